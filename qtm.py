@@ -1,0 +1,4940 @@
+"""qtm: the backtest task manager of a quant engine, in one file.
+
+People who research trading strategies hand qtm many backtests (stocks x parameters) and walk away. It keeps every task
+in a database (SQLite, MySQL or MariaDB), runs them on an engine, stops what must be stopped, and answers for each one:
+status, progress, result, or a clear reason.
+
+As a service, with curl against it::
+
+    python3 qtm.py serve
+
+Embedded::
+
+    import qtm
+    with qtm.start(qtm.Settings(database_url="sqlite:///qtm.db", engine="my_engine:run")) as tasks:
+        batch = tasks.create_task(qtm.TaskRequest(stock_code="AAPL", config={...}, params={...}))
+        info = tasks.wait(batch.task_ids[0], timeout_seconds=60)
+
+The life of a task::
+
+    pending --claim--> running --> completed
+       |                 |  +----> failed
+       |                 |  +----> pending     (attempt failed and attempts are left; lease lost; released at shutdown)
+       +--> cancelled <--+
+    failed, cancelled --retryTask--> pending
+
+Every arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id; a write
+that matches no row means that the task is no longer its own, so it ends its engine process and discards the outcome.
+
+Threads and processes::
+
+    service process                                    engine server process (imports the engine once)
+      main              waits for a signal               |- fork per attempt
+      http-accept       one, starts a thread             v
+      http-N            one per connection             supervisor process (one per attempt: reaps, kills, measures)
+      scheduler         one: claim, heartbeat, reap      |- fork
+      scheduler-timer   a threading.Timer, only wakes    v
+      slot-N            one per running task ========> engine process (own session; runs one attempt)
+                              private descriptors
+
+Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
+held across a database call, user code or a join.
+
+Rooms (search for the rule "# ==== "):
+  1 Errors
+  2 Settings
+  3 Models
+  4 Databases
+  5 Migrations
+  6 TaskDAO
+  7 Backtest engine
+  8 Task process
+  9 TaskScheduler
+ 10 TaskManager
+ 11 HTTP
+ 12 Command line
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # one copy of every class: the script runs as the module that everybody else imports
+    import sys
+
+    import qtm
+
+    sys.exit(qtm.main())
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import datetime
+import decimal
+import enum
+import hashlib
+import hmac
+import http
+import http.server
+import importlib
+import json
+import logging
+import math
+import os
+import pathlib
+import queue
+import random
+import re
+import select
+import selectors
+import signal
+import socket
+import socketserver
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+
+__version__ = "0.1.0"
+
+T = TypeVar("T")
+logger = logging.getLogger("qtm")
+
+
+# ==== 1 Errors ========================================================================================================
+# Every error that qtm raises on purpose derives from QtmError. The class carries the HTTP status and the stable code of
+# the answer (status x 100 + n) with its name; the message carries the numbers. Nothing else maps errors to HTTP.
+
+
+class FieldError(NamedTuple):
+    """One fault of a request: the path of the field (``config.start_date``, ``stock_codes[3]``) and what is wrong."""
+
+    field: str
+    message: str
+
+
+class QtmError(Exception):
+    """The parent of all errors of qtm; on its own it means a fault inside qtm (HTTP 500)."""
+
+    http_status: ClassVar[int] = 500
+    code: ClassVar[int] = 50001
+    error: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, errors: Sequence[FieldError] = (), retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errors = tuple(errors)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidRequest(QtmError):
+    """Fields are missing, of the wrong type or out of range; ``errors`` names every one."""
+
+    http_status, code, error = 400, 40001, "invalid_request"
+
+
+class MalformedJSON(QtmError):
+    """The body is not one strict JSON object."""
+
+    http_status, code, error = 400, 40002, "malformed_json"
+
+
+class MalformedHTTP(QtmError):
+    """The request breaks RFC 9112; the connection closes after the answer."""
+
+    http_status, code, error = 400, 40003, "malformed_http"
+
+
+class InvalidTask(QtmError):
+    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request."""
+
+    http_status, code, error = 400, 40004, "invalid_task"
+
+
+class Unauthorized(QtmError):
+    """The bearer token is missing or wrong."""
+
+    http_status, code, error = 401, 40101, "unauthorized"
+
+
+class ForeignOrigin(QtmError):
+    """A web page of another origin tried to write."""
+
+    http_status, code, error = 403, 40301, "foreign_origin"
+
+
+class TaskNotFound(QtmError):
+    """No task has this id."""
+
+    http_status, code, error = 404, 40401, "task_not_found"
+
+
+class BatchNotFound(QtmError):
+    """No batch has this id."""
+
+    http_status, code, error = 404, 40402, "batch_not_found"
+
+
+class PathNotFound(QtmError):
+    """No route has this path."""
+
+    http_status, code, error = 404, 40403, "path_not_found"
+
+
+class MethodNotAllowed(QtmError):
+    """The path exists, with other methods (header ``Allow``)."""
+
+    http_status, code, error = 405, 40501, "method_not_allowed"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class RequestTimeout(QtmError):
+    """The head or the body did not arrive within its deadline."""
+
+    http_status, code, error = 408, 40801, "request_timeout"
+
+
+class TaskNotFinished(QtmError):
+    """The task has no result yet."""
+
+    http_status, code, error = 409, 40901, "task_not_finished"
+
+
+class TaskFinished(QtmError):
+    """The task has ended already, so that it cannot be cancelled."""
+
+    http_status, code, error = 409, 40902, "task_already_finished"
+
+
+class TaskNotRetryable(QtmError):
+    """Only failed and cancelled tasks can be retried."""
+
+    http_status, code, error = 409, 40903, "task_not_retryable"
+
+
+class BodyTooLarge(QtmError):
+    """The body, or what would be stored of it, is over its limit."""
+
+    http_status, code, error = 413, 41301, "body_too_large"
+
+
+class UnsupportedMediaType(QtmError):
+    """A write whose body is not declared as application/json."""
+
+    http_status, code, error = 415, 41501, "unsupported_media_type"
+
+
+class ExpectationFailed(QtmError):
+    """An ``Expect`` other than 100-continue."""
+
+    http_status, code, error = 417, 41701, "expectation_failed"
+
+
+class HostNotAllowed(QtmError):
+    """The ``Host`` of the request is not in the allow-list."""
+
+    http_status, code, error = 421, 42101, "host_not_allowed"
+
+
+class IdempotencyKeyReused(QtmError):
+    """The same Idempotency-Key came with another body."""
+
+    http_status, code, error = 422, 42201, "idempotency_key_reused"
+
+
+class HeadTooLarge(QtmError):
+    """The request line and headers are over 16 KiB or 64 fields."""
+
+    http_status, code, error = 431, 43101, "head_too_large"
+
+
+class NotImplementedByServer(QtmError):
+    """A method or a transfer coding that this server does not know."""
+
+    http_status, code, error = 501, 50101, "not_implemented"
+
+
+class DatabaseUnavailable(QtmError):
+    """The database cannot be reached or cannot be written now. Nothing was applied; try again later."""
+
+    http_status, code, error = 503, 50301, "database_unavailable"
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost at COMMIT: it may have been applied, and reading back was not possible either."""
+
+    code, error = 50302, "outcome_unknown"
+
+
+class TooManyConnections(QtmError):
+    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows."""
+
+    http_status, code, error = 503, 50303, "too_many_connections"
+
+
+class EngineUnavailable(QtmError):
+    """The engine server process is not there (still starting, or being replaced)."""
+
+    http_status, code, error = 503, 50304, "engine_unavailable"
+
+
+class VersionNotSupported(QtmError):
+    """A version of HTTP other than 1.0 and 1.1."""
+
+    http_status, code, error = 505, 50501, "http_version_not_supported"
+
+
+class TransactionConflict(QtmError):
+    """Deadlock, lock timeout or a busy file: surely not applied. Retried inside; seen only when the tries ran out."""
+
+    http_status, code, error = 503, 50305, "database_busy"
+
+
+class DuplicateKey(QtmError):
+    """A unique key exists already. The DAO turns it into an answer; callers never see it."""
+
+    error = "duplicate_key"
+
+
+class SettingsError(QtmError):
+    """Settings are missing or wrong; the message lists every fault."""
+
+
+class EngineError(QtmError):
+    """The engine cannot be imported or is not callable."""
+
+
+class SchemaError(QtmError):
+    """The database has a schema that this version cannot work with."""
+
+
+# ==== 2 Settings ======================================================================================================
+# One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()` lists every
+# fault at once. Secrets (tokens, the database password) are in no repr and no message.
+
+BASE_DIR = pathlib.Path(__file__).resolve().parent
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """The parts of a database URL. ``kind`` is ``sqlite`` (then only ``path`` counts) or ``mysql``."""
+
+    kind: str
+    path: str = ""
+    host: str = "127.0.0.1"
+    port: int = 3306
+    user: str = ""
+    password: str = field(default="", repr=False)
+    name: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+MYSQL_OPTIONS = ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
+
+
+def parse_database_url(url: str) -> DatabaseUrl:
+    """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or ``mysql://user:password@host:3306/name?ssl_ca=file``.
+
+    ``mariadb://`` and ``mysql+pymysql://`` mean the same as ``mysql://``. Raises SettingsError, without the password.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator:
+        path = urllib.parse.unquote(rest[1:])
+        if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
+            raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////absolute/path/qtm.db")
+        return DatabaseUrl("sqlite", path=path)
+    if scheme not in ("mysql", "mariadb", "mysql+pymysql"):
+        raise SettingsError("must start with sqlite:/// or mysql://")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or 3306
+        options = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise SettingsError("cannot be read: mysql://USER:PASSWORD@HOST:PORT/NAME, special characters percent-encoded") from None
+    name = urllib.parse.unquote(parts.path.lstrip("/"))
+    unknown = sorted(set(options) - set(MYSQL_OPTIONS))
+    if unknown:
+        raise SettingsError(f"unknown option {unknown[0]!r}; known are {', '.join(MYSQL_OPTIONS)}")
+    if not parts.hostname or not name:
+        raise SettingsError("needs a host and a database name: mysql://USER:PASSWORD@HOST:PORT/NAME")
+    user, password = (urllib.parse.unquote(text or "") for text in (parts.username, parts.password))
+    return DatabaseUrl("mysql", "", parts.hostname, port, user, password, name, options)
+
+
+def _setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high, "secret": secret})
+
+
+def _parse_setting(default: Any, text: str) -> Any:
+    """The value of a setting from its text, by the type of its default. Raises ValueError with the reason."""
+    if isinstance(default, bool):
+        if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+            raise ValueError(f"must be 1 or 0, not {text!r}")
+        return text.lower() in ("1", "true", "yes", "on")
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, int):
+        if not re.fullmatch(r"-?[0-9]{1,18}", text):
+            raise ValueError(f"must be a whole number, not {text!r}")
+        return int(text)
+    if isinstance(default, float):
+        if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
+            raise ValueError(f"must be a number, not {text!r}")
+        return float(text)
+    return text
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
+
+    database_url: str = _setting("sqlite:///qtm.db", "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_ca=FILE", secret=True)
+    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1")
+    port: int = _setting(8080, "TCP port to listen on", 0, 65535)
+    api_token: tuple[str, ...] = _setting((), "bearer tokens that clients must send, comma-separated", secret=True)
+    allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
+    allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
+    engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
+    data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
+    workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
+    poll_seconds: float = _setting(30.0, "how often the scheduler looks for work without being woken", 0.05, 3600)
+    task_timeout_seconds: float = _setting(3600.0, "wall time of one attempt, unless the task says otherwise", 0.001, 31_536_000)
+    max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", 1, 100)
+    retry_backoff_seconds: float = _setting(5.0, "wait before the second attempt; doubles with each, at most 600", 0, 600)
+    heartbeat_seconds: float = _setting(10.0, "how often a scheduler shows that its tasks are alive", 0.05, 3600)
+    lease_seconds: float = _setting(45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400)
+    shutdown_grace_seconds: float = _setting(8.0, "time that running tasks get at SIGTERM before they are released", 0, 86_400)
+    pool_size: int = _setting(8, "database connections, at most", 2, 256)
+    max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 1024 * 1024 * 1024)
+    max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
+    retention_days: float = _setting(0.0, "delete tasks that ended longer ago; 0 keeps them", 0, 36_500)
+    log_format: str = _setting("text", "text or json")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
+        """Settings from defaults, then ``environ``, then ``flags`` (field name to text).
+
+        Raises SettingsError with every fault at once, unknown ``QTM_*`` names included.
+        """
+        names = {item.name for item in dataclasses.fields(cls)}
+        texts = {name[4:].lower(): (name, text) for name, text in environ.items() if name.startswith("QTM_")}
+        texts.pop("url", None)  # QTM_URL belongs to clients of the service
+        faults = [f"{name}: there is no such setting" for key, (name, _) in sorted(texts.items()) if key not in names]
+        texts.update({name: ("--" + name.replace("_", "-"), text) for name, text in (flags or {}).items()})
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(cls):
+            if item.name in texts:
+                source, text = texts[item.name]
+                try:
+                    values[item.name] = _parse_setting(item.default, text)
+                except ValueError as error:
+                    faults.append(f"{source}: {error}")
+        settings = cls(**values)
+        faults += settings.problems()
+        if faults:
+            raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
+        return settings
+
+    def problems(self) -> list[str]:
+        """Every fault of these settings, as sentences that start with the name; empty when all is well."""
+        faults = []
+        for item in dataclasses.fields(self):
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            kind = type(item.default)
+            if not isinstance(value, kind) and not (kind is float and type(value) is int):
+                faults.append(f"{item.name}: must be {kind.__name__}, not {type(value).__name__}")
+            elif low is not None and not low <= value <= high:
+                faults.append(f"{item.name}: must be from {low} to {high}, not {value}")
+        if faults:
+            return faults
+        if self.log_format not in ("text", "json"):
+            faults.append(f"log_format: must be text or json, not {self.log_format!r}")
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            faults.append(f"lease_seconds: {self.lease_seconds} must be at least twice heartbeat_seconds ({self.heartbeat_seconds})")
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.engine):
+            faults.append(f"engine: must be package.module:attribute, not {self.engine!r}")
+        if self.host not in LOOPBACK_HOSTS and not self.api_token and not self.allow_anonymous:
+            faults.append(f"host: {self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
+        if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in self.api_token):
+            faults.append("api_token: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
+        try:
+            parse_database_url(self.database_url)
+        except SettingsError as error:
+            faults.append(f"database_url: {error}")
+        return faults
+
+
+# ==== 3 Models ========================================================================================================
+# What a task is: its status and the legal changes of it, what a client asks for, what the service answers. Validation
+# lives here, so that HTTP and `import qtm` refuse the same things in the same words. JSON is strict (RFC 8259).
+
+MAX_TASKS_PER_CREATE = 10_000
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
+MAX_JSON_DEPTH = 64
+STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+STATUS_TEXTS: Mapping[str, str] = {
+    "pending": "Waiting for its turn.",
+    "running": "Running on the engine.",
+    "completed": "Completed; the result is ready.",
+    "failed": "Failed; the error tells why.",
+    "cancelled": "Cancelled; it will not run.",
+}
+
+
+class TaskStatus(str, enum.Enum):
+    """Where a task stands; the value is the same word in SQL, JSON and here."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True when nothing happens any more without a client asking for it."""
+        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+
+    @property
+    def status_text(self) -> str:
+        """A sentence for people."""
+        return STATUS_TEXTS[self]
+
+
+TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
+    TaskStatus.RUNNING: frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
+    TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
+}
+
+
+def dump_json(value: Any) -> str:
+    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for what JSON cannot say."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        name = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {name!r} stands twice in one object")
+    return result
+
+
+def _strict_int(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise ValueError(f"the number {text[:24]} does not fit 64 bits")
+    return int(text)
+
+
+def _strict_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:24]} is beyond a double")
+    return value
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+_TOKENS_THAT_NEST = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+
+
+def _json_depth(body: bytes) -> int:
+    depth = deepest = 0
+    for match in _TOKENS_THAT_NEST.finditer(body):
+        if match.group(1):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match.group(2):
+            depth -= 1
+    return deepest
+
+
+def _bad_text(value: Any) -> str | None:
+    """Why a text inside a parsed document cannot be stored, or None. The document's depth is bounded before."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return "a text holds NUL"
+        return "a text holds half of a surrogate pair" if re.search("[\ud800-\udfff]", value) else None
+    if isinstance(value, dict):
+        return next((fault for pair in value.items() for part in pair if (fault := _bad_text(part))), None)
+    if isinstance(value, list):
+        return next((fault for part in value if (fault := _bad_text(part))), None)
+    return None
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of one strict JSON text: UTF-8 without BOM, no duplicate keys, NaN, lone surrogates or NUL, at most
+    64 deep, integers within 64 bits, floats within a double. Raises MalformedJSON."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedJSON(f"the body is not UTF-8: byte {error.start} is wrong") from None
+    if text.startswith("\ufeff"):
+        raise MalformedJSON("the body starts with a byte order mark; send plain UTF-8")
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _json_depth(body) > MAX_JSON_DEPTH:
+        raise MalformedJSON(f"the body nests deeper than {MAX_JSON_DEPTH} levels")
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_int=_strict_int,
+            parse_float=_strict_float,
+            parse_constant=_no_constant,
+        )
+    except json.JSONDecodeError as error:
+        raise MalformedJSON(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except ValueError as error:
+        raise MalformedJSON(f"the body is not strict JSON: {error}") from None
+    if b"\\u" in body and (fault := _bad_text(value)):
+        raise MalformedJSON(f"the body is not strict JSON: {fault}")
+    return value
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """One backtest, as an engine gets it and as a Python caller asks for it.
+
+    ``config`` holds ``strategy``, ``start_date``, ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission``
+    (0 <= x < 1, a fraction of each trade's value); other keys pass through. ``params`` are the strategy's own.
+    ``timeout_seconds`` (of one attempt) and ``max_attempts`` (1-100) default to the settings. ``task_id`` and
+    ``attempt`` are set for the engine, not by callers.
+    """
+
+    stock_code: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    batch_id: str | None = None
+    name: str | None = None
+    priority: int = 0
+    timeout_seconds: float | None = None
+    max_attempts: int | None = None
+    task_id: str | None = None
+    attempt: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dict that JSON can hold; `from_dict` gives an equal request back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskRequest:
+        """The inverse of `to_dict`. Raises TypeError for unknown names."""
+        return cls(**values)
+
+
+def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
+    """One error for all faults; the message names the first, so that it helps without reading ``errors``."""
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidRequest(f"{faults[0].field or 'body'}: {faults[0].message}{more}", faults)
+
+
+def _renamed(faults: Iterable[FieldError], single_stock: bool, single_params: bool) -> list[FieldError]:
+    """Faults under the names that the client used: stock_code for stock_codes[0], params for params[0]."""
+    result = []
+    for path, message in faults:
+        if single_stock:
+            path = path.replace("stock_codes[0]", "stock_code")
+        if single_params:
+            path = path.replace("params[0]", "params")
+        result.append(FieldError(path, message))
+    return result
+
+
+def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = False) -> list[FieldError]:
+    kind = "a whole number" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        return [FieldError(path, f"must be {kind}")]
+    return [] if low <= value <= high else [FieldError(path, f"must be {kind} from {low} to {high}")]
+
+
+def _stock_code_faults(codes: Any) -> list[FieldError]:
+    if not isinstance(codes, (list, tuple)) or not codes:
+        return [FieldError("stock_codes", "must be a list of at least one stock code")]
+    if len(codes) > MAX_TASKS_PER_CREATE:
+        return [FieldError("stock_codes", f"{len(codes)} tasks are more than {MAX_TASKS_PER_CREATE} in one request")]
+    matches = STOCK_CODE.fullmatch
+    return [
+        FieldError(f"stock_codes[{i}]", "must be 1 to 32 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+        for i, code in enumerate(codes)
+        if not (isinstance(code, str) and matches(code))
+    ][:100]
+
+
+def _date_of(value: Any) -> datetime.date | None:
+    if not isinstance(value, str) or not ISO_DATE.fullmatch(value):
+        return None
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _config_faults(config: Any) -> list[FieldError]:
+    if not isinstance(config, Mapping):
+        return [FieldError("config", "must be an object")]
+    faults = [
+        FieldError(f"config.{name}", "is missing")
+        for name in ("strategy", "start_date", "end_date", "initial_cash", "commission")
+        if name not in config
+    ]
+    if "strategy" in config and not (isinstance(config["strategy"], str) and 1 <= len(config["strategy"]) <= 100):
+        faults.append(FieldError("config.strategy", "must be a text of 1 to 100 characters"))
+    dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
+    faults += [FieldError(f"config.{name}", "must be a date, YYYY-MM-DD") for name, date in dates.items() if date is None]
+    start, end = dates.get("start_date"), dates.get("end_date")
+    if start and end and start > end:
+        faults.append(FieldError("config.start_date", f"{start} is after end_date {end}"))
+    if "initial_cash" in config:
+        faults += _number_fault("config.initial_cash", config["initial_cash"], 1e-9, 1e15)
+    if "commission" in config:
+        commission = config["commission"]
+        faults += _number_fault("config.commission", commission, 0, 1)
+        if commission == 1 and not isinstance(commission, bool):
+            faults.append(FieldError("config.commission", "must be less than 1"))
+    return faults
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Many backtests in one: every stock code x every params object, stock-major, all or nothing."""
+
+    stock_codes: Sequence[str]
+    config: Mapping[str, Any]
+    params: Sequence[Mapping[str, Any]] = ({},)
+    batch_id: str | None = None
+    name: str | None = None
+    priority: int = 0
+    timeout_seconds: float | None = None
+    max_attempts: int | None = None
+
+    @classmethod
+    def from_body(cls, body: Any) -> BatchRequest:
+        """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
+        if not isinstance(body, dict):
+            raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
+        known = {"stock_code", *(item.name for item in dataclasses.fields(cls))}
+        faults = [FieldError(name, "there is no such field") for name in body if name not in known]
+        single = "stock_code" in body
+        if single == ("stock_codes" in body):
+            faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
+        if "config" not in body:
+            faults.append(FieldError("config", "is missing"))
+        params = body.get("params", {})
+        request = cls(
+            stock_codes=[body["stock_code"]] if single else body.get("stock_codes", ["-"]),
+            config=body.get("config", {}),
+            params=params if isinstance(params, list) else [params],
+            **{name: body[name] for name in ("batch_id", "name", "priority", "timeout_seconds", "max_attempts") if name in body},
+        )
+        config_faults = request.problems()
+        if "config" not in body:
+            config_faults = [fault for fault in config_faults if not fault.field.startswith("config")]
+        if not single and "stock_codes" not in body:
+            config_faults = [fault for fault in config_faults if not fault.field.startswith("stock_codes")]
+        faults += _renamed(config_faults, single, isinstance(params, dict))
+        if faults:
+            raise invalid_request(faults)
+        return request
+
+    @classmethod
+    def of(cls, task: TaskRequest) -> BatchRequest:
+        """A batch of one."""
+        return cls(
+            [task.stock_code], task.config, [task.params], task.batch_id, task.name, task.priority, task.timeout_seconds, task.max_attempts
+        )
+
+    def problems(self) -> list[FieldError]:
+        """Every fault of this request; empty when all is well."""
+        faults: list[FieldError] = []
+        faults += _stock_code_faults(self.stock_codes)
+        faults += _config_faults(self.config)
+        if not isinstance(self.params, (list, tuple)) or not self.params:
+            faults.append(FieldError("params", "must be an object or a list of at least one object"))
+        else:
+            faults += [
+                FieldError(f"params[{i}]", "must be an object") for i, item in enumerate(self.params) if not isinstance(item, Mapping)
+            ]
+        if not faults and len(self.stock_codes) * len(self.params) > MAX_TASKS_PER_CREATE:
+            count = len(self.stock_codes) * len(self.params)
+            faults.append(FieldError("stock_codes", f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request"))
+        if self.batch_id is not None and not (isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)):
+            faults.append(FieldError("batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"))
+        if self.name is not None and not (isinstance(self.name, str) and 1 <= len(self.name) <= 200):
+            faults.append(FieldError("name", "must be a text of 1 to 200 characters"))
+        faults += _number_fault("priority", self.priority, -100, 100, whole=True)
+        if self.timeout_seconds is not None:
+            faults += _number_fault("timeout_seconds", self.timeout_seconds, 0.001, 31_536_000)
+        if self.max_attempts is not None:
+            faults += _number_fault("max_attempts", self.max_attempts, 1, 100, whole=True)
+        return faults or self._document_faults()
+
+    def _document_faults(self) -> list[FieldError]:
+        """Faults of documents that only turn up when they are written; a request from HTTP has none but the size."""
+        size = 0
+        documents = [("config", self.config), *((f"params[{i}]", item) for i, item in enumerate(self.params))]
+        for path, document in documents:
+            try:
+                text = dump_json(document)
+                size += len(text.encode("utf-8")) * len(self.stock_codes) * (len(self.params) if path == "config" else 1)
+            except (TypeError, ValueError, RecursionError) as error:
+                return [FieldError(path, f"cannot be written as JSON: {error}")]
+        if size > MAX_DOCUMENT_BYTES:
+            return [FieldError("params", f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}")]
+        return []
+
+
+_last_task_id_lock = threading.Lock()  # guards the two below; held for one computation only
+_last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the newest id of this process
+
+
+def new_task_ids(count: int) -> list[str]:
+    """``count`` new UUIDs of version 7 (RFC 9562), each greater than all before it in this process.
+
+    The 26 bits after the milliseconds count up (method 1 of section 6.2), and the last 48 bits are random.
+    """
+    global _last_task_id
+    with _last_task_id_lock:
+        now = (time.time_ns() // 1_000_000 << 26) | random.getrandbits(16)
+        first = max(now, _last_task_id + 1)
+        _last_task_id = first + count - 1
+    tail = os.urandom(6 * count).hex()
+    ids = []
+    for i in range(count):
+        stamp = first + i
+        counter = stamp & 0x3FFFFFF
+        head = f"{stamp >> 26:012x}"
+        variant = 0x8000 | (counter & 0x3FFF)
+        ids.append(f"{head[:8]}-{head[8:]}-7{counter >> 14:03x}-{variant:04x}-{tail[12 * i : 12 * i + 12]}")
+    return ids
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else json.dumps(text, ensure_ascii=False)
+
+
+@dataclass(slots=True)
+class TaskInfo:
+    """What is known of a task, without its result. Times are UTC as ISO 8601 text with ``Z`` and microseconds, taken from
+    the database's clock; ``config``, ``params`` and ``error`` are kept as JSON text until they are asked for."""
+
+    task_id: str
+    batch_id: str
+    stock_code: str
+    config_json: str
+    params_json: str
+    status: TaskStatus
+    progress: float
+    message: str
+    attempt: int
+    max_attempts: int
+    timeout_seconds: float
+    priority: int
+    created_at: str
+    run_at: str
+    started_at: str | None
+    finished_at: str | None
+    worker_id: str | None
+    error_json: str | None
+    engine_version: str | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration."""
+        return cast("dict[str, Any]", json.loads(self.config_json))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The strategy's parameters."""
+        return cast("dict[str, Any]", json.loads(self.params_json))
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """``{type, message, attempt, traceback?}`` of the last failed attempt, or None."""
+        return None if self.error_json is None else cast("dict[str, Any]", json.loads(self.error_json))
+
+    @property
+    def status_text(self) -> str:
+        """A sentence for people, with the numbers of the attempt."""
+        if self.status is TaskStatus.PENDING and self.attempt:
+            return f"Waiting to be tried again, after attempt {self.attempt}."
+        if self.status is TaskStatus.RUNNING:
+            return f"Running on the engine, attempt {self.attempt}, {self.progress:.0%} done."
+        return self.status.status_text
+
+    def to_json(self) -> str:
+        """The task as JSON text, stored documents spliced in as they are: this is what lists of 10,000 tasks are made of."""
+        started = "null" if self.started_at is None else f'"{self.started_at}"'
+        finished = "null" if self.finished_at is None else f'"{self.finished_at}"'
+        return (
+            f'{{"task_id":"{self.task_id}","batch_id":"{self.batch_id}","stock_code":"{self.stock_code}",'
+            f'"config":{self.config_json},"params":{self.params_json},'
+            f'"status":"{self.status.value}","status_text":"{self.status_text}",'
+            f'"progress":{self.progress!r},"message":{_quoted(self.message)},'
+            f'"attempt":{self.attempt},"max_attempts":{self.max_attempts},"timeout_seconds":{self.timeout_seconds!r},'
+            f'"priority":{self.priority},"created_at":"{self.created_at}","run_at":"{self.run_at}",'
+            f'"started_at":{started},"finished_at":{finished},"worker_id":{_quoted(self.worker_id)},'
+            f'"error":{self.error_json or "null"},"engine_version":{_quoted(self.engine_version)}}}'
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The task as the API shows it; `from_dict` gives an equal one back."""
+        return cast("dict[str, Any]", json.loads(self.to_json()))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskInfo:
+        """The inverse of `to_dict`; names that are no fields (``status_text``, ``queue_position``) are left out."""
+        fields = {item.name: values.get(item.name.removesuffix("_json")) for item in dataclasses.fields(cls)}
+        for name in ("config_json", "params_json", "error_json"):
+            fields[name] = None if fields[name] is None else dump_json(fields[name])
+        fields["status"] = TaskStatus(values["status"])
+        return cls(**cast("dict[str, Any]", fields))
+
+    def to_request(self) -> TaskRequest:
+        """The request that an engine gets for this attempt."""
+        return TaskRequest(
+            stock_code=self.stock_code,
+            config=self.config,
+            params=self.params,
+            batch_id=self.batch_id,
+            priority=self.priority,
+            timeout_seconds=self.timeout_seconds,
+            max_attempts=self.max_attempts,
+            task_id=self.task_id,
+            attempt=self.attempt,
+        )
+
+
+@dataclass(frozen=True)
+class CreatedBatch:
+    """The answer to a create: the ids in the order stock-major. ``repeated`` is true when the Idempotency-Key was known."""
+
+    batch_id: str
+    task_ids: Sequence[str]
+    repeated: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many tasks were created."""
+        return len(self.task_ids)
+
+
+@dataclass(frozen=True)
+class BatchInfo:
+    """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from its tasks."""
+
+    batch_id: str
+    name: str | None
+    created_at: str
+    counts: Mapping[str, int]
+    progress: float
+    tasks: Sequence[TaskInfo] = ()
+    next_cursor: str | None = None
+
+    @property
+    def total(self) -> int:
+        """How many tasks the batch has."""
+        return sum(self.counts.values())
+
+    @property
+    def is_final(self) -> bool:
+        """True when no task of it is pending or running."""
+        return not self.counts["pending"] and not self.counts["running"]
+
+    def summary(self) -> dict[str, Any]:
+        """The batch without its tasks, as the API shows it."""
+        return {
+            "batch_id": self.batch_id,
+            "name": self.name,
+            "created_at": self.created_at,
+            "total": self.total,
+            "counts": dict(self.counts),
+            "progress": self.progress,
+        }
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A finished task with its result as JSON text (None unless completed) and the paths that were NaN or infinite."""
+
+    task: TaskInfo
+    result_json: str | None
+    non_finite: Sequence[str] = ()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The engine's result, or None when the task failed or was cancelled."""
+        return None if self.result_json is None else cast("dict[str, Any]", json.loads(self.result_json))
+
+
+# ==== 4 Databases =====================================================================================================
+# Two dialects and one pool. `Database.read` and `Database.write` run a piece of work in one transaction and give it a
+# Session; driver errors become ours here and nowhere else, in three classes: surely not applied (TransactionConflict:
+# tried again), connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
+
+TRANSACTION_TRIES = 8  # conflicts resolve within milliseconds; eight tries with a growing wait are about one second
+POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
+CONNECT_TIMEOUT_SECONDS = 5
+MYSQL_IO_TIMEOUT_SECONDS = 15  # one statement; above innodb_lock_wait_timeout, which we set to 5
+SQLITE_BUSY_SECONDS = 5.0
+SQLITE_READERS = 4
+
+
+def log_event(level: int, event: str, **fields: Any) -> None:
+    """One line per event: a short sentence and its fields. The formatters of room 12 write them as text or JSON."""
+    if logger.isEnabledFor(level):
+        logger.log(level, event, extra={"fields": fields})
+
+
+class DatabaseMonitor:
+    """What the database layer did since the start. Written by all threads under one lock, read by `snapshot`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the counters; held for additions only
+        self._statements = 0
+        self._seconds = 0.0
+        self._slowest_seconds = 0.0
+        self._slowest_sql = ""
+        self._errors: Counter[str] = Counter()
+        self._retries = 0
+
+    def statement(self, sql: str, seconds: float) -> None:
+        """Count one statement that took ``seconds``."""
+        with self._lock:
+            self._statements += 1
+            self._seconds += seconds
+            if seconds > self._slowest_seconds:
+                self._slowest_seconds, self._slowest_sql = seconds, sql
+
+    def error(self, kind: str) -> None:
+        """Count one error of the database by its stable name."""
+        with self._lock:
+            self._errors[kind] += 1
+
+    def retry(self) -> None:
+        """Count one transaction that was tried again."""
+        with self._lock:
+            self._retries += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """All counters as one dict."""
+        with self._lock:
+            return {
+                "statements": self._statements,
+                "seconds": self._seconds,
+                "slowest_seconds": self._slowest_seconds,
+                "slowest_sql": " ".join(self._slowest_sql.split())[:200],
+                "errors": dict(self._errors),
+                "retries": self._retries,
+            }
+
+
+class ConnectionPool:
+    """At most ``size`` connections in a LIFO queue, made when needed and thrown away when stale.
+
+    The queue holds what may be checked out: an idle connection, or None, which stands for one that may be opened. The
+    total of both and of what is checked out is always ``size``, so no counter and no second lock is needed. No
+    deadlock: a thread never holds two connections, so every holder gives back without waiting for another.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        is_usable: Callable[[Any], bool],
+        size: int,
+        wait_seconds: float = POOL_WAIT_SECONDS,
+    ) -> None:
+        self.size = size
+        self._connect = connect
+        self._is_usable = is_usable
+        self._wait_seconds = wait_seconds
+        self._generation = 0  # raised by `drop_idle`; written by any thread, older connections are closed at sight
+        self._closed = False
+        self._places: queue.LifoQueue[tuple[Any, int] | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._places.put(None)
+        self._waits = 0  # check-outs that had to wait; a statistic, so a lost increment does no harm
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
+        """A connection for the length of a ``with``. An exception that leaves the block throws the connection away.
+
+        Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises.
+        """
+        place = self._checkout()
+        kept = None
+        try:
+            connection, generation = place or (self._connect(), self._generation)
+            try:
+                yield connection
+            except BaseException:
+                self._discard(connection)
+                raise
+            if generation == self._generation and not self._closed:
+                kept = (connection, generation)
+            else:
+                self._discard(connection)
+        finally:
+            self._places.put(kept)
+
+    def _checkout(self) -> tuple[Any, int] | None:
+        """An idle connection that is still good, or None for leave to open one."""
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed", retry_after_seconds=1)
+        try:
+            place = self._places.get_nowait()
+        except queue.Empty:
+            self._waits += 1
+            place = self._wait()
+        if place and (place[1] != self._generation or not self._is_usable(place[0])):
+            self._discard(place[0])
+            return None
+        return place
+
+    def _wait(self) -> tuple[Any, int] | None:
+        try:
+            return self._places.get(timeout=self._wait_seconds)
+        except queue.Empty:
+            raise DatabaseUnavailable(
+                f"no database connection of {self.size} came free within {self._wait_seconds} s", retry_after_seconds=1
+            ) from None
+
+    def drop_idle(self) -> None:
+        """Every connection opened before now is closed instead of used again: its server has gone or turned read-only."""
+        self._generation += 1
+
+    def close(self) -> None:
+        """Close what is idle now, and what is checked out when it comes back."""
+        self._closed = True
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._places.get_nowait())
+        for place in idle:
+            if place:
+                self._discard(place[0])
+            self._places.put(None)
+
+    def _discard(self, connection: Any) -> None:
+        try:
+            connection.close()
+        except Exception as error:  # a driver may raise anything from a broken connection, which is gone either way
+            log_event(logging.DEBUG, "closing a broken connection failed", error=repr(error))
+
+    def snapshot(self) -> dict[str, int]:
+        """``size``, ``in_use`` and ``waits`` (check-outs that had to wait) now."""
+        return {"size": self.size, "in_use": max(0, self.size - self._places.qsize()), "waits": self._waits}
+
+
+class Dialect(Protocol):
+    """What the two databases say differently. Everything else is one SQL text; MySQL-only words stand in ``/*! */``."""
+
+    name: str
+    begin: str
+    max_document_bytes: int
+
+    def open(self) -> None:
+        """Take what must be held while the database is in use. Raises SettingsError or DatabaseUnavailable."""
+
+    def connect(self, read_only: bool) -> Any:
+        """A new connection in autocommit mode. Raises a QtmError."""
+
+    def is_usable(self, connection: Any) -> bool:
+        """False when an idle connection was closed by the other side; no round trip."""
+
+    def prepare(self, sql: str) -> str:
+        """The statement in the driver's own parameter style."""
+
+    def error(self, error: Exception, committing: bool) -> QtmError:
+        """Our error for one of the driver; ``committing``: it came from COMMIT."""
+
+    def json_rows(self, *columns: str) -> str:
+        """A FROM item that turns the parameter ``:rows``, a JSON list of lists of texts, into rows of these columns."""
+
+    def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
+        """Held while migrating, so that several starting replicas take turns."""
+
+    def close(self) -> None:
+        """Give back what `open` took."""
+
+
+def _utc_timestamp(digits: int) -> str:
+    """SQLite's UTC_TIMESTAMP(6): the text that MySQL gives for a DATETIME(6)."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _add_time(stamp: str, amount: str) -> str:
+    """SQLite's ADDTIME(stamp, 'H:MM:SS.ffffff')."""
+    hours, minutes, seconds = amount.lstrip("-").split(":")
+    total = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
+    return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+class SQLiteDialect:
+    """One file, held by one process through a lock on a side file; WAL, and durable commits (synchronous=FULL)."""
+
+    name = "sqlite"
+    begin = "BEGIN IMMEDIATE"
+    max_document_bytes = 512 * 1024 * 1024
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock_file: int | None = None  # written by open and close only
+
+    def open(self) -> None:
+        """Lock ``<path>.lock`` for this process. Raises SettingsError when another process holds it or the folder is missing."""
+        import fcntl  # POSIX only, and so is the rest of a scheduler's work
+
+        try:
+            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SettingsError(f"cannot open {self.path}.lock: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise SettingsError(
+                f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
+                "stop that one, or use MySQL or MariaDB for several"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        self._lock_file = descriptor
+
+    def close(self) -> None:
+        """Release the lock; the side file stays, since removing it would race with another start."""
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def connect(self, read_only: bool) -> sqlite3.Connection:
+        """A connection with our settings. Readers cannot write, so that the one writer alone checkpoints."""
+        try:
+            connection = sqlite3.connect(self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            if read_only:
+                connection.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise self.error(error, committing=False) from error
+        # Marked deterministic so that SQLite computes it once per statement, which is what MySQL's function means.
+        connection.create_function("utc_timestamp", 1, _utc_timestamp, deterministic=True)
+        connection.create_function("addtime", 2, _add_time, deterministic=True)
+        return connection
+
+    def is_usable(self, connection: Any) -> bool:
+        """A file does not hang up."""
+        return True
+
+    def prepare(self, sql: str) -> str:
+        """SQLite takes ``:name`` itself, and skips ``/*! */``."""
+        return sql
+
+    def error(self, error: Exception, committing: bool) -> QtmError:
+        """Busy is a conflict; a full, broken or unwritable disk is unavailable; the rest is a fault of ours."""
+        text = str(error)
+        if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
+            return DuplicateKey(text)
+        if isinstance(error, sqlite3.OperationalError):
+            if "locked" in text or "busy" in text:
+                return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
+            if any(word in text for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")):
+                return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
+        return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
+
+    def json_rows(self, *columns: str) -> str:
+        """By ``json_each``."""
+        values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
+        return f"(SELECT {values} FROM json_each(:rows))"
+
+    @contextlib.contextmanager
+    def migration_lock(self, connection: Any) -> Iterator[None]:
+        """The side file is the lock."""
+        yield
+
+
+# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock.
+MYSQL_CONFLICTS = frozenset({1020, 1205, 1213})
+# The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203, 1226), shutting down
+# (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (1021, 1114), refused or lost (2002-2055).
+MYSQL_USELESS = frozenset(
+    {1021, 1040, 1047, 1053, 1114, 1152, 1180, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
+)
+MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
+MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
+
+
+def _second(error: Exception) -> str:
+    """The text of a driver error, without the number before it."""
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+class MySQLDialect:
+    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL."""
+
+    name = "mysql"
+    begin = "BEGIN"
+
+    def __init__(self, url: DatabaseUrl) -> None:
+        try:
+            import pymysql
+            import pymysql.constants.CLIENT
+            import pymysql.converters
+        except ImportError:
+            raise SettingsError("a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql") from None
+        self._pymysql = pymysql
+        self._url = url
+        self._prepared: dict[str, str] = {}  # statement texts are constants of this module, so this stays small
+        self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
+        self._conversions = dict(pymysql.converters.conversions)
+        for kind in (7, 12):  # TIMESTAMP and DATETIME stay text: it is what we send on
+            self._conversions.pop(kind, None)
+
+    def open(self) -> None:
+        """Nothing is held between connections."""
+
+    def close(self) -> None:
+        """Nothing is held between connections."""
+
+    def connect(self, read_only: bool) -> Any:
+        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount."""
+        url, session = self._url, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+        try:
+            connection = self._pymysql.connect(
+                host=url.host,
+                port=url.port,
+                user=url.user,
+                password=url.password,
+                database=url.name,
+                unix_socket=url.options.get("unix_socket"),
+                charset="utf8mb4",
+                autocommit=True,
+                client_flag=self._pymysql.constants.CLIENT.FOUND_ROWS,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=MYSQL_IO_TIMEOUT_SECONDS,
+                write_timeout=MYSQL_IO_TIMEOUT_SECONDS,
+                conv=self._conversions,
+                ssl=self._ssl_context(),
+                init_command=session,
+            )
+        except (self._pymysql.Error, OSError, RuntimeError) as error:
+            raise self._connect_error(error) from error
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5")
+                cursor.execute("SELECT @@max_allowed_packet")
+                row = cursor.fetchone()
+                # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
+                self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
+        except (self._pymysql.Error, OSError) as error:
+            connection.close()
+            raise self.error(error, committing=False) from error
+        return connection
+
+    def _ssl_context(self) -> Any:
+        """A verifying context when the URL names a CA; else PyMySQL's own default, which prefers TLS and does not verify."""
+        options = self._url.options
+        if "ssl_ca" not in options:
+            return None
+        import ssl
+
+        try:
+            context = ssl.create_default_context(cafile=options["ssl_ca"])
+            if "ssl_cert" in options:
+                context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"the database's TLS files cannot be used: {error}") from None
+        return context
+
+    def _connect_error(self, error: Exception) -> QtmError:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        place = f"{self._url.host}:{self._url.port}/{self._url.name}"
+        if number in MYSQL_WRONG_SETTINGS:
+            return DatabaseUnavailable(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
+        if isinstance(error, RuntimeError) or "cryptography" in str(error):
+            return SettingsError("this account logs in by caching_sha2_password, which needs: python3 -m pip install cryptography")
+        return DatabaseUnavailable(
+            f"cannot connect to the database at {place}: {type(error).__name__} {number or error}", retry_after_seconds=2
+        )
+
+    def is_usable(self, connection: Any) -> bool:
+        """Readable while idle means that the server hung up (or said why): no round trip needed."""
+        sock = connection._sock
+        if sock is None:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def prepare(self, sql: str) -> str:
+        """``:name`` as PyMySQL's ``%(name)s``."""
+        prepared = self._prepared.get(sql)
+        if prepared is None:
+            prepared = re.sub(r"(?<![\w:]):([a-z_][a-z_0-9]*)", r"%(\1)s", sql.replace("%", "%%"))
+            self._prepared[sql] = prepared
+        return prepared
+
+    def error(self, error: Exception, committing: bool) -> QtmError:
+        """By the number; a number of zero or none at all is a connection that PyMySQL gave up."""
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        lost = isinstance(error, (OSError, self._pymysql.InterfaceError)) or number in MYSQL_USELESS
+        if committing and (lost or number == 0):
+            return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2)
+        if lost:
+            return DatabaseUnavailable(f"the database cannot be used: error {number} {_second(error)}", retry_after_seconds=2)
+        if number in MYSQL_CONFLICTS:
+            return TransactionConflict(f"the database is busy: error {number} {_second(error)}", retry_after_seconds=1)
+        if number == 1062:
+            return DuplicateKey(_second(error))
+        return QtmError(f"unexpected database error {number}: {_second(error)}")
+
+    def json_rows(self, *columns: str) -> str:
+        """By ``JSON_TABLE``."""
+        values = ", ".join(f"{name} LONGTEXT CHARACTER SET utf8mb4 PATH '$[{i}]'" for i, name in enumerate(columns))
+        return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({values}))"
+
+    @contextlib.contextmanager
+    def migration_lock(self, connection: Any) -> Iterator[None]:
+        """A named lock of this database's server; it goes with its connection."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())), 60)")
+            if cursor.fetchone()[0] != 1:
+                raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
+            yield
+            cursor.execute("SELECT RELEASE_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())))")
+
+
+NO_PARAMETERS: Mapping[str, Any] = {}
+
+
+class Session:
+    """One connection inside one transaction. It goes to the work of `Database.read` and `Database.write` and no further."""
+
+    __slots__ = ("_cursor", "_dialect", "_monitor")
+
+    def __init__(self, dialect: Dialect, cursor: Any, monitor: DatabaseMonitor) -> None:
+        self._dialect = dialect
+        self._cursor = cursor
+        self._monitor = monitor
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> int:
+        """Run one statement with ``:name`` parameters; how many rows it matched."""
+        started = time.perf_counter()
+        try:
+            self._cursor.execute(self._dialect.prepare(sql), parameters)
+        finally:
+            self._monitor.statement(sql, time.perf_counter() - started)
+        return int(self._cursor.rowcount)
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
+        """All rows of a query; every caller bounds them by LIMIT or by key."""
+        self.execute(sql, parameters)
+        return list(self._cursor.fetchall())
+
+    def row(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+
+class Database:
+    """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share one."""
+
+    def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
+        parts = parse_database_url(url)
+        self.dialect: Dialect = SQLiteDialect(parts.path) if parts.kind == "sqlite" else MySQLDialect(parts)
+        self.monitor = DatabaseMonitor()
+        self._sleep = sleep
+        dialect = self.dialect
+        if parts.kind == "sqlite":
+            self._readers = ConnectionPool(lambda: dialect.connect(True), dialect.is_usable, min(pool_size, SQLITE_READERS))
+            self._writers = ConnectionPool(lambda: dialect.connect(False), dialect.is_usable, 1)
+        else:
+            self._readers = self._writers = ConnectionPool(lambda: dialect.connect(False), dialect.is_usable, pool_size)
+        dialect.open()
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection.
+
+        Raises DatabaseUnavailable.
+        """
+        try:
+            return self._read_once(work)
+        except (DatabaseUnavailable, TransactionConflict):
+            self.monitor.retry()
+            return self._read_once(work)
+
+    def _read_once(self, work: Callable[[Session], T]) -> T:
+        with self._counted_errors(), self._readers.connection() as connection:
+            try:
+                return work(Session(self.dialect, connection.cursor(), self.monitor))
+            except QtmError:
+                raise
+            except Exception as error:  # the driver's own, which room 4 alone knows by name
+                raise self._translated(error, committing=False) from error
+
+    def write(self, work: Callable[[Session], T], confirm: Callable[[Session], T | None] | None = None) -> T:
+        """``work`` in one transaction, tried again when it surely was not applied.
+
+        When the connection is lost at COMMIT, ``confirm`` reads back on a new one: its value is the outcome, and None means
+        that nothing was applied, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
+        OutcomeUnknown when reading back fails or there is no ``confirm``.
+        """
+        for attempt in range(1, TRANSACTION_TRIES + 1):
+            try:
+                return self._write_once(work)
+            except OutcomeUnknown:
+                if confirm is None:
+                    raise
+                outcome = self.read(confirm)
+                if outcome is not None:
+                    return outcome
+            except TransactionConflict:
+                if attempt == TRANSACTION_TRIES:
+                    raise
+            except DatabaseUnavailable:
+                if attempt > 1:
+                    raise
+            self.monitor.retry()
+            self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
+        raise DatabaseUnavailable(f"the transaction was not applied in {TRANSACTION_TRIES} tries", retry_after_seconds=1)
+
+    def _write_once(self, work: Callable[[Session], T]) -> T:
+        with self._counted_errors():
+            with self._writers.connection() as connection:
+                cursor = connection.cursor()
+                committing = False
+                try:
+                    cursor.execute(self.dialect.begin)
+                    value = work(Session(self.dialect, cursor, self.monitor))
+                    committing = True
+                    cursor.execute("COMMIT")
+                    return value
+                except Exception as error:  # the driver's own, which room 4 alone knows by name
+                    failure = error if isinstance(error, QtmError) else self._translated(error, committing)
+                    if isinstance(failure, DatabaseUnavailable):
+                        raise failure from error
+                    cursor.execute("ROLLBACK")  # if this fails too, the pool closes the connection
+            raise failure
+
+    def _translated(self, error: Exception, committing: bool) -> QtmError:
+        ours = self.dialect.error(error, committing)
+        if isinstance(ours, DatabaseUnavailable):
+            self._readers.drop_idle()
+            self._writers.drop_idle()
+        return ours
+
+    @contextlib.contextmanager
+    def _counted_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except QtmError as error:
+            self.monitor.error(error.error)
+            raise
+
+    @contextlib.contextmanager
+    def single_connection(self) -> Iterator[Any]:
+        """A raw connection for migrations, outside any transaction."""
+        with self._writers.connection() as connection:
+            yield connection
+
+    def snapshot(self) -> dict[str, Any]:
+        """The monitor's counters and the use of the pools."""
+        pools = {"pool": self._writers.snapshot()}
+        if self._readers is not self._writers:
+            pools["reader_pool"] = self._readers.snapshot()
+        return {**self.monitor.snapshot(), **pools}
+
+    def close(self) -> None:
+        """Close the readers first, so that the writer makes the last checkpoint; then release the file."""
+        self._readers.close()
+        self._writers.close()
+        self.dialect.close()
+
+
+# ==== 5 Migrations ====================================================================================================
+# The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their tools
+# (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted migration goes on where
+# it stopped, and several starting replicas take turns.
+
+SCHEMA = """\
+-- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads what stands in /*! */.
+-- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies what is missing.
+
+-- step 1: batches, tasks, results
+CREATE TABLE backtest_batches (
+  batch_id   VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  name       VARCHAR(200) NULL,
+  created_at DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- For listBatches: newest first, a page at a time.
+CREATE INDEX backtest_batches_newest ON backtest_batches (created_at, batch_id);
+
+-- The row that status queries read; results lie apart. Documents are JSON text: a JSON column would reorder keys on MySQL
+-- and turn numbers into text on SQLite.
+CREATE TABLE backtest_tasks (
+  task_id         CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY, -- UUIDv7, so that keys arrive in order
+  batch_id        VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  stock_code      VARCHAR(32) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  config          LONGTEXT NOT NULL,
+  params          LONGTEXT NOT NULL,
+  -- pending -> running, cancelled;  running -> completed, failed, pending, cancelled;  failed, cancelled -> pending (retryTask)
+  status          VARCHAR(9) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  progress        DOUBLE NOT NULL,           -- 0.0 to 1.0, never falls within an attempt
+  message         VARCHAR(500) NOT NULL,     -- what the engine last said
+  attempt         INTEGER NOT NULL,          -- how often it was started; guards every write of a runner
+  max_attempts    INTEGER NOT NULL,          -- as the client asked
+  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; retryTask raises it by max_attempts
+  timeout_seconds DOUBLE NOT NULL,           -- wall time of one attempt
+  priority_rank   INTEGER NOT NULL,          -- the negated priority, so that one ascending index gives the order of claims
+  created_at      DATETIME(6) NOT NULL,      -- all times are UTC, from the database's clock
+  run_at          DATETIME(6) NOT NULL,      -- not before this; in the future while a failed attempt waits
+  started_at      DATETIME(6) NULL,
+  finished_at     DATETIME(6) NULL,
+  worker_id       VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL, -- the scheduler that runs it; guards its writes
+  heartbeat       BIGINT NOT NULL,           -- counts up while its scheduler lives; in no index, see below
+  error           LONGTEXT NULL,             -- {type, message, attempt, traceback?} of the last failed attempt
+  engine_version  VARCHAR(100) NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes and no more; run_at is in it so that
+-- waiting rows are passed over inside the index. The heartbeat is not: an indexed one deadlocks with the reaper.
+CREATE INDEX backtest_tasks_queue ON backtest_tasks (status, priority_rank, created_at, task_id, run_at);
+
+-- For getTasksByBatch in the order of creation, and the counts of a batch.
+CREATE INDEX backtest_tasks_batch ON backtest_tasks (batch_id, task_id);
+
+-- For listTasks by status or stock, newest first.
+CREATE INDEX backtest_tasks_status ON backtest_tasks (status, task_id);
+CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, task_id);
+
+CREATE TABLE backtest_results (
+  task_id    CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  result     LONGTEXT NOT NULL,              -- the engine's JSON object
+  non_finite LONGTEXT NOT NULL               -- JSON list of the paths that were NaN or infinite and are null in the result
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- One row per create that carried an Idempotency-Key. The key is unique, so that of many repeats one creates.
+CREATE TABLE backtest_idempotency_keys (
+  idempotency_key VARCHAR(255) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  request_sha256  CHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  batch_id        VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_ids        LONGTEXT NOT NULL,
+  created_at      DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- One row per living scheduler, so that a pending task can say whether anybody will come for it. No lease hangs on it.
+CREATE TABLE backtest_workers (
+  worker_id  VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  slots      INTEGER NOT NULL,
+  started_at DATETIME(6) NOT NULL,
+  seen_at    DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+"""
+
+# Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by probed_at.
+SCHEMA_TABLE = """
+CREATE TABLE IF NOT EXISTS qtm_schema (
+  step       INTEGER NOT NULL,
+  statement  INTEGER NOT NULL,
+  applied_at DATETIME(6) NOT NULL,
+  probed_at  DATETIME(6) NULL,
+  PRIMARY KEY (step, statement)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin */
+"""
+
+ALREADY_THERE = ("already exists", "Duplicate key name", "Duplicate column name", "duplicate column name")
+
+
+def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
+    """The statements of each step of a schema text, by number."""
+    steps: dict[int, list[str]] = {}
+    for part in re.split(r"^-- step (?=[0-9]+:)", text, flags=re.MULTILINE)[1:]:
+        number, _, body = part.partition(":")
+        body = re.sub(r"--[^\n]*", "", body.partition("\n")[2])
+        steps[int(number)] = [statement.strip() for statement in body.split(";") if statement.strip()]
+    return steps
+
+
+def _applied_statements(cursor: Any) -> set[tuple[int, int]]:
+    cursor.execute(SCHEMA_TABLE)
+    cursor.execute("SELECT step, statement FROM qtm_schema")
+    return {(int(step), int(statement)) for step, statement in cursor.fetchall()}
+
+
+def _apply_statement(database: Database, cursor: Any, step: int, index: int, sql: str) -> None:
+    """Run one statement and record it. A crash between the two makes it run twice, hence "already there" is done."""
+    try:
+        cursor.execute(sql)
+    except Exception as error:  # only the driver knows its classes; what is not "already there" goes on
+        if not any(words in str(error) for words in ALREADY_THERE):
+            raise
+    record = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
+    cursor.execute(database.dialect.prepare(record), {"step": step, "statement": index})
+
+
+def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
+    """Bring the database up to the newest step; the numbers of the steps in which something was done.
+
+    Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be reached.
+    """
+    steps = steps or schema_steps()
+    changed = []
+    with database.single_connection() as connection, database.dialect.migration_lock(connection):
+        cursor = connection.cursor()
+        try:
+            done = _applied_statements(cursor)
+            newest = max((step for step, _ in done), default=0)
+            if newest > max(steps):
+                raise SchemaError(f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm")
+            for step, statements in sorted(steps.items()):
+                missing = [index for index in range(len(statements)) if (step, index) not in done]
+                for index in missing:
+                    _apply_statement(database, cursor, step, index, statements[index])
+                if missing:
+                    changed.append(step)
+                    log_event(logging.INFO, "schema step applied", step=step)
+        except QtmError:
+            raise
+        except Exception as error:  # the driver's own, translated as everywhere in room 4
+            raise database.dialect.error(error, committing=False) from error
+    return changed
+
+
+# ==== 6 TaskDAO =======================================================================================================
+# Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
+# transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
+
+INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
+MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
+PURGE_TASKS = 500
+
+TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds,
+    priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: with a result, with an error, or released (not the task's doing; the attempt is given back)."""
+
+    result_json: str | None = None
+    non_finite_json: str = "[]"
+    error_type: str | None = None
+    message: str = ""
+    traceback: str | None = None
+    retryable: bool = True
+    released: bool = False
+
+    def error_json(self, attempt: int) -> str | None:
+        """The ``error`` document of the task, or None."""
+        if self.error_type is None:
+            return None
+        error = {"type": self.error_type, "message": self.message, "attempt": attempt}
+        return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
+
+
+class ClaimedTask(NamedTuple):
+    """A task that is ours to run, and the attempt after which it fails for good."""
+
+    task: TaskInfo
+    attempt_limit: int
+
+
+class RunningTask(NamedTuple):
+    """What a reaper sees of a running task: the pair (attempt, heartbeat) moves while its scheduler lives."""
+
+    task_id: str
+    attempt: int
+    heartbeat: int
+
+
+def _iso(stamp: str | None) -> str | None:
+    return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
+
+
+def _task(row: Sequence[Any]) -> TaskInfo:
+    """A TaskInfo from a row of TASK_COLUMNS."""
+    (task_id, batch_id, code, config, params, status, progress, message, attempt, most, timeout, rank, *stamps, worker, error, version) = (
+        row
+    )
+    created, run_at, started, finished = map(_iso, stamps)
+    return TaskInfo(
+        task_id, batch_id, code, config, params, TaskStatus(status), float(progress), message, attempt, most, float(timeout), -rank,
+        cast(str, created), cast(str, run_at), started, finished, worker, error, version,
+    )  # fmt: skip
+
+
+def _time_text(seconds: float) -> str:
+    """Seconds as the second argument of ADDTIME."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60 + seconds - whole:09.6f}"
+
+
+def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The inside of an IN (...) and its parameters."""
+    parameters = {f"in_{i}": value for i, value in enumerate(values)}
+    return ", ".join(f":{name}" for name in parameters), parameters
+
+
+def _row_chunks(request: BatchRequest, task_ids: Sequence[str]) -> Iterator[str]:
+    """The tasks of a create as JSON lists of [task_id, stock_code, params], each list about INSERT_CHUNK_BYTES at most."""
+    texts = [dump_json(item) for item in request.params]
+    rows: list[list[str]] = []
+    size = 0
+    numbers = iter(task_ids)
+    for code in request.stock_codes:
+        for text in texts:
+            if rows and size + len(text) > INSERT_CHUNK_BYTES:
+                yield dump_json(rows)
+                rows, size = [], 0
+            rows.append([next(numbers), code, text])
+            size += 2 * len(text) + 80
+    yield dump_json(rows)
+
+
+def _key(text: str) -> str:
+    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, so those become one that is not there."""
+    return text if text.isascii() else ""
+
+
+class TaskDAO:
+    """Reads and writes tasks. Thread-safe; raises DatabaseUnavailable and its kin, see room 4."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # -- create --------------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        request: BatchRequest,
+        batch_id: str,
+        task_ids: Sequence[str],
+        timeout_seconds: float,
+        max_attempts: int,
+        idempotency_key: str | None = None,
+        request_sha256: str = "",
+    ) -> CreatedBatch:
+        """Insert the batch (unless it is there) and all tasks, or nothing. One that was asked for by the same key is not
+        created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request."""
+        created = CreatedBatch(batch_id, task_ids)
+        shared = {
+            "batch_id": batch_id,
+            "name": request.name,
+            "config": dump_json(request.config),
+            "max_attempts": max_attempts,
+            "timeout_seconds": float(timeout_seconds),
+            "priority_rank": -request.priority,
+            "key": idempotency_key,
+            "sha256": request_sha256,
+        }
+        chunks = list(_row_chunks(request, task_ids))
+
+        def work(session: Session) -> CreatedBatch:
+            if idempotency_key is not None:
+                session.execute(
+                    """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
+                       VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))""",
+                    {**shared, "task_ids": dump_json(list(task_ids))},
+                )
+            self._insert_batch(session, shared, known=request.batch_id is not None)
+            for rows in chunks:
+                self._insert_tasks(session, shared, rows)
+            return created
+
+        def confirm(session: Session) -> CreatedBatch | None:
+            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": task_ids[0]})
+            return created if found else None
+
+        for _ in range(3):
+            try:
+                return self.database.write(work, confirm)
+            except DuplicateKey:  # the key was used before, or somebody else made the batch just now
+                repeated = self._repeated(idempotency_key, request_sha256)
+                if repeated:
+                    return repeated
+        raise TransactionConflict(f"the batch {batch_id} is being created by others; try again", retry_after_seconds=1)
+
+    def _insert_batch(self, session: Session, shared: Mapping[str, Any], known: bool) -> None:
+        if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id", shared):
+            return
+        session.execute("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))", shared)
+
+    def _insert_tasks(self, session: Session, shared: Mapping[str, Any], rows: str) -> None:
+        session.execute(
+            f"""INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress, message, attempt,
+                   max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
+                SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, 'pending', 0.0, '', 0,
+                   :max_attempts, :max_attempts, :timeout_seconds, :priority_rank, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
+                FROM {self.database.dialect.json_rows("task_id", "stock_code", "params")} AS r""",
+            {**shared, "rows": rows},
+        )
+
+    def _repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
+        if key is None:
+            return None
+        row = self.database.read(
+            lambda session: session.row(
+                "SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys WHERE idempotency_key = :key", {"key": key}
+            )
+        )
+        if row is None:
+            return None
+        if row[0] != sha256:
+            raise IdempotencyKeyReused("this Idempotency-Key came before with another request; use a new key for a new request")
+        return CreatedBatch(row[1], json.loads(row[2]), repeated=True)
+
+    # -- read ----------------------------------------------------------------------------------------------------------
+
+    def get(self, task_id: str) -> TaskInfo | None:
+        """The task, or None."""
+        row = self.database.read(
+            lambda session: session.row(f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE task_id = :task_id", {"task_id": _key(task_id)})
+        )
+        return _task(row) if row else None
+
+    def get_result(self, task_id: str) -> TaskResult | None:
+        """The task with its result, or None when there is no such task."""
+        columns = ", ".join("t." + name.strip() for name in TASK_COLUMNS.split(","))
+        row = self.database.read(
+            lambda session: session.row(
+                f"""SELECT {columns}, r.result, r.non_finite FROM backtest_tasks t
+                    LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE t.task_id = :task_id""",
+                {"task_id": _key(task_id)},
+            )
+        )
+        if row is None:
+            return None
+        task = _task(row[:-2])
+        if task.status is not TaskStatus.COMPLETED:
+            return TaskResult(task, None)
+        return TaskResult(task, row[-2], json.loads(row[-1]))
+
+    def get_batch(self, batch_id: str) -> BatchInfo | None:
+        """The batch with its counts and progress, without tasks; None when there is no such batch."""
+
+        def work(session: Session) -> BatchInfo | None:
+            batch = session.row("SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id", {"batch_id": _key(batch_id)})
+            if batch is None:
+                return None
+            rows = session.rows(
+                "SELECT status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id = :batch_id GROUP BY status",
+                {"batch_id": batch_id},
+            )
+            counts = {status.value: 0 for status in TaskStatus}
+            counts.update({status: int(count) for status, count, _ in rows})
+            progress = sum(float(part) for _, _, part in rows) / max(1, sum(counts.values()))
+            return BatchInfo(batch_id, batch[0], cast(str, _iso(batch[1])), counts, round(progress, 6))
+
+        return self.database.read(work)
+
+    def list_tasks(
+        self,
+        batch_id: str | None = None,
+        statuses: Sequence[TaskStatus] = (),
+        stock_code: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = True,
+    ) -> tuple[list[TaskInfo], str | None]:
+        """A page of tasks in the order of their ids and the cursor of the next page (None: this was the last)."""
+        names, parameters = _in_list([status.value for status in statuses])
+        wanted = [
+            (batch_id, "batch_id = :batch_id"),
+            (stock_code, "stock_code = :stock_code"),
+            (statuses, f"status IN ({names})"),
+            (cursor, "task_id < :cursor" if newest_first else "task_id > :cursor"),
+        ]
+        where = " AND ".join(text for value, text in wanted if value) or "1 = 1"
+        order = "DESC" if newest_first else "ASC"
+        rows = self.database.read(
+            lambda session: session.rows(
+                f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {where} ORDER BY task_id {order} LIMIT :limit",
+                {
+                    **parameters,
+                    "batch_id": _key(batch_id or ""),
+                    "stock_code": _key(stock_code or ""),
+                    "cursor": cursor,
+                    "limit": limit + 1,
+                },
+            )
+        )
+        tasks = [_task(row) for row in rows[:limit]]
+        return tasks, tasks[-1].task_id if len(rows) > limit else None
+
+    def list_batch_ids(self, limit: int = 20, cursor: str | None = None) -> tuple[list[str], str | None]:
+        """A page of batch ids, newest first, and the cursor of the next page."""
+        stamp, _, last = (cursor or "9999-12-31 00:00:00~").partition("~")
+        rows = self.database.read(
+            lambda session: session.rows(
+                """SELECT batch_id, created_at FROM backtest_batches
+                   WHERE created_at <= :stamp AND (created_at < :stamp OR batch_id < :last)
+                   ORDER BY created_at DESC, batch_id DESC LIMIT :limit""",
+                {"stamp": stamp, "last": last, "limit": limit + 1},
+            )
+        )
+        more = f"{rows[limit - 1][1]}~{rows[limit - 1][0]}" if len(rows) > limit else None
+        return [row[0] for row in rows[:limit]], more
+
+    def queue_position(self, task_id: str) -> tuple[int, bool] | None:
+        """How many tasks are claimed up to this one (1: it is next; counting stops at 10,000), and whether it waits for
+        its run_at; None when it is not pending."""
+
+        def work(session: Session) -> tuple[int, bool] | None:
+            row = session.row(
+                """SELECT priority_rank, created_at, task_id, run_at > UTC_TIMESTAMP(6) FROM backtest_tasks
+                   WHERE task_id = :task_id AND status = 'pending'""",
+                {"task_id": task_id},
+            )
+            if row is None:
+                return None
+            before = 0
+            for condition in (
+                "priority_rank < :rank",
+                "priority_rank = :rank AND created_at < :created_at",
+                "priority_rank = :rank AND created_at = :created_at AND task_id < :task_id",
+            ):
+                found = session.row(
+                    f"""SELECT COUNT(*) FROM
+                        (SELECT 1 FROM backtest_tasks WHERE status = 'pending' AND {condition} LIMIT :limit) AS ahead""",
+                    {"rank": row[0], "created_at": row[1], "task_id": row[2], "limit": MAX_QUEUE_POSITION},
+                )
+                before += int(cast("tuple[Any, ...]", found)[0])
+            return min(before + 1, MAX_QUEUE_POSITION), bool(row[3])
+
+        return self.database.read(work)
+
+    # -- run: every statement carries the guard that makes it a compare-and-set -------------------------------------------
+
+    def claim(self, worker_id: str, limit: int) -> list[ClaimedTask]:
+        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next attempt."""
+        taken: list[str] = []
+
+        def work(session: Session) -> list[ClaimedTask]:
+            rows = session.rows(
+                f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+                    WHERE status = 'pending' AND run_at <= UTC_TIMESTAMP(6)
+                    ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */""",
+                {"limit": limit},
+            )
+            taken[:] = [row[0] for row in rows]
+            if not taken:
+                return []
+            names, parameters = _in_list(taken)
+            session.execute(
+                f"""UPDATE backtest_tasks SET status = 'running', attempt = attempt + 1, worker_id = :worker_id, progress = 0.0,
+                       message = '', heartbeat = heartbeat + 1, started_at = UTC_TIMESTAMP(6), finished_at = NULL
+                    WHERE task_id IN ({names}) AND status = 'pending'""",
+                {**parameters, "worker_id": worker_id},
+            )
+            return self._owned(session, worker_id, taken)
+
+        def confirm(session: Session) -> list[ClaimedTask] | None:
+            return self._owned(session, worker_id, taken) or None
+
+        return self.database.write(work, confirm)
+
+    def _owned(self, session: Session, worker_id: str, task_ids: Sequence[str]) -> list[ClaimedTask]:
+        """Those of the tasks that this worker runs, in the given order."""
+        names, parameters = _in_list(task_ids)
+        rows = session.rows(
+            f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks
+                WHERE task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id""",
+            {**parameters, "worker_id": worker_id},
+        )
+        owned = {row[0]: ClaimedTask(_task(row[:-1]), row[-1]) for row in rows}
+        return [owned[task_id] for task_id in task_ids if task_id in owned]
+
+    def heartbeat(self, worker_id: str, task_ids: Sequence[str]) -> set[str]:
+        """Count up the heartbeat of these tasks and of the worker itself; which of them are no longer this worker's."""
+        names, parameters = _in_list(task_ids)
+        guard = f"task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id"
+        parameters = {**parameters, "worker_id": worker_id}
+
+        def work(session: Session) -> set[str]:
+            session.execute("UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id", parameters)
+            if not task_ids:
+                return set()
+            moved = session.execute(f"UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE {guard}", parameters)
+            if moved == len(task_ids):
+                return set()
+            kept = {row[0] for row in session.rows(f"SELECT task_id FROM backtest_tasks WHERE {guard}", parameters)}
+            return set(task_ids) - kept
+
+        return self.database.write(work, confirm=lambda session: set())  # a beat more or less changes nothing
+
+    def report_progress(self, task: TaskInfo, progress: float, message: str) -> bool:
+        """Write what the engine said of its progress (0.0-1.0); False when the task is no longer this attempt's."""
+        parameters = {
+            "task_id": task.task_id,
+            "attempt": task.attempt,
+            "worker_id": task.worker_id,
+            "progress": progress,
+            "message": message,
+        }
+        return self.database.write(
+            lambda session: (
+                session.execute(
+                    """UPDATE backtest_tasks SET progress = :progress, message = :message
+                       WHERE task_id = :task_id AND status = 'running' AND attempt = :attempt AND worker_id = :worker_id""",
+                    parameters,
+                )
+                == 1
+            ),
+            confirm=lambda session: True,  # the next report overwrites it
+        )
+
+    def finish(
+        self, claimed: ClaimedTask, outcome: Outcome, delay_seconds: float, message: str, progress: float, engine_version: str | None
+    ) -> TaskStatus | None:
+        """Write how an attempt ended: completed, failed, or pending again after ``delay_seconds``. None when the task is no
+        longer this attempt's, so that the outcome is void."""
+        task = claimed.task
+        parameters = {
+            **self._ending(outcome, task.attempt, claimed.attempt_limit, delay_seconds),
+            "task_id": task.task_id,
+            "worker_id": task.worker_id,
+            "message": message,
+            "progress": progress,
+            "engine_version": engine_version,
+            "result": outcome.result_json,
+            "non_finite": outcome.non_finite_json,
+        }
+        status = TaskStatus(parameters["status"])
+
+        def work(session: Session) -> TaskStatus | None:
+            if not self._end_attempt(session, parameters, "worker_id = :worker_id"):
+                return self._written_before(session, parameters)
+            if status is TaskStatus.COMPLETED:
+                session.execute("DELETE FROM backtest_results WHERE task_id = :task_id", parameters)
+                session.execute(
+                    "INSERT INTO backtest_results (task_id, result, non_finite) VALUES (:task_id, :result, :non_finite)", parameters
+                )
+            return status
+
+        return self.database.write(work, lambda session: self._written_before(session, parameters))
+
+    def _ending(self, outcome: Outcome, attempt: int, attempt_limit: int, delay_seconds: float) -> dict[str, Any]:
+        """The parameters that `_end_attempt` needs beside the message and the guard."""
+        if outcome.result_json is not None:
+            status = TaskStatus.COMPLETED
+        elif outcome.released or (outcome.retryable and attempt < attempt_limit):
+            status = TaskStatus.PENDING
+        else:
+            status = TaskStatus.FAILED
+        return {
+            "status": status.value,
+            "again": int(status is TaskStatus.PENDING),
+            "attempt": attempt,
+            "given_back": int(outcome.released),
+            "delay": _time_text(delay_seconds),
+            "error": outcome.error_json(attempt),
+        }
+
+    def _end_attempt(self, session: Session, parameters: Mapping[str, Any], guard: str) -> bool:
+        """running -> completed, failed or pending. No assignment reads a column that another one writes: MySQL would see
+        the new value, SQLite the old one."""
+        matched = session.execute(
+            f"""UPDATE backtest_tasks SET status = :status, message = :message, error = COALESCE(:error, CASE :again WHEN 1 THEN error END),
+                   progress = CASE :again WHEN 1 THEN 0.0 ELSE :progress END,
+                   run_at = CASE :again WHEN 1 THEN ADDTIME(UTC_TIMESTAMP(6), :delay) ELSE run_at END,
+                   started_at = CASE :again WHEN 1 THEN NULL ELSE started_at END,
+                   finished_at = CASE :again WHEN 1 THEN NULL ELSE UTC_TIMESTAMP(6) END,
+                   worker_id = CASE :again WHEN 1 THEN NULL ELSE worker_id END,
+                   attempt = attempt - :given_back, engine_version = :engine_version
+                WHERE task_id = :task_id AND status = 'running' AND attempt = :attempt AND {guard}""",
+            parameters,
+        )
+        return matched == 1
+
+    def _written_before(self, session: Session, parameters: Mapping[str, Any]) -> TaskStatus | None:
+        """The status when exactly this outcome is in the row already: a lost COMMIT that was applied after all."""
+        row = session.row(
+            "SELECT status, attempt, worker_id, error FROM backtest_tasks WHERE task_id = :task_id",
+            parameters,
+        )
+        owner = None if parameters["again"] else parameters["worker_id"]
+        attempt = parameters["attempt"] - parameters["given_back"]
+        if row is None or row[:3] != (parameters["status"], attempt, owner):
+            return None
+        return TaskStatus(row[0]) if parameters["error"] in (None, row[3]) else None
+
+    def running(self, limit: int = 10_000) -> list[RunningTask]:
+        """All running tasks as the reaper sees them, read without locks."""
+        return self.database.read(
+            lambda session: [
+                RunningTask(*row)
+                for row in session.rows(
+                    "SELECT task_id, attempt, heartbeat FROM backtest_tasks WHERE status = 'running' ORDER BY task_id LIMIT :limit",
+                    {"limit": limit},
+                )
+            ]
+        )
+
+    def reclaim(self, orphan: RunningTask, delay_seconds: float) -> TaskStatus | None:
+        """Take a task back from a scheduler that died, guarded by the pair that stood still: pending again, or failed when
+        its attempts are used up. None when it moved after all."""
+        outcome = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
+
+        def work(session: Session) -> TaskStatus | None:
+            row = session.row("SELECT attempt_limit FROM backtest_tasks WHERE task_id = :task_id", {"task_id": orphan.task_id})
+            if row is None:
+                return None
+            parameters = {
+                **self._ending(outcome, orphan.attempt, int(row[0]), delay_seconds),
+                "task_id": orphan.task_id,
+                "heartbeat": orphan.heartbeat,
+                "message": "",
+                "progress": 0.0,
+                "engine_version": None,
+            }
+            return TaskStatus(parameters["status"]) if self._end_attempt(session, parameters, "heartbeat = :heartbeat") else None
+
+        return self.database.write(work)
+
+    def seconds_to_next_run(self) -> float | None:
+        """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
+        row = self.database.read(
+            lambda session: session.row("SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'")
+        )
+        if row is None or row[0] is None:
+            return None
+        due, now = (datetime.datetime.fromisoformat(stamp) for stamp in row)
+        return max(0.0, (due - now).total_seconds())
+
+    # -- change what clients ask for -------------------------------------------------------------------------------------
+
+    def cancel(self, task_id: str) -> bool:
+        """pending or running -> cancelled; False when it was neither."""
+        return self._cancel("task_id = :id", task_id) == 1
+
+    def cancel_batch(self, batch_id: str) -> int:
+        """Cancel all pending and running tasks of a batch; how many they were."""
+        return self._cancel("batch_id = :id", batch_id)
+
+    def _cancel(self, which: str, value: str) -> int:
+        return self.database.write(
+            lambda session: session.execute(
+                f"""UPDATE backtest_tasks SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)
+                    WHERE {which} AND status IN ('pending', 'running')""",
+                {"id": _key(value)},
+            ),
+            confirm=lambda session: None,  # cancelling what is cancelled matches nothing, so it is simply tried again
+        )
+
+    def retry(self, task_id: str) -> bool:
+        """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
+        return self._retry("task_id = :id AND status IN ('failed', 'cancelled')", task_id) == 1
+
+    def retry_batch(self, batch_id: str) -> int:
+        """Retry all failed tasks of a batch; how many they were."""
+        return self._retry("batch_id = :id AND status = 'failed'", batch_id)
+
+    def _retry(self, which: str, value: str) -> int:
+        return self.database.write(
+            lambda session: session.execute(
+                f"""UPDATE backtest_tasks SET status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
+                       run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL WHERE {which}""",
+                {"id": _key(value)},
+            ),
+            confirm=lambda session: None,
+        )
+
+    # -- workers, upkeep ---------------------------------------------------------------------------------------------------
+
+    def register_worker(self, worker_id: str, slots: int) -> None:
+        """Say that this scheduler is here."""
+        parameters = {"worker_id": worker_id, "slots": slots}
+
+        def work(session: Session) -> bool:
+            session.execute("DELETE FROM backtest_workers WHERE worker_id = :worker_id", parameters)
+            session.execute(
+                """INSERT INTO backtest_workers (worker_id, slots, started_at, seen_at)
+                   VALUES (:worker_id, :slots, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))""",
+                parameters,
+            )
+            return True
+
+        self.database.write(work, confirm=lambda session: None)
+
+    def remove_worker(self, worker_id: str) -> None:
+        """Say that this scheduler is gone, and forget those that were not seen for a day."""
+
+        def work(session: Session) -> bool:
+            session.execute(
+                "DELETE FROM backtest_workers WHERE worker_id = :worker_id OR seen_at < ADDTIME(UTC_TIMESTAMP(6), '-24:00:00')",
+                {"worker_id": worker_id},
+            )
+            return True
+
+        self.database.write(work, confirm=lambda session: True)
+
+    def has_worker(self, within_seconds: float) -> bool:
+        """Whether any scheduler was seen in the last ``within_seconds``."""
+        row = self.database.read(
+            lambda session: session.row(
+                "SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago) LIMIT 1",
+                {"ago": "-" + _time_text(within_seconds)},
+            )
+        )
+        return row is not None
+
+    def purge(self, retention_days: float) -> int:
+        """Delete up to 500 tasks that ended more than ``retention_days`` ago, with their results, and then batches and
+        keys that are as old and empty; how many tasks they were."""
+
+        def work(session: Session) -> int:
+            now = cast("tuple[Any, ...]", session.row("SELECT UTC_TIMESTAMP(6)"))[0]
+            cutoff = datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days)
+            # Ids begin with their milliseconds, so that the old end of the table is found by its key.
+            milliseconds = int(cutoff.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+            head = f"{max(0, milliseconds):012x}"
+            parameters = {"cutoff": cutoff.strftime("%Y-%m-%d %H:%M:%S.%f"), "newest": f"{head[:8]}-{head[8:]}", "limit": PURGE_TASKS}
+            rows = session.rows(
+                """SELECT task_id FROM backtest_tasks WHERE task_id < :newest AND finished_at < :cutoff
+                   AND status IN ('completed', 'failed', 'cancelled') ORDER BY task_id LIMIT :limit""",
+                parameters,
+            )
+            self._delete_tasks(session, [row[0] for row in rows])
+            session.execute(
+                """DELETE FROM backtest_batches WHERE created_at < :cutoff
+                   AND NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)""",
+                parameters,
+            )
+            session.execute("DELETE FROM backtest_idempotency_keys WHERE created_at < :cutoff", parameters)
+            return len(rows)
+
+        return self.database.write(work, confirm=lambda session: 0)
+
+    def _delete_tasks(self, session: Session, task_ids: Sequence[str]) -> None:
+        if task_ids:
+            names, parameters = _in_list(task_ids)
+            session.execute(f"DELETE FROM backtest_results WHERE task_id IN ({names})", parameters)
+            session.execute(
+                f"DELETE FROM backtest_tasks WHERE task_id IN ({names}) AND status IN ('completed', 'failed', 'cancelled')", parameters
+            )
+
+    def probe(self) -> None:
+        """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
+
+        def work(session: Session) -> int:
+            session.execute("UPDATE qtm_schema SET probed_at = UTC_TIMESTAMP(6) WHERE step = 1 AND statement = 0")
+            return int(cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0])
+
+        step, known = self.database.write(work, confirm=lambda session: None), max(schema_steps())
+        if step != known:
+            raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
+
+    def snapshot(self) -> dict[str, Any]:
+        """Statements, errors, time and pool use since the start."""
+        return self.database.snapshot()
+
+
+# ==== 7 Backtest engine ===============================================================================================
+# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in exact
+# decimals (prices as they stand in the file), so that a crossing or a share count never hangs on binary rounding; only
+# the metrics, at the end, are doubles.
+
+TRADING_DAYS = 252  # a year, for annual figures
+Progress = Callable[..., None]
+
+
+class BacktestEngine(Protocol):
+    """Runs one backtest and returns one JSON object. Raises InvalidTask for a task that can never succeed.
+
+    ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable: ``validate(task)``
+    (raises InvalidTask; called at create, so it must be quick) and ``version`` (text).
+    """
+
+    def __call__(self, task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
+        """Run the backtest."""
+
+
+def load_engine(reference: str) -> BacktestEngine:
+    """The engine that ``package.module:attribute`` names. Raises EngineError with the reason."""
+    module_name, _, attributes = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in attributes.split("."):
+            found = getattr(found, name)
+    except Exception as error:  # an engine's module may raise anything while it is imported
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise EngineError(
+            f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
+    if not callable(found):
+        raise EngineError(f"engine {reference} is not callable but {type(found).__name__}")
+    return cast(BacktestEngine, found)
+
+
+def engine_version(engine: BacktestEngine) -> str | None:
+    """What the engine calls itself, at most 100 characters."""
+    version = getattr(engine, "version", None)
+    return None if version is None else str(version)[:100]
+
+
+class Bar(NamedTuple):
+    """One day of one stock: what the built-in engine needs of it."""
+
+    date: str
+    open: decimal.Decimal
+    close: decimal.Decimal
+
+
+def _price(text: str) -> decimal.Decimal:
+    price = decimal.Decimal(text)
+    if not price.is_finite() or price <= 0:
+        raise ValueError(f"{text!r} is not a price")
+    return price
+
+
+def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
+    """The bars of a CSV file with ``start_date <= date <= end_date``.
+
+    The header names Date, Open and Close in any case and order; dates are ISO and ascend. Raises InvalidTask, with the
+    line, for a file that cannot be used.
+    """
+    bars: list[Bar] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            missing = [name for name in ("date", "open", "close") if name not in header]
+            if missing:
+                raise InvalidTask(f"{path.name} has no column {missing[0]!r}; its header is {header}")
+            date_at, open_at, close_at = (header.index(name) for name in ("date", "open", "close"))
+            last = ""
+            for row in reader:
+                date = row[date_at]
+                if not ISO_DATE.fullmatch(date) or date <= last:
+                    raise InvalidTask(f"{path.name}:{reader.line_num}: dates must be ISO and ascend, not {date!r} after {last!r}")
+                last = date
+                if start_date <= date <= end_date:
+                    bars.append(Bar(date, _price(row[open_at]), _price(row[close_at])))
+    except FileNotFoundError:
+        raise InvalidTask(f"there are no prices for {path.stem}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
+    except (OSError, IndexError, ValueError, decimal.InvalidOperation) as error:
+        raise InvalidTask(f"{path.name} cannot be read: {type(error).__name__}: {error}") from None
+    if not bars:
+        raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}")
+    return bars
+
+
+def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:
+    """For each bar, whether the strategy wants to be long at its close.
+
+    ``buy_and_hold``: always. ``sma_cross``: while the simple mean of the last ``fast`` closes is above that of the last
+    ``slow``; not before ``slow`` closes are there. Sums are exact, so equal means are equal.
+    """
+    if strategy == "buy_and_hold":
+        yield from (True for _ in bars)
+        return
+    fast, slow = params["fast"], params["slow"]
+    fast_sum = slow_sum = decimal.Decimal(0)
+    for i, bar in enumerate(bars):
+        fast_sum += bar.close - (bars[i - fast].close if i >= fast else 0)
+        slow_sum += bar.close - (bars[i - slow].close if i >= slow else 0)
+        yield i + 1 >= slow and fast_sum * slow > slow_sum * fast
+
+
+@dataclass
+class Ledger:
+    """The books of one run, in exact decimals: cash, shares, the equity at each close, and the round trips."""
+
+    cash: decimal.Decimal
+    commission: decimal.Decimal
+    shares: int = 0
+    cost: decimal.Decimal = decimal.Decimal(0)
+    entry_date: str = ""
+    entry_price: decimal.Decimal = decimal.Decimal(0)
+    equity: list[decimal.Decimal] = field(default_factory=list)
+    trades: list[dict[str, Any]] = field(default_factory=list)
+    bars_held: int = 0
+
+    def buy(self, bar: Bar) -> None:
+        """All in, whole shares, at the open: floor(cash / (open x (1 + commission)))."""
+        each = bar.open * (1 + self.commission)
+        self.shares = int(self.cash // each)
+        self.cost = each * self.shares
+        self.cash -= self.cost
+        self.entry_date, self.entry_price = bar.date, bar.open
+
+    def sell(self, bar: Bar) -> None:
+        """Everything, at the open."""
+        proceeds = bar.open * self.shares * (1 - self.commission)
+        self.cash += proceeds
+        self.trades.append(
+            {
+                "entry_date": self.entry_date,
+                "entry_price": float(self.entry_price),
+                "exit_date": bar.date,
+                "exit_price": float(bar.open),
+                "shares": self.shares,
+                "profit": float(proceeds - self.cost),
+            }
+        )
+        self.shares = 0
+
+    def mark(self, bar: Bar) -> None:
+        """Value the books at the close."""
+        self.equity.append(self.cash + self.shares * bar.close)
+        self.bars_held += 1 if self.shares else 0
+
+
+def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str, float | int | None]:
+    """The metrics of a run over its equity at each close.
+
+    total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1; annual_volatility = sample
+    deviation of the daily returns x sqrt(252); sharpe = mean / deviation x sqrt(252), risk-free rate 0 (Sharpe 1994);
+    max_drawdown = the lowest equity / (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars.
+    """
+    equity = ledger.equity
+    count = len(equity) - 1
+    returns = [float(equity[i + 1] / equity[i] - 1) for i in range(count)]
+    mean = math.fsum(returns) / count if count else 0.0
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else 0.0
+    growth = equity[-1] / initial_cash
+    peak, drawdown = initial_cash, decimal.Decimal(0)
+    for value in equity:
+        peak = max(peak, value)
+        drawdown = min(drawdown, value / peak - 1)
+    wins = sum(1 for trade in ledger.trades if trade["profit"] > 0)
+    return {
+        "final_equity": float(equity[-1]),
+        "total_return": float(growth - 1),
+        "annual_return": float(growth) ** (TRADING_DAYS / count) - 1 if count else 0.0,
+        "annual_volatility": deviation * math.sqrt(TRADING_DAYS),
+        "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
+        "max_drawdown": float(drawdown),
+        "exposure": ledger.bars_held / len(equity),
+        "trades": len(ledger.trades),
+        "win_rate": wins / len(ledger.trades) if ledger.trades else None,
+        "bars": len(equity),
+    }
+
+
+def validate_backtest(task: TaskRequest) -> None:
+    """What the built-in engine can know of a task without its prices. Raises InvalidTask."""
+    strategy = task.config["strategy"]
+    if strategy == "buy_and_hold":
+        return
+    if strategy != "sma_cross":
+        raise InvalidTask(f"strategy {strategy!r} is not one of buy_and_hold, sma_cross")
+    for name in ("fast", "slow"):
+        value = task.params.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
+            raise InvalidTask(f"sma_cross needs params.{name}, a whole number from 1 to 100000")
+    if task.params["fast"] >= task.params["slow"]:
+        raise InvalidTask(f"params.fast ({task.params['fast']}) must be less than params.slow ({task.params['slow']})")
+
+
+def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
+    """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv``.
+
+    A signal on a bar's close trades at the next bar's open, with commission as a fraction of each trade's value; an open
+    position at the end is marked at the last close. Returns ``metrics``, ``equity_curve`` and ``trades``.
+    """
+    validate_backtest(task)
+    folder = pathlib.Path(os.environ.get("QTM_DATA_DIR", Settings.data_dir))
+    config = task.config
+    bars = read_bars(folder / f"{task.stock_code}.csv", config["start_date"], config["end_date"])
+    with decimal.localcontext() as context:
+        context.prec = 50  # sums and products of prices stay exact; only divisions round, at the 50th digit
+        initial_cash = decimal.Decimal(str(config["initial_cash"]))
+        ledger = Ledger(initial_cash, decimal.Decimal(str(config["commission"])))
+        wanted = False
+        for i, (bar, signal_at_close) in enumerate(zip(bars, long_signals(bars, config["strategy"], task.params), strict=True)):
+            if wanted and not ledger.shares:
+                ledger.buy(bar)
+            elif ledger.shares and not wanted:
+                ledger.sell(bar)
+            ledger.mark(bar)
+            wanted = signal_at_close
+            if i % 250 == 0:
+                progress(i / len(bars), f"{bar.date}: equity {ledger.equity[-1]:.2f}")
+        metrics = backtest_metrics(initial_cash, ledger)
+    curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, ledger.equity, strict=True)]
+    return {"metrics": metrics, "equity_curve": curve, "trades": ledger.trades}
+
+
+run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
+run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
+
+
+# ==== 8 Task process ==================================================================================================
+# How an attempt runs apart from the service. The engine server is a clean single-threaded process that has imported the
+# engine once. For each attempt it forks a supervisor, which adopts every descendant of the attempt (child subreaper),
+# and the supervisor forks the engine process. They talk over private descriptors: frames of JSON for task, progress and
+# result (channel), stop and exit (control), and plain text for what the engine prints (output). When the service dies,
+# the control socket ends, and the supervisor kills all that is below it.
+
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_FRAME_BYTES = MAX_RESULT_BYTES + 1024 * 1024
+MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
+KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
+CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
+ENGINE_START_SECONDS = 60.0  # for importing the engine
+PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
+START_TASK, START_VALIDATOR = b"task", b"validator"
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux only; elsewhere the pipes alone end what is left over."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def send_frame(sock: socket.socket, value: Any) -> None:
+    """One JSON document after its length in four bytes."""
+    body = value if isinstance(value, bytes) else dump_json(value).encode("utf-8")
+    sock.sendall(struct.pack("!I", len(body)) + body)
+
+
+def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = sock.recv(min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive_frame(sock: socket.socket) -> Any:
+    """The next frame of a blocking socket, or None at its end."""
+    head = _receive_exactly(sock, 4)
+    if head is None:
+        return None
+    body = _receive_exactly(sock, struct.unpack("!I", head)[0])
+    return None if body is None else json.loads(body)
+
+
+class ResultDocument(NamedTuple):
+    """An engine's result as strict JSON text, and the paths of what was not finite and became null."""
+
+    text: str
+    non_finite: list[str]
+
+
+def _plain_key(key: Any, path: str) -> str:
+    key = key.item() if hasattr(key, "item") and callable(key.item) else key
+    if isinstance(key, (datetime.date, datetime.datetime)):
+        return key.isoformat()
+    if isinstance(key, bool) or not isinstance(key, (str, int, float)):
+        raise TypeError(f"a key at {path[:200] or 'the top'} is {type(key).__name__}, not text")
+    return str(key)
+
+
+def _unwrapped(value: Any, path: str) -> Any:
+    """One step from a foreign type towards JSON's: by what the value can do, not by where it comes from."""
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        # pandas' NaT is a datetime that is not equal to itself
+        return value.isoformat() if value == value else float("nan")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    for method in ("tolist", "item", "to_dict", "isoformat"):  # numpy arrays, numpy scalars, pandas, timestamps
+        found = getattr(value, method, None)
+        if callable(found) and not isinstance(value, type):
+            return found()
+    raise TypeError(f"{type(value).__name__} at {path[:200] or 'the top'} cannot be written as JSON")
+
+
+def _plain(value: Any, path: str, non_finite: list[str], depth: int) -> Any:
+    """``value`` in JSON's own types; the slow way, for results that need it."""
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError(f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {path[:200]}")
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        non_finite.append(path)
+        return None
+    if isinstance(value, Mapping):
+        return {
+            _plain_key(key, path): _plain(item, f"{path}.{key}" if path else str(key), non_finite, depth + 1) for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, f"{path}[{i}]", non_finite, depth + 1) for i, item in enumerate(value)]
+    return _plain(_unwrapped(value, path), path, non_finite, depth + 1)
+
+
+def result_document(result: Any) -> ResultDocument:
+    """A result as strict JSON. Takes what numpy, pandas, Decimal, dates and dataclasses give, without importing them.
+
+    Raises ValueError or TypeError, with the path, for what JSON cannot hold: other objects, cycles, depth over 64.
+    """
+    if not isinstance(result, Mapping):
+        raise TypeError(f"a result must be a mapping, not {type(result).__name__}")
+    non_finite: list[str] = []
+    try:
+        text = dump_json(result)
+    except (TypeError, ValueError, RecursionError):
+        text = dump_json(_plain(result, "", non_finite, 0))
+    text.encode("utf-8")  # raises UnicodeEncodeError, a ValueError, for half surrogate pairs
+    return ResultDocument(text, non_finite)
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """An exception as a frame, whatever its ``__str__`` does."""
+    try:
+        message = str(error)
+    except Exception as second:  # user code
+        message = f"(its message cannot be read: {type(second).__name__})"
+    text = "".join(traceback.format_tb(error.__traceback__)[-20:])
+    return {"type": type(error).__name__, "message": message[:2000] or type(error).__name__, "traceback": text[-8000:] or None}
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 and every database can hold."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+class ProgressSender:
+    """The ``progress`` of an engine process: checks, keeps from falling, and sends at most every 50 ms."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._highest = 0.0
+        self._message = ""
+        self._last_sent = float("-inf")
+        self._is_sent = True
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        """Report ``fraction`` (0.0-1.0, more or less is cut) and what to tell people (at most 500 characters)."""
+        value = float(fraction)
+        if not math.isnan(value):
+            self._highest = max(self._highest, min(1.0, value))
+        self._message, self._is_sent = str(message), False
+        if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the newest report, if it was held back."""
+        if not self._is_sent:
+            self._last_sent, self._is_sent = time.monotonic(), True
+            send_frame(self._channel, {"progress": self._highest, "message": _clean(self._message)[:500]})
+
+
+def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> dict[str, Any]:
+    """Run one attempt; the frame that tells its end: ``result`` or ``error`` with ``retryable``."""
+    try:
+        result = engine(task, progress)
+    except InvalidTask as error:
+        return {"error": {"type": "invalid_task", "message": _clean(error.message)[:2000], "traceback": None}, "retryable": False}
+    except BaseException as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
+        return {"error": {name: value and _clean(value) for name, value in _describe(error).items()}, "retryable": True}
+    try:
+        document = result_document(result)
+    except BaseException as error:  # conversion calls methods of user objects
+        message = _clean(_describe(error)["message"])
+        return {"error": {"type": "invalid_result", "message": message, "traceback": None}, "retryable": False}
+    size = len(document.text.encode("utf-8"))
+    if size > MAX_RESULT_BYTES:
+        message = f"the result has {size} bytes, more than {MAX_RESULT_BYTES}"
+        return {"error": {"type": "result_too_large", "message": message, "traceback": None}, "retryable": False}
+    return {"result": document.text, "non_finite": dump_json(document.non_finite)}
+
+
+def _validate_loop(engine: Any, channel: socket.socket) -> None:
+    """Answer each frame (a list of tasks) with the faults found: ``[[index, message], ...]``."""
+    while (tasks := receive_frame(channel)) is not None:
+        faults: list[tuple[int, str]] = []
+        for index, task in enumerate(tasks):
+            try:
+                engine.validate(TaskRequest.from_dict(task))
+            except BaseException as error:  # user code; any exception refuses the task
+                described = _describe(error)
+                prefix = "" if isinstance(error, InvalidTask) else f"{described['type']}: "
+                faults.append((index, _clean(prefix + described["message"])))
+            if len(faults) == 100:
+                break
+        send_frame(channel, faults)
+
+
+def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes) -> None:
+    """The life of an engine process: never returns."""
+    os.setsid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(null)
+    os.close(output)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    if kind == START_VALIDATOR:
+        _validate_loop(engine, channel)
+        os._exit(0)
+    task = receive_frame(channel)
+    if task is not None:
+        send_frame(channel, {"started": True, "version": engine_version(engine)})
+        progress = ProgressSender(channel)
+        ending = attempt_frame(engine, TaskRequest.from_dict(task), progress)
+        progress.flush()
+        send_frame(channel, ending)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the engine may have closed them
+            stream.flush()
+    os._exit(0)  # threads that the engine left behind end here
+
+
+def _children() -> list[int]:
+    """The pids of this single-threaded process's children; empty where the system does not tell."""
+    try:
+        return [int(pid) for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _ignore_signal(_number: int, _frame: Any) -> None:
+    """A handler that lets the signal wake a wait, and no more."""
+
+
+class Supervisor:
+    """One attempt's guardian process: waits for the engine process, stops it when told or when the service is gone, kills
+    every descendant it leaves, and reports how it ended. Single-threaded; signals only wake its `select`."""
+
+    def __init__(self, control: socket.socket, engine_pid: int) -> None:
+        self._control = control
+        self._engine_pid = engine_pid
+        self._deadline: float | None = None  # when SIGTERM was not enough
+        self._ended: tuple[int, Any] | None = None
+
+    def run(self) -> None:
+        """Until the engine process and all below it are gone."""
+        wake, notify = os.pipe()
+        os.set_blocking(notify, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(notify, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore_signal)
+        while not self._reap():
+            wait = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            sources: list[Any] = [self._control, wake]
+            readable, _, _ = select.select(sources, [], [], wait)
+            if wake in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+            if self._control in readable:
+                self._obey()
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._kill_engine(signal.SIGKILL)
+                self._deadline = time.monotonic() + 1.0
+        self._kill_descendants()
+        status, usage = cast("tuple[int, Any]", self._ended)
+        report = {
+            "exit": os.waitstatus_to_exitcode(status),
+            "max_rss_kb": usage.ru_maxrss,
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
+        }
+        with contextlib.suppress(OSError):  # the service is gone: nobody to tell
+            self._control.send(dump_json(report).encode())
+
+    def _obey(self) -> None:
+        """A frame asks for a stop with a grace in seconds; the end of the socket is the end of the service."""
+        try:
+            message = self._control.recv(1024)
+        except OSError:
+            message = b""
+        if not message:
+            self._kill_engine(signal.SIGKILL)
+            self._deadline = time.monotonic() + 1.0
+        elif self._deadline is None:
+            self._kill_engine(signal.SIGTERM)
+            self._deadline = time.monotonic() + float(message)
+
+    def _kill_engine(self, number: int) -> None:
+        for kill in (os.killpg, os.kill):  # the group, and the process in case it has no group of its own yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(self._engine_pid, number)
+
+    def _reap(self) -> bool:
+        """Collect what has ended; True when the engine process is among it."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return self._ended is not None
+            if pid == self._engine_pid:
+                self._ended = (status, usage)
+
+    def _kill_descendants(self) -> None:
+        """Kill children until none is left: those of a killed child become ours, so that every round goes one deeper."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._engine_pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
+        while time.monotonic() < deadline:
+            for pid in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                pid, _, _ = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                time.sleep(0.002)
+
+
+def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes) -> None:
+    """The life of a supervisor process: never returns."""
+    control_number, channel_number, output = descriptors
+    control, channel = socket.socket(fileno=control_number), socket.socket(fileno=channel_number)
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            control.close()  # its end must be the supervisor's alone, so that its death is seen
+            _engine_process(engine, channel, output, kind)
+        finally:
+            os._exit(70)
+    channel.close()
+    os.close(output)
+    control.send(dump_json({"supervisor": os.getpid(), "pid": pid}).encode())
+    Supervisor(control, pid).run()
+
+
+def _reap_all(*_: Any) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def engine_server_main(arguments: Sequence[str]) -> int:
+    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks on demand."""
+    control = socket.socket(fileno=int(arguments[0]))
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(arguments[1]):
+        return 1  # the service died before the line above
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service decides what ends
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    setup = json.loads(control.recv(1 << 20))
+    sys.path[:] = setup["sys_path"]
+    try:
+        engine = load_engine(setup["engine"])
+    except EngineError as error:
+        control.send(dump_json({"failed": _clean(error.message)[:8000]}).encode())
+        return 1
+    ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
+    control.send(dump_json(ready).encode())
+    signal.signal(signal.SIGCHLD, _reap_all)
+    while True:
+        kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
+        if not kind:
+            return 0
+        if os.fork() == 0:
+            try:
+                control.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _supervise(engine, descriptors, kind)
+            finally:
+                os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _nothing() -> None:
+    """The callback of who has none."""
+
+
+class Report(NamedTuple):
+    """What a running attempt said of itself."""
+
+    progress: float
+    message: str
+
+
+class TaskHandle(Protocol):
+    """One attempt under way."""
+
+    engine_version: str | None
+
+    def run(self, on_report: Callable[[Report], None]) -> Outcome:
+        """Wait for the end, however it comes; at most the task's timeout plus the grace. Called by one slot thread."""
+
+    def stop(self) -> None:
+        """Ask any thread's way for an early end; `run` then returns soon."""
+
+
+class OutputLog:
+    """What an engine prints, line by line into the log with the task's id; after 64 KiB the rest is counted and dropped."""
+
+    def __init__(self, task: TaskRequest) -> None:
+        self._task = task
+        self._rest = b""
+        self._bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece."""
+        before, self._bytes = self._bytes, self._bytes + len(data)
+        if before >= MAX_OUTPUT_BYTES:
+            return
+        *lines, self._rest = (self._rest + data[: MAX_OUTPUT_BYTES - before]).split(b"\n")
+        for line in lines:
+            self._log(line)
+
+    def close(self) -> None:
+        """Log the last line, which may lack its end, and how much was dropped."""
+        if self._rest:
+            self._log(self._rest)
+        if self._bytes > MAX_OUTPUT_BYTES:
+            log_event(logging.WARNING, "task output cut", task_id=self._task.task_id, bytes=self._bytes, kept_bytes=MAX_OUTPUT_BYTES)
+
+    def _log(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace")
+        log_event(logging.INFO, "task output", task_id=self._task.task_id, attempt=self._task.attempt, text=text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class ProcessHandle:
+    """An attempt in its own processes. `run` belongs to one slot thread; `stop` may come from any."""
+
+    def __init__(self, task: TaskRequest, control: socket.socket, channel: socket.socket, output: int) -> None:
+        self.engine_version: str | None = None
+        self._task = task
+        self._control, self._channel, self._output = control, channel, output
+        self._log = OutputLog(task)
+        self._received = bytearray()  # of the channel; a frame is whole before it is read
+        self._outcome: Outcome | None = None  # from the result or error frame
+        self._exit: dict[str, Any] | None = None  # the supervisor's report, or {} when it died without one
+        self._pids: dict[str, int] = {}
+        self._kill_deadline: float | None = None  # when even the supervisor did not answer; written by stop, read by run
+        self._timed_out = False
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to all after the grace of 2 s."""
+        if self._kill_deadline is None:
+            self._kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + 10.0
+            with contextlib.suppress(OSError):  # it has ended by itself
+                self._control.send(str(KILL_GRACE_SECONDS).encode())
+
+    def run(self, on_report: Callable[[Report], None]) -> Outcome:
+        """Hand the task over, then listen until the supervisor reports the end."""
+        timeout = cast(float, self._task.timeout_seconds)
+        deadline = time.monotonic() + timeout
+        try:
+            self._hand_over()
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._control, selectors.EVENT_READ, self._read_control)
+                selector.register(self._channel, selectors.EVENT_READ, lambda: self._read_channel(on_report))
+                selector.register(self._output, selectors.EVENT_READ, self._read_output)
+                while self._exit is None:
+                    self._turn(selector, deadline)
+            self._drain(on_report)
+        finally:
+            self._log.close()
+            self._control.close()
+            self._channel.close()
+            os.close(self._output)
+        return self._ending(timeout)
+
+    def _hand_over(self) -> None:
+        self._channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
+        with contextlib.suppress(OSError):  # the process died already: the loop learns how
+            send_frame(self._channel, self._task.to_dict())
+        self._channel.setblocking(False)
+        os.set_blocking(self._output, False)
+        self._control.setblocking(False)
+
+    def _turn(self, selector: selectors.BaseSelector, deadline: float) -> None:
+        """One wait of the loop, and what it brought."""
+        now = time.monotonic()
+        limit = deadline if self._kill_deadline is None else self._kill_deadline
+        for key, _ in selector.select(max(0.0, limit - now)):
+            if not key.data() and key.fileobj is not self._control:
+                selector.unregister(key.fileobj)  # its other end is closed, and would be readable for ever
+        now = time.monotonic()
+        if self._kill_deadline is None and now >= deadline:
+            self._timed_out = self._outcome is None
+            self.stop()
+        elif self._kill_deadline is not None and now >= self._kill_deadline:
+            self._kill_by_pid()
+
+    def _kill_by_pid(self) -> None:
+        """The supervisor hangs (frozen, or in the kernel). Its control socket is open, so its pid is still its own."""
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        self._exit = {}
+
+    def _read_control(self) -> bool:
+        try:
+            message = self._control.recv(4096)
+        except BlockingIOError:
+            return True
+        except OSError:
+            message = b""
+        report = json.loads(message) if message else {}
+        if "pid" in report:
+            self._pids = report
+        else:
+            self._exit = report
+        return bool(message)
+
+    def _read_channel(self, on_report: Callable[[Report], None]) -> bool:
+        try:
+            data = self._channel.recv(1 << 20)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        self._received += data
+        while len(self._received) >= 4:
+            (size,) = struct.unpack_from("!I", self._received)
+            if size > MAX_FRAME_BYTES:
+                return False  # not ours: the engine found the descriptor and wrote on it
+            if len(self._received) < 4 + size:
+                break
+            body = bytes(memoryview(self._received)[4 : 4 + size])
+            del self._received[: 4 + size]
+            self._take_frame(json.loads(body), on_report)
+        return bool(data)
+
+    def _take_frame(self, frame: dict[str, Any], on_report: Callable[[Report], None]) -> None:
+        if "progress" in frame:
+            on_report(Report(frame["progress"], frame["message"]))
+        elif "started" in frame:
+            self.engine_version = frame["version"]
+        elif "result" in frame:
+            self._outcome = Outcome(result_json=frame["result"], non_finite_json=frame["non_finite"])
+        else:
+            error = frame["error"]
+            self._outcome = Outcome(
+                error_type=error["type"], message=error["message"], traceback=error["traceback"], retryable=frame["retryable"]
+            )
+
+    def _read_output(self) -> bool:
+        try:
+            data = os.read(self._output, 1 << 16)
+        except BlockingIOError:
+            return True
+        self._log.feed(data)
+        return bool(data)
+
+    def _drain(self, on_report: Callable[[Report], None]) -> None:
+        """What was sent before the end and not read yet."""
+        sources: list[tuple[Any, Callable[[], bool]]] = [
+            (self._channel, lambda: self._read_channel(on_report)),
+            (self._output, self._read_output),
+        ]
+        for source, read in sources:
+            for _ in range(MAX_FRAME_BYTES // (1 << 16)):
+                if not select.select([source], [], [], 0)[0] or not read():
+                    break
+
+    def _ending(self, timeout_seconds: float) -> Outcome:
+        """How the attempt ended, from what was received and how the process died."""
+        if self._outcome is not None:
+            return self._outcome
+        if self._timed_out:
+            return Outcome(
+                error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({timeout_seconds:g} s) and was ended"
+            )
+        code = (self._exit or {}).get("exit")
+        if code is None:
+            message = "the engine process vanished without a report"
+        elif code < 0:
+            message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
+        else:
+            message = f"the engine process exited with code {code} without a result"
+        return Outcome(error_type="crashed", message=message)
+
+
+class Runner(Protocol):
+    """Where attempts run: apart in processes, or in threads of this process."""
+
+    on_change: Callable[[], None]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `start` would work now."""
+
+    def ensure(self) -> None:
+        """Have it running, or being started. Called by the scheduler thread alone. Raises EngineError for a broken engine."""
+
+    def start(self, task: TaskRequest) -> TaskHandle:
+        """Begin one attempt. Raises EngineUnavailable."""
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
+        """The engine's own faults of these tasks, as (index, message). Raises EngineUnavailable."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
+class EngineServer:
+    """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it lives as
+    long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.on_change: Callable[[], None] = _nothing  # called when the server became ready, or failed; set by the scheduler
+        self._settings = settings
+        self._lock = threading.Lock()  # guards the fields below; nothing blocking but one sendmsg of 9 bytes under it
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
+        self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
+        self._failure: EngineError | None = None
+        self._started_at = 0.0
+        self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
+        self._validator: tuple[socket.socket, socket.socket, int] | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `start` would work now."""
+        return self._ready is not None
+
+    def ensure(self) -> None:
+        """Start the server when there is none, replace a dead one. Raises EngineError when the engine cannot be imported."""
+        if self._failure:
+            raise self._failure
+        with self._lock:
+            process = self._process
+        if process is not None and process.poll() is None:
+            if self._ready is None and time.monotonic() - self._started_at > ENGINE_START_SECONDS:
+                process.kill()
+                process.wait()
+                self._fail(f"engine {self._settings.engine} was not imported within {ENGINE_START_SECONDS:g} s")
+            return
+        if process is not None:
+            if self._ready is None and time.monotonic() - self._started_at > 1.0:
+                self._fail(f"the engine server process ended with code {process.returncode} while it imported {self._settings.engine}")
+                return
+            log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
+            self._forget()
+        self._launch()
+
+    def _launch(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: text for name, text in os.environ.items() if name not in ("QTM_API_TOKEN", "QTM_DATABASE_URL")}
+        environment["QTM_DATA_DIR"] = self._settings.data_dir
+        # Imported, not run as a script: an import finds its compiled code in the cache.
+        program = f"import sys; sys.path.insert(0, {str(BASE_DIR)!r}); import qtm; sys.exit(qtm.main())"
+        command = [sys.executable, "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=environment)
+        theirs.close()
+        # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
+        path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
+        ours.send(dump_json({"engine": self._settings.engine, "sys_path": path}).encode())
+        with self._lock:
+            self._process, self._control, self._ready = process, ours, None
+            self._started_at = time.monotonic()
+        threading.Thread(target=self._await_ready, args=(ours,), name="engine-ready", daemon=True).start()
+
+    def _await_ready(self, control: socket.socket) -> None:
+        """Its own short thread: the first frame is the server's only one."""
+        try:
+            message = control.recv(1 << 16)
+        except OSError:
+            message = b""
+        said = json.loads(message) if message else {}
+        if "failed" in said:
+            self._fail(said["failed"])
+        elif said:
+            with self._changed:
+                self._ready = said
+                self._changed.notify_all()
+            self.on_change()
+            log_event(logging.INFO, "engine ready", engine=self._settings.engine, version=said["version"])
+
+    def _fail(self, message: str) -> None:
+        with self._changed:
+            self._failure = EngineError(message)
+            self._changed.notify_all()
+        self.on_change()
+
+    def _forget(self) -> None:
+        with self._lock:
+            if self._control:
+                self._control.close()
+            self._process = self._control = self._ready = None
+
+    def wait_ready(self, seconds: float) -> dict[str, Any]:
+        """The server's words once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._failure, seconds)
+            if self._failure:
+                raise self._failure
+            if self._ready is None:
+                raise EngineUnavailable(f"the engine is not ready after {seconds:g} s", retry_after_seconds=2)
+            return self._ready
+
+    def start(self, task: TaskRequest) -> ProcessHandle:
+        """Fork one attempt. Raises EngineUnavailable."""
+        return ProcessHandle(task, *self._fork(START_TASK))
+
+    def _fork(self, kind: bytes) -> tuple[socket.socket, socket.socket, int]:
+        """A new supervisor and engine process: our ends of control, channel and output."""
+        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel, their_channel = socket.socketpair()
+        output, their_output = os.pipe()
+        try:
+            with self._lock:
+                if self._control is None or self._ready is None:
+                    raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
+                socket.send_fds(self._control, [kind], [their_control.fileno(), their_channel.fileno(), their_output])
+        except (OSError, EngineUnavailable) as error:
+            control.close()
+            channel.close()
+            os.close(output)
+            raise error if isinstance(error, EngineUnavailable) else EngineUnavailable("the engine server has ended") from None
+        finally:
+            their_control.close()
+            their_channel.close()
+            os.close(their_output)
+        return control, channel, output
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
+        """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is replaced when it dies."""
+        if not self.wait_ready(CHANNEL_TIMEOUT_SECONDS)["validates"]:
+            return []
+        with self._validator_lock:
+            if self._validator is None:
+                self._validator = self._fork(START_VALIDATOR)
+            channel = self._validator[1]
+            channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
+            try:
+                send_frame(channel, [task.to_dict() for task in tasks])
+                faults = receive_frame(channel)
+            except OSError:
+                faults = None
+            if faults is None:
+                self._close_validator()
+                raise InvalidTask(f"the engine's validate ended its process or took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request")
+            return [(int(index), str(message)) for index, message in faults]
+
+    def _close_validator(self) -> None:
+        if self._validator:
+            self._validator[0].close()
+            self._validator[1].close()
+            os.close(self._validator[2])
+            self._validator = None
+
+    def close(self) -> None:
+        """End the server; attempts have their own ends of the control sockets and are ended by those."""
+        with self._validator_lock:
+            self._close_validator()
+        with self._lock:
+            process = self._process
+        self._forget()
+        if process is not None:
+            try:
+                process.wait(2.0)
+            except subprocess.TimeoutExpired:  # it is still importing
+                process.kill()
+                process.wait()
+
+
+class TaskStopped(Exception):
+    """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine ends."""
+
+
+class ThreadHandle:
+    """An attempt of a plain callable in a thread of this process. It can be marked as ended, but not killed."""
+
+    def __init__(self, engine: BacktestEngine, task: TaskRequest) -> None:
+        self.engine_version = engine_version(engine)
+        self._engine = engine
+        self._task = task
+        self._stopped = threading.Event()
+        self._events: queue.SimpleQueue[dict[str, Any] | Report | None] = queue.SimpleQueue()
+
+    def stop(self) -> None:
+        """Abandon the thread; its next call of ``progress`` raises TaskStopped."""
+        self._stopped.set()
+        self._events.put(None)
+
+    def run(self, on_report: Callable[[Report], None]) -> Outcome:
+        """Wait for the thread, the timeout or a stop."""
+        timeout = cast(float, self._task.timeout_seconds)
+        deadline = time.monotonic() + timeout
+        threading.Thread(target=self._work, name=f"engine-{self._task.task_id}", daemon=True).start()
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                self._stopped.set()
+                message = f"the attempt ran longer than timeout_seconds ({timeout:g} s); its thread cannot be killed and was abandoned"
+                return Outcome(error_type="timeout", message=message)
+            if event is None:
+                return Outcome(error_type="stopped", message="the attempt was stopped")
+            if isinstance(event, Report):
+                on_report(event)
+                continue
+            if "result" in event:
+                return Outcome(result_json=event["result"], non_finite_json=event["non_finite"])
+            error = event["error"]
+            return Outcome(error_type=error["type"], message=error["message"], traceback=error["traceback"], retryable=event["retryable"])
+
+    def _work(self) -> None:
+        self._events.put(attempt_frame(self._engine, self._task, self._progress))
+
+    def _progress(self, fraction: float, message: str = "") -> None:
+        if self._stopped.is_set():
+            raise TaskStopped("this attempt was stopped")
+        if math.isfinite(fraction):
+            self._events.put(Report(max(0.0, min(1.0, float(fraction))), _clean(str(message))[:500]))
+
+
+class ThreadRunner:
+    """Runs a plain callable that was given to an embedded scheduler."""
+
+    is_ready = True
+
+    def __init__(self, engine: BacktestEngine) -> None:
+        self.on_change: Callable[[], None] = _nothing
+        self._engine = engine
+
+    def ensure(self) -> None:
+        """Nothing to start."""
+
+    def start(self, task: TaskRequest) -> ThreadHandle:
+        """Begin one attempt."""
+        return ThreadHandle(self._engine, task)
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
+        """The engine's own ``validate``, called here."""
+        validate: Callable[[TaskRequest], None] = getattr(self._engine, "validate", lambda task: None)
+        faults = []
+        for index, task in enumerate(tasks):
+            try:
+                validate(task)
+            except InvalidTask as error:
+                faults.append((index, error.message))
+        return faults
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+# ==== 9 TaskScheduler =================================================================================================
+# One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
+# work; the timer, a create and a finish only wake it. Times of leases, timeouts and backoff are this process's monotonic
+# clock and the database's clock, never compared with another host's.
+
+MAX_BACKOFF_SECONDS = 600.0
+PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
+DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
+PURGE_INTERVAL_SECONDS = 60.0
+
+
+class ChangeBoard:
+    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict look-up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the dict and its sets
+        self._waiting: dict[str, set[threading.Event]] = {}
+
+    @contextlib.contextmanager
+    def watch(self, key: str) -> Iterator[threading.Event]:
+        """An event that is set when ``key`` is told of from now on."""
+        event = threading.Event()
+        with self._lock:
+            self._waiting.setdefault(key, set()).add(event)
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._waiting[key].discard(event)
+                if not self._waiting[key]:
+                    del self._waiting[key]
+
+    def tell(self, *keys: str) -> None:
+        """Wake who watches any of these keys."""
+        with self._lock:
+            events = [event for key in keys for event in self._waiting.get(key, ())]
+        for event in events:
+            event.set()
+
+
+class Attempt:
+    """One attempt in a slot. Fields are written under the scheduler's lock, but `status` which its slot thread owns."""
+
+    def __init__(self, claimed: ClaimedTask) -> None:
+        self.claimed = claimed
+        self.handle: TaskHandle | None = None
+        self.progress = 0.0
+        self.message = ""
+        self.unwritten = False  # progress that the database does not have yet
+        self.lost = False  # cancelled, or taken over by others: end it and discard the outcome
+        self.released = False  # the service stops: give it back
+
+    @property
+    def task(self) -> TaskInfo:
+        """The task as it was claimed."""
+        return self.claimed.task
+
+
+class LeaseWatch:
+    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler thread alone.
+
+    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease_seconds = lease_seconds
+        self._counted = 0.0
+        self._last_success: float | None = None
+        self._seen: dict[str, tuple[RunningTask, float]] = {}
+
+    def failed(self) -> None:
+        """A poll failed: the time since the last one does not count."""
+        self._last_success = None
+
+    def observe(self, now: float, running: Sequence[RunningTask]) -> list[RunningTask]:
+        """Those whose pair (attempt, heartbeat) has not moved for the lease."""
+        if self._last_success is not None:
+            self._counted += now - self._last_success
+        self._last_success = now
+        seen, self._seen = self._seen, {}
+        expired = []
+        for task in running:
+            before, since = seen.get(task.task_id, (None, self._counted))
+            since = since if before == task else self._counted
+            self._seen[task.task_id] = (task, since)
+            if self._counted - since >= self._lease_seconds:
+                expired.append(task)
+        return expired
+
+
+def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
+    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at most 600 s."""
+    return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
+
+
+def new_worker_id() -> str:
+    """host:pid:random; the random part tells restarts under the same name apart."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
+    return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
+
+
+class TaskScheduler:
+    """Runs pending tasks on the engine, one per slot, FIFO within a priority. `start` it once, `stop` it once."""
+
+    def __init__(
+        self,
+        dao: TaskDAO,
+        runner: Runner,
+        settings: Settings,
+        board: ChangeBoard | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        timer: Callable[..., threading.Timer] = threading.Timer,
+    ) -> None:
+        self.worker_id = new_worker_id()
+        self.failure: Exception | None = None  # why the scheduler gave up; written by its thread, read by all
+        self.on_failure: Callable[[], None] = _nothing
+        self._dao = dao
+        self._runner = runner
+        self._settings = settings
+        self._board = board or ChangeBoard()
+        self._clock = clock
+        self._timer_class = timer
+        self._lock = threading.RLock()  # guards _attempts, the fields of Attempt, and _timer; nothing slow under it
+        self._idle = threading.Condition(self._lock)  # told when an attempt leaves its slot
+        self._attempts: dict[tuple[str, int], Attempt] = {}
+        self._handoff: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._woken = threading.Event()
+        self._draining = threading.Event()  # claim no more
+        self._stopped = threading.Event()  # end the threads
+        self._threads: list[threading.Thread] = []
+        self._timer: threading.Timer | None = None
+        self._timer_due = math.inf
+        self._leases = LeaseWatch(settings.lease_seconds)
+        self._registered = False
+        # The next five are written by the scheduler thread alone.
+        self._last_poll: float | None = None
+        self._last_poll_at: str | None = None
+        self._next_beat = 0.0
+        self._next_purge = 0.0
+        self._activity = "not started"
+        self._ended: Counter[str] = Counter()  # attempts by how they ended; written under _lock
+
+    # -- for other threads -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the scheduler thread and the slots. On SQLite, which one process holds, what runs now is an orphan."""
+        if self._dao.database.dialect.name == "sqlite":
+            for orphan in self._dao.running():
+                self._dao.reclaim(orphan, 0.0)
+                log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt)
+        self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
+        for number in range(1, self._settings.workers + 1):
+            self._threads.append(threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True))
+        for thread in self._threads:
+            thread.start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a step done soon. Cheap, and safe from any thread."""
+        self._woken.set()
+
+    def state(self) -> dict[str, Any]:
+        """What the scheduler does now, and when it last polled with success."""
+        with self._lock:
+            running = [attempt.task.task_id for attempt in self._attempts.values()]
+            ended = dict(self._ended)
+        age = None if self._last_poll is None else round(self._clock() - self._last_poll, 3)
+        return {
+            "worker_id": self.worker_id,
+            "activity": "failed" if self.failure else self._activity,
+            "slots": self._settings.workers,
+            "running": running,
+            "attempts_ended": ended,
+            "last_poll_at": self._last_poll_at,
+            "last_poll_age_seconds": age,
+            "engine_ready": self._runner.is_ready,
+        }
+
+    def is_fresh(self) -> bool:
+        """Whether the last successful poll is younger than two poll intervals (and at least 5 s are allowed)."""
+        limit = max(5.0, 2 * self._settings.poll_seconds)
+        return self.failure is None and self._last_poll is not None and self._clock() - self._last_poll < limit
+
+    def discard(self, belongs: Callable[[TaskInfo], bool]) -> None:
+        """End the attempts of tasks that were cancelled; their outcomes are void."""
+        with self._lock:
+            attempts = [attempt for attempt in self._attempts.values() if belongs(attempt.task)]
+        for attempt in attempts:
+            self._end(attempt, lost=True)
+
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """Claim no more, give running tasks the grace, release the rest without using up their attempt, end the threads.
+
+        Heartbeats go on until the last attempt has left its slot.
+        """
+        grace = self._settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
+        self._activity = "stopping"
+        self._draining.set()
+        self.wake()
+        if not self._wait_idle(grace):
+            with self._lock:
+                attempts = list(self._attempts.values())
+            for attempt in attempts:
+                self._end(attempt, released=True)
+            self._wait_idle(KILL_GRACE_SECONDS + 15.0)
+        self._stopped.set()
+        self.wake()
+        for _ in range(self._settings.workers):
+            self._handoff.put(None)
+        for thread in self._threads:
+            thread.join(5.0)
+        with self._lock:
+            if self._timer:
+                self._timer.cancel()
+        self._runner.close()
+        if self._registered:
+            with contextlib.suppress(QtmError):  # only says goodbye; without it the row is forgotten after a day
+                self._dao.remove_worker(self.worker_id)
+        self._activity = "stopped"
+
+    def _wait_idle(self, seconds: float) -> bool:
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._attempts, seconds)
+
+    def _end(self, attempt: Attempt, lost: bool = False, released: bool = False) -> None:
+        with self._lock:
+            attempt.lost = attempt.lost or lost
+            attempt.released = attempt.released or released
+            handle = attempt.handle
+        if handle:
+            handle.stop()
+
+    # -- the scheduler thread --------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._woken.wait()
+                self._woken.clear()
+                if not self._stopped.is_set():
+                    self.step()
+        except BaseException as error:  # whatever it is: the service must not live on without its scheduler
+            self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
+            log_event(level, "scheduler failed", error=str(error) or repr(error))
+            logger.debug("scheduler failed", exc_info=True)
+        if self.failure:
+            self.on_failure()
+
+    def step(self) -> None:
+        """One round: engine server, heartbeats, orphans, progress, claims, upkeep; then set the timer for the next.
+
+        Raises EngineError when the engine cannot be imported; a database that is away only delays the next round.
+        """
+        self._runner.ensure()
+        try:
+            self._beat_and_reap()
+            self._write_progress()
+            due = self._claim()
+            self._purge()
+        except (DatabaseUnavailable, TransactionConflict) as error:
+            self._leases.failed()
+            log_event(logging.WARNING, "database away", error=error.message)
+            self._activity = "waiting for the database"
+            self._set_timer(DATABASE_RETRY_SECONDS)
+            return
+        self._last_poll = self._clock()
+        self._last_poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._activity = "stopping" if self._draining.is_set() else "running" if self._attempts else "idle"
+        self._set_timer(min(due, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock())))
+
+    def _set_timer(self, seconds: float) -> None:
+        """Wake in ``seconds``, unless the timer that is set already comes sooner."""
+        with self._lock:
+            now = self._clock()
+            if self._timer and self._timer.is_alive() and now < self._timer_due <= now + seconds:
+                return
+            if self._timer:
+                self._timer.cancel()
+            self._timer = self._timer_class(max(0.01, seconds), self.wake)
+            self._timer.name = "scheduler-timer"
+            self._timer.daemon = True
+            self._timer_due = now + max(0.01, seconds)
+            self._timer.start()
+
+    def _beat_and_reap(self) -> None:
+        now = self._clock()
+        if now < self._next_beat:
+            return
+        if not self._registered:
+            self._dao.register_worker(self.worker_id, self._settings.workers)
+            self._registered = True
+        with self._lock:
+            mine = {attempt.task.task_id: attempt for attempt in self._attempts.values() if not attempt.lost}
+        for task_id in self._dao.heartbeat(self.worker_id, list(mine)):
+            log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
+            self._end(mine[task_id], lost=True)
+        for orphan in self._leases.observe(now, self._dao.running()):
+            status = self._dao.reclaim(orphan, self._backoff(orphan.attempt))
+            if status:
+                log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt, status=status.value)
+                self._board.tell(orphan.task_id)
+        self._next_beat = now + self._settings.heartbeat_seconds
+
+    def _write_progress(self) -> None:
+        with self._lock:
+            reports = [(attempt, attempt.progress, attempt.message) for attempt in self._attempts.values() if attempt.unwritten]
+            for attempt, _, _ in reports:
+                attempt.unwritten = False
+        for attempt, progress, message in reports:
+            if not attempt.lost:
+                self._dao.report_progress(attempt.task, progress, message)
+
+    def _claim(self) -> float:
+        """Fill the free slots; seconds until there may be more to claim."""
+        with self._lock:
+            free = self._settings.workers - len(self._attempts)
+        if free <= 0 or self._draining.is_set() or not self._runner.is_ready:
+            return math.inf
+        claimed = self._dao.claim(self.worker_id, free)
+        for item in claimed:
+            attempt = Attempt(item)
+            with self._lock:
+                self._attempts[item.task.task_id, item.task.attempt] = attempt
+            self._handoff.put(attempt)
+            self._board.tell(item.task.task_id, item.task.batch_id)
+        if len(claimed) == free:
+            return math.inf
+        due = self._dao.seconds_to_next_run()
+        return math.inf if due is None else max(due, 0.05)
+
+    def _purge(self) -> None:
+        if self._settings.retention_days and self._clock() >= self._next_purge:
+            count = self._dao.purge(self._settings.retention_days)
+            self._next_purge = self._clock() + (1.0 if count == PURGE_TASKS else PURGE_INTERVAL_SECONDS)
+            if count:
+                log_event(logging.INFO, "old tasks deleted", tasks=count, retention_days=self._settings.retention_days)
+
+    def _backoff(self, attempt: int) -> float:
+        return backoff_seconds(self._settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
+
+    # -- slot threads ------------------------------------------------------------------------------------------------------
+
+    def _slot(self) -> None:
+        while True:
+            attempt = self._handoff.get()
+            if attempt is None:
+                return
+            try:
+                self._run(attempt)
+            except Exception as error:  # a fault of ours must not take the slot with it; the lease brings the task back
+                log_event(logging.CRITICAL, "slot failed", task_id=attempt.task.task_id, error=repr(error))
+                logger.debug("slot failed", exc_info=True)
+            finally:
+                with self._idle:
+                    del self._attempts[attempt.task.task_id, attempt.task.attempt]
+                    self._idle.notify_all()
+                self._board.tell(attempt.task.task_id, attempt.task.batch_id)
+                self.wake()
+
+    def _run(self, attempt: Attempt) -> None:
+        """One attempt: start it, listen until it ends, write how."""
+        task = attempt.task
+        log_event(logging.INFO, "attempt started", task_id=task.task_id, attempt=task.attempt, stock_code=task.stock_code)
+        outcome = self._execute(attempt)
+        if attempt.released and outcome.result_json is None:
+            outcome = Outcome(released=True)
+        limit = self._dao.database.dialect.max_document_bytes
+        if outcome.result_json is not None and len(outcome.result_json.encode("utf-8")) > limit:
+            message = f"the result has more bytes ({len(outcome.result_json)}) than the database takes in one packet ({limit})"
+            outcome = Outcome(error_type="result_too_large", message=message, retryable=False)
+        status = None if attempt.lost else self._record(attempt, outcome)
+        ending = status.value if status else "discarded"
+        with self._lock:
+            self._ended[outcome.error_type or ("released" if outcome.released else "completed")] += 1
+        fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
+        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, status=ending, **fields)
+
+    def _execute(self, attempt: Attempt) -> Outcome:
+        """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
+        request = attempt.task.to_request()
+        deadline = self._clock() + ENGINE_START_SECONDS
+        while True:
+            try:
+                handle = self._runner.start(request)
+                break
+            except EngineUnavailable:
+                if self._clock() > deadline or attempt.released or attempt.lost or self.failure:
+                    return Outcome(released=True)
+                self.wake()  # its thread alone replaces the server
+                self._stopped.wait(0.05)
+        with self._lock:
+            attempt.handle = handle
+            ended_before = attempt.lost or attempt.released
+        if ended_before:
+            handle.stop()
+        return handle.run(lambda report: self._reported(attempt, report))
+
+    def _reported(self, attempt: Attempt, report: Report) -> None:
+        with self._lock:
+            attempt.progress, attempt.message = max(attempt.progress, report.progress), report.message
+            fresh, attempt.unwritten = not attempt.unwritten, True
+        if fresh:
+            self._set_timer(PROGRESS_WRITE_SECONDS)
+
+    def _record(self, attempt: Attempt, outcome: Outcome) -> TaskStatus | None:
+        """Write the outcome, however long the database is away: the work is done and must not be lost."""
+        task, pause = attempt.task, 0.1
+        progress = 1.0 if outcome.result_json is not None else attempt.progress
+        version = attempt.handle.engine_version if attempt.handle else None
+        while not attempt.lost:
+            try:
+                delay = 0.0 if outcome.released else self._backoff(task.attempt)
+                return self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version)
+            except (DatabaseUnavailable, TransactionConflict) as error:
+                log_event(logging.WARNING, "outcome kept until the database is back", task_id=task.task_id, error=error.message)
+                if self._stopped.wait(pause):
+                    return None  # the stop's own deadline is over: the lease brings the task back
+                pause = min(5.0, pause * 2)
+        return None
+
+
+# ==== 10 TaskManager ==================================================================================================
+# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
+# room 3.
+
+WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
+MAX_PAGE = 10_000
+
+
+class TaskManager:
+    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context manager."""
+
+    def __init__(
+        self,
+        dao: TaskDAO,
+        settings: Settings,
+        scheduler: TaskScheduler | None = None,
+        runner: Runner | None = None,
+        board: ChangeBoard | None = None,
+    ) -> None:
+        self.dao = dao
+        self.settings = settings
+        self.scheduler = scheduler
+        self._runner = runner
+        self._board = board or ChangeBoard()
+
+    def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
+        """Store one task, or every stock x every params; all are durable when this returns.
+
+        Raises InvalidRequest or InvalidTask with every fault, IdempotencyKeyReused, DatabaseUnavailable.
+        """
+        batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
+        faults = batch.problems()
+        if faults:
+            raise invalid_request(faults)
+        self._check_with_engine(batch)
+        sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
+        task_ids = new_task_ids(len(batch.stock_codes) * len(batch.params))
+        batch_id = batch.batch_id or new_task_ids(1)[0]
+        timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
+        attempts = batch.max_attempts or self.settings.max_attempts
+        created = self.dao.create(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        if self.scheduler and not created.repeated:
+            self.scheduler.wake()
+        return created
+
+    def _check_with_engine(self, batch: BatchRequest) -> None:
+        """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here."""
+        if self._runner is None and not self.settings.engine.startswith("qtm:"):
+            return  # a replica without a scheduler has no engine at hand: the task itself will tell
+        builtin = self.settings.engine == "qtm:run_backtest" and not isinstance(self._runner, ThreadRunner)
+        codes = batch.stock_codes[:1] if builtin else batch.stock_codes
+        tasks = [TaskRequest(code, batch.config, item) for code in codes for item in batch.params]
+        runner = ThreadRunner(run_backtest) if builtin or self._runner is None else self._runner
+        faults = []
+        for index, message in runner.validate(tasks):
+            path = f"params[{index % len(batch.params)}]" if len(batch.params) > 1 else "params"
+            faults.append(FieldError(path if builtin else f"{path} of {tasks[index].stock_code}", message))
+        if faults:
+            raise InvalidTask(f"the engine refuses this: {faults[0].message}", faults)
+
+    def get_task_status(self, task_id: str) -> TaskInfo:
+        """The task without its result. Raises TaskNotFound."""
+        task = self.dao.get(task_id)
+        if task is None:
+            raise TaskNotFound(f"there is no task {task_id!r}")
+        return task
+
+    def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
+        """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else (None, None)."""
+        found = self.dao.queue_position(task.task_id) if task.status is TaskStatus.PENDING else None
+        if found is None:
+            return None, None
+        position, in_backoff = found
+        if in_backoff:
+            return position, "backoff"
+        alive = self.scheduler is not None or self.dao.has_worker(3 * self.settings.poll_seconds)
+        return position, "slot" if alive else "no_scheduler"
+
+    def get_tasks_by_batch(
+        self,
+        batch_id: str,
+        statuses: Sequence[TaskStatus] = (),
+        stock_code: str | None = None,
+        limit: int = MAX_PAGE,
+        cursor: str | None = None,
+    ) -> BatchInfo:
+        """The batch with its counts and a page of its tasks in the order of creation. Raises BatchNotFound."""
+        batch = self.get_batch(batch_id)
+        tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
+        return dataclasses.replace(batch, tasks=tasks, next_cursor=following)
+
+    def get_batch(self, batch_id: str) -> BatchInfo:
+        """The batch with its counts, without tasks. Raises BatchNotFound."""
+        batch = self.dao.get_batch(batch_id)
+        if batch is None:
+            raise BatchNotFound(f"there is no batch {batch_id!r}")
+        return batch
+
+    def get_task_result(self, task_id: str) -> TaskResult:
+        """The result of a task that has ended; ``result`` is None when it failed or was cancelled.
+
+        Raises TaskNotFound, TaskNotFinished.
+        """
+        found = self.dao.get_result(task_id)
+        if found is None:
+            raise TaskNotFound(f"there is no task {task_id!r}")
+        if not found.task.status.is_final:
+            raise TaskNotFinished(f"the task is {found.task.status.value}: it has no result yet")
+        return found
+
+    def cancel_task(self, task_id: str) -> TaskInfo:
+        """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
+
+        Raises TaskNotFound, TaskFinished (completed or failed).
+        """
+        changed = self.dao.cancel(task_id)
+        task = self.get_task_status(task_id)
+        if task.status is not TaskStatus.CANCELLED:
+            raise TaskFinished(f"the task is {task.status.value} and can no longer be cancelled")
+        if changed:
+            self._cancelled(lambda running: running.task_id == task_id, task_id, task.batch_id)
+        return task
+
+    def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
+        """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
+        self.get_batch(batch_id)
+        count = self.dao.cancel_batch(batch_id)
+        if count:
+            self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
+        return count, self.get_batch(batch_id)
+
+    def _cancelled(self, belongs: Callable[[TaskInfo], bool], *keys: str) -> None:
+        if self.scheduler:
+            self.scheduler.discard(belongs)
+        self._board.tell(*keys)
+
+    def retry_task(self, task_id: str) -> TaskInfo:
+        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts.
+
+        Raises TaskNotFound, TaskNotRetryable.
+        """
+        changed = self.dao.retry(task_id)
+        task = self.get_task_status(task_id)
+        if not changed:
+            raise TaskNotRetryable(f"the task is {task.status.value}; only failed and cancelled ones can be retried")
+        if self.scheduler:
+            self.scheduler.wake()
+        return task
+
+    def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
+        """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
+        self.get_batch(batch_id)
+        count = self.dao.retry_batch(batch_id)
+        if count and self.scheduler:
+            self.scheduler.wake()
+        return count, self.get_batch(batch_id)
+
+    def list_tasks(
+        self,
+        batch_id: str | None = None,
+        statuses: Sequence[TaskStatus] = (),
+        stock_code: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> tuple[list[TaskInfo], str | None]:
+        """A page of tasks, newest first, and the cursor of the next page (None: this was the last)."""
+        return self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor)
+
+    def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
+        """A page of batches with their counts, newest first, and the cursor of the next page."""
+        ids, following = self.dao.list_batch_ids(limit, cursor)
+        return [batch for batch in map(self.dao.get_batch, ids) if batch], following
+
+    def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
+        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound."""
+        return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
+
+    def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
+        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound."""
+        return self._wait(batch_id, timeout_seconds, lambda: self.get_batch(batch_id), lambda batch: batch.is_final)
+
+    def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
+        deadline = time.monotonic() + timeout_seconds
+        with self._board.watch(key) as event:
+            while True:
+                event.clear()
+                value = read()
+                remaining = deadline - time.monotonic()
+                if done(value) or remaining <= 0:
+                    return value
+                event.wait(min(WAIT_POLL_SECONDS, remaining))
+
+    def close(self) -> None:
+        """Stop the scheduler with its grace, then close the database."""
+        if self.scheduler:
+            self.scheduler.stop()
+        self.dao.database.close()
+
+    def __enter__(self) -> TaskManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def start(settings: Settings | None = None, engine: BacktestEngine | None = None, scheduler: bool = True) -> TaskManager:
+    """Open and migrate the database, start a scheduler (unless ``scheduler`` is false), and return the manager.
+
+    ``engine``, a plain callable, runs in threads of this process instead of ``settings.engine`` in processes of its own:
+    handy in a notebook, but a timeout or cancel can then only abandon it. Raises SettingsError, DatabaseUnavailable.
+    """
+    settings = settings or Settings()
+    faults = settings.problems()
+    if faults:
+        raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
+    database = Database(settings.database_url, settings.pool_size)
+    try:
+        migrate(database)
+        dao, board = TaskDAO(database), ChangeBoard()
+        if not scheduler:
+            return TaskManager(dao, settings, board=board)
+        runner: Runner = ThreadRunner(engine) if engine else EngineServer(settings)
+        own = TaskScheduler(dao, runner, settings, board)
+        runner.on_change = own.wake
+        own.start()
+        return TaskManager(dao, settings, own, runner, board)
+    except BaseException:
+        database.close()
+        raise
+
+
+# ==== 11 HTTP =========================================================================================================
+# A lean and strict layer on http.server: one bounded read of the head by the grammar of RFC 9112, one buffered answer in
+# one sendall, one thread per connection and a cap on them. Any doubt about where a request ends closes the connection.
+# Handlers take an HttpRequest and return a Response; errors become answers in one place.
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_FIELDS = 64
+MAX_DRAINED_BYTES = 64 * 1024  # of an unwanted body that are read so that the answer arrives; beyond, the connection closes
+IDLE_SECONDS = 75.0  # a kept connection without a request
+HEAD_SECONDS = 10.0  # for the whole head, from its first byte
+BODY_SECONDS = 30.0  # for the whole body
+SEND_SECONDS = 30.0  # for a client to take one answer
+MAX_WAIT_SECONDS = 60.0
+PROBE_SECONDS = 1.0  # readiness is measured at most that often
+
+REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}) (\S+) HTTP/([0-9])\.([0-9])")
+FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+METHODS = ("GET", "HEAD", "POST")
+JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class HttpRequest(NamedTuple):
+    """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every value."""
+
+    method: str
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+    version: tuple[int, int]
+    body: bytes = b""
+
+
+class Response(NamedTuple):
+    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+
+
+def success(data_json: str, status: int = 200) -> Response:
+    """The envelope around data that is JSON text already."""
+    return Response(status, f'{{"code":0,"message":"success","data":{data_json}}}'.encode())
+
+
+def failure(error: QtmError) -> Response:
+    """The one place where errors become answers."""
+    headers: list[tuple[str, str]] = []
+    if error.http_status == 503:
+        headers.append(("Retry-After", str(error.retry_after_seconds or 1)))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("Allow", error.allow))
+    if isinstance(error, Unauthorized):
+        headers.append(("WWW-Authenticate", 'Bearer realm="qtm"'))
+    body = {
+        "code": error.code,
+        "error": error.error,
+        "message": _clean(error.message),
+        "data": None,
+        "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in error.errors[:100]],
+    }
+    return Response(error.http_status, dump_json(body).encode(), tuple(headers))
+
+
+def _percent_decoded(text: str) -> str:
+    return urllib.parse.unquote_to_bytes(text).decode("utf-8") if "%" in text else text
+
+
+def _parse_target(target: bytes) -> tuple[str, dict[str, list[str]]]:
+    """The path and the query of an origin-form or absolute-form target, percent-decoded strictly."""
+    text = target.decode("latin-1")
+    if text[:7].lower() == "http://":
+        text = "/" + text[7:].partition("/")[2]
+    if not text.startswith("/") or "#" in text or re.search(r"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]", text):
+        raise MalformedHTTP("the target is not a path with an optional query, percent-encoded")
+    path, _, query_text = text.partition("?")
+    query: dict[str, list[str]] = {}
+    try:
+        for part in query_text.split("&") if query_text else ():
+            name, _, value = part.replace("+", " ").partition("=")
+            query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
+        return _percent_decoded(path), query
+    except UnicodeDecodeError:
+        raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
+
+
+def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int:
+    if version == (1, 1) and "host" not in headers:
+        raise MalformedHTTP("HTTP/1.1 demands a Host header")
+    if "transfer-encoding" in headers:
+        raise NotImplementedByServer("transfer codings are not known here: send the body with a Content-Length")
+    length = headers.get("content-length", "0")
+    if not re.fullmatch(r"[0-9]{1,18}", length):
+        raise MalformedHTTP("Content-Length is not a number")
+    if "expect" in headers and headers["expect"].lower() != "100-continue":
+        raise ExpectationFailed("the only expectation known here is 100-continue")
+    return int(length)
+
+
+def parse_head(head: bytes) -> tuple[HttpRequest, int]:
+    """A request without its body, and the length of the body, from a head without its empty line.
+
+    Raises MalformedHTTP, NotImplementedByServer, VersionNotSupported, HeadTooLarge, ExpectationFailed.
+    """
+    lines = head.split(b"\r\n")
+    match = REQUEST_LINE.fullmatch(lines[0])
+    if match is None:
+        raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
+    if match[3] != b"1" or match[4] not in b"01":
+        raise VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+    method, version = match[1].decode(), (1, int(match[4]))
+    if method not in METHODS:
+        raise NotImplementedByServer(f"the method {method} is not known here")
+    if len(lines) - 1 > MAX_FIELDS:
+        raise HeadTooLarge(f"{len(lines) - 1} header fields are more than {MAX_FIELDS}")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        field_match = FIELD_LINE.fullmatch(line)
+        if field_match is None:
+            raise MalformedHTTP("a header line is not NAME: VALUE")
+        name, value = field_match[1].decode().lower(), field_match[2].decode("latin-1").rstrip(" \t")
+        if name in headers:
+            if name in (
+                "host",
+                "content-length",
+                "transfer-encoding",
+                "content-type",
+                "authorization",
+                "idempotency-key",
+                "origin",
+                "expect",
+            ):
+                raise MalformedHTTP(f"the header {name} stands twice")
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
+    path, query = _parse_target(match[2])
+    return HttpRequest(method, path, query, headers, version), _body_length(headers, version)
+
+
+class ClientGone(Exception):
+    """The client closed its connection, between requests or in the middle of one."""
+
+
+class RequestReader:
+    """Reads requests from one connection: bounded in bytes, and in seconds for the whole of each part."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+
+    def head(self, idle_seconds: float) -> bytes:
+        """The next head without its empty line. Raises ClientGone, HeadTooLarge, RequestTimeout."""
+        deadline = None
+        while (end := self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)) < 0:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
+            if self._buffer and deadline is None:
+                deadline = time.monotonic() + HEAD_SECONDS
+            self._more(deadline or time.monotonic() + idle_seconds, "head")
+            if self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: an empty line before a request is passed over
+                del self._buffer[:2]
+        head = bytes(self._buffer[:end])
+        del self._buffer[: end + 4]
+        return head
+
+    def body(self, length: int) -> bytes:
+        """Exactly ``length`` bytes. Raises ClientGone, RequestTimeout."""
+        deadline = time.monotonic() + BODY_SECONDS
+        while len(self._buffer) < length:
+            self._more(deadline, "body")
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return body
+
+    def drain(self, length: int) -> bool:
+        """Read and drop an unwanted body; False when it is too long for that."""
+        if length <= MAX_DRAINED_BYTES:
+            self.body(length)
+        return length <= MAX_DRAINED_BYTES
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a next request has begun to arrive."""
+        return bool(self._buffer)
+
+    def _more(self, deadline: float, part: str) -> None:
+        wait = deadline - time.monotonic()
+        if wait <= 0:
+            raise RequestTimeout(f"the {part} did not arrive in time")
+        self._socket.settimeout(wait)
+        try:
+            data = self._socket.recv(65536)
+        except TimeoutError:
+            raise (RequestTimeout(f"the {part} did not arrive in time") if self._buffer or part == "body" else ClientGone()) from None
+        except OSError:
+            raise ClientGone() from None
+        if not data:
+            raise ClientGone()
+        self._buffer += data
+
+
+class Parameters:
+    """The query of one request, taken piece by piece; `done` refuses what was not taken. Faults are collected."""
+
+    def __init__(self, query: Mapping[str, list[str]]) -> None:
+        self._query = dict(query)
+        self._faults: list[FieldError] = []
+
+    def many(self, name: str) -> list[str]:
+        """All values of a repeatable parameter."""
+        return self._query.pop(name, [])
+
+    def text(self, name: str, required: bool = False) -> str | None:
+        """The one value of a parameter, or None."""
+        values = self.many(name)
+        if len(values) > 1:
+            self._faults.append(FieldError(name, "is given more than once"))
+        if required and (not values or not values[0]):
+            self._faults.append(FieldError(name, "is missing"))
+            return ""
+        return values[0] if values else None
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A number within its range."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not low <= float(value) <= high:
+            self._faults.append(FieldError(name, f"must be a number from {low:g} to {high:g}"))
+            return default
+        return float(value)
+
+    def statuses(self) -> list[TaskStatus]:
+        """The repeatable parameter ``status``."""
+        known = {status.value: status for status in TaskStatus}
+        values = self.many("status")
+        self._faults += [FieldError("status", f"must be one of {', '.join(known)}") for value in values if value not in known]
+        return [known[value] for value in values if value in known]
+
+    def cursor(self, pattern: str) -> str | None:
+        """The parameter ``cursor``, which only ever comes from an answer of ours."""
+        value = self.text("cursor")
+        if value is not None and not re.fullmatch(pattern, value):
+            self._faults.append(FieldError("cursor", "must be the next_cursor of the page before"))
+        return value
+
+    def done(self) -> None:
+        """Raises InvalidRequest with all faults, unknown names included."""
+        self._faults += [FieldError(name, "there is no such parameter") for name in self._query]
+        if self._faults:
+            raise invalid_request(self._faults)
+
+
+TASK_CURSOR = r"[0-9a-f-]{36}"
+BATCH_CURSOR = r"[0-9]{4}-[0-9-]{5} [0-9:.]{8,15}~[A-Za-z0-9._:-]{1,64}"
+
+
+def _selection(body: Any) -> tuple[str | None, str | None]:
+    """task_id or batch_id of a body that names one of them."""
+    faults = []
+    if not isinstance(body, dict):
+        raise invalid_request([FieldError("", "must be an object")])
+    faults += [FieldError(name, "there is no such field") for name in body if name not in ("task_id", "batch_id")]
+    if ("task_id" in body) == ("batch_id" in body):
+        faults.append(FieldError("task_id", "give either task_id or batch_id"))
+    faults += [FieldError(name, "must be a text") for name in ("task_id", "batch_id") if name in body and not isinstance(body[name], str)]
+    if faults:
+        raise invalid_request(faults)
+    return body.get("task_id"), body.get("batch_id")
+
+
+class TaskAPI:
+    """The handlers: each takes a request and gives a Response, or raises a QtmError."""
+
+    def __init__(self, tasks: TaskManager) -> None:
+        self.tasks = tasks
+        self._probe_lock = threading.Lock()  # guards the next two; one probe at a time runs under it, on purpose
+        self._probed_at = -math.inf
+        self._probe_error: QtmError | None = None
+
+    def create_task(self, request: HttpRequest) -> Response:
+        """POST createTask."""
+        key = request.headers.get("idempotency-key")
+        if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+            raise invalid_request([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+        created = self.tasks.create_task(BatchRequest.from_body(parse_json(request.body)), key)
+        data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
+        return success(data, 200 if created.repeated else 201)
+
+    def get_task_status(self, request: HttpRequest) -> Response:
+        """GET getTaskStatus."""
+        parameters = Parameters(request.query)
+        task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
+        parameters.done()
+        task = self.tasks.wait(task_id, wait)
+        position, waiting_for = self.tasks.queue_position(task)
+        extra = f',"queue_position":{dump_json(position)},"waiting_for":{dump_json(waiting_for)}}}'
+        return success(task.to_json()[:-1] + extra)
+
+    def get_tasks_by_batch(self, request: HttpRequest) -> Response:
+        """GET getTasksByBatch."""
+        parameters = Parameters(request.query)
+        batch_id, wait = cast(str, parameters.text("batch_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
+        statuses, code = parameters.statuses(), parameters.text("stock_code")
+        limit, cursor = int(parameters.number("limit", MAX_PAGE, 1, MAX_PAGE)), parameters.cursor(TASK_CURSOR)
+        parameters.done()
+        if wait:
+            self.tasks.wait_batch(batch_id, wait)
+        batch = self.tasks.get_tasks_by_batch(batch_id, statuses, code, limit, cursor)
+        items = ",".join([task.to_json() for task in batch.tasks])
+        return success(f'{dump_json(batch.summary())[:-1]},"tasks":[{items}],"next_cursor":{dump_json(batch.next_cursor)}}}')
+
+    def cancel_task(self, request: HttpRequest) -> Response:
+        """POST cancelTask."""
+        task_id, batch_id = _selection(parse_json(request.body))
+        if task_id is not None:
+            return success(self.tasks.cancel_task(task_id).to_json())
+        count, batch = self.tasks.cancel_batch(cast(str, batch_id))
+        return success(dump_json({"cancelled": count, **batch.summary()}))
+
+    def retry_task(self, request: HttpRequest) -> Response:
+        """POST retryTask."""
+        task_id, batch_id = _selection(parse_json(request.body))
+        if task_id is not None:
+            return success(self.tasks.retry_task(task_id).to_json())
+        count, batch = self.tasks.retry_batch(cast(str, batch_id))
+        return success(dump_json({"retried": count, **batch.summary()}))
+
+    def get_task_result(self, request: HttpRequest) -> Response:
+        """GET getTaskResult."""
+        parameters = Parameters(request.query)
+        task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
+        parameters.done()
+        if wait:
+            self.tasks.wait(task_id, wait)
+        found = self.tasks.get_task_result(task_id)
+        result, paths = found.result_json or "null", dump_json(list(found.non_finite))
+        return success(f'{found.task.to_json()[:-1]},"result":{result},"non_finite":{paths}}}')
+
+    def list_tasks(self, request: HttpRequest) -> Response:
+        """GET listTasks."""
+        parameters = Parameters(request.query)
+        batch_id, code, statuses = parameters.text("batch_id"), parameters.text("stock_code"), parameters.statuses()
+        limit, cursor = int(parameters.number("limit", 100, 1, MAX_PAGE)), parameters.cursor(TASK_CURSOR)
+        parameters.done()
+        tasks, following = self.tasks.list_tasks(batch_id, statuses, code, limit, cursor)
+        items = ",".join([task.to_json() for task in tasks])
+        return success(f'{{"tasks":[{items}],"next_cursor":{dump_json(following)}}}')
+
+    def list_batches(self, request: HttpRequest) -> Response:
+        """GET listBatches."""
+        parameters = Parameters(request.query)
+        limit, cursor = int(parameters.number("limit", 20, 1, 100)), parameters.cursor(BATCH_CURSOR)
+        parameters.done()
+        batches, following = self.tasks.list_batches(limit, cursor)
+        return success(dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following}))
+
+    def healthz(self, request: HttpRequest) -> Response:
+        """GET /healthz: the process answers."""
+        return success(dump_json({"status": "ok", "version": __version__}))
+
+    def readyz(self, request: HttpRequest) -> Response:
+        """GET /readyz: the database takes writes, the schema is current, and the last poll is fresh."""
+        with self._probe_lock:
+            if time.monotonic() - self._probed_at > PROBE_SECONDS:
+                try:
+                    self.tasks.dao.probe()
+                    self._probe_error = None
+                except QtmError as error:
+                    self._probe_error = error
+                self._probed_at = time.monotonic()
+            problem = self._probe_error.message if self._probe_error else None
+        scheduler = self.tasks.scheduler
+        if problem is None and scheduler and not scheduler.is_fresh():
+            problem = "the scheduler's last poll is too old"
+        if problem:
+            raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
+        state = scheduler.state() if scheduler else None
+        return success(dump_json({"status": "ready", "scheduler": state}))
+
+
+class Route(NamedTuple):
+    """One line of ROUTES."""
+
+    method: str
+    path: str
+    handler: Callable[[TaskAPI, HttpRequest], Response]
+    is_open: bool = False  # needs no token
+
+
+API = "/api/v1/backtest"
+ROUTES = (
+    Route("POST", f"{API}/createTask", TaskAPI.create_task),
+    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status),
+    Route("GET", f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch),
+    Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
+    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result),
+    Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
+    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks),
+    Route("GET", f"{API}/listBatches", TaskAPI.list_batches),
+    Route("GET", "/healthz", TaskAPI.healthz, is_open=True),
+    Route("GET", "/readyz", TaskAPI.readyz, is_open=True),
+)
+
+
+class Router:
+    """Finds the route of a request: 404 for an unknown path, 405 with Allow for another method."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._paths: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            self._paths.setdefault(route.path, {})[route.method] = route
+
+    def find(self, method: str, path: str) -> Route:
+        """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
+        methods = self._paths.get(path)
+        if methods is None:
+            raise PathNotFound(f"there is no {path[:200]}; the endpoints are under {API}/")
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+            raise MethodNotAllowed(f"{path} takes {allow}", allow)
+        return route
+
+
+class AccessRules:
+    """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = [token.encode() for token in settings.api_token]
+        self._hosts = {*LOOPBACK_HOSTS, settings.host, *(host.lower() for host in settings.allowed_hosts)}
+        self._is_wildcard = settings.host in ("0.0.0.0", "::")
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all addresses takes any."""
+        text = headers.get("host", "127.0.0.1")
+        match = HOST.fullmatch(text)
+        host = match[1].strip("[]").lower() if match else ""
+        is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
+        if not host or not (host in self._hosts or (self._is_wildcard and is_address)):
+            raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
+
+    def check_token(self, headers: Mapping[str, str]) -> None:
+        """Raises Unauthorized. All tokens are compared, each in constant time."""
+        if not self._tokens:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        matches = [hmac.compare_digest(given.strip().encode("latin-1"), token) for token in self._tokens]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Unauthorized("send the header Authorization: Bearer TOKEN with a token of this service")
+
+    def check_write(self, headers: Mapping[str, str]) -> None:
+        """Raises UnsupportedMediaType, ForeignOrigin."""
+        if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
+            raise UnsupportedMediaType("send the body as Content-Type: application/json")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            raise ForeignOrigin("this page belongs to another origin")
+
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus}
+
+
+class RequestHandler(http.server.BaseHTTPRequestHandler):
+    """One connection: reads requests one after another, answers each once. Replaces the stock reader and writer."""
+
+    server: ApiServer
+
+    def setup(self) -> None:
+        """No buffered files over the socket: reader and writer are our own."""
+        self.connection = self.request
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        self.reader = RequestReader(self.connection)
+        self.close_connection = False
+
+    def finish(self) -> None:
+        """Let the last answer arrive: closing with unread bytes would reset the connection and take the answer along."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(0.5)
+            for _ in range(MAX_DRAINED_BYTES // 4096):
+                if not self.connection.recv(4096):
+                    break
+
+    def handle(self) -> None:
+        """Requests until one side closes."""
+        while not self.close_connection:
+            self.handle_one_request()
+
+    def handle_one_request(self) -> None:
+        """Read, dispatch, answer."""
+        started, method, path, is_head = time.perf_counter(), "-", "-", False
+        request_id = os.urandom(8).hex()
+        try:
+            head = self.reader.head(IDLE_SECONDS)
+            self.server.set_busy(self.connection, True)
+            request, length = parse_head(head)
+            method, path, is_head = request.method, request.path, request.method == "HEAD"
+            connection = request.headers.get("connection", "").lower()
+            if "close" in connection or (request.version == (1, 0) and "keep-alive" not in connection):
+                self.close_connection = True
+            response = self._answer(request, length, request_id)
+        except ClientGone:
+            self.close_connection = True
+            return
+        except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
+            self.close_connection = True
+            response = failure(error)
+        self.close_connection = self.close_connection or self.server.is_draining
+        self._send(response, request_id, is_head)
+        seconds = time.perf_counter() - started
+        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
+        log_event(level, "request", method=method, path=path, status=response.status, ms=round(seconds * 1000, 2), request_id=request_id)
+        self.server.set_busy(self.connection, False)
+
+    def _answer(self, request: HttpRequest, length: int, request_id: str) -> Response:
+        """The answer to a request whose head is sound. Whatever happens, its body is read, drained, or the connection closes."""
+        unread = length
+        try:
+            route = self._admitted(request)
+            if length > self.server.settings.max_body_bytes:
+                raise BodyTooLarge(f"the body has {length} bytes, more than {self.server.settings.max_body_bytes}")
+            if "expect" in request.headers and length and not self.reader.has_more:
+                with contextlib.suppress(OSError):  # gone: reading the body will tell
+                    self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            unread = 0
+            request = request._replace(body=self.reader.body(length))
+            return route.handler(self.server.api, request)
+        except QtmError as error:
+            expects = unread and "expect" in request.headers  # then the client waits for our word and sends no body
+            if isinstance(error, RequestTimeout) or expects or not self.reader.drain(unread):
+                self.close_connection = True
+            return failure(error)
+        except ClientGone:
+            raise
+        except Exception as error:  # a fault of ours: the client gets a number to report, the log gets the reason
+            log_event(logging.ERROR, "internal error", request_id=request_id, error=repr(error), traceback=traceback.format_exc(limit=-8))
+            self.close_connection = True
+            return failure(QtmError(f"internal error; the log has it under request id {request_id}"))
+
+    def _admitted(self, request: HttpRequest) -> Route:
+        """The route, once everything that the head alone can tell was checked."""
+        rules = self.server.rules
+        is_probe = request.path in ("/healthz", "/readyz")
+        if not is_probe:  # a kubelet probes by the pod's own address
+            rules.check_host(request.headers)
+        route = self.server.router.find(request.method, request.path)
+        if not route.is_open:
+            rules.check_token(request.headers)
+        if route.method == "POST":
+            rules.check_write(request.headers)
+        return route
+
+    def _send(self, response: Response, request_id: str, is_head: bool) -> None:
+        """The whole answer in one sendall."""
+        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        closing = "Connection: close\r\n" if self.close_connection else ""
+        head = (
+            f"{STATUS_LINES[response.status]}Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
+            f"X-Request-Id: {request_id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n{extra}{closing}\r\n"
+        )
+        data = head.encode("latin-1")
+        self.connection.settimeout(SEND_SECONDS)
+        try:
+            self.connection.sendall(data if is_head else data + response.body)
+        except OSError as error:  # the client is gone, or does not read
+            log_event(logging.DEBUG, "answer not taken", request_id=request_id, error=repr(error))
+            self.close_connection = True
+
+
+class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """Accepts connections, at most ``max_connections``, each served by its own thread."""
+
+    request_queue_size = 1024
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, tasks: TaskManager, settings: Settings) -> None:
+        self.api = TaskAPI(tasks)
+        self.router = Router(ROUTES)
+        self.rules = AccessRules(settings)
+        self.settings = settings
+        self.is_draining = False  # written by drain, read by connections
+        self._lock = threading.Lock()  # guards the dict below
+        self._connections: dict[socket.socket, bool] = {}  # True while a request is being served
+        self._empty = threading.Condition(self._lock)  # told when a connection ends
+        self._thread: threading.Thread | None = None
+        if ":" in settings.host:
+            self.address_family = socket.AF_INET6
+        super().__init__((settings.host, settings.port), RequestHandler)
+
+    def server_bind(self) -> None:
+        """Without the stock look-up of the host's full name, which can stall a start."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def begin(self) -> None:
+        """Serve in a thread of its own."""
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.2,), name="http-accept", daemon=True)
+        self._thread.start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for the connection, or 503 when there are too many."""
+        with self._lock:
+            is_full = len(self._connections) >= self.settings.max_connections
+            if not is_full:
+                self._connections[request] = False
+        if not is_full:
+            super().process_request(request, client_address)
+            return
+        response = failure(TooManyConnections(f"there are {self.settings.max_connections} connections already", retry_after_seconds=1))
+        head = f"{STATUS_LINES[503]}Content-Type: application/json\r\nContent-Length: {len(response.body)}\r\nRetry-After: 1\r\n"
+        with contextlib.suppress(OSError):  # never wait for a client that we turn away
+            request.setblocking(False)
+            request.send((head + "Connection: close\r\n\r\n").encode() + response.body)
+        self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Also forget the connection."""
+        super().shutdown_request(request)
+        with self._lock:
+            self._connections.pop(request, None)
+            self._empty.notify_all()
+
+    def set_busy(self, connection: socket.socket, busy: bool) -> None:
+        """Mark whether a connection is between requests, where `drain` may close it."""
+        with self._lock:
+            if connection in self._connections:
+                self._connections[connection] = busy
+            if self.is_draining and not busy:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """What escapes a connection's thread is a fault of ours; it costs that connection and a log line."""
+        log_event(logging.ERROR, "connection failed", error=traceback.format_exc(limit=-8))
+
+    def drain(self, seconds: float) -> None:
+        """Accept no more, let open requests finish, close the rest."""
+        self.is_draining = True
+        if self._thread:
+            self.shutdown()
+            self._thread.join(5.0)
+        self.server_close()
+        with self._lock:
+            for connection, busy in self._connections.items():
+                if not busy:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RD)
+            self._empty.wait_for(lambda: not self._connections, seconds)
+
+
+# ==== 12 Command line =================================================================================================
+# `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
+
+
+class LogFormatter(logging.Formatter):
+    """One line per record, as text or JSON; control characters are escaped."""
+
+    def __init__(self, is_json: bool) -> None:
+        super().__init__()
+        self._is_json = is_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        message = record.getMessage()
+        if record.exc_info:
+            fields = {**fields, "traceback": self.formatException(record.exc_info)}
+        if self._is_json:
+            line = {"time": moment, "level": record.levelname, "event": message, **fields}
+            return json.dumps(line, default=str)
+        parts = [f"{name}={value if isinstance(value, (int, float)) else json.dumps(str(value))}" for name, value in fields.items()]
+        return " ".join([moment, record.levelname, message.encode("unicode_escape").decode(), *parts])
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send qtm's log to stderr. Only the command line does this; `import qtm` leaves logging to its host."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter(settings.log_format == "json"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class StopSignal:
+    """SIGTERM and SIGINT: the first sets a flag, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._count = 0
+
+    def install(self) -> None:
+        """Take the signals; main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, _frame: Any) -> None:
+        self._count += 1
+        self.event.set()
+        if self._count > 1:
+            os._exit(128 + number)
+
+
+def trim_memory() -> None:
+    """Give back what compiling and importing left in malloc's free lists: about a third of an idle service (glibc only)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
+    """Serve until a signal, or until the scheduler fails (exit code 1)."""
+    stop = StopSignal()
+    stop.install()
+    tasks = start(settings, scheduler=with_scheduler)
+    server = None
+    try:
+        if with_http:
+            server = ApiServer(tasks, settings)
+            server.begin()
+            log_event(logging.INFO, "serving", url=f"http://{settings.host}:{server.server_port}", scheduler=with_scheduler)
+        if tasks.scheduler:
+            tasks.scheduler.on_failure = stop.event.set
+            if tasks.scheduler.failure:
+                stop.event.set()
+        trim_memory()
+        stop.event.wait()
+        log_event(logging.INFO, "stopping")
+    finally:
+        if server:
+            server.drain(5.0)
+        tasks.close()
+    failed = tasks.scheduler is not None and tasks.scheduler.failure is not None
+    if failed:
+        sys.stderr.write(f"qtm: {tasks.scheduler and tasks.scheduler.failure}\n")
+    return 1 if failed else 0
+
+
+def command_serve(settings: Settings, options: argparse.Namespace) -> int:
+    """HTTP and a scheduler."""
+    return run_service(settings, with_http=True, with_scheduler=not options.no_scheduler)
+
+
+def command_worker(settings: Settings, options: argparse.Namespace) -> int:
+    """A scheduler without HTTP."""
+    return run_service(settings, with_http=False, with_scheduler=True)
+
+
+def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
+    """Bring the database to the newest schema, or print the schema."""
+    if options.print:
+        sys.stdout.write(SCHEMA)
+        return 0
+    database = Database(settings.database_url)
+    try:
+        steps = migrate(database)
+    finally:
+        database.close()
+    sys.stdout.write(f"applied schema steps: {', '.join(map(str, steps)) or 'none, it is current'}\n")
+    return 0
+
+
+def command_check(settings: Settings, options: argparse.Namespace) -> int:
+    """Settings (faults ended before this), engine, database."""
+    sys.stdout.write("settings: good\n")
+    sys.path.insert(0, os.getcwd())
+    version = engine_version(load_engine(settings.engine))
+    sys.stdout.write(f"engine: {settings.engine} can be imported{f', version {version}' if version else ''}\n")
+    database = Database(settings.database_url)
+    try:
+        migrate(database)
+        TaskDAO(database).probe()
+    finally:
+        database.close()
+    sys.stdout.write(f"database: {database.dialect.name}, can be written, schema step {max(schema_steps())}\n")
+    return 0
+
+
+COMMANDS = {
+    "serve": (command_serve, "HTTP API and scheduler"),
+    "worker": (command_worker, "scheduler without HTTP (MySQL or MariaDB)"),
+    "migrate": (command_migrate, "bring the database to the newest schema"),
+    "check": (command_check, "check settings, engine and database"),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: every setting is a flag, but for secrets, which a process list would show."""
+    shared = argparse.ArgumentParser(add_help=False)
+    group = shared.add_argument_group("settings (each also as QTM_NAME in the environment)")
+    for item in dataclasses.fields(Settings):
+        if item.name != "api_token":
+            default = item.default if not isinstance(item.default, tuple) else "none"
+            group.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE", help=f"{item.metadata['meaning']} (default {default})")
+    parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
+    parser.add_argument("--version", action="version", version=f"qtm {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, meaning) in COMMANDS.items():
+        command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
+        if name == "serve":
+            command.add_argument("--no-scheduler", action="store_true", help="HTTP only; other replicas run the tasks")
+        if name == "migrate":
+            command.add_argument("--print", action="store_true", help="print the schema instead")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
+        return engine_server_main(arguments[1:])
+    options = build_parser().parse_args(arguments)
+    flags = {item.name: text for item in dataclasses.fields(Settings) if (text := getattr(options, item.name, None)) is not None}
+    try:
+        settings = Settings.load(os.environ, flags)
+        configure_logging(settings)
+        return COMMANDS[options.command][0](settings, options)
+    except SettingsError as error:
+        sys.stderr.write(f"qtm: {error.message}\n")
+        return 2
+    except QtmError as error:
+        sys.stderr.write(f"qtm: {error.message}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"qtm: {error}\n")
+        return 1

@@ -1,0 +1,73 @@
+-- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads what stands in /*! */.
+-- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies what is missing.
+
+-- step 1: batches, tasks, results
+CREATE TABLE backtest_batches (
+  batch_id   VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  name       VARCHAR(200) NULL,
+  created_at DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- For listBatches: newest first, a page at a time.
+CREATE INDEX backtest_batches_newest ON backtest_batches (created_at, batch_id);
+
+-- The row that status queries read; results lie apart. Documents are JSON text: a JSON column would reorder keys on MySQL
+-- and turn numbers into text on SQLite.
+CREATE TABLE backtest_tasks (
+  task_id         CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY, -- UUIDv7, so that keys arrive in order
+  batch_id        VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  stock_code      VARCHAR(32) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  config          LONGTEXT NOT NULL,
+  params          LONGTEXT NOT NULL,
+  -- pending -> running, cancelled;  running -> completed, failed, pending, cancelled;  failed, cancelled -> pending (retryTask)
+  status          VARCHAR(9) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  progress        DOUBLE NOT NULL,           -- 0.0 to 1.0, never falls within an attempt
+  message         VARCHAR(500) NOT NULL,     -- what the engine last said
+  attempt         INTEGER NOT NULL,          -- how often it was started; guards every write of a runner
+  max_attempts    INTEGER NOT NULL,          -- as the client asked
+  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; retryTask raises it by max_attempts
+  timeout_seconds DOUBLE NOT NULL,           -- wall time of one attempt
+  priority_rank   INTEGER NOT NULL,          -- the negated priority, so that one ascending index gives the order of claims
+  created_at      DATETIME(6) NOT NULL,      -- all times are UTC, from the database's clock
+  run_at          DATETIME(6) NOT NULL,      -- not before this; in the future while a failed attempt waits
+  started_at      DATETIME(6) NULL,
+  finished_at     DATETIME(6) NULL,
+  worker_id       VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL, -- the scheduler that runs it; guards its writes
+  heartbeat       BIGINT NOT NULL,           -- counts up while its scheduler lives; in no index, see below
+  error           LONGTEXT NULL,             -- {type, message, attempt, traceback?} of the last failed attempt
+  engine_version  VARCHAR(100) NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes and no more; run_at is in it so that
+-- waiting rows are passed over inside the index. The heartbeat is not: an indexed one deadlocks with the reaper.
+CREATE INDEX backtest_tasks_queue ON backtest_tasks (status, priority_rank, created_at, task_id, run_at);
+
+-- For getTasksByBatch in the order of creation, and the counts of a batch.
+CREATE INDEX backtest_tasks_batch ON backtest_tasks (batch_id, task_id);
+
+-- For listTasks by status or stock, newest first.
+CREATE INDEX backtest_tasks_status ON backtest_tasks (status, task_id);
+CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, task_id);
+
+CREATE TABLE backtest_results (
+  task_id    CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  result     LONGTEXT NOT NULL,              -- the engine's JSON object
+  non_finite LONGTEXT NOT NULL               -- JSON list of the paths that were NaN or infinite and are null in the result
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- One row per create that carried an Idempotency-Key. The key is unique, so that of many repeats one creates.
+CREATE TABLE backtest_idempotency_keys (
+  idempotency_key VARCHAR(255) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  request_sha256  CHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  batch_id        VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_ids        LONGTEXT NOT NULL,
+  created_at      DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- One row per living scheduler, so that a pending task can say whether anybody will come for it. No lease hangs on it.
+CREATE TABLE backtest_workers (
+  worker_id  VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
+  slots      INTEGER NOT NULL,
+  started_at DATETIME(6) NOT NULL,
+  seen_at    DATETIME(6) NOT NULL
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
