@@ -1,0 +1,156 @@
+"""A MariaDB server of one's own, for tests and benchmarks: a temporary folder, a free port, killed at will."""
+
+from __future__ import annotations
+
+import ctypes
+import getpass
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import pymysql
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+FOLDERS = "/usr/sbin:/usr/libexec:/usr/local/sbin:/usr/local/bin:/usr/local/libexec:/opt/homebrew/bin"
+
+
+class MariaDBMissing(Exception):
+    """There is no mariadbd on this machine."""
+
+
+def _binary(*names: str) -> str:
+    path = os.environ.get("PATH", "") + ":" + FOLDERS
+    for name in names:
+        found = shutil.which(name, path=path)
+        if found:
+            return found
+    raise MariaDBMissing(f"no {names[0]} in PATH: install MariaDB (Debian: apt-get install mariadb-server)")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def die_with_parent() -> None:
+    """In a child before exec: SIGKILL when the thread that started it ends, so start servers from the main thread."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+class PrivateMariaDB:
+    """Starts ``mariadbd`` with durable commits on 127.0.0.1. Use it as a context manager, or call `start` and `remove`.
+
+    Raises MariaDBMissing without the binary, RuntimeError with the end of the server's log when it does not start.
+    """
+
+    def __init__(self, options: Sequence[str] = (), buffer_pool: str = "256M") -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-mariadb-"))
+        self.port = free_port()
+        self._options = list(options)
+        self._buffer_pool = buffer_pool
+        self._server = _binary("mariadbd", "mysqld")
+        self._install = _binary("mariadb-install-db", "mysql_install_db")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PrivateMariaDB:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def start(self) -> None:
+        """Start it, on new or existing data, and wait until it answers."""
+        data = self.folder / "data"
+        if not data.exists():
+            command = [self._install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+            subprocess.run([*command, f"--user={getpass.getuser()}"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            self._server,
+            "--no-defaults",
+            f"--user={getpass.getuser()}",
+            f"--datadir={data}",
+            f"--socket={self.folder / 's'}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--log-error={self.folder / 'log'}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--performance-schema=OFF",
+            f"--innodb-buffer-pool-size={self._buffer_pool}",
+            "--innodb-flush-log-at-trx-commit=1",
+            "--max-connections=300",
+            *self._options,
+        ]
+        # preexec_fn: only a system call, and servers start before other threads do
+        self._process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+            try:
+                pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2).close()
+                return
+            except pymysql.Error:
+                time.sleep(0.05)
+        log = self.folder / "log"
+        raise RuntimeError("MariaDB did not start:\n" + (log.read_text()[-3000:] if log.exists() else "(no log)"))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after 20 s."""
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, at once."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it keeps its connections and answers none."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        self.thaw()
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self, name: str) -> str:
+        """An empty database of this name; its URL for qtm."""
+        self.execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        return f"mysql://root@127.0.0.1:{self.port}/{name}"
+
+    def execute(self, *statements: str) -> list[tuple[object, ...]]:
+        """Run statements as root; the rows of the last one."""
+        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()

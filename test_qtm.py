@@ -1,0 +1,1935 @@
+"""Tests of qtm, in the order of its rooms. Their heart is one DAO suite that runs for every database.
+
+MariaDB tests start their own server from the `mariadbd` binary; without it they say so, and fail when CI is set.
+"""
+
+from __future__ import annotations
+
+import ast
+import concurrent.futures
+import contextlib
+import csv
+import dataclasses
+import datetime
+import decimal
+import fractions
+import http.client
+import inspect
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import symtable
+import sys
+import textwrap
+import threading
+import time
+
+import hypothesis
+import hypothesis.strategies as st
+import private_mariadb
+import pytest
+
+import qtm
+
+ROOT = pathlib.Path(qtm.__file__).parent
+PRICES = ROOT / "examples" / "prices"
+CONFIG = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+PARAMS = {"fast": 10, "slow": 30}
+DEADLINE_SECONDS = 30.0  # of every wait in these tests
+
+
+def eventually(condition, seconds: float = DEADLINE_SECONDS):
+    """Poll until the condition gives something true, which is returned."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(condition).strip()}"
+        threading.Event().wait(0.01)
+    return found
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    """One private server for the session."""
+    try:
+        server = private_mariadb.PrivateMariaDB()
+    except private_mariadb.MariaDBMissing as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI is set and MariaDB is missing: {error}")
+        pytest.skip(f"ATTENTION, MariaDB IS NOT TESTED: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request, tmp_path):
+    """The URL of an empty database, once for each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/qtm.db"
+    return request.getfixturevalue("mariadb").create_database("qtm_test")
+
+
+@pytest.fixture
+def database(url):
+    """A migrated database."""
+    database = qtm.Database(url)
+    qtm.migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def dao(database):
+    """A DAO on an empty, migrated database."""
+    return qtm.TaskDAO(database)
+
+
+def add(dao, *codes: str, batch_id: str | None = None, **options) -> list[str]:
+    """Create tasks straight through the DAO; their ids."""
+    request = qtm.BatchRequest(list(codes) or ["AAPL"], CONFIG, [PARAMS], batch_id, **options)
+    ids = qtm.new_task_ids(len(request.stock_codes))
+    dao.create(request, batch_id or ids[0], ids, request.timeout_seconds or 60.0, request.max_attempts or 3)
+    return ids
+
+
+def settings(url: str, **options) -> qtm.Settings:
+    """Settings for a quick test."""
+    quick = {"retry_backoff_seconds": 0.0, "poll_seconds": 5.0, "shutdown_grace_seconds": 0.2, **options}
+    return qtm.Settings(database_url=url, **quick)
+
+
+# ==== 1 Errors ========================================================================================================
+
+
+def all_errors() -> list[type[qtm.QtmError]]:
+    return [item for item in vars(qtm).values() if inspect.isclass(item) and issubclass(item, qtm.QtmError)]
+
+
+def test_codes_are_status_times_100_plus_n_and_unique():
+    shown = [error for error in all_errors() if error.code != qtm.QtmError.code]
+    assert all(error.code // 100 == error.http_status for error in shown)
+    assert len({error.code for error in shown}) == len(shown) == len({error.error for error in shown})
+
+
+# ==== 2 Settings ======================================================================================================
+
+
+def test_settings_come_from_default_environment_and_flag_in_this_order():
+    loaded = qtm.Settings.load({"QTM_PORT": "1", "QTM_WORKERS": "4", "HOME": "/"}, {"port": "2"})
+    assert (loaded.port, loaded.workers, loaded.poll_seconds) == (2, 4, 30.0)
+
+
+def test_every_fault_of_the_settings_is_listed_at_once():
+    wrong = {"QTM_PORT": "x", "QTM_WORKERS": "0", "QTM_NONSENSE": "1", "QTM_DATABASE_URL": "postgres://x", "QTM_HOST": "0.0.0.0"}
+    with pytest.raises(qtm.SettingsError) as caught:
+        qtm.Settings.load(wrong)
+    assert all(word in str(caught.value) for word in ("QTM_PORT", "workers", "QTM_NONSENSE"))
+    assert [fault.split(":")[0] for fault in qtm.Settings(host="0.0.0.0", engine="x", log_format="y").problems()] == [
+        "log_format",
+        "engine",
+        "host",
+    ]
+
+
+def test_secrets_are_in_no_repr_and_no_message():
+    shown = repr(qtm.Settings(database_url="mysql://u:geheim@h/n", api_token=("tokentoken",)))
+    assert "geheim" not in shown
+    assert "tokentoken" not in shown
+    with pytest.raises(qtm.SettingsError) as caught:
+        qtm.parse_database_url("mysql://u:geheim@h:port/n")
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sqlite:///a.db", ("sqlite", "a.db", "127.0.0.1", 3306, "", "", "")),
+        ("sqlite:////x/a%20b.db", ("sqlite", "/x/a b.db", "127.0.0.1", 3306, "", "", "")),
+        ("mysql://u:p%40ss@db:3307/n", ("mysql", "", "db", 3307, "u", "p@ss", "n")),
+        ("mariadb://u@db/n", ("mysql", "", "db", 3306, "u", "", "n")),
+    ],
+)
+def test_database_urls(text, parts):
+    assert dataclasses.astuple(qtm.parse_database_url(text))[:-1] == parts
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite://a.db", "sqlite:///:memory:", "sqlite:///", "mysql://db", "mysql:///n", "mysql://h/n?x=1", "redis://h/0"]
+)
+def test_wrong_database_urls_are_refused(text):
+    with pytest.raises(qtm.SettingsError):
+        qtm.parse_database_url(text)
+
+
+def test_mysql_without_pymysql_says_what_to_install(tmp_path):
+    (tmp_path / "pymysql.py").write_text("raise ImportError('hidden')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QTM_DATABASE_URL": "mysql://u@127.0.0.1/n"}
+    done = subprocess.run([sys.executable, str(ROOT / "qtm.py"), "serve"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install pymysql" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ==== 3 Models ========================================================================================================
+
+
+def test_every_status_has_a_text_and_transitions():
+    assert set(qtm.TRANSITIONS) == set(qtm.TaskStatus) == set(qtm.STATUS_TEXTS)
+    assert qtm.TRANSITIONS[qtm.TaskStatus.COMPLETED] == frozenset()
+    assert qtm.TaskStatus("pending").status_text.startswith("Waiting")
+
+
+def body(**changes):
+    made = {"stock_code": "AAPL", "config": dict(CONFIG), "params": PARAMS}
+    made.update(changes)
+    return {name: value for name, value in made.items() if value is not ...}
+
+
+WRONG_BODIES = [
+    ("no stock", body(stock_code=...), {"stock_code"}),
+    ("both", body(stock_codes=["A"]), {"stock_code"}),
+    ("no config", body(config=...), {"config"}),
+    ("empty config", body(config={}), {f"config.{n}" for n in ("strategy", "start_date", "end_date", "initial_cash", "commission")}),
+    ("start after end", body(config={**CONFIG, "start_date": "2013-01-01"}), {"config.start_date"}),
+    ("no such day", body(config={**CONFIG, "end_date": "2012-02-30"}), {"config.end_date"}),
+    ("other date form", body(config={**CONFIG, "end_date": "20121231"}), {"config.end_date"}),
+    ("cash", body(config={**CONFIG, "initial_cash": 0}), {"config.initial_cash"}),
+    ("bool is no number", body(config={**CONFIG, "commission": True}), {"config.commission"}),
+    ("commission of one", body(config={**CONFIG, "commission": 1}), {"config.commission"}),
+    ("path as stock", body(stock_code="../x"), {"stock_code"}),
+    ("stock with newline", body(stock_code="A\n"), {"stock_code"}),
+    ("long stock", body(stock_code="A" * 33), {"stock_code"}),
+    ("one wrong of many", body(stock_code=..., stock_codes=["A", "b c", 3]), {"stock_codes[1]", "stock_codes[2]"}),
+    ("no stocks", body(stock_code=..., stock_codes=[]), {"stock_codes"}),
+    ("too many", body(stock_code=..., stock_codes=["A"] * 10_001), {"stock_codes"}),
+    ("too many together", body(stock_code=..., stock_codes=["A"] * 5_001, params=[{}, {}]), {"stock_codes"}),
+    ("params", body(params=[PARAMS, 3]), {"params[1]"}),
+    ("no params", body(params=[]), {"params"}),
+    ("single params", body(params="x"), {"params[0]"}),
+    ("unknown field", body(zzz=1), {"zzz"}),
+    ("batch id", body(batch_id="a b"), {"batch_id"}),
+    ("name", body(name=""), {"name"}),
+    ("priority", body(priority=101), {"priority"}),
+    ("priority fraction", body(priority=1.5), {"priority"}),
+    ("timeout", body(timeout_seconds=0), {"timeout_seconds"}),
+    ("attempts", body(max_attempts=101), {"max_attempts"}),
+    ("no object", [], {""}),
+]
+
+
+@pytest.mark.parametrize(("given", "fields"), [item[1:] for item in WRONG_BODIES], ids=[item[0] for item in WRONG_BODIES])
+def test_a_wrong_body_lists_every_fault_with_its_path(given, fields):
+    with pytest.raises(qtm.InvalidRequest) as caught:
+        qtm.BatchRequest.from_body(given)
+    assert {fault.field for fault in caught.value.errors} == fields
+
+
+def test_documents_that_would_grow_too_large_are_refused():
+    request = qtm.BatchRequest(["A"] * 1000, CONFIG, [{"x": "y" * 100_000}])
+    assert [fault.field for fault in request.problems()] == ["params"]
+
+
+NESTED = b'{"a":' + b"[" * 64 + b"]" * 64 + b"}"
+REFUSED_JSON = {
+    "empty": b"", "blank": b"  ", "garbage after": b"{} x", "duplicate": b'{"a":1,"a":1}', "deep duplicate": b'[{"b":{"a":1,"a":2}}]',
+    "nan": b"[NaN]", "infinity": b"[-Infinity]", "1e400": b"[1e400]", "bom": b"\xef\xbb\xbf{}", "utf-16": "{}".encode("utf-16"),
+    "latin-1": b'["\xe9"]', "surrogate": b'["\\ud800"]', "surrogate key": b'{"\\udfff":1}', "nul": b'["\\u0000"]', "depth": NESTED,
+    "depth 100000": b"[" * 100_000, "66 bits": b"[36893488147419103232]", "minus": b"[-9223372036854775809]", "comment": b"{} // x",
+    "single quotes": b"{'a':1}", "trailing comma": b"[1,]", "long digits": b"[" + b"9" * 5000 + b"]", "control": b'["a\nb"]',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED_JSON.values(), ids=REFUSED_JSON)
+def test_json_that_is_not_strict_is_refused(text):
+    with pytest.raises(qtm.MalformedJSON):
+        qtm.parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", [b"{}", b"[" * 64 + b"]" * 64, b'["\\ud83d\\ude00"]', b"[18446744073709551615, -9223372036854775808, 1e308]", b' "[[[" ']
+)
+def test_json_that_is_strict_is_taken(text):
+    assert qtm.parse_json(text) == json.loads(text)
+
+
+json_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | json_texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(json_texts, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@hypothesis.given(json_values)
+def test_what_we_write_we_read_back(value):
+    assert qtm.parse_json(qtm.dump_json(value).encode()) == value
+
+
+@hypothesis.given(st.binary(max_size=200))
+def test_any_bytes_give_a_value_or_our_error(data):
+    with contextlib.suppress(qtm.MalformedJSON):
+        qtm.parse_json(data)
+
+
+def test_requests_and_infos_survive_a_round_trip(dao):
+    (task_id,) = add(dao, "sh600000")
+    info = dao.get(task_id)
+    assert qtm.TaskInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+    request = info.to_request()
+    assert qtm.TaskRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+    assert (request.stock_code, request.config, request.params) == ("sh600000", CONFIG, PARAMS)
+
+
+def test_task_ids_ascend_and_are_version_7():
+    ids = [one for _ in range(50) for one in qtm.new_task_ids(200)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 10_000
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one) for one in ids)
+    assert abs(int(ids[0].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
+
+
+# ==== 4 Databases =====================================================================================================
+
+
+def test_a_pool_never_opens_more_than_its_size():
+    opened = iter(range(1000))
+    pool = qtm.ConnectionPool(lambda: next(opened), lambda connection: True, 3)
+    barrier, highest, guard = threading.Barrier(8), [0], threading.Lock()
+    in_use: set[int] = set()
+
+    def work():
+        barrier.wait()
+        for _ in range(200):
+            with pool.connection() as connection, guard:
+                assert connection not in in_use
+                in_use.add(connection)
+                highest[0] = max(highest[0], len(in_use))
+                in_use.remove(connection)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(work) for _ in range(8)]:
+            future.result()
+    assert next(opened) <= 3
+    assert pool.snapshot()["in_use"] == 0
+
+
+class FakeConnection:
+    def __init__(self):
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_pool_throws_away_what_failed_what_is_stale_and_what_is_old():
+    usable = [True]
+    pool = qtm.ConnectionPool(FakeConnection, lambda connection: usable[0], 1)
+    with pool.connection() as first:
+        pass
+    with pytest.raises(ZeroDivisionError), pool.connection() as again:
+        assert again is first
+        raise ZeroDivisionError
+    assert first.closed
+    with pool.connection() as second:
+        pass
+    usable[0] = False
+    with pool.connection() as third:
+        assert third is not second
+    usable[0] = True
+    pool.drop_idle()
+    with pool.connection() as fourth:
+        assert fourth is not third
+    pool.close()
+    assert all(connection.closed for connection in (second, third, fourth))
+    with pytest.raises(qtm.DatabaseUnavailable), pool.connection():
+        pass
+
+
+def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_back():
+    pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1, wait_seconds=0.01)
+    with pool.connection(), pytest.raises(qtm.DatabaseUnavailable, match="of 1"), pool.connection():
+        pass
+
+    def refuse():
+        raise qtm.DatabaseUnavailable("no")
+
+    pool = qtm.ConnectionPool(refuse, lambda connection: True, 1, wait_seconds=0.01)
+    for _ in range(3):
+        with pytest.raises(qtm.DatabaseUnavailable, match="no"), pool.connection():
+            pass
+
+
+def test_a_transaction_that_fails_leaves_nothing(dao):
+    def work(session):
+        session.execute("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES ('b', 'n', UTC_TIMESTAMP(6))")
+        raise qtm.TaskNotFound("for the test")
+
+    with pytest.raises(qtm.TaskNotFound):
+        dao.database.write(work)
+    assert dao.get_batch("b") is None
+
+
+def test_conflicts_are_tried_again_and_a_lost_commit_is_read_back(database):
+    tries = []
+
+    def conflicting(session):
+        tries.append(1)
+        if len(tries) < 3:
+            raise qtm.TransactionConflict("for the test")
+        return "done"
+
+    assert database.write(conflicting) == "done"
+    assert len(tries) == 3
+
+    def lost(session):
+        raise qtm.OutcomeUnknown("for the test")
+
+    assert database.write(lost, lambda session: "read back") == "read back"
+    with pytest.raises(qtm.OutcomeUnknown):
+        database.write(lost)
+
+
+def test_the_dialects_agree_on_functions_of_time_and_rows(database):
+    sql = f"""SELECT a, b, UTC_TIMESTAMP(6), ADDTIME('2026-01-31 23:59:59.500000', '1:00:00.750000'),
+              ADDTIME('2026-01-01 00:00:00.000000', '-0:00:00.250000') FROM {database.dialect.json_rows("a", "b")} AS r ORDER BY a"""
+    rows = database.read(lambda session: session.rows(sql, {"rows": '[["x","{\\"k\\":1.0}"],["y","é😀%:n"]]'}))
+    assert [row[:2] for row in rows] == [("x", '{"k":1.0}'), ("y", "é😀%:n")]
+    assert {row[3:] for row in rows} == {("2026-02-01 01:00:00.250000", "2025-12-31 23:59:59.750000")}
+    now = datetime.datetime.fromisoformat(rows[0][2])
+    assert abs((now - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)).total_seconds()) < 60
+
+
+def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
+    first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    with pytest.raises(qtm.SettingsError, match=f"in use by process {os.getpid()}"):
+        qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    first.close()
+    qtm.Database(f"sqlite:///{tmp_path}/q.db").close()
+
+
+def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
+    try:
+        server = private_mariadb.PrivateMariaDB()
+    except private_mariadb.MariaDBMissing:
+        pytest.skip("ATTENTION, MariaDB IS NOT TESTED")
+    with server:
+        database = qtm.Database(server.create_database("qtm_test"))
+        qtm.migrate(database)
+        dao = qtm.TaskDAO(database)
+        (task_id,) = add(dao)
+        server.kill()
+        with pytest.raises(qtm.DatabaseUnavailable):
+            dao.get(task_id)
+        server.start()
+        assert dao.get(task_id).status is qtm.TaskStatus.PENDING
+        assert dao.cancel(task_id)
+        database.close()
+
+
+# ==== 5 Migrations ====================================================================================================
+
+
+def columns_of(database) -> dict[str, list[str]]:
+    tables = ("backtest_batches", "backtest_tasks", "backtest_results", "backtest_idempotency_keys", "backtest_workers")
+    with database.single_connection() as connection:
+        cursor = connection.cursor()
+        found = {}
+        for table in tables:
+            cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+            found[table] = [column[0] for column in cursor.description]
+    return found
+
+
+def test_migrating_twice_changes_nothing(url):
+    database = qtm.Database(url)
+    assert qtm.migrate(database) == sorted(qtm.schema_steps())
+    assert qtm.migrate(database) == []
+    database.close()
+
+
+def test_a_migration_that_is_interrupted_at_any_statement_goes_on(url, mariadb, tmp_path):
+    count = sum(map(len, qtm.schema_steps().values()))
+    expected = None
+    for stop in range(count + 1):
+        fresh = f"sqlite:///{tmp_path}/{stop}.db" if url.startswith("sqlite") else mariadb.create_database(f"qtm_{stop}")
+        database = qtm.Database(fresh)
+        (step,) = qtm.schema_steps()
+        statements = qtm.schema_steps()[step]
+        if stop:
+            qtm.migrate(database, {step: statements[:stop]})
+            with database.single_connection() as connection:  # it died between the statement and its record
+                connection.cursor().execute(f"DELETE FROM qtm_schema WHERE statement = {stop - 1}")
+        qtm.migrate(database)
+        found = columns_of(database)
+        expected = expected or found
+        assert found == expected
+        database.close()
+
+
+def test_a_newer_database_is_refused(database):
+    with database.single_connection() as connection:
+        connection.cursor().execute("INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')")
+    with pytest.raises(qtm.SchemaError, match="99"):
+        qtm.migrate(database)
+
+
+def test_several_replicas_may_migrate_at_once(mariadb):
+    url = mariadb.create_database("qtm_many")
+    databases = [qtm.Database(url) for _ in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(qtm.migrate, databases))
+    assert sorted(done) == [[], [], [], [1]]
+    for database in databases:
+        database.close()
+
+
+def test_schema_sql_is_the_schema():
+    assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
+
+
+# ==== 6 TaskDAO =======================================================================================================
+
+
+def test_create_stores_every_stock_times_every_params_stock_major(dao):
+    request = qtm.BatchRequest(["A", "B"], CONFIG, [{"n": 1}, {"n": 2.0, "text": "ü'\"\\%"}], "batch", "a name", priority=7)
+    ids = qtm.new_task_ids(4)
+    created = dao.create(request, "batch", ids, 12.5, 4)
+    assert (created.count, created.repeated) == (4, False)
+    tasks, cursor = dao.list_tasks("batch", newest_first=False)
+    assert cursor is None
+    assert [(task.task_id, task.stock_code, task.params["n"]) for task in tasks] == list(zip(ids, "AABB", [1, 2.0, 1, 2.0], strict=True))
+    task = tasks[1]
+    assert (task.params, task.config, task.priority, task.timeout_seconds, task.max_attempts) == (request.params[1], CONFIG, 7, 12.5, 4)
+    assert (task.status, task.progress, task.attempt, task.error, task.started_at) == (qtm.TaskStatus.PENDING, 0.0, 0, None, None)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", task.created_at)
+    batch = dao.get_batch("batch")
+    assert (batch.name, batch.total, batch.counts["pending"], batch.progress) == ("a name", 4, 4, 0.0)
+
+
+def test_a_batch_can_be_added_to_and_large_params_are_split_over_statements(dao):
+    add(dao, "A", batch_id="b")
+    big = qtm.BatchRequest(["X", "Y", "Z"], CONFIG, [{"x": "y" * 700_000}], "b")
+    dao.create(big, "b", qtm.new_task_ids(3), 1.0, 1)
+    assert dao.get_batch("b").total == 4
+
+
+def test_stock_codes_are_compared_case_sensitively(dao):
+    add(dao, "sh600000", "SH600000", batch_id="b")
+    assert [task.stock_code for task in dao.list_tasks("b", stock_code="sh600000")[0]] == ["sh600000"]
+
+
+def test_the_same_idempotency_key_creates_once_however_many_ask(dao):
+    request = qtm.BatchRequest(["A"], CONFIG)
+    barrier = threading.Barrier(6)
+
+    def create():
+        barrier.wait()
+        return dao.create(request, qtm.new_task_ids(1)[0], qtm.new_task_ids(1), 1.0, 1, "key", "hash")
+
+    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+        created = [future.result() for future in [threads.submit(create) for _ in range(6)]]
+    assert len({tuple(one.task_ids) for one in created}) == 1
+    assert [one.repeated for one in created].count(False) == 1
+    assert len(dao.list_tasks()[0]) == 1
+    with pytest.raises(qtm.IdempotencyKeyReused):
+        dao.create(request, "other", qtm.new_task_ids(1), 1.0, 1, "key", "another hash")
+
+
+def test_claims_go_by_priority_then_age_and_are_disjoint(dao):
+    low, first, second, high = (add(dao, priority=priority)[0] for priority in (-1, 0, 0, 5))
+    assert [dao.claim("w", 1)[0].task.task_id for _ in range(4)] == [high, first, second, low]
+    assert dao.claim("w", 1) == []
+    ids = add(dao, *["A"] * 60)
+    barrier = threading.Barrier(4)
+
+    def take(worker):
+        barrier.wait()
+        return [item.task.task_id for _ in range(15) for item in dao.claim(worker, 1)]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        taken = [future.result() for future in [threads.submit(take, f"w{i}") for i in range(4)]]
+    assert sorted(one for part in taken for one in part) == sorted(ids)
+
+
+def test_a_claim_does_not_wait_for_another_one(mariadb):
+    database = qtm.Database(mariadb.create_database("qtm_skip"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    ids = add(dao, *["A"] * 200)
+    claimed = []
+    locking = "SELECT task_id FROM backtest_tasks WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT 20 FOR UPDATE"
+
+    def hold(session):
+        held = [row[0] for row in session.rows(locking)]
+        claimed.extend(item.task.task_id for item in dao.claim("other", 20))
+        return held
+
+    assert database.write(hold) == ids[:20]
+    assert claimed == ids[20:40]
+    database.close()
+
+
+@pytest.mark.parametrize("pending", [0, 1, 10, 10_000])
+def test_the_claim_on_mariadb_reads_its_index_without_a_filesort(mariadb, pending):
+    database = qtm.Database(mariadb.create_database("qtm_explain"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    if pending:
+        add(dao, *["A"] * pending)
+    statements = []
+    database.monitor.statement = lambda sql, seconds: statements.append(sql)
+    dao.claim("w", 1)
+    (claim,) = [sql for sql in statements if "SKIP LOCKED" in sql]
+    row = database.read(lambda session: session.row("EXPLAIN " + claim, {"limit": 1}))
+    assert "backtest_tasks_queue" in row
+    assert "filesort" not in str(row[-1])
+    database.close()
+
+
+def test_an_attempt_ends_completed_with_its_result(dao):
+    add(dao)
+    (claimed,) = dao.claim("w", 1)
+    assert (claimed.task.status, claimed.task.attempt, claimed.task.worker_id) == (qtm.TaskStatus.RUNNING, 1, "w")
+    assert dao.report_progress(claimed.task, 0.5, "half")
+    assert (dao.get(claimed.task.task_id).progress, dao.get(claimed.task.task_id).message) == (0.5, "half")
+    outcome = qtm.Outcome(result_json='{"x":null}', non_finite_json='["x"]')
+    assert dao.finish(claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED
+    found = dao.get_result(claimed.task.task_id)
+    assert (found.result, found.non_finite, found.task.progress, found.task.engine_version) == ({"x": None}, ["x"], 1.0, "v1")
+    assert dao.finish(claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED, "the same outcome again is known as written"
+
+
+def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
+    (task_id,) = add(dao, max_attempts=2)
+    outcome = qtm.Outcome(error_type="ValueError", message="no")
+    (claimed,) = dao.claim("w", 1)
+    assert dao.finish(claimed, outcome, 3600.0, "", 0.3, None) is qtm.TaskStatus.PENDING
+    assert dao.claim("w", 1) == [], "not before run_at"
+    assert 3590 < dao.seconds_to_next_run() <= 3600
+    assert dao.queue_position(task_id) == (1, True)
+    info = dao.get(task_id)
+    assert (info.error, info.progress, info.started_at, info.worker_id) == (
+        {"type": "ValueError", "message": "no", "attempt": 1},
+        0.0,
+        None,
+        None,
+    )
+    dao.database.write(lambda session: session.execute("UPDATE backtest_tasks SET run_at = created_at"))
+    (claimed,) = dao.claim("w", 1)
+    assert dao.finish(claimed, outcome, 0.0, "", 0.3, None) is qtm.TaskStatus.FAILED
+    info = dao.get(task_id)
+    assert (info.attempt, info.error["attempt"], info.progress) == (2, 2, 0.3)
+    assert dao.retry(task_id)
+    assert [dao.finish(dao.claim("w", 1)[0], outcome, 0.0, "", 0.0, None).value for _ in range(2)] == ["pending", "failed"]
+    assert dao.get(task_id).attempt == 4, "attempts count on, so that no old guard matches"
+
+
+def test_errors_of_the_request_are_never_retried_and_released_attempts_not_counted(dao):
+    (task_id,) = add(dao)
+    assert dao.finish(dao.claim("w", 1)[0], qtm.Outcome(released=True), 0.0, "", 0.5, None) is qtm.TaskStatus.PENDING
+    assert (dao.get(task_id).attempt, dao.get(task_id).error) == (0, None)
+    outcome = qtm.Outcome(error_type="invalid_task", message="no", retryable=False)
+    assert dao.finish(dao.claim("w", 1)[0], outcome, 0.0, "", 0.5, None) is qtm.TaskStatus.FAILED
+
+
+def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
+    (task_id,) = add(dao)
+    (old,) = dao.claim("w1", 1)
+    (orphan,) = dao.running()
+    assert dao.reclaim(orphan, 0.0) is qtm.TaskStatus.PENDING
+    assert dao.reclaim(orphan, 0.0) is None
+    (new,) = dao.claim("w2", 1)
+    before = dao.get(task_id)
+    assert dao.heartbeat("w1", [task_id]) == {task_id}
+    assert not dao.report_progress(old.task, 0.9, "late")
+    for outcome in (qtm.Outcome(result_json="{}"), qtm.Outcome(error_type="x"), qtm.Outcome(released=True)):
+        assert dao.finish(old, outcome, 0.0, "", 1.0, None) is None
+    assert dao.get(task_id) == before
+    assert dao.heartbeat("w2", [task_id]) == set()
+    assert dao.finish(new, qtm.Outcome(result_json='{"by":2}'), 0.0, "", 1.0, None) is qtm.TaskStatus.COMPLETED
+    assert dao.get_result(task_id).result == {"by": 2}
+
+
+def test_a_reclaim_needs_the_pair_to_stand_still(dao):
+    (task_id,) = add(dao)
+    dao.claim("w", 1)
+    (seen,) = dao.running()
+    dao.heartbeat("w", [task_id])
+    assert dao.reclaim(seen, 0.0) is None
+    assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
+
+
+def test_statuses_change_only_along_the_transitions(dao):
+    """Every status x every verb of the DAO: what changes must be in TRANSITIONS."""
+    outcomes = {"completed": qtm.Outcome(result_json="{}"), "failed": qtm.Outcome(error_type="x", retryable=False)}
+    changed = set()
+    for status in qtm.TaskStatus:
+        for verb in ("claim", "completed", "failed", "again", "cancel", "retry", "reclaim"):
+            (task_id,) = add(dao)
+            (claimed,) = dao.claim("w", 1)
+            (orphan,) = dao.running()
+            dao.database.write(
+                lambda s, to=status.value, one=task_id: s.execute(f"UPDATE backtest_tasks SET status = '{to}' WHERE task_id = '{one}'")
+            )
+            if verb in outcomes:
+                dao.finish(claimed, outcomes[verb], 0.0, "", 0.0, None)
+            actions = {
+                "claim": lambda: dao.claim("w", 1),
+                "cancel": lambda one=task_id: dao.cancel(one),
+                "retry": lambda one=task_id: dao.retry(one),
+            }
+            actions["again"] = lambda c=claimed: dao.finish(c, qtm.Outcome(error_type="x"), 0.0, "", 0.0, None)
+            actions["reclaim"] = lambda o=orphan: dao.reclaim(o, 0.0)
+            actions.get(verb, lambda: None)()
+            after = dao.get(task_id).status
+            if after is not status:
+                changed.add((status, after))
+            dao.database.write(lambda s, one=task_id: s.execute(f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{one}'"))
+    assert changed == {(before, after) for before, afters in qtm.TRANSITIONS.items() for after in afters}
+
+
+def test_cancel_has_one_winner_against_finish(dao):
+    for _ in range(10):
+        (task_id,) = add(dao)
+        (claimed,) = dao.claim("w", 1)
+        barrier = threading.Barrier(2)
+
+        def finish(claimed=claimed, barrier=barrier):
+            barrier.wait()
+            return dao.finish(claimed, qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None) is not None
+
+        def cancel(task_id=task_id, barrier=barrier):
+            barrier.wait()
+            return dao.cancel(task_id)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            winners = [future.result() for future in (threads.submit(finish), threads.submit(cancel))]
+        assert winners.count(True) == 1
+
+
+def test_cancel_and_retry_of_a_batch(dao):
+    ids = add(dao, "A", "B", "C", batch_id="b")
+    dao.finish(dao.claim("w", 1)[0], qtm.Outcome(error_type="x", retryable=False), 0.0, "", 0.0, None)
+    dao.claim("w", 1)
+    assert dao.cancel_batch("b") == 2
+    assert dao.cancel_batch("b") == 0
+    assert dao.get_batch("b").counts == {"pending": 0, "running": 0, "completed": 0, "failed": 1, "cancelled": 2}
+    assert dao.retry_batch("b") == 1
+    assert [task.status.value for task in dao.list_tasks("b", newest_first=False)[0]] == ["pending", "cancelled", "cancelled"]
+    assert dao.retry(ids[1])
+
+
+def test_pages_go_through_everything_once(dao):
+    ids = add(dao, *["A", "B"] * 5, batch_id="b")
+    for newest_first in (True, False):
+        seen, cursor = [], None
+        while True:
+            tasks, cursor = dao.list_tasks("b", limit=3, cursor=cursor, newest_first=newest_first)
+            seen += [task.task_id for task in tasks]
+            if cursor is None:
+                break
+        assert seen == (ids[::-1] if newest_first else ids)
+    assert len(dao.list_tasks(statuses=[qtm.TaskStatus.PENDING], stock_code="B")[0]) == 5
+    for number in range(4):
+        add(dao, batch_id=f"c{number}")
+    first, cursor = dao.list_batch_ids(2)
+    second, _ = dao.list_batch_ids(10, cursor)
+    assert first + second == ["c3", "c2", "c1", "c0", "b"]
+
+
+def test_queue_positions_follow_the_order_of_claims(dao):
+    ids = [add(dao, priority=priority)[0] for priority in (0, 5, 0)]
+    assert [dao.queue_position(one)[0] for one in ids] == [2, 1, 3]
+    dao.cancel(ids[0])
+    assert dao.queue_position(ids[0]) is None
+    assert dao.queue_position(ids[2]) == (2, False)
+
+
+def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
+    done, fresh, waiting = (add(dao, batch_id=name)[0] for name in ("old", "fresh", "waiting"))
+    for _ in range(2):
+        dao.finish(dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+    old = "0" * 8 + done[8:]  # the id of a task made long ago
+    for table in ("backtest_tasks", "backtest_results"):
+        dao.database.write(lambda s, t=table: s.execute(f"UPDATE {t} SET task_id = :old WHERE task_id = :done", {"old": old, "done": done}))
+    for statement in (
+        "UPDATE backtest_tasks SET finished_at = :then WHERE task_id = :old",
+        "UPDATE backtest_batches SET created_at = :then",
+    ):
+        dao.database.write(lambda s, sql=statement: s.execute(sql, {"then": "2020-01-01 00:00:00.000000", "old": old}))
+    assert dao.purge(30.0) == 1
+    assert dao.get(old) is None
+    assert dao.get_batch("old") is None
+    assert dao.get_result(fresh).result == {}
+    assert dao.get(waiting) is not None
+    rows = dao.database.read(lambda s: s.rows("SELECT task_id FROM backtest_results"))
+    assert [row[0] for row in rows] == [fresh]
+
+
+def test_workers_are_seen_while_they_live(dao):
+    assert not dao.has_worker(60)
+    dao.register_worker("w", 2)
+    assert dao.has_worker(60)
+    dao.heartbeat("w", [])
+    dao.remove_worker("w")
+    assert not dao.has_worker(60)
+
+
+def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
+    add(dao)
+    with pytest.raises(qtm.TaskNotFound):
+        dao.database.write(lambda session: (_ for _ in ()).throw(qtm.TaskNotFound("for the test")))
+    seen = dao.snapshot()
+    assert seen["statements"] > 0
+    assert seen["seconds"] > 0
+    assert seen["errors"]["task_not_found"] == 1
+    assert seen["pool"]["in_use"] == 0
+
+
+# ==== 7 Backtest engine ===============================================================================================
+
+
+def exact_metrics(code: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
+    """design.md section 5 by naive loops on exact fractions; roots and powers with 60 digits at the very end."""
+    bars = []
+    for line in (PRICES / f"{code}.csv").read_text().split("\n")[1:]:
+        cells = line.split(",")
+        if len(cells) == 6 and start <= cells[0] <= end:
+            bars.append((fractions.Fraction(cells[1]), fractions.Fraction(cells[4])))
+    closes = [close for _, close in bars]
+    money, rate = fractions.Fraction(cash), fractions.Fraction(commission)
+    shares, cost, wins, trips, held, equity, long_since_close = 0, None, 0, 0, 0, [], False
+    for i, (opening, close) in enumerate(bars):
+        if long_since_close and shares == 0:
+            shares = math.floor(money / (opening * (1 + rate)))
+            cost = shares * opening * (1 + rate)
+            money = money - cost
+        if not long_since_close and shares > 0:
+            proceeds = shares * opening * (1 - rate)
+            money, shares, trips = money + proceeds, 0, trips + 1
+            wins += proceeds > cost
+        held += shares > 0
+        equity.append(money + shares * close)
+        if strategy == "buy_and_hold":
+            long_since_close = True
+        elif i + 1 >= params["slow"]:
+            fast_window, slow_window = closes[i + 1 - params["fast"] : i + 1], closes[i + 1 - params["slow"] : i + 1]
+            long_since_close = sum(fast_window) / len(fast_window) > sum(slow_window) / len(slow_window)
+    return exact_statistics(fractions.Fraction(cash), equity, held, trips, wins)
+
+
+def exact_statistics(initial, equity, held, trips, wins) -> dict:
+    """The metrics of an exact equity curve."""
+    with decimal.localcontext() as context:
+        context.prec = 60
+        values = [decimal.Decimal(one.numerator) / decimal.Decimal(one.denominator) for one in equity]
+        first = decimal.Decimal(initial.numerator) / decimal.Decimal(initial.denominator)
+        returns = [values[i] / values[i - 1] - 1 for i in range(1, len(values))]
+        mean = sum(returns) / len(returns)
+        deviation = (sum((one - mean) ** 2 for one in returns) / (len(returns) - 1)).sqrt()
+        growth = values[-1] / first
+        worst = min(value / max([first, *values[: i + 1]]) - 1 for i, value in enumerate(values) if i % 7 == 0 or True)
+        year = decimal.Decimal(252)
+        return {
+            "final_equity": float(values[-1]),
+            "total_return": float(growth - 1),
+            "annual_return": float(growth ** (year / len(returns)) - 1),
+            "annual_volatility": float(deviation * year.sqrt()),
+            "sharpe": float(mean / deviation * year.sqrt()),
+            "max_drawdown": float(min(decimal.Decimal(0), worst)),
+            "exposure": float(fractions.Fraction(held, len(equity))),
+            "trades": trips,
+            "win_rate": wins / trips if trips else None,
+            "bars": len(equity),
+        }
+
+
+@pytest.mark.parametrize("code", ["AAPL", "GOOG", "IBM", "MSFT"])
+@pytest.mark.parametrize(
+    ("strategy", "params"),
+    [("sma_cross", {"fast": 10, "slow": 30}), ("sma_cross", {"fast": 20, "slow": 50}), ("buy_and_hold", {})],
+    ids=["10/30", "20/50", "hold"],
+)
+def test_the_built_in_engine_equals_an_exact_computation(code, strategy, params):
+    found = qtm.run_backtest(qtm.TaskRequest(code, {**CONFIG, "strategy": strategy}, params), lambda *_: None)["metrics"]
+    exact = exact_metrics(code, strategy, params, "2005-01-03", "2012-12-31", "100000", "0.001")
+    assert found.keys() == exact.keys()
+    for name, value in exact.items():
+        assert found[name] == (value if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), name
+
+
+def run_on(tmp_path, monkeypatch, rows: str, strategy="buy_and_hold", params=None, **config):
+    (tmp_path / "X.csv").write_text(rows)
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    return qtm.run_backtest(qtm.TaskRequest("X", {**CONFIG, "strategy": strategy, **config}, params or {}), lambda *_: None)
+
+
+def test_a_backtest_by_hand(tmp_path, monkeypatch):
+    rows = "close,extra,DATE,open\n10,x,2005-01-03,10\n10,x,2005-01-04,10\n12,x,2005-01-05,11\n9,x,2005-01-06,12\n9,x,2005-01-07,8\n"
+    result = run_on(tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=1000, commission=0.1)
+    # long at the close of 01-05 (12 > 11), bought on 01-06 at 12: floor(1000 / 13.2) = 75 for 990; flat at its close, sold at 8 for 540
+    assert result["trades"] == [
+        {"entry_date": "2005-01-06", "entry_price": 12.0, "exit_date": "2005-01-07", "exit_price": 8.0, "shares": 75, "profit": -450.0}
+    ]
+    assert result["equity_curve"][-1] == ["2005-01-07", 550.0]
+    metrics = result["metrics"]
+    assert (metrics["final_equity"], metrics["trades"], metrics["win_rate"], metrics["exposure"], metrics["bars"]) == (
+        550.0,
+        1,
+        0.0,
+        0.2,
+        5,
+    )
+
+
+def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
+    assert run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n")["metrics"]["sharpe"] is None
+    flat = run_on(tmp_path, monkeypatch, "Date,Open,Close\n" + "".join(f"2005-01-{day:02d},1,1\n" for day in range(3, 29)), commission=0)
+    assert (flat["metrics"]["sharpe"], flat["metrics"]["annual_volatility"], flat["metrics"]["total_return"]) == (None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("Date,Close\n2005-01-03,1\n", "no column 'open'"),
+        ("", "no column"),
+        ("Date,Open,Close\n2005-01-04,1,1\n2005-01-04,1,1\n", "X.csv:3"),
+        ("Date,Open,Close\n2005-01-04,1\n", "cannot be read"),
+        ("Date,Open,Close\n2005-01-04,1,x\n", "cannot be read"),
+        ("Date,Open,Close\n2005-01-04,1,nan\n", "not a price"),
+        ("Date,Open,Close\n2005-01-04,0,1\n", "not a price"),
+        ("Date,Open,Close\n1999-01-04,1,1\n", "no bar from"),
+    ],
+)
+def test_prices_that_cannot_be_used_are_the_tasks_fault(tmp_path, monkeypatch, rows, words):
+    with pytest.raises(qtm.InvalidTask, match=re.escape(words)):
+        run_on(tmp_path, monkeypatch, rows)
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"fast": 1}, {"fast": 30, "slow": 10}, {"fast": True, "slow": 3}, {"fast": 1.0, "slow": 3}, {"fast": 0, "slow": 3}]
+)
+def test_params_that_sma_cross_cannot_use(params):
+    with pytest.raises(qtm.InvalidTask):
+        qtm.validate_backtest(qtm.TaskRequest("X", CONFIG, params))
+
+
+@pytest.mark.parametrize("reference", ["nothing_here:run", "json:nothing", "json:__name__"])
+def test_an_engine_that_cannot_be_loaded_says_why(reference):
+    with pytest.raises(qtm.EngineError, match=reference):
+        qtm.load_engine(reference)
+
+
+# ==== 8 Task process ==================================================================================================
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+
+
+class Scalar:
+    def __init__(self, value):
+        self.value = value
+
+    def item(self):
+        return self.value
+
+
+def test_results_take_foreign_types_and_name_what_was_not_finite():
+    given = {
+        "nan": float("nan"), "list": [1.0, float("inf")], "decimal": decimal.Decimal("1.5"), "day": datetime.date(2026, 1, 2),
+        "point": Point(2.0), "scalar": Scalar(3), "set": {4}, 5: "key", "bad": Scalar(float("-inf")),
+    }  # fmt: skip
+    text, non_finite = qtm.result_document(given)
+    assert json.loads(text) == {
+        "nan": None, "list": [1.0, None], "decimal": 1.5, "day": "2026-01-02",
+        "point": {"x": 2.0}, "scalar": 3, "set": [4], "5": "key", "bad": None,
+    }  # fmt: skip
+    assert non_finite == ["nan", "list[1]", "bad"]
+
+
+def test_results_that_are_no_json_are_refused_with_their_path():
+    cyclic: dict = {}
+    cyclic["self"] = cyclic
+    for wrong, words in [
+        ([], "mapping"),
+        ({"a": [object()]}, "a[0]"),
+        (cyclic, "holds itself"),
+        ({("a",): 1}, "tuple"),
+        ({"s": "\ud800"}, "surrogates"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+            qtm.result_document(wrong)
+
+
+ENGINES = textwrap.dedent(
+    """
+    import os, signal, subprocess, sys, time, ctypes
+    import qtm
+
+    def run(task, progress):
+        return globals()[task.config["strategy"]](task, progress)
+
+    def validate(task):
+        if task.config["strategy"] == "refused":
+            raise qtm.InvalidTask("refused by the engine")
+        if task.config["strategy"] == "validate_dies":
+            os._exit(3)
+
+    run.validate = validate
+    run.version = "test 1"
+
+    def good(task, progress):
+        progress(0.5, "half")
+        return {"metrics": {"x": 1.0}, "pid": os.getpid(), "params": dict(task.params), "attempt": task.attempt}
+
+    def prints(task, progress):
+        print("hello from the engine")
+        os.write(2, b"and from its stderr")
+        return {}
+
+    def floods(task, progress):
+        line = b"x" * 65535 + b"\\n"
+        for _ in range(1600):
+            os.write(1, line)
+        return {"flooded": True}
+
+    def raises(task, progress):
+        raise ValueError("no luck")
+
+    def raises_badly(task, progress):
+        class Bad(Exception):
+            def __str__(self):
+                raise RuntimeError
+        raise Bad
+
+    def invalid(task, progress):
+        raise qtm.InvalidTask("this can never work")
+
+    def second_time(task, progress):
+        if task.attempt == 1:
+            raise ValueError("first")
+        return {"attempt": task.attempt}
+
+    def segfault(task, progress):
+        ctypes.string_at(0)
+
+    def exits(task, progress):
+        os._exit(0)
+
+    def system_exit(task, progress):
+        sys.exit(4)
+
+    def not_json(task, progress):
+        return {"x": object()}
+
+    def sleeps(task, progress):
+        open(task.params["file"], "w").write(str(os.getpid()))
+        while True:
+            time.sleep(60)
+
+    def stubborn(task, progress):
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, 65)) - {9, 19})
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        open(task.params["file"], "w").write(f"{os.getpid()} {child.pid}")
+        while True:
+            time.sleep(60)
+
+    def leaves_children(task, progress):
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        return {"child": child.pid}
+
+    def closes_descriptors(task, progress):
+        for number in (0, 1, 2):
+            os.close(number)
+        return {"closed": True}
+    """
+)
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """A module of engines, good and hostile, importable under its name."""
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "hostile_engines:run"
+
+
+@pytest.fixture
+def running(url, engines):
+    """A scheduler in this process with the hostile engines."""
+    with qtm.start(settings(url, engine=engines, workers=2)) as tasks:
+        yield tasks
+
+
+def run_one(tasks, strategy: str, params=None, **options) -> qtm.TaskInfo:
+    request = qtm.TaskRequest("X", {**CONFIG, "strategy": strategy}, params or {}, **options)
+    return tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_each_attempt_runs_in_its_own_fresh_process(running):
+    first, second = run_one(running, "good", {"n": 1}), run_one(running, "good", {"n": 2})
+    results = [running.get_task_result(task.task_id).result for task in (first, second)]
+    assert (first.status, first.progress, first.engine_version) == (qtm.TaskStatus.COMPLETED, 1.0, "test 1")
+    assert [result["params"]["n"] for result in results] == [1, 2]
+    assert len({os.getpid(), *(result["pid"] for result in results)}) == 3
+    assert not any(is_alive(result["pid"]) for result in results)
+
+
+ENDINGS = {
+    "raises": ("ValueError", "no luck", 2),
+    "raises_badly": ("Bad", "cannot be read", 2),
+    "invalid": ("invalid_task", "never work", 1),
+    "segfault": ("crashed", "signal 11 (SIGSEGV)", 2),
+    "exits": ("crashed", "exited with code 0 without a result", 2),
+    "system_exit": ("SystemExit", "4", 2),
+    "not_json": ("invalid_result", "object at x", 1),
+}
+
+
+def test_every_bad_end_is_told_for_what_it_is_and_the_slot_goes_on(running):
+    for strategy, (kind, words, attempts) in ENDINGS.items():
+        task = run_one(running, strategy, max_attempts=2)
+        assert (task.status.value, task.error["type"], task.attempt) == ("failed", kind, attempts), strategy
+        assert words in task.error["message"], strategy
+    assert run_one(running, "closes_descriptors").status is qtm.TaskStatus.COMPLETED
+    task = run_one(running, "second_time", max_attempts=2)
+    assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.COMPLETED, 2, None)
+
+
+def test_a_timeout_ends_all_processes_of_the_attempt(running, tmp_path):
+    for strategy in ("sleeps", "stubborn"):
+        pids = tmp_path / strategy
+        task = run_one(running, strategy, {"file": str(pids)}, timeout_seconds=1.0, max_attempts=1)
+        assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+        assert "1 s" in task.error["message"]
+        assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+
+
+def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
+    pids = tmp_path / "pids"
+    created = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}))
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    assert running.cancel_task(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
+    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+    eventually(lambda: not running.scheduler.state()["running"])
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    assert running.get_task_status(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
+
+
+def test_grandchildren_that_left_the_session_die_with_a_completed_attempt(running):
+    task = run_one(running, "leaves_children")
+    assert not is_alive(running.get_task_result(task.task_id).result["child"])
+
+
+def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(running, caplog):
+    caplog.set_level("INFO", logger="qtm")
+    task = run_one(running, "prints")
+    lines = [
+        record.fields["text"]
+        for record in caplog.records
+        if getattr(record, "fields", {}).get("task_id") == task.task_id and "text" in record.fields
+    ]
+    assert lines == ["hello from the engine", "and from its stderr"]
+    caplog.clear()
+    task = run_one(running, "floods")
+    assert task.status is qtm.TaskStatus.COMPLETED
+    assert sum(len(record.fields["text"]) for record in caplog.records if "text" in getattr(record, "fields", {})) <= qtm.MAX_OUTPUT_BYTES
+
+
+def test_the_engines_own_validate_refuses_at_create(running):
+    with pytest.raises(qtm.InvalidTask, match="refused by the engine"):
+        run_one(running, "refused")
+    with pytest.raises(qtm.InvalidTask, match="ended its process"):
+        run_one(running, "validate_dies")
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    assert len(running.list_tasks()[0]) == 1
+
+
+def test_an_engine_server_that_is_killed_is_replaced(running):
+    run_one(running, "good")
+    process = running.scheduler._runner._process
+    process.kill()
+    process.wait()
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    assert running.scheduler._runner._process is not process
+
+
+def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path):
+    (tmp_path / "broken_engine.py").write_text("import nothing_like_this\n")
+    environment = {**os.environ, "QTM_ENGINE": "broken_engine:run", "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "qtm.py"), "serve"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "nothing_like_this" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ==== 9 TaskScheduler =================================================================================================
+
+
+class FakeTimer:
+    """A timer that is never due by itself; the last one made is kept."""
+
+    made: list[FakeTimer]
+
+    def __init__(self, seconds, function):
+        self.seconds, self.function, self.alive = seconds, function, False
+        FakeTimer.made.append(self)
+
+    def start(self):
+        self.alive = True
+
+    def is_alive(self):
+        return self.alive
+
+    def cancel(self):
+        self.alive = False
+
+
+class HeldRunner:
+    """Attempts that end when the test says how."""
+
+    is_ready = True
+    on_change = staticmethod(lambda: None)
+
+    def __init__(self):
+        self.handles = []
+
+    def ensure(self):
+        pass
+
+    def start(self, task):
+        self.handles.append(HeldHandle())
+        return self.handles[-1]
+
+    def close(self):
+        pass
+
+
+class HeldHandle:
+    engine_version = None
+
+    def __init__(self):
+        self.done = threading.Event()
+        self.outcome = qtm.Outcome(result_json="{}")
+        self.report = None
+
+    def run(self, on_report):
+        self.report = on_report
+        assert self.done.wait(DEADLINE_SECONDS)
+        return self.outcome
+
+    def stop(self):
+        self.outcome = qtm.Outcome(error_type="stopped")
+        self.done.set()
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def stage(dao):
+    """A scheduler whose steps, clock and engine the test moves; only its slots are threads."""
+    FakeTimer.made = []
+    runner, clock = HeldRunner(), FakeClock()
+    scheduler = qtm.TaskScheduler(dao, runner, settings("sqlite:///unused.db", poll_seconds=30.0), clock=clock, timer=FakeTimer)
+    slot = threading.Thread(target=scheduler._slot, daemon=True)
+    slot.start()
+    yield scheduler, runner, clock
+    for handle in runner.handles:
+        handle.done.set()
+    scheduler.stop(5.0)
+    slot.join(DEADLINE_SECONDS)
+
+
+def test_the_timer_is_the_floor_and_a_finish_wakes_at_once(stage, dao):
+    scheduler, runner, _ = stage
+    scheduler.step()
+    assert 0 < FakeTimer.made[-1].seconds <= 30.0
+    assert scheduler.state()["activity"] == "idle"
+    first, second = add(dao, "A", "B")
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    assert scheduler.state()["running"] == [first]
+    scheduler.step()
+    assert len(runner.handles) == 1, "one at a time"
+    scheduler._woken.clear()
+    runner.handles[0].done.set()
+    eventually(scheduler._woken.is_set)
+    scheduler.step()
+    eventually(lambda: len(runner.handles) == 2)
+    assert dao.get(first).status is qtm.TaskStatus.COMPLETED
+    assert dao.get(second).status is qtm.TaskStatus.RUNNING
+
+
+def test_progress_reaches_the_database_and_a_lost_task_is_stopped_by_the_heartbeat(stage, dao):
+    scheduler, runner, clock = stage
+    (task_id,) = add(dao)
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    runner.handles[0].report(qtm.Report(0.25, "a quarter"))
+    runner.handles[0].report(qtm.Report(0.1, "never back"))
+    scheduler.step()
+    assert (dao.get(task_id).progress, dao.get(task_id).message) == (0.25, "never back")
+    dao.cancel(task_id)  # as another replica would
+    clock.now += 10.0
+    scheduler.step()
+    eventually(lambda: not scheduler.state()["running"])
+    assert dao.get(task_id).status is qtm.TaskStatus.CANCELLED
+
+
+def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage, dao):
+    scheduler, _, clock = stage
+    add(dao)
+    dao.claim("dead:1:x", 1)
+    for _ in range(5):  # 10 s each: 40 s counted
+        scheduler.step()
+        clock.now += 10.0
+    assert dao.running()
+    scheduler.step()
+    clock.now += 10.0
+    assert dao.list_tasks()[0][0].error["type"] == "worker_lost"
+
+
+def test_a_lease_counts_only_time_between_successful_polls():
+    leases = qtm.LeaseWatch(45.0)
+    task = qtm.RunningTask("t", 1, 7)
+    assert leases.observe(0.0, [task]) == []
+    leases.failed()
+    assert leases.observe(1000.0, [task]) == [], "an outage counts nothing"
+    assert leases.observe(1044.0, [task]) == []
+    assert leases.observe(1046.0, [task]) == [task]
+    assert leases.observe(1050.0, [qtm.RunningTask("t", 1, 8)]) == [], "it moved"
+
+
+def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch):
+    scheduler, runner, _ = stage
+    (task_id,) = add(dao)
+    with monkeypatch.context() as patch:
+        patch.setattr(dao, "heartbeat", lambda *_: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone")))
+        scheduler.step()
+        assert scheduler.state()["activity"] == "waiting for the database"
+    scheduler.step()
+    eventually(lambda: runner.handles)
+    with monkeypatch.context() as patch:
+        patch.setattr(dao, "finish", lambda *_: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone")))
+        runner.handles[0].done.set()
+        threading.Event().wait(0.3)
+        assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
+    eventually(lambda: dao.get(task_id).status is qtm.TaskStatus.COMPLETED)
+
+
+def test_backoff_doubles_and_is_bounded():
+    assert [qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in (1, 2, 3, 8, 100)] == [5.0, 10.0, 20.0, 600.0, 600.0]
+
+
+def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
+    pids = tmp_path / "pids"
+    with qtm.start(settings(url, engine=engines)) as tasks:
+        created = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)}))
+        eventually(lambda: pids.exists() and pids.read_text())
+    assert not is_alive(int(pids.read_text()))
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        task = tasks.get_task_status(created.task_ids[0])
+        assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 0, None)
+        assert tasks.queue_position(task) == (1, "no_scheduler")
+
+
+def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engines):
+    url = f"sqlite:///{tmp_path}/q.db"
+    with qtm.start(settings(url, engine=engines), scheduler=False) as tasks:
+        created = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "good"}))
+        tasks.dao.claim("dead:1:x", 1)
+    with qtm.start(settings(url, engine=engines)) as tasks:
+        task = tasks.wait(created.task_ids[0], DEADLINE_SECONDS)
+        assert (task.status, task.attempt) == (qtm.TaskStatus.COMPLETED, 2)
+
+
+# ==== 10 TaskManager ==================================================================================================
+
+
+def test_the_embedded_form_runs_a_first_backtest(url):
+    with qtm.start(settings(url)) as tasks:
+        batch = tasks.create_task(qtm.TaskRequest(stock_code="AAPL", config=CONFIG, params=PARAMS))
+        info = tasks.wait(batch.task_ids[0], timeout_seconds=DEADLINE_SECONDS)
+        assert info.status is qtm.TaskStatus.COMPLETED
+        assert tasks.get_task_result(info.task_id).result["metrics"]["bars"] == 2013
+
+
+def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
+    release = threading.Event()
+
+    def engine(task, progress):
+        if task.params.get("hang"):
+            release.wait(DEADLINE_SECONDS)
+        return {"thread": threading.current_thread().name}
+
+    with qtm.start(settings(url), engine=engine) as tasks:
+        done = tasks.wait(tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "x"})).task_ids[0], DEADLINE_SECONDS)
+        assert tasks.get_task_result(done.task_id).result == {"thread": f"engine-{done.task_id}"}
+        request = qtm.TaskRequest("X", {**CONFIG, "strategy": "x"}, {"hang": True}, timeout_seconds=0.1, max_attempts=1)
+        task = tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
+        assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+    release.set()
+
+
+def test_the_managers_errors(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        created = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], "b"))
+        for call in (tasks.get_task_status, tasks.cancel_task, tasks.get_task_result, tasks.retry_task):
+            with pytest.raises(qtm.TaskNotFound):
+                call("nothing")
+        for call in (tasks.get_tasks_by_batch, tasks.cancel_batch, tasks.retry_batch):
+            with pytest.raises(qtm.BatchNotFound):
+                call("nothing")
+        one, two = created.task_ids
+        with pytest.raises(qtm.TaskNotFinished):
+            tasks.get_task_result(one)
+        with pytest.raises(qtm.TaskNotRetryable):
+            tasks.retry_task(one)
+        assert [tasks.cancel_task(one).status.value for _ in range(2)] == ["cancelled"] * 2
+        assert tasks.get_task_result(one).result is None
+        tasks.dao.finish(tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        with pytest.raises(qtm.TaskFinished, match="completed"):
+            tasks.cancel_task(two)
+        assert tasks.retry_task(one).status is qtm.TaskStatus.PENDING
+        assert tasks.get_tasks_by_batch("b", [qtm.TaskStatus.COMPLETED]).tasks[0].task_id == two
+        with pytest.raises(qtm.InvalidRequest):
+            tasks.create_task(qtm.TaskRequest("A", {**CONFIG, "extra": float("nan")}, PARAMS))
+
+
+def test_a_wait_is_woken_by_a_local_change(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        (task_id,) = tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+        assert tasks.wait(task_id, 0.05).status is qtm.TaskStatus.PENDING
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(tasks.wait, task_id, DEADLINE_SECONDS)
+            eventually(lambda: tasks._board._waiting)
+            tasks.cancel_task(task_id)
+            assert waiting.result(5).status is qtm.TaskStatus.CANCELLED
+        assert not tasks._board._waiting
+
+
+# ==== 11 HTTP =========================================================================================================
+
+
+@pytest.fixture
+def api(url):
+    """The URL parts of a served API without scheduler, and its manager."""
+    with serving(settings(url, port=0)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(chosen: qtm.Settings, scheduler: bool = False):
+    with qtm.start(chosen, scheduler=scheduler) as tasks:
+        server = qtm.ApiServer(tasks, chosen)
+        server.begin()
+        try:
+            yield server
+        finally:
+            server.drain(5.0)
+
+
+def call(server, method: str, path: str, given=None, headers=None):
+    """One request on a new connection: status, parsed body, headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS)
+    data = given if given is None or isinstance(given, bytes) else json.dumps(given).encode()
+    prepared = {"Content-Type": "application/json"} if data is not None else {}
+    connection.request(method, path, data, {**prepared, **(headers or {})})
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    return response.status, json.loads(text) if text else None, dict(response.getheaders())
+
+
+def raw(server, data: bytes) -> bytes:
+    """Everything that comes back for these bytes until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := sock.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+A = qtm.API
+
+
+def test_the_five_endpoints_and_their_envelope(api):
+    status, answer, headers = call(
+        api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A", "B"], params=[PARAMS, {"fast": 1, "slow": 2}])
+    )
+    assert (status, answer["code"], answer["message"], answer["data"]["count"]) == (201, 0, "success", 4)
+    assert len(headers["X-Request-Id"]) == 16
+    batch_id, (first, *_) = answer["data"]["batch_id"], answer["data"]["task_ids"]
+    status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id={first}")
+    assert (status, answer["data"]["status"], answer["data"]["queue_position"], answer["data"]["waiting_for"]) == (
+        200,
+        "pending",
+        1,
+        "no_scheduler",
+    )
+    status, answer, _ = call(api, "GET", f"{A}/getTasksByBatch?batch_id={batch_id}&limit=3")
+    assert (status, answer["data"]["total"], len(answer["data"]["tasks"]), answer["data"]["counts"]["pending"]) == (200, 4, 3, 4)
+    status, answer, _ = call(
+        api, "GET", f"{A}/getTasksByBatch?batch_id={batch_id}&cursor={answer['data']['next_cursor']}&stock_code=B&status=pending"
+    )
+    assert [task["stock_code"] for task in answer["data"]["tasks"]] == ["B"]
+    refusal = {
+        "code": 40901,
+        "error": "task_not_finished",
+        "message": "the task is pending: it has no result yet",
+        "data": None,
+        "errors": [],
+    }
+    assert call(api, "GET", f"{A}/getTaskResult?task_id={first}")[:2] == (409, refusal)
+    assert [call(api, "POST", f"{A}/cancelTask", {"task_id": first})[0] for _ in range(2)] == [200, 200]
+    status, answer, _ = call(api, "GET", f"{A}/getTaskResult?task_id={first}")
+    assert (status, answer["data"]["result"], answer["data"]["status"]) == (200, None, "cancelled")
+    assert call(api, "POST", f"{A}/cancelTask", {"batch_id": batch_id})[1]["data"]["cancelled"] == 3
+    assert call(api, "POST", f"{A}/retryTask", {"task_id": first})[1]["data"]["status"] == "pending"
+    assert len(call(api, "GET", f"{A}/listTasks?status=cancelled")[1]["data"]["tasks"]) == 3
+    assert call(api, "GET", f"{A}/listBatches")[1]["data"]["batches"][0]["total"] == 4
+    assert call(api, "GET", "/healthz")[0] == 200
+    assert call(api, "GET", "/readyz")[1]["data"]["status"] == "ready"
+
+
+def test_a_completed_task_cannot_be_cancelled_and_shows_its_result(url):
+    with serving(settings(url, port=0), scheduler=True) as server:
+        (task_id,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
+        status, answer, _ = call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=30")
+        assert (status, answer["data"]["result"]["metrics"]["bars"], answer["data"]["non_finite"]) == (200, 2013, [])
+        assert call(server, "POST", f"{A}/cancelTask", {"task_id": task_id})[0:2] == (409, {
+            "code": 40902, "error": "task_already_finished", "message": "the task is completed and can no longer be cancelled",
+            "data": None, "errors": []})  # fmt: skip
+
+
+BAD_REQUESTS = {
+    "malformed": ("POST", "createTask", b"{", 400, 40002),
+    "no body": ("POST", "createTask", b"", 400, 40002),
+    "list": ("POST", "createTask", b"[]", 400, 40001),
+    "missing": ("POST", "createTask", b"{}", 400, 40001),
+    "types": ("POST", "createTask", body(stock_code=1), 400, 40001),
+    "characters": ("POST", "createTask", body(stock_code="a/b"), 400, 40001),
+    "dates": ("POST", "createTask", body(config={**CONFIG, "start_date": "2013-01-01"}), 400, 40001),
+    "too many": ("POST", "createTask", body(stock_code=..., stock_codes=["A"] * 10_001), 400, 40001),
+    "engine": ("POST", "createTask", body(params={}), 400, 40004),
+    "strategy": ("POST", "createTask", body(config={**CONFIG, "strategy": "x"}), 400, 40004),
+    "no id": ("GET", "getTaskStatus", None, 400, 40001),
+    "twice": ("GET", "getTaskStatus?task_id=a&task_id=b", None, 400, 40001),
+    "unknown parameter": ("GET", "getTaskStatus?task_id=a&x=1", None, 400, 40001),
+    "unknown id": ("GET", "getTaskStatus?task_id=a", None, 404, 40401),
+    "strange id": ("GET", "getTaskStatus?task_id=%F0%9F%98%80%00%27", None, 404, 40401),
+    "unknown batch": ("GET", "getTasksByBatch?batch_id=%E4%BD%A0", None, 404, 40402),
+    "limit": ("GET", "getTasksByBatch?batch_id=a&limit=10001", None, 400, 40001),
+    "status": ("GET", "listTasks?status=done", None, 400, 40001),
+    "cursor": ("GET", "listTasks?cursor=1", None, 400, 40001),
+    "batch cursor": ("GET", "listBatches?cursor=x", None, 400, 40001),
+    "wait": ("GET", "getTaskResult?task_id=a&wait=61", None, 400, 40001),
+    "cancel nothing": ("POST", "cancelTask", {}, 400, 40001),
+    "cancel both": ("POST", "cancelTask", {"task_id": "a", "batch_id": "b"}, 400, 40001),
+    "cancel number": ("POST", "cancelTask", {"task_id": 1}, 400, 40001),
+    "cancel unknown": ("POST", "cancelTask", {"task_id": "a"}, 404, 40401),
+    "cancel unknown batch": ("POST", "cancelTask", {"batch_id": "a"}, 404, 40402),
+    "retry unknown": ("POST", "retryTask", {"task_id": "\ud83d\ude00"}, 404, 40401),
+    "path": ("GET", "nothing", None, 404, 40403),
+    "method": ("GET", "createTask", None, 405, 40501),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_bad_input_gets_its_own_clear_answer_and_stores_nothing(api, case):
+    method, path, given, status, code = case
+    found, answer, _ = call(api, method, f"{A}/{path}", given)
+    assert (found, answer["code"]) == (status, code)
+    assert answer["message"]
+    assert "Traceback" not in json.dumps(answer)
+    assert api.api.tasks.list_tasks()[0] == []
+    assert api.api.tasks.list_batches()[0] == []
+
+
+def test_idempotency_key_over_http(api):
+    key = {"Idempotency-Key": "monday-run"}
+    first, second = (call(api, "POST", f"{A}/createTask", body(), key) for _ in range(2))
+    assert (first[0], second[0], first[1]["data"]) == (201, 200, second[1]["data"])
+    assert call(api, "POST", f"{A}/createTask", body(priority=1), key)[1]["code"] == 42201
+    assert call(api, "POST", f"{A}/createTask", body(), {"Idempotency-Key": "a b"})[0] == 400
+
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+POST = f"POST {A}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
+REFUSED_FRAMING = {
+    "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (GET + b"Host: 127.0.0.1\r\n\r\n", 400),
+    "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "no version": (b"GET /\r\n\r\n", 400),
+    "method": (b"secret / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "space before colon": (GET + b"X : y\r\n\r\n", 400),
+    "folded": (GET + b"X: y\r\n z\r\n\r\n", 400),
+    "no colon": (GET + b"X\r\n\r\n", 400),
+    "nul": (GET + b"X: a\0b\r\n\r\n", 400),
+    "bare cr": (GET + b"X: a\rb\r\n\r\n", 400),
+    "bare lf": (GET + b"X: a\nY: b\r\n\r\n", 400),
+    "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400),
+    "signed length": (POST + b"Content-Length: +2\r\n\r\n{}", 400),
+    "length list": (POST + b"Content-Length: 2, 2\r\n\r\n{}", 400),
+    "underscore": (POST + b"Content-Length: 1_0\r\n\r\n{}", 400),
+    "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    "smuggle": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 501),
+    "percent": (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "not utf-8": (b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "no path": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "head too long": (GET + b"X: " + b"a" * 17_000 + b"\r\n\r\n", 431),
+    "too many fields": (GET + b"X: y\r\n" * 70 + b"\r\n", 431),
+    "expectation": (POST + b"Content-Length: 2\r\nExpect: magic\r\n\r\n{}", 417),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_FRAMING.values(), ids=REFUSED_FRAMING)
+def test_framing_in_doubt_is_refused_and_closes(api, case):
+    data, status = case
+    answer = raw(api, data + GET + b"\r\n")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert len(re.findall(rb"HTTP/1\.1 \d{3} ", answer)) == 1, "nothing after it is answered"
+    assert b"Connection: close" in answer
+
+
+def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(api):
+    both = POST + b"Content-Length: 2\r\n\r\n{}" + GET + b"Connection: close\r\n\r\n"
+    answer = raw(api, both)
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)] == [400, 200]
+    with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(len(both)):
+            sock.sendall(both[i : i + 1])
+        slow = b""
+        while part := sock.recv(65536):
+            slow += part
+    assert re.findall(rb"HTTP/1\.1 (\d+)", slow) == [b"400", b"200"]
+
+
+def test_head_http_1_0_absolute_form_and_expect(api):
+    head = raw(api, b"HEAD /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.endswith(b"\r\n\r\n")
+    assert b"Connection: close" in raw(api, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert raw(api, b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.sendall(POST + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
+        assert sock.recv(1024) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"{}")
+        assert sock.recv(1024).startswith(b"HTTP/1.1 400 ")
+
+
+def test_an_unwanted_body_is_drained_or_the_connection_closes(api):
+    wrong = f"POST {A}/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: ".encode()
+    kept = raw(api, wrong + b"5\r\n\r\nGET /" + GET + b"Connection: close\r\n\r\n")
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", kept)] == [404, 200]
+    closed = raw(api, wrong + b"100000\r\n\r\n" + GET + b"\r\n")
+    assert re.findall(rb"HTTP/1\.1 (\d+)", closed) == [b"404"]
+    assert raw(api, POST + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+
+
+def test_host_origin_media_type_and_token_are_checked(url):
+    chosen = settings(url, port=0, api_token=("first-token", "second-token"), allowed_hosts=("qtm.example",))
+    with serving(chosen) as server:
+        good = {"Authorization": "Bearer second-token"}
+        assert call(server, "GET", f"{A}/listTasks", None, good)[0] == 200
+        assert call(server, "GET", f"{A}/listTasks", None, {**good, "Host": "QTM.example:80"})[0] == 200
+        assert call(server, "GET", f"{A}/listTasks", None, {**good, "Host": "evil.example"})[0] == 421
+        for wrong in ({}, {"Authorization": "Bearer nothing-here"}, {"Authorization": "Basic second-token"}):
+            status, answer, headers = call(server, "GET", f"{A}/listTasks", None, wrong)
+            assert (status, answer["code"], headers["WWW-Authenticate"]) == (401, 40101, 'Bearer realm="qtm"')
+        assert call(server, "GET", "/healthz")[0] == 200
+        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "http://evil.example"})[0] == 403
+        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Content-Type": "text/plain"})[0] == 415
+        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": f"http://127.0.0.1:{server.server_port}"})[0] == 201
+
+
+def test_connections_beyond_the_cap_get_503_and_idle_ones_do_not_delay_a_drain(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=2)) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+            eventually(lambda: len(server._connections) == 2)
+            status, answer, headers = call(server, "GET", "/healthz")
+            assert (status, answer["code"], headers["Retry-After"]) == (503, 50303, "1")
+        eventually(lambda: not server._connections)
+        idle = socket.create_connection(("127.0.0.1", server.server_port))
+        eventually(lambda: server._connections)
+        started = time.monotonic()
+        server.drain(5.0)
+        assert time.monotonic() - started < 3
+        assert not server._connections
+        idle.close()
+
+
+def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
+    monkeypatch.setattr(
+        api.api.tasks.dao.database, "read", lambda work: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone", retry_after_seconds=3))
+    )
+    status, answer, headers = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
+    assert (status, answer["code"], headers["Retry-After"]) == (503, 50301, "3")
+
+
+def test_a_fault_of_ours_gives_500_without_its_traceback(api, monkeypatch, caplog):
+    monkeypatch.setattr(api.api.tasks.dao, "get", lambda task_id: 1 / 0)
+    status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
+    assert (status, answer["code"]) == (500, 50001)
+    assert "ZeroDivision" not in json.dumps(answer)
+    assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
+
+
+# ==== 12 Command line =================================================================================================
+
+
+@contextlib.contextmanager
+def service(url: str, *arguments: str, **environment: str):
+    """`python qtm.py serve` in a process of its own: the process and its port."""
+    port = private_mariadb.free_port()
+    settings_of_process = {"QTM_DATABASE_URL": url, "QTM_PORT": str(port), **environment}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))],
+        env={**os.environ, **settings_of_process}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ask(port: int, path: str, given=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+    try:
+        connection.request(
+            "GET" if given is None else "POST", path, None if given is None else json.dumps(given), {"Content-Type": "application/json"}
+        )
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    except OSError:
+        return 0, None
+    finally:
+        connection.close()
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            children += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
+    found = sorted(set(children))
+    return found + [below for child in found for below in descendants(child)]
+
+
+def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
+    with service(url) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        stocks = ["AAPL", "GOOG", "IBM", "MSFT"]
+        created = ask(port, f"{A}/createTask", {"stock_codes": stocks, "config": CONFIG, "params": [PARAMS, {"fast": 20, "slow": 50}]})[1][
+            "data"
+        ]
+        batch = ask(port, f"{A}/getTasksByBatch?batch_id={created['batch_id']}&wait=30")[1]["data"]
+        assert (batch["counts"]["completed"], batch["progress"]) == (8, 1.0)
+        assert [task["task_id"] for task in batch["tasks"]] == created["task_ids"]
+        below = descendants(process.pid)
+        assert below
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+        eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
+def test_a_service_that_is_killed_loses_nothing_and_leaves_no_process(tmp_path):
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    pids = tmp_path / "pids"
+    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path)}
+    url = f"sqlite:///{tmp_path}/q.db"
+    with service(url, **environment) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}}
+        (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
+        eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        process.kill()
+        process.wait()
+        eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+    with service(url, "serve", "--no-scheduler") as (process, port):
+        eventually(lambda: ask(port, "/healthz")[0] == 200)
+        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["attempt"] == 1
+
+
+def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
+    url = mariadb.create_database("qtm_replicas")
+    with service(url, "serve", "--no-scheduler") as (_, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
+        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["waiting_for"] == "no_scheduler"
+        with service(url, "worker") as (worker, _):
+            assert ask(port, f"{A}/getTaskResult?task_id={task_id}&wait=30")[1]["data"]["result"]["metrics"]["bars"] == 2013
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(DEADLINE_SECONDS) == 0
+
+
+def run_command(*arguments: str, **environment: str):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "qtm.py"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_migrate_check_and_their_exit_codes(url):
+    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == "applied schema steps: 1\n"
+    assert "none" in run_command("migrate", QTM_DATABASE_URL=url).stdout
+    done = run_command("check", QTM_DATABASE_URL=url)
+    assert (done.returncode, "schema step 1" in done.stdout) == (0, True)
+    assert run_command("migrate", "--print").stdout == qtm.SCHEMA
+    assert run_command("serve", QTM_PORT="x").returncode == 2
+    assert run_command("nonsense").returncode == 2
+    done = run_command("check", QTM_DATABASE_URL="mysql://u:geheim@127.0.0.1:1/n")
+    assert done.returncode == 1
+    assert "geheim" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_log_lines_are_one_per_event_and_escaped():
+    record = qtm.logging.LogRecord("qtm", 20, "f", 1, "two\nlines", (), None)
+    record.fields = {"text": 'a "b"\n\x1b[31m', "n": 1}
+    text = qtm.LogFormatter(False).format(record)
+    assert "\n" not in text
+    assert "\x1b" not in text
+    assert json.loads(qtm.LogFormatter(True).format(record))["text"] == 'a "b"\n\x1b[31m'
+
+
+# ==== House rules =====================================================================================================
+
+SOURCE = (ROOT / "qtm.py").read_text()
+TREE = ast.parse(SOURCE)
+README = (ROOT / "README.md").read_text()
+
+
+def functions():
+    return [node for node in ast.walk(TREE) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def global_names(table: symtable.SymbolTable) -> set[str]:
+    """The module's names that a function or class and all that stands inside it use; annotations are text and do not count."""
+    found = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    return found.union(*map(global_names, table.get_children()))
+
+
+def test_references_run_only_upward():
+    """No function or class uses a top-level name that is defined further down."""
+    defined: dict[str, int] = {}
+    for node in TREE.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        for name in [node.name] if hasattr(node, "name") else [target.id for target in targets if isinstance(target, ast.Name)]:
+            defined.setdefault(name, node.lineno)
+    ends = {node.name: node.end_lineno for node in TREE.body if hasattr(node, "name")}
+    forward = [
+        f"{table.get_name()} (line {table.get_lineno()}) uses {name} (line {defined[name]})"
+        for table in symtable.symtable(SOURCE, "qtm.py", "exec").get_children()
+        for name in global_names(table)
+        if defined.get(name, 0) > ends.get(table.get_name(), math.inf)
+    ]
+    assert forward == []
+
+
+def test_functions_fit_a_screen():
+    assert [f"{node.name}: {node.end_lineno - node.lineno + 1}" for node in functions() if node.end_lineno - node.lineno + 1 > 60] == []
+
+
+def test_banners_equal_the_docstrings_list():
+    banners = re.findall(r"^# ==== ([0-9]+ .+?) =+$", SOURCE, re.MULTILINE)
+    listed = re.findall(r"^ ?([ 0-9][0-9] \S.*)$", qtm.__doc__.partition("Rooms")[2], re.MULTILINE)
+    assert banners == [line.strip() for line in listed]
+    in_tests = re.findall(r"^# ==== ([0-9]+ .+?) =+$", pathlib.Path(__file__).read_text(), re.MULTILINE)
+    assert in_tests == banners
+
+
+def test_sql_stands_only_in_rooms_4_to_6():
+    starts = {int(number): SOURCE.index(f"# ==== {number} ") for number in re.findall(r"^# ==== ([0-9]+) ", SOURCE, re.MULTILINE)}
+    outside = SOURCE[: starts[4]] + SOURCE[starts[7] :]
+    assert re.findall(r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM) [a-z*]", outside) == []
+
+
+def test_public_names_have_docstrings():
+    missing = []
+    for node in TREE.body:
+        parts = [node, *node.body] if isinstance(node, ast.ClassDef) else [node]
+        for part in parts:
+            if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and not part.name.startswith("_") and not ast.get_docstring(part):
+                missing.append(part.name)
+    assert missing == []
+
+
+def test_every_endpoint_setting_command_and_code_is_in_the_readme():
+    names = [route.path.rpartition("/")[2] for route in qtm.ROUTES] + list(qtm.COMMANDS)
+    names += ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
+    names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
+    assert [name for name in names if name not in README] == []
+    assert len(README.splitlines()) < 300
+
+
+def test_importing_qtm_starts_nothing(tmp_path):
+    program = """if True:
+        import threading, sys, os
+        before = os.listdir()
+        import qtm
+        print(threading.active_count(), os.listdir() == before, "pymysql" in sys.modules)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "QTM_PORT": "nonsense"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "True", "False"]
+
+
+def test_the_example_prices_are_what_the_readme_says():
+    for code in ("AAPL", "GOOG", "IBM", "MSFT"):
+        with (PRICES / f"{code}.csv").open() as file:
+            dates = [row["Date"] for row in csv.DictReader(file)]
+        assert dates == sorted(dates)
+    assert "public domain" in (PRICES / "SOURCE.md").read_text()
+
+
+def test_sqlite_files_of_the_service_are_ordinary_sqlite(tmp_path):
+    database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    qtm.migrate(database)
+    add(qtm.TaskDAO(database))
+    database.close()
+    assert sqlite3.connect(tmp_path / "q.db").execute("SELECT COUNT(*) FROM backtest_tasks").fetchone() == (1,)
