@@ -1602,9 +1602,9 @@ CREATE TABLE backtest_tasks (
   status          VARCHAR(9) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   progress        DOUBLE NOT NULL,           -- 0.0 to 1.0, never falls within an attempt
   message         VARCHAR(500) NOT NULL,     -- what the engine last said
-  attempt         INTEGER NOT NULL,          -- how often it was started; guards every write of a runner
+  attempt         INTEGER NOT NULL,          -- how often it was started; never falls; guards every write of a runner
   max_attempts    INTEGER NOT NULL,          -- as the client asked
-  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; retryTask raises it by max_attempts
+  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; a release and a retryTask raise it
   timeout_seconds DOUBLE NOT NULL,           -- wall time of one attempt
   priority_rank   INTEGER NOT NULL,          -- the negated priority, so that one ascending index gives the order of claims
   created_at      DATETIME(6) NOT NULL,      -- all times are UTC, from the database's clock
@@ -1735,7 +1735,7 @@ TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progres
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with a result, with an error, or released (not the task's doing; the attempt is given back)."""
+    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may have one more)."""
 
     result_json: str | None = None
     non_finite_json: str = "[]"
@@ -2161,7 +2161,7 @@ class TaskDAO:
                    started_at = CASE :again WHEN 1 THEN NULL ELSE started_at END,
                    finished_at = CASE :again WHEN 1 THEN NULL ELSE UTC_TIMESTAMP(6) END,
                    worker_id = CASE :again WHEN 1 THEN NULL ELSE worker_id END,
-                   attempt = attempt - :given_back, engine_version = :engine_version
+                   attempt_limit = attempt_limit + :given_back, engine_version = :engine_version
                 WHERE task_id = :task_id AND status = 'running' AND attempt = :attempt AND {guard}""",
             parameters,
         )
@@ -2174,8 +2174,7 @@ class TaskDAO:
             parameters,
         )
         owner = None if parameters["again"] else parameters["worker_id"]
-        attempt = parameters["attempt"] - parameters["given_back"]
-        if row is None or row[:3] != (parameters["status"], attempt, owner):
+        if row is None or row[:3] != (parameters["status"], parameters["attempt"], owner):
             return None
         return TaskStatus(row[0]) if parameters["error"] in (None, row[3]) else None
 

@@ -23,9 +23,9 @@ CREATE TABLE backtest_tasks (
   status          VARCHAR(9) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   progress        DOUBLE NOT NULL,           -- 0.0 to 1.0, never falls within an attempt
   message         VARCHAR(500) NOT NULL,     -- what the engine last said
-  attempt         INTEGER NOT NULL,          -- how often it was started; guards every write of a runner
+  attempt         INTEGER NOT NULL,          -- how often it was started; never falls; guards every write of a runner
   max_attempts    INTEGER NOT NULL,          -- as the client asked
-  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; retryTask raises it by max_attempts
+  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; a release and a retryTask raise it
   timeout_seconds DOUBLE NOT NULL,           -- wall time of one attempt
   priority_rank   INTEGER NOT NULL,          -- the negated priority, so that one ascending index gives the order of claims
   created_at      DATETIME(6) NOT NULL,      -- all times are UTC, from the database's clock

@@ -632,9 +632,12 @@ def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
 def test_errors_of_the_request_are_never_retried_and_released_attempts_not_counted(dao):
     (task_id,) = add(dao)
     assert dao.finish(dao.claim("w", 1)[0], qtm.Outcome(released=True), 0.0, "", 0.5, None) is qtm.TaskStatus.PENDING
-    assert (dao.get(task_id).attempt, dao.get(task_id).error) == (0, None)
+    assert (dao.get(task_id).attempt, dao.get(task_id).error) == (1, None), "no number comes twice: it guards every write"
     outcome = qtm.Outcome(error_type="invalid_task", message="no", retryable=False)
     assert dao.finish(dao.claim("w", 1)[0], outcome, 0.0, "", 0.5, None) is qtm.TaskStatus.FAILED
+    add(dao, max_attempts=2)
+    endings = [qtm.Outcome(released=True), qtm.Outcome(error_type="x"), qtm.Outcome(error_type="x")]
+    assert [dao.finish(dao.claim("w", 1)[0], one, 0.0, "", 0.5, None).value for one in endings] == ["pending", "pending", "failed"]
 
 
 def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
@@ -1358,7 +1361,7 @@ def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines
     assert not is_alive(int(pids.read_text()))
     with qtm.start(settings(url), scheduler=False) as tasks:
         task = tasks.get_task_status(created.task_ids[0])
-        assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 0, None)
+        assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
         assert tasks.queue_position(task) == (1, "no_scheduler")
 
 
