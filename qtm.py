@@ -84,6 +84,7 @@ import pathlib
 import queue
 import random
 import re
+import resource
 import select
 import selectors
 import signal
@@ -924,6 +925,34 @@ class TaskInfo:
 
 
 @dataclass(frozen=True)
+class TaskAttempt:
+    """One attempt of a task on record, and what its processes used.
+
+    ``ending`` is None while it runs, else ``completed``, ``failed``, ``timeout``, ``crashed``, ``out_of_memory``, ``worker_lost``,
+    ``released`` or ``cancelled``. ``exit_code`` or ``exit_signal`` (its name) tell how the engine process ended.
+    ``max_rss_bytes`` is the peak of the largest process, ``cpu_seconds`` the sum of all; None when nobody was left to
+    measure. ``output_tail`` is the end of what the engine printed, at most 4 KiB.
+    """
+
+    task_id: str
+    attempt: int
+    worker_id: str
+    started_at: str
+    ended_at: str | None
+    ending: str | None
+    error: dict[str, Any] | None
+    exit_code: int | None
+    exit_signal: str | None
+    max_rss_bytes: int | None
+    cpu_seconds: float | None
+    output_tail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attempt as the API shows it."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class CreatedBatch:
     """The answer to a create: the ids in the order stock-major. ``repeated`` is true when the Idempotency-Key was known."""
 
@@ -1650,6 +1679,25 @@ CREATE TABLE backtest_workers (
   started_at DATETIME(6) NOT NULL,
   seen_at    DATETIME(6) NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 2: attempts on record
+-- One row per attempt, made by the claim and closed by the transaction that ends the attempt; the newest 100 of a task are
+-- kept. A row that is open while its task no longer runs that attempt was cancelled, and its scheduler died before it said more.
+CREATE TABLE backtest_attempts (
+  task_id       CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  attempt       INTEGER NOT NULL,
+  worker_id     VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  started_at    DATETIME(6) NOT NULL,
+  ended_at      DATETIME(6) NULL,
+  ending        VARCHAR(20) NULL,            -- completed, failed, timeout, crashed, out_of_memory, worker_lost, released, cancelled
+  error         LONGTEXT NULL,               -- as in backtest_tasks
+  exit_code     INTEGER NULL,                -- of the engine process; null when a signal ended it
+  exit_signal   VARCHAR(20) NULL,            -- its name, SIGKILL for one
+  max_rss_bytes BIGINT NULL,                 -- the largest process of the attempt, at its peak
+  cpu_seconds   DOUBLE NULL,                 -- of all its processes, user and system
+  output_tail   TEXT NOT NULL,               -- the end of what it printed
+  PRIMARY KEY (task_id, attempt)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by probed_at.
@@ -1731,6 +1779,23 @@ PURGE_TASKS = 500
 
 TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds,
     priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
+ATTEMPT_COLUMNS = """task_id, attempt, worker_id, started_at, ended_at, ending, error, exit_code, exit_signal, max_rss_bytes,
+    cpu_seconds, output_tail"""
+KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
+
+
+class ProcessUsage(NamedTuple):
+    """How the processes of an attempt ended and what they used, for its record; see TaskAttempt."""
+
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    max_rss_bytes: int | None = None
+    cpu_seconds: float | None = None
+    output_tail: str | None = None
+
+
+NO_USAGE = ProcessUsage()
+ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")  # other errors are just "failed"
 
 
 @dataclass(frozen=True)
@@ -1744,6 +1809,16 @@ class Outcome:
     traceback: str | None = None
     retryable: bool = True
     released: bool = False
+    usage: ProcessUsage = NO_USAGE
+
+    @property
+    def ending(self) -> str:
+        """The word for it on the attempt's record."""
+        if self.released:
+            return "released"
+        if self.result_json is not None:
+            return "completed"
+        return self.error_type if self.error_type in ENDINGS_BY_ERROR else "failed"
 
     def error_json(self, attempt: int) -> str | None:
         """The ``error`` document of the task, or None."""
@@ -1782,6 +1857,15 @@ def _task(row: Sequence[Any]) -> TaskInfo:
         task_id, batch_id, code, config, params, TaskStatus(status), float(progress), message, attempt, most, float(timeout), -rank,
         cast(str, created), cast(str, run_at), started, finished, worker, error, version,
     )  # fmt: skip
+
+
+def _attempt(row: Sequence[Any], is_running: bool) -> TaskAttempt:
+    """A TaskAttempt from a row of ATTEMPT_COLUMNS; ``is_running``: the task runs exactly this attempt now."""
+    task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
+    if ending is None and not is_running:
+        ending = "cancelled"
+    parsed = None if error is None else json.loads(error)
+    return TaskAttempt(task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage)
 
 
 def _time_text(seconds: float) -> str:
@@ -1930,6 +2014,18 @@ class TaskDAO:
             return TaskResult(task, None)
         return TaskResult(task, row[-2], json.loads(row[-1]))
 
+    def get_attempts(self, task_id: str) -> list[TaskAttempt]:
+        """The attempts of a task on record, the first one first."""
+
+        def work(session: Session) -> list[TaskAttempt]:
+            key = {"task_id": _key(task_id)}
+            attempts = session.rows(f"SELECT {ATTEMPT_COLUMNS} FROM backtest_attempts WHERE task_id = :task_id ORDER BY attempt", key)
+            # Read after the attempts: one that ends in between is then shown as running, not as something that it never was.
+            running = session.row("SELECT attempt FROM backtest_tasks WHERE task_id = :task_id AND status = 'running'", key)
+            return [_attempt(row, running is not None and running[0] == row[1]) for row in attempts]
+
+        return self.database.read(work)
+
     def get_batch(self, batch_id: str) -> BatchInfo | None:
         """The batch with its counts and progress, without tasks; None when there is no such batch."""
 
@@ -2047,12 +2143,23 @@ class TaskDAO:
                     WHERE task_id IN ({names}) AND status = 'pending'""",
                 {**parameters, "worker_id": worker_id},
             )
+            self._open_attempts(session, worker_id, taken)
             return self._owned(session, worker_id, taken)
 
         def confirm(session: Session) -> list[ClaimedTask] | None:
             return self._owned(session, worker_id, taken) or None
 
         return self.database.write(work, confirm)
+
+    def _open_attempts(self, session: Session, worker_id: str, task_ids: Sequence[str]) -> None:
+        """Put the attempts that begin on record."""
+        names, parameters = _in_list(task_ids)
+        session.execute(
+            f"""INSERT INTO backtest_attempts (task_id, attempt, worker_id, started_at, output_tail)
+                SELECT task_id, attempt, worker_id, started_at, '' FROM backtest_tasks
+                WHERE task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id""",
+            {**parameters, "worker_id": worker_id},
+        )
 
     def _owned(self, session: Session, worker_id: str, task_ids: Sequence[str]) -> list[ClaimedTask]:
         """Those of the tasks that this worker runs, in the given order."""
@@ -2125,6 +2232,7 @@ class TaskDAO:
         def work(session: Session) -> TaskStatus | None:
             if not self._end_attempt(session, parameters, "worker_id = :worker_id"):
                 return self._written_before(session, parameters)
+            self._close_attempt(session, task.task_id, task.attempt, outcome)
             if status is TaskStatus.COMPLETED:
                 session.execute("DELETE FROM backtest_results WHERE task_id = :task_id", parameters)
                 session.execute(
@@ -2207,9 +2315,43 @@ class TaskDAO:
                 "progress": 0.0,
                 "engine_version": None,
             }
-            return TaskStatus(parameters["status"]) if self._end_attempt(session, parameters, "heartbeat = :heartbeat") else None
+            if not self._end_attempt(session, parameters, "heartbeat = :heartbeat"):
+                return None
+            self._close_attempt(session, orphan.task_id, orphan.attempt, outcome)
+            return TaskStatus(parameters["status"])
 
         return self.database.write(work)
+
+    def close_attempt(self, task: TaskInfo, outcome: Outcome) -> None:
+        """Complete the record of an attempt whose outcome is void, since its task was cancelled or taken over."""
+
+        def work(session: Session) -> bool:
+            self._close_attempt(session, task.task_id, task.attempt, outcome)
+            return True
+
+        self.database.write(work, confirm=lambda session: True)
+
+    def _close_attempt(self, session: Session, task_id: str, attempt: int, outcome: Outcome) -> None:
+        """What is on record already stays, so that a late runner adds what it measured and no more."""
+        session.execute(
+            """UPDATE backtest_attempts SET ended_at = COALESCE(ended_at, UTC_TIMESTAMP(6)), ending = COALESCE(ending, :ending),
+                  error = COALESCE(error, :error), exit_code = COALESCE(exit_code, :exit_code),
+                  exit_signal = COALESCE(exit_signal, :exit_signal), max_rss_bytes = COALESCE(max_rss_bytes, :max_rss_bytes),
+                  cpu_seconds = COALESCE(cpu_seconds, :cpu_seconds), output_tail = COALESCE(:output_tail, output_tail)
+               WHERE task_id = :task_id AND attempt = :attempt""",
+            {
+                "task_id": task_id,
+                "attempt": attempt,
+                "ending": outcome.ending,
+                "error": outcome.error_json(attempt),
+                **outcome.usage._asdict(),
+            },
+        )
+        if attempt > KEPT_ATTEMPTS:
+            session.execute(
+                "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest",
+                {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS},
+            )
 
     def seconds_to_next_run(self) -> float | None:
         """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
@@ -2328,7 +2470,8 @@ class TaskDAO:
     def _delete_tasks(self, session: Session, task_ids: Sequence[str]) -> None:
         if task_ids:
             names, parameters = _in_list(task_ids)
-            session.execute(f"DELETE FROM backtest_results WHERE task_id IN ({names})", parameters)
+            for table in ("backtest_results", "backtest_attempts"):
+                session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", parameters)
             session.execute(
                 f"DELETE FROM backtest_tasks WHERE task_id IN ({names}) AND status IN ('completed', 'failed', 'cancelled')", parameters
             )
@@ -2590,6 +2733,7 @@ run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 MAX_FRAME_BYTES = MAX_RESULT_BYTES + 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
+MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
@@ -2832,7 +2976,7 @@ class Supervisor:
         self._control = control
         self._engine_pid = engine_pid
         self._deadline: float | None = None  # when SIGTERM was not enough
-        self._ended: tuple[int, Any] | None = None
+        self._ended: int | None = None  # the wait status of the engine process
 
     def run(self) -> None:
         """Until the engine process and all below it are gone."""
@@ -2854,10 +2998,10 @@ class Supervisor:
                 self._kill_engine(signal.SIGKILL)
                 self._deadline = time.monotonic() + 1.0
         self._kill_descendants()
-        status, usage = cast("tuple[int, Any]", self._ended)
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all that was reaped: the engine process and what it left
         report = {
-            "exit": os.waitstatus_to_exitcode(status),
-            "max_rss_kb": usage.ru_maxrss,
+            "exit": os.waitstatus_to_exitcode(cast(int, self._ended)),
+            "max_rss_bytes": usage.ru_maxrss * 1024,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
         }
         with contextlib.suppress(OSError):  # the service is gone: nobody to tell
@@ -2885,13 +3029,13 @@ class Supervisor:
         """Collect what has ended; True when the engine process is among it."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
             if pid == 0:
                 return self._ended is not None
             if pid == self._engine_pid:
-                self._ended = (status, usage)
+                self._ended = status
 
     def _kill_descendants(self) -> None:
         """Kill children until none is left: those of a killed child become ours, so that every round goes one deeper."""
@@ -2903,7 +3047,7 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
-                pid, _, _ = os.wait4(-1, os.WNOHANG)
+                pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -2994,15 +3138,23 @@ class TaskHandle(Protocol):
 
 
 class OutputLog:
-    """What an engine prints, line by line into the log with the task's id; after 64 KiB the rest is counted and dropped."""
+    """What an engine prints, line by line into the log with the task's id; after 64 KiB the rest is counted and dropped.
+    The last 4 KiB are kept for the attempt's record."""
 
     def __init__(self, task: TaskRequest) -> None:
         self._task = task
         self._rest = b""
         self._bytes = 0
+        self._tail = b""
+
+    @property
+    def tail(self) -> str:
+        """The end of the output, as text that every database takes."""
+        return _clean(self._tail.decode("utf-8", "replace"))
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
+        self._tail = (self._tail + data)[-MAX_OUTPUT_TAIL_BYTES:]
         before, self._bytes = self._bytes, self._bytes + len(data)
         if before >= MAX_OUTPUT_BYTES:
             return
@@ -3069,7 +3221,13 @@ class ProcessHandle:
             self._control.close()
             self._channel.close()
             os.close(self._output)
-        return self._ending(timeout)
+        return dataclasses.replace(self._ending(timeout), usage=self._usage())
+
+    def _usage(self) -> ProcessUsage:
+        report = self._exit or {}
+        code = report.get("exit")
+        exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
+        return ProcessUsage(exited, signalled, report.get("max_rss_bytes"), report.get("cpu_seconds"), self._log.tail)
 
     def _hand_over(self) -> None:
         self._channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
@@ -3816,17 +3974,21 @@ class TaskScheduler:
         log_event(logging.INFO, "attempt started", task_id=task.task_id, attempt=task.attempt, stock_code=task.stock_code)
         outcome = self._execute(attempt)
         if attempt.released and outcome.result_json is None:
-            outcome = Outcome(released=True)
+            outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
         if outcome.result_json is not None and len(outcome.result_json.encode("utf-8")) > limit:
             message = f"the result has more bytes ({len(outcome.result_json)}) than the database takes in one packet ({limit})"
-            outcome = Outcome(error_type="result_too_large", message=message, retryable=False)
-        status = None if attempt.lost else self._record(attempt, outcome)
-        ending = status.value if status else "discarded"
+            outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
+        if not attempt.lost:
+            self._record(attempt, outcome)
+        if attempt.lost:
+            outcome = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler", usage=outcome.usage)
+            with contextlib.suppress(DatabaseUnavailable, TransactionConflict):  # the record alone is the poorer for it
+                self._dao.close_attempt(task, outcome)
         with self._lock:
-            self._ended[outcome.error_type or ("released" if outcome.released else "completed")] += 1
+            self._ended[outcome.ending] += 1
         fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
-        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, status=ending, **fields)
+        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, ending=outcome.ending, **fields)
 
     def _execute(self, attempt: Attempt) -> Outcome:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
@@ -3855,21 +4017,23 @@ class TaskScheduler:
         if fresh:
             self._set_timer(PROGRESS_WRITE_SECONDS)
 
-    def _record(self, attempt: Attempt, outcome: Outcome) -> TaskStatus | None:
-        """Write the outcome, however long the database is away: the work is done and must not be lost."""
+    def _record(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Write the outcome, however long the database is away: the work is done and must not be lost. Sets ``lost`` when the
+        task is no longer this attempt's."""
         task, pause = attempt.task, 0.1
         progress = 1.0 if outcome.result_json is not None else attempt.progress
         version = attempt.handle.engine_version if attempt.handle else None
         while not attempt.lost:
             try:
                 delay = 0.0 if outcome.released else self._backoff(task.attempt)
-                return self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version)
+                if self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is None:
+                    self._end(attempt, lost=True)
+                return
             except (DatabaseUnavailable, TransactionConflict) as error:
                 log_event(logging.WARNING, "outcome kept until the database is back", task_id=task.task_id, error=error.message)
                 if self._stopped.wait(pause):
-                    return None  # the stop's own deadline is over: the lease brings the task back
+                    return  # the stop's own deadline is over: the lease brings the task back
                 pause = min(5.0, pause * 2)
-        return None
 
 
 # ==== 10 TaskManager ==================================================================================================
@@ -3981,6 +4145,13 @@ class TaskManager:
         if not found.task.status.is_final:
             raise TaskNotFinished(f"the task is {found.task.status.value}: it has no result yet")
         return found
+
+    def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
+        """The attempts of a task on record, the first one first; at most the newest 100. Raises TaskNotFound."""
+        attempts = self.dao.get_attempts(task_id)
+        if not attempts:
+            self.get_task_status(task_id)
+        return attempts
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -4445,6 +4616,14 @@ class TaskAPI:
         result, paths = found.result_json or "null", dump_json(list(found.non_finite))
         return success(f'{found.task.to_json()[:-1]},"result":{result},"non_finite":{paths}}}')
 
+    def get_task_attempts(self, request: HttpRequest) -> Response:
+        """GET getTaskAttempts."""
+        parameters = Parameters(request.query)
+        task_id = cast(str, parameters.text("task_id", required=True))
+        parameters.done()
+        attempts = self.tasks.get_task_attempts(task_id)
+        return success(dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}))
+
     def list_tasks(self, request: HttpRequest) -> Response:
         """GET listTasks."""
         parameters = Parameters(request.query)
@@ -4504,6 +4683,7 @@ ROUTES = (
     Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
     Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result),
     Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
+    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts),
     Route("GET", f"{API}/listTasks", TaskAPI.list_tasks),
     Route("GET", f"{API}/listBatches", TaskAPI.list_batches),
     Route("GET", "/healthz", TaskAPI.healthz, is_open=True),

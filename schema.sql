@@ -71,3 +71,22 @@ CREATE TABLE backtest_workers (
   started_at DATETIME(6) NOT NULL,
   seen_at    DATETIME(6) NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 2: attempts on record
+-- One row per attempt, made by the claim and closed by the transaction that ends the attempt; the newest 100 of a task are
+-- kept. A row that is open while its task no longer runs that attempt was cancelled, and its scheduler died before it said more.
+CREATE TABLE backtest_attempts (
+  task_id       CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  attempt       INTEGER NOT NULL,
+  worker_id     VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  started_at    DATETIME(6) NOT NULL,
+  ended_at      DATETIME(6) NULL,
+  ending        VARCHAR(20) NULL,            -- completed, failed, timeout, crashed, out_of_memory, worker_lost, released, cancelled
+  error         LONGTEXT NULL,               -- as in backtest_tasks
+  exit_code     INTEGER NULL,                -- of the engine process; null when a signal ended it
+  exit_signal   VARCHAR(20) NULL,            -- its name, SIGKILL for one
+  max_rss_bytes BIGINT NULL,                 -- the largest process of the attempt, at its peak
+  cpu_seconds   DOUBLE NULL,                 -- of all its processes, user and system
+  output_tail   TEXT NOT NULL,               -- the end of what it printed
+  PRIMARY KEY (task_id, attempt)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;

@@ -434,15 +434,19 @@ def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
 # ==== 5 Migrations ====================================================================================================
 
 
-def columns_of(database) -> dict[str, list[str]]:
-    tables = ("backtest_batches", "backtest_tasks", "backtest_results", "backtest_idempotency_keys", "backtest_workers")
-    with database.single_connection() as connection:
-        cursor = connection.cursor()
-        found = {}
-        for table in tables:
-            cursor.execute(f"SELECT * FROM {table} LIMIT 0")
-            found[table] = [column[0] for column in cursor.description]
-    return found
+def shape_of(database) -> dict:
+    """Every table with its columns, and every index with its, as the database itself tells."""
+    if database.dialect.name == "sqlite":
+        sql = """SELECT m.name, c.cid, c.name, c.type, c."notnull", c.pk
+                 FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+                 UNION ALL SELECT m.name, i.seqno, i.name, m.tbl_name, '', ''
+                 FROM sqlite_master m, pragma_index_info(m.name) i WHERE m.type = 'index'"""
+    else:
+        sql = """SELECT table_name, ordinal_position, column_name, column_type, is_nullable, CONCAT_WS(' ', column_default, collation_name)
+                 FROM information_schema.columns WHERE table_schema = DATABASE()
+                 UNION ALL SELECT index_name, seq_in_index, column_name, table_name, non_unique, ''
+                 FROM information_schema.statistics WHERE table_schema = DATABASE()"""
+    return sorted(database.read(lambda session: session.rows(sql)), key=str)
 
 
 def test_migrating_twice_changes_nothing(url):
@@ -452,23 +456,25 @@ def test_migrating_twice_changes_nothing(url):
     database.close()
 
 
-def test_a_migration_that_is_interrupted_at_any_statement_goes_on(url, mariadb, tmp_path):
-    count = sum(map(len, qtm.schema_steps().values()))
+def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mariadb, tmp_path):
+    """From nothing and from every older step; the process dies after a statement, before or after it is on record."""
+    steps = qtm.schema_steps()
     expected = None
-    for stop in range(count + 1):
-        fresh = f"sqlite:///{tmp_path}/{stop}.db" if url.startswith("sqlite") else mariadb.create_database(f"qtm_{stop}")
-        database = qtm.Database(fresh)
-        (step,) = qtm.schema_steps()
-        statements = qtm.schema_steps()[step]
-        if stop:
-            qtm.migrate(database, {step: statements[:stop]})
-            with database.single_connection() as connection:  # it died between the statement and its record
-                connection.cursor().execute(f"DELETE FROM qtm_schema WHERE statement = {stop - 1}")
-        qtm.migrate(database)
-        found = columns_of(database)
-        expected = expected or found
-        assert found == expected
-        database.close()
+    points = [(0, 0), *((one, count + 1) for one in steps for count in range(len(steps[one])))]
+    for number, (step, count) in enumerate(points):
+        done = {**{older: steps[older] for older in steps if older < step}, step: steps.get(step, [])[:count]}
+        for is_on_record in (True, False) if step else (True,):
+            name = f"qtm_{number}_{is_on_record}"
+            database = qtm.Database(f"sqlite:///{tmp_path}/{name}.db" if url.startswith("sqlite") else mariadb.create_database(name))
+            qtm.migrate(database, done)
+            if not is_on_record:
+                with database.single_connection() as connection:
+                    connection.cursor().execute(f"DELETE FROM qtm_schema WHERE step = {step} AND statement = {count - 1}")
+            qtm.migrate(database)
+            found = shape_of(database)
+            expected = expected or found
+            assert found == expected
+            database.close()
 
 
 def test_a_newer_database_is_refused(database):
@@ -483,7 +489,7 @@ def test_several_replicas_may_migrate_at_once(mariadb):
     databases = [qtm.Database(url) for _ in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         done = list(threads.map(qtm.migrate, databases))
-    assert sorted(done) == [[], [], [], [1]]
+    assert sorted(done) == [[], [], [], sorted(qtm.schema_steps())]
     for database in databases:
         database.close()
 
@@ -658,6 +664,48 @@ def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
     assert dao.get_result(task_id).result == {"by": 2}
 
 
+def test_every_attempt_is_on_record_with_its_end_and_what_it_used(dao):
+    (task_id,) = add(dao)
+    usage = qtm.ProcessUsage(None, "SIGKILL", 123_456_789, 1.5, "the last words \u00fc")
+    first = dao.claim("w1", 1)[0]
+    (record,) = dao.get_attempts(task_id)
+    assert (record.attempt, record.worker_id, record.ending, record.ended_at, record.output_tail) == (1, "w1", None, None, "")
+    dao.finish(first, qtm.Outcome(error_type="crashed", message="no", usage=usage), 0.0, "", 0.0, None)
+    second = dao.claim("w2", 1)[0]
+    dao.reclaim(dao.running()[0], 0.0)
+    dao.close_attempt(second.task, qtm.Outcome(error_type="cancelled", usage=usage))  # it wakes up too late
+    third = dao.claim("w3", 1)[0]
+    dao.finish(third, qtm.Outcome(released=True), 0.0, "", 0.0, None)
+    fourth = dao.claim("w4", 1)[0]
+    dao.finish(fourth, qtm.Outcome(result_json="{}", usage=usage._replace(exit_code=0, exit_signal=None)), 0.0, "", 1.0, None)
+    records = dao.get_attempts(task_id)
+    assert [(one.attempt, one.ending) for one in records] == [(1, "crashed"), (2, "worker_lost"), (3, "released"), (4, "completed")]
+    assert (records[0].exit_signal, records[0].max_rss_bytes, records[0].cpu_seconds) == ("SIGKILL", 123_456_789, 1.5)
+    assert (records[0].error["message"], records[0].output_tail) == ("no", "the last words \u00fc")
+    assert (records[1].error["type"], records[1].max_rss_bytes) == ("worker_lost", 123_456_789), "late, but all that it measured"
+    assert (records[3].exit_code, records[3].exit_signal, records[3].error) == (0, None, None)
+    assert all(one.started_at <= one.ended_at for one in records)
+
+
+def test_an_attempt_that_was_cancelled_says_so_even_when_its_scheduler_died(dao):
+    (task_id,) = add(dao)
+    dao.claim("w", 1)
+    assert [one.ending for one in dao.get_attempts(task_id)] == [None]
+    dao.cancel(task_id)
+    assert [one.ending for one in dao.get_attempts(task_id)] == ["cancelled"]
+    dao.retry(task_id)
+    dao.claim("w", 1)
+    assert [one.ending for one in dao.get_attempts(task_id)] == ["cancelled", None]
+
+
+def test_the_record_of_attempts_is_bounded(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "KEPT_ATTEMPTS", 3)
+    (task_id,) = add(dao, max_attempts=100)
+    for _ in range(5):
+        dao.finish(dao.claim("w", 1)[0], qtm.Outcome(error_type="x"), 0.0, "", 0.0, None)
+    assert [one.attempt for one in dao.get_attempts(task_id)] == [3, 4, 5]
+
+
 def test_a_reclaim_needs_the_pair_to_stand_still(dao):
     (task_id,) = add(dao)
     dao.claim("w", 1)
@@ -758,7 +806,7 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
     for _ in range(2):
         dao.finish(dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
     old = "0" * 8 + done[8:]  # the id of a task made long ago
-    for table in ("backtest_tasks", "backtest_results"):
+    for table in ("backtest_tasks", "backtest_results", "backtest_attempts"):
         dao.database.write(lambda s, t=table: s.execute(f"UPDATE {t} SET task_id = :old WHERE task_id = :done", {"old": old, "done": done}))
     for statement in (
         "UPDATE backtest_tasks SET finished_at = :then WHERE task_id = :old",
@@ -770,8 +818,9 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
     assert dao.get_batch("old") is None
     assert dao.get_result(fresh).result == {}
     assert dao.get(waiting) is not None
-    rows = dao.database.read(lambda s: s.rows("SELECT task_id FROM backtest_results"))
-    assert [row[0] for row in rows] == [fresh]
+    for table in ("backtest_results", "backtest_attempts"):
+        rows = dao.database.read(lambda s, t=table: s.rows(f"SELECT task_id FROM {t}"))
+        assert [row[0] for row in rows] == [fresh]
 
 
 def test_workers_are_seen_while_they_live(dao):
@@ -992,6 +1041,13 @@ ENGINES = textwrap.dedent(
         progress(0.5, "half")
         return {"metrics": {"x": 1.0}, "pid": os.getpid(), "params": dict(task.params), "attempt": task.attempt}
 
+    def busy(task, progress):
+        print("busy")
+        kept = bytearray(60_000_000)
+        spin = "import time\\nwhile time.process_time() < 0.2: pass"
+        subprocess.run([sys.executable, "-S", "-c", spin], check=True)
+        return {}
+
     def prints(task, progress):
         print("hello from the engine")
         os.write(2, b"and from its stderr")
@@ -1112,6 +1168,16 @@ def test_every_bad_end_is_told_for_what_it_is_and_the_slot_goes_on(running):
     assert run_one(running, "closes_descriptors").status is qtm.TaskStatus.COMPLETED
     task = run_one(running, "second_time", max_attempts=2)
     assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.COMPLETED, 2, None)
+
+
+def test_the_record_of_an_attempt_tells_how_its_process_ended_and_what_it_used(running):
+    task = run_one(running, "segfault", max_attempts=2)
+    for record in running.get_task_attempts(task.task_id):
+        assert (record.ending, record.exit_code, record.exit_signal) == ("crashed", None, "SIGSEGV")
+    (record,) = running.get_task_attempts(run_one(running, "busy").task_id)
+    assert (record.ending, record.exit_code, record.output_tail) == ("completed", 0, "busy\n")
+    assert record.cpu_seconds >= 0.2, "grandchildren count"
+    assert record.max_rss_bytes > 60_000_000
 
 
 def test_a_timeout_ends_all_processes_of_the_attempt(running, tmp_path):
@@ -1521,6 +1587,7 @@ def test_the_five_endpoints_and_their_envelope(api):
     assert call(api, "POST", f"{A}/cancelTask", {"batch_id": batch_id})[1]["data"]["cancelled"] == 3
     assert call(api, "POST", f"{A}/retryTask", {"task_id": first})[1]["data"]["status"] == "pending"
     assert len(call(api, "GET", f"{A}/listTasks?status=cancelled")[1]["data"]["tasks"]) == 3
+    assert call(api, "GET", f"{A}/getTaskAttempts?task_id={first}")[1]["data"] == {"task_id": first, "attempts": []}
     assert call(api, "GET", f"{A}/listBatches")[1]["data"]["batches"][0]["total"] == 4
     assert call(api, "GET", "/healthz")[0] == 200
     assert call(api, "GET", "/readyz")[1]["data"]["status"] == "ready"
@@ -1531,6 +1598,8 @@ def test_a_completed_task_cannot_be_cancelled_and_shows_its_result(url):
         (task_id,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
         status, answer, _ = call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=30")
         assert (status, answer["data"]["result"]["metrics"]["bars"], answer["data"]["non_finite"]) == (200, 2013, [])
+        (attempt,) = call(server, "GET", f"{A}/getTaskAttempts?task_id={task_id}")[1]["data"]["attempts"]
+        assert (attempt["attempt"], attempt["ending"], attempt["exit_code"], attempt["error"]) == (1, "completed", 0, None)
         assert call(server, "POST", f"{A}/cancelTask", {"task_id": task_id})[0:2] == (409, {
             "code": 40902, "error": "task_already_finished", "message": "the task is completed and can no longer be cancelled",
             "data": None, "errors": []})  # fmt: skip
@@ -1552,6 +1621,7 @@ BAD_REQUESTS = {
     "unknown parameter": ("GET", "getTaskStatus?task_id=a&x=1", None, 400, 40001),
     "unknown id": ("GET", "getTaskStatus?task_id=a", None, 404, 40401),
     "strange id": ("GET", "getTaskStatus?task_id=%F0%9F%98%80%00%27", None, 404, 40401),
+    "attempts of nothing": ("GET", "getTaskAttempts?task_id=a", None, 404, 40401),
     "unknown batch": ("GET", "getTasksByBatch?batch_id=%E4%BD%A0", None, 404, 40402),
     "limit": ("GET", "getTasksByBatch?batch_id=a&limit=10001", None, 400, 40001),
     "status": ("GET", "listTasks?status=done", None, 400, 40001),
@@ -1818,10 +1888,10 @@ def run_command(*arguments: str, **environment: str):
 
 
 def test_migrate_check_and_their_exit_codes(url):
-    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == "applied schema steps: 1\n"
+    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == "applied schema steps: 1, 2\n"
     assert "none" in run_command("migrate", QTM_DATABASE_URL=url).stdout
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "schema step 1" in done.stdout) == (0, True)
+    assert (done.returncode, "schema step 2" in done.stdout) == (0, True)
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     assert run_command("serve", QTM_PORT="x").returncode == 2
     assert run_command("nonsense").returncode == 2
