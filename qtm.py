@@ -271,6 +271,12 @@ class DatabaseUnavailable(QtmError):
     http_status, code, error = 503, 50301, "database_unavailable"
 
 
+class DatabaseRefused(DatabaseUnavailable):
+    """The database is there, and refuses the account or does not know the database's name."""
+
+    code, error = 50306, "database_refused"
+
+
 class OutcomeUnknown(DatabaseUnavailable):
     """The connection was lost at COMMIT: it may have been applied, and reading back was not possible either."""
 
@@ -1022,7 +1028,8 @@ class TaskResult:
 TRANSACTION_TRIES = 8  # conflicts resolve within milliseconds; eight tries with a growing wait are about one second
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 CONNECT_TIMEOUT_SECONDS = 5
-MYSQL_IO_TIMEOUT_SECONDS = 15  # one statement; above innodb_lock_wait_timeout, which we set to 5
+MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
+QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_READERS = 4
 
@@ -1398,7 +1405,7 @@ class MySQLDialect:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         place = f"{self._url.host}:{self._url.port}/{self._url.name}"
         if number in MYSQL_WRONG_SETTINGS:
-            return DatabaseUnavailable(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
+            return DatabaseRefused(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
         if isinstance(error, RuntimeError) or "cryptography" in str(error):
             return SettingsError("this account logs in by caching_sha2_password, which needs: python3 -m pip install cryptography")
         return DatabaseUnavailable(
@@ -1502,13 +1509,15 @@ class Database:
         dialect.open()
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection.
-
-        Raises DatabaseUnavailable.
+        """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection when it
+        failed quickly. Raises DatabaseUnavailable.
         """
+        started = time.monotonic()
         try:
             return self._read_once(work)
         except (DatabaseUnavailable, TransactionConflict):
+            if time.monotonic() - started > QUICK_FAILURE_SECONDS:
+                raise
             self.monitor.retry()
             return self._read_once(work)
 
@@ -1529,23 +1538,30 @@ class Database:
         OutcomeUnknown when reading back fails or there is no ``confirm``.
         """
         for attempt in range(1, TRANSACTION_TRIES + 1):
+            started = time.monotonic()
             try:
                 return self._write_once(work)
-            except OutcomeUnknown:
-                if confirm is None:
-                    raise
-                outcome = self.read(confirm)
+            except OutcomeUnknown as unknown:
+                outcome = self._read_back(confirm, unknown)
                 if outcome is not None:
                     return outcome
             except TransactionConflict:
                 if attempt == TRANSACTION_TRIES:
                     raise
             except DatabaseUnavailable:
-                if attempt > 1:
+                if attempt > 1 or time.monotonic() - started > QUICK_FAILURE_SECONDS:
                     raise
             self.monitor.retry()
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
         raise DatabaseUnavailable(f"the transaction was not applied in {TRANSACTION_TRIES} tries", retry_after_seconds=1)
+
+    def _read_back(self, confirm: Callable[[Session], T | None] | None, unknown: OutcomeUnknown) -> T | None:
+        if confirm is None:
+            raise unknown
+        try:
+            return self.read(confirm)
+        except DatabaseUnavailable:
+            raise unknown from None
 
     def _write_once(self, work: Callable[[Session], T]) -> T:
         with self._counted_errors():
@@ -1776,6 +1792,9 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
 MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
 PURGE_TASKS = 500
+MAX_BACKOFF_SECONDS = 600.0
+# A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
+IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
 
 TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds,
     priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
@@ -1828,6 +1847,9 @@ class Outcome:
         return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
 
 
+WORKER_LOST = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
+
+
 class ClaimedTask(NamedTuple):
     """A task that is ours to run, and the attempt after which it fails for good."""
 
@@ -1841,6 +1863,7 @@ class RunningTask(NamedTuple):
     task_id: str
     attempt: int
     heartbeat: int
+    worker_id: str
 
 
 def _iso(stamp: str | None) -> str | None:
@@ -1922,7 +1945,7 @@ class TaskDAO:
         """Insert the batch (unless it is there) and all tasks, or nothing. One that was asked for by the same key is not
         created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request."""
         created = CreatedBatch(batch_id, task_ids)
-        shared = {
+        shared: dict[str, Any] = {
             "batch_id": batch_id,
             "name": request.name,
             "config": dump_json(request.config),
@@ -1933,6 +1956,7 @@ class TaskDAO:
             "sha256": request_sha256,
         }
         chunks = list(_row_chunks(request, task_ids))
+        self._check_size(shared["config"], chunks)
 
         def work(session: Session) -> CreatedBatch:
             if idempotency_key is not None:
@@ -1953,11 +1977,18 @@ class TaskDAO:
         for _ in range(3):
             try:
                 return self.database.write(work, confirm)
-            except DuplicateKey:  # the key was used before, or somebody else made the batch just now
-                repeated = self._repeated(idempotency_key, request_sha256)
-                if repeated:
-                    return repeated
+            except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
+                known = self.database.read(confirm) or self._repeated(idempotency_key, request_sha256)
+                if known:
+                    return known
         raise TransactionConflict(f"the batch {batch_id} is being created by others; try again", retry_after_seconds=1)
+
+    def _check_size(self, config: str, chunks: Sequence[str]) -> None:
+        """Refuse what the database cannot take in one packet: it would look like a lost connection, again and again."""
+        limit = self.database.dialect.max_document_bytes
+        size = max(len(rows.encode("utf-8")) for rows in chunks) + len(config.encode("utf-8"))
+        if size > limit:
+            raise BodyTooLarge(f"config and params of one task need {size} bytes as stored, more than the database takes ({limit})")
 
     def _insert_batch(self, session: Session, shared: Mapping[str, Any], known: bool) -> None:
         if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id", shared):
@@ -2098,7 +2129,7 @@ class TaskDAO:
 
         def work(session: Session) -> tuple[int, bool] | None:
             row = session.row(
-                """SELECT priority_rank, created_at, task_id, run_at > UTC_TIMESTAMP(6) FROM backtest_tasks
+                f"""SELECT priority_rank, created_at, task_id, {IS_DUE} FROM backtest_tasks
                    WHERE task_id = :task_id AND status = 'pending'""",
                 {"task_id": task_id},
             )
@@ -2116,7 +2147,7 @@ class TaskDAO:
                     {"rank": row[0], "created_at": row[1], "task_id": row[2], "limit": MAX_QUEUE_POSITION},
                 )
                 before += int(cast("tuple[Any, ...]", found)[0])
-            return min(before + 1, MAX_QUEUE_POSITION), bool(row[3])
+            return min(before + 1, MAX_QUEUE_POSITION), not row[3]
 
         return self.database.read(work)
 
@@ -2129,7 +2160,7 @@ class TaskDAO:
         def work(session: Session) -> list[ClaimedTask]:
             rows = session.rows(
                 f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
-                    WHERE status = 'pending' AND run_at <= UTC_TIMESTAMP(6)
+                    WHERE status = 'pending' AND {IS_DUE}
                     ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */""",
                 {"limit": limit},
             )
@@ -2292,16 +2323,16 @@ class TaskDAO:
             lambda session: [
                 RunningTask(*row)
                 for row in session.rows(
-                    "SELECT task_id, attempt, heartbeat FROM backtest_tasks WHERE status = 'running' ORDER BY task_id LIMIT :limit",
+                    """SELECT task_id, attempt, heartbeat, worker_id FROM backtest_tasks WHERE status = 'running'
+                       ORDER BY task_id LIMIT :limit""",
                     {"limit": limit},
                 )
             ]
         )
 
-    def reclaim(self, orphan: RunningTask, delay_seconds: float) -> TaskStatus | None:
+    def reclaim(self, orphan: RunningTask, delay_seconds: float, outcome: Outcome = WORKER_LOST) -> TaskStatus | None:
         """Take a task back from a scheduler that died, guarded by the pair that stood still: pending again, or failed when
         its attempts are used up. None when it moved after all."""
-        outcome = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
 
         def work(session: Session) -> TaskStatus | None:
             row = session.row("SELECT attempt_limit FROM backtest_tasks WHERE task_id = :task_id", {"task_id": orphan.task_id})
@@ -2484,7 +2515,7 @@ class TaskDAO:
             return int(cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0])
 
         step, known = self.database.write(work, confirm=lambda session: None), max(schema_steps())
-        if step != known:
+        if step < known:  # a newer one is a replica of the next version at work: this one goes on until it is replaced
             raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
 
     def snapshot(self) -> dict[str, Any]:
@@ -3613,7 +3644,6 @@ class ThreadRunner:
 # work; the timer, a create and a finish only wake it. Times of leases, timeouts and backoff are this process's monotonic
 # clock and the database's clock, never compared with another host's.
 
-MAX_BACKOFF_SECONDS = 600.0
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 PURGE_INTERVAL_SECONDS = 60.0
@@ -3905,12 +3935,24 @@ class TaskScheduler:
         for task_id in self._dao.heartbeat(self.worker_id, list(mine)):
             log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
             self._end(mine[task_id], lost=True)
-        for orphan in self._leases.observe(now, self._dao.running()):
+        running = self._dao.running()
+        self._release_unknown(running)
+        for orphan in self._leases.observe(now, running):
             status = self._dao.reclaim(orphan, self._backoff(orphan.attempt))
             if status:
                 log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt, status=status.value)
                 self._board.tell(orphan.task_id)
         self._next_beat = now + self._settings.heartbeat_seconds
+
+    def _release_unknown(self, running: Sequence[RunningTask]) -> None:
+        """Give back what the database says we run, but we do not know of: the answer to its claim was lost."""
+        with self._lock:
+            known = set(self._attempts)
+        for task in running:
+            is_unknown = task.worker_id == self.worker_id and (task.task_id, task.attempt) not in known
+            if is_unknown and self._dao.reclaim(task, 0.0, Outcome(released=True)):
+                log_event(logging.WARNING, "unknown claim given back", task_id=task.task_id, attempt=task.attempt)
+                self.wake()
 
     def _write_progress(self) -> None:
         with self._lock:
@@ -4943,6 +4985,9 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 
+DATABASE_START_SECONDS = 60.0  # a service may start before its database
+
+
 class LogFormatter(logging.Formatter):
     """One line per record, as text or JSON; control characters are escaped."""
 
@@ -5001,11 +5046,26 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def start_patiently(settings: Settings, with_scheduler: bool, stop: StopSignal) -> TaskManager:
+    """`start`, waiting up to 60 s for a database that is not there yet. Raises what `start` raises."""
+    deadline = time.monotonic() + DATABASE_START_SECONDS
+    while True:
+        try:
+            return start(settings, scheduler=with_scheduler)
+        except DatabaseRefused:
+            raise
+        except DatabaseUnavailable as error:
+            if stop.event.is_set() or time.monotonic() > deadline:
+                raise
+            log_event(logging.WARNING, "waiting for the database", error=error.message)
+            stop.event.wait(1.0)
+
+
 def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
     """Serve until a signal, or until the scheduler fails (exit code 1)."""
     stop = StopSignal()
     stop.install()
-    tasks = start(settings, scheduler=with_scheduler)
+    tasks = start_patiently(settings, with_scheduler, stop)
     server = None
     try:
         if with_http:

@@ -393,6 +393,32 @@ def test_conflicts_are_tried_again_and_a_lost_commit_is_read_back(database):
     with pytest.raises(qtm.OutcomeUnknown):
         database.write(lost)
 
+    def gone(session):
+        raise qtm.DatabaseUnavailable("for the test")
+
+    with pytest.raises(qtm.OutcomeUnknown):
+        database.write(lost, gone)
+
+
+def test_only_a_quick_failure_is_tried_again_so_that_answers_come_in_bounded_time(database, monkeypatch):
+    tries = []
+
+    def gone(session):
+        tries.append(1)
+        raise qtm.DatabaseUnavailable("for the test")
+
+    for call in (database.read, database.write):
+        tries.clear()
+        with pytest.raises(qtm.DatabaseUnavailable):
+            call(gone)
+        assert len(tries) == 2
+    monkeypatch.setattr(qtm, "QUICK_FAILURE_SECONDS", -1.0)
+    for call in (database.read, database.write):
+        tries.clear()
+        with pytest.raises(qtm.DatabaseUnavailable):
+            call(gone)
+        assert len(tries) == 1
+
 
 def test_the_dialects_agree_on_functions_of_time_and_rows(database):
     sql = f"""SELECT a, b, UTC_TIMESTAMP(6), ADDTIME('2026-01-31 23:59:59.500000', '1:00:00.750000'),
@@ -546,6 +572,38 @@ def test_the_same_idempotency_key_creates_once_however_many_ask(dao):
         dao.create(request, "other", qtm.new_task_ids(1), 1.0, 1, "key", "another hash")
 
 
+def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypatch):
+    """The server froze at COMMIT: reading back finds nothing, and then it thaws and applies it after all."""
+    request, ids = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.new_task_ids(2)
+    honest, calls = dao.database.write, []
+
+    def thawing(work, confirm=None):
+        calls.append(1)
+        honest(work, confirm)
+        return honest(work, confirm)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dao.database, "write", thawing)
+        created = dao.create(request, ids[0], ids, 1.0, 1)
+    assert (created.task_ids, created.repeated, calls) == (ids, False, [1])
+    assert len(dao.list_tasks()[0]) == 2
+
+
+def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
+    monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 5000)
+    request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 6000}])
+    with pytest.raises(qtm.BodyTooLarge, match="more than the database takes"):
+        dao.create(request, "b", qtm.new_task_ids(1), 1.0, 1)
+    assert dao.get_batch("b") is None
+
+
+def test_a_clock_that_was_set_back_delays_no_task_beyond_the_longest_backoff(dao):
+    add(dao)
+    for ahead, count in (("0:05:00", 0), ("0:12:00", 1)):
+        dao.database.write(lambda s, a=ahead: s.execute("UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :a)", {"a": a}))
+        assert len(dao.claim("w", 1)) == count
+
+
 def test_claims_go_by_priority_then_age_and_are_disjoint(dao):
     low, first, second, high = (add(dao, priority=priority)[0] for priority in (-1, 0, 0, 5))
     assert [dao.claim("w", 1)[0].task.task_id for _ in range(4)] == [high, first, second, low]
@@ -614,9 +672,9 @@ def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
     (task_id,) = add(dao, max_attempts=2)
     outcome = qtm.Outcome(error_type="ValueError", message="no")
     (claimed,) = dao.claim("w", 1)
-    assert dao.finish(claimed, outcome, 3600.0, "", 0.3, None) is qtm.TaskStatus.PENDING
+    assert dao.finish(claimed, outcome, 300.0, "", 0.3, None) is qtm.TaskStatus.PENDING
     assert dao.claim("w", 1) == [], "not before run_at"
-    assert 3590 < dao.seconds_to_next_run() <= 3600
+    assert 290 < dao.seconds_to_next_run() <= 300
     assert dao.queue_position(task_id) == (1, True)
     info = dao.get(task_id)
     assert (info.error, info.progress, info.started_at, info.worker_id) == (
@@ -1387,15 +1445,29 @@ def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage,
     assert dao.list_tasks()[0][0].error["type"] == "worker_lost"
 
 
+def test_a_claim_whose_answer_was_lost_is_given_back(stage, dao):
+    scheduler, runner, clock = stage
+    (task_id,) = add(dao)
+    scheduler.step()
+    eventually(lambda: runner.handles)
+    (unknown,) = add(dao)
+    dao.claim(scheduler.worker_id, 1)
+    clock.now += 10.0
+    scheduler.step()
+    assert (dao.get(unknown).status, dao.get(unknown).error) == (qtm.TaskStatus.PENDING, None)
+    assert [one.ending for one in dao.get_attempts(unknown)] == ["released"]
+    assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
+
+
 def test_a_lease_counts_only_time_between_successful_polls():
     leases = qtm.LeaseWatch(45.0)
-    task = qtm.RunningTask("t", 1, 7)
+    task = qtm.RunningTask("t", 1, 7, "w")
     assert leases.observe(0.0, [task]) == []
     leases.failed()
     assert leases.observe(1000.0, [task]) == [], "an outage counts nothing"
     assert leases.observe(1044.0, [task]) == []
     assert leases.observe(1046.0, [task]) == [task]
-    assert leases.observe(1050.0, [qtm.RunningTask("t", 1, 8)]) == [], "it moved"
+    assert leases.observe(1050.0, [qtm.RunningTask("t", 1, 8, "w")]) == [], "it moved"
 
 
 def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch):
@@ -1874,6 +1946,24 @@ def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
             assert ask(port, f"{A}/getTaskResult?task_id={task_id}&wait=30")[1]["data"]["result"]["metrics"]["bars"] == 2013
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(DEADLINE_SECONDS) == 0
+
+
+def test_a_service_may_start_before_its_database():
+    try:
+        server = private_mariadb.PrivateMariaDB()
+    except private_mariadb.MariaDBMissing:
+        pytest.skip("ATTENTION, MariaDB IS NOT TESTED")
+    with server:
+        url = server.create_database("qtm_late")
+        server.kill()
+        with service(url) as (process, port):
+            line = eventually(process.stderr.readline)
+            assert "waiting for the database" in line
+            assert process.poll() is None
+            server.start()
+            eventually(lambda: ask(port, "/readyz")[0] == 200)
+        done = run_command("serve", QTM_DATABASE_URL=url.replace("root@", "nobody:geheim@"))
+        assert (done.returncode, "access denied" in done.stderr, "geheim" in done.stderr) == (1, True, False)
 
 
 def run_command(*arguments: str, **environment: str):
