@@ -425,6 +425,9 @@ class Settings:
     pool_size: int = _setting(8, "database connections, at most", 2, 256)
     max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 1024 * 1024 * 1024)
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
+    task_memory_mb: int = _setting(
+        0, "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit", 0, 16_777_216
+    )
     retention_days: float = _setting(0.0, "delete tasks that ended longer ago; 0 keeps them", 0, 36_500)
     log_format: str = _setting("text", "text or json")
 
@@ -467,6 +470,8 @@ class Settings:
             return faults
         if self.log_format not in ("text", "json"):
             faults.append(f"log_format: must be text or json, not {self.log_format!r}")
+        if 0 < self.task_memory_mb < 64:
+            faults.append(f"task_memory_mb: must be 0 or at least 64, which Python itself needs, not {self.task_memory_mb}")
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             faults.append(f"lease_seconds: {self.lease_seconds} must be at least twice heartbeat_seconds ({self.heartbeat_seconds})")
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.engine):
@@ -2770,15 +2775,59 @@ CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
+TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
+MEMORY_POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int | bytes) -> None:
     """Linux only; elsewhere the pipes alone end what is left over."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _children(pid: int | str = "self") -> list[int]:
+    """The pids of a process's children, of all its threads; empty where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    return found
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def kill_strays(keep: Iterable[int] = ()) -> None:
+    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose supervisor was killed.
+
+    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched.
+    Supervisors that a killed engine server left are only reaped; children in ``keep`` stay. For whenever a child has ended.
+    """
+    session = os.getsid(0)
+    for pid in set(_children()) - set(keep):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            is_ours = os.getsid(pid) == session
+            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and _process_name(pid) != SUPERVISOR_NAME:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _memory_bytes(pid: int) -> int:
+    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+    return total + sum(map(_memory_bytes, _children(pid)))
 
 
 def send_frame(sock: socket.socket, value: Any) -> None:
@@ -2920,16 +2969,28 @@ class ProgressSender:
             send_frame(self._channel, {"progress": self._highest, "message": _clean(self._message)[:500]})
 
 
+# Made beforehand: when it is needed there may be no memory left to make it.
+OUT_OF_MEMORY = {
+    "error": {"type": "out_of_memory", "message": "the engine got no more memory (MemoryError)", "traceback": None},
+    "retryable": True,
+}
+OUT_OF_MEMORY_BYTES = dump_json(OUT_OF_MEMORY).encode()
+
+
 def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """Run one attempt; the frame that tells its end: ``result`` or ``error`` with ``retryable``."""
     try:
         result = engine(task, progress)
     except InvalidTask as error:
         return {"error": {"type": "invalid_task", "message": _clean(error.message)[:2000], "traceback": None}, "retryable": False}
+    except MemoryError:
+        return OUT_OF_MEMORY
     except BaseException as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
         return {"error": {name: value and _clean(value) for name, value in _describe(error).items()}, "retryable": True}
     try:
         document = result_document(result)
+    except MemoryError:
+        return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
         message = _clean(_describe(error)["message"])
         return {"error": {"type": "invalid_result", "message": message, "traceback": None}, "retryable": False}
@@ -2956,10 +3017,36 @@ def _validate_loop(engine: Any, channel: socket.socket) -> None:
         send_frame(channel, faults)
 
 
-def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes) -> None:
+def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
+    """Receive the task, run it, send how it ended."""
+    task = receive_frame(channel)
+    if task is None:
+        return
+    send_frame(channel, {"started": True, "version": engine_version(engine)})
+    progress = ProgressSender(channel)
+    ending = attempt_frame(engine, TaskRequest.from_dict(task), progress)
+    try:
+        progress.flush()
+        send_frame(channel, ending)
+    except MemoryError:
+        send_frame(channel, OUT_OF_MEMORY_BYTES)
+
+
+def _limit_resources(memory_bytes: int) -> None:
+    """Yield to the service in time and memory, and hold the cap of one process; the supervisor holds that of all together."""
+    os.nice(TASK_NICE)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # another system, or it is higher already
+        file.write(str(TASK_OOM_SCORE))
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes, memory_bytes: int) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(PR_SET_NAME, ENGINE_NAME.encode())
+    _limit_resources(memory_bytes)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -2974,57 +3061,65 @@ def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int,
     if kind == START_VALIDATOR:
         _validate_loop(engine, channel)
         os._exit(0)
-    task = receive_frame(channel)
-    if task is not None:
-        send_frame(channel, {"started": True, "version": engine_version(engine)})
-        progress = ProgressSender(channel)
-        ending = attempt_frame(engine, TaskRequest.from_dict(task), progress)
-        progress.flush()
-        send_frame(channel, ending)
+    _run_attempt(engine, channel)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the engine may have closed them
             stream.flush()
     os._exit(0)  # threads that the engine left behind end here
 
 
-def _children() -> list[int]:
-    """The pids of this single-threaded process's children; empty where the system does not tell."""
-    try:
-        return [int(pid) for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    except OSError:
-        return []
-
-
 def _ignore_signal(_number: int, _frame: Any) -> None:
     """A handler that lets the signal wake a wait, and no more."""
+
+
+class ChildSignal:
+    """Lets a single-threaded process wait for a socket or for a child to end, whichever comes first."""
+
+    def __init__(self) -> None:
+        self._wake, self._notify = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._notify, False)
+        signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore_signal)
+
+    def close(self) -> None:
+        """Undo it, in a forked process that has inherited it."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake)
+        os.close(self._notify)
+
+    def select(self, sock: socket.socket, seconds: float | None = None) -> bool:
+        """True when the socket is readable; False when a child may have ended, or after ``seconds``."""
+        sources: list[Any] = [sock, self._wake]
+        readable, _, _ = select.select(sources, [], [], seconds)
+        if self._wake in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 4096)
+        return sock in readable
 
 
 class Supervisor:
     """One attempt's guardian process: waits for the engine process, stops it when told or when the service is gone, kills
     every descendant it leaves, and reports how it ended. Single-threaded; signals only wake its `select`."""
 
-    def __init__(self, control: socket.socket, engine_pid: int) -> None:
+    def __init__(self, control: socket.socket, engine_pid: int, memory_bytes: int) -> None:
         self._control = control
         self._engine_pid = engine_pid
+        self._memory_bytes = memory_bytes
+        self._is_out_of_memory = False
         self._deadline: float | None = None  # when SIGTERM was not enough
         self._ended: int | None = None  # the wait status of the engine process
 
     def run(self) -> None:
         """Until the engine process and all below it are gone."""
-        wake, notify = os.pipe()
-        os.set_blocking(notify, False)
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(notify, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore_signal)
+        children = ChildSignal()
         while not self._reap():
-            wait = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-            sources: list[Any] = [self._control, wake]
-            readable, _, _ = select.select(sources, [], [], wait)
-            if wake in readable:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake, 4096)
-            if self._control in readable:
+            waits = [] if self._deadline is None else [max(0.0, self._deadline - time.monotonic())]
+            waits += [MEMORY_POLL_SECONDS] if self._memory_bytes else []
+            if children.select(self._control, min(waits, default=None)):
                 self._obey()
+            self._check_memory()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._kill_engine(signal.SIGKILL)
                 self._deadline = time.monotonic() + 1.0
@@ -3034,9 +3129,15 @@ class Supervisor:
             "exit": os.waitstatus_to_exitcode(cast(int, self._ended)),
             "max_rss_bytes": usage.ru_maxrss * 1024,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
+            "out_of_memory": self._is_out_of_memory,
         }
         with contextlib.suppress(OSError):  # the service is gone: nobody to tell
             self._control.send(dump_json(report).encode())
+
+    def _check_memory(self) -> None:
+        if self._memory_bytes and not self._is_out_of_memory and _memory_bytes(self._engine_pid) > self._memory_bytes:
+            self._is_out_of_memory = True
+            self._kill_engine(signal.SIGKILL)
 
     def _obey(self) -> None:
         """A frame asks for a stop with a grace in seconds; the end of the socket is the end of the service."""
@@ -3085,8 +3186,9 @@ class Supervisor:
                 time.sleep(0.002)
 
 
-def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes) -> None:
+def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, memory_bytes: int) -> None:
     """The life of a supervisor process: never returns."""
+    _prctl(PR_SET_NAME, SUPERVISOR_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     control_number, channel_number, output = descriptors
     control, channel = socket.socket(fileno=control_number), socket.socket(fileno=channel_number)
     os.setsid()
@@ -3097,25 +3199,43 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes) 
     if pid == 0:
         try:
             control.close()  # its end must be the supervisor's alone, so that its death is seen
-            _engine_process(engine, channel, output, kind)
+            _engine_process(engine, channel, output, kind, memory_bytes)
         finally:
             os._exit(70)
     channel.close()
     os.close(output)
     control.send(dump_json({"supervisor": os.getpid(), "pid": pid}).encode())
-    Supervisor(control, pid).run()
+    Supervisor(control, pid, memory_bytes).run()
 
 
-def _reap_all(*_: Any) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _serve_forks(engine: BacktestEngine, control: socket.socket, memory_bytes: int) -> None:
+    """Fork a supervisor for every request until the service closes its end, and end what dead supervisors leave."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    started_by_import = _children()
+    children = ChildSignal()
+    while True:
+        if not children.select(control):
+            kill_strays(started_by_import)
+            continue
+        kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
+        if not kind:
+            return
+        if os.fork() == 0:
+            try:
+                children.close()
+                control.close()
+                _supervise(engine, descriptors, kind, memory_bytes)
+            finally:
+                os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
     """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks on demand."""
     control = socket.socket(fileno=int(arguments[0]))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service decides what ends
@@ -3129,20 +3249,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1
     ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
     control.send(dump_json(ready).encode())
-    signal.signal(signal.SIGCHLD, _reap_all)
-    while True:
-        kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
-        if not kind:
-            return 0
-        if os.fork() == 0:
-            try:
-                control.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _supervise(engine, descriptors, kind)
-            finally:
-                os._exit(0)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    _serve_forks(engine, control, setup["memory_bytes"])
+    return 0
 
 
 def _nothing() -> None:
@@ -3362,9 +3470,14 @@ class ProcessHandle:
             return Outcome(
                 error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({timeout_seconds:g} s) and was ended"
             )
-        code = (self._exit or {}).get("exit")
+        report = self._exit or {}
+        code = report.get("exit")
+        if report.get("out_of_memory"):
+            return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
         if code is None:
             message = "the engine process vanished without a report"
+        elif code == -signal.SIGKILL:
+            message = "the engine process was ended by signal 9 (SIGKILL), not by qtm; often it is the kernel, out of memory"
         elif code < 0:
             message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
         else:
@@ -3447,7 +3560,8 @@ class EngineServer:
         theirs.close()
         # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
         path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
-        ours.send(dump_json({"engine": self._settings.engine, "sys_path": path}).encode())
+        setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
+        ours.send(dump_json(setup).encode())
         with self._lock:
             self._process, self._control, self._ready = process, ours, None
             self._started_at = time.monotonic()
@@ -5018,23 +5132,42 @@ def configure_logging(settings: Settings) -> None:
     logger.propagate = False
 
 
-class StopSignal:
-    """SIGTERM and SIGINT: the first sets a flag, the second ends the process at once."""
+class ServiceSignals:
+    """What the main thread of a service waits for: SIGTERM or SIGINT ask for a stop, and the second one ends the process at
+    once; SIGCHLD tells that a child ended. A pipe, since a handler that interrupts `Event.wait` may wait for its own lock."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.is_stopping = False  # written by `stop`, read by the main thread
         self._count = 0
+        self._wake, self._notify = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._notify, False)
 
     def install(self) -> None:
         """Take the signals; main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._received)
+            signal.signal(number, self._stop_asked)
+        signal.signal(signal.SIGCHLD, lambda *_: self._tell())
 
-    def _received(self, number: int, _frame: Any) -> None:
+    def _stop_asked(self, number: int, _frame: Any) -> None:
         self._count += 1
-        self.event.set()
+        self.stop()
         if self._count > 1:
             os._exit(128 + number)
+
+    def stop(self) -> None:
+        """Have the service stop; from any thread."""
+        self.is_stopping = True
+        self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
+            os.write(self._notify, b".")
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until something happened, or ``seconds`` have passed."""
+        if select.select([self._wake], [], [], seconds)[0]:
+            os.read(self._wake, 4096)
 
 
 def trim_memory() -> None:
@@ -5046,7 +5179,7 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def start_patiently(settings: Settings, with_scheduler: bool, stop: StopSignal) -> TaskManager:
+def start_patiently(settings: Settings, with_scheduler: bool, signals: ServiceSignals) -> TaskManager:
     """`start`, waiting up to 60 s for a database that is not there yet. Raises what `start` raises."""
     deadline = time.monotonic() + DATABASE_START_SECONDS
     while True:
@@ -5055,17 +5188,18 @@ def start_patiently(settings: Settings, with_scheduler: bool, stop: StopSignal) 
         except DatabaseRefused:
             raise
         except DatabaseUnavailable as error:
-            if stop.event.is_set() or time.monotonic() > deadline:
+            if signals.is_stopping or time.monotonic() > deadline:
                 raise
             log_event(logging.WARNING, "waiting for the database", error=error.message)
-            stop.event.wait(1.0)
+            signals.wait(1.0)
 
 
 def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
     """Serve until a signal, or until the scheduler fails (exit code 1)."""
-    stop = StopSignal()
-    stop.install()
-    tasks = start_patiently(settings, with_scheduler, stop)
+    signals = ServiceSignals()
+    signals.install()
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
+    tasks = start_patiently(settings, with_scheduler, signals)
     server = None
     try:
         if with_http:
@@ -5073,11 +5207,13 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
             server.begin()
             log_event(logging.INFO, "serving", url=f"http://{settings.host}:{server.server_port}", scheduler=with_scheduler)
         if tasks.scheduler:
-            tasks.scheduler.on_failure = stop.event.set
+            tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:
-                stop.event.set()
+                signals.stop()
         trim_memory()
-        stop.event.wait()
+        while not signals.is_stopping:
+            signals.wait()
+            kill_strays()
         log_event(logging.INFO, "stopping")
     finally:
         if server:

@@ -1097,7 +1097,8 @@ ENGINES = textwrap.dedent(
 
     def good(task, progress):
         progress(0.5, "half")
-        return {"metrics": {"x": 1.0}, "pid": os.getpid(), "params": dict(task.params), "attempt": task.attempt}
+        name = open("/proc/self/comm").read().strip()
+        return {"pid": os.getpid(), "params": dict(task.params), "attempt": task.attempt, "nice": os.nice(0), "name": name}
 
     def busy(task, progress):
         print("busy")
@@ -1105,6 +1106,17 @@ ENGINES = textwrap.dedent(
         spin = "import time\\nwhile time.process_time() < 0.2: pass"
         subprocess.run([sys.executable, "-S", "-c", spin], check=True)
         return {}
+
+    def hoards(task, progress):
+        kept = []
+        while True:
+            kept.append(bytearray(8_000_000))
+
+    def hoards_in_children(task, progress):
+        hold = "import sys; kept = bytearray(60_000_000); sys.stdin.read()"
+        children = [subprocess.Popen([sys.executable, "-S", "-c", hold], stdin=subprocess.PIPE) for _ in range(6)]
+        for child in children:
+            child.wait()
 
     def prints(task, progress):
         print("hello from the engine")
@@ -1203,6 +1215,7 @@ def test_each_attempt_runs_in_its_own_fresh_process(running):
     results = [running.get_task_result(task.task_id).result for task in (first, second)]
     assert (first.status, first.progress, first.engine_version) == (qtm.TaskStatus.COMPLETED, 1.0, "test 1")
     assert [result["params"]["n"] for result in results] == [1, 2]
+    assert [(result["nice"], result["name"]) for result in results] == [(10, "qtm-engine")] * 2, "engines yield to the service"
     assert len({os.getpid(), *(result["pid"] for result in results)}) == 3
     assert not any(is_alive(result["pid"]) for result in results)
 
@@ -1261,6 +1274,33 @@ def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
 def test_grandchildren_that_left_the_session_die_with_a_completed_attempt(running):
     task = run_one(running, "leaves_children")
     assert not is_alive(running.get_task_result(task.task_id).result["child"])
+
+
+def parent_of(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_nothing_is_left_when_a_supervisor_is_killed(running, tmp_path):
+    pids = tmp_path / "pids"
+    request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
+    (task_id,) = running.create_task(request).task_ids
+    engine, grandchild = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+    os.kill(parent_of(engine), signal.SIGKILL)
+    task = running.wait(task_id, DEADLINE_SECONDS)
+    assert (task.status.value, task.error["type"]) == ("failed", "crashed")
+    eventually(lambda: not is_alive(engine) and not is_alive(grandchild))
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize("strategy", ["hoards", "hoards_in_children"])
+def test_memory_beyond_the_cap_fails_the_task_and_nothing_else(url, engines, strategy):
+    with qtm.start(settings(url, engine=engines, task_memory_mb=200)) as tasks:
+        task = run_one(tasks, strategy, max_attempts=1)
+        assert (task.status.value, task.error["type"]) == ("failed", "out_of_memory")
+        (record,) = tasks.get_task_attempts(task.task_id)
+        assert record.ending == "out_of_memory"
+        assert record.max_rss_bytes < 230_000_000
+        assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
 
 
 def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(running, caplog):
@@ -1934,6 +1974,24 @@ def test_a_service_that_is_killed_loses_nothing_and_leaves_no_process(tmp_path):
     with service(url, "serve", "--no-scheduler") as (process, port):
         eventually(lambda: ask(port, "/healthz")[0] == 200)
         assert ask(port, f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["attempt"] == 1
+
+
+def test_a_service_ends_and_reaps_what_killed_engine_servers_and_supervisors_leave(tmp_path):
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    pids = tmp_path / "pids"
+    with service(f"sqlite:///{tmp_path}/q.db", QTM_ENGINE="hostile_engines:run", PYTHONPATH=str(tmp_path)) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}, "max_attempts": 1}
+        (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
+        engine, grandchild = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+        supervisor = parent_of(engine)
+        for pid in (parent_of(supervisor), supervisor):
+            os.kill(pid, signal.SIGKILL)
+        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        eventually(lambda: not is_alive(engine) and not is_alive(grandchild))
+        eventually(lambda: all(is_alive(pid) for pid in descendants(process.pid)))  # a zombie is not alive
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
