@@ -47,12 +47,13 @@ Rooms (search for the rule "# ==== "):
   4 Databases
   5 Migrations
   6 TaskDAO
-  7 Backtest engine
-  8 Task process
-  9 TaskScheduler
- 10 TaskManager
- 11 HTTP
- 12 Command line
+  7 Doctor
+  8 Backtest engine
+  9 Task process
+ 10 TaskScheduler
+ 11 TaskManager
+ 12 HTTP
+ 13 Command line
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ import re
 import resource
 import select
 import selectors
+import shutil
 import signal
 import socket
 import socketserver
@@ -1040,7 +1042,7 @@ SQLITE_READERS = 4
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """One line per event: a short sentence and its fields. The formatters of room 12 write them as text or JSON."""
+    """One line per event: a short sentence and its fields. The formatters of room 13 write them as text or JSON."""
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"fields": fields})
 
@@ -1216,6 +1218,9 @@ class Dialect(Protocol):
     def close(self) -> None:
         """Give back what `open` took."""
 
+    def facts(self, session: Session) -> dict[str, str]:
+        """What `check` judges: names and values of the server, or of the file."""
+
 
 def _utc_timestamp(digits: int) -> str:
     """SQLite's UTC_TIMESTAMP(6): the text that MySQL gives for a DATETIME(6)."""
@@ -1227,6 +1232,17 @@ def _add_time(stamp: str, amount: str) -> str:
     hours, minutes, seconds = amount.lstrip("-").split(":")
     total = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
     return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _file_system(folder: pathlib.Path) -> str:
+    """The type of the file system that holds the folder, or an empty text where the system does not tell."""
+    try:
+        mounts = [line.split()[1:3] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    parents = {str(folder), *map(str, folder.parents)}
+    holding = [(len(point), kind) for point, kind in mounts if point in parents]
+    return max(holding, default=(0, ""))[1]
 
 
 class SQLiteDialect:
@@ -1312,6 +1328,12 @@ class SQLiteDialect:
         """The side file is the lock."""
         yield
 
+    def facts(self, session: Session) -> dict[str, str]:
+        """The version, and where the file lies."""
+        folder = pathlib.Path(self.path).resolve().parent
+        space = shutil.disk_usage(folder)
+        return {"version": sqlite3.sqlite_version, "file_system": _file_system(folder), "free_bytes": str(space.free)}
+
 
 # Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock.
 MYSQL_CONFLICTS = frozenset({1020, 1205, 1213})
@@ -1321,6 +1343,10 @@ MYSQL_USELESS = frozenset(
     {1021, 1040, 1047, 1053, 1114, 1152, 1180, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
 )
 MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
+MYSQL_FACTS = (
+    *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
+    *("innodb_flush_log_at_trx_commit", "max_connections"),
+)
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
 
@@ -1462,6 +1488,14 @@ class MySQLDialect:
                 raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
             yield
             cursor.execute("SELECT RELEASE_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())))")
+
+    def facts(self, session: Session) -> dict[str, str]:
+        """Variables of this session and its server, the cipher of the connection, and the server's clock."""
+        names, parameters = ", ".join(f":{name}" for name in MYSQL_FACTS), {name: name for name in MYSQL_FACTS}
+        rows = session.rows(f"SHOW VARIABLES WHERE Variable_name IN ({names})", parameters)
+        cipher = session.row("SHOW STATUS LIKE 'Ssl_cipher'")
+        is_remote = self._url.host not in LOOPBACK_HOSTS and "unix_socket" not in self._url.options
+        return {**dict(rows), "cipher": cipher[1] if cipher else "", "is_remote": str(is_remote)}
 
 
 NO_PARAMETERS: Mapping[str, Any] = {}
@@ -1762,6 +1796,18 @@ def _apply_statement(database: Database, cursor: Any, step: int, index: int, sql
     cursor.execute(database.dialect.prepare(record), {"step": step, "statement": index})
 
 
+def schema_step(database: Database) -> int:
+    """The newest step that is complete in the database; 0 for an empty one. Changes nothing."""
+    try:
+        rows = database.read(lambda session: session.rows("SELECT step, COUNT(*) FROM qtm_schema GROUP BY step"))
+    except DatabaseUnavailable:
+        raise
+    except QtmError:  # there is no such table
+        return 0
+    known = schema_steps()
+    return max((int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])), default=0)
+
+
 def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Bring the database up to the newest step; the numbers of the steps in which something was done.
 
@@ -1806,6 +1852,12 @@ TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progres
 ATTEMPT_COLUMNS = """task_id, attempt, worker_id, started_at, ended_at, ending, error, exit_code, exit_signal, max_rss_bytes,
     cpu_seconds, output_tail"""
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
+
+
+# What to claim, in the order of the index; `check` explains it.
+CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+    WHERE status = 'pending' AND {IS_DUE}
+    ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
 
 class ProcessUsage(NamedTuple):
@@ -2163,12 +2215,7 @@ class TaskDAO:
         taken: list[str] = []
 
         def work(session: Session) -> list[ClaimedTask]:
-            rows = session.rows(
-                f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
-                    WHERE status = 'pending' AND {IS_DUE}
-                    ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */""",
-                {"limit": limit},
-            )
+            rows = session.rows(CLAIMABLE, {"limit": limit})
             taken[:] = [row[0] for row in rows]
             if not taken:
                 return []
@@ -2523,12 +2570,193 @@ class TaskDAO:
         if step < known:  # a newer one is a replica of the next version at work: this one goes on until it is replaced
             raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
 
+    def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
+        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was seen (None: never)."""
+        return self.database.read(
+            lambda session: [
+                (row[0], row[1], _iso(row[2]))
+                for row in session.rows(
+                    """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t
+                       LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
+                       WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
+                       ORDER BY t.task_id LIMIT :limit""",
+                    {"ago": "-" + _time_text(lease_seconds), "limit": limit},
+                )
+            ]
+        )
+
     def snapshot(self) -> dict[str, Any]:
         """Statements, errors, time and pool use since the start."""
         return self.database.snapshot()
 
 
-# ==== 7 Backtest engine ===============================================================================================
+# ==== 7 Doctor ========================================================================================================
+# What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are gathered first
+# and then judged, so that every judgement can be tested without a server that is wrong in just that way.
+
+CLOCK_SKEW_SECONDS = 2.0
+SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
+LITTLE_SPACE_BYTES = 1024 * 1024 * 1024
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "fuse.glusterfs", "afs", "lustre")
+
+
+class Finding(NamedTuple):
+    """One finding: ``level`` is ``good``, ``warning`` (it works, with a risk) or ``fault`` (it will not work)."""
+
+    level: str
+    subject: str
+    message: str
+    why: str = ""
+    remedy: str = ""
+
+
+def check_version(facts: Mapping[str, str]) -> Finding | None:
+    """SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38."""
+    version = facts.get("version", "")
+    numbers = tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2])
+    needed = (10, 6) if "mariadb" in version.lower() else (3, 38) if "file_system" in facts else (8, 0)
+    if numbers >= needed:
+        return Finding("good", "version", version)
+    least = ".".join(map(str, needed))
+    return Finding(
+        "fault", "version", f"{version} is older than {least}", "statements that qtm needs are missing", f"upgrade to {least} or newer"
+    )
+
+
+def check_isolation(facts: Mapping[str, str]) -> Finding | None:
+    """Of this session, as qtm sets it at connect."""
+    isolation = facts.get("transaction_isolation") or facts.get("tx_isolation")
+    if isolation is None:
+        return None
+    if isolation == "READ-COMMITTED":
+        return Finding("good", "isolation", isolation)
+    why = "gap locks make creates wait behind claims and end in deadlocks; something between qtm and the server resets the session"
+    return Finding("fault", "isolation", f"the session is at {isolation}", why, "let qtm reach the server without a pooling proxy")
+
+
+def check_packet(facts: Mapping[str, str]) -> Finding | None:
+    """A document travels in one packet, escaped."""
+    size = int(facts.get("max_allowed_packet", SMALL_PACKET_BYTES))
+    if size >= SMALL_PACKET_BYTES:
+        return Finding("good", "max_allowed_packet", f"{size} bytes") if "max_allowed_packet" in facts else None
+    why = f"a result of more than about {size // 2} bytes fails its task as result_too_large"
+    return Finding(
+        "warning", "max_allowed_packet", f"{size} bytes", why, "SET GLOBAL max_allowed_packet = 67108864, and in the server's file"
+    )
+
+
+def check_durability(facts: Mapping[str, str]) -> Finding | None:
+    """What was acknowledged must survive the server's crash."""
+    value = facts.get("innodb_flush_log_at_trx_commit", "1")
+    if value == "1":
+        return None
+    why = "a crash of the server loses up to a second of tasks that were acknowledged"
+    return Finding("warning", "innodb_flush_log_at_trx_commit", value, why, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+
+
+def check_binlog(facts: Mapping[str, str]) -> Finding | None:
+    """InnoDB refuses to write at READ COMMITTED when the binary log holds statements."""
+    if facts.get("log_bin", "OFF") == "OFF" or facts.get("binlog_format") != "STATEMENT":
+        return None
+    why = "the server refuses every write of a READ COMMITTED session (error 1665)"
+    return Finding("fault", "binlog_format", "STATEMENT", why, "SET GLOBAL binlog_format = ROW (or MIXED)")
+
+
+def check_writable(facts: Mapping[str, str]) -> Finding | None:
+    """A replica, or a server in the middle of a failover."""
+    if facts.get("read_only", "OFF") in ("OFF", "0"):
+        return None
+    return Finding(
+        "fault", "read_only", "the server takes no writes", "no task can be created or run", "point QTM_DATABASE_URL to the primary"
+    )
+
+
+def check_encryption(facts: Mapping[str, str]) -> Finding | None:
+    """Tasks and the password cross the network."""
+    if facts.get("is_remote") != "True" or facts.get("cipher"):
+        return None
+    return Finding(
+        "warning", "encryption", "the connection is in clear text", "others on the network can read it", "add ?ssl_ca=FILE to the URL"
+    )
+
+
+def check_file(facts: Mapping[str, str]) -> Finding | None:
+    """SQLite's write-ahead log needs shared memory on one machine, and room."""
+    kind, free = facts.get("file_system"), int(facts.get("free_bytes", LITTLE_SPACE_BYTES))
+    if kind in NETWORK_FILE_SYSTEMS:
+        why = "SQLite's write-ahead log does not work over a network and can corrupt the file"
+        return Finding("fault", "file system", f"the file lies on {kind}", why, "use a local disk, or MySQL or MariaDB")
+    if free < LITTLE_SPACE_BYTES:
+        return Finding(
+            "warning", "disk", f"{free} bytes are free", "a full disk refuses every write", "make room, or set QTM_RETENTION_DAYS"
+        )
+    return None
+
+
+FACT_CHECKS = (
+    *(check_version, check_isolation, check_packet, check_durability, check_binlog, check_writable, check_encryption),
+    *(check_file,),
+)
+
+
+def check_clock(database: Database) -> Finding:
+    """No guarantee hangs on it: all times in the database are from its own clock."""
+    before = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    row = database.read(lambda session: session.row("SELECT UTC_TIMESTAMP(6)"))
+    skew = abs((datetime.datetime.fromisoformat(cast("tuple[Any, ...]", row)[0]) - before).total_seconds())
+    if skew < CLOCK_SKEW_SECONDS:
+        return Finding("good", "clock", f"{skew:.3f} s from the database's")
+    why = "nothing breaks, but log lines and the order of lists disagree with the times of tasks"
+    return Finding("warning", "clock", f"{skew:.1f} s from the database's", why, "run a time service (NTP) on both hosts")
+
+
+def check_claim(database: Database) -> Finding:
+    """The claim must read its index in order: with a sort it would lock every pending row, and others would get none."""
+    explain = "EXPLAIN QUERY PLAN " if database.dialect.name == "sqlite" else "EXPLAIN "
+    try:
+        plan = str(database.read(lambda session: session.rows(explain + CLAIMABLE, {"limit": 1})))
+    except DatabaseUnavailable:
+        raise
+    except QtmError as error:
+        return Finding("fault", "claim", error.message, "SKIP LOCKED is not understood", "upgrade to MySQL 8 or MariaDB 10.6")
+    if "backtest_tasks_queue" in plan and "filesort" not in plan and "TEMP B-TREE" not in plan:
+        return Finding("good", "claim", "reads backtest_tasks_queue in order, without a sort")
+    why = "schedulers would block each other, and every claim would read all pending tasks"
+    return Finding("fault", "claim", f"the plan is {plan}", why, "ANALYZE TABLE backtest_tasks; the index is in schema.sql")
+
+
+def check_leases(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
+    """Running tasks that no living scheduler runs, and pending ones that none will come for."""
+    findings = []
+    abandoned = dao.abandoned(lease_seconds)
+    if abandoned:
+        task_id, worker_id, seen_at = abandoned[0]
+        message = f"{len(abandoned)} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at or 'never'}"
+        findings.append(Finding("warning", "leases", message, "they wait to be taken back", "start a scheduler: `serve` or `worker`"))
+    if dao.list_tasks(statuses=[TaskStatus.PENDING], limit=1)[0] and not dao.has_worker(max(lease_seconds, 60.0)):
+        findings.append(Finding("warning", "schedulers", "tasks are pending, and no scheduler is seen", "nobody runs them", "start one"))
+    return findings or [Finding("good", "leases", "every running task has a living scheduler")]
+
+
+def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
+    """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be reached."""
+    database = dao.database
+    facts = database.read(database.dialect.facts)
+    findings = [finding for check in FACT_CHECKS if (finding := check(facts))]
+    findings += [check_clock(database)]
+    step, known = schema_step(database), max(schema_steps())
+    if step > known:
+        return [
+            *findings,
+            Finding("fault", "schema", f"step {step} is newer than this version's {known}", "it would be misread", "use a newer qtm"),
+        ]
+    if step < known:
+        remedy = "start qtm, or run `migrate`; both complete it"
+        return [*findings, Finding("warning", "schema", f"step {step} of {known}", "the tables are not there yet, or are older", remedy)]
+    return [*findings, Finding("good", "schema", f"step {step} of {known}"), check_claim(database), *check_leases(dao, lease_seconds)]
+
+
+# ==== 8 Backtest engine ===============================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in exact
 # decimals (prices as they stand in the file), so that a crossing or a share count never hangs on binary rounding; only
 # the metrics, at the end, are doubles.
@@ -2759,7 +2987,7 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 8 Task process ==================================================================================================
+# ==== 9 Task process ==================================================================================================
 # How an attempt runs apart from the service. The engine server is a clean single-threaded process that has imported the
 # engine once. For each attempt it forks a supervisor, which adopts every descendant of the attempt (child subreaper),
 # and the supervisor forks the engine process. They talk over private descriptors: frames of JSON for task, progress and
@@ -3753,7 +3981,7 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 9 TaskScheduler =================================================================================================
+# ==== 10 TaskScheduler ================================================================================================
 # One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
 # work; the timer, a create and a finish only wake it. Times of leases, timeouts and backoff are this process's monotonic
 # clock and the database's clock, never compared with another host's.
@@ -4192,7 +4420,7 @@ class TaskScheduler:
                 pause = min(5.0, pause * 2)
 
 
-# ==== 10 TaskManager ==================================================================================================
+# ==== 11 TaskManager ==================================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
 # room 3.
 
@@ -4430,7 +4658,7 @@ def start(settings: Settings | None = None, engine: BacktestEngine | None = None
         raise
 
 
-# ==== 11 HTTP =========================================================================================================
+# ==== 12 HTTP =========================================================================================================
 # A lean and strict layer on http.server: one bounded read of the head by the grammar of RFC 9112, one buffered answer in
 # one sendall, one thread per connection and a cap on them. Any doubt about where a request ends closes the connection.
 # Handlers take an HttpRequest and return a Response; errors become answers in one place.
@@ -5095,7 +5323,7 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
             self._empty.wait_for(lambda: not self._connections, seconds)
 
 
-# ==== 12 Command line =================================================================================================
+# ==== 13 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 
@@ -5249,27 +5477,55 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def command_check(settings: Settings, options: argparse.Namespace) -> int:
-    """Settings (faults ended before this), engine, database."""
-    sys.stdout.write("settings: good\n")
+def check_engine(settings: Settings) -> Finding:
+    """Whether the engine can be imported, and whether the built-in one finds prices."""
     sys.path.insert(0, os.getcwd())
-    version = engine_version(load_engine(settings.engine))
-    sys.stdout.write(f"engine: {settings.engine} can be imported{f', version {version}' if version else ''}\n")
-    database = Database(settings.database_url)
     try:
-        migrate(database)
-        TaskDAO(database).probe()
-    finally:
-        database.close()
-    sys.stdout.write(f"database: {database.dialect.name}, can be written, schema step {max(schema_steps())}\n")
-    return 0
+        version = engine_version(load_engine(settings.engine))
+    except EngineError as error:
+        return Finding(
+            "fault", "engine", error.message, "no task can run", "mend QTM_ENGINE or its module; the working folder is importable"
+        )
+    if settings.engine == "qtm:run_backtest" and not any(pathlib.Path(settings.data_dir).glob("*.csv")):
+        why = "the built-in engine refuses every task"
+        return Finding(
+            "warning", "prices", f"{settings.data_dir} holds no CSV file", why, "set QTM_DATA_DIR to a folder of <stock_code>.csv"
+        )
+    return Finding("good", "engine", f"{settings.engine}{f', version {version}' if version else ''}")
+
+
+def check_database(settings: Settings) -> list[Finding]:
+    """What the doctor finds, or why there is nothing to examine."""
+    parts = parse_database_url(settings.database_url)
+    if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
+        return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
+    try:
+        database = Database(settings.database_url)
+        try:
+            return diagnose(TaskDAO(database), settings.lease_seconds)
+        finally:
+            database.close()
+    except (SettingsError, DatabaseUnavailable) as error:
+        return [Finding("fault", "database", error.message, "nothing can be stored", "mend QTM_DATABASE_URL, or start the database")]
+
+
+def command_check(settings: Settings, options: argparse.Namespace) -> int:
+    """Settings (faults ended before this), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
+    findings = [Finding("good", "settings", "all are in range"), check_engine(settings), *check_database(settings)]
+    if options.json:
+        sys.stdout.write(dump_json([finding._asdict() for finding in findings]) + "\n")
+    else:
+        for finding in findings:
+            reasons = [f"{'':9}{name} {text}\n" for name, text in (("why:", finding.why), ("do: ", finding.remedy)) if text]
+            sys.stdout.write(f"{finding.level:8} {finding.subject}: {finding.message}\n{''.join(reasons)}")
+    return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
 COMMANDS = {
     "serve": (command_serve, "HTTP API and scheduler"),
     "worker": (command_worker, "scheduler without HTTP (MySQL or MariaDB)"),
     "migrate": (command_migrate, "bring the database to the newest schema"),
-    "check": (command_check, "check settings, engine and database"),
+    "check": (command_check, "examine settings, engine and database; changes nothing"),
 }
 
 
@@ -5288,6 +5544,8 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
         if name == "serve":
             command.add_argument("--no-scheduler", action="store_true", help="HTTP only; other replicas run the tasks")
+        if name == "check":
+            command.add_argument("--json", action="store_true", help="print the findings as a JSON list")
         if name == "migrate":
             command.add_argument("--print", action="store_true", help="print the schema instead")
     return parser

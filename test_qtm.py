@@ -901,7 +901,81 @@ def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
     assert seen["pool"]["in_use"] == 0
 
 
-# ==== 7 Backtest engine ===============================================================================================
+# ==== 7 Doctor ========================================================================================================
+
+
+def levels(findings) -> dict[str, str]:
+    return {finding.subject: finding.level for finding in findings}
+
+
+def test_a_healthy_database_has_only_good_findings(dao):
+    dao.register_worker("w", 1)
+    add(dao)
+    dao.claim("w", 1)
+    found = levels(qtm.diagnose(dao, 45.0))
+    assert set(found.values()) == {"good"}
+    assert {"version", "clock", "schema", "claim", "leases"} <= set(found)
+
+
+def test_the_doctor_changes_nothing_and_tells_of_a_missing_older_and_newer_schema(url):
+    database = qtm.Database(url)
+    dao = qtm.TaskDAO(database)
+    assert (qtm.schema_step(database), levels(qtm.diagnose(dao, 45.0))["schema"]) == (0, "warning")
+    assert not [row for row in shape_of(database) if "backtest" in str(row)]
+    qtm.migrate(database, {1: qtm.schema_steps()[1]})
+    assert (qtm.schema_step(database), levels(qtm.diagnose(dao, 45.0))["schema"]) == (1, "warning")
+    qtm.migrate(database)
+    with database.single_connection() as connection:
+        connection.cursor().execute("INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')")
+    assert (qtm.schema_step(database), levels(qtm.diagnose(dao, 45.0))["schema"]) == (99, "fault")
+    database.close()
+
+
+def test_the_doctor_finds_tasks_whose_scheduler_is_gone(dao):
+    add(dao, "A", "B")
+    dao.register_worker("w", 1)
+    dao.claim("w", 1)
+    dao.database.write(lambda s: s.execute("UPDATE backtest_workers SET seen_at = ADDTIME(seen_at, '-0:02:00')"))
+    found = {finding.subject: finding for finding in qtm.diagnose(dao, 45.0)}
+    assert (found["leases"].level, found["schedulers"].level) == ("warning", "warning")
+    assert "1 running tasks" in found["leases"].message
+
+
+MYSQL_8 = {"version": "8.0.36", "transaction_isolation": "READ-COMMITTED", "max_allowed_packet": "67108864", "log_bin": "ON"}
+WRONG_FACTS = [
+    ("version", "fault", {"version": "5.7.44-log"}),
+    ("version", "fault", {"version": "10.5.9-MariaDB"}),
+    ("version", "fault", {"version": "3.31.1", "file_system": "ext4"}),
+    ("isolation", "fault", {"transaction_isolation": "REPEATABLE-READ"}),
+    ("max_allowed_packet", "warning", {"max_allowed_packet": "1048576"}),
+    ("innodb_flush_log_at_trx_commit", "warning", {"innodb_flush_log_at_trx_commit": "2"}),
+    ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
+    ("read_only", "fault", {"read_only": "ON"}),
+    ("encryption", "warning", {"is_remote": "True", "cipher": ""}),
+    ("file system", "fault", {"version": "3.40.1", "file_system": "nfs4"}),
+    ("disk", "warning", {"version": "3.40.1", "file_system": "ext4", "free_bytes": "1000"}),
+]
+
+
+@pytest.mark.parametrize(("subject", "level", "changes"), WRONG_FACTS)
+def test_every_wrong_fact_says_what_why_and_what_to_do(subject, level, changes):
+    findings = [finding for check in qtm.FACT_CHECKS if (finding := check({**MYSQL_8, **changes}))]
+    assert {finding.subject for finding in findings if finding.level != "good"} == {subject}
+    (finding,) = [finding for finding in findings if finding.level != "good"]
+    assert (finding.level, bool(finding.message and finding.why and finding.remedy)) == (level, True)
+
+
+def test_a_claim_that_would_sort_is_a_fault(dao):
+    table = " ON backtest_tasks" if dao.database.dialect.name == "mysql" else ""
+    if table:
+        dao.database.write(lambda s: s.execute("ALTER TABLE backtest_tasks DROP INDEX backtest_tasks_queue"))
+        dao.database.write(lambda s: s.execute("CREATE INDEX backtest_tasks_queue ON backtest_tasks (status)"))
+    else:
+        dao.database.write(lambda s: s.execute("DROP INDEX backtest_tasks_queue"))
+    assert levels(qtm.diagnose(dao, 45.0))["claim"] == "fault"
+
+
+# ==== 8 Backtest engine ===============================================================================================
 
 
 def exact_metrics(code: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
@@ -1035,7 +1109,7 @@ def test_an_engine_that_cannot_be_loaded_says_why(reference):
         qtm.load_engine(reference)
 
 
-# ==== 8 Task process ==================================================================================================
+# ==== 9 Task process ==================================================================================================
 
 
 @dataclasses.dataclass
@@ -1353,7 +1427,7 @@ def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp
     assert "Traceback" not in done.stderr
 
 
-# ==== 9 TaskScheduler =================================================================================================
+# ==== 10 TaskScheduler ================================================================================================
 
 
 class FakeTimer:
@@ -1553,7 +1627,7 @@ def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engi
         assert (task.status, task.attempt) == (qtm.TaskStatus.COMPLETED, 2)
 
 
-# ==== 10 TaskManager ==================================================================================================
+# ==== 11 TaskManager ==================================================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -1618,7 +1692,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 11 HTTP =========================================================================================================
+# ==== 12 HTTP =========================================================================================================
 
 
 @pytest.fixture
@@ -1894,7 +1968,7 @@ def test_a_fault_of_ours_gives_500_without_its_traceback(api, monkeypatch, caplo
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-# ==== 12 Command line =================================================================================================
+# ==== 13 Command line =================================================================================================
 
 
 @contextlib.contextmanager
@@ -2039,14 +2113,22 @@ def test_migrate_check_and_their_exit_codes(url):
     assert run_command("migrate", QTM_DATABASE_URL=url).stdout == "applied schema steps: 1, 2\n"
     assert "none" in run_command("migrate", QTM_DATABASE_URL=url).stdout
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "schema step 2" in done.stdout) == (0, True)
+    assert (done.returncode, "good     schema: step 2 of 2" in done.stdout, "fault" in done.stdout) == (0, True, False)
+    assert {finding["level"] for finding in json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)} == {"good"}
+    done = run_command("check", QTM_DATABASE_URL=url, QTM_ENGINE="nothing_like_this:run")
+    assert (done.returncode, "fault    engine" in done.stdout) == (1, True)
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     assert run_command("serve", QTM_PORT="x").returncode == 2
     assert run_command("nonsense").returncode == 2
     done = run_command("check", QTM_DATABASE_URL="mysql://u:geheim@127.0.0.1:1/n")
-    assert done.returncode == 1
-    assert "geheim" not in done.stderr
+    assert (done.returncode, "fault    database" in done.stdout) == (1, True)
+    assert "geheim" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_check_makes_no_file(tmp_path):
+    done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
+    assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
 
 
 def test_log_lines_are_one_per_event_and_escaped():
@@ -2104,9 +2186,9 @@ def test_banners_equal_the_docstrings_list():
     assert in_tests == banners
 
 
-def test_sql_stands_only_in_rooms_4_to_6():
+def test_sql_stands_only_in_rooms_4_to_7():
     starts = {int(number): SOURCE.index(f"# ==== {number} ") for number in re.findall(r"^# ==== ([0-9]+) ", SOURCE, re.MULTILINE)}
-    outside = SOURCE[: starts[4]] + SOURCE[starts[7] :]
+    outside = SOURCE[: starts[4]] + SOURCE[starts[8] :]
     assert re.findall(r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM) [a-z*]", outside) == []
 
 
