@@ -262,7 +262,7 @@ class HeadTooLarge(QtmError):
 
 
 class NotImplementedByServer(QtmError):
-    """A method or a transfer coding that this server does not know."""
+    """A transfer coding that this server does not know."""
 
     http_status, code, error = 501, 50101, "not_implemented"
 
@@ -4670,9 +4670,8 @@ SEND_SECONDS = 30.0  # for a client to take one answer
 MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
 
-REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}) (\S+) HTTP/([0-9])\.([0-9])")
+REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,40}) (\S+) HTTP/([0-9])\.([0-9])")
 FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
-METHODS = ("GET", "HEAD", "POST")
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -4769,8 +4768,6 @@ def parse_head(head: bytes) -> tuple[HttpRequest, int]:
     if match[3] != b"1" or match[4] not in b"01":
         raise VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
     method, version = match[1].decode(), (1, int(match[4]))
-    if method not in METHODS:
-        raise NotImplementedByServer(f"the method {method} is not known here")
     if len(lines) - 1 > MAX_FIELDS:
         raise HeadTooLarge(f"{len(lines) - 1} header fields are more than {MAX_FIELDS}")
     headers: dict[str, str] = {}
