@@ -4808,17 +4808,22 @@ class RequestReader:
     def head(self, idle_seconds: float) -> bytes:
         """The next head without its empty line. Raises ClientGone, HeadTooLarge, RequestTimeout."""
         deadline = None
+        self._pass_over_empty_line()
         while (end := self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)) < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:
                 raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
             if self._buffer and deadline is None:
                 deadline = time.monotonic() + HEAD_SECONDS
             self._more(deadline or time.monotonic() + idle_seconds, "head")
-            if self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: an empty line before a request is passed over
-                del self._buffer[:2]
+            self._pass_over_empty_line()
         head = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
         return head
+
+    def _pass_over_empty_line(self) -> None:
+        """RFC 9112 2.2: old clients end a body with one, and it may have arrived with the request behind it."""
+        if self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
 
     def body(self, length: int) -> bytes:
         """Exactly ``length`` bytes. Raises ClientGone, RequestTimeout."""
