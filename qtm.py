@@ -1035,6 +1035,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 SQLITE_BUSY_SECONDS = 5.0
+MIGRATION_LOCK_TRIES = 12  # of 5 s each
 SQLITE_READERS = 4
 
 
@@ -1480,8 +1481,11 @@ class MySQLDialect:
     def migration_lock(self, connection: Any) -> Iterator[None]:
         """A named lock of this database's server; it goes with its connection."""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT GET_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())), 60)")
-            if cursor.fetchone()[0] != 1:
+            for _ in range(MIGRATION_LOCK_TRIES):  # one long wait would outlast the connection's read timeout
+                cursor.execute("SELECT GET_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())), 5)")
+                if cursor.fetchone()[0] == 1:
+                    break
+            else:
                 raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
             yield
             cursor.execute("SELECT RELEASE_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())))")
