@@ -3687,8 +3687,10 @@ class ProcessHandle:
             (self._output, self._read_output),
         ]
         for source, read in sources:
+            poll = select.poll()  # select() refuses descriptors from 1024 on, which a busy service has
+            poll.register(source, select.POLLIN)
             for _ in range(MAX_FRAME_BYTES // (1 << 16)):
-                if not select.select([source], [], [], 0)[0] or not read():
+                if not poll.poll(0) or not read():
                     break
 
     def _ending(self, timeout_seconds: float) -> Outcome:
