@@ -3695,9 +3695,9 @@ class ProcessHandle:
 
     def _ending(self, timeout_seconds: float) -> Outcome:
         """How the attempt ended, from what was received and how the process died."""
-        if self._outcome is not None:
+        if self._outcome is not None and not (self._timed_out and self._outcome.error_type):
             return self._outcome
-        if self._timed_out:
+        if self._timed_out:  # whatever the engine made of SIGTERM: SystemExit, KeyboardInterrupt
             return Outcome(
                 error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({timeout_seconds:g} s) and was ended"
             )
