@@ -3000,6 +3000,7 @@ MAX_FRAME_BYTES = MAX_RESULT_BYTES + 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
+STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
@@ -3609,7 +3610,7 @@ class ProcessHandle:
         """One wait of the loop, and what it brought."""
         now = time.monotonic()
         limit = deadline if self._kill_deadline is None else self._kill_deadline
-        for key, _ in selector.select(max(0.0, limit - now)):
+        for key, _ in selector.select(min(max(0.0, limit - now), STOP_CHECK_SECONDS)):
             if not key.data() and key.fileobj is not self._control:
                 selector.unregister(key.fileobj)  # its other end is closed, and would be readable for ever
         now = time.monotonic()
