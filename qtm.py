@@ -4106,8 +4106,10 @@ class TaskScheduler:
         self._board = board or ChangeBoard()
         self._clock = clock
         self._timer_class = timer
-        self._lock = threading.RLock()  # guards _attempts, the fields of Attempt, and _timer; nothing slow under it
-        self._idle = threading.Condition(self._lock)  # told when an attempt leaves its slot
+        self._lock = threading.RLock()  # guards _attempts, the fields of Attempt, _claiming and _timer; nothing slow under it
+        self._idle = threading.Condition(self._lock)  # told when an attempt leaves its slot, or a claim is back
+        self._claiming = False  # tasks may be ours in the database that are not in _attempts yet
+        self._cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._handoff: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._woken = threading.Event()
@@ -4171,6 +4173,7 @@ class TaskScheduler:
         """End the attempts of tasks that were cancelled; their outcomes are void."""
         with self._lock:
             attempts = [attempt for attempt in self._attempts.values() if belongs(attempt.task)]
+            self._cancelled_meanwhile = self._claiming
         for attempt in attempts:
             self._end(attempt, lost=True)
 
@@ -4206,7 +4209,7 @@ class TaskScheduler:
 
     def _wait_idle(self, seconds: float) -> bool:
         with self._idle:
-            return self._idle.wait_for(lambda: not self._attempts, seconds)
+            return self._idle.wait_for(lambda: not self._attempts and not self._claiming, seconds)
 
     def _end(self, attempt: Attempt, lost: bool = False, released: bool = False) -> None:
         with self._lock:
@@ -4313,19 +4316,33 @@ class TaskScheduler:
         """Fill the free slots; seconds until there may be more to claim."""
         with self._lock:
             free = self._settings.workers - len(self._attempts)
-        if free <= 0 or self._draining.is_set() or not self._runner.is_ready:
-            return math.inf
-        claimed = self._dao.claim(self.worker_id, free)
-        for item in claimed:
-            attempt = Attempt(item)
-            with self._lock:
-                self._attempts[item.task.task_id, item.task.attempt] = attempt
-            self._handoff.put(attempt)
-            self._board.tell(item.task.task_id, item.task.batch_id)
+            if free <= 0 or self._draining.is_set() or not self._runner.is_ready:
+                return math.inf
+            self._claiming, self._cancelled_meanwhile = True, False
+        try:
+            claimed = self._dao.claim(self.worker_id, free)
+            for item in claimed:
+                self._take(Attempt(item))
+        finally:
+            with self._idle:
+                self._claiming = False
+                self._idle.notify_all()
+        if self._cancelled_meanwhile:  # a beat tells whether it was one of these
+            self._next_beat = 0.0
+            return 0.0
         if len(claimed) == free:
             return math.inf
         due = self._dao.seconds_to_next_run()
         return math.inf if due is None else max(due, 0.05)
+
+    def _take(self, attempt: Attempt) -> None:
+        """Hand a claimed attempt to a slot; when a stop came meanwhile, only to be given back."""
+        task = attempt.task
+        with self._lock:
+            attempt.released = self._draining.is_set()
+            self._attempts[task.task_id, task.attempt] = attempt
+        self._handoff.put(attempt)
+        self._board.tell(task.task_id, task.batch_id)
 
     def _purge(self) -> None:
         if self._settings.retention_days and self._clock() >= self._next_purge:
@@ -4382,6 +4399,8 @@ class TaskScheduler:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
         request = attempt.task.to_request()
         deadline = self._clock() + ENGINE_START_SECONDS
+        if attempt.released or attempt.lost:
+            return Outcome(released=True)
         while True:
             try:
                 handle = self._runner.start(request)
