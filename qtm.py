@@ -2144,10 +2144,12 @@ class TaskDAO:
     ) -> tuple[list[TaskInfo], str | None]:
         """A page of tasks in the order of their ids and the cursor of the next page (None: this was the last)."""
         names, parameters = _in_list([status.value for status in statuses])
+        # Beside a batch or stock the status must not choose the index: SQLite would walk all tasks of that status.
+        status = "COALESCE(status, '')" if batch_id or stock_code else "status"
         wanted = [
             (batch_id, "batch_id = :batch_id"),
             (stock_code, "stock_code = :stock_code"),
-            (statuses, f"status IN ({names})"),
+            (statuses, f"{status} IN ({names})"),
             (cursor, "task_id < :cursor" if newest_first else "task_id > :cursor"),
         ]
         where = " AND ".join(text for value, text in wanted if value) or "1 = 1"
