@@ -2475,7 +2475,7 @@ class TaskDAO:
 
     def retry_batch(self, batch_id: str) -> int:
         """Retry all failed tasks of a batch; how many they were."""
-        return self._retry("batch_id = :id AND status = 'failed'", batch_id)
+        return self._retry("batch_id = :id AND COALESCE(status, '') = 'failed'", batch_id)
 
     def _retry(self, which: str, value: str) -> int:
         return self.database.write(
@@ -4908,6 +4908,8 @@ class Parameters:
         if required and (not values or not values[0]):
             self._faults.append(FieldError(name, "is missing"))
             return ""
+        if values and not values[0]:
+            self._faults.append(FieldError(name, "is empty"))
         return values[0] if values else None
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
