@@ -4912,6 +4912,16 @@ class Parameters:
             self._faults.append(FieldError(name, "is empty"))
         return values[0] if values else None
 
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number within its range."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            self._faults.append(FieldError(name, f"must be a whole number from {low} to {high}"))
+            return default
+        return int(value)
+
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """A number within its range."""
         value = self.text(name)
@@ -4994,7 +5004,7 @@ class TaskAPI:
         parameters = Parameters(request.query)
         batch_id, wait = cast(str, parameters.text("batch_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
         statuses, code = parameters.statuses(), parameters.text("stock_code")
-        limit, cursor = int(parameters.number("limit", MAX_PAGE, 1, MAX_PAGE)), parameters.cursor(TASK_CURSOR)
+        limit, cursor = parameters.whole("limit", MAX_PAGE, 1, MAX_PAGE), parameters.cursor(TASK_CURSOR)
         parameters.done()
         if wait:
             self.tasks.wait_batch(batch_id, wait)
@@ -5041,7 +5051,7 @@ class TaskAPI:
         """GET listTasks."""
         parameters = Parameters(request.query)
         batch_id, code, statuses = parameters.text("batch_id"), parameters.text("stock_code"), parameters.statuses()
-        limit, cursor = int(parameters.number("limit", 100, 1, MAX_PAGE)), parameters.cursor(TASK_CURSOR)
+        limit, cursor = parameters.whole("limit", 100, 1, MAX_PAGE), parameters.cursor(TASK_CURSOR)
         parameters.done()
         tasks, following = self.tasks.list_tasks(batch_id, statuses, code, limit, cursor)
         items = ",".join([task.to_json() for task in tasks])
@@ -5050,7 +5060,7 @@ class TaskAPI:
     def list_batches(self, request: HttpRequest) -> Response:
         """GET listBatches."""
         parameters = Parameters(request.query)
-        limit, cursor = int(parameters.number("limit", 20, 1, 100)), parameters.cursor(BATCH_CURSOR)
+        limit, cursor = parameters.whole("limit", 20, 1, 100), parameters.cursor(BATCH_CURSOR)
         parameters.done()
         batches, following = self.tasks.list_batches(limit, cursor)
         return success(dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following}))
