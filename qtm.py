@@ -2824,6 +2824,7 @@ def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
     line, for a file that cannot be used.
     """
     bars: list[Bar] = []
+    line = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -2834,7 +2835,9 @@ def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
             date_at, open_at, close_at = (header.index(name) for name in ("date", "open", "close"))
             last = ""
             for row in reader:
-                date = row[date_at]
+                if not row:
+                    continue  # an empty line, as many files end with
+                line, date = reader.line_num, row[date_at]
                 if not ISO_DATE.fullmatch(date) or date <= last:
                     raise InvalidTask(f"{path.name}:{reader.line_num}: dates must be ISO and ascend, not {date!r} after {last!r}")
                 last = date
@@ -2842,8 +2845,9 @@ def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
                     bars.append(Bar(date, _price(row[open_at]), _price(row[close_at])))
     except FileNotFoundError:
         raise InvalidTask(f"there are no prices for {path.stem}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
-    except (OSError, IndexError, ValueError, decimal.InvalidOperation) as error:
-        raise InvalidTask(f"{path.name} cannot be read: {type(error).__name__}: {error}") from None
+    except (OSError, csv.Error, IndexError, ValueError, decimal.InvalidOperation) as error:
+        why = "a price is not a number" if isinstance(error, decimal.InvalidOperation) else f"{type(error).__name__}: {error}"
+        raise InvalidTask(f"{path.name} cannot be read{f' at line {line}' if line else ''}: {why}") from None
     if not bars:
         raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}")
     return bars
