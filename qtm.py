@@ -2914,6 +2914,14 @@ class Ledger:
         self.bars_held += 1 if self.shares else 0
 
 
+def _annual_return(growth: float, count: int) -> float:
+    """Geometric, over ``count`` daily returns. Beyond a double (a few days of a wild price) it is infinite: null, and named."""
+    try:
+        return growth ** (TRADING_DAYS / count) - 1 if count else 0.0
+    except OverflowError:
+        return math.inf
+
+
 def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str, float | int | None]:
     """The metrics of a run over its equity at each close.
 
@@ -2935,7 +2943,7 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
     return {
         "final_equity": float(equity[-1]),
         "total_return": float(growth - 1),
-        "annual_return": float(growth) ** (TRADING_DAYS / count) - 1 if count else 0.0,
+        "annual_return": _annual_return(float(growth), count),
         "annual_volatility": deviation * math.sqrt(TRADING_DAYS),
         "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
         "max_drawdown": float(drawdown),
