@@ -5311,7 +5311,11 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self._thread: threading.Thread | None = None
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
-        super().__init__((settings.host, settings.port), RequestHandler)
+        try:
+            super().__init__((settings.host, settings.port), RequestHandler)
+        except OSError as error:
+            reason = error.strerror or error
+            raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose") from None
 
     def server_bind(self) -> None:
         """Without the stock look-up of the host's full name, which can stall a start."""
