@@ -4677,6 +4677,8 @@ def start(settings: Settings | None = None, engine: BacktestEngine | None = None
     """
     settings = settings or Settings()
     faults = settings.problems()
+    if engine is not None and not callable(engine):
+        faults.append(f"engine: must be callable, not {type(engine).__name__}; its name goes into Settings(engine=...)")
     if faults:
         raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
     database = Database(settings.database_url, settings.pool_size)
@@ -4685,7 +4687,7 @@ def start(settings: Settings | None = None, engine: BacktestEngine | None = None
         dao, board = TaskDAO(database), ChangeBoard()
         if not scheduler:
             return TaskManager(dao, settings, board=board)
-        runner: Runner = ThreadRunner(engine) if engine else EngineServer(settings)
+        runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
         own = TaskScheduler(dao, runner, settings, board)
         runner.on_change = own.wake
         own.start()
