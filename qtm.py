@@ -4490,7 +4490,8 @@ class TaskManager:
         batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
         faults = batch.problems()
         if faults:
-            raise invalid_request(faults)
+            is_single = isinstance(request, TaskRequest)
+            raise invalid_request(_renamed(faults, is_single, is_single))
         self._check_with_engine(batch)
         sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
         task_ids = new_task_ids(len(batch.stock_codes) * len(batch.params))
