@@ -1618,8 +1618,15 @@ class Database:
                     failure = error if isinstance(error, QtmError) else self._translated(error, committing)
                     if isinstance(failure, DatabaseUnavailable):
                         raise failure from error
-                    cursor.execute("ROLLBACK")  # if this fails too, the pool closes the connection
+                    self._roll_back(cursor, failure)
             raise failure
+
+    def _roll_back(self, cursor: Any, failure: QtmError) -> None:
+        """Keep the connection for others. When this fails too, it is closed, which rolls back as well, and the first failure counts."""
+        try:
+            cursor.execute("ROLLBACK")
+        except Exception as error:  # the driver's own: lost, or SQLite that has rolled back by itself
+            raise failure from error
 
     def _translated(self, error: Exception, committing: bool) -> QtmError:
         ours = self.dialect.error(error, committing)
