@@ -1313,6 +1313,8 @@ class SQLiteDialect:
             if "locked" in text or "busy" in text:
                 return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
             if any(word in text for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")):
+                if committing:  # the log may hold the whole commit, which the next opening of the file would find
+                    return OutcomeUnknown(f"the database failed at COMMIT: {text}", retry_after_seconds=5)
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
