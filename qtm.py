@@ -2469,13 +2469,8 @@ class TaskDAO:
         return self._cancel("batch_id = :id", batch_id)
 
     def _cancel(self, which: str, value: str) -> int:
-        return self.database.write(
-            lambda session: session.execute(
-                f"""UPDATE backtest_tasks SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)
-                    WHERE {which} AND status IN ('pending', 'running')""",
-                {"id": _key(value)},
-            ),
-            confirm=lambda session: None,  # cancelling what is cancelled matches nothing, so it is simply tried again
+        return self._update_and_count(
+            "SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)", f"{which} AND status IN ('pending', 'running')", value
         )
 
     def retry(self, task_id: str) -> bool:
@@ -2487,14 +2482,30 @@ class TaskDAO:
         return self._retry("batch_id = :id AND COALESCE(status, '') = 'failed'", batch_id)
 
     def _retry(self, which: str, value: str) -> int:
-        return self.database.write(
-            lambda session: session.execute(
-                f"""UPDATE backtest_tasks SET status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
-                       run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL WHERE {which}""",
-                {"id": _key(value)},
-            ),
-            confirm=lambda session: None,
+        return self._update_and_count(
+            """SET status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
+                  run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL""",
+            which,
+            value,
         )
+
+    def _update_and_count(self, change: str, where: str, value: str) -> int:
+        """Change the tasks that match; how many they were. The change takes them out of its own WHERE: that is how a lost
+        COMMIT is read back, and why a second try that finds nothing gives the count of the first."""
+        parameters = {"id": _key(value)}
+        matched = doubtful = 0
+
+        def work(session: Session) -> int:
+            nonlocal matched
+            matched = session.execute(f"UPDATE backtest_tasks {change} WHERE {where}", parameters)
+            return matched or doubtful
+
+        def confirm(session: Session) -> int | None:
+            nonlocal doubtful
+            doubtful = matched or doubtful
+            return None if session.row(f"SELECT 1 FROM backtest_tasks WHERE {where} LIMIT 1", parameters) else doubtful
+
+        return self.database.write(work, confirm)
 
     # -- workers, upkeep ---------------------------------------------------------------------------------------------------
 
