@@ -3037,6 +3037,7 @@ KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
+ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
@@ -3787,6 +3788,7 @@ class EngineServer:
         self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
         self._failure: EngineError | None = None
         self._started_at = 0.0
+        self._early_ends = 0  # servers in a row that ended before they were ready; of the scheduler thread alone
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
         self._validator: tuple[socket.socket, socket.socket, int] | None = None
 
@@ -3808,8 +3810,10 @@ class EngineServer:
                 self._fail(f"engine {self._settings.engine} was not imported within {ENGINE_START_SECONDS:g} s")
             return
         if process is not None:
-            if self._ready is None and time.monotonic() - self._started_at > 1.0:
-                self._fail(f"the engine server process ended with code {process.returncode} while it imported {self._settings.engine}")
+            self._early_ends = self._early_ends + 1 if self._ready is None else 0
+            if self._early_ends == ENGINE_START_TRIES:
+                times = f"{ENGINE_START_TRIES} times, at last with code {process.returncode},"
+                self._fail(f"the engine server process ended {times} while it imported {self._settings.engine}")
                 return
             log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
             self._forget()
@@ -3848,6 +3852,8 @@ class EngineServer:
                 self._changed.notify_all()
             self.on_change()
             log_event(logging.INFO, "engine ready", engine=self._settings.engine, version=said["version"])
+        else:
+            self.on_change()  # it ended, so it is to be replaced now and not at the next poll
 
     def _fail(self, message: str) -> None:
         with self._changed:
