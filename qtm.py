@@ -1602,7 +1602,7 @@ class Database:
             raise unknown
         try:
             return self.read(confirm)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, TransactionConflict):  # "nothing was applied" would be a guess
             raise unknown from None
 
     def _write_once(self, work: Callable[[Session], T]) -> T:
@@ -5446,7 +5446,8 @@ def configure_logging(settings: Settings) -> None:
 
 class ServiceSignals:
     """What the main thread of a service waits for: SIGTERM or SIGINT ask for a stop, and the second one ends the process at
-    once; SIGCHLD tells that a child ended. A pipe, since a handler that interrupts `Event.wait` may wait for its own lock."""
+    once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in whatever thread it runs:
+    a Python handler alone would wait for the main thread to wake up."""
 
     def __init__(self) -> None:
         self.is_stopping = False  # written by `stop`, read by the main thread
@@ -5459,7 +5460,8 @@ class ServiceSignals:
         """Take the signals; main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_asked)
-        signal.signal(signal.SIGCHLD, lambda *_: self._tell())
+        signal.signal(signal.SIGCHLD, _ignore_signal)
+        signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
 
     def _stop_asked(self, number: int, _frame: Any) -> None:
         self._count += 1
@@ -5470,9 +5472,6 @@ class ServiceSignals:
     def stop(self) -> None:
         """Have the service stop; from any thread."""
         self.is_stopping = True
-        self._tell()
-
-    def _tell(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
             os.write(self._notify, b".")
 

@@ -1851,7 +1851,6 @@ REFUSED_FRAMING = {
     "two hosts": (GET + b"Host: 127.0.0.1\r\n\r\n", 400),
     "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
     "no version": (b"GET /\r\n\r\n", 400),
-    "method": (b"secret / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
     "space before colon": (GET + b"X : y\r\n\r\n", 400),
     "folded": (GET + b"X: y\r\n z\r\n\r\n", 400),
     "no colon": (GET + b"X\r\n\r\n", 400),
@@ -1894,6 +1893,14 @@ def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(ap
         while part := sock.recv(65536):
             slow += part
     assert re.findall(rb"HTTP/1\.1 (\d+)", slow) == [b"400", b"200"]
+
+
+def test_a_method_that_no_route_takes_is_405_with_allow_or_404(api):
+    for method in ("PUT", "DELETE", "secret"):
+        status, answer, headers = call(api, method, f"{A}/createTask")
+        assert (status, answer["code"], headers["Allow"]) == (405, 40501, "POST")
+        assert call(api, method, "/nothing")[0] == 404
+    assert call(api, "POST", "/healthz")[2]["Allow"] == "GET, HEAD"
 
 
 def test_head_http_1_0_absolute_form_and_expect(api):
