@@ -4154,6 +4154,7 @@ class TaskScheduler:
         self._handoff: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._woken = threading.Event()
         self._draining = threading.Event()  # claim no more
+        self._draining_since = 0.0  # written once, before _draining is set
         self._stopped = threading.Event()  # end the threads
         self._threads: list[threading.Thread] = []
         self._timer: threading.Timer | None = None
@@ -4217,6 +4218,12 @@ class TaskScheduler:
         for attempt in attempts:
             self._end(attempt, lost=True)
 
+    def drain(self) -> None:
+        """Claim no more from now on; the grace of `stop` counts from here."""
+        if not self._draining.is_set():
+            self._draining_since = self._clock()
+            self._draining.set()
+
     def stop(self, grace_seconds: float | None = None) -> None:
         """Claim no more, give running tasks the grace, release the rest without using up their attempt, end the threads.
 
@@ -4224,9 +4231,9 @@ class TaskScheduler:
         """
         grace = self._settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
         self._activity = "stopping"
-        self._draining.set()
+        self.drain()
         self.wake()
-        if not self._wait_idle(grace):
+        if not self._wait_idle(max(0.0, self._draining_since + grace - self._clock())):
             with self._lock:
                 attempts = list(self._attempts.values())
             for attempt in attempts:
@@ -5527,6 +5534,8 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
             kill_strays()
         log_event(logging.INFO, "stopping")
     finally:
+        if tasks.scheduler:
+            tasks.scheduler.drain()
         if server:
             server.drain(5.0)
         tasks.close()
