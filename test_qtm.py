@@ -20,6 +20,7 @@ import math
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -248,6 +249,18 @@ REFUSED_JSON = {
 def test_json_that_is_not_strict_is_refused(text):
     with pytest.raises(qtm.MalformedJSON):
         qtm.parse_json(text)
+
+
+def test_measuring_the_depth_takes_time_in_proportion_to_the_body():
+    def seconds(escapes):
+        started = time.process_time()
+        with pytest.raises(qtm.MalformedJSON):
+            qtm.parse_json(b"[" * 65 + b'"' + b'\\"' * escapes)
+        return time.process_time() - started
+
+    assert seconds(200_000) < 2.0  # a pattern that is tried again from every quote takes ten minutes
+    with pytest.raises(qtm.MalformedJSON, match="nests deeper"):
+        qtm.parse_json(b'["\\\\", "\\"]", ' + b"[" * 64 + b"]" * 65)
 
 
 @pytest.mark.parametrize(
@@ -518,6 +531,19 @@ def test_several_replicas_may_migrate_at_once(mariadb):
     assert sorted(done) == [[], [], [], sorted(qtm.schema_steps())]
     for database in databases:
         database.close()
+
+
+def test_a_replica_waits_for_a_migration_longer_than_its_read_timeout(mariadb, monkeypatch):
+    url = mariadb.create_database("qtm_slow")
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 6)
+    first, second = qtm.Database(url), qtm.Database(url)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        with first.single_connection() as connection, first.dialect.migration_lock(connection):
+            done = thread.submit(qtm.migrate, second)
+            assert not concurrent.futures.wait([done], timeout=7.0).done, "it waits, and does not fail"
+        assert done.result(DEADLINE_SECONDS) == [1]
+    first.close()
+    second.close()
 
 
 def test_schema_sql_is_the_schema():
@@ -1077,6 +1103,24 @@ def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
     assert (flat["metrics"]["sharpe"], flat["metrics"]["annual_volatility"], flat["metrics"]["total_return"]) == (None, 0.0, 0.0)
 
 
+def test_empty_lines_of_prices_are_passed_over_and_faults_name_their_line(tmp_path):
+    path = tmp_path / "X.csv"
+    path.write_bytes(b"Date,Open,Close\r\n2020-01-01,1,2\r\n\r\n2020-01-02,1,2\r\n\r\n")
+    assert [bar.date for bar in qtm.read_bars(path, "2020-01-01", "2020-12-31")] == ["2020-01-01", "2020-01-02"]
+    path.write_text("Date,Open,Close\n2020-01-01,1,2\n2020-01-02,null,2\n")
+    with pytest.raises(qtm.InvalidTask, match=r"line 3: a price is not a number"):
+        qtm.read_bars(path, "2020-01-01", "2020-12-31")
+
+
+def test_an_annual_return_beyond_a_double_is_null_and_named(tmp_path, monkeypatch):
+    (tmp_path / "X.csv").write_text("Date,Open,Close\n2020-01-01,1,1\n2020-01-02,1,1000\n2020-01-03,1000,1000000000\n")
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    config = {**CONFIG, "strategy": "buy_and_hold", "start_date": "2020-01-01", "end_date": "2020-12-31"}
+    document = qtm.result_document(qtm.run_backtest(qtm.TaskRequest("X", config), lambda *_: None))
+    assert json.loads(document.text)["metrics"]["annual_return"] is None
+    assert document.non_finite == ["metrics.annual_return"]
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -1237,6 +1281,17 @@ ENGINES = textwrap.dedent(
         while True:
             time.sleep(60)
 
+    def exits_at_sigterm(task, progress):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+        while True:
+            time.sleep(60)
+
+    def freezes_its_supervisor(task, progress):
+        open(task.params["file"], "w").write(f"{os.getpid()} {os.getppid()}")
+        os.kill(os.getppid(), signal.SIGSTOP)
+        while True:
+            time.sleep(60)
+
     def stubborn(task, progress):
         signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, 65)) - {9, 19})
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -1332,6 +1387,33 @@ def test_a_timeout_ends_all_processes_of_the_attempt(running, tmp_path):
         assert (task.status.value, task.error["type"]) == ("failed", "timeout")
         assert "1 s" in task.error["message"]
         assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_timeout_is_told_as_one_whatever_the_engine_raises_at_sigterm(running):
+    task = run_one(running, "exits_at_sigterm", timeout_seconds=0.5, max_attempts=1)
+    assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+
+
+def test_a_cancel_frees_the_slot_even_when_the_supervisor_hangs(running, tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "KILL_GRACE_SECONDS", -9.9)  # stop() adds 10 s for the supervisor to react
+    pids = tmp_path / "pids"
+    created = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "freezes_its_supervisor"}, {"file": str(pids)}))
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    running.cancel_task(created.task_ids[0])
+    eventually(lambda: not running.scheduler.state()["running"])
+    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+
+
+def test_outcomes_arrive_when_descriptors_are_beyond_1024(running):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
@@ -1605,6 +1687,58 @@ def test_backoff_doubles_and_is_bounded():
     assert [qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in (1, 2, 3, 8, 100)] == [5.0, 10.0, 20.0, 600.0, 600.0]
 
 
+def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stage, dao):
+    scheduler, runner, clock = stage
+    add(dao, "A", "B")
+    scheduler.step()
+    eventually(lambda: len(runner.handles) == 1 and runner.handles[0].report)
+    scheduler.drain()
+    runner.handles[0].done.set()
+    eventually(lambda: not scheduler.state()["running"])
+    clock.now += 100.0
+    scheduler.step()
+    assert [task.status.value for task in dao.list_tasks(newest_first=False)[0]] == ["completed", "pending"]
+
+
+@pytest.mark.parametrize("act", ["stop", "cancel"])
+def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
+    claimed, go, ran = threading.Event(), threading.Event(), []
+
+    def engine(task, progress):
+        ran.append(task.task_id)
+        while True:
+            progress(0.5)
+            time.sleep(0.01)
+
+    tasks = qtm.start(settings(url, heartbeat_seconds=3600.0, lease_seconds=7200.0), engine=engine)
+    claim = tasks.dao.claim
+
+    def held_claim(worker_id, limit):
+        found = claim(worker_id, limit)
+        if found and not claimed.is_set():
+            claimed.set()
+            assert go.wait(DEADLINE_SECONDS)
+        return found
+
+    monkeypatch.setattr(tasks.dao, "claim", held_claim)
+    task_id = tasks.create_task(qtm.TaskRequest("X", CONFIG, max_attempts=1)).task_ids[0]
+    assert claimed.wait(DEADLINE_SECONDS)
+    if act == "cancel":
+        tasks.cancel_task(task_id)
+        go.set()
+        eventually(lambda: not tasks.scheduler.state()["running"])
+        tasks.close()
+        return
+    stopper = threading.Thread(target=tasks.scheduler.stop)
+    stopper.start()
+    eventually(lambda: tasks.scheduler.state()["activity"] == "stopping")
+    go.set()
+    stopper.join(DEADLINE_SECONDS)
+    task = tasks.get_task_status(task_id)
+    assert (task.status, task.attempt, ran) == (qtm.TaskStatus.PENDING, 0, [])
+    tasks.close()
+
+
 def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
     pids = tmp_path / "pids"
     with qtm.start(settings(url, engine=engines)) as tasks:
@@ -1653,6 +1787,15 @@ def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
         task = tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
         assert (task.status.value, task.error["type"]) == ("failed", "timeout")
     release.set()
+
+
+def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_engine(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.db"
+    with qtm.start(settings(url), scheduler=False) as tasks, pytest.raises(qtm.InvalidRequest) as refused:
+        tasks.create_task(qtm.TaskRequest("A/", CONFIG, None))
+    assert [fault.field for fault in refused.value.errors] == ["stock_code", "params"]
+    with pytest.raises(qtm.SettingsError, match="must be callable, not str"):
+        qtm.start(settings(url), engine="my_engine:run")
 
 
 def test_the_managers_errors(url):
@@ -1895,12 +2038,22 @@ def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(ap
     assert re.findall(rb"HTTP/1\.1 (\d+)", slow) == [b"400", b"200"]
 
 
+def test_an_empty_line_between_requests_is_passed_over(api):
+    answer = raw(api, POST + b"Content-Length: 2\r\n\r\n{}\r\n" + GET + b"Connection: close\r\n\r\n")
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400", b"200"]
+
+
 def test_a_method_that_no_route_takes_is_405_with_allow_or_404(api):
-    for method in ("PUT", "DELETE", "secret"):
-        status, answer, headers = call(api, method, f"{A}/createTask")
-        assert (status, answer["code"], headers["Allow"]) == (405, 40501, "POST")
-        assert call(api, method, "/nothing")[0] == 404
-    assert call(api, "POST", "/healthz")[2]["Allow"] == "GET, HEAD"
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "secret"):
+        status, body, headers = call(api, method, f"{A}/createTask", b"{}")
+        assert (status, body["code"], headers["Allow"]) == (405, 40501, "POST")
+        assert call(api, method, "/nowhere")[0] == 404
+
+
+def test_empty_filters_and_broken_limits_are_refused(api):
+    for query in ("stock_code=", "batch_id=", "limit=1.7", "limit=0", "limit=1e2", "limit="):
+        status, body, _ = call(api, "GET", f"{A}/listTasks?{query}")
+        assert (status, [fault["field"] for fault in body["errors"]]) == (400, [query.partition("=")[0]]), query
 
 
 def test_head_http_1_0_absolute_form_and_expect(api):
@@ -2136,6 +2289,14 @@ def test_migrate_check_and_their_exit_codes(url):
 def test_check_makes_no_file(tmp_path):
     done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_a_port_in_use_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        chosen = settings(f"sqlite:///{tmp_path}/x.db", port=port)
+        with qtm.start(chosen, scheduler=False) as tasks, pytest.raises(qtm.SettingsError, match=f"127.0.0.1:{port}: .*in use"):
+            qtm.ApiServer(tasks, chosen)
 
 
 def test_log_lines_are_one_per_event_and_escaped():
