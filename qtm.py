@@ -5286,16 +5286,22 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
             request = request._replace(body=self.reader.body(length))
             return route.handler(self.server.api, request)
         except QtmError as error:
+            if type(error) is QtmError:
+                return self._internal_error(error, request_id)
             expects = unread and "expect" in request.headers  # then the client waits for our word and sends no body
             if isinstance(error, RequestTimeout) or expects or not self.reader.drain(unread):
                 self.close_connection = True
             return failure(error)
         except ClientGone:
             raise
-        except Exception as error:  # a fault of ours: the client gets a number to report, the log gets the reason
-            log_event(logging.ERROR, "internal error", request_id=request_id, error=repr(error), traceback=traceback.format_exc(limit=-8))
-            self.close_connection = True
-            return failure(QtmError(f"internal error; the log has it under request id {request_id}"))
+        except Exception as error:  # a fault of ours
+            return self._internal_error(error, request_id)
+
+    def _internal_error(self, error: Exception, request_id: str) -> Response:
+        """The client gets a number to report, the log gets the reason. Called while ``error`` is handled."""
+        log_event(logging.ERROR, "internal error", request_id=request_id, error=repr(error), traceback=traceback.format_exc(limit=-8))
+        self.close_connection = True
+        return failure(QtmError(f"internal error; the log has it under request id {request_id}"))
 
     def _admitted(self, request: HttpRequest) -> Route:
         """The route, once everything that the head alone can tell was checked."""
