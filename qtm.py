@@ -5229,6 +5229,7 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
         """No buffered files over the socket: reader and writer are our own."""
         self.connection = self.request
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        threading.current_thread().name = f"http-{self.connection.fileno()}"
         self.reader = RequestReader(self.connection)
         self.close_connection = False
 
