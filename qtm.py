@@ -4958,6 +4958,7 @@ class Parameters:
             return ""
         if values and not values[0]:
             self._faults.append(FieldError(name, "is empty"))
+            return None
         return values[0] if values else None
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
