@@ -2816,10 +2816,15 @@ def load_engine(reference: str) -> BacktestEngine:
     return cast(BacktestEngine, found)
 
 
+def _clean(text: str) -> str:
+    """Text that UTF-8 and every database can hold."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 def engine_version(engine: BacktestEngine) -> str | None:
     """What the engine calls itself, at most 100 characters."""
     version = getattr(engine, "version", None)
-    return None if version is None else str(version)[:100]
+    return None if version is None else _clean(str(version))[:100]
 
 
 class Bar(NamedTuple):
@@ -2946,14 +2951,15 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
     """The metrics of a run over its equity at each close.
 
     total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1; annual_volatility = sample
-    deviation of the daily returns x sqrt(252); sharpe = mean / deviation x sqrt(252), risk-free rate 0 (Sharpe 1994);
-    max_drawdown = the lowest equity / (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars.
+    deviation of the daily returns x sqrt(252), None for less than two of them; sharpe = mean / deviation x sqrt(252), risk-free
+    rate 0 (Sharpe 1994); max_drawdown = the lowest equity / (highest before, the initial cash included) - 1; exposure = bars that
+    close with shares held / bars.
     """
     equity = ledger.equity
     count = len(equity) - 1
     returns = [float(equity[i + 1] / equity[i] - 1) for i in range(count)]
     mean = math.fsum(returns) / count if count else 0.0
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else 0.0
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
     growth = equity[-1] / initial_cash
     peak, drawdown = initial_cash, decimal.Decimal(0)
     for value in equity:
@@ -2964,7 +2970,7 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
         "final_equity": float(equity[-1]),
         "total_return": float(growth - 1),
         "annual_return": _annual_return(float(growth), count),
-        "annual_volatility": deviation * math.sqrt(TRADING_DAYS),
+        "annual_volatility": None if deviation is None else deviation * math.sqrt(TRADING_DAYS),
         "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
         "max_drawdown": float(drawdown),
         "exposure": ledger.bars_held / len(equity),
@@ -3044,6 +3050,7 @@ TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
 TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
 MEMORY_POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
 SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
 
 
@@ -3071,7 +3078,7 @@ def _process_name(pid: int) -> str:
         return ""
 
 
-def kill_strays(keep: Iterable[int] = ()) -> None:
+def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> None:
     """Reap and end what this process adopted as a child subreaper: processes of an attempt whose supervisor was killed.
 
     All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched.
@@ -3081,7 +3088,8 @@ def kill_strays(keep: Iterable[int] = ()) -> None:
     for pid in set(_children()) - set(keep):
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             is_ours = os.getsid(pid) == session
-            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and _process_name(pid) != SUPERVISOR_NAME:
+            is_spared = spare_supervisors and _process_name(pid) == SUPERVISOR_NAME
+            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and not is_spared:
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -3189,7 +3197,9 @@ def result_document(result: Any) -> ResultDocument:
         text = dump_json(result)
     except (TypeError, ValueError, RecursionError):
         text = dump_json(_plain(result, "", non_finite, 0))
-    text.encode("utf-8")  # raises UnicodeEncodeError, a ValueError, for half surrogate pairs
+    body = text.encode("utf-8")  # raises UnicodeEncodeError, a ValueError, for half surrogate pairs
+    if _json_depth(body) > MAX_JSON_DEPTH:
+        raise ValueError(f"the result nests deeper than {MAX_JSON_DEPTH} levels")
     return ResultDocument(text, non_finite)
 
 
@@ -3201,11 +3211,6 @@ def _describe(error: BaseException) -> dict[str, Any]:
         message = f"(its message cannot be read: {type(second).__name__})"
     text = "".join(traceback.format_tb(error.__traceback__)[-20:])
     return {"type": type(error).__name__, "message": message[:2000] or type(error).__name__, "traceback": text[-8000:] or None}
-
-
-def _clean(text: str) -> str:
-    """Text that UTF-8 and every database can hold."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 class ProgressSender:
@@ -3266,20 +3271,25 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     return {"result": document.text, "non_finite": dump_json(document.non_finite)}
 
 
-def _validate_loop(engine: Any, channel: socket.socket) -> None:
+def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[tuple[int, str]]:
+    """What the engine's ``validate`` refuses, as (index, message); it stops looking after 100."""
+    faults: list[tuple[int, str]] = []
+    for index, task in enumerate(tasks):
+        try:
+            engine.validate(task)
+        except BaseException as error:  # user code; any exception refuses the task
+            described = _describe(error)
+            prefix = "" if isinstance(error, InvalidTask) else f"{described['type']}: "
+            faults.append((index, _clean(prefix + described["message"])))
+        if len(faults) == 100:
+            break
+    return faults
+
+
+def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
     """Answer each frame (a list of tasks) with the faults found: ``[[index, message], ...]``."""
     while (tasks := receive_frame(channel)) is not None:
-        faults: list[tuple[int, str]] = []
-        for index, task in enumerate(tasks):
-            try:
-                engine.validate(TaskRequest.from_dict(task))
-            except BaseException as error:  # user code; any exception refuses the task
-                described = _describe(error)
-                prefix = "" if isinstance(error, InvalidTask) else f"{described['type']}: "
-                faults.append((index, _clean(prefix + described["message"])))
-            if len(faults) == 100:
-                break
-        send_frame(channel, faults)
+        send_frame(channel, validation_faults(engine, map(TaskRequest.from_dict, tasks)))
 
 
 def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
@@ -3312,7 +3322,7 @@ def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int,
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
     _limit_resources(memory_bytes)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
@@ -3473,18 +3483,30 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
     Supervisor(control, pid, memory_bytes).run()
 
 
-def _serve_forks(engine: BacktestEngine, control: socket.socket, memory_bytes: int) -> None:
-    """Fork a supervisor for every request until the service closes its end, and end what dead supervisors leave."""
+def _end_supervisors(keep: Sequence[int]) -> None:
+    """The service is gone. Supervisors see that too and end their attempts; one that does not, frozen by its engine, is killed
+    after the grace, and what it leaves comes to us."""
+    deadline = time.monotonic() + KILL_GRACE_SECONDS
+    while set(_children()) - set(keep) and time.monotonic() < deadline + KILL_GRACE_SECONDS:
+        kill_strays(keep, spare_supervisors=time.monotonic() < deadline)
+        time.sleep(0.01)
+
+
+def _serve_forks(engine: BacktestEngine, control: socket.socket, service_pid: int, memory_bytes: int) -> None:
+    """Fork a supervisor for every request, and end what dead supervisors leave, as long as the service lives."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     started_by_import = _children()
     children = ChildSignal()
-    while True:
+    # From now on the service's death only wakes us, since there may be more to end than ourselves.
+    signal.signal(SERVICE_DEATH_SIGNAL, _ignore_signal)
+    _prctl(PR_SET_PDEATHSIG, SERVICE_DEATH_SIGNAL)
+    while os.getppid() == service_pid:
         if not children.select(control):
             kill_strays(started_by_import)
             continue
         kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
         if not kind:
-            return
+            break
         if os.fork() == 0:
             try:
                 children.close()
@@ -3494,6 +3516,7 @@ def _serve_forks(engine: BacktestEngine, control: socket.socket, memory_bytes: i
                 os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
+    _end_supervisors(started_by_import)
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
@@ -3514,7 +3537,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1
     ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
     control.send(dump_json(ready).encode())
-    _serve_forks(engine, control, setup["memory_bytes"])
+    _serve_forks(engine, control, int(arguments[1]), setup["memory_bytes"])
     return 0
 
 
@@ -4012,14 +4035,7 @@ class ThreadRunner:
 
     def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
         """The engine's own ``validate``, called here."""
-        validate: Callable[[TaskRequest], None] = getattr(self._engine, "validate", lambda task: None)
-        faults = []
-        for index, task in enumerate(tasks):
-            try:
-                validate(task)
-            except InvalidTask as error:
-                faults.append((index, error.message))
-        return faults
+        return validation_faults(self._engine, tasks) if hasattr(self._engine, "validate") else []
 
     def close(self) -> None:
         """Nothing to end."""
@@ -5550,6 +5566,8 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
     failed = tasks.scheduler is not None and tasks.scheduler.failure is not None
     if failed:
         sys.stderr.write(f"qtm: {tasks.scheduler and tasks.scheduler.failure}\n")
+    if tasks.scheduler and isinstance(tasks.scheduler.failure, EngineError):
+        return 2  # a matter of settings
     return 1 if failed else 0
 
 

@@ -1098,7 +1098,8 @@ def test_a_backtest_by_hand(tmp_path, monkeypatch):
 
 
 def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
-    assert run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n")["metrics"]["sharpe"] is None
+    one = run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n")["metrics"]
+    assert (one["sharpe"], one["annual_volatility"]) == (None, None)
     flat = run_on(tmp_path, monkeypatch, "Date,Open,Close\n" + "".join(f"2005-01-{day:02d},1,1\n" for day in range(3, 29)), commission=0)
     assert (flat["metrics"]["sharpe"], flat["metrics"]["annual_volatility"], flat["metrics"]["total_return"]) == (None, 0.0, 0.0)
 
@@ -1186,6 +1187,7 @@ def test_results_that_are_no_json_are_refused_with_their_path():
     cyclic: dict = {}
     cyclic["self"] = cyclic
     for wrong, words in [
+        ({"deep": json.loads("[" * 70 + "]" * 70)}, "nests deeper than 64"),
         ([], "mapping"),
         ({"a": [object()]}, "a[0]"),
         (cyclic, "holds itself"),
@@ -1448,6 +1450,20 @@ def test_nothing_is_left_when_a_supervisor_is_killed(running, tmp_path):
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
 
 
+def test_a_service_that_is_killed_leaves_nothing_though_an_engine_froze_its_supervisor(tmp_path):
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    pids = tmp_path / "pids"
+    with service(f"sqlite:///{tmp_path}/q.db", QTM_ENGINE="hostile_engines:run", PYTHONPATH=str(tmp_path)) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}}
+        ask(port, f"{A}/createTask", request)
+        eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        below = descendants(process.pid)
+        os.kill(parent_of(int(pids.read_text().split()[0])), signal.SIGSTOP)
+        process.kill()
+        eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
 @pytest.mark.parametrize("strategy", ["hoards", "hoards_in_children"])
 def test_memory_beyond_the_cap_fails_the_task_and_nothing_else(url, engines, strategy):
     with qtm.start(settings(url, engine=engines, task_memory_mb=200)) as tasks:
@@ -1504,7 +1520,7 @@ def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp
         timeout=30,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "nothing_like_this" in done.stderr
     assert "Traceback" not in done.stderr
 
