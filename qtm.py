@@ -404,6 +404,12 @@ def _parse_setting(default: Any, text: str) -> Any:
     return text
 
 
+def _is_service_link(name: str, text: str) -> bool:
+    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST, QTM_PORT_8080_TCP_ADDR."""
+    is_url = name == "QTM_PORT" and text.startswith(("tcp://", "udp://"))
+    return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
@@ -440,6 +446,7 @@ class Settings:
         Raises SettingsError with every fault at once, unknown ``QTM_*`` names included.
         """
         names = {item.name for item in dataclasses.fields(cls)}
+        environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
         texts = {name[4:].lower(): (name, text) for name, text in environ.items() if name.startswith("QTM_")}
         texts.pop("url", None)  # QTM_URL belongs to clients of the service
         faults = [f"{name}: there is no such setting" for key, (name, _) in sorted(texts.items()) if key not in names]
@@ -453,6 +460,8 @@ class Settings:
                 except ValueError as error:
                     faults.append(f"{source}: {error}")
         settings = cls(**values)
+        if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
+            faults.append("--database-url: holds a password, which a process list would show: set QTM_DATABASE_URL instead")
         faults += settings.problems()
         if faults:
             raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
@@ -1036,13 +1045,25 @@ MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, 
 QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 SQLITE_BUSY_SECONDS = 5.0
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
+MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
 SQLITE_READERS = 4
 
 
+class LogEvent(NamedTuple):
+    """A short sentence and its fields; as text, one line for whatever log the host keeps."""
+
+    event: str
+    fields: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        parts = [f"{name}={value if isinstance(value, (int, float)) else json.dumps(str(value))}" for name, value in self.fields.items()]
+        return " ".join([self.event, *parts])
+
+
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """One line per event: a short sentence and its fields. The formatters of room 13 write them as text or JSON."""
+    """One line per event."""
     if logger.isEnabledFor(level):
-        logger.log(level, event, extra={"fields": fields})
+        logger.log(level, LogEvent(event, fields), extra={"fields": fields})
 
 
 class DatabaseMonitor:
@@ -1489,7 +1510,9 @@ class MySQLDialect:
                     break
             else:
                 raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
+            connection._read_timeout = MIGRATION_STATEMENT_SECONDS
             yield
+            connection._read_timeout = MYSQL_IO_TIMEOUT_SECONDS
             cursor.execute("SELECT RELEASE_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())))")
 
     def facts(self, session: Session) -> dict[str, str]:
@@ -2058,7 +2081,7 @@ class TaskDAO:
             raise BodyTooLarge(f"config and params of one task need {size} bytes as stored, more than the database takes ({limit})")
 
     def _insert_batch(self, session: Session, shared: Mapping[str, Any], known: bool) -> None:
-        if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id", shared):
+        if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */", shared):
             return
         session.execute("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))", shared)
 
@@ -2233,7 +2256,8 @@ class TaskDAO:
                 return []
             names, parameters = _in_list(taken)
             session.execute(
-                f"""UPDATE backtest_tasks SET status = 'running', attempt = attempt + 1, worker_id = :worker_id, progress = 0.0,
+                f"""UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */
+                    SET status = 'running', attempt = attempt + 1, worker_id = :worker_id, progress = 0.0,
                        message = '', heartbeat = heartbeat + 1, started_at = UTC_TIMESTAMP(6), finished_at = NULL
                     WHERE task_id IN ({names}) AND status = 'pending'""",
                 {**parameters, "worker_id": worker_id},
@@ -2277,7 +2301,9 @@ class TaskDAO:
             session.execute("UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id", parameters)
             if not task_ids:
                 return set()
-            moved = session.execute(f"UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE {guard}", parameters)
+            # By the key, as finish does: from another index the two would lock in opposite orders.
+            beat = "UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET heartbeat = heartbeat + 1"
+            moved = session.execute(f"{beat} WHERE {guard}", parameters)
             if moved == len(task_ids):
                 return set()
             kept = {row[0] for row in session.rows(f"SELECT task_id FROM backtest_tasks WHERE {guard}", parameters)}
@@ -2563,11 +2589,7 @@ class TaskDAO:
                 parameters,
             )
             self._delete_tasks(session, [row[0] for row in rows])
-            session.execute(
-                """DELETE FROM backtest_batches WHERE created_at < :cutoff
-                   AND NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)""",
-                parameters,
-            )
+            self._delete_empty_batches(session, parameters)
             session.execute("DELETE FROM backtest_idempotency_keys WHERE created_at < :cutoff", parameters)
             return len(rows)
 
@@ -2581,6 +2603,18 @@ class TaskDAO:
             session.execute(
                 f"DELETE FROM backtest_tasks WHERE task_id IN ({names}) AND status IN ('completed', 'failed', 'cancelled')", parameters
             )
+
+    def _delete_empty_batches(self, session: Session, parameters: Mapping[str, Any]) -> None:
+        """Looks twice: a create that adds to one of them holds its row, and has committed when we have locked it."""
+        is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
+        rows = session.rows(
+            f"""SELECT batch_id FROM backtest_batches WHERE created_at < :cutoff AND {is_empty}
+                ORDER BY created_at, batch_id LIMIT :limit /*! FOR UPDATE */""",
+            parameters,
+        )
+        if rows:
+            names, keys = _in_list([row[0] for row in rows])
+            session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
@@ -4055,6 +4089,7 @@ class ChangeBoard:
     """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict look-up."""
 
     def __init__(self) -> None:
+        self.is_closed = False  # written by close, read by who waits
         self._lock = threading.Lock()  # guards the dict and its sets
         self._waiting: dict[str, set[threading.Event]] = {}
 
@@ -4071,6 +4106,13 @@ class ChangeBoard:
                 self._waiting[key].discard(event)
                 if not self._waiting[key]:
                     del self._waiting[key]
+
+    def close(self) -> None:
+        """Nobody shall wait any longer: the service stops."""
+        self.is_closed = True
+        with self._lock:
+            keys = list(self._waiting)
+        self.tell(*keys)
 
     def tell(self, *keys: str) -> None:
         """Wake who watches any of these keys."""
@@ -4702,12 +4744,19 @@ class TaskManager:
                 event.clear()
                 value = read()
                 remaining = deadline - time.monotonic()
-                if done(value) or remaining <= 0:
+                if done(value) or remaining <= 0 or self._board.is_closed:
                     return value
                 event.wait(min(WAIT_POLL_SECONDS, remaining))
 
+    def drain(self) -> None:
+        """The service is about to stop: claim no more, and let nobody wait for an end that may not come."""
+        self._board.close()
+        if self.scheduler:
+            self.scheduler.drain()
+
     def close(self) -> None:
         """Stop the scheduler with its grace, then close the database."""
+        self.drain()
         if self.scheduler:
             self.scheduler.stop()
         self.dao.database.close()
@@ -4719,11 +4768,28 @@ class TaskManager:
         self.close()
 
 
-def start(settings: Settings | None = None, engine: BacktestEngine | None = None, scheduler: bool = True) -> TaskManager:
+def open_database(settings: Settings) -> Database:
+    """The database of these settings, brought to the newest schema. Raises SettingsError, SchemaError, DatabaseUnavailable."""
+    database = Database(settings.database_url, settings.pool_size)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def start(
+    settings: Settings | None = None,
+    engine: BacktestEngine | None = None,
+    scheduler: bool = True,
+    database: Database | None = None,
+) -> TaskManager:
     """Open and migrate the database, start a scheduler (unless ``scheduler`` is false), and return the manager.
 
     ``engine``, a plain callable, runs in threads of this process instead of ``settings.engine`` in processes of its own:
-    handy in a notebook, but a timeout or cancel can then only abandon it. Raises SettingsError, DatabaseUnavailable.
+    handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one from `open_database`, for who
+    wants a say in between; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable.
     """
     settings = settings or Settings()
     faults = settings.problems()
@@ -4731,20 +4797,19 @@ def start(settings: Settings | None = None, engine: BacktestEngine | None = None
         faults.append(f"engine: must be callable, not {type(engine).__name__}; its name goes into Settings(engine=...)")
     if faults:
         raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
-    database = Database(settings.database_url, settings.pool_size)
+    database = database or open_database(settings)
+    dao, board = TaskDAO(database), ChangeBoard()
+    if not scheduler:
+        return TaskManager(dao, settings, board=board)
+    runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
+    own = TaskScheduler(dao, runner, settings, board)
+    runner.on_change = own.wake
     try:
-        migrate(database)
-        dao, board = TaskDAO(database), ChangeBoard()
-        if not scheduler:
-            return TaskManager(dao, settings, board=board)
-        runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
-        own = TaskScheduler(dao, runner, settings, board)
-        runner.on_change = own.wake
         own.start()
-        return TaskManager(dao, settings, own, runner, board)
     except BaseException:
         database.close()
         raise
+    return TaskManager(dao, settings, own, runner, board)
 
 
 # ==== 12 HTTP =========================================================================================================
@@ -5151,6 +5216,8 @@ class TaskAPI:
         if problem:
             raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
         state = scheduler.state() if scheduler else None
+        if state:  # no token is asked here, so no names and ids are told
+            state = {name: state[name] for name in ("activity", "slots", "last_poll_age_seconds", "engine_ready")}
         return success(dump_json({"status": "ready", "scheduler": state}))
 
 
@@ -5249,6 +5316,7 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
         threading.current_thread().name = f"http-{self.connection.fileno()}"
         self.reader = RequestReader(self.connection)
         self.close_connection = False
+        self.keeping = ""  # the header that keeps the connection, where one is needed
 
     def finish(self) -> None:
         """Let the last answer arrive: closing with unread bytes would reset the connection and take the answer along."""
@@ -5276,6 +5344,7 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
             connection = request.headers.get("connection", "").lower()
             if "close" in connection or (request.version == (1, 0) and "keep-alive" not in connection):
                 self.close_connection = True
+            self.keeping = "Connection: keep-alive\r\n" if request.version == (1, 0) else ""  # such a client waits for the word
             response = self._answer(request, length, request_id)
         except ClientGone:
             self.close_connection = True
@@ -5337,7 +5406,7 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
     def _send(self, response: Response, request_id: str, is_head: bool) -> None:
         """The whole answer in one sendall."""
         extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
-        closing = "Connection: close\r\n" if self.close_connection else ""
+        closing = "Connection: close\r\n" if self.close_connection else self.keeping
         head = (
             f"{STATUS_LINES[response.status]}Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
             f"X-Request-Id: {request_id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n{extra}{closing}\r\n"
@@ -5352,15 +5421,16 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
 
 
 class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Accepts connections, at most ``max_connections``, each served by its own thread."""
+    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, each connection in its
+    own thread, at most ``max_connections``. Raises SettingsError for an address that cannot be listened on."""
 
     request_queue_size = 1024
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, tasks: TaskManager, settings: Settings) -> None:
-        self.api = TaskAPI(tasks)
+    def __init__(self, settings: Settings) -> None:
+        self.api: TaskAPI  # set by begin, before anybody is answered
         self.router = Router(ROUTES)
         self.rules = AccessRules(settings)
         self.settings = settings
@@ -5382,8 +5452,9 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def begin(self) -> None:
-        """Serve in a thread of its own."""
+    def begin(self, tasks: TaskManager) -> None:
+        """Serve in a thread of its own; until then clients only queue."""
+        self.api = TaskAPI(tasks)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.2,), name="http-accept", daemon=True)
         self._thread.start()
 
@@ -5398,6 +5469,7 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
             return
         response = failure(TooManyConnections(f"there are {self.settings.max_connections} connections already", retry_after_seconds=1))
         head = f"{STATUS_LINES[503]}Content-Type: application/json\r\nContent-Length: {len(response.body)}\r\nRetry-After: 1\r\n"
+        head += f"X-Request-Id: {os.urandom(8).hex()}\r\n"
         with contextlib.suppress(OSError):  # never wait for a client that we turn away
             request.setblocking(False)
             request.send((head + "Connection: close\r\n\r\n").encode() + response.body)
@@ -5455,15 +5527,12 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        message = record.getMessage()
+        event = record.msg if isinstance(record.msg, LogEvent) else LogEvent(record.getMessage(), {})
         if record.exc_info:
-            fields = {**fields, "traceback": self.formatException(record.exc_info)}
+            event = LogEvent(event.event, {**event.fields, "traceback": self.formatException(record.exc_info)})
         if self._is_json:
-            line = {"time": moment, "level": record.levelname, "event": message, **fields}
-            return json.dumps(line, default=str)
-        parts = [f"{name}={value if isinstance(value, (int, float)) else json.dumps(str(value))}" for name, value in fields.items()]
-        return " ".join([moment, record.levelname, message.encode("unicode_escape").decode(), *parts])
+            return json.dumps({"time": moment, "level": record.levelname, "event": event.event, **event.fields}, default=str)
+        return f"{moment} {record.levelname} {event._replace(event=event.event.encode('unicode_escape').decode())}"
 
 
 def configure_logging(settings: Settings) -> None:
@@ -5521,12 +5590,12 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def start_patiently(settings: Settings, with_scheduler: bool, signals: ServiceSignals) -> TaskManager:
-    """`start`, waiting up to 60 s for a database that is not there yet. Raises what `start` raises."""
+def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
+    """`open_database`, waiting up to 60 s for a database that is not there yet. Raises what `open_database` raises."""
     deadline = time.monotonic() + DATABASE_START_SECONDS
     while True:
         try:
-            return start(settings, scheduler=with_scheduler)
+            return open_database(settings)
         except DatabaseRefused:
             raise
         except DatabaseUnavailable as error:
@@ -5541,12 +5610,16 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
     signals = ServiceSignals()
     signals.install()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
-    tasks = start_patiently(settings, with_scheduler, signals)
-    server = None
+    database = open_patiently(settings, signals)
     try:
-        if with_http:
-            server = ApiServer(tasks, settings)
-            server.begin()
+        server = ApiServer(settings) if with_http else None
+        tasks = start(settings, scheduler=with_scheduler, database=database)
+    except BaseException:
+        database.close()
+        raise
+    try:
+        if server:
+            server.begin(tasks)
             log_event(logging.INFO, "serving", url=f"http://{settings.host}:{server.server_port}", scheduler=with_scheduler)
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
@@ -5558,8 +5631,7 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
             kill_strays()
         log_event(logging.INFO, "stopping")
     finally:
-        if tasks.scheduler:
-            tasks.scheduler.drain()
+        tasks.drain()
         if server:
             server.drain(5.0)
         tasks.close()
@@ -5654,7 +5726,9 @@ def build_parser() -> argparse.ArgumentParser:
     for item in dataclasses.fields(Settings):
         if item.name != "api_token":
             default = item.default if not isinstance(item.default, tuple) else "none"
-            group.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE", help=f"{item.metadata['meaning']} (default {default})")
+            optional: dict[str, Any] = {"nargs": "?", "const": "1"} if isinstance(item.default, bool) else {}
+            text = f"{item.metadata['meaning']} (default {default})"
+            group.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE", help=text, **optional)
     parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
     parser.add_argument("--version", action="version", version=f"qtm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -125,6 +125,21 @@ def test_settings_come_from_default_environment_and_flag_in_this_order():
     assert (loaded.port, loaded.workers, loaded.poll_seconds) == (2, 4, 30.0)
 
 
+def test_what_kubernetes_sets_for_a_service_called_qtm_is_no_setting():
+    links = {"QTM_PORT": "tcp://10.0.0.1:8080", "QTM_SERVICE_HOST": "10.0.0.1", "QTM_SERVICE_PORT": "8080", "QTM_SERVICE_PORT_HTTP": "8080"}
+    links |= {f"QTM_PORT_8080_TCP{end}": "x" for end in ("", "_ADDR", "_PORT", "_PROTO")}
+    assert qtm.Settings.load(links) == qtm.Settings()
+    with pytest.raises(qtm.SettingsError):
+        qtm.Settings.load({"QTM_PORT": "http://x", "QTM_SERVICE": "x"})
+
+
+def test_a_password_is_refused_on_the_command_line():
+    with pytest.raises(qtm.SettingsError, match="process list") as caught:
+        qtm.Settings.load({}, {"database_url": "mysql://u:geheim@h/n"})
+    assert "geheim" not in str(caught.value)
+    assert qtm.Settings.load({}, {"database_url": "mysql://u@h/n", "allow_anonymous": "1"}).allow_anonymous
+
+
 def test_every_fault_of_the_settings_is_listed_at_once():
     wrong = {"QTM_PORT": "x", "QTM_WORKERS": "0", "QTM_NONSENSE": "1", "QTM_DATABASE_URL": "postgres://x", "QTM_HOST": "0.0.0.0"}
     with pytest.raises(qtm.SettingsError) as caught:
@@ -905,6 +920,36 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
     for table in ("backtest_results", "backtest_attempts"):
         rows = dao.database.read(lambda s, t=table: s.rows(f"SELECT task_id FROM {t}"))
         assert [row[0] for row in rows] == [fresh]
+
+
+def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb):
+    """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
+    database = qtm.Database(mariadb.create_database("qtm_purge"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    (task_id,) = add(dao, batch_id="old")
+    database.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
+    database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00'"))
+    inserted, go = threading.Event(), threading.Event()
+    insert = dao._insert_tasks
+
+    def held(session, shared, rows):
+        insert(session, shared, rows)
+        inserted.set()
+        assert go.wait(DEADLINE_SECONDS)
+
+    dao._insert_tasks = held
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        adding = threads.submit(add, dao, batch_id="old")
+        assert inserted.wait(DEADLINE_SECONDS)
+        purging = threads.submit(dao.purge, 30.0)
+        assert not concurrent.futures.wait([purging], timeout=0.5).done
+        go.set()
+        (task_id,) = adding.result(DEADLINE_SECONDS)
+        assert purging.result(DEADLINE_SECONDS) == 0
+    assert dao.get_batch("old").total == 1
+    assert dao.get(task_id) is not None
+    database.close()
 
 
 def test_workers_are_seen_while_they_live(dao):
@@ -1864,8 +1909,8 @@ def api(url):
 @contextlib.contextmanager
 def serving(chosen: qtm.Settings, scheduler: bool = False):
     with qtm.start(chosen, scheduler=scheduler) as tasks:
-        server = qtm.ApiServer(tasks, chosen)
-        server.begin()
+        server = qtm.ApiServer(chosen)
+        server.begin(tasks)
         try:
             yield server
         finally:
@@ -2077,6 +2122,7 @@ def test_head_http_1_0_absolute_form_and_expect(api):
     assert head.startswith(b"HTTP/1.1 200 ")
     assert head.endswith(b"\r\n\r\n")
     assert b"Connection: close" in raw(api, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert b"Connection: keep-alive\r\n" in raw(api, b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
     assert raw(api, b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
     with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
         sock.sendall(POST + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
@@ -2117,7 +2163,7 @@ def test_connections_beyond_the_cap_get_503_and_idle_ones_do_not_delay_a_drain(t
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
             eventually(lambda: len(server._connections) == 2)
             status, answer, headers = call(server, "GET", "/healthz")
-            assert (status, answer["code"], headers["Retry-After"]) == (503, 50303, "1")
+            assert (status, answer["code"], headers["Retry-After"], len(headers["X-Request-Id"])) == (503, 50303, "1", 16)
         eventually(lambda: not server._connections)
         idle = socket.create_connection(("127.0.0.1", server.server_port))
         eventually(lambda: server._connections)
@@ -2255,6 +2301,37 @@ def test_a_service_ends_and_reaps_what_killed_engine_servers_and_supervisors_lea
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
+def test_a_stop_answers_who_waits_with_what_is_known(tmp_path):
+    with service(f"sqlite:///{tmp_path}/q.db", "serve", "--no-scheduler") as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(ask, port, f"{A}/getTaskStatus?task_id={task_id}&wait=60")
+            assert not concurrent.futures.wait([waiting], timeout=0.5).done
+            process.send_signal(signal.SIGTERM)
+            status, answer = waiting.result(DEADLINE_SECONDS)
+            assert (status, answer["data"]["status"]) == (200, "pending")
+        assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_a_second_signal_exits_at_once(tmp_path):
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    pids = tmp_path / "pids"
+    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path), "QTM_SHUTDOWN_GRACE_SECONDS": "3600"}
+    with service(f"sqlite:///{tmp_path}/q.db", **environment) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}}
+        ask(port, f"{A}/createTask", request)
+        eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        below = descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: ask(port, "/healthz")[0] == 0)
+        assert process.poll() is None, "it waits for the running task"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
+        eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
 def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
     url = mariadb.create_database("qtm_replicas")
     with service(url, "serve", "--no-scheduler") as (_, port):
@@ -2322,13 +2399,14 @@ def test_a_port_in_use_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         chosen = settings(f"sqlite:///{tmp_path}/x.db", port=port)
-        with qtm.start(chosen, scheduler=False) as tasks, pytest.raises(qtm.SettingsError, match=f"127.0.0.1:{port}: .*in use"):
-            qtm.ApiServer(tasks, chosen)
+        with pytest.raises(qtm.SettingsError, match=f"127.0.0.1:{port}: .*in use"):
+            qtm.ApiServer(chosen)
 
 
 def test_log_lines_are_one_per_event_and_escaped():
-    record = qtm.logging.LogRecord("qtm", 20, "f", 1, "two\nlines", (), None)
-    record.fields = {"text": 'a "b"\n\x1b[31m', "n": 1}
+    event = qtm.LogEvent("two\nlines", {"text": 'a "b"\n\x1b[31m', "n": 1})
+    record = qtm.logging.LogRecord("qtm", 20, "f", 1, event, (), None)
+    assert record.getMessage() == 'two\nlines text="a \\"b\\"\\n\\u001b[31m" n=1', "what a host's own log shows"
     text = qtm.LogFormatter(False).format(record)
     assert "\n" not in text
     assert "\x1b" not in text
