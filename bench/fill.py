@@ -12,7 +12,6 @@ import json
 import os
 import random
 import sqlite3
-import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -22,7 +21,6 @@ import pymysql
 BATCH_TASKS = 5000
 RESULT_BATCHES = 10  # the oldest batches, whose completed tasks have a result; four gigabytes of them would test the disk
 FIRST_CREATED = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)  # one batch an hour from then on
-FLUSH_SECONDS = 120.0
 CONFIG = {"strategy": "buy_and_hold", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
 
 TEMPLATE_TABLE = """
@@ -89,17 +87,9 @@ def _write_back(path: str) -> None:
 
 
 def _flush_pages(cursor: Cursor) -> None:
-    """The same for InnoDB: let it write its dirty pages now."""
-    cursor.execute("SELECT @@global.innodb_max_dirty_pages_pct")
-    usual = cursor.fetchone()[0]
-    cursor.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0")
-    deadline = time.monotonic() + FLUSH_SECONDS
-    while time.monotonic() < deadline:
-        cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")
-        if int(cursor.fetchone()[1]) < 100:
-            break
-        time.sleep(0.2)
-    cursor.execute("SET GLOBAL innodb_max_dirty_pages_pct = %s", (usual,))
+    """The same for InnoDB: FOR EXPORT returns when the pages of these tables are written."""
+    cursor.execute("FLUSH TABLES backtest_tasks, backtest_batches, backtest_results FOR EXPORT")
+    cursor.execute("UNLOCK TABLES")
 
 
 def batch_id(batch: int) -> str:

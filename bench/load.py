@@ -102,9 +102,9 @@ def quantile_of(values: Sequence[float], quantile: float) -> float:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """``min - median - max`` of repeated measurements, as one table cell."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return " – ".join(f"{value:,.{digits}f}" for value in (low, middle, high))
+    """``min - median - max`` of repeated measurements, as one table cell; a single one stands alone."""
+    figures = (min(values), statistics.median(values), max(values)) if len(values) > 1 else values
+    return " – ".join(f"{value:,.{digits}f}" for value in figures)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

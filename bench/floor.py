@@ -1,0 +1,101 @@
+"""The floor under qtm's latencies: the same statements in a bare loop of the driver, without HTTP, checks or threads.
+
+It is what a script of one's own would pay that writes to the same tables: one insert and commit, one select by key, one
+select of a batch. No service can be faster than its database; the ratio to this floor says what qtm adds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sqlite3
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pymysql.converters
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fill
+from load import quantile_of
+
+import qtm
+
+INSERTED = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, attempt_limit,
+  timeout_seconds, priority_rank, created_at, run_at, heartbeat"""
+STAMP = "2026-01-01 00:00:00.000000"
+MIN_ROUNDS = 5
+
+
+class Floor:
+    """One bare connection to the database of a qtm URL, with commits as durable as qtm's. A context manager."""
+
+    def __init__(self, url: str, batches: int) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._random = random.Random(1)
+        self._batches = batches
+        self._mark = "?" if parts.scheme == "sqlite" else "%s"
+        self._connection: Any
+        if parts.scheme == "sqlite":
+            self._connection = sqlite3.connect(parts.path[1:], isolation_level=None)
+            self._connection.execute("PRAGMA synchronous=FULL")
+        else:
+            texts = {kind: decode for kind, decode in pymysql.converters.conversions.items() if kind not in (7, 12)}  # times stay text
+            self._connection = pymysql.connect(
+                host="127.0.0.1", port=parts.port or 3306, user="root", database=parts.path[1:], autocommit=True, conv=texts
+            )
+        self._cursor = self._connection.cursor()
+
+    def __enter__(self) -> Floor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _select(self, tail: str, key: str) -> int:
+        self._cursor.execute(f"SELECT {qtm.TASK_COLUMNS} FROM backtest_tasks WHERE {tail}".replace("?", self._mark), (key,))
+        return len(self._cursor.fetchall())
+
+    def status(self) -> None:
+        """One task by its key."""
+        found = self._select("task_id = ?", fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)))
+        if found != 1:
+            raise RuntimeError(f"the floor found {found} rows of a task")
+
+    def batch(self) -> None:
+        """The tasks of one batch."""
+        found = self._select("batch_id = ? ORDER BY task_id LIMIT 10001", fill.batch_id(self._random.randrange(self._batches)))
+        if found != fill.BATCH_TASKS:
+            raise RuntimeError(f"the floor found {found} rows of a batch")
+
+    def create(self, count: int) -> None:
+        """A batch and its tasks in one transaction, many rows to a statement."""
+        batch_id, *task_ids = qtm.new_task_ids(count + 1)
+        config, params = qtm.dump_json(fill.CONFIG), "{}"
+        rows = [
+            (task_id, batch_id, fill.stock_code(i), config, params, "pending", 0.0, "", 0, 3, 3, 3600.0, 0, STAMP, STAMP, 0)
+            for i, task_id in enumerate(task_ids)
+        ]
+        marks = ", ".join([self._mark] * len(rows[0]))
+        self._cursor.execute("BEGIN")
+        self._cursor.execute(fill.INSERT_BATCH.replace("?", self._mark), (batch_id, None, STAMP))
+        self._cursor.executemany(f"INSERT INTO backtest_tasks ({INSERTED}) VALUES ({marks})", rows)
+        self._cursor.execute("COMMIT")
+
+
+def p50_milliseconds(work: Callable[[], None], seconds: float) -> float:
+    """The median time of ``work``, run again and again for so long, and at least a few times."""
+    latencies = []
+    ends = time.perf_counter() + seconds
+    for done in itertools.count():
+        started = time.perf_counter()
+        if done >= MIN_ROUNDS and started >= ends:
+            break
+        work()
+        latencies.append(time.perf_counter() - started)
+    return quantile_of(latencies, 0.5) * 1000
