@@ -2204,6 +2204,32 @@ def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_clien
 # ==== 13 Command line =================================================================================================
 
 
+STOPPED_AGAIN_AND_AGAIN = """
+import os, signal, threading
+import qtm
+
+def end_after(spin, ready):
+    ready.wait()
+    for _ in range(spin):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+for round in range(500):
+    signals, ready = qtm.ServiceSignals(), threading.Barrier(2)
+    signals.install()
+    killer = threading.Thread(target=end_after, args=(round, ready))
+    killer.start()
+    ready.wait()
+    while not signals.is_stopping:
+        signals.wait(60.0)
+    killer.join()
+"""
+
+
+def test_a_stop_signal_that_comes_as_the_wait_begins_is_not_lost():
+    subprocess.run([sys.executable, "-c", STOPPED_AGAIN_AND_AGAIN], cwd=ROOT, timeout=60, check=True)
+
+
 @contextlib.contextmanager
 def service(url: str, *arguments: str, **environment: str):
     """`python qtm.py serve` in a process of its own: the process and its port."""
