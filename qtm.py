@@ -59,7 +59,13 @@ Rooms (search for the rule "# ==== "):
 from __future__ import annotations
 
 if __name__ == "__main__":  # one copy of every class: the script runs as the module that everybody else imports
+    import os
     import sys
+
+    if __spec__ is None and sys.executable:  # a script is compiled anew, and the 11 MB that this took would stay: begin again
+        flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
+        program = f"import sys; sys.path[:] = {sys.path!r}; import qtm; sys.exit(qtm.main())"
+        os.execv(sys.executable, [sys.orig_argv[0], *flags, "-c", program, *sys.argv[1:]])
 
     import qtm
 
