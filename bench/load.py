@@ -77,6 +77,7 @@ class LoadResult:
     latencies_ns: array[int]
     seconds: float
     client_cpu_seconds: float
+    refused_count: int = 0  # answers 503: the server said in time that it had too much to do
     error_count: int = 0
     errors: list[str] = field(default_factory=list)  # the first few, as sentences
 
@@ -253,6 +254,10 @@ class Client:
 
     def _finish(self, connection: Connection) -> None:
         ended = time.perf_counter_ns()
+        if connection.start.startswith(b"HTTP/1.1 503 "):
+            self._result.refused_count += 1
+            self._next(connection)
+            return
         fault = connection.fault()
         if fault:
             self._fail(connection, fault)
