@@ -4152,11 +4152,13 @@ class Attempt:
 class LeaseWatch:
     """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler thread alone.
 
-    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan.
+    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan. Nor does one that
+    no poll failed in: between two polls at most one heartbeat counts, since a database that was frozen held up all beats.
     """
 
-    def __init__(self, lease_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, heartbeat_seconds: float = math.inf) -> None:
         self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._counted = 0.0
         self._last_success: float | None = None
         self._seen: dict[str, tuple[RunningTask, float]] = {}
@@ -4168,7 +4170,7 @@ class LeaseWatch:
     def observe(self, now: float, running: Sequence[RunningTask]) -> list[RunningTask]:
         """Those whose pair (attempt, heartbeat) has not moved for the lease."""
         if self._last_success is not None:
-            self._counted += now - self._last_success
+            self._counted += min(now - self._last_success, self._heartbeat_seconds)
         self._last_success = now
         seen, self._seen = self._seen, {}
         expired = []
@@ -4226,7 +4228,7 @@ class TaskScheduler:
         self._threads: list[threading.Thread] = []
         self._timer: threading.Timer | None = None
         self._timer_due = math.inf
-        self._leases = LeaseWatch(settings.lease_seconds)
+        self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         # The next five are written by the scheduler thread alone.
         self._last_poll: float | None = None
