@@ -3892,12 +3892,12 @@ class EngineServer:
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path.insert(0, {str(BASE_DIR)!r}); import qtm; sys.exit(qtm.main())"
         command = [sys.executable, "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=environment)
-        theirs.close()
         # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
         path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
         setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
-        ours.send(dump_json(setup).encode())
+        ours.send(dump_json(setup).encode())  # before the start: one that is killed at once has no reader
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=environment)
+        theirs.close()
         with self._lock:
             self._process, self._control, self._ready = process, ours, None
             self._started_at = time.monotonic()
