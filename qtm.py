@@ -3359,10 +3359,14 @@ def _limit_resources(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
-def _engine_process(engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes, memory_bytes: int) -> None:
+def _engine_process(
+    engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes, memory_bytes: int, supervisor_pid: int
+) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor_pid:
+        os._exit(70)  # the supervisor died before the line above; the attempt may run elsewhere by now
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
     _limit_resources(memory_bytes)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
@@ -3513,16 +3517,17 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    supervisor_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
             control.close()  # its end must be the supervisor's alone, so that its death is seen
-            _engine_process(engine, channel, output, kind, memory_bytes)
+            _engine_process(engine, channel, output, kind, memory_bytes, supervisor_pid)
         finally:
             os._exit(70)
     channel.close()
     os.close(output)
-    control.send(dump_json({"supervisor": os.getpid(), "pid": pid}).encode())
+    control.send(dump_json({"supervisor": supervisor_pid, "pid": pid}).encode())
     Supervisor(control, pid, memory_bytes).run()
 
 
