@@ -2275,7 +2275,7 @@ class TaskDAO:
             return self._owned(session, worker_id, taken)
 
         def confirm(session: Session) -> list[ClaimedTask] | None:
-            return self._owned(session, worker_id, taken) or None
+            return (self._owned(session, worker_id, taken) or None) if taken else []
 
         return self.database.write(work, confirm)
 
