@@ -3265,21 +3265,28 @@ class ProgressSender:
         self._message = ""
         self._last_sent = float("-inf")
         self._is_sent = True
+        self._lock = threading.Lock()  # guards all fields and the channel; held while a frame is sent, so that frames stay whole
 
     def __call__(self, fraction: float, message: str = "") -> None:
         """Report ``fraction`` (0.0-1.0, more or less is cut) and what to tell people (at most 500 characters)."""
-        value = float(fraction)
-        if not math.isnan(value):
-            self._highest = max(self._highest, min(1.0, value))
-        self._message, self._is_sent = str(message), False
-        if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
-            self.flush()
+        value, text = float(fraction), _clean(str(message)[:500])
+        with self._lock:
+            if not math.isnan(value):
+                self._highest = max(self._highest, min(1.0, value))
+            self._message, self._is_sent = text, False
+            if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
+                self._flush()
 
-    def flush(self) -> None:
-        """Send the newest report, if it was held back."""
+    def _flush(self) -> None:
         if not self._is_sent:
             self._last_sent, self._is_sent = time.monotonic(), True
-            send_frame(self._channel, {"progress": self._highest, "message": _clean(self._message)[:500]})
+            send_frame(self._channel, {"progress": self._highest, "message": self._message})
+
+    def close(self, ending: dict[str, Any]) -> None:
+        """Send the newest report, if it was held back, then how the attempt ended; threads that are left say no more."""
+        self._lock.acquire()
+        self._flush()
+        send_frame(self._channel, ending)
 
 
 # Made beforehand: when it is needed there may be no memory left to make it.
@@ -3344,8 +3351,7 @@ def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
     progress = ProgressSender(channel)
     ending = attempt_frame(engine, TaskRequest.from_dict(task), progress)
     try:
-        progress.flush()
-        send_frame(channel, ending)
+        progress.close(ending)
     except MemoryError:
         send_frame(channel, OUT_OF_MEMORY_BYTES)
 
