@@ -3763,13 +3763,18 @@ class ProcessHandle:
         self._received += data
         while len(self._received) >= 4:
             (size,) = struct.unpack_from("!I", self._received)
-            if size > MAX_FRAME_BYTES:
-                return False  # not ours: the engine found the descriptor and wrote on it
-            if len(self._received) < 4 + size:
+            if size <= MAX_FRAME_BYTES and len(self._received) < 4 + size:
                 break
             body = bytes(memoryview(self._received)[4 : 4 + size])
             del self._received[: 4 + size]
-            self._take_frame(json.loads(body), on_report)
+            try:
+                self._take_frame(json.loads(body), on_report)
+            except (ValueError, KeyError, TypeError):  # not ours: the engine found the descriptor and wrote on it
+                self._outcome = Outcome(
+                    error_type="crashed", message="the engine wrote on the descriptor of its result, which cannot be read"
+                )
+                self.stop()  # or it would wait for ever to have its result taken
+                return False
         return bool(data)
 
     def _take_frame(self, frame: dict[str, Any], on_report: Callable[[Report], None]) -> None:
