@@ -3314,11 +3314,12 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     except BaseException as error:  # conversion calls methods of user objects
         message = _clean(_describe(error)["message"])
         return {"error": {"type": "invalid_result", "message": message, "traceback": None}, "retryable": False}
-    size = len(document.text.encode("utf-8"))
+    non_finite = dump_json(document.non_finite)
+    size = len(document.text.encode("utf-8")) + len(non_finite.encode("utf-8"))
     if size > MAX_RESULT_BYTES:
-        message = f"the result has {size} bytes, more than {MAX_RESULT_BYTES}"
+        message = f"the result and its non_finite have {size} bytes, more than {MAX_RESULT_BYTES}"
         return {"error": {"type": "result_too_large", "message": message, "traceback": None}, "retryable": False}
-    return {"result": document.text, "non_finite": dump_json(document.non_finite)}
+    return {"result": document.text, "non_finite": non_finite}
 
 
 def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[tuple[int, str]]:
@@ -4513,8 +4514,9 @@ class TaskScheduler:
         if attempt.released and outcome.result_json is None:
             outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
-        if outcome.result_json is not None and len(outcome.result_json.encode("utf-8")) > limit:
-            message = f"the result has more bytes ({len(outcome.result_json)}) than the database takes in one packet ({limit})"
+        size = len((outcome.result_json or "").encode("utf-8")) + len(outcome.non_finite_json.encode("utf-8"))
+        if outcome.result_json is not None and size > limit:
+            message = f"the result and its non_finite have {size} bytes, more than the database takes in one packet ({limit})"
             outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
         if not attempt.lost:
             self._record(attempt, outcome)
