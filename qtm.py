@@ -1365,8 +1365,9 @@ class SQLiteDialect:
         return {"version": sqlite3.sqlite_version, "file_system": _file_system(folder), "free_bytes": str(space.free)}
 
 
-# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock.
-MYSQL_CONFLICTS = frozenset({1020, 1205, 1213})
+# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock; and statements that
+# somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
+MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
 # The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203, 1226), shutting down
 # (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (1021, 1114), refused or lost (2002-2055).
 MYSQL_USELESS = frozenset(
