@@ -2003,19 +2003,25 @@ def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
     return ", ".join(f":{name}" for name in parameters), parameters
 
 
-def _row_chunks(request: BatchRequest, task_ids: Sequence[str]) -> Iterator[str]:
-    """The tasks of a create as JSON lists of [task_id, stock_code, params], each list about INSERT_CHUNK_BYTES at most."""
-    texts = [dump_json(item) for item in request.params]
+def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) -> Iterator[str]:
+    """The tasks of a create as JSON lists of [task_id, stock_code, params], each list about INSERT_CHUNK_BYTES at most.
+
+    Raises BodyTooLarge for a task that alone takes more than ``max_bytes``.
+    """
+    texts = [(text, len(dump_json(text).encode("utf-8")) + 80) for text in map(dump_json, request.params)]
+    longest = max(size for _, size in texts)
+    if longest > max_bytes:
+        raise BodyTooLarge(f"params of {longest} bytes are more than the database takes in one packet beside the config ({max_bytes})")
     rows: list[list[str]] = []
-    size = 0
+    total = 0
     numbers = iter(task_ids)
     for code in request.stock_codes:
-        for text in texts:
-            if rows and size + len(text) > INSERT_CHUNK_BYTES:
+        for text, size in texts:
+            if rows and total + size > min(INSERT_CHUNK_BYTES, max_bytes):
                 yield dump_json(rows)
-                rows, size = [], 0
+                rows, total = [], 0
             rows.append([next(numbers), code, text])
-            size += 2 * len(text) + 80
+            total += size
     yield dump_json(rows)
 
 
@@ -2043,20 +2049,21 @@ class TaskDAO:
         request_sha256: str = "",
     ) -> CreatedBatch:
         """Insert the batch (unless it is there) and all tasks, or nothing. One that was asked for by the same key is not
-        created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request."""
-        created = CreatedBatch(batch_id, task_ids)
+        created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request, and
+        BodyTooLarge for documents that one packet of the database does not take."""
+        created, config = CreatedBatch(batch_id, task_ids), dump_json(request.config)
         shared: dict[str, Any] = {
             "batch_id": batch_id,
             "name": request.name,
-            "config": dump_json(request.config),
+            "config": config,
             "max_attempts": max_attempts,
             "timeout_seconds": float(timeout_seconds),
             "priority_rank": -request.priority,
             "key": idempotency_key,
             "sha256": request_sha256,
         }
-        chunks = list(_row_chunks(request, task_ids))
-        self._check_size(shared["config"], chunks)
+        room = self.database.dialect.max_document_bytes - len(config.encode("utf-8"))  # both stand in one statement
+        chunks = list(_row_chunks(request, task_ids, room))
 
         def work(session: Session) -> CreatedBatch:
             if idempotency_key is not None:
@@ -2082,13 +2089,6 @@ class TaskDAO:
                 if known:
                     return known
         raise TransactionConflict(f"the batch {batch_id} is being created by others; try again", retry_after_seconds=1)
-
-    def _check_size(self, config: str, chunks: Sequence[str]) -> None:
-        """Refuse what the database cannot take in one packet: it would look like a lost connection, again and again."""
-        limit = self.database.dialect.max_document_bytes
-        size = max(len(rows.encode("utf-8")) for rows in chunks) + len(config.encode("utf-8"))
-        if size > limit:
-            raise BodyTooLarge(f"config and params of one task need {size} bytes as stored, more than the database takes ({limit})")
 
     def _insert_batch(self, session: Session, shared: Mapping[str, Any], known: bool) -> None:
         if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */", shared):

@@ -633,7 +633,7 @@ def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypa
 def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
     monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 5000)
     request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 6000}])
-    with pytest.raises(qtm.BodyTooLarge, match="more than the database takes"):
+    with pytest.raises(qtm.BodyTooLarge, match="more than the database takes in one packet"):
         dao.create(request, "b", qtm.new_task_ids(1), 1.0, 1)
     assert dao.get_batch("b") is None
 
