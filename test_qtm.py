@@ -31,6 +31,7 @@ import textwrap
 import threading
 import time
 
+import campaign
 import hypothesis
 import hypothesis.strategies as st
 import private_mariadb
@@ -2437,6 +2438,21 @@ def test_log_lines_are_one_per_event_and_escaped():
     assert "\n" not in text
     assert "\x1b" not in text
     assert json.loads(qtm.LogFormatter(True).format(record))["text"] == 'a "b"\n\x1b[31m'
+
+
+# ==== Faults ==========================================================================================================
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(kind, tmp_path, request, capsys):
+    if kind == "mariadb":
+        request.getfixturevalue("mariadb")  # for its words when there is none; the campaign has a server of its own to kill
+    report = campaign.run_campaign(kind, seconds=15.0, seed=20_260_101, folder=tmp_path)
+    with capsys.disabled():
+        print("\n" + report.line())
+    assert report.is_good, "\n".join(report.evidence)
+    assert report.kill_points > 5
+    assert report.tasks > 30
 
 
 # ==== House rules =====================================================================================================
