@@ -1554,6 +1554,32 @@ def test_an_engine_server_that_is_killed_is_replaced(running):
     assert running.scheduler._runner._process is not process
 
 
+@pytest.mark.parametrize(("ends", "works"), [(2, True), (3, False)])
+def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_ever(tmp_path, monkeypatch, ends, works):
+    (tmp_path / "fragile_engine.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os, pathlib, time
+            with open("{tmp_path}/starts", "a") as starts:
+                starts.write("x")
+            if len(pathlib.Path("{tmp_path}/starts").read_text()) <= {ends}:
+                time.sleep(1.2)
+                os.kill(os.getpid(), 9)
+
+            def run(task, progress):
+                return {{}}
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="fragile_engine:run", poll_seconds=60.0)) as tasks:
+        if works:
+            assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
+        else:
+            failure = eventually(lambda: tasks.scheduler.failure)
+            assert "ended 3 times, at last with code -9, while it imported fragile_engine:run" in str(failure)
+
+
 def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path):
     (tmp_path / "broken_engine.py").write_text("import nothing_like_this\n")
     environment = {**os.environ, "QTM_ENGINE": "broken_engine:run", "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_PORT": "0"}
