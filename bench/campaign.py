@@ -12,9 +12,9 @@ The oracle stands outside the service and believes none of its logs. It has thre
 
 * the **history**: what clients were told. A create that was answered is acknowledged with all its task ids; a cancel that
   was answered by 200 binds the task to ``cancelled`` until the client retries it. Requests that lost their connection, or
-  got 503, are sent again (a create with its Idempotency-Key) until they are answered. Every status that any answer showed
-  is an observation with the moments before and after its request; an end that one observation saw and a later one does
-  not see is a changed end, unless the client's own retry lies between.
+  got 503, are sent again until they are answered, a create with its Idempotency-Key; some creates are sent twice from the
+  start. Every status that any answer showed is an observation with the moments before and after its request; an end that
+  one observation saw and a later one does not see is a changed end, unless the client's own retry lies between.
 * the **ledger**: what engines did. Each execution appends its begin, its ticks and its end to one file (task, attempt, a
   nonce of its own, pid and start time of the process, monotonic time), each line by one write. A result carries the
   nonce, so that it names the one execution that it came from. Grandchildren are in the ledger, too.
@@ -32,6 +32,8 @@ What must be zero, each with the evidence for it:
 * unexplained: overlapping executions of one task that no fault explains. An overlap is legitimate in two cases only: the
   service that ran one of them was frozen past its lease, or it was cut off from the database that long. Then others take
   the task back while its engine runs on; its outcome is void, and it is stopped once its service looks again.
+* wasted: an execution that ended well and whose outcome was thrown away, although its client asked for no change and its
+  service was neither killed, nor frozen, nor stopped, nor cut off alone: the database was merely away (guarantee G6).
 * exits: a service that ended by itself, or not with code 0 after SIGTERM.
 * answers: a status of 5xx other than 503, a 503 without Retry-After, or no answer at all once the faults are over.
 """
@@ -40,6 +42,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import http.client
 import json
 import os
@@ -80,7 +83,7 @@ SETTINGS = {
     "QTM_TASK_TIMEOUT_SECONDS": "120",
 }
 
-CLIENTS = 4
+CLIENTS = 6
 OPEN_BATCHES = 3  # of one client, so that the backlog stays short and the last deadline tight
 REQUEST_SECONDS = 40.0  # longer than any freeze: a client that gives up early would leave requests behind that apply later
 START_SECONDS = 40.0  # of a service, on a busy machine
@@ -204,7 +207,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "quick": Kind("quick", 0.0, 0.0, 0, "completed"),
     "slow": Kind("slow", 0.2, 2.0, 0, "completed"),
-    "patient": Kind("slow", 3.0, 5.0, 0, "completed"),  # outlasts a lease, so that a freeze makes others run it, too
+    "patient": Kind("slow", 4.0, 7.0, 0, "completed"),  # outlasts a lease, so that a freeze makes others run it, too
     "flaky": Kind("flaky", 0.0, 0.3, 2, "completed"),
     "crash": Kind("crash", 0.0, 0.5, 1, "completed"),
     "leave": Kind("leave", 0.0, 0.5, 1, "completed"),
@@ -284,7 +287,7 @@ def quiet_port() -> int:
 # -- what was found ----------------------------------------------------------------------------------------------------
 
 ZERO = (
-    "lost", "unasked", "double", "changed", "undone", "wrong", "stuck", "orphans", "leaked", "unexplained", "exits", "answers",
+    "lost", "unasked", "double", "changed", "undone", "wrong", "stuck", "orphans", "leaked", "unexplained", "wasted", "exits", "answers",
 )  # fmt: skip
 STRAYS = "strays"  # reported, not demanded: what left its session and lost its supervisor to SIGKILL
 
@@ -705,6 +708,13 @@ class Caller:
         self._findings = findings
         self._faults_over = faults_over
 
+    def abandon(self, path: str, body: object, key: str) -> None:
+        """Send a create and hang up before its answer: it happens now, later, or never. Its repeat must not happen as well."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.rng.choice(self._ports), timeout=REQUEST_SECONDS)
+        with contextlib.suppress(OSError):
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Idempotency-Key": key})
+        connection.close()
+
     def once(self, port: int, method: str, path: str, body: object = None, key: str | None = None) -> Answer:
         """One request to one service. What no fault excuses is a finding."""
         headers = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}
@@ -787,7 +797,7 @@ class Client(threading.Thread):
             kinds = [*kinds, rng.choice(LONG)]
         batch_id, task_ids = self.create(kinds)
         self._open.append(batch_id)
-        self._stop_asked.wait(rng.uniform(0.0, 0.5))
+        self._stop_asked.wait(rng.uniform(0.0, 0.3))
         long = [one for one, kind in zip(task_ids, kinds, strict=True) if kind in LONG]
         if rng.random() < 0.12:
             self._cancel_batch(batch_id)
@@ -806,6 +816,8 @@ class Client(threading.Thread):
         attempts = 2 if any(kind in BAD for kind in kinds) else 100
         body = {"stock_code": f"C{self._number}", "config": CONFIG, "params": params, "max_attempts": attempts}
         key = f"client-{self._number}-{self._count}"
+        if rng.random() < 0.2:
+            self._caller.abandon(f"{API}/createTask", body, key)
         answer = self._caller.call("POST", f"{API}/createTask", body, key)
         if answer.status not in (200, 201):
             raise RuntimeError(f"createTask answered {answer.status}: {answer.data}")
@@ -923,6 +935,7 @@ class Injector:
         self.killed_supervisors: set[int] = set()
         self._replicas = replicas
         self._target = target
+        self._is_held = False  # the database's lane waits
         self._process_faults: Mapping[str, Callable[[Replica, Fault], Steps]] = {
             "service killed": self._kill_service,
             "engine server killed": lambda replica, fault: self._kill_part(replica, fault, "server"),
@@ -936,8 +949,8 @@ class Injector:
     def lanes(self, seed: int) -> list[Lane]:
         """One lane for the services, one for the database."""
         count = len(self._replicas)
-        for_processes = planned(list(self._process_faults), random.Random(f"{seed}:processes"), count, 1.2)
-        for_database = planned(list(self._target.faults), random.Random(f"{seed}:database"), count, 2.5)
+        for_processes = planned(list(self._process_faults), random.Random(f"{seed}:processes"), count, 0.7)
+        for_database = planned(list(self._target.faults), random.Random(f"{seed}:database"), count, 1.5)
         return [Lane(self._processes(for_processes)), Lane(self._database(for_database))]
 
     def _processes(self, plan: Iterator[Fault]) -> Steps:
@@ -948,6 +961,8 @@ class Injector:
     def _database(self, plan: Iterator[Fault]) -> Steps:
         for fault in plan:
             yield fault.pause
+            while self._is_held:
+                yield 0.05
             apply, low, high = self._target.faults[fault.kind]
             yield from self._recorded(fault.kind, None, apply(low + fault.share * (high - low)))
 
@@ -980,10 +995,13 @@ class Injector:
             yield 0.05
 
     def _freeze_service(self, replica: Replica, fault: Fault) -> Steps:
+        """Past its lease. Mostly with no new fault of the database, so that the other services can see the lease run out."""
         replica.send(signal.SIGSTOP)
+        self._is_held = fault.choice < 0.7
         try:
-            yield LEASE_SECONDS + 0.5 + 1.5 * fault.share
+            yield LEASE_SECONDS + 0.5 + 2.0 * fault.share
         finally:
+            self._is_held = False
             replica.send(signal.SIGCONT)
 
     def _stop_service(self, replica: Replica, fault: Fault) -> Steps:
@@ -1088,9 +1106,11 @@ class Oracle:
         self._findings = findings
         self._folder = folder
         self.ledger = Ledger(folder / "ledger")
+        self._accepted: dict[str, str] = {}  # the nonce of each completed task's result; written by check_tasks
 
     def check_processes(self, replicas: Sequence[Replica], mark: str) -> None:
         """With the services idle: engines and all they started are gone, no zombie is left, no descriptor either."""
+        self.ledger = Ledger(self._folder / "ledger")
         idle = {replica.pid for replica in replicas}
         deadline = time.monotonic() + GONE_SECONDS
         while (left := self._left_over(idle, mark)) and time.monotonic() < deadline:
@@ -1153,6 +1173,7 @@ class Oracle:
     def _check_result(self, task: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
         """The result is of this task and of its accepted attempt, and an execution that ended well gave it."""
         result = found["result"] if found else {}
+        self._accepted[task["task_id"]] = result.get("nonce", "")
         ran = self.ledger.executions.get(result.get("nonce", ""))
         expected = {"task_id": task["task_id"], "attempt": task["attempt"], "nonce": ran.nonce if ran else None}
         if result != expected or ran is None or (ran.task_id, ran.attempt, ran.how) != (task["task_id"], task["attempt"], "result"):
@@ -1191,6 +1212,25 @@ class Oracle:
                 self._findings.add("unexplained", f"{first} and {second}")
         return len(pairs)
 
+    def check_waste(self) -> None:
+        """Finished work is thrown away for a reason only."""
+        touching = ("killed", "frozen", "stopped")  # faults of a service, as its plan names them
+        for execution in self.ledger.executions.values():
+            told = self._history.tasks[execution.task_id]
+            asked = told.retries or told.cancelled or told.batch_cancelled
+            if execution.how != "result" or asked or self._accepted.get(execution.task_id) in (None, execution.nonce):
+                continue
+            later = [one.begin for one in self.ledger.executions.values() if one.task_id == told.task_id and one.begin > execution.begin]
+            window = Interval(execution.begin - LEASE_SECONDS, min(later, default=float("inf")))
+            reasons = [
+                fault
+                for fault in self._injector.injected
+                if (fault.kind == "too many connections" or (fault.replica == execution.replica and fault.kind.endswith(touching)))
+                and window.meets(Interval(fault.begin, fault.end))
+            ]
+            if not reasons:
+                self._findings.add("wasted", f"{execution}; the accepted one is {self._accepted[told.task_id]}")
+
     def longest_recovery(self, tasks: Sequence[Mapping[str, Any]], replicas: Sequence[Replica]) -> float:
         """The longest time from the end of a fault until one of the affected services had completed a task that it started
         after it, by the database's clock, which is this machine's. Faults after which it had nothing to do do not count."""
@@ -1209,8 +1249,7 @@ class Oracle:
 
 def wall_time(stamp: str) -> float:
     """Seconds since 1970 of an ISO time as the API writes it."""
-    whole, _, fraction = stamp.rstrip("Z").partition(".")
-    return time.mktime(time.strptime(whole + " UTC", "%Y-%m-%dT%H:%M:%S %Z")) - time.timezone + float(f"0.{fraction or 0}")
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 # -- the campaign ------------------------------------------------------------------------------------------------------
@@ -1326,6 +1365,7 @@ class Campaign:
         tasks = oracle.check_tasks(self._caller("fresh", [self._fresh]))
         self._fresh.stop()
         oracle.check_database()
+        oracle.check_waste()
         overlaps = oracle.check_overlaps()
         return CampaignReport(
             database=self._target.name,
