@@ -1754,6 +1754,21 @@ def test_a_lease_counts_only_time_between_successful_polls():
     assert leases.observe(1050.0, [qtm.RunningTask("t", 1, 8, "w")]) == [], "it moved"
 
 
+def test_a_database_that_froze_without_failing_a_poll_makes_nobody_an_orphan(stage, dao):
+    scheduler, _, clock = stage
+    (task_id,) = add(dao)
+    dao.claim("somebody else", 1)
+    scheduler.step()
+    for _ in range(2):  # the poll that was held up, and the next, which may still come before the owner's own late beat
+        clock.now += 100.0
+        scheduler.step()
+    assert dao.get(task_id).error is None
+    for _ in range(3):
+        clock.now += 10.0
+        scheduler.step()
+    assert dao.get(task_id).error["type"] == "worker_lost"
+
+
 def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch):
     scheduler, runner, _ = stage
     (task_id,) = add(dao)
