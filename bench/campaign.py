@@ -26,7 +26,8 @@ What must be zero, each with the evidence for it:
 * double: a completed task whose result changed, or is not that of an execution of its own accepted attempt that ended well.
 * changed: a terminal status that became another one without a retry. undone: an acknowledged cancel that did not hold.
 * wrong: a task that ended otherwise than its kind must (kinds that fail on purpose must fail, all others must complete).
-* stuck: pending or running after the lease, two polls and the time that the work itself may take.
+* stuck: tasks that are pending or running at the end, and due, while nothing changes for the lease, two polls and the time that
+  the longest task takes.
 * orphans: processes of engines, and what they started, that outlive their attempt; zombies of a service.
 * leaked: temporary files, and descriptors of a service that is idle.
 * unexplained: overlapping executions of one task that no fault explains. An overlap is legitimate in two cases only: the
@@ -78,7 +79,7 @@ SETTINGS = {
     "QTM_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
     "QTM_LEASE_SECONDS": str(LEASE_SECONDS),
     "QTM_POLL_SECONDS": str(POLL_SECONDS),
-    "QTM_RETRY_BACKOFF_SECONDS": "0.1",
+    "QTM_RETRY_BACKOFF_SECONDS": "0.05",
     "QTM_SHUTDOWN_GRACE_SECONDS": "1",
     "QTM_TASK_TIMEOUT_SECONDS": "120",
 }
@@ -89,7 +90,8 @@ REQUEST_SECONDS = 40.0  # longer than any freeze: a client that gives up early w
 START_SECONDS = 40.0  # of a service, on a busy machine
 STOP_SECONDS = 40.0  # above the service's own longest stop
 SETTLE_SECONDS = 90.0  # for clients to get their last answers once the faults are over
-WORK_SECONDS = 25.0  # what the backlog may take beyond lease and polls, on a busy machine
+STILL_SECONDS = LEASE_SECONDS + 2 * POLL_SECONDS + 7.0 + 3.0  # no change for so long means stuck: the longest task, and a busy machine
+QUIET_SECONDS = 300.0  # however much changes, the backlog is worked off by then
 GONE_SECONDS = 10.0  # for processes to be gone: the kill grace is 2 s
 MOST_DESCRIPTORS = 60  # of an idle service: standard ones, the pool, three per SQLite connection, sockets
 KEPT_EVIDENCE = 20
@@ -219,7 +221,7 @@ KINDS: Mapping[str, Kind] = {
     "endless": Kind("slow", 90.0, 90.0, 0, "cancelled"),
     "stubborn": Kind("stubborn", 90.0, 90.0, 0, "cancelled"),
 }
-GOOD = ("quick", "quick", "slow", "slow", "patient", "flaky", "crash", "leave", "daemon")
+GOOD = ("quick", "quick", "slow", "slow", "flaky", "crash", "leave", "daemon")
 BAD = ("refused", "broken", "doomed")
 LONG = ("endless", "stubborn")
 FINAL = ("completed", "failed", "cancelled")
@@ -434,6 +436,7 @@ class SQLiteTarget:
 
     name = "sqlite"
     workers = 4  # of its one service
+    good: Sequence[str] = GOOD  # kinds of tasks that complete
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._path = folder / "qtm.db"
@@ -461,6 +464,7 @@ class MariaDBTarget:
 
     name = "mariadb"
     workers = 2  # of each service
+    good: Sequence[str] = (*GOOD, "patient")
 
     def __init__(self) -> None:
         self._server = PrivateMariaDB(buffer_pool="64M")
@@ -772,10 +776,11 @@ class Caller:
 class Client(threading.Thread):
     """Creates batches, changes its mind about some, and follows them; ends with no request open."""
 
-    def __init__(self, number: int, caller: Caller, stop: threading.Event) -> None:
+    def __init__(self, number: int, caller: Caller, stop: threading.Event, good: Sequence[str]) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
         self._number = number
         self._caller = caller
+        self._good = good
         self._stop_asked = stop
         self._open: list[str] = []
         self._count = 0
@@ -792,7 +797,7 @@ class Client(threading.Thread):
 
     def _one_batch(self) -> None:
         rng = self._caller.rng
-        kinds = rng.choices(BAD, k=rng.randint(1, 2)) if rng.random() < 0.2 else rng.choices(GOOD, k=rng.randint(1, 5))
+        kinds = rng.choices(BAD, k=rng.randint(1, 2)) if rng.random() < 0.2 else rng.choices(self._good, k=rng.randint(1, 5))
         if rng.random() < 0.25:
             kinds = [*kinds, rng.choice(LONG)]
         batch_id, task_ids = self.create(kinds)
@@ -1075,6 +1080,7 @@ class CampaignReport:
     quiet_seconds: float
     longest_recovery: float
     longest_answer: float
+    longest_stop: float
     counts: Mapping[str, int]
     evidence: Sequence[str]
 
@@ -1091,7 +1097,7 @@ class CampaignReport:
             f"kill points {self.kill_points}, tasks {self.tasks}, acknowledged {self.acknowledged}, executions {self.executions}",
             *(f"{name} {self.counts[name]}" for name in (*ZERO, STRAYS)),
             f"overlaps {self.overlaps}, quiet after {self.quiet_seconds:.1f} s, longest recovery {self.longest_recovery:.1f} s",
-            f"longest answer {self.longest_answer:.1f} s, seed {self.seed}",
+            f"longest answer {self.longest_answer:.1f} s, longest stop {self.longest_stop:.1f} s, seed {self.seed}",
         ]
         return ", ".join(parts)
 
@@ -1232,18 +1238,16 @@ class Oracle:
                 self._findings.add("wasted", f"{execution}; the accepted one is {self._accepted[told.task_id]}")
 
     def longest_recovery(self, tasks: Sequence[Mapping[str, Any]], replicas: Sequence[Replica]) -> float:
-        """The longest time from the end of a fault until one of the affected services had completed a task that it started
-        after it, by the database's clock, which is this machine's. Faults after which it had nothing to do do not count."""
+        """The longest time from the end of a fault until one of the affected services had completed a task, by the database's
+        clock, which is this machine's; further faults that struck meanwhile are in it."""
         owner = {pid: number for number, replica in enumerate(replicas) for pid in replica.pids}
-        runs = []
-        for task in tasks:
-            if task["status"] == "completed":
-                number = owner[int(task["worker_id"].split(":")[1])]
-                runs.append((wall_time(task["finished_at"]), wall_time(task["started_at"]), number))
+        ends = [
+            (wall_time(task["finished_at"]), owner[int(task["worker_id"].split(":")[1])]) for task in tasks if task["status"] == "completed"
+        ]
         longest = 0.0
         for fault in self._injector.injected:
-            ends = [end for end, start, number in runs if start >= fault.end_wall and (fault.replica is None or fault.replica == number)]
-            longest = max(longest, min(ends) - fault.end_wall if ends else 0.0)
+            after = [end for end, number in ends if end >= fault.end_wall and fault.replica in (None, number)]
+            longest = max(longest, min(after, default=fault.end_wall) - fault.end_wall)
         return longest
 
 
@@ -1312,7 +1316,10 @@ class Campaign:
             time.sleep(0.02)
 
     def _work_under_faults(self) -> None:
-        clients = [Client(number, self._caller(f"client {number}", self._replicas), self._clients_stop) for number in range(CLIENTS)]
+        clients = [
+            Client(number, self._caller(f"client {number}", self._replicas), self._clients_stop, self._target.good)
+            for number in range(CLIENTS)
+        ]
         watcher = Watcher(self._caller("watcher", self._replicas), self._watcher_stop)
         for thread in [*clients, watcher]:
             thread.start()
@@ -1340,13 +1347,17 @@ class Campaign:
         """A last wave of work, through every service; then nothing may be left to do within the deadline."""
         caller = self._caller("last wave", self._replicas)
         for number, replica in enumerate(self._replicas):
-            last = Client(CLIENTS + number, self._caller(f"last {number}", [replica]), self._clients_stop)
+            last = Client(CLIENTS + number, self._caller(f"last {number}", [replica]), self._clients_stop, ())
             last.create(["slow", "quick", "quick", "slow", "daemon"])
-        started = time.monotonic()
-        deadline = started + LEASE_SECONDS + 2 * POLL_SECONDS + WORK_SECONDS
-        while True:
+        started, changed = time.monotonic(), time.time()
+        before: set[tuple[str, str, int]] = set()
+        while time.monotonic() - started < QUIET_SECONDS:
             tasks = caller.call("GET", f"{API}/listTasks?status=pending&status=running").data["tasks"]
-            if not tasks or time.monotonic() > deadline:
+            now = {(task["task_id"], task["status"], task["attempt"]) for task in tasks}
+            if now != before:
+                changed, before = time.time(), now
+            due = max((wall_time(task["run_at"]) for task in tasks), default=0.0)
+            if not tasks or time.time() - max(changed, due) > STILL_SECONDS:
                 break
             time.sleep(0.05)
         self._quiet_seconds = time.monotonic() - started
@@ -1380,6 +1391,7 @@ class Campaign:
             quiet_seconds=self._quiet_seconds,
             longest_recovery=oracle.longest_recovery(tasks, self._replicas),
             longest_answer=self._history.longest_answer,
+            longest_stop=max((one.end - one.begin for one in self._injector.injected if one.kind == "service stopped"), default=0.0),
             counts={name: self._findings.count(name) for name in (*ZERO, STRAYS)},
             evidence=self._findings.evidence(),
         )
