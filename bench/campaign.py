@@ -654,14 +654,15 @@ class Replica:
             os.kill(self.pid, number)
 
     def parts(self) -> dict[str, list[Process]]:
-        """Its living processes below the service, by role. Supervisors and engines lead sessions of their own; when their
-        engine server dies, supervisors re-parent, and it is their children that tell them apart from engines."""
+        """Its living processes below the service, by role. Supervisors and engines lead sessions of their own, and so may what
+        an engine leaves behind. A supervisor re-parents when its engine server dies, but always has an engine."""
         below = [process for process in marked_processes(self.mark) if process.pid != self.pid and process.state != "Z"]
         leaders = {process.pid: process for process in below if process.session == process.pid}
-        engines = [one for one in leaders.values() if one.parent in leaders]
-        supervisors = [one for one in leaders.values() if one.parent not in leaders]
+        parents = {one.parent for one in leaders.values()}
+        supervisors = {pid: one for pid, one in leaders.items() if one.parent not in leaders and pid in parents}
+        engines = [one for one in leaders.values() if one.parent in supervisors]
         servers = [one for one in below if one.parent == self.pid and one.pid not in leaders]
-        return {"server": servers, "supervisor": supervisors, "engine": engines}
+        return {"server": servers, "supervisor": list(supervisors.values()), "engine": engines}
 
     def stop(self) -> None:
         """SIGTERM for the last time, and wait; not ending, or another code than 0, is a finding."""
@@ -1210,7 +1211,10 @@ class Oracle:
             cut_off = [
                 fault
                 for fault in self._injector.injected
-                if (fault.replica is None or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica)))
+                if (
+                    fault.kind == "too many connections"
+                    or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
+                )
                 and fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS
                 and window.meets(Interval(fault.begin, fault.end))
             ]
