@@ -1554,6 +1554,21 @@ def test_an_engine_server_that_is_killed_is_replaced(running):
     assert running.scheduler._runner._process is not process
 
 
+def test_an_engine_server_that_is_killed_before_it_read_a_word_is_replaced(tmp_path, engines, monkeypatch):
+    started, start = [], subprocess.Popen
+
+    def start_and_kill_the_first(*arguments, **options):
+        started.append(start(*arguments, **options))
+        if len(started) == 1:
+            started[0].kill()
+            started[0].wait()
+        return started[-1]
+
+    monkeypatch.setattr(qtm.subprocess, "Popen", start_and_kill_the_first)
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines)) as tasks:
+        assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
+
+
 @pytest.mark.parametrize(("ends", "works"), [(2, True), (3, False)])
 def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_ever(tmp_path, monkeypatch, ends, works):
     (tmp_path / "fragile_engine.py").write_text(
