@@ -1554,6 +1554,18 @@ def test_an_engine_server_that_is_killed_is_replaced(running):
     assert running.scheduler._runner._process is not process
 
 
+def test_an_engine_process_whose_supervisor_died_at_once_runs_nothing():
+    program = """if True:
+        import os, socket, qtm
+        ours, theirs = socket.socketpair()
+        qtm.send_frame(ours, {"stock_code": "X", "config": {}})
+        nobody = os.getpid()  # certainly not the parent
+        qtm._engine_process(lambda task, progress: {}, theirs, os.pipe()[1], qtm.START_TASK, 0, nobody)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False).returncode == 70
+
+
 def test_an_engine_server_that_is_killed_before_it_read_a_word_is_replaced(tmp_path, engines, monkeypatch):
     started, start = [], subprocess.Popen
 
