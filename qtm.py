@@ -3919,9 +3919,9 @@ class EngineServer:
         with self._lock:
             self._process, self._control, self._ready = process, ours, None
             self._started_at = time.monotonic()
-        threading.Thread(target=self._await_ready, args=(ours,), name="engine-ready", daemon=True).start()
+        threading.Thread(target=self._await_ready, args=(ours, process), name="engine-ready", daemon=True).start()
 
-    def _await_ready(self, control: socket.socket) -> None:
+    def _await_ready(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
         """Its own short thread: the first frame is the server's only one."""
         try:
             message = control.recv(1 << 16)
@@ -3937,7 +3937,9 @@ class EngineServer:
             self.on_change()
             log_event(logging.INFO, "engine ready", engine=self._settings.engine, version=said["version"])
         else:
-            self.on_change()  # it ended, so it is to be replaced now and not at the next poll
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its socket ends a moment before the process does
+                process.wait(1.0)
+            self.on_change()  # so that it is replaced now and not at the next poll
 
     def _fail(self, message: str) -> None:
         with self._changed:
