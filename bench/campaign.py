@@ -30,9 +30,10 @@ What must be zero, each with the evidence for it:
   the longest task takes.
 * orphans: processes of engines, and what they started, that outlive their attempt; zombies of a service.
 * leaked: temporary files, and descriptors of a service that is idle.
-* unexplained: overlapping executions of one task that no fault explains. An overlap is legitimate in two cases only: the
-  service that ran one of them was frozen past its lease, or it was cut off from the database that long. Then others take
-  the task back while its engine runs on; its outcome is void, and it is stopped once its service looks again.
+* unexplained: overlapping executions of one task that nothing explains. An overlap is legitimate in three cases only: the
+  service that ran one of them was frozen past its lease, or it alone was cut off from the database that long, so that others
+  took the task back while its engine ran on; or the client cancelled the task and retried it within the heartbeat and the
+  grace that a cancel may take to reach the engine. The outcome of the earlier one is void each time.
 * wasted: an execution that ended well and whose outcome was thrown away, although its client asked for no change and its
   service was neither killed, nor frozen, nor stopped, nor cut off alone: the database was merely away (guarantee G6).
 * exits: a service that ended by itself, or not with code 0 after SIGTERM.
@@ -291,7 +292,6 @@ def quiet_port() -> int:
 ZERO = (
     "lost", "unasked", "double", "changed", "undone", "wrong", "stuck", "orphans", "leaked", "unexplained", "wasted", "exits", "answers",
 )  # fmt: skip
-STRAYS = "strays"  # reported, not demanded: what left its session and lost its supervisor to SIGKILL
 
 
 class Findings:
@@ -314,7 +314,7 @@ class Findings:
     def evidence(self) -> list[str]:
         """The first of each, as sentences."""
         with self._lock:
-            return [f"{name}: {text}" for name in (*ZERO, STRAYS) for text in self._found[name][:KEPT_EVIDENCE]]
+            return [f"{name}: {text}" for name in ZERO for text in self._found[name][:KEPT_EVIDENCE]]
 
 
 class Interval(NamedTuple):
@@ -938,7 +938,6 @@ class Injector:
     def __init__(self, replicas: Sequence[Replica], target: Target) -> None:
         self.injected: list[Injected] = []
         self.kill_points = 0
-        self.killed_supervisors: set[int] = set()
         self._replicas = replicas
         self._target = target
         self._is_held = False  # the database's lane waits
@@ -994,8 +993,6 @@ class Injector:
             found = replica.parts()[role]
             if found:
                 victim = found[int(fault.choice * len(found))]
-                if role == "supervisor":
-                    self.killed_supervisors.add(victim.pid)
                 self.kill_points += signal_process(victim, signal.SIGKILL)
                 return
             yield 0.05
@@ -1067,7 +1064,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class CampaignReport:
-    """What was done and found. ``counts`` has every name of ZERO, and ``strays``."""
+    """What was done and found. ``counts`` has every name of ZERO."""
 
     database: str
     seed: int
@@ -1096,7 +1093,7 @@ class CampaignReport:
         parts = [
             f"campaign {self.database}: {sum(self.faults.values())} faults in {self.seconds:.0f} s ({kinds})",
             f"kill points {self.kill_points}, tasks {self.tasks}, acknowledged {self.acknowledged}, executions {self.executions}",
-            *(f"{name} {self.counts[name]}" for name in (*ZERO, STRAYS)),
+            *(f"{name} {self.counts[name]}" for name in ZERO),
             f"overlaps {self.overlaps}, quiet after {self.quiet_seconds:.1f} s, longest recovery {self.longest_recovery:.1f} s",
             f"longest answer {self.longest_answer:.1f} s, longest stop {self.longest_stop:.1f} s, seed {self.seed}",
         ]
@@ -1124,9 +1121,8 @@ class Oracle:
             time.sleep(0.1)
         for process in left:
             line = self.ledger.processes.get((process.pid, process.born), {})
-            is_stray = line.get("event") != "begin" and self._lost_its_supervisor(process)
             what = f"pid {process.pid} (state {process.state}, parent {process.parent}): {line or 'not in the ledger'}"
-            self._findings.add(STRAYS if is_stray else "orphans", what)
+            self._findings.add("orphans", what)
             signal_process(process, signal.SIGKILL)
         for replica in replicas:
             with contextlib.suppress(OSError):
@@ -1145,14 +1141,6 @@ class Oracle:
         ours = idle | servers
         # a zombie of another parent has been disowned: that one collects it, or does not
         return [one for one in found.values() if one.pid not in ours and (one.state != "Z" or one.parent in ours)]
-
-    def _lost_its_supervisor(self, process: Process) -> bool:
-        """Whether we killed the supervisor of the execution that started this process, or its session's leader."""
-        for (pid, _), line in self.ledger.processes.items():
-            if pid in (process.pid, process.session, process.parent) and line["event"] == "child":
-                engine = next(one for (number, _), one in self.ledger.processes.items() if one["nonce"] == line["nonce"] and number != pid)
-                return engine["parent"] in self._injector.killed_supervisors
-        return False
 
     def check_tasks(self, caller: Caller) -> list[dict[str, Any]]:
         """Read every acknowledged batch and result through a fresh service. Gives all tasks."""
@@ -1206,19 +1194,16 @@ class Oracle:
         """How many executions of one task overlapped; those that nothing explains are findings."""
         pairs = self.ledger.overlaps()
         for first, second in pairs:
+            retried = any(first.begin <= begin <= second.begin for begin, _ in self._history.tasks[first.task_id].retries)
             # a freeze that began after the claim and ended before the engine's first line counts, too
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
-            cut_off = [
-                fault
+            cut_off = any(
+                fault.kind == "too many connections"
+                or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
                 for fault in self._injector.injected
-                if (
-                    fault.kind == "too many connections"
-                    or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
-                )
-                and fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS
-                and window.meets(Interval(fault.begin, fault.end))
-            ]
-            if not cut_off:
+                if fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS and window.meets(Interval(fault.begin, fault.end))
+            )
+            if not retried and not cut_off:
                 self._findings.add("unexplained", f"{first} and {second}")
         return len(pairs)
 
@@ -1396,7 +1381,7 @@ class Campaign:
             longest_recovery=oracle.longest_recovery(tasks, self._replicas),
             longest_answer=self._history.longest_answer,
             longest_stop=max((one.end - one.begin for one in self._injector.injected if one.kind == "service stopped"), default=0.0),
-            counts={name: self._findings.count(name) for name in (*ZERO, STRAYS)},
+            counts={name: self._findings.count(name) for name in ZERO},
             evidence=self._findings.evidence(),
         )
 
