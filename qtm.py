@@ -2157,21 +2157,27 @@ class TaskDAO:
 
         return self.database.read(work)
 
-    def get_batch(self, batch_id: str) -> BatchInfo | None:
-        """The batch with its counts and progress, without tasks; None when there is no such batch."""
+    def get_batch(self, batch_id: str, tasks: Sequence[TaskInfo] | None = None) -> BatchInfo | None:
+        """The batch with its counts and progress; None when there is no such batch. Counts come from ``tasks``, where the caller
+        has all of the batch at hand: then they agree with it, and nothing is read twice."""
 
         def work(session: Session) -> BatchInfo | None:
             batch = session.row("SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id", {"batch_id": _key(batch_id)})
             if batch is None:
                 return None
-            rows = session.rows(
-                "SELECT status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id = :batch_id GROUP BY status",
-                {"batch_id": batch_id},
-            )
             counts = {status.value: 0 for status in TaskStatus}
-            counts.update({status: int(count) for status, count, _ in rows})
-            progress = sum(float(part) for _, _, part in rows) / max(1, sum(counts.values()))
-            return BatchInfo(batch_id, batch[0], cast(str, _iso(batch[1])), counts, round(progress, 6))
+            if tasks is None:
+                rows = session.rows(
+                    "SELECT status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id = :batch_id GROUP BY status",
+                    {"batch_id": batch_id},
+                )
+                counts.update({status: int(count) for status, count, _ in rows})
+                done = sum(float(part) for _, _, part in rows)
+            else:
+                counts.update(Counter([task.status.value for task in tasks]))
+                done = math.fsum([task.progress for task in tasks])
+            progress = round(done / max(1, sum(counts.values())), 6)
+            return BatchInfo(batch_id, batch[0], cast(str, _iso(batch[1])), counts, progress, tasks or ())
 
         return self.database.read(work)
 
@@ -4670,13 +4676,14 @@ class TaskManager:
         cursor: str | None = None,
     ) -> BatchInfo:
         """The batch with its counts and a page of its tasks in the order of creation. Raises BatchNotFound."""
-        batch = self.get_batch(batch_id)
         tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
+        is_all = not (statuses or stock_code or cursor or following)
+        batch = self.get_batch(batch_id, tasks if is_all else None)
         return dataclasses.replace(batch, tasks=tasks, next_cursor=following)
 
-    def get_batch(self, batch_id: str) -> BatchInfo:
-        """The batch with its counts, without tasks. Raises BatchNotFound."""
-        batch = self.dao.get_batch(batch_id)
+    def get_batch(self, batch_id: str, tasks: Sequence[TaskInfo] | None = None) -> BatchInfo:
+        """The batch with its counts; ``tasks`` are all of it, if the caller has them at hand. Raises BatchNotFound."""
+        batch = self.dao.get_batch(batch_id, tasks)
         if batch is None:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return batch

@@ -875,6 +875,19 @@ def test_cancel_and_retry_of_a_batch(dao):
     assert dao.retry(ids[1])
 
 
+def test_counts_of_a_batch_are_the_same_from_its_tasks_and_from_the_database(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        tasks.create_task(qtm.BatchRequest(["A", "B", "C", "D"], CONFIG, [PARAMS], "b"))
+        (claimed,) = tasks.dao.claim("w", 1)
+        tasks.dao.report_progress(claimed.task, 0.3, "")
+        tasks.dao.finish(tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        tasks.cancel_task(tasks.list_tasks("b")[0][0].task_id)
+        whole, page = tasks.get_tasks_by_batch("b"), tasks.get_tasks_by_batch("b", limit=2)
+        assert whole.counts == page.counts == {"pending": 1, "running": 1, "completed": 1, "failed": 0, "cancelled": 1}
+        assert whole.progress == page.progress == tasks.get_batch("b").progress == 0.325
+        assert [len(whole.tasks), len(page.tasks)] == [4, 2]
+
+
 def test_pages_go_through_everything_once(dao):
     ids = add(dao, *["A", "B"] * 5, batch_id="b")
     for newest_first in (True, False):
