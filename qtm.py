@@ -4208,6 +4208,10 @@ class LeaseWatch:
                 expired.append(task)
         return expired
 
+    def seconds_to_expiry(self) -> float:
+        """When to observe again for the first lease that would be over by then."""
+        return min((self._lease_seconds - (self._counted - since) for _, since in self._seen.values()), default=math.inf)
+
 
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
     """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at most 600 s."""
@@ -4433,7 +4437,7 @@ class TaskScheduler:
             if status:
                 log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt, status=status.value)
                 self._board.tell(orphan.task_id)
-        self._next_beat = now + self._settings.heartbeat_seconds
+        self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
 
     def _release_unknown(self, running: Sequence[RunningTask]) -> None:
         """Give back what the database says we run, but we do not know of: the answer to its claim was lost."""
