@@ -27,11 +27,13 @@ import sqlite3
 import subprocess
 import symtable
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 
 import campaign
+import faults
 import hypothesis
 import hypothesis.strategies as st
 import private_mariadb
@@ -1259,7 +1261,7 @@ def test_results_that_are_no_json_are_refused_with_their_path():
 
 ENGINES = textwrap.dedent(
     """
-    import os, signal, subprocess, sys, time, ctypes
+    import os, signal, subprocess, sys, time, ctypes, itertools, re, threading
     import qtm
 
     def run(task, progress):
@@ -1364,6 +1366,101 @@ ENGINES = textwrap.dedent(
     def leaves_children(task, progress):
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         return {"child": child.pid}
+
+    def loops_in_c(task, progress):
+        sum(itertools.repeat(0))
+
+    def backtracks(task, progress):
+        re.match("(a|a)*b", "a" * 60)
+
+    def stops_itself(task, progress):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def gigabyte(task, progress):
+        piece = b"x" * (1 << 20)
+        for _ in range(1024):
+            os.write(1, piece)
+        return {"printed": True}
+
+    def huge_result(task, progress):
+        return {"x": "y" * (100 << 20)}
+
+    def many_nans(task, progress):
+        return {"a_name_that_is_long_" * 10: [float("nan")] * 400_000}
+
+    def nan_result(task, progress):
+        return {"metrics": {"sharpe": float("nan"), "low": float("-inf")}, "curve": [1.0, float("inf")]}
+
+    def cyclic(task, progress):
+        found = {"a": []}
+        found["a"].append(found)
+        return found
+
+    def leaves_threads(task, progress):
+        for daemon in (True, False):
+            threading.Thread(target=time.sleep, args=(600,), daemon=daemon).start()
+        return {"threads": threading.active_count()}
+
+    def closes_all(task, progress):
+        os.closerange(0, 256)
+        return {}
+
+    def writes_garbage(task, progress):
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                os.write(number, bytes(task.params["bytes"]) * 100)
+            except OSError:
+                pass
+        return {}
+
+    def fork_bomb(task, progress):
+        for _ in range(5):
+            os.fork()
+        if os.getpid() % 2:
+            os.setpgid(0, 0)
+        with open(task.params["file"], "a") as file:
+            file.write(f"{os.getpid()} ")
+        time.sleep(600)
+
+    def own_session(task, progress):
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            time.sleep(600)
+        try:
+            os.setsid()
+        except PermissionError:
+            pass
+        return {"child": child}
+
+    def interrupts(task, progress):
+        raise KeyboardInterrupt
+
+    def raises_nameless(task, progress):
+        class Bad(Exception):
+            def __str__(self):
+                raise KeyboardInterrupt
+            __repr__ = __str__
+        raise Bad
+
+    def odd_progress(task, progress):
+        for value in (float("nan"), float("inf"), float("-inf"), 7, -7, True, "0.25"):
+            progress(value, "x" * 10_000_000 if value == 7 else "\\ud800\\0")
+        for value in (None, "half", [], 1j):
+            try:
+                progress(value)
+            except (TypeError, ValueError):
+                pass
+        return {"told": True}
+
+    def progress_of_threads(task, progress):
+        def tell():
+            while True:
+                progress(0.5, "z" * 500)
+        qtm.PROGRESS_INTERVAL_SECONDS = 0.0
+        for _ in range(4):
+            threading.Thread(target=tell, daemon=True).start()
+        return {"x": "y" * 5_000_000}
 
     def closes_descriptors(task, progress):
         for number in (0, 1, 2):
@@ -1556,6 +1653,112 @@ def test_the_engines_own_validate_refuses_at_create(running):
         run_one(running, "validate_dies")
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
     assert len(running.list_tasks()[0]) == 1
+
+
+HOSTILE = {
+    "loops_in_c": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
+    "backtracks": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
+    "stops_itself": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
+    "gigabyte": ("completed", None, None),
+    "huge_result": ("failed", "result_too_large", "the result has 104857608 bytes, more than 67108864"),
+    "nan_result": ("completed", None, None),
+    "cyclic": ("failed", "invalid_result", "holds itself"),
+    "leaves_threads": ("completed", None, None),
+    "closes_all": ("failed", "crashed", "exited with code 70 without a result"),
+    "own_session": ("completed", None, None),
+    "interrupts": ("failed", "KeyboardInterrupt", "KeyboardInterrupt"),
+    "raises_nameless": ("failed", "Bad", "its message cannot be read: KeyboardInterrupt"),
+    "odd_progress": ("completed", None, None),
+    "progress_of_threads": ("completed", None, None),
+}
+
+
+def open_descriptors() -> list[str]:
+    """What this process has open; pipes and sockets by their numbers."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sorted(found)
+
+
+@pytest.fixture
+def spotless(running):
+    """Afterwards the slot goes on, and no process, descriptor or temporary file is left of what the test ran."""
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    process = running.scheduler._runner._process
+    processes = set(descendants(process.pid))  # the validator stays
+    before, files = len(open_descriptors()), set(os.listdir(tempfile.gettempdir()))
+    yield running
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    assert running.scheduler._runner._process is process, "the engine server outlives every engine"
+    eventually(lambda: set(descendants(process.pid)) == processes)
+    eventually(lambda: len(open_descriptors()) <= before)
+    assert {
+        name for name in os.listdir(tempfile.gettempdir()) if name not in files and not name.startswith(("qtm-mariadb-", "pytest-"))
+    } == set()
+
+
+@pytest.mark.parametrize("strategy", HOSTILE)
+def test_a_hostile_engine_ends_in_the_right_state_with_the_right_words(spotless, strategy):
+    state, kind, words = HOSTILE[strategy]
+    quick = {"timeout_seconds": 1.0} if kind == "timeout" else {}
+    task = run_one(spotless, strategy, max_attempts=1, **quick)
+    assert (task.status.value, task.error and task.error["type"]) == (state, kind), task.error
+    assert words is None or words in task.error["message"]
+    result = spotless.get_task_result(task.task_id)
+    if strategy == "nan_result":
+        assert result.result == {"metrics": {"sharpe": None, "low": None}, "curve": [1.0, None]}
+        assert list(result.non_finite) == ["metrics.sharpe", "metrics.low", "curve[1]"]
+    if strategy == "own_session":
+        assert not is_alive(result.result["child"])
+
+
+GARBAGE = {"no frame": [255], "no json": [0, 0, 0, 2, 120, 120], "another frame": [0, 0, 0, 2, 123, 125], "half a frame": [0, 1, 0, 0]}
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, content):
+    task = run_one(spotless, "writes_garbage", {"bytes": GARBAGE[content]}, max_attempts=1, timeout_seconds=20.0)
+    assert (task.status.value, task.error["type"]) == ("failed", "crashed"), task.error
+    assert "wrote on" in task.error["message"] or "without a result" in task.error["message"]
+    assert task.finished_at < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
+
+
+def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
+    pids = tmp_path / "pids"
+    created = spotless.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "fork_bomb"}, {"file": str(pids)}))
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 32)
+    spotless.cancel_task(created.task_ids[0])
+    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+    assert spotless.get_task_status(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
+
+
+def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, monkeypatch):
+    monkeypatch.setattr(spotless.dao.database.dialect, "max_document_bytes", 8 << 20)  # as a server with a packet of 16 MiB says
+    task = run_one(spotless, "many_nans", max_attempts=1)
+    assert (task.status.value, task.error["type"]) == ("failed", "result_too_large")
+    assert run_one(spotless, "nan_result").status is qtm.TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("import time; time.sleep(600)", "was not imported within 1 s"), ("import os; os._exit(5)", "ended with code 5 while it imported")],
+    ids=["hang", "exit"],
+)
+def test_an_import_that_never_ends_or_ends_its_process_is_told(tmp_path, monkeypatch, text, words):
+    (tmp_path / "odd_import.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(qtm, "ENGINE_START_SECONDS", 1.0)
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", engine="odd_import:run", heartbeat_seconds=0.1)
+    before = len(open_descriptors())
+    with qtm.start(chosen) as tasks:
+        eventually(lambda: tasks.scheduler.failure)
+        assert words in str(tasks.scheduler.failure)
+        assert not tasks.scheduler.is_fresh()
+        process = tasks.scheduler._runner._process
+    assert process.poll() is not None
+    eventually(lambda: len(open_descriptors()) <= before)
 
 
 def test_an_engine_server_that_is_killed_is_replaced(running):
@@ -2525,6 +2728,767 @@ def test_log_lines_are_one_per_event_and_escaped():
 
 
 # ==== Faults ==========================================================================================================
+# Every fault is made on purpose, at every place where it can happen; the oracle of bench/faults.py tells what became of it.
+
+FAULTS = {
+    "sqlite": [("before", 1), ("after", 1), ("busy", 1), ("after", 6), ("busy", math.inf)],
+    "mysql": [
+        ("before", 1), ("after", 1), ("late", 1), ("deadlock", 1), ("lock timeout", 1), ("killed query", 1),
+        ("after", 6), ("deadlock", math.inf),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def faulty(url):
+    """A DAO whose driver fails by plan, the plan, and an oracle."""
+    database = qtm.Database(url, sleep=lambda seconds: None)
+    qtm.migrate(database)
+    database.close()
+    database = qtm.Database(url, sleep=lambda seconds: None)
+    plan, oracle = faults.inject(database), faults.Oracle(url)
+    oracle.watch()
+    yield qtm.TaskDAO(database), plan, oracle
+    plan.disarm()
+    plan.settle()
+    oracle.close()
+    database.close()
+
+
+class Call:
+    """One API call under faults. ``prepare`` makes rows of its own, ``call`` is what a client does, ``check`` looks at the
+    database: ``answers`` are all that the client got, of which one that failed and was repeated has several."""
+
+    is_one_write = False  # what it raises tells of its only write; else a write that was done may be followed by a read that fails
+    may_be_refused_again = False  # a repeat may be told that it is done
+
+    def __init__(self, tasks, oracle):
+        self.tasks, self.oracle, self.number = tasks, oracle, 0
+
+    def prepare(self):
+        self.number += 1
+        self.code = f"S{self.number}"
+        self.batch_id = f"b{self.number}"
+        self.before()
+
+    def before(self):
+        self.ids = add(self.tasks.dao, self.code, self.code, batch_id=self.batch_id)
+        self.set("failed")
+
+    def set(self, status):
+        self.oracle.rows("UPDATE backtest_tasks SET status = ?, attempt = 1, message = 'x' WHERE batch_id = ?", status, self.batch_id)
+
+    def count(self, where):
+        return self.oracle.value(f"SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ? AND {where}", self.batch_id)
+
+
+class Create(Call):
+    is_one_write = True
+    key = None
+
+    def before(self):
+        self.key = self.key and f"key{self.number}"
+
+    def call(self):
+        return self.tasks.create_task(qtm.BatchRequest([self.code, self.code + "x"], CONFIG, [PARAMS]), self.key)
+
+    def check(self, answer, surely_once):
+        rows = self.oracle.rows("SELECT task_id, batch_id FROM backtest_tasks WHERE stock_code IN (?, ?)", self.code, self.code + "x")
+        assert {(task_id, answer.batch_id) for task_id in answer.task_ids} <= set(rows)
+        assert len(rows) in ((2,) if surely_once or self.key else (2, 4)), "twice, or lost"
+        for (batch_id,) in {(row[1],) for row in rows}:
+            assert self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id) == 1
+
+
+class CreateWithKey(Create):
+    key = "yes"
+
+    def check(self, answer, surely_once):
+        super().check(answer, surely_once)
+        assert self.oracle.rows("SELECT batch_id FROM backtest_idempotency_keys WHERE idempotency_key = ?", self.key) == [
+            (answer.batch_id,)
+        ]
+
+
+class Status(Call):
+    def call(self):
+        return self.tasks.get_task_status(self.ids[0])
+
+    def check(self, answer, surely_once):
+        assert (answer.task_id, answer.status.value) == (self.ids[0], "failed")
+
+
+class Batch(Call):
+    def call(self):
+        return self.tasks.get_tasks_by_batch(self.batch_id)
+
+    def check(self, answer, surely_once):
+        assert ([task.task_id for task in answer.tasks], answer.counts["failed"]) == (self.ids, 2)
+
+
+class Listing(Call):
+    def call(self):
+        return self.tasks.list_tasks(batch_id=self.batch_id), self.tasks.list_batches(1)
+
+    def check(self, answer, surely_once):
+        (tasks, _), (batches, _) = answer
+        assert ([task.task_id for task in tasks], batches[0].batch_id) == (self.ids[::-1], self.batch_id)
+
+
+class Result(Call):
+    def before(self):
+        super().before()
+        self.set("completed")
+        self.oracle.rows("INSERT INTO backtest_results VALUES (?, ?, '[]')", self.ids[0], '{"x":1}')
+
+    def call(self):
+        return self.tasks.get_task_result(self.ids[0])
+
+    def check(self, answer, surely_once):
+        assert answer.result == {"x": 1}
+
+
+class Cancel(Call):
+    def before(self):
+        self.ids = add(self.tasks.dao, self.code, self.code, batch_id=self.batch_id)
+
+    def call(self):
+        return self.tasks.cancel_task(self.ids[0])
+
+    def check(self, answer, surely_once):
+        assert (answer.task_id, answer.status.value) == (self.ids[0], "cancelled")
+        assert self.oracle.history(self.ids[0]) == [("pending", "cancelled")]
+        assert self.count("status = 'pending'") == 1
+
+
+class CancelBatch(Cancel):
+    def call(self):
+        return self.tasks.cancel_batch(self.batch_id)
+
+    def check(self, answer, surely_once):
+        count, batch = answer
+        assert (batch.counts["cancelled"], self.count("status = 'cancelled'")) == (2, 2)
+        assert count in ((2,) if surely_once else (0, 2))
+
+
+class Retry(Call):
+    may_be_refused_again = True
+
+    def call(self):
+        return self.tasks.retry_task(self.ids[0])
+
+    def check(self, answer, surely_once):
+        assert answer is None or (answer.task_id, answer.status.value) == (self.ids[0], "pending")
+        assert self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4") == self.count("status = 'pending'") == 1
+
+
+class RetryBatch(Call):
+    def call(self):
+        return self.tasks.retry_batch(self.batch_id)
+
+    def check(self, answer, surely_once):
+        count, batch = answer
+        assert (batch.counts["pending"], self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4")) == (2, 2)
+        assert count in ((2,) if surely_once else (0, 2))
+
+
+@pytest.mark.parametrize(
+    "kind", [Create, CreateWithKey, Status, Batch, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch], ids=lambda kind: kind.__name__
+)
+def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
+    dao, plan, oracle = faulty
+    operation = kind(qtm.TaskManager(dao, settings(url)), oracle)
+    for fault, length in FAULTS[plan.database_kind]:
+        for number in range(1, 60):
+            operation.prepare()
+            plan.arm(fault, number, length)
+            raised = None
+            try:
+                answer = operation.call()
+            except qtm.QtmError as error:
+                raised = error
+            hits = plan.disarm()
+            place = f"{fault} at call {number} of {length}: {plan.statement}"
+            if raised:
+                assert hits, place
+                assert isinstance(raised, (qtm.DatabaseUnavailable, qtm.TransactionConflict)), f"{place}: {raised!r}"
+                assert raised.retry_after_seconds, place
+                try:
+                    answer = operation.call()
+                except qtm.TaskNotRetryable:
+                    assert operation.may_be_refused_again, place
+                    answer = None
+            else:
+                assert length != 1 or hits <= 1, place
+            plan.settle()
+            surely_once = raised is None or (operation.is_one_write and not isinstance(raised, qtm.OutcomeUnknown))
+            try:
+                operation.check(answer, surely_once)
+            except AssertionError as error:
+                raise AssertionError(f"{place}, raised {raised!r}") from error
+            if not hits:
+                break
+        else:
+            pytest.fail("no end")
+
+
+GOOD = qtm.Outcome(result_json="{}")
+BAD = qtm.Outcome(error_type="ValueError", message="for the test", retryable=True)
+LIVES = {
+    "retried": ([BAD, GOOD], "completed", 2),
+    "refused": ([dataclasses.replace(BAD, retryable=False)], "failed", 1),
+    "released": ([qtm.Outcome(released=True), GOOD], "completed", 2),
+    "taken back": ([GOOD], "completed", 2),
+}
+
+
+def live(dao, plan, oracle, script, is_orphan, fault):
+    """One task from its creation to its end, and its scheduler's, with a fault on the way: the task's id, the engine's starts,
+    and how many calls failed."""
+    (task_id,) = add(dao, max_attempts=2)
+    if is_orphan:
+        dao.claim("dead:1:x", 1)
+    endings = iter(script)
+    watched = set()
+
+    def play(task, report):
+        report(qtm.Report(0.5, "half way"))
+        life.step()
+        outcome = next(endings, GOOD)
+        with life.scheduler._lock:
+            for attempt in life.scheduler._attempts.values():
+                attempt.released = outcome.released
+        return outcome
+
+    life, turns = faults.Life(dao, play, retention_days=36_000.0), 0
+    plan.arm(*fault)
+    # An outage may cost a claim its answer, so that the lease of 45 s ends it: with two polls, so many turns of 10 s.
+    limit = 20 if is_orphan else 12
+    while turns < limit:
+        turns += 1
+        life.turn()
+        plan.settle()
+        status = oracle.value("SELECT status FROM backtest_tasks WHERE task_id = ?", task_id)
+        watched |= {status} & {"completed", "failed"}
+        if watched and not life.scheduler.state()["running"]:
+            break
+    life.turn()
+    life.scheduler.stop(0.0)
+    hits = plan.disarm()
+    plan.settle()
+    assert turns < limit, f"stuck: {oracle.history(task_id)}"
+    assert watched == {oracle.value("SELECT status FROM backtest_tasks WHERE task_id = ?", task_id)}
+    return task_id, life.runner.starts, hits
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_every_database_call_of_a_tasks_life_fails_once(faulty, name):
+    dao, plan, oracle = faulty
+    script, ending, attempts = LIVES[name]
+    for fault, length in FAULTS[plan.database_kind]:
+        for number in range(1, 120):
+            length = min(length, 20)  # a life has no client that gives up, so every outage ends
+            try:
+                task_id, starts, hits = live(dao, plan, oracle, script, name == "taken back", (fault, number, length))
+                assert oracle.faults([task_id]) == []
+                assert len(set(starts)) == len(starts) or name == "released", f"started twice: {starts}"
+                if not hits:
+                    row = oracle.rows("SELECT status, attempt, progress, engine_version FROM backtest_tasks WHERE task_id = ?", task_id)
+                    assert row[0][0] == ending
+                    assert len(oracle.history(task_id)) == 2 * attempts
+            except AssertionError as error:
+                raise AssertionError(f"{fault} at call {number} of {length}: {plan.statement}") from error
+            if not hits:
+                break
+        else:
+            pytest.fail("no end")
+
+
+@pytest.fixture(scope="session")
+def server_of_faults():
+    """A server that tests may kill, freeze and misconfigure, with a user who has no privilege over it."""
+    try:
+        server = private_mariadb.PrivateMariaDB(["--max-allowed-packet=1M"], buffer_pool="32M")
+    except private_mariadb.MariaDBMissing as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI is set and MariaDB is missing: {error}")
+        pytest.skip(f"ATTENTION, MariaDB IS NOT TESTED: {error}")
+    with server:
+        server.execute("CREATE USER app@'127.0.0.1'", "GRANT ALL ON qtm_faults.* TO app@'127.0.0.1'")
+        yield server
+
+
+@pytest.fixture
+def served_on_mariadb(server_of_faults, monkeypatch, tmp_path):
+    """(server, manager, HTTP server, oracle) of a service with an engine that waits for files, on a database that will fail."""
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(qtm, "PROBE_SECONDS", 0.0)
+    server = server_of_faults
+    url = server.create_database("qtm_faults").replace("root@", "app@")
+    chosen = settings(url, port=0, heartbeat_seconds=0.2, lease_seconds=2.0, poll_seconds=1.0, max_attempts=1)
+    with qtm.start(chosen, engine=waiting_engine(tmp_path)) as tasks:
+        oracle = faults.Oracle(url.replace("app@", "root@"))
+        oracle.watch()
+        api = qtm.ApiServer(tasks, chosen)
+        api.begin()
+        try:
+            yield server, tasks, api, oracle
+        finally:
+            server.thaw()
+            api.drain(5.0)
+            with contextlib.suppress(private_mariadb.pymysql.Error):  # it was killed
+                oracle.close()
+
+
+def waiting_engine(folder):
+    """An engine for threads: it says that it has begun, and ends when a file of that name is there."""
+
+    def engine(task, progress):
+        progress(0.5, "half way")
+        name = str(task.params.get("name", "quick"))
+        with (folder / "ledger").open("a") as file:
+            file.write(f"{name} {task.attempt}\n")
+        while name != "quick" and not (folder / name).exists():
+            threading.Event().wait(0.01)
+        return {"name": name, "x": "y" * task.params.get("size", 0)}
+
+    return engine
+
+
+def begin(api, folder, name: str, **params) -> str:
+    """Create a task whose engine waits for the file ``name``, and wait until it runs; its id."""
+    status, answer, _ = call(api, "POST", f"{A}/createTask", body(params={"name": name, **PARAMS, **params}))
+    assert status == 201, answer
+    if name != "quick":
+        eventually(lambda: (folder / "ledger").exists() and f"{name} 1" in (folder / "ledger").read_text())
+    return answer["data"]["task_ids"][0]
+
+
+def ends_completed_once(api, oracle, folder, task_id: str, name: str) -> None:
+    """The engine is let go; the outcome of its only attempt is written."""
+    (folder / name).touch()
+    answer = call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]
+    assert (answer["status"], answer["attempt"]) == ("completed", 1)
+    assert (folder / "ledger").read_text().split("\n").count(f"{name} 1") == 1
+    assert f"{name} 2" not in (folder / "ledger").read_text()
+    assert oracle.faults([task_id]) == []
+
+
+def refused_for_now(api, seconds: float, status_too: bool = True) -> None:
+    """Writes, and reads where said, get 503 with Retry-After within bounded time; the process itself is well, and not ready."""
+    for method, path, given in [("POST", "createTask", body()), ("GET", f"getTaskStatus?task_id={'0' * 36}", None)][: 1 + status_too]:
+        started = time.monotonic()
+        status, answer, headers = call(api, method, f"{A}/{path}", given)
+        assert (status, answer["code"] // 100, int(headers["Retry-After"]) > 0) == (503, 503, True), answer
+        assert time.monotonic() - started < seconds
+    assert call(api, "GET", "/healthz")[0] == 200
+    assert call(api, "GET", "/readyz")[0] == 503
+
+
+def works_again(api) -> None:
+    """Without a restart of anything."""
+    eventually(lambda: call(api, "GET", "/readyz")[0] == 200)
+    assert call(api, "POST", f"{A}/createTask", body())[0] == 201
+
+
+def test_a_backtest_runs_on_while_its_mariadb_is_killed_and_restarted(served_on_mariadb, tmp_path):
+    server, _, api, _ = served_on_mariadb
+    task_id = begin(api, tmp_path, "go")
+    quick = begin(api, tmp_path, "quick")
+    server.kill()
+    refused_for_now(api, 10.0)
+    (tmp_path / "go").touch()  # it ends while there is no database: its outcome is kept
+    server.start()
+    works_again(api)
+    again = faults.Oracle(f"mysql://root@127.0.0.1:{server.port}/qtm_faults")
+    ends_completed_once(api, again, tmp_path, task_id, "go")
+    assert call(api, "GET", f"{A}/getTaskStatus?task_id={quick}&wait=30")[1]["data"]["status"] == "completed"
+    assert again.faults([quick]) == []
+    again.close()
+
+
+def test_a_frozen_mariadb_costs_answers_and_nothing_else(served_on_mariadb, tmp_path):
+    server, tasks, api, oracle = served_on_mariadb
+    task_id = begin(api, tmp_path, "go")
+    server.freeze()
+    refused_for_now(api, 4 * qtm.MYSQL_IO_TIMEOUT_SECONDS + 4.0)
+    eventually(lambda: tasks.scheduler.state()["activity"] == "waiting for the database")
+    server.thaw()
+    works_again(api)
+    ends_completed_once(api, oracle, tmp_path, task_id, "go")
+
+
+@pytest.mark.parametrize("how", ["CONNECTION", "QUERY"])
+def test_connections_and_queries_that_are_killed_are_not_noticed(served_on_mariadb, tmp_path, how):
+    server, tasks, api, oracle = served_on_mariadb
+    task_id = begin(api, tmp_path, "go")
+    ids, stop = [], threading.Event()
+
+    def kill():
+        while not stop.wait(0.002):
+            for (number,) in server.execute("SELECT id FROM information_schema.processlist WHERE user = 'app'"):
+                with contextlib.suppress(private_mariadb.pymysql.Error):
+                    server.execute(f"KILL {how} {number}")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    asked = 0
+    while len(ids) < 40 and asked < 400:
+        asked += 1
+        status, answer, headers = call(api, "POST", f"{A}/createTask", body(params={"name": "quick", **PARAMS}))
+        assert status == 201 or (status == 503 and headers["Retry-After"]), answer
+        ids += answer["data"]["task_ids"] if status == 201 else []
+    stop.set()
+    killer.join()
+    assert len(ids) == 40
+    assert tasks.scheduler.failure is None
+    works_again(api)
+    ends_completed_once(api, oracle, tmp_path, task_id, "go")
+    for one in ids:
+        assert call(api, "GET", f"{A}/getTaskStatus?task_id={one}&wait=30")[1]["data"]["status"] == "completed"
+    assert oracle.faults(ids) == []
+
+
+def test_a_mariadb_that_turns_read_only_is_read_and_written_afterwards(served_on_mariadb, tmp_path):
+    server, _, api, oracle = served_on_mariadb
+    task_id = begin(api, tmp_path, "go")
+    server.execute("SET GLOBAL read_only = 1")
+    try:
+        refused_for_now(api, 5.0, status_too=False)
+        assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["status"] == "running"
+        (tmp_path / "go").touch()
+        assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=1")[1]["data"]["status"] == "running", "its outcome is kept"
+    finally:
+        server.execute("SET GLOBAL read_only = 0")
+    works_again(api)
+    ends_completed_once(api, oracle, tmp_path, task_id, "go")
+
+
+def test_a_mariadb_with_too_many_connections_is_waited_for(served_on_mariadb, tmp_path):
+    server, _, api, oracle = served_on_mariadb
+    task_id = begin(api, tmp_path, "go")
+    root = private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True).cursor()
+    root.execute("SET GLOBAL max_connections = 10")
+    held = []
+    try:
+        # Take the service's connections away, and every place before it can take one again.
+        while len(held) < 8:  # beside root's and the oracle's
+            root.execute("SELECT id FROM information_schema.processlist WHERE user = 'app' AND db = 'qtm_faults'")
+            for (number,) in root.fetchall():
+                with contextlib.suppress(private_mariadb.pymysql.Error):
+                    root.execute(f"KILL {number}")
+            with contextlib.suppress(private_mariadb.pymysql.Error):
+                held.append(private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="app"))
+        refused_for_now(api, 5.0)
+    finally:
+        for connection in held:
+            connection.close()
+        root.execute("SET GLOBAL max_connections = 300")
+        root.connection.close()
+    works_again(api)
+    ends_completed_once(api, oracle, tmp_path, task_id, "go")
+
+
+def test_lock_waits_and_deadlocks_of_mariadb_are_tried_again(mariadb, monkeypatch):
+    url = mariadb.create_database("qtm_locks")
+    database = qtm.Database(url)
+    connect = database.dialect.connect
+
+    def impatient(read_only):
+        connection = connect(read_only)
+        connection.cursor().execute("SET SESSION innodb_lock_wait_timeout = 1")
+        return connection
+
+    database.dialect.connect = impatient
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    ids = add(dao, "A", "B", batch_id="both")
+    other = private_mariadb.pymysql.connect(host="127.0.0.1", port=mariadb.port, user="root", database="qtm_locks")
+    with other.cursor() as cursor, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
+        cancelled = threads.submit(dao.cancel, ids[0])
+        eventually(lambda: dao.snapshot()["errors"].get("database_busy"))  # 1205
+        assert dao.get(ids[0]).status is qtm.TaskStatus.PENDING
+        other.rollback()
+        assert cancelled.result(DEADLINE_SECONDS)
+        before = dao.snapshot()["errors"]["database_busy"]
+        assert dao.retry(ids[0])
+        # The server ends the transaction that changed fewer rows: that must be qtm's.
+        cursor.execute("CREATE TABLE weight (n INTEGER PRIMARY KEY)")
+        cursor.execute("INSERT INTO weight SELECT seq FROM seq_1_to_1000")
+        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[1],))
+        both = threads.submit(dao.cancel_batch, "both")  # locks the first and waits for the second
+        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        eventually(lambda: mariadb.execute(waits))
+        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
+        other.rollback()
+        assert both.result(DEADLINE_SECONDS) == 2
+    assert dao.snapshot()["errors"]["database_busy"] > before
+    other.close()
+    database.close()
+
+
+def test_what_is_larger_than_a_packet_of_mariadb_is_refused_or_fails_alone(served_on_mariadb, tmp_path):
+    _, _, api, oracle = served_on_mariadb
+    status, answer, _ = call(api, "POST", f"{A}/createTask", body(params={"x": "y" * 1_200_000}))
+    assert (status, answer["error"]) == (413, "body_too_large"), answer
+    status, answer, _ = call(api, "POST", f"{A}/createTask", body(params={"x": '"' * 400_000}))
+    assert (status, answer and answer["error"]) in ((413, "body_too_large"), (201, None)), answer
+    many = call(api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A"] * 9_000), {"Idempotency-Key": "many"})
+    assert many[0] == 201, many[1]
+    assert oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ?", many[1]["data"]["batch_id"]) == 9_000
+    assert call(api, "POST", f"{A}/cancelTask", {"batch_id": many[1]["data"]["batch_id"]})[0] == 200
+    task_id = begin(api, tmp_path, "quick", size=1_200_000)
+    answer = call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]
+    assert (answer["status"], answer["error"]["type"]) == ("failed", "result_too_large"), answer
+    works_again(api)
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """A file system of 3 MB at ``folder``, or None where the system lets nobody mount one."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, check=False)
+    try:
+        yield folder if done.returncode == 0 else None
+    finally:
+        if done.returncode == 0:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "PROBE_SECONDS", 0.0)
+    with small_disk(tmp_path / "disk") as disk:
+        folder = disk or tmp_path / "disk"
+        chosen = settings(f"sqlite:///{folder}/q.db", port=0, heartbeat_seconds=0.2, lease_seconds=2.0, max_attempts=1)
+        connect, limit = qtm.SQLiteDialect.connect, [1_000_000]
+
+        def limited(self, read_only):
+            connection = connect(self, read_only)
+            connection.execute(f"PRAGMA max_page_count = {limit[0]}")
+            return connection
+
+        monkeypatch.setattr(qtm.SQLiteDialect, "connect", limited)
+        with qtm.start(chosen, engine=waiting_engine(tmp_path)) as tasks:
+            oracle = faults.Oracle(chosen.database_url)
+            oracle.watch()
+            api = qtm.ApiServer(tasks, chosen)
+            api.begin()
+            task_id = begin(api, tmp_path, "go")
+            large = body(params={"x": "y" * 100_000})
+            if disk:
+                with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+                    while file.write(b"x" * 4096):
+                        pass
+            else:
+                limit[0] = 1
+                tasks.dao.database._writers.drop_idle()
+            status, answer, headers = call(api, "POST", f"{A}/createTask", large)
+            assert (status, answer["code"] // 100, int(headers["Retry-After"]) > 0) == (503, 503, True), answer
+            assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["status"] == "running"
+            assert call(api, "GET", "/healthz")[0] == 200
+            if disk:
+                eventually(lambda: call(api, "GET", "/readyz")[0] == 503)
+            (tmp_path / "go").touch()
+            (disk or tmp_path).joinpath("filler").unlink(missing_ok=True)
+            limit[0] = 1_000_000
+            tasks.dao.database._writers.drop_idle()
+            works_again(api)
+            ends_completed_once(api, oracle, tmp_path, task_id, "go")
+            assert oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE LENGTH(params) > 1000") == 0, "what got 503 was not stored"
+            oracle.close()
+            api.drain(5.0)
+
+
+@contextlib.contextmanager
+def without_root():
+    """As root, every file can be written: be nobody for a while, if need be."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_a_sqlite_file_that_is_read_only_is_read_and_written_afterwards(monkeypatch):
+    monkeypatch.setattr(qtm, "PROBE_SECONDS", 0.0)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as later:
+        os.chmod(folder, 0o777)
+        later.enter_context(without_root())
+        file = pathlib.Path(folder, "q.db")
+        chosen = settings(f"sqlite:///{file}", port=0)
+        with qtm.start(chosen, scheduler=False) as tasks:
+            (task_id,) = add(tasks.dao)
+        file.chmod(0o444)
+        with serving(chosen) as api:
+            refused_for_now(api, 5.0, status_too=False)
+            assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["status"] == "pending"
+            file.chmod(0o644)
+            works_again(api)
+
+
+POINTS = ("claimed", "started", "half way", "result sent", "outcome written")
+LEASE, POLL = 1.5, 1.0
+MACHINE_SECONDS = 3.0  # what a busy machine may add
+
+
+class HeldService:
+    """Services, each a process of its own, of which the first stops at one point of its task's life."""
+
+    def __init__(self, url: str, folder: pathlib.Path, point: str) -> None:
+        self.url, self.folder, self.oracle = url, folder, faults.Oracle(url)
+        self.program = folder / "held_service.py"
+        self.program.write_text(faults.HELD_SERVICE)
+        self.processes: list[subprocess.Popen] = []
+        database = qtm.Database(url)
+        qtm.migrate(database)
+        database.close()
+        self.oracle.watch()
+        self.first = self.start(point)
+
+    def start(self, point: str = "", **environment: str):
+        port = private_mariadb.free_port()
+        chosen = {
+            "QTM_DATABASE_URL": self.url, "QTM_PORT": str(port), "QTM_ENGINE": "held_service:run", "PYTHONPATH": str(self.folder),
+            "QTM_HEARTBEAT_SECONDS": "0.3", "QTM_LEASE_SECONDS": str(LEASE), "QTM_POLL_SECONDS": str(POLL),
+            "QTM_RETRY_BACKOFF_SECONDS": "0", "HELD_ROOT": str(ROOT), "HELD_FOLDER": str(self.folder), "HELD_POINT": point,
+        }  # fmt: skip
+        command = [sys.executable, str(self.program), "serve"]
+        process = subprocess.Popen(command, env={**os.environ, **chosen, **environment}, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        return process, port
+
+    def create(self, port: int, **params) -> str:
+        (task_id,) = ask(port, f"{A}/createTask", body(params=params))[1]["data"]["task_ids"]
+        return task_id
+
+    def attempts(self) -> dict[int, int]:
+        """The engine processes by attempt, each of which began once."""
+        file = self.folder / "ledger"
+        lines = [tuple(map(int, line.split())) for line in file.read_text().splitlines()] if file.exists() else []
+        assert len(dict(lines)) == len(lines), f"an attempt ran twice: {lines}"
+        return dict(lines)
+
+    def status(self, task_id: str) -> tuple[str, int]:
+        return self.oracle.rows("SELECT status, attempt FROM backtest_tasks WHERE task_id = ?", task_id)[0]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+        self.oracle.close()
+
+
+@pytest.fixture
+def held(url, tmp_path):
+    """Makes a HeldService that is ended afterwards."""
+    with contextlib.ExitStack() as made:
+
+        def make(point: str) -> HeldService:
+            service = HeldService(url, tmp_path, point)
+            made.callback(service.close)
+            return service
+
+        yield make
+
+
+def completed_within(held: HeldService, task_id: str, since: float) -> None:
+    limit = LEASE + 2 * POLL + MACHINE_SECONDS
+    eventually(lambda: held.status(task_id)[0] == "completed")
+    assert time.monotonic() - since < limit
+    assert held.oracle.faults([task_id]) == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_service_that_is_killed_at_any_point_leaves_a_task_with_one_outcome(held, url, tmp_path, point):
+    held = held(point)
+    process, port = held.first
+    task_id = held.create(port)
+    eventually((tmp_path / "reached").exists)
+    if not url.startswith("sqlite"):
+        held.start()
+    below = descendants(process.pid)
+    process.kill()
+    process.wait()
+    since = time.monotonic()
+    if url.startswith("sqlite"):
+        held.start()
+    completed_within(held, task_id, since)
+    assert held.status(task_id)[1] == (1 if point == "outcome written" else 2)
+    assert held.attempts().keys() == {"claimed": {2}, "outcome written": {1}}.get(point, {1, 2})
+    eventually(lambda: not any(is_alive(pid) for pid in [*below, *held.attempts().values()]))
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_when_it_wakes(held, url, tmp_path, point):
+    held = held(point)
+    process, port = held.first
+    task_id = held.create(port)
+    eventually((tmp_path / "reached").exists)
+    alone = url.startswith("sqlite")
+    if not alone:
+        held.start()
+    process.send_signal(signal.SIGSTOP)
+    since = time.monotonic()
+    if alone:
+        eventually(lambda: time.monotonic() - since > LEASE + 0.5)
+        assert held.status(task_id)[0] == ("completed" if point == "outcome written" else "running")
+    else:
+        completed_within(held, task_id, since)
+    last = held.status(task_id)
+    (tmp_path / "go").touch()
+    process.send_signal(signal.SIGCONT)
+    # The one that woke is well: its slot is free again and its polls are fresh.
+    eventually(lambda: (answer := ask(port, "/readyz"))[0] == 200 and answer[1]["data"]["scheduler"]["running"] == [])
+    eventually(lambda: held.status(task_id)[0] == "completed")
+    assert alone or held.status(task_id) == last, "what it did in the name of its old attempt"
+    assert held.oracle.faults([task_id]) == []
+    assert held.status(task_id)[1] == (1 if alone or point == "outcome written" else 2)
+    if alone:
+        assert held.attempts().keys() == {1}
+    eventually(lambda: not any(is_alive(pid) for pid in held.attempts().values()))
+
+
+FAKETIME = next(iter(sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+def test_replicas_whose_clocks_are_an_hour_apart_reap_nothing_that_lives(mariadb, tmp_path):
+    if FAKETIME is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI is set and libfaketime is missing: apt-get install faketime")
+        pytest.skip("ATTENTION, CLOCKS ARE NOT TESTED: no libfaketime (Debian: apt-get install faketime)")
+    held = HeldService(mariadb.create_database("qtm_clocks"), tmp_path, "")
+    try:
+        fake = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        _, port = held.first
+        ports = [port]
+        for shift in ("+1h", "-1h"):
+            ports.append(held.start(FAKETIME=shift, **fake)[1])
+        dates = [ask_date(port) for port in ports]
+        assert 3500 < (dates[1] - dates[0]).total_seconds() < 3700, "the clock is not fake"
+        assert -3700 < (dates[2] - dates[0]).total_seconds() < -3500
+        ids = [held.create(port, seconds=2 * LEASE) for port in ports for _ in range(2)]
+        eventually(lambda: held.oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE status <> 'completed'") == 0)
+        rows = held.oracle.rows("SELECT attempt, error, worker_id FROM backtest_tasks")
+        assert {row[:2] for row in rows} == {(1, None)}
+        assert len({row[2] for row in rows}) == 3, "every replica ran some"
+        assert held.oracle.faults(ids) == []
+        stamps = held.oracle.rows("SELECT UTC_TIMESTAMP(6), MIN(created_at), MAX(finished_at) FROM backtest_tasks")[0]
+        assert (stamps[0] - stamps[1]).total_seconds() < 120, "times are the database's"
+        assert stamps[1] <= stamps[2] <= stamps[0]
+    finally:
+        held.close()
+
+
+def ask_date(port: int) -> datetime.datetime:
+    """What a service takes for the time: the last poll by its own clock."""
+    answer = ask(port, "/readyz")[1]["data"]["scheduler"]["last_poll_at"]
+    return datetime.datetime.strptime(answer, "%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
