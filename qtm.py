@@ -3257,7 +3257,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
     """An exception as a frame, whatever its ``__str__`` does."""
     try:
         message = str(error)
-    except Exception as second:  # user code
+    except BaseException as second:  # user code, which may raise KeyboardInterrupt as well
         message = f"(its message cannot be read: {type(second).__name__})"
     text = "".join(traceback.format_tb(error.__traceback__)[-20:])
     return {"type": type(error).__name__, "message": message[:2000] or type(error).__name__, "traceback": text[-8000:] or None}
