@@ -3679,6 +3679,7 @@ class ProcessHandle:
         self._control, self._channel, self._output = control, channel, output
         self._log = OutputLog(task)
         self._received = bytearray()  # of the channel; a frame is whole before it is read
+        self._is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
         self._outcome: Outcome | None = None  # from the result or error frame
         self._exit: dict[str, Any] | None = None  # the supervisor's report, or {} when it died without one
         self._pids: dict[str, int] = {}
@@ -3768,6 +3769,8 @@ class ProcessHandle:
             return True
         except OSError:
             data = b""
+        if self._is_garbled:
+            return bool(data)
         self._received += data
         while len(self._received) >= 4:
             (size,) = struct.unpack_from("!I", self._received)
@@ -3778,6 +3781,7 @@ class ProcessHandle:
             try:
                 self._take_frame(json.loads(body), on_report)
             except (ValueError, KeyError, TypeError):  # not ours: the engine found the descriptor and wrote on it
+                self._is_garbled = True
                 self._outcome = Outcome(
                     error_type="crashed", message="the engine wrote on the descriptor of its result, which cannot be read"
                 )
