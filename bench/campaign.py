@@ -342,6 +342,10 @@ class Told:
     end: tuple[str, Interval] | None = None  # the terminal status that was seen last
     nonce: str | None = None  # of the result that was seen
 
+    def retried_in(self, span: Interval) -> bool:
+        """Whether a retry may have been applied in this span."""
+        return any(span.meets(Interval(begin, end)) for begin, end in self.retries)
+
     def ends_allowed(self) -> set[str]:
         """How it may end, by what its client was told."""
         if self.cancelled:
@@ -403,11 +407,10 @@ class History:
             told = self.tasks.get(task_id)
             if told is None:
                 return  # its create was not answered yet
-            if told.end and told.end[1].end < seen.begin:
-                since = Interval(told.end[1].begin, seen.end)
-                if status != told.end[0] and not any(since.meets(Interval(*retry)) for retry in told.retries):
-                    self._findings.add("changed", f"task {task_id} was {told.end[0]}, then {status}")
-            if status not in FINAL and told.settled_at < seen.begin:
+            before, when = told.end or (status, seen)
+            if status != before and when.end < seen.begin and not told.retried_in(Interval(when.begin, seen.end)):
+                self._findings.add("changed", f"task {task_id} was {before}, then {status}")
+            if status not in FINAL and told.settled_at < seen.begin and not told.retried_in(Interval(told.settled_at, seen.end)):
                 self._findings.add("undone", f"task {task_id} is {status} after its cancel was acknowledged")
             if nonce and told.nonce and nonce != told.nonce:
                 self._findings.add("double", f"the result of task {task_id} changed")
@@ -1000,9 +1003,9 @@ class Injector:
     def _freeze_service(self, replica: Replica, fault: Fault) -> Steps:
         """Past its lease. Mostly with no new fault of the database, so that the other services can see the lease run out."""
         replica.send(signal.SIGSTOP)
-        self._is_held = fault.choice < 0.7
+        self._is_held = fault.choice < 0.8
         try:
-            yield LEASE_SECONDS + 0.5 + 2.0 * fault.share
+            yield LEASE_SECONDS + (1.5 + 2.5 * fault.share if len(self._replicas) > 1 else fault.share)
         finally:
             self._is_held = False
             replica.send(signal.SIGCONT)
@@ -1194,7 +1197,8 @@ class Oracle:
         """How many executions of one task overlapped; those that nothing explains are findings."""
         pairs = self.ledger.overlaps()
         for first, second in pairs:
-            retried = any(first.begin <= begin <= second.begin for begin, _ in self._history.tasks[first.task_id].retries)
+            told = self._history.tasks.get(first.task_id)
+            retried = told is not None and told.retried_in(Interval(first.begin, second.begin))
             # a freeze that began after the claim and ended before the engine's first line counts, too
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
             cut_off = any(
@@ -1211,9 +1215,10 @@ class Oracle:
         """Finished work is thrown away for a reason only."""
         touching = ("killed", "frozen", "stopped")  # faults of a service, as its plan names them
         for execution in self.ledger.executions.values():
-            told = self._history.tasks[execution.task_id]
-            asked = told.retries or told.cancelled or told.batch_cancelled
-            if execution.how != "result" or asked or self._accepted.get(execution.task_id) in (None, execution.nonce):
+            told = self._history.tasks.get(execution.task_id)
+            if told is None or told.retries or told.cancelled or told.batch_cancelled:
+                continue
+            if execution.how != "result" or self._accepted.get(execution.task_id) in (None, execution.nonce):
                 continue
             later = [one.begin for one in self.ledger.executions.values() if one.task_id == told.task_id and one.begin > execution.begin]
             window = Interval(execution.begin - LEASE_SECONDS, min(later, default=float("inf")))
