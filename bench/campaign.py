@@ -990,21 +990,26 @@ class Injector:
         self.kill_points += replica.kill_all()
         yield 0.0
 
-    def _kill_part(self, replica: Replica, fault: Fault, role: str) -> Steps:
-        """Wait until there is such a process; at most 2 s, since the database may be away."""
+    def _await_part(self, replica: Replica, role: str) -> Steps:
+        """Until there is such a process; at most 2 s, since the database may be away."""
         for _ in range(40):
-            found = replica.parts()[role]
-            if found:
-                victim = found[int(fault.choice * len(found))]
-                self.kill_points += signal_process(victim, signal.SIGKILL)
+            if replica.parts()[role]:
                 return
             yield 0.05
 
+    def _kill_part(self, replica: Replica, fault: Fault, role: str) -> Steps:
+        yield from self._await_part(replica, role)
+        found = replica.parts()[role]
+        if found:
+            self.kill_points += signal_process(found[int(fault.choice * len(found))], signal.SIGKILL)
+
     def _freeze_service(self, replica: Replica, fault: Fault) -> Steps:
-        """Past its lease. Mostly with no new fault of the database, so that the other services can see the lease run out."""
-        replica.send(signal.SIGSTOP)
+        """Past its lease, while it runs something. Mostly with no new fault of the database, so that the other services can
+        see the lease run out and run the task again before this one wakes up."""
         self._is_held = fault.choice < 0.8
         try:
+            yield from self._await_part(replica, "engine")
+            replica.send(signal.SIGSTOP)
             yield LEASE_SECONDS + (1.5 + 2.5 * fault.share if len(self._replicas) > 1 else fault.share)
         finally:
             self._is_held = False
@@ -1235,9 +1240,8 @@ class Oracle:
         """The longest time from the end of a fault until one of the affected services had completed a task, by the database's
         clock, which is this machine's; further faults that struck meanwhile are in it."""
         owner = {pid: number for number, replica in enumerate(replicas) for pid in replica.pids}
-        ends = [
-            (wall_time(task["finished_at"]), owner[int(task["worker_id"].split(":")[1])]) for task in tasks if task["status"] == "completed"
-        ]
+        completed = [task for task in tasks if task["status"] == "completed" and task["worker_id"]]
+        ends = [(wall_time(task["finished_at"]), owner[int(task["worker_id"].split(":")[1])]) for task in completed]
         longest = 0.0
         for fault in self._injector.injected:
             after = [end for end, number in ends if end >= fault.end_wall and fault.replica in (None, number)]
