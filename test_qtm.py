@@ -3506,11 +3506,12 @@ def ask_date(port: int) -> datetime.datetime:
 def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(kind, tmp_path, request, capsys):
     if kind == "mariadb":
         request.getfixturevalue("mariadb")  # for its words when there is none; the campaign has a server of its own to kill
-    report = campaign.run_campaign(kind, seconds=15.0, seed=20_260_101, folder=tmp_path)
+    report = campaign.run_campaign(kind, seconds=18.0, seed=20_260_101, folder=tmp_path)
     with capsys.disabled():
         print("\n" + report.line())
     assert report.is_good, "\n".join(report.evidence)
-    assert report.kill_points > 5
+    assert sum(report.faults.values()) >= 5
+    assert report.kill_points >= 1
     assert report.tasks > 30
 
 
