@@ -4002,20 +4002,29 @@ class EngineServer:
         """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is replaced when it dies."""
         if not self.wait_ready(CHANNEL_TIMEOUT_SECONDS)["validates"]:
             return []
+        frame = dump_json([task.to_dict() for task in tasks]).encode()
         with self._validator_lock:
-            if self._validator is None:
-                self._validator = self._fork(START_VALIDATOR)
-            channel = self._validator[1]
-            channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
-            try:
-                send_frame(channel, [task.to_dict() for task in tasks])
-                faults = receive_frame(channel)
-            except OSError:
-                faults = None
-            if faults is None:
-                self._close_validator()
-                raise InvalidTask(f"the engine's validate ended its process or took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request")
-            return [(int(index), str(message)) for index, message in faults]
+            for _ in range(2):  # a process that others killed is none of the request's fault
+                try:
+                    return self._ask_validator(frame)
+                except TimeoutError:
+                    self._close_validator()
+                    raise InvalidTask(f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request") from None
+                except (OSError, EOFError):
+                    self._close_validator()
+        raise InvalidTask("the engine's validate ended its process on this request")
+
+    def _ask_validator(self, frame: bytes) -> list[tuple[int, str]]:
+        """Raises TimeoutError, and EOFError or another OSError when the process has ended."""
+        if self._validator is None:
+            self._validator = self._fork(START_VALIDATOR)
+        channel = self._validator[1]
+        channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
+        send_frame(channel, frame)
+        faults = receive_frame(channel)
+        if faults is None:
+            raise EOFError
+        return [(int(index), str(message)) for index, message in faults]
 
     def _close_validator(self) -> None:
         if self._validator:
@@ -4170,6 +4179,7 @@ class Attempt:
         self.progress = 0.0
         self.message = ""
         self.unwritten = False  # progress that the database does not have yet
+        self.is_written = False  # its outcome is in the database: it beats no more
         self.lost = False  # cancelled, or taken over by others: end it and discard the outcome
         self.released = False  # the service stops: give it back
 
@@ -4397,9 +4407,10 @@ class TaskScheduler:
             self._write_progress()
             due = self._claim()
             self._purge()
-        except (DatabaseUnavailable, TransactionConflict) as error:
+        except QtmError as error:  # one of no known class too: running backtests are not thrown away for it, and readiness tells
             self._leases.failed()
-            log_event(logging.WARNING, "database away", error=error.message)
+            is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
+            log_event(logging.WARNING if is_away else logging.ERROR, "database away", error=error.message)
             self._activity = "waiting for the database"
             self._set_timer(DATABASE_RETRY_SECONDS)
             return
@@ -4430,7 +4441,7 @@ class TaskScheduler:
             self._dao.register_worker(self.worker_id, self._settings.workers)
             self._registered = True
         with self._lock:
-            mine = {attempt.task.task_id: attempt for attempt in self._attempts.values() if not attempt.lost}
+            mine = {one.task.task_id: one for one in self._attempts.values() if not one.lost and not one.is_written}
         for task_id in self._dao.heartbeat(self.worker_id, list(mine)):
             log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
             self._end(mine[task_id], lost=True)
@@ -4455,12 +4466,15 @@ class TaskScheduler:
 
     def _write_progress(self) -> None:
         with self._lock:
-            reports = [(attempt, attempt.progress, attempt.message) for attempt in self._attempts.values() if attempt.unwritten]
-            for attempt, _, _ in reports:
-                attempt.unwritten = False
-        for attempt, progress, message in reports:
-            if not attempt.lost:
+            attempts = [attempt for attempt in self._attempts.values() if attempt.unwritten and not attempt.lost]
+        for attempt in attempts:
+            with self._lock:
+                progress, message, attempt.unwritten = attempt.progress, attempt.message, False
+            try:
                 self._dao.report_progress(attempt.task, progress, message)
+            except QtmError:
+                attempt.unwritten = True  # the next round writes it, or a newer one
+                raise
 
     def _claim(self) -> float:
         """Fill the free slots; seconds until there may be more to claim."""
@@ -4584,7 +4598,8 @@ class TaskScheduler:
         while not attempt.lost:
             try:
                 delay = 0.0 if outcome.released else self._backoff(task.attempt)
-                if self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is None:
+                attempt.is_written = self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is not None
+                if not attempt.is_written:
                     self._end(attempt, lost=True)
                 return
             except (DatabaseUnavailable, TransactionConflict) as error:
@@ -5266,7 +5281,8 @@ class TaskAPI:
             raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
         state = scheduler.state() if scheduler else None
         if state:  # no token is asked here, so no names and ids are told
-            state = {name: state[name] for name in ("activity", "slots", "last_poll_age_seconds", "engine_ready")}
+            shown = ("activity", "slots", "last_poll_age_seconds", "engine_ready")
+            state = {**{name: state[name] for name in shown}, "running": len(state["running"])}
         return success(dump_json({"status": "ready", "scheduler": state}))
 
 

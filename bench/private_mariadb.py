@@ -49,15 +49,18 @@ def die_with_parent() -> None:
 
 
 class PrivateMariaDB:
-    """Starts ``mariadbd`` with durable commits on 127.0.0.1. Use it as a context manager, or call `start` and `remove`.
+    """Starts ``mariadbd`` on 127.0.0.1. Use it as a context manager, or call `start` and `remove`.
+
+    Its commits are durable; ``is_durable=False`` leaves out only the waits for the disk, for tests: its data then survives a
+    kill of the server, but not of the machine.
 
     Raises MariaDBMissing without the binary, RuntimeError with the end of the server's log when it does not start.
     """
 
-    def __init__(self, options: Sequence[str] = (), buffer_pool: str = "256M") -> None:
+    def __init__(self, options: Sequence[str] = (), buffer_pool: str = "256M", is_durable: bool = True) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-mariadb-"))
         self.port = free_port()
-        self._options = list(options)
+        self._options = [*options, *([] if is_durable else ["--innodb-flush-method=nosync"])]
         self._buffer_pool = buffer_pool
         self._server = _binary("mariadbd", "mysqld")
         self._install = _binary("mariadb-install-db", "mysql_install_db")
