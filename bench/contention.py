@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import multiprocessing
 import multiprocessing.process
@@ -86,14 +87,15 @@ class Fleet(NamedTuple):
 class Plan:
     """How much is measured."""
 
-    fleets: tuple[Fleet, ...] = (Fleet(1, 1, 1000), Fleet(1, 4, 2000), Fleet(4, 4, 10_000))
+    fleets: tuple[Fleet, ...] = (Fleet(1, 1, 500), Fleet(1, 4, 1000), Fleet(4, 4, 10_000))
     create: int = 1000  # tasks per createTask
     finished: int = 1_000_000
     pending: int = 20_000
-    claims: int = 3200  # per phase
+    claims: int = 1600  # per phase
     repeats: int = 5
     locked: tuple[int, ...] = (0, 100, 1000, 10_000)
     waiting: tuple[int, ...] = (0, 1000, 10_000, 100_000)
+    unpurged: tuple[int, ...] = (1000, 10_000)
 
 
 QUICK = Plan(
@@ -104,6 +106,7 @@ QUICK = Plan(
     repeats=2,
     locked=(0, 1000),
     waiting=(0, 10_000),
+    unpurged=(1000,),
 )
 
 
@@ -201,6 +204,7 @@ class FleetResult:
     fleet: Fleet
     seconds: float  # from the first start of a task to the last end, by the database's clock
     shares: list[int]  # tasks of each replica
+    at_once: int  # tasks that ran at the same time, at most
     claims: int  # those that got tasks
     scheduler_cpu: float
     engine_cpu: float
@@ -230,6 +234,8 @@ def run_fleet(mariadb: PrivateMariaDB, fleet: Fleet, plan: Plan, folder: Path) -
         cpu = [[now - then for now, then in zip(replica.cpu(), start, strict=True)] for replica, start in zip(replicas, used, strict=True)]
         server, served = server_cpu(mariadb) - server, cpu_times(api.pid).own - served
     faults = ledger_faults(mariadb, folder, {task_id for task_ids in batches.values() for task_id in task_ids})
+    at_once = most_at_once(mariadb, folder.name)
+    faults += [f"{fleet.name}: a replica of {fleet.slots} slots ran {count} at once" for count in at_once[:-1] if count > fleet.slots]
     for replica in replicas:
         faults += [f"{fleet.name}: {line}" for line in replica.log.splitlines() if " INFO " not in line]
     seconds = mariadb.execute(
@@ -241,6 +247,7 @@ def run_fleet(mariadb: PrivateMariaDB, fleet: Fleet, plan: Plan, folder: Path) -
         fleet,
         float(str(seconds[0][0])),
         [int(str(row[0])) for row in shares],
+        max(at_once),
         sum(int(str(row[1])) for row in shares),
         sum(scheduler for scheduler, _ in cpu),
         sum(engine for _, engine in cpu),
@@ -277,6 +284,18 @@ def await_batches(caller: Caller, batches: Sequence[str], replicas: Sequence[Rep
             for replica in replicas:
                 replica.check()
             expect(time.monotonic() - moved_at < STILL_SECONDS, f"no task ended for {STILL_SECONDS:g} s: {batch['counts']}")
+
+
+def most_at_once(mariadb: PrivateMariaDB, database: str) -> list[int]:
+    """How many attempts ran at the same time, at most: of each replica, and last of all together."""
+    rows = mariadb.execute(f"USE {database}", "SELECT worker_id, started_at, ended_at FROM backtest_attempts WHERE ended_at IS NOT NULL")
+    workers = {str(row[0]) for row in rows}
+    found = []
+    for mine in [*({worker} for worker in workers), workers]:
+        spans = [(str(start), str(end)) for worker, start, end in rows if worker in mine]
+        changes = sorted([(end, -1) for _, end in spans] + [(start, 1) for start, _ in spans])
+        found.append(max(itertools.accumulate(change for _, change in changes)))
+    return found
 
 
 def ledger_faults(mariadb: PrivateMariaDB, folder: Path, created: set[str]) -> list[str]:
@@ -555,19 +574,18 @@ def behind_waiting(site: ClaimSite) -> Iterator[Probe]:
 
 
 def behind_snapshot(site: ClaimSite) -> Iterator[Probe]:
-    """Claims while an old snapshot keeps InnoDB from purging what was claimed since it began."""
-    site.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE status = 'pending'")
-    site.fill_up(site.plan.pending)
+    """Claims while an old snapshot keeps InnoDB from purging the index entries of tasks that left the queue since."""
     connection = pymysql.connect(host="127.0.0.1", port=site.mariadb.port, user="root", database="claims")
     with contextlib.closing(connection), connection.cursor() as cursor:
-        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        for start in range(0, site.plan.claims * 2, 1000):
-            for item in site.dao.claim("probe", min(1000, site.plan.claims * 2 - start)):
-                site.dao.finish(item, DONE, 0.0, "done", 1.0, None)
-        yield probe(site, f"{site.plan.claims * 2:,} claimed since a snapshot that is still open")
-        connection.rollback()
-    settle(site.mariadb)
-    yield probe(site, "the same, the snapshot closed")
+        for unpurged in site.plan.unpurged:
+            site.fill_up(site.plan.pending)
+            cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            first = "WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id"
+            site.execute(f"UPDATE backtest_tasks SET status = 'cancelled' {first} LIMIT {unpurged}")
+            yield probe(site, f"{unpurged:,} that left since an open snapshot")
+            connection.rollback()
+            settle(site.mariadb)
+            yield probe(site, f"{unpurged:,} that left, snapshot closed")
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
@@ -582,9 +600,9 @@ def fleet_table(results: Sequence[FleetResult]) -> str:
             f"{1000 * seconds / tasks:.2f}" for seconds in (result.server_cpu, result.scheduler_cpu, result.api_cpu, result.engine_cpu)
         ]
         shares = f"{min(result.shares):,} – {max(result.shares):,}"
-        figures = [f"{tasks:,}", f"{tasks / result.seconds:.1f}", shares, f"{result.claims / tasks:.2f}", *per_task]
+        figures = [f"{tasks:,}", f"{tasks / result.seconds:.1f}", shares, str(result.at_once), f"{result.claims / tasks:.2f}", *per_task]
         rows.append([result.fleet.name, *figures, f"{result.lock_waits:,}", f"{result.deadlocks:,}"])
-    columns = ["tasks", "tasks/s", "of a replica", "claims/task", "MariaDB ms", "schedulers ms", "API ms", "engines ms"]
+    columns = ["tasks", "tasks/s", "of a replica", "at once", "claims/task", "MariaDB ms", "schedulers ms", "API ms", "engines ms"]
     return table(["replicas × slots", *columns, "lock waits", "deadlocks"], rows)
 
 
