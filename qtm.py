@@ -4181,6 +4181,7 @@ class Attempt:
         self.unwritten = False  # progress that the database does not have yet
         self.is_written = False  # its outcome is in the database: it beats no more
         self.lost = False  # cancelled, or taken over by others: end it and discard the outcome
+        self.recording = False  # its outcome is being written, and that write tells whether it is lost
         self.released = False  # the service stops: give it back
 
     @property
@@ -4443,6 +4444,8 @@ class TaskScheduler:
         with self._lock:
             mine = {one.task.task_id: one for one in self._attempts.values() if not one.lost and not one.is_written}
         for task_id in self._dao.heartbeat(self.worker_id, list(mine)):
+            if mine[task_id].recording:
+                continue  # most likely it has just ended
             log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
             self._end(mine[task_id], lost=True)
         running = self._dao.running()
@@ -4595,6 +4598,8 @@ class TaskScheduler:
         task, pause = attempt.task, 0.1
         progress = 1.0 if outcome.result_json is not None else attempt.progress
         version = attempt.handle.engine_version if attempt.handle else None
+        with self._lock:
+            attempt.recording = True
         while not attempt.lost:
             try:
                 delay = 0.0 if outcome.released else self._backoff(task.attempt)
