@@ -1051,6 +1051,7 @@ TRANSACTION_TRIES = 8  # conflicts resolve within milliseconds; eight tries with
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
+MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
 QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 SQLITE_BUSY_SECONDS = 5.0
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
@@ -1438,7 +1439,8 @@ class MySQLDialect:
             raise self._connect_error(error) from error
         try:
             with connection.cursor() as cursor:
-                cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5")
+                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}"
+                cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
                 cursor.execute("SELECT @@max_allowed_packet")
                 row = cursor.fetchone()
                 # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
