@@ -2440,10 +2440,14 @@ class TaskDAO:
 
     def reclaim(self, orphan: RunningTask, delay_seconds: float, outcome: Outcome = WORKER_LOST) -> TaskStatus | None:
         """Take a task back from a scheduler that died, guarded by the pair that stood still: pending again, or failed when
-        its attempts are used up. None when it moved after all."""
+        its attempts are used up. None when it moved after all, or when another transaction holds it just now: that one may
+        never end while its replica is frozen, and who waits for it cannot beat."""
 
         def work(session: Session) -> TaskStatus | None:
-            row = session.row("SELECT attempt_limit FROM backtest_tasks WHERE task_id = :task_id", {"task_id": orphan.task_id})
+            row = session.row(
+                "SELECT attempt_limit FROM backtest_tasks WHERE task_id = :task_id /*! FOR UPDATE SKIP LOCKED */",
+                {"task_id": orphan.task_id},
+            )
             if row is None:
                 return None
             parameters = {
