@@ -817,6 +817,37 @@ def test_a_reclaim_needs_the_pair_to_stand_still(dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
+def test_a_reclaim_does_not_wait_for_a_replica_that_froze_while_it_wrote(mariadb):
+    database = qtm.Database(mariadb.create_database("qtm_frozen"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    (task_id,) = add(dao)
+    dao.claim("frozen", 1)
+    (orphan,) = dao.running()
+    with contextlib.closing(database.dialect.connect(False)) as frozen:
+        frozen.begin()
+        frozen.cursor().execute(f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{task_id}'")
+        started = time.monotonic()
+        assert dao.reclaim(orphan, 0.0) is None
+        assert time.monotonic() - started < 4.0, "under innodb_lock_wait_timeout"
+    eventually(lambda: dao.reclaim(orphan, 0.0) is qtm.TaskStatus.PENDING)
+    database.close()
+
+
+def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_hangs_up(mariadb, monkeypatch):
+    database = qtm.Database(mariadb.create_database("qtm_frozen"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    (task_id,) = add(dao)
+    monkeypatch.setattr(qtm, "MYSQL_IDLE_SECONDS", 1)
+    with contextlib.closing(database.dialect.connect(False)) as frozen:
+        frozen.begin()
+        assert frozen.cursor().execute(database.dialect.prepare(qtm.CLAIMABLE), {"limit": 1}) == 1
+        assert dao.claim("other", 1) == []
+        assert eventually(lambda: dao.claim("other", 1))[0].task.task_id == task_id
+    database.close()
+
+
 def test_statuses_change_only_along_the_transitions(dao):
     """Every status x every verb of the DAO: what changes must be in TRANSITIONS."""
     outcomes = {"completed": qtm.Outcome(result_json="{}"), "failed": qtm.Outcome(error_type="x", retryable=False)}
@@ -1974,6 +2005,30 @@ def test_progress_reaches_the_database_and_a_lost_task_is_stopped_by_the_heartbe
     scheduler.step()
     eventually(lambda: not scheduler.state()["running"])
     assert dao.get(task_id).status is qtm.TaskStatus.CANCELLED
+
+
+def test_a_heartbeat_that_meets_an_end_being_written_does_not_take_it_for_a_loss(stage, dao, monkeypatch):
+    scheduler, runner, clock = stage
+    written, answered, finish = threading.Event(), threading.Event(), dao.finish
+
+    def finish_slowly(*arguments):
+        status = finish(*arguments)
+        written.set()
+        assert answered.wait(DEADLINE_SECONDS)
+        return status
+
+    monkeypatch.setattr(dao, "finish", finish_slowly)
+    (task_id,) = add(dao)
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    runner.handles[0].done.set()
+    assert written.wait(DEADLINE_SECONDS)
+    clock.now += 10.0
+    scheduler.step()
+    answered.set()
+    eventually(lambda: not scheduler.state()["running"])
+    assert scheduler.state()["attempts_ended"] == {"completed": 1}
+    assert dao.get(task_id).status is qtm.TaskStatus.COMPLETED
 
 
 def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage, dao):
