@@ -1047,7 +1047,8 @@ class TaskResult:
 # Session; driver errors become ours here and nowhere else, in three classes: surely not applied (TransactionConflict:
 # tried again), connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
 
-TRANSACTION_TRIES = 8  # conflicts resolve within milliseconds; eight tries with a growing wait are about one second
+TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
+CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
@@ -1614,6 +1615,7 @@ class Database:
         that nothing was applied, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
         OutcomeUnknown when reading back fails or there is no ``confirm``.
         """
+        begun = time.monotonic()
         for attempt in range(1, TRANSACTION_TRIES + 1):
             started = time.monotonic()
             try:
@@ -1623,7 +1625,7 @@ class Database:
                 if outcome is not None:
                     return outcome
             except TransactionConflict:
-                if attempt == TRANSACTION_TRIES:
+                if attempt == TRANSACTION_TRIES or time.monotonic() - begun > CONFLICT_SECONDS:
                     raise
             except DatabaseUnavailable:
                 if attempt > 1 or time.monotonic() - started > QUICK_FAILURE_SECONDS:
