@@ -817,6 +817,22 @@ def test_a_reclaim_needs_the_pair_to_stand_still(dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
+def test_a_lock_that_somebody_keeps_is_not_waited_for_again_and_again(mariadb, monkeypatch):
+    database = qtm.Database(mariadb.create_database("qtm_frozen"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    (task_id,) = add(dao)
+    monkeypatch.setattr(qtm, "CONFLICT_SECONDS", 0.5)
+    with contextlib.closing(database.dialect.connect(False)) as frozen:
+        frozen.begin()
+        frozen.cursor().execute(f"SELECT 1 FROM backtest_tasks WHERE task_id = '{task_id}' FOR UPDATE")
+        started = time.monotonic()
+        with pytest.raises(qtm.TransactionConflict):
+            dao.cancel(task_id)
+        assert time.monotonic() - started < 9.0, "one lock wait is 5 s"
+    database.close()
+
+
 def test_a_reclaim_does_not_wait_for_a_replica_that_froze_while_it_wrote(mariadb):
     database = qtm.Database(mariadb.create_database("qtm_frozen"))
     qtm.migrate(database)
