@@ -4137,6 +4137,7 @@ class ThreadRunner:
 # clock and the database's clock, never compared with another host's.
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
+SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 PURGE_INTERVAL_SECONDS = 60.0
 
@@ -4377,8 +4378,11 @@ class TaskScheduler:
         self._activity = "stopped"
 
     def _wait_idle(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         with self._idle:
-            return self._idle.wait_for(lambda: not self._attempts and not self._claiming, seconds)
+            while (self._attempts or self._claiming) and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(min(left, SIGNAL_CHECK_SECONDS))
+            return not self._attempts and not self._claiming
 
     def _end(self, attempt: Attempt, lost: bool = False, released: bool = False) -> None:
         with self._lock:
