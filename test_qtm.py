@@ -489,6 +489,38 @@ def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
         database.close()
 
 
+def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, mariadb):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate), *name]
+    subprocess.run(made, check=True, capture_output=True)
+    with private_mariadb.PrivateMariaDB([f"--ssl-cert={certificate}", f"--ssl-key={key}"], "32M", is_durable=False) as server:
+        url = server.create_database("qtm_tls")
+        for options in ("", f"?ssl_ca={certificate}"):
+            database = qtm.Database(url + options)
+            assert database.read(database.dialect.facts)["cipher"].startswith("TLS")
+            database.close()
+        stranger = qtm.Database(f"{url}?ssl_ca={other_ca(tmp_path)}")
+        with pytest.raises(qtm.DatabaseUnavailable):
+            stranger.read(lambda session: session.row("SELECT 1"))
+        stranger.close()
+
+
+def other_ca(folder: pathlib.Path) -> pathlib.Path:
+    """A certificate that signed nothing."""
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=other"]
+    subprocess.run([*made, "-keyout", str(folder / "other.key"), "-out", str(folder / "other.pem")], check=True, capture_output=True)
+    return folder / "other.pem"
+
+
+def test_a_connection_that_verifies_nothing_reads_no_certificates(mariadb, monkeypatch):
+    url = mariadb.create_database("qtm_lean")
+    monkeypatch.setattr("ssl.create_default_context", lambda *_, **__: pytest.fail("it does"))
+    database = qtm.Database(url)
+    assert database.read(lambda session: session.row("SELECT 1")) == (1,)
+    database.close()
+
+
 # ==== 5 Migrations ====================================================================================================
 
 
@@ -1703,7 +1735,7 @@ def test_the_engines_own_validate_refuses_at_create(running):
     (validator,) = [pid for pid in descendants(os.getpid()) if is_alive(pid) and qtm._process_name(pid) == qtm.ENGINE_NAME]
     os.kill(validator, signal.SIGKILL)  # as the kernel does when memory is short: no fault of the request
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
-    assert len(running.list_tasks()[0]) == 1
+    assert len(running.list_tasks()[0]) == 2
 
 
 HOSTILE = {
@@ -3125,7 +3157,7 @@ def served_on_mariadb(server_of_faults, monkeypatch, tmp_path):
         oracle = faults.Oracle(url.replace("app@", "root@"))
         oracle.watch()
         api = qtm.ApiServer(chosen)
-        api.begin()
+        api.begin(tasks)
         try:
             yield server, tasks, api, oracle
         finally:
@@ -3368,7 +3400,7 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
             oracle = faults.Oracle(chosen.database_url)
             oracle.watch()
             api = qtm.ApiServer(chosen)
-            api.begin()
+            api.begin(tasks)
             task_id = begin(api, tmp_path, "go")
             large = body(params={"x": "y" * 100_000})
             if disk:

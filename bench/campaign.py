@@ -505,7 +505,7 @@ class MariaDBTarget:
     @contextlib.contextmanager
     def _root(self) -> Iterator[pymysql.cursors.Cursor]:
         """A cursor of a connection that stays, for faults that would keep a new one out."""
-        connection = pymysql.connect(host="127.0.0.1", port=self._server.port, user="root", autocommit=True)
+        connection = pymysql.connect(host="127.0.0.1", port=self._server.port, user="root", autocommit=True, ssl_disabled=True)
         try:
             yield connection.cursor()
         finally:
@@ -541,7 +541,7 @@ class MariaDBTarget:
                     self._kill_connections(cursor)
                     with contextlib.suppress(pymysql.err.Error):
                         while len(crowd) < 12:
-                            crowd.append(pymysql.connect(host="127.0.0.1", port=self._server.port, user="crowd"))
+                            crowd.append(pymysql.connect(host="127.0.0.1", port=self._server.port, user="crowd", ssl_disabled=True))
                     yield 0.1
             finally:
                 for connection in crowd:

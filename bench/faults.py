@@ -155,7 +155,9 @@ class Oracle:
         if parts.kind == "sqlite":
             self._connection = sqlite3.connect(parts.path, 10.0, isolation_level=None, check_same_thread=False)
         else:
-            self._connection = pymysql.connect(host=parts.host, port=parts.port, user=parts.user, database=parts.name, autocommit=True)
+            self._connection = pymysql.connect(
+                host=parts.host, port=parts.port, user=parts.user, database=parts.name, autocommit=True, ssl_disabled=True
+            )
 
     def watch(self) -> None:
         """Have every change of a status written down from now on."""

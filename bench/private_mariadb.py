@@ -104,7 +104,7 @@ class PrivateMariaDB:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process and self._process.poll() is None:
             try:
-                pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2).close()
+                pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2, ssl_disabled=True).close()
                 return
             except pymysql.Error:
                 time.sleep(0.05)
@@ -149,7 +149,7 @@ class PrivateMariaDB:
 
     def execute(self, *statements: str) -> list[tuple[object, ...]]:
         """Run statements as root; the rows of the last one."""
-        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
+        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True, ssl_disabled=True)
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
