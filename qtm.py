@@ -4498,12 +4498,13 @@ class TaskScheduler:
 
     def _write_progress(self) -> None:
         with self._lock:
-            attempts = [attempt for attempt in self._attempts.values() if attempt.unwritten and not attempt.lost]
+            attempts = [one for one in self._attempts.values() if one.unwritten and not one.lost and not one.is_written]
         for attempt in attempts:
             with self._lock:
                 progress, message, attempt.unwritten = attempt.progress, attempt.message, False
             try:
-                self._dao.report_progress(attempt.task, progress, message)
+                if not self._dao.report_progress(attempt.task, progress, message):
+                    self._next_beat = 0.0  # it has ended, or is no longer ours: a beat tells
             except QtmError:
                 attempt.unwritten = True  # the next round writes it, or a newer one
                 raise
@@ -4536,7 +4537,10 @@ class TaskScheduler:
         task = attempt.task
         with self._lock:
             attempt.released = self._draining.is_set()
+            older = [other for other in self._attempts.values() if other.task.task_id == task.task_id]
             self._attempts[task.task_id, task.attempt] = attempt
+        for other in older:  # cancelled and retried elsewhere between two beats, which would not see it: the worker is the same
+            self._end(other, lost=True)
         self._handoff.put(attempt)
         self._board.tell(task.task_id, task.batch_id)
 
