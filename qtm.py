@@ -3413,8 +3413,9 @@ def _engine_process(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    if kind == START_TASK:  # a validator prints where its server does: nobody reads its pipe
+        os.dup2(output, 1)
+        os.dup2(output, 2)
     os.close(null)
     os.close(output)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
