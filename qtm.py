@@ -1283,7 +1283,7 @@ class SQLiteDialect:
     max_document_bytes = 512 * 1024 * 1024
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = os.path.realpath(path)  # whatever name it is opened by, there is one lock
         self._lock_file: int | None = None  # written by open and close only
 
     def open(self) -> None:
