@@ -5847,8 +5847,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def fill_standard_descriptors() -> None:
+    """Open /dev/null under those of the numbers 0 to 2 that are closed: the next file would get one, and all that is printed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    fill_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
