@@ -3583,6 +3583,7 @@ def _end_supervisors(keep: Sequence[int]) -> None:
 def _serve_forks(engine: BacktestEngine, control: socket.socket, service_pid: int, memory_bytes: int) -> None:
     """Fork a supervisor for every request, and end what dead supervisors leave, as long as the service lives."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the engine's import may have blocked SIGCHLD
     started_by_import = _children()
     children = ChildSignal()
     # From now on the service's death only wakes us, since there may be more to end than ourselves.
