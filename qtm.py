@@ -72,6 +72,7 @@ if __name__ == "__main__":  # one copy of every class: the script runs as the mo
     sys.exit(qtm.main())
 
 import argparse
+import atexit
 import contextlib
 import csv
 import dataclasses
@@ -3118,6 +3119,7 @@ KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
+IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
@@ -3608,6 +3610,19 @@ def _serve_forks(engine: BacktestEngine, control: socket.socket, service_pid: in
     _end_supervisors(started_by_import)
 
 
+def _end_import(*by_signal: Any) -> None:
+    """Kill what the engine's import started and left running, at exit or by SIGALRM when a thread of it holds the exit up."""
+    deadline = time.monotonic() + 1.0
+    while (pids := _children()) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.002)
+    if by_signal:
+        os._exit(0)
+
+
 def engine_server_main(arguments: Sequence[str]) -> int:
     """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks on demand."""
     control = socket.socket(fileno=int(arguments[0]))
@@ -3619,6 +3634,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     setup = json.loads(control.recv(1 << 20))
     sys.path[:] = setup["sys_path"]
+    atexit.register(_end_import)  # before the import's own, which come first then
     try:
         engine = load_engine(setup["engine"])
     except EngineError as error:
@@ -3627,6 +3643,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
     control.send(dump_json(ready).encode())
     _serve_forks(engine, control, int(arguments[1]), setup["memory_bytes"])
+    signal.signal(signal.SIGALRM, _end_import)
+    signal.setitimer(signal.ITIMER_REAL, IMPORT_END_SECONDS)
     return 0
 
 
