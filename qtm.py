@@ -3170,14 +3170,21 @@ def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> Non
                 os.kill(pid, signal.SIGKILL)
 
 
-def _memory_bytes(pid: int) -> int:
-    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += int(line.split()[1]) * 1024
-    return total + sum(map(_memory_bytes, _children(pid)))
+MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
+
+
+def _memory_bytes(pid: int, file: str = "status") -> int:
+    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
+
+    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
+    the kernel a walk over all pages. Where that is not to be read, status counts.
+    """
+    sizes: list[int] = []
+    for name in dict.fromkeys((file, "status")):
+        with contextlib.suppress(OSError):
+            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
+            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
+    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
 def send_frame(sock: socket.socket, value: Any) -> None:
@@ -3472,6 +3479,7 @@ class Supervisor:
         self._engine_pid = engine_pid
         self._memory_bytes = memory_bytes
         self._is_out_of_memory = False
+        self._next_memory_check = 0.0
         self._deadline: float | None = None  # when SIGTERM was not enough
         self._ended: int | None = None  # the wait status of the engine process
 
@@ -3499,8 +3507,13 @@ class Supervisor:
             self._control.send(dump_json(report).encode())
 
     def _check_memory(self) -> None:
-        if self._memory_bytes and not self._is_out_of_memory and _memory_bytes(self._engine_pid) > self._memory_bytes:
-            self._is_out_of_memory = True
+        started = time.monotonic()
+        if not self._memory_bytes or self._is_out_of_memory or started < self._next_memory_check:
+            return
+        if _memory_bytes(self._engine_pid) > self._memory_bytes:
+            self._is_out_of_memory = _memory_bytes(self._engine_pid, "smaps_rollup") > self._memory_bytes
+            self._next_memory_check = time.monotonic() + 9 * (time.monotonic() - started)
+        if self._is_out_of_memory:
             self._kill_engine(signal.SIGKILL)
 
     def _obey(self) -> None:
