@@ -3969,7 +3969,16 @@ class EngineServer:
                 return
             log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
             self._forget()
-        self._launch()
+        try:
+            self._launch()
+        except (OSError, RuntimeError) as error:  # no process, thread or descriptor now
+            log_event(logging.WARNING, "engine server not started, trying again", error=str(error))
+            with self._lock:
+                process = self._process
+            self._forget()
+            if process is not None:  # only its listening thread is missing
+                process.kill()
+                process.wait()
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -4332,6 +4341,7 @@ class TaskScheduler:
         self._threads: list[threading.Thread] = []
         self._timer: threading.Timer | None = None
         self._timer_due = math.inf
+        self._wait_limit: float | None = None  # of the scheduler's wait, while there is no timer
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         # The next five are written by the scheduler thread alone.
@@ -4447,7 +4457,7 @@ class TaskScheduler:
     def _loop(self) -> None:
         try:
             while not self._stopped.is_set():
-                self._woken.wait()
+                self._woken.wait(self._wait_limit)
                 self._woken.clear()
                 if not self._stopped.is_set():
                     self.step()
@@ -4488,13 +4498,17 @@ class TaskScheduler:
             now = self._clock()
             if self._timer and self._timer.is_alive() and now < self._timer_due <= now + seconds:
                 return
+            timer = self._timer_class(max(0.01, seconds), self.wake)
+            timer.name = "scheduler-timer"
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
+                self._wait_limit = DATABASE_RETRY_SECONDS
+                return
             if self._timer:
                 self._timer.cancel()
-            self._timer = self._timer_class(max(0.01, seconds), self.wake)
-            self._timer.name = "scheduler-timer"
-            self._timer.daemon = True
-            self._timer_due = now + max(0.01, seconds)
-            self._timer.start()
+            self._timer, self._timer_due, self._wait_limit = timer, now + max(0.01, seconds), None
 
     def _beat_and_reap(self) -> None:
         now = self._clock()
