@@ -1372,9 +1372,11 @@ class SQLiteDialect:
 # somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
 MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
 # The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203, 1226), shutting down
-# (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (1021, 1114), refused or lost (2002-2055).
-MYSQL_USELESS = frozenset(
-    {1021, 1040, 1047, 1053, 1114, 1152, 1180, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
+# (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (3, 20, 1021, 1026, 1030, 1114), out of
+# memory (1037, 1038), refused or lost (2002-2055).
+MYSQL_FULL = frozenset({3, 20, 1021, 1026, 1030, 1037, 1038, 1114})
+MYSQL_USELESS = MYSQL_FULL | frozenset(
+    {1040, 1047, 1053, 1152, 1180, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
 )
 MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
 MYSQL_FACTS = (
