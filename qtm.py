@@ -4201,6 +4201,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 PURGE_INTERVAL_SECONDS = 60.0
+OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
 
 
 class ChangeBoard:
@@ -4635,7 +4636,7 @@ class TaskScheduler:
             message = f"the result and its non_finite have {size} bytes, more than the database takes in one packet ({limit})"
             outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
         if not attempt.lost:
-            self._record(attempt, outcome)
+            outcome = self._record(attempt, outcome)
         if attempt.lost:
             outcome = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler", usage=outcome.usage)
             with contextlib.suppress(DatabaseUnavailable, TransactionConflict):  # the record alone is the poorer for it
@@ -4674,10 +4675,10 @@ class TaskScheduler:
         if fresh:
             self._set_timer(PROGRESS_WRITE_SECONDS)
 
-    def _record(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _record(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Write the outcome, however long the database is away: the work is done and must not be lost. Sets ``lost`` when the
-        task is no longer this attempt's."""
-        task, pause = attempt.task, 0.1
+        task is no longer this attempt's. An outcome that the database refuses, while it is there, becomes a failure."""
+        task, pause, refusals = attempt.task, 0.1, 0
         progress = 1.0 if outcome.result_json is not None else attempt.progress
         version = attempt.handle.engine_version if attempt.handle else None
         with self._lock:
@@ -4688,12 +4689,19 @@ class TaskScheduler:
                 attempt.is_written = self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is not None
                 if not attempt.is_written:
                     self._end(attempt, lost=True)
-                return
+                break
             except (DatabaseUnavailable, TransactionConflict) as error:
                 log_event(logging.WARNING, "outcome kept until the database is back", task_id=task.task_id, error=error.message)
-                if self._stopped.wait(pause):
-                    return  # the stop's own deadline is over: the lease brings the task back
-                pause = min(5.0, pause * 2)
+            except QtmError as error:
+                log_event(logging.ERROR, "outcome refused by the database", task_id=task.task_id, error=error.message)
+                refusals += 1
+                if refusals == OUTCOME_TRIES:
+                    message = f"the outcome ({outcome.ending}) could not be stored: {error.message}"[:2000]
+                    outcome = Outcome(error_type="not_stored", message=message, usage=outcome.usage)
+            if self._stopped.wait(pause):
+                break  # the stop's own deadline is over: the lease brings the task back
+            pause = min(5.0, pause * 2)
+        return outcome
 
 
 # ==== 11 TaskManager ==================================================================================================
