@@ -2819,11 +2819,37 @@ def check_claim(database: Database) -> Finding:
     except DatabaseUnavailable:
         raise
     except QtmError as error:
-        return Finding("fault", "claim", error.message, "SKIP LOCKED is not understood", "upgrade to MySQL 8 or MariaDB 10.6")
+        remedy = "a table or index that is missing stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"
+        return Finding("fault", "claim", error.message, "no scheduler can take a task", remedy)
     if "backtest_tasks_queue" in plan and "filesort" not in plan and "TEMP B-TREE" not in plan:
         return Finding("good", "claim", "reads backtest_tasks_queue in order, without a sort")
     why = "schedulers would block each other, and every claim would read all pending tasks"
     return Finding("fault", "claim", f"the plan is {plan}", why, "ANALYZE TABLE backtest_tasks; the index is in schema.sql")
+
+
+def check_privileges(database: Database) -> Finding | None:
+    """MySQL explains a write only to who may do it, and does not do it."""
+    if database.dialect.name == "sqlite":
+        return None
+    for table in (
+        "backtest_batches",
+        "backtest_tasks",
+        "backtest_results",
+        "backtest_idempotency_keys",
+        "backtest_workers",
+        "backtest_attempts",
+    ):
+        for write in (f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0", f"DELETE FROM {table} WHERE 1 = 0"):
+            try:
+                database.read(lambda session, sql="EXPLAIN " + write: session.rows(sql))  # type: ignore[misc]
+            except DatabaseUnavailable:
+                raise
+            except QtmError as error:
+                remedy = (
+                    "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX to the account; a table that is missing: see schema.sql"
+                )
+                return Finding("fault", "privileges", error.message, "tasks cannot be created, run or ended", remedy)
+    return Finding("good", "privileges", "every table can be written")
 
 
 def check_leases(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
@@ -2854,7 +2880,13 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     if step < known:
         remedy = "start qtm, or run `migrate`; both complete it"
         return [*findings, Finding("warning", "schema", f"step {step} of {known}", "the tables are not there yet, or are older", remedy)]
-    return [*findings, Finding("good", "schema", f"step {step} of {known}"), check_claim(database), *check_leases(dao, lease_seconds)]
+    findings.append(Finding("good", "schema", f"step {step} of {known}"))
+    if check_writable(facts):
+        return findings  # it would refuse to explain a claim
+    claim = check_claim(database)
+    privileges = check_privileges(database)
+    findings += [claim, privileges] if privileges else [claim]
+    return findings if any(finding.level == "fault" for finding in findings) else [*findings, *check_leases(dao, lease_seconds)]
 
 
 # ==== 8 Backtest engine ===============================================================================================
@@ -5857,6 +5889,8 @@ def check_database(settings: Settings) -> list[Finding]:
             database.close()
     except (SettingsError, DatabaseUnavailable) as error:
         return [Finding("fault", "database", error.message, "nothing can be stored", "mend QTM_DATABASE_URL, or start the database")]
+    except QtmError as error:
+        return [Finding("fault", "database", error.message, "it cannot be examined", "its words say why; the tables stand in schema.sql")]
 
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
