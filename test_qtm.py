@@ -521,6 +521,22 @@ def test_a_connection_that_verifies_nothing_reads_no_certificates(mariadb, monke
     database.close()
 
 
+def test_one_file_has_one_lock_whatever_link_it_is_opened_by(tmp_path):
+    (tmp_path / "link.db").symlink_to(tmp_path / "q.db")
+    first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    with pytest.raises(qtm.SettingsError, match="in use by process"):
+        qtm.Database(f"sqlite:///{tmp_path}/link.db")
+    first.close()
+
+
+def test_a_full_disk_or_memory_of_the_server_is_an_outage():
+    pymysql = pytest.importorskip("pymysql")
+    dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/x"))
+    for number in (3, 20, 1026, 1030, 1037, 1038):
+        error = pymysql.err.OperationalError(number, "Got error 28")
+        assert isinstance(dialect.error(error, committing=False), qtm.DatabaseUnavailable), number
+
+
 # ==== 5 Migrations ====================================================================================================
 
 
@@ -1140,6 +1156,25 @@ def test_a_claim_that_would_sort_is_a_fault(dao):
     else:
         dao.database.write(lambda s: s.execute("DROP INDEX backtest_tasks_queue"))
     assert levels(qtm.diagnose(dao, 45.0))["claim"] == "fault"
+
+
+def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb):
+    url = mariadb.create_database("qtm_test")
+    database = qtm.Database(url)
+    qtm.migrate(database)
+    database.close()
+    mariadb.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'p'", "GRANT SELECT, INSERT, UPDATE ON qtm_test.* TO reader@'%'")
+    mine = settings(url.replace("root@", "reader:p@"))
+    assert [(found.subject, "1142" in found.message) for found in qtm.check_database(mine) if found.level == "fault"] == [
+        ("privileges", True)
+    ]
+    mariadb.execute("SET GLOBAL read_only = 1")
+    try:
+        assert [found.subject for found in qtm.check_database(mine) if found.level == "fault"] == ["read_only"]
+    finally:
+        mariadb.execute("SET GLOBAL read_only = 0")
+    mariadb.execute("DROP TABLE qtm_test.backtest_tasks")
+    assert {found.subject for found in qtm.check_database(settings(url)) if found.level == "fault"} == {"claim", "privileges"}
 
 
 # ==== 8 Backtest engine ===============================================================================================
@@ -1937,6 +1972,90 @@ def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp
     assert "Traceback" not in done.stderr
 
 
+def with_engine(tmp_path, monkeypatch, name: str, text: str, **options):
+    """A scheduler in this process with an engine module of this text."""
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=f"{name}:run", **options))
+
+
+def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
+    engine = """
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        def run(task, progress):
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "blocking_engine", engine) as tasks:
+        task = run_one(tasks, "any", timeout_seconds=4 * DEADLINE_SECONDS)
+    assert task.status is qtm.TaskStatus.COMPLETED
+
+
+def test_a_validate_that_prints_much_refuses_nothing(tmp_path, monkeypatch):
+    engine = """
+        def run(task, progress):
+            return {}
+        def validate(task):
+            print("x" * 1000)
+        run.validate = validate
+    """
+    with with_engine(tmp_path, monkeypatch, "printing_engine", engine) as tasks:
+        request = qtm.BatchRequest([f"A{number}" for number in range(200)], {**CONFIG, "strategy": "any"})
+        assert tasks.create_task(request).count == 200
+        tasks.cancel_batch(tasks.list_batches()[0][0].batch_id)
+
+
+def test_pages_that_processes_share_count_once_for_the_cap(tmp_path, monkeypatch):
+    engine = """
+        import os, time
+        def run(task, progress):
+            prices = bytearray(os.urandom(1 << 20) * 120)
+            children = []
+            for _ in range(3):
+                if (child := os.fork()) == 0:
+                    time.sleep(1)
+                    os._exit(len(prices) == 0)
+                children.append(child)
+            return {"exits": [os.waitpid(child, 0)[1] for child in children]}
+    """
+    with with_engine(tmp_path, monkeypatch, "forking_engine", engine, task_memory_mb=350) as tasks:
+        task = run_one(tasks, "any", max_attempts=1)
+        assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None)
+
+
+def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch):
+    (tmp_path / "starting_engine.py").write_text(
+        "import subprocess, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+        "child = subprocess.Popen(['sleep', '3600'])\n"
+        "def run(task, progress): return {}\n"
+        "run.version = str(child.pid)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    server = qtm.EngineServer(settings("sqlite:///unused.db", engine="starting_engine:run"))
+    server.ensure()
+    pid, process = int(server.wait_ready(DEADLINE_SECONDS)["version"]), server._process
+    server._control.shutdown(socket.SHUT_RDWR)  # as when the service dies
+    assert process.wait(DEADLINE_SECONDS) == 0
+    eventually(lambda: not is_alive(pid))
+    server.close()
+
+
+def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engine(monkeypatch):
+    server = qtm.EngineServer(settings("sqlite:///unused.db"))
+
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(qtm.subprocess, "Popen", refuse)
+        server.ensure()
+        assert not server.is_ready
+    server.ensure()
+    assert server.wait_ready(DEADLINE_SECONDS)["ready"]
+    server.close()
+
+
 # ==== 10 TaskScheduler ================================================================================================
 
 
@@ -2229,6 +2348,55 @@ def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engi
     with qtm.start(settings(url, engine=engines)) as tasks:
         task = tasks.wait(created.task_ids[0], DEADLINE_SECONDS)
         assert (task.status, task.attempt) == (qtm.TaskStatus.COMPLETED, 2)
+
+
+def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older_attempt(stage, dao):
+    scheduler, runner, _ = stage
+    scheduler._settings = dataclasses.replace(scheduler._settings, workers=2)
+    (task_id,) = add(dao)
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    assert dao.cancel(task_id)
+    assert dao.retry(task_id)
+    scheduler.step()
+    eventually(runner.handles[0].done.is_set)  # told to stop
+    eventually(lambda: len(runner.handles) == 2)
+    assert (dao.get(task_id).status, dao.get(task_id).attempt) == (qtm.TaskStatus.RUNNING, 2)
+    assert scheduler.state()["running"] == [task_id]
+
+
+def test_an_outcome_that_the_database_refuses_fails_its_attempt(stage, dao, monkeypatch):
+    scheduler, runner, _ = stage
+    monkeypatch.setattr(qtm, "OUTCOME_TRIES", 2)
+    finish = dao.finish
+
+    def refuses_results(claimed, outcome, *rest):
+        if outcome.result_json is not None:
+            raise qtm.QtmError("unexpected database error 1644: no")
+        return finish(claimed, outcome, *rest)
+
+    monkeypatch.setattr(dao, "finish", refuses_results)
+    (task_id,) = add(dao, max_attempts=1)
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    runner.handles[0].done.set()
+    eventually(lambda: dao.get(task_id).status is qtm.TaskStatus.FAILED)
+    error = dao.get(task_id).error
+    assert (error["type"], "(completed) could not be stored" in error["message"], "1644" in error["message"]) == ("not_stored", True, True)
+
+
+def test_without_a_thread_for_its_timer_the_scheduler_waits_by_itself(stage, dao, monkeypatch):
+    scheduler, _, _ = stage
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(FakeTimer, "start", refuse)
+    scheduler.step()
+    assert scheduler._wait_limit == qtm.DATABASE_RETRY_SECONDS
+    monkeypatch.undo()
+    scheduler.step()
+    assert scheduler._wait_limit is None
 
 
 # ==== 11 TaskManager ==================================================================================================
@@ -2851,6 +3019,20 @@ def test_log_lines_are_one_per_event_and_escaped():
     assert "\n" not in text
     assert "\x1b" not in text
     assert json.loads(qtm.LogFormatter(True).format(record))["text"] == 'a "b"\n\x1b[31m'
+
+
+def test_closed_descriptors_are_filled_before_another_file_gets_their_numbers():
+    program = """if True:
+        import os, sys
+        import qtm
+        os.closerange(0, 3)
+        sys.stdout = sys.stderr = None
+        qtm.fill_standard_descriptors()
+        print("nobody reads this", file=sys.stderr, flush=True)
+        kept = [os.readlink(f"/proc/self/fd/{n}") == "/dev/null" and os.get_inheritable(n) for n in range(3)]
+        os._exit(0 if all(kept) else 1)
+    """
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, timeout=DEADLINE_SECONDS).returncode == 0
 
 
 # ==== Faults ==========================================================================================================
