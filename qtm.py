@@ -3153,6 +3153,7 @@ KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 ENGINE_START_SECONDS = 60.0  # for importing the engine
+RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove shared memory, once all others are killed
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
@@ -3187,6 +3188,14 @@ def _process_name(pid: int) -> str:
         return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def _tracks_resources(pid: int) -> bool:
+    """Whether this is the process by which multiprocessing removes shared memory and semaphores of processes that were killed."""
+    try:
+        return b"multiprocessing.resource_tracker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> None:
@@ -3564,7 +3573,9 @@ class Supervisor:
             self._deadline = time.monotonic() + float(message)
 
     def _kill_engine(self, number: int) -> None:
-        for kill in (os.killpg, os.kill):  # the group, and the process in case it has no group of its own yet
+        # The group, and the process in case it has no group of its own yet; alone when the group must be left to tidy up.
+        alone = number == signal.SIGKILL and any(map(_tracks_resources, _children(self._engine_pid)))
+        for kill in (os.kill,) if alone else (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(self._engine_pid, number)
 
@@ -3582,11 +3593,15 @@ class Supervisor:
 
     def _kill_descendants(self) -> None:
         """Kill children until none is left: those of a killed child become ours, so that every round goes one deeper."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._engine_pid, signal.SIGKILL)
+        if not any(map(_tracks_resources, _children())):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._engine_pid, signal.SIGKILL)
+        spared_until = time.monotonic() + RESOURCE_TRACKER_SECONDS
         deadline = time.monotonic() + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
         while time.monotonic() < deadline:
             for pid in _children():
+                if _tracks_resources(pid) and time.monotonic() < spared_until:
+                    continue
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             try:
