@@ -2023,6 +2023,25 @@ def test_pages_that_processes_share_count_once_for_the_cap(tmp_path, monkeypatch
         assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None)
 
 
+def test_an_engine_that_is_killed_leaves_no_shared_memory(tmp_path, monkeypatch):
+    engine = """
+        import time
+        from multiprocessing import shared_memory
+        def run(task, progress):
+            block = shared_memory.SharedMemory(create=True, size=4096)
+            progress(0.5, block.name)
+            time.sleep(task.params["seconds"])
+            return {"name": block.name}
+    """
+    with with_engine(tmp_path, monkeypatch, "sharing_engine", engine) as tasks:
+        done = run_one(tasks, "any", {"seconds": 0})
+        late = run_one(tasks, "any", {"seconds": 600}, timeout_seconds=2.0, max_attempts=1)
+    assert (done.status.value, late.error["type"]) == ("completed", "timeout")
+    for task in (done, late):
+        assert task.message.startswith("psm_")
+        assert not os.path.exists(f"/dev/shm/{task.message}")
+
+
 def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch):
     (tmp_path / "starting_engine.py").write_text(
         "import subprocess, threading, time\n"
