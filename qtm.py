@@ -1768,8 +1768,9 @@ CREATE TABLE backtest_tasks (
   engine_version  VARCHAR(100) NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
--- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes and no more; run_at is in it so that
--- waiting rows are passed over inside the index. The heartbeat is not: an indexed one deadlocks with the reaper.
+-- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes, and what waits before it, for as long
+-- as it lasts; run_at is in it so that waiting rows are passed over inside the index. The heartbeat is not: an indexed one
+-- deadlocks with the reaper.
 CREATE INDEX backtest_tasks_queue ON backtest_tasks (status, priority_rank, created_at, task_id, run_at);
 
 -- For getTasksByBatch in the order of creation, and the counts of a batch.
@@ -1910,6 +1911,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
 MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
 PURGE_TASKS = 500
+CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 MAX_BACKOFF_SECONDS = 600.0
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
@@ -2539,9 +2541,8 @@ class TaskDAO:
         return self._cancel("batch_id = :id", batch_id)
 
     def _cancel(self, which: str, value: str) -> int:
-        return self._update_and_count(
-            "SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)", f"{which} AND status IN ('pending', 'running')", value
-        )
+        change = "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)"
+        return self._change_and_count(change, f"{which} AND COALESCE(status, '') IN ('pending', 'running')", value)
 
     def retry(self, task_id: str) -> bool:
         """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
@@ -2552,28 +2553,43 @@ class TaskDAO:
         return self._retry("batch_id = :id AND COALESCE(status, '') = 'failed'", batch_id)
 
     def _retry(self, which: str, value: str) -> int:
-        return self._update_and_count(
-            """SET status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
-                  run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL""",
-            which,
-            value,
-        )
+        change = """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
+                    run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL"""
+        return self._change_and_count(change, which, value)
 
-    def _update_and_count(self, change: str, where: str, value: str) -> int:
-        """Change the tasks that match; how many they were. The change takes them out of its own WHERE: that is how a lost
-        COMMIT is read back, and why a second try that finds nothing gives the count of the first."""
-        parameters = {"id": _key(value)}
-        matched = doubtful = 0
+    def _change_and_count(self, change: str, where: str, value: str) -> int:
+        """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
+        When it fails half way, a repeat does the rest."""
+        total, after = 0, ""
+        while True:
+            changed = self._change_some(change, where, {"id": _key(value), "after": after, "limit": CHANGED_TASKS})
+            total += len(changed)
+            if len(changed) < CHANGED_TASKS:
+                return total
+            after = changed[-1]
 
-        def work(session: Session) -> int:
-            nonlocal matched
-            matched = session.execute(f"UPDATE backtest_tasks {change} WHERE {where}", parameters)
-            return matched or doubtful
+    def _change_some(self, change: str, where: str, parameters: Mapping[str, Any]) -> list[str]:
+        """The first tasks after an id, changed. They no longer match then: that is how a lost COMMIT is read back."""
+        taken: list[str] = []
+        doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
 
-        def confirm(session: Session) -> int | None:
-            nonlocal doubtful
-            doubtful = matched or doubtful
-            return None if session.row(f"SELECT 1 FROM backtest_tasks WHERE {where} LIMIT 1", parameters) else doubtful
+        def work(session: Session) -> list[str]:
+            rows = session.rows(
+                f"""SELECT task_id FROM backtest_tasks WHERE {where} AND task_id > :after
+                    ORDER BY task_id LIMIT :limit /*! FOR UPDATE */""",
+                parameters,
+            )
+            taken[:] = [row[0] for row in rows]
+            if taken:
+                names, keys = _in_list(taken)
+                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change} WHERE task_id IN ({names})", keys)
+            return taken or doubtful
+
+        def confirm(session: Session) -> list[str] | None:
+            doubtful[:] = taken or doubtful
+            first = {**parameters, "first": doubtful[0] if doubtful else ""}
+            unchanged = session.row(f"SELECT 1 FROM backtest_tasks WHERE task_id = :first AND {where}", first)
+            return None if unchanged else doubtful
 
         return self.database.write(work, confirm)
 
@@ -3612,6 +3628,16 @@ class Supervisor:
                 time.sleep(0.002)
 
 
+def _forked(control: int) -> int:
+    """`os.fork`; where the system gives no process (-1), the service is told on the attempt's control socket: none of its fault."""
+    try:
+        return os.fork()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.write(control, dump_json({"no_process": str(error)}).encode())
+        return -1
+
+
 def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, memory_bytes: int) -> None:
     """The life of a supervisor process: never returns."""
     _prctl(PR_SET_NAME, SUPERVISOR_NAME.encode())  # before it leaves the server's session, see `kill_strays`
@@ -3622,7 +3648,9 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     supervisor_pid = os.getpid()
-    pid = os.fork()
+    pid = _forked(control.fileno())
+    if pid < 0:
+        return
     if pid == 0:
         try:
             control.close()  # its end must be the supervisor's alone, so that its death is seen
@@ -3660,7 +3688,7 @@ def _serve_forks(engine: BacktestEngine, control: socket.socket, service_pid: in
         kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
         if not kind:
             break
-        if os.fork() == 0:
+        if _forked(descriptors[0]) == 0:
             try:
                 children.close()
                 control.close()
@@ -3940,6 +3968,9 @@ class ProcessHandle:
             )
         report = self._exit or {}
         code = report.get("exit")
+        if "no_process" in report:
+            log_event(logging.WARNING, "no process for an attempt", task_id=self._task.task_id, error=report["no_process"])
+            return Outcome(released=True)
         if report.get("out_of_memory"):
             return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
         if code is None:
@@ -4248,6 +4279,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 PURGE_INTERVAL_SECONDS = 60.0
+RELEASE_SECONDS = 5.0  # for writing what a stop gives back
 OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
 
 
@@ -4394,6 +4426,7 @@ class TaskScheduler:
         self._wait_limit: float | None = None  # of the scheduler's wait, while there is no timer
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
+        self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
         # The next five are written by the scheduler thread alone.
         self._last_poll: float | None = None
         self._last_poll_at: str | None = None
@@ -4471,18 +4504,20 @@ class TaskScheduler:
                 attempts = list(self._attempts.values())
             for attempt in attempts:
                 self._end(attempt, released=True)
-            self._wait_idle(KILL_GRACE_SECONDS + 15.0)
+            # A database that is away gets no more time than the processes: what it does not learn now, the lease tells it.
+            self._wait_idle(KILL_GRACE_SECONDS + (0.5 if self._is_away else RELEASE_SECONDS))
         self._stopped.set()
         self.wake()
         for _ in range(self._settings.workers):
             self._handoff.put(None)
+        deadline = time.monotonic() + (0.5 if self._is_away else RELEASE_SECONDS)
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
             if self._timer:
                 self._timer.cancel()
         self._runner.close()
-        if self._registered:
+        if self._registered and not self._is_away:
             with contextlib.suppress(QtmError):  # only says goodbye; without it the row is forgotten after a day
                 self._dao.remove_worker(self.worker_id)
         self._activity = "stopped"
@@ -4532,11 +4567,13 @@ class TaskScheduler:
             self._purge()
         except QtmError as error:  # one of no known class too: running backtests are not thrown away for it, and readiness tells
             self._leases.failed()
+            self._is_away = True
             is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
             log_event(logging.WARNING if is_away else logging.ERROR, "database away", error=error.message)
             self._activity = "waiting for the database"
             self._set_timer(DATABASE_RETRY_SECONDS)
             return
+        self._is_away = False
         self._last_poll = self._clock()
         self._last_poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._activity = "stopping" if self._draining.is_set() else "running" if self._attempts else "idle"
@@ -4688,10 +4725,11 @@ class TaskScheduler:
             outcome = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler", usage=outcome.usage)
             with contextlib.suppress(DatabaseUnavailable, TransactionConflict):  # the record alone is the poorer for it
                 self._dao.close_attempt(task, outcome)
+        ending = outcome.ending if attempt.is_written or attempt.lost else "unwritten"
         with self._lock:
-            self._ended[outcome.ending] += 1
+            self._ended[ending] += 1
         fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
-        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, ending=outcome.ending, **fields)
+        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, ending=ending, **fields)
 
     def _execute(self, attempt: Attempt) -> Outcome:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
@@ -4732,7 +4770,8 @@ class TaskScheduler:
             attempt.recording = True
         while not attempt.lost:
             try:
-                delay = 0.0 if outcome.released else self._backoff(task.attempt)
+                # What a stop gives back is due at once; what found no process to run in, after a pause.
+                delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(task.attempt)
                 attempt.is_written = self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is not None
                 if not attempt.is_written:
                     self._end(attempt, lost=True)
@@ -5816,8 +5855,15 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
     """Serve until a signal, or until the scheduler fails (exit code 1)."""
     signals = ServiceSignals()
     signals.install()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # three for a slot, one for a connection: the usual 1,024 are soon used up
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
-    database = open_patiently(settings, signals)
+    try:
+        database = open_patiently(settings, signals)
+    except DatabaseUnavailable:
+        if signals.is_stopping:
+            return 0  # asked to stop before there was anything to serve
+        raise
     try:
         server = ApiServer(settings) if with_http else None
         tasks = start(settings, scheduler=with_scheduler, database=database)

@@ -38,8 +38,9 @@ CREATE TABLE backtest_tasks (
   engine_version  VARCHAR(100) NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
--- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes and no more; run_at is in it so that
--- waiting rows are passed over inside the index. The heartbeat is not: an indexed one deadlocks with the reaper.
+-- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes, and what waits before it, for as long
+-- as it lasts; run_at is in it so that waiting rows are passed over inside the index. The heartbeat is not: an indexed one
+-- deadlocks with the reaper.
 CREATE INDEX backtest_tasks_queue ON backtest_tasks (status, priority_rank, created_at, task_id, run_at);
 
 -- For getTasksByBatch in the order of creation, and the counts of a batch.

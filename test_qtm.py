@@ -973,6 +973,23 @@ def test_cancel_and_retry_of_a_batch(dao):
     assert dao.retry(ids[1])
 
 
+def test_a_large_batch_is_cancelled_and_retried_in_bounded_transactions(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "CHANGED_TASKS", 4)
+    sizes = []
+    write = dao.database.write
+
+    def counted(work, confirm=None):
+        found = write(work, confirm)
+        sizes.append(len(found))
+        return found
+
+    add(dao, *["A"] * 10, batch_id="b")
+    monkeypatch.setattr(dao.database, "write", counted)
+    assert (dao.cancel_batch("b"), sizes) == (10, [4, 4, 2])
+    write(lambda session: session.execute("UPDATE backtest_tasks SET status = 'failed'"))
+    assert (dao.retry_batch("b"), dao.get_batch("b").counts["pending"]) == (10, 10)
+
+
 def test_counts_of_a_batch_are_the_same_from_its_tasks_and_from_the_database(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         tasks.create_task(qtm.BatchRequest(["A", "B", "C", "D"], CONFIG, [PARAMS], "b"))
@@ -1953,6 +1970,33 @@ def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_eve
         else:
             failure = eventually(lambda: tasks.scheduler.failure)
             assert "ended 3 times, at last with code -9, while it imported fragile_engine:run" in str(failure)
+
+
+def test_an_attempt_that_the_system_gives_no_process_for_is_given_back(tmp_path, monkeypatch):
+    """At the fork of its supervisor, and at that of its engine process; it costs none of the task's attempts."""
+    text = """
+        import errno, os, sys
+        real, forks = os.fork, []
+
+        def fork():
+            forks.append(1)
+            if len(forks) in (1, 3):
+                raise OSError(errno.EAGAIN, "no process")
+            return real()
+
+        os.fork = fork
+
+        def run(task, progress):
+            return {"attempt": task.attempt}
+    """
+    (tmp_path / "no_forks.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="no_forks:run")) as tasks:
+        task = run_one(tasks, "any", max_attempts=1)
+        assert task.status is qtm.TaskStatus.COMPLETED
+        endings = [one.ending for one in tasks.get_task_attempts(task.task_id)]
+        assert endings[-1] == "completed"
+        assert set(endings[:-1]) == {"released"}
 
 
 def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path):
