@@ -43,17 +43,30 @@ held across a database call, user code or a join.
 Rooms (search for the rule "# ==== "):
   1 Errors
   2 Settings
-  3 Models
-  4 Databases
-  5 Migrations
-  6 TaskDAO
-  7 Doctor
-  8 Backtest engine
-  9 Task process
- 10 TaskScheduler
- 11 TaskManager
- 12 HTTP
- 13 Command line
+  3 JSON
+  4 Requests
+  5 Tasks
+  6 Connection pool
+  7 Dialects
+  8 Transactions
+  9 Migrations
+ 10 Rows
+ 11 TaskDAO
+ 12 Doctor
+ 13 Backtest engine
+ 14 Results
+ 15 Engine process
+ 16 Supervisor
+ 17 Attempt handles
+ 18 Engine server
+ 19 Thread runner
+ 20 Leases and waits
+ 21 TaskScheduler
+ 22 TaskManager
+ 23 HTTP messages
+ 24 API
+ 25 HTTP server
+ 26 Command line
 """
 
 from __future__ import annotations
@@ -505,54 +518,11 @@ class Settings:
         return faults
 
 
-# ==== 3 Models ========================================================================================================
-# What a task is: its status and the legal changes of it, what a client asks for, what the service answers. Validation
-# lives here, so that HTTP and `import qtm` refuse the same things in the same words. JSON is strict (RFC 8259).
+# ==== 3 JSON ==========================================================================================================
+# Strict JSON (RFC 8259), the same in and out: what Python's own module lets through (NaN, duplicate keys, lone surrogates,
+# numbers beyond 64 bits, depth without end) is refused here, with the reason.
 
-MAX_TASKS_PER_CREATE = 10_000
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
 MAX_JSON_DEPTH = 64
-STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-STATUS_TEXTS: Mapping[str, str] = {
-    "pending": "Waiting for its turn.",
-    "running": "Running on the engine.",
-    "completed": "Completed; the result is ready.",
-    "failed": "Failed; the error tells why.",
-    "cancelled": "Cancelled; it will not run.",
-}
-
-
-class TaskStatus(str, enum.Enum):
-    """Where a task stands; the value is the same word in SQL, JSON and here."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """True when nothing happens any more without a client asking for it."""
-        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
-
-    @property
-    def status_text(self) -> str:
-        """A sentence for people."""
-        return STATUS_TEXTS[self]
-
-
-TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
-    TaskStatus.RUNNING: frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}),
-    TaskStatus.COMPLETED: frozenset(),
-    TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
-    TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
-}
 
 
 def dump_json(value: Any) -> str:
@@ -635,6 +605,17 @@ def parse_json(body: bytes) -> Any:
     if b"\\u" in body and (fault := _bad_text(value)):
         raise MalformedJSON(f"the body is not strict JSON: {fault}")
     return value
+
+
+# ==== 4 Requests ======================================================================================================
+# What a client asks for. Validation lives here, so that HTTP and `import qtm` refuse the same things in the same words, all
+# faults at once, each with the path of its field.
+
+MAX_TASKS_PER_CREATE = 10_000
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
+STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -854,6 +835,49 @@ def new_task_ids(count: int) -> list[str]:
     return ids
 
 
+# ==== 5 Tasks =========================================================================================================
+# What a task is and what the service answers: its status and the legal changes of it, the task, its attempts, its batch, its
+# result. Documents stay the JSON text that they are stored as, until somebody asks for them.
+
+
+STATUS_TEXTS: Mapping[str, str] = {
+    "pending": "Waiting for its turn.",
+    "running": "Running on the engine.",
+    "completed": "Completed; the result is ready.",
+    "failed": "Failed; the error tells why.",
+    "cancelled": "Cancelled; it will not run.",
+}
+
+
+class TaskStatus(str, enum.Enum):
+    """Where a task stands; the value is the same word in SQL, JSON and here."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True when nothing happens any more without a client asking for it."""
+        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+
+    @property
+    def status_text(self) -> str:
+        """A sentence for people."""
+        return STATUS_TEXTS[self]
+
+
+TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
+    TaskStatus.RUNNING: frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
+    TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
+}
+
+
 _text_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for every text, 15,000 in a large batch
 
 
@@ -1043,22 +1067,11 @@ class TaskResult:
         return None if self.result_json is None else cast("dict[str, Any]", json.loads(self.result_json))
 
 
-# ==== 4 Databases =====================================================================================================
-# Two dialects and one pool. `Database.read` and `Database.write` run a piece of work in one transaction and give it a
-# Session; driver errors become ours here and nowhere else, in three classes: surely not applied (TransactionConflict:
-# tried again), connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
+# ==== 6 Connection pool ===============================================================================================
+# Log events, the monitor of the database layer, and a queue-backed pool that knows nothing of databases: it is given a way to
+# connect and a way to tell whether an idle connection is still good.
 
-TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
-CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
-CONNECT_TIMEOUT_SECONDS = 5
-MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
-MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
-QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
-SQLITE_BUSY_SECONDS = 5.0
-MIGRATION_LOCK_TRIES = 12  # of 5 s each
-MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
-SQLITE_READERS = 4
 
 
 class LogEvent(NamedTuple):
@@ -1216,6 +1229,19 @@ class ConnectionPool:
     def snapshot(self) -> dict[str, int]:
         """``size``, ``in_use`` and ``waits`` (check-outs that had to wait) now."""
         return {"size": self.size, "in_use": max(0, self.size - self._places.qsize()), "waits": self._waits}
+
+
+# ==== 7 Dialects ======================================================================================================
+# What the two databases say differently, and nothing else: connecting, parameters, the classes of errors, rows from JSON, the
+# lock of migrations. Driver errors become ours here, in three classes: surely not applied (TransactionConflict: tried again),
+# connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
+
+CONNECT_TIMEOUT_SECONDS = 5
+MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
+SQLITE_BUSY_SECONDS = 5.0
+MIGRATION_LOCK_TRIES = 12  # of 5 s each
+MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
+MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
 
 
 class Dialect(Protocol):
@@ -1557,6 +1583,16 @@ class MySQLDialect:
         return {**dict(rows), "cipher": cipher[1] if cipher else "", "is_remote": str(is_remote)}
 
 
+# ==== 8 Transactions ==================================================================================================
+# `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A conflict is tried again; an
+# unknown outcome is read back, never guessed.
+
+TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
+CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
+QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
+SQLITE_READERS = 4
+
+
 NO_PARAMETERS: Mapping[str, Any] = {}
 
 
@@ -1625,7 +1661,7 @@ class Database:
                 return work(Session(self.dialect, connection.cursor(), self.monitor))
             except QtmError:
                 raise
-            except Exception as error:  # the driver's own, which room 4 alone knows by name
+            except Exception as error:  # the driver's own, which the dialect alone knows by name
                 raise self._translated(error, committing=False) from error
 
     def write(self, work: Callable[[Session], T], confirm: Callable[[Session], T | None] | None = None) -> T:
@@ -1673,7 +1709,7 @@ class Database:
                     committing = True
                     cursor.execute("COMMIT")
                     return value
-                except Exception as error:  # the driver's own, which room 4 alone knows by name
+                except Exception as error:  # the driver's own, which the dialect alone knows by name
                     failure = error if isinstance(error, QtmError) else self._translated(error, committing)
                     if isinstance(failure, DatabaseUnavailable):
                         raise failure from error
@@ -1722,7 +1758,7 @@ class Database:
         self.dialect.close()
 
 
-# ==== 5 Migrations ====================================================================================================
+# ==== 9 Migrations ====================================================================================================
 # The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their tools
 # (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted migration goes on where
 # it stopped, and several starting replicas take turns.
@@ -1899,19 +1935,15 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
                     log_event(logging.INFO, "schema step applied", step=step)
         except QtmError:
             raise
-        except Exception as error:  # the driver's own, translated as everywhere in room 4
+        except Exception as error:  # the driver's own, translated as in every transaction
             raise database.dialect.error(error, committing=False) from error
     return changed
 
 
-# ==== 6 TaskDAO =======================================================================================================
-# Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
-# transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
+# ==== 10 Rows =========================================================================================================
+# Between models and rows: the columns, how an attempt ended, and the small conversions that the DAO's statements need.
 
 INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
-MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
-PURGE_TASKS = 500
-CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 MAX_BACKOFF_SECONDS = 600.0
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
@@ -1920,7 +1952,6 @@ TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progres
     priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
 ATTEMPT_COLUMNS = """task_id, attempt, worker_id, started_at, ended_at, ending, error, exit_code, exit_signal, max_rss_bytes,
     cpu_seconds, output_tail"""
-KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
 
 # What to claim, in the order of the index; `check` explains it.
@@ -2056,8 +2087,18 @@ def _key(text: str) -> str:
     return text if text.isascii() else ""
 
 
+# ==== 11 TaskDAO ======================================================================================================
+# Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
+# transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
+
+MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
+PURGE_TASKS = 500
+CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
+KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
+
+
 class TaskDAO:
-    """Reads and writes tasks. Thread-safe; raises DatabaseUnavailable and its kin, see room 4."""
+    """Reads and writes tasks. Thread-safe; raises DatabaseUnavailable and its kin, see Transactions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -2707,7 +2748,7 @@ class TaskDAO:
         return self.database.snapshot()
 
 
-# ==== 7 Doctor ========================================================================================================
+# ==== 12 Doctor =======================================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are gathered first
 # and then judged, so that every judgement can be tested without a server that is wrong in just that way.
 
@@ -2905,7 +2946,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return findings if any(finding.level == "fault" for finding in findings) else [*findings, *check_leases(dao, lease_seconds)]
 
 
-# ==== 8 Backtest engine ===============================================================================================
+# ==== 13 Backtest engine ==============================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in exact
 # decimals (prices as they stand in the file), so that a crossing or a share count never hangs on binary rounding; only
 # the metrics, at the end, are doubles.
@@ -3154,96 +3195,12 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 9 Task process ==================================================================================================
-# How an attempt runs apart from the service. The engine server is a clean single-threaded process that has imported the
-# engine once. For each attempt it forks a supervisor, which adopts every descendant of the attempt (child subreaper),
-# and the supervisor forks the engine process. They talk over private descriptors: frames of JSON for task, progress and
-# result (channel), stop and exit (control), and plain text for what the engine prints (output). When the service dies,
-# the control socket ends, and the supervisor kills all that is below it.
+# ==== 14 Results ======================================================================================================
+# What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON, whatever
+# numpy, pandas or a hostile engine put into it.
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 MAX_FRAME_BYTES = MAX_RESULT_BYTES + 1024 * 1024
-MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
-MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
-KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
-STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
-CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
-ENGINE_START_SECONDS = 60.0  # for importing the engine
-RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove shared memory, once all others are killed
-IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
-ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
-PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
-START_TASK, START_VALIDATOR = b"task", b"validator"
-TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
-TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
-MEMORY_POLL_SECONDS = 0.1
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
-SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
-SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    """Linux only; elsewhere the pipes alone end what is left over."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _children(pid: int | str = "self") -> list[int]:
-    """The pids of a process's children, of all its threads; empty where the system does not tell."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
-    return found
-
-
-def _process_name(pid: int) -> str:
-    try:
-        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _tracks_resources(pid: int) -> bool:
-    """Whether this is the process by which multiprocessing removes shared memory and semaphores of processes that were killed."""
-    try:
-        return b"multiprocessing.resource_tracker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> None:
-    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose supervisor was killed.
-
-    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched.
-    Supervisors that a killed engine server left are only reaped; children in ``keep`` stay. For whenever a child has ended.
-    """
-    session = os.getsid(0)
-    for pid in set(_children()) - set(keep):
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            is_ours = os.getsid(pid) == session
-            is_spared = spare_supervisors and _process_name(pid) == SUPERVISOR_NAME
-            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and not is_spared:
-                os.kill(pid, signal.SIGKILL)
-
-
-MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
-
-
-def _memory_bytes(pid: int, file: str = "status") -> int:
-    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
-
-    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
-    the kernel a walk over all pages. Where that is not to be read, status counts.
-    """
-    sizes: list[int] = []
-    for name in dict.fromkeys((file, "status")):
-        with contextlib.suppress(OSError):
-            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
-            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
-    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
 def send_frame(sock: socket.socket, value: Any) -> None:
@@ -3354,6 +3311,88 @@ def _describe(error: BaseException) -> dict[str, Any]:
         message = f"(its message cannot be read: {type(second).__name__})"
     text = "".join(traceback.format_tb(error.__traceback__)[-20:])
     return {"type": type(error).__name__, "message": message[:2000] or type(error).__name__, "traceback": text[-8000:] or None}
+
+
+# ==== 15 Engine process ===============================================================================================
+# Where an attempt runs, apart from the service: the engine process, its limits and its words. What it prints goes to a pipe, its
+# progress and result to a private descriptor. `kill_strays` is for whoever adopts what an attempt left behind.
+
+KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
+CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
+RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove shared memory, once all others are killed
+IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
+PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
+START_TASK, START_VALIDATOR = b"task", b"validator"
+TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
+TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
+MEMORY_POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
+SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    """Linux only; elsewhere the pipes alone end what is left over."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _children(pid: int | str = "self") -> list[int]:
+    """The pids of a process's children, of all its threads; empty where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    return found
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _tracks_resources(pid: int) -> bool:
+    """Whether this is the process by which multiprocessing removes shared memory and semaphores of processes that were killed."""
+    try:
+        return b"multiprocessing.resource_tracker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> None:
+    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose supervisor was killed.
+
+    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched.
+    Supervisors that a killed engine server left are only reaped; children in ``keep`` stay. For whenever a child has ended.
+    """
+    session = os.getsid(0)
+    for pid in set(_children()) - set(keep):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            is_ours = os.getsid(pid) == session
+            is_spared = spare_supervisors and _process_name(pid) == SUPERVISOR_NAME
+            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and not is_spared:
+                os.kill(pid, signal.SIGKILL)
+
+
+MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
+
+
+def _memory_bytes(pid: int, file: str = "status") -> int:
+    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
+
+    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
+    the kernel a walk over all pages. Where that is not to be read, status counts.
+    """
+    sizes: list[int] = []
+    for name in dict.fromkeys((file, "status")):
+        with contextlib.suppress(OSError):
+            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
+            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
+    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
 class ProgressSender:
@@ -3500,6 +3539,12 @@ def _engine_process(
 
 def _ignore_signal(_number: int, _frame: Any) -> None:
     """A handler that lets the signal wake a wait, and no more."""
+
+
+# ==== 16 Supervisor ===================================================================================================
+# The processes between service and engine. The engine server is a clean single-threaded process that has imported the engine
+# once. For each attempt it forks a supervisor, which adopts every descendant of the attempt (child subreaper) and forks the
+# engine process. When the service dies, the control socket ends, and the supervisor kills all that is below it.
 
 
 class ChildSignal:
@@ -3736,6 +3781,14 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGALRM, _end_import)
     signal.setitimer(signal.ITIMER_REAL, IMPORT_END_SECONDS)
     return 0
+
+
+# ==== 17 Attempt handles ==============================================================================================
+# The service's hold on an attempt under way: its slot thread runs one until the attempt has ended, however it ends.
+
+STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
+MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
+MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 
 
 def _nothing() -> None:
@@ -3984,6 +4037,13 @@ class ProcessHandle:
         return Outcome(error_type="crashed", message=message)
 
 
+# ==== 18 Engine server ================================================================================================
+# The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
+
+ENGINE_START_SECONDS = 60.0  # for importing the engine
+ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
+
+
 class Runner(Protocol):
     """Where attempts run: apart in processes, or in threads of this process."""
 
@@ -4195,6 +4255,10 @@ class EngineServer:
                 process.wait()
 
 
+# ==== 19 Thread runner ================================================================================================
+# The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but not killed.
+
+
 class TaskStopped(Exception):
     """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine ends."""
 
@@ -4270,17 +4334,9 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 10 TaskScheduler ================================================================================================
-# One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
-# work; the timer, a create and a finish only wake it. Times of leases, timeouts and backoff are this process's monotonic
-# clock and the database's clock, never compared with another host's.
-
-PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
-SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
-DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
-PURGE_INTERVAL_SECONDS = 60.0
-RELEASE_SECONDS = 5.0  # for writing what a stop gives back
-OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
+# ==== 20 Leases and waits =============================================================================================
+# What the scheduler judges and remembers: who waits for what to change, the attempts under way, and which tasks of others have
+# stood still for a lease. Times are this process's monotonic clock and the database's clock, never another host's.
 
 
 class ChangeBoard:
@@ -4387,6 +4443,18 @@ def new_worker_id() -> str:
     """host:pid:random; the random part tells restarts under the same name apart."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
+
+
+# ==== 21 TaskScheduler ================================================================================================
+# One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
+# work; the timer, a create and a finish only wake it.
+
+PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
+DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
+PURGE_INTERVAL_SECONDS = 60.0
+RELEASE_SECONDS = 5.0  # for writing what a stop gives back
+SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
+OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
 
 
 class TaskScheduler:
@@ -4790,9 +4858,9 @@ class TaskScheduler:
         return outcome
 
 
-# ==== 11 TaskManager ==================================================================================================
+# ==== 22 TaskManager ==================================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
-# room 3.
+# rooms 4 and 5.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 MAX_PAGE = 10_000
@@ -5057,10 +5125,9 @@ def start(
     return TaskManager(dao, settings, own, runner, board)
 
 
-# ==== 12 HTTP =========================================================================================================
-# A lean and strict layer on http.server: one bounded read of the head by the grammar of RFC 9112, one buffered answer in
-# one sendall, one thread per connection and a cap on them. Any doubt about where a request ends closes the connection.
-# Handlers take an HttpRequest and return a Response; errors become answers in one place.
+# ==== 23 HTTP messages ================================================================================================
+# Requests by the strict grammar of RFC 9112, read with bounds in bytes and seconds, and answers, which are whole before they are
+# sent. Any doubt about where a request ends closes the connection. Errors become answers in one place.
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
@@ -5069,8 +5136,6 @@ IDLE_SECONDS = 75.0  # a kept connection without a request
 HEAD_SECONDS = 10.0  # for the whole head, from its first byte
 BODY_SECONDS = 30.0  # for the whole body
 SEND_SECONDS = 30.0  # for a client to take one answer
-MAX_WAIT_SECONDS = 60.0
-PROBE_SECONDS = 1.0  # readiness is measured at most that often
 
 REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,40}) (\S+) HTTP/([0-9])\.([0-9])")
 FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
@@ -5261,6 +5326,13 @@ class RequestReader:
         if not data:
             raise ClientGone()
         self._buffer += data
+
+
+# ==== 24 API ==========================================================================================================
+# Handlers take an HttpRequest and return a Response, or raise a QtmError; the ROUTES table names them all.
+
+MAX_WAIT_SECONDS = 60.0
+PROBE_SECONDS = 1.0  # readiness is measured at most that often
 
 
 class Parameters:
@@ -5512,6 +5584,10 @@ class Router:
         return route
 
 
+# ==== 25 HTTP server ==================================================================================================
+# On http.server: who may ask, one buffered answer in one sendall, one thread per connection and a cap on them.
+
+
 class AccessRules:
     """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
 
@@ -5756,7 +5832,7 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
             self._empty.wait_for(lambda: not self._connections, seconds)
 
 
-# ==== 13 Command line =================================================================================================
+# ==== 26 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 
