@@ -3341,10 +3341,14 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 def _children(pid: int | str = "self") -> list[int]:
     """The pids of a process's children, of all its threads; empty where the system does not tell."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it has ended, or there is no /proc
+        return []
     found: list[int] = []
-    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    for thread in threads:
+        with contextlib.suppress(OSError):  # a thread that has ended in between leaves its children to another one
+            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
     return found
 
 

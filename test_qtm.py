@@ -2902,16 +2902,8 @@ def ask(port: int, path: str, given=None):
 
 
 def descendants(pid: int) -> list[int]:
-    try:
-        children = [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
-    for thread in threads:
-        with contextlib.suppress(OSError):
-            children += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
-    found = sorted(set(children))
-    return found + [below for child in found for below in descendants(child)]
+    children = sorted(set(qtm._children(pid)))
+    return children + [below for child in children for below in descendants(child)]
 
 
 def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
