@@ -2871,12 +2871,12 @@ def test_a_stop_signal_that_comes_as_the_wait_begins_is_not_lost():
 
 
 @contextlib.contextmanager
-def service(url: str, *arguments: str, **environment: str):
+def service(url: str, *arguments: str, prefix: tuple[str, ...] = (), **environment: str):
     """`python qtm.py serve` in a process of its own: the process and its port."""
     port = private_mariadb.free_port()
     settings_of_process = {"QTM_DATABASE_URL": url, "QTM_PORT": str(port), **environment}
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))],
+        [*prefix, sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))],
         env={**os.environ, **settings_of_process}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -2956,6 +2956,29 @@ def test_a_service_ends_and_reaps_what_killed_engine_servers_and_supervisors_lea
         eventually(lambda: not is_alive(engine) and not is_alive(grandchild))
         eventually(lambda: all(is_alive(pid) for pid in descendants(process.pid)))  # a zombie is not alive
         process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_as_pid_1_of_a_container_it_reaps_what_comes_to_it_and_ends_at_sigterm(tmp_path):
+    prefix = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL")
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("ATTENTION, PID 1 IS NOT TESTED: this machine does not permit a namespace of processes")
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    pids = tmp_path / "pids"
+    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path)}
+    with service(f"sqlite:///{tmp_path}/q.db", prefix=prefix, **environment) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        (first,) = qtm._children(process.pid)
+        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}, "max_attempts": 1}
+        (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
+        eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        names = {qtm._process_name(pid): pid for pid in descendants(first)}
+        for name in (qtm.SERVER_NAME, qtm.SUPERVISOR_NAME):
+            os.kill(names[name], signal.SIGKILL)
+        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        eventually(lambda: not is_alive(names[qtm.ENGINE_NAME]))
+        eventually(lambda: all(is_alive(pid) for pid in descendants(first)))  # a zombie is not alive
+        os.kill(first, signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
