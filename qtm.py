@@ -3500,11 +3500,17 @@ def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
         send_frame(channel, OUT_OF_MEMORY_BYTES)
 
 
-def _limit_resources(memory_bytes: int) -> None:
-    """Yield to the service in time and memory, and hold the cap of one process; the supervisor holds that of all together."""
+def _yield_to_the_service() -> None:
+    """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says nothing outside of one:
+    hence the session is given the same."""
     os.nice(TASK_NICE)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # another system, or it is higher already
-        file.write(str(TASK_OOM_SCORE))
+    for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
+        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # not there, or it is higher already
+            file.write(str(value))
+
+
+def _cap_memory(memory_bytes: int) -> None:
+    """The cap of one process; the supervisor holds that of all together."""
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
@@ -3518,7 +3524,8 @@ def _engine_process(
     if os.getppid() != supervisor_pid:
         os._exit(70)  # the supervisor died before the line above; the attempt may run elsewhere by now
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
-    _limit_resources(memory_bytes)
+    _yield_to_the_service()
+    _cap_memory(memory_bytes)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
