@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import fill
 import pymysql
-from load import get_request, quantile_of, spread, table
+from load import end_process, get_request, quantile_of, spread, table
 from private_mariadb import PrivateMariaDB, die_with_parent
 from service import API, BUFFER_POOL, ROOT, SUCCESS, Caller, WrongAnswer, await_engine, children, create_request, expect, service, tell
 
@@ -173,13 +173,7 @@ class Replica:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end_process(self._process)
 
     @property
     def log(self) -> str:

@@ -303,6 +303,17 @@ class LoadProcess:
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
+def end_process(process: subprocess.Popen[bytes] | None) -> None:
+    """SIGTERM, and SIGKILL after 30 s; nothing for one that has ended."""
+    if process and process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 class ServerProcess:
     """A server started by a command, ready when ``GET path`` answers 2xx. A context manager: it ends by SIGTERM.
 
@@ -349,10 +360,4 @@ class ServerProcess:
             return False
 
     def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end_process(self._process)
