@@ -58,16 +58,20 @@ def eventually(condition, seconds: float = DEADLINE_SECONDS):
     return found
 
 
-@pytest.fixture(scope="session")
-def mariadb():
-    """One private server for the session."""
+def private_server(options=(), **more) -> private_mariadb.PrivateMariaDB:
+    """A MariaDB to be started; without its binary a loud skip, and a failure under CI."""
     try:
-        server = private_mariadb.PrivateMariaDB(is_durable=False)
+        return private_mariadb.PrivateMariaDB(options, is_durable=False, **more)
     except private_mariadb.MariaDBMissing as error:
         if os.environ.get("CI"):
             pytest.fail(f"CI is set and MariaDB is missing: {error}")
         pytest.skip(f"ATTENTION, MariaDB IS NOT TESTED: {error}")
-    with server:
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    """One private server for the session."""
+    with private_server() as server:
         yield server
 
 
@@ -471,11 +475,7 @@ def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
 
 
 def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
-    try:
-        server = private_mariadb.PrivateMariaDB(is_durable=False)
-    except private_mariadb.MariaDBMissing:
-        pytest.skip("ATTENTION, MariaDB IS NOT TESTED")
-    with server:
+    with private_server() as server:
         database = qtm.Database(server.create_database("qtm_test"))
         qtm.migrate(database)
         dao = qtm.TaskDAO(database)
@@ -494,7 +494,7 @@ def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, m
     name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate), *name]
     subprocess.run(made, check=True, capture_output=True)
-    with private_mariadb.PrivateMariaDB([f"--ssl-cert={certificate}", f"--ssl-key={key}"], "32M", is_durable=False) as server:
+    with private_server([f"--ssl-cert={certificate}", f"--ssl-key={key}"], buffer_pool="32M") as server:
         url = server.create_database("qtm_tls")
         for options in ("", f"?ssl_ca={certificate}"):
             database = qtm.Database(url + options)
@@ -3031,11 +3031,7 @@ def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
 
 
 def test_a_service_may_start_before_its_database():
-    try:
-        server = private_mariadb.PrivateMariaDB(is_durable=False)
-    except private_mariadb.MariaDBMissing:
-        pytest.skip("ATTENTION, MariaDB IS NOT TESTED")
-    with server:
+    with private_server() as server:
         url = server.create_database("qtm_late")
         server.kill()
         with service(url) as (process, port):
@@ -3393,13 +3389,7 @@ def test_every_database_call_of_a_tasks_life_fails_once(faulty, name):
 @pytest.fixture(scope="session")
 def server_of_faults():
     """A server that tests may kill, freeze and misconfigure, with a user who has no privilege over it."""
-    try:
-        server = private_mariadb.PrivateMariaDB(["--max-allowed-packet=1M"], buffer_pool="32M", is_durable=False)
-    except private_mariadb.MariaDBMissing as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI is set and MariaDB is missing: {error}")
-        pytest.skip(f"ATTENTION, MariaDB IS NOT TESTED: {error}")
-    with server:
+    with private_server(["--max-allowed-packet=1M"], buffer_pool="32M") as server:
         server.execute("CREATE USER app@'127.0.0.1'", "GRANT ALL ON qtm_faults.* TO app@'127.0.0.1'")
         yield server
 
