@@ -2888,23 +2888,15 @@ def check_privileges(database: Database) -> Finding | None:
     """MySQL explains a write only to who may do it, and does not do it."""
     if database.dialect.name == "sqlite":
         return None
-    for table in (
-        "backtest_batches",
-        "backtest_tasks",
-        "backtest_results",
-        "backtest_idempotency_keys",
-        "backtest_workers",
-        "backtest_attempts",
-    ):
+    for table in re.findall(r"CREATE TABLE (\w+)", SCHEMA):
         for write in (f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0", f"DELETE FROM {table} WHERE 1 = 0"):
             try:
                 database.read(lambda session, sql="EXPLAIN " + write: session.rows(sql))  # type: ignore[misc]
             except DatabaseUnavailable:
                 raise
             except QtmError as error:
-                remedy = (
-                    "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX to the account; a table that is missing: see schema.sql"
-                )
+                rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
+                remedy = f"GRANT {rights} to the account; a table that is missing: see schema.sql"
                 return Finding("fault", "privileges", error.message, "tasks cannot be created, run or ended", remedy)
     return Finding("good", "privileges", "every table can be written")
 
@@ -4388,7 +4380,8 @@ class ChangeBoard:
 
 
 class Attempt:
-    """One attempt in a slot. Fields are written under the scheduler's lock, but `status` which its slot thread owns."""
+    """One attempt in a slot. ``lost`` and ``released`` are set by any thread, under the scheduler's lock; ``is_written`` by its slot
+    thread alone; the rest by its slot thread and the scheduler thread."""
 
     def __init__(self, claimed: ClaimedTask) -> None:
         self.claimed = claimed
@@ -4506,7 +4499,7 @@ class TaskScheduler:
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
-        # The next five are written by the scheduler thread alone.
+        # The next five are written by the scheduler thread alone, the activity by `stop` as well.
         self._last_poll: float | None = None
         self._last_poll_at: str | None = None
         self._next_beat = 0.0
