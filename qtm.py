@@ -30,15 +30,15 @@ Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per attempt
-      http-accept       one, starts a thread             v
-      http-N            one per connection             supervisor process (one per attempt: reaps, kills, measures)
+      http-N            a few: one polls all sockets,    v
+                        the others answer              supervisor process (one per attempt: reaps, kills, measures)
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
       slot-N            one per running task ========> engine process (own session; runs one attempt)
                               private descriptors
 
 Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
-held across a database call, user code or a join.
+held across a database call, user code or a join. ApiServer._lead is a turn rather than a lock: who has it polls.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -65,8 +65,9 @@ Rooms (search for the rule "# ==== "):
  22 TaskManager
  23 HTTP messages
  24 API
- 25 HTTP server
- 26 Command line
+ 25 HTTP connections
+ 26 HTTP server
+ 27 Command line
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ import csv
 import dataclasses
 import datetime
 import decimal
+import email.utils
 import enum
+import functools
 import hashlib
 import hmac
 import http
@@ -120,10 +123,13 @@ import threading
 import time
 import traceback
 import urllib.parse
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    import ssl  # at run time only where TLS is used
 
 __version__ = "0.1.0"
 
@@ -281,12 +287,6 @@ class HeadTooLarge(QtmError):
     http_status, code, error = 431, 43101, "head_too_large"
 
 
-class NotImplementedByServer(QtmError):
-    """A transfer coding that this server does not know."""
-
-    http_status, code, error = 501, 50101, "not_implemented"
-
-
 class DatabaseUnavailable(QtmError):
     """The database cannot be reached or cannot be written now. Nothing was applied; try again later."""
 
@@ -315,12 +315,6 @@ class EngineUnavailable(QtmError):
     """The engine server process is not there (still starting, or being replaced)."""
 
     http_status, code, error = 503, 50304, "engine_unavailable"
-
-
-class VersionNotSupported(QtmError):
-    """A version of HTTP other than 1.0 and 1.1."""
-
-    http_status, code, error = 505, 50501, "http_version_not_supported"
 
 
 class TransactionConflict(QtmError):
@@ -453,6 +447,8 @@ class Settings:
     pool_size: int = _setting(8, "database connections, at most", 2, 256)
     max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 1024 * 1024 * 1024)
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
+    tls_cert: str = _setting("", "PEM file of the certificate (and its chain) to serve HTTPS with")
+    tls_key: str = _setting("", "PEM file of its private key")
     task_memory_mb: int = _setting(
         0, "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit", 0, 16_777_216
     )
@@ -511,6 +507,8 @@ class Settings:
             faults.append(f"host: {self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
         if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in self.api_token):
             faults.append("api_token: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            faults.append("tls_cert, tls_key: HTTPS needs both, the certificate and its key")
         try:
             parse_database_url(self.database_url)
         except SettingsError as error:
@@ -2211,6 +2209,24 @@ class TaskDAO:
         if task.status is not TaskStatus.COMPLETED:
             return TaskResult(task, None)
         return TaskResult(task, row[-2], json.loads(row[-1]))
+
+    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
+        """Those of the tasks that are final or not there, and of the batches that have no pending or running task or are not there."""
+
+        def work(session: Session) -> set[str]:
+            going: set[str] = set()
+            for column, keys in (("task_id", task_ids), ("batch_id", batch_ids)):
+                for i in range(0, len(keys), 500):
+                    names, parameters = _in_list([_key(key) for key in keys[i : i + 500]])
+                    rows = session.rows(
+                        f"""SELECT DISTINCT {column} FROM backtest_tasks
+                            WHERE {column} IN ({names}) AND COALESCE(status, '') IN ('pending', 'running')""",
+                        parameters,
+                    )
+                    going.update(row[0] for row in rows)
+            return {*task_ids, *batch_ids} - going
+
+        return self.database.read(work)
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first."""
@@ -4347,6 +4363,7 @@ class ChangeBoard:
 
     def __init__(self) -> None:
         self.is_closed = False  # written by close, read by who waits
+        self.listener: Callable[[Sequence[str]], None] | None = None  # also told; written by the HTTP server, it must not block
         self._lock = threading.Lock()  # guards the dict and its sets
         self._waiting: dict[str, set[threading.Event]] = {}
 
@@ -4377,6 +4394,9 @@ class ChangeBoard:
             events = [event for key in keys for event in self._waiting.get(key, ())]
         for event in events:
             event.set()
+        listener = self.listener
+        if listener:
+            listener(keys)
 
 
 class Attempt:
@@ -5065,6 +5085,14 @@ class TaskManager:
                     return value
                 event.wait(min(WAIT_POLL_SECONDS, remaining))
 
+    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
+        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at once."""
+        return self.dao.ended(task_ids, batch_ids)
+
+    def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
+        """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not block."""
+        self._board.listener = listener
+
     def drain(self) -> None:
         """The service is about to stop: claim no more, and let nobody wait for an end that may not come."""
         self._board.close()
@@ -5130,33 +5158,38 @@ def start(
 
 
 # ==== 23 HTTP messages ================================================================================================
-# Requests by the strict grammar of RFC 9112, read with bounds in bytes and seconds, and answers, which are whole before they are
-# sent. Any doubt about where a request ends closes the connection. Errors become answers in one place.
+# Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that how the bytes were
+# split into packets can change nothing; and answers. Any doubt about where a request ends closes the connection. Errors become
+# answers in one place.
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
-MAX_DRAINED_BYTES = 64 * 1024  # of an unwanted body that are read so that the answer arrives; beyond, the connection closes
-IDLE_SECONDS = 75.0  # a kept connection without a request
-HEAD_SECONDS = 10.0  # for the whole head, from its first byte
-BODY_SECONDS = 30.0  # for the whole body
-SEND_SECONDS = 30.0  # for a client to take one answer
+MAX_EMPTY_BYTES = 64  # of empty lines before a request; one is what old clients send
+MAX_CHUNK_LINE_BYTES = 256
+MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of chunk sizes and line ends beyond the bytes that they frame
 
-REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,40}) (\S+) HTTP/([0-9])\.([0-9])")
-FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
-JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".encode())
+FIELD_LINE = re.compile(rf"({TOKEN}+):[ \t]*([\t\x20-\x7e\x80-\xff]*)".encode())
+STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
+CHUNK_LINE = re.compile(rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode())
+ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)(.*)", re.IGNORECASE)
+SINGLE_FIELDS = frozenset(
+    ("host", "content-length", "transfer-encoding", "content-type", "authorization", "idempotency-key", "origin", "expect")
+)
 
 
 class HttpRequest(NamedTuple):
-    """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every value."""
+    """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every value. ``may_wait`` is
+    false for one that has waited already: its handler answers with what there is."""
 
     method: str
     path: str
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
-    version: tuple[int, int]
+    version: tuple[int, int] = (1, 1)
     body: bytes = b""
+    may_wait: bool = True
 
 
 class Response(NamedTuple):
@@ -5196,14 +5229,11 @@ def _percent_decoded(text: str) -> str:
     return urllib.parse.unquote_to_bytes(text).decode("utf-8") if "%" in text else text
 
 
-def _parse_target(target: bytes) -> tuple[str, dict[str, list[str]]]:
-    """The path and the query of an origin-form or absolute-form target, percent-decoded strictly."""
-    text = target.decode("latin-1")
-    if text[:7].lower() == "http://":
-        text = "/" + text[7:].partition("/")[2]
-    if not text.startswith("/") or "#" in text or re.search(r"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]", text):
+def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
+    """The path and the query of an origin-form target, percent-decoded strictly."""
+    if not target.startswith("/") or "#" in target or re.search(r"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]", target):
         raise MalformedHTTP("the target is not a path with an optional query, percent-encoded")
-    path, _, query_text = text.partition("?")
+    path, _, query_text = target.partition("?")
     query: dict[str, list[str]] = {}
     try:
         for part in query_text.split("&") if query_text else ():
@@ -5214,128 +5244,218 @@ def _parse_target(target: bytes) -> tuple[str, dict[str, list[str]]]:
         raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
 
 
-def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int:
-    if version == (1, 1) and "host" not in headers:
-        raise MalformedHTTP("HTTP/1.1 demands a Host header")
-    if "transfer-encoding" in headers:
-        raise NotImplementedByServer("transfer codings are not known here: send the body with a Content-Length")
-    length = headers.get("content-length", "0")
-    if not re.fullmatch(r"[0-9]{1,18}", length):
-        raise MalformedHTTP("Content-Length is not a number")
-    if "expect" in headers and headers["expect"].lower() != "100-continue":
-        raise ExpectationFailed("the only expectation known here is 100-continue")
-    return int(length)
-
-
-def parse_head(head: bytes) -> tuple[HttpRequest, int]:
-    """A request without its body, and the length of the body, from a head without its empty line.
-
-    Raises MalformedHTTP, NotImplementedByServer, VersionNotSupported, HeadTooLarge, ExpectationFailed.
-    """
-    lines = head.split(b"\r\n")
-    match = REQUEST_LINE.fullmatch(lines[0])
-    if match is None:
-        raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
-    if match[3] != b"1" or match[4] not in b"01":
-        raise VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    method, version = match[1].decode(), (1, int(match[4]))
-    if len(lines) - 1 > MAX_FIELDS:
-        raise HeadTooLarge(f"{len(lines) - 1} header fields are more than {MAX_FIELDS}")
+@functools.lru_cache(maxsize=256)
+def _parse_fields(block: bytes) -> Mapping[str, str]:
+    """The header fields; clients send the same ones again and again. Nobody changes the mapping."""
+    lines = block.split(b"\r\n") if block else []
+    if len(lines) > MAX_FIELDS:
+        raise HeadTooLarge(f"{len(lines)} header fields are more than {MAX_FIELDS}")
     headers: dict[str, str] = {}
-    for line in lines[1:]:
-        field_match = FIELD_LINE.fullmatch(line)
-        if field_match is None:
+    for line in lines:
+        match = FIELD_LINE.fullmatch(line)
+        if match is None:
             raise MalformedHTTP("a header line is not NAME: VALUE")
-        name, value = field_match[1].decode().lower(), field_match[2].decode("latin-1").rstrip(" \t")
+        name, value = match[1].decode().lower(), match[2].decode("latin-1").rstrip(" \t")
         if name in headers:
-            if name in (
-                "host",
-                "content-length",
-                "transfer-encoding",
-                "content-type",
-                "authorization",
-                "idempotency-key",
-                "origin",
-                "expect",
-            ):
+            if name in SINGLE_FIELDS:
                 raise MalformedHTTP(f"the header {name} stands twice")
             value = f"{headers[name]}, {value}"
         headers[name] = value
-    path, query = _parse_target(match[2])
-    return HttpRequest(method, path, query, headers, version), _body_length(headers, version)
+    return headers
 
 
-class ClientGone(Exception):
-    """The client closed its connection, between requests or in the middle of one."""
+def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
+    """The length of the body, or None for a chunked one. Raises MalformedHTTP, ExpectationFailed."""
+    if version == (1, 1) and "host" not in headers:
+        raise MalformedHTTP("HTTP/1.1 demands a Host header")
+    length: int | None = 0
+    if "transfer-encoding" in headers:
+        if "content-length" in headers or version == (1, 0):
+            raise MalformedHTTP("Transfer-Encoding beside a Content-Length, or in HTTP/1.0: where the body ends is in doubt")
+        if headers["transfer-encoding"].lower() != "chunked":
+            raise MalformedHTTP("the only transfer coding known here is chunked")
+        length = None
+    elif "content-length" in headers:
+        if not re.fullmatch(r"[0-9]{1,18}", headers["content-length"]):
+            raise MalformedHTTP("Content-Length is not a number")
+        length = int(headers["content-length"])
+    if "expect" in headers and version == (1, 1) and headers["expect"].lower() != "100-continue":
+        raise ExpectationFailed("the only expectation known here is 100-continue")
+    return length
 
 
-class RequestReader:
-    """Reads requests from one connection: bounded in bytes, and in seconds for the whole of each part."""
+def parse_head(head: bytes) -> tuple[HttpRequest, int | None]:
+    """A request without its body, and the length of the body (None: chunked), from a head without its empty line.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    Raises MalformedHTTP, HeadTooLarge, ExpectationFailed.
+    """
+    first, _, block = head.partition(b"\r\n")
+    match = REQUEST_LINE.fullmatch(first)
+    if match is None:
+        raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
+    if match[3] != b"1" or match[4] not in b"01":
+        raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
+    version = (1, int(match[4]))
+    headers = _parse_fields(block)
+    length = _body_length(headers, version)
+    target = match[2].decode("latin-1")
+    absolute = ABSOLUTE_FORM.fullmatch(target)
+    if absolute:  # its authority counts instead of the Host field (RFC 9112 3.2.2)
+        headers = {**headers, "host": absolute[1]}
+        target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
+    path, query = _parse_target(target)
+    return HttpRequest(match[1].decode(), path, query, headers, version), length
+
+
+class ChunkedBody:
+    """Decodes one chunked body (RFC 9112 7.1), strictly and bounded. Extensions and trailers are checked and dropped."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._framing = 0  # bytes that were no data
+        self._left = 0  # of the chunk at hand, its line end included; 0: a size comes next
+        self._trailers = -1  # lines so far, once the last chunk was seen
+
+    def take(self, buffer: bytearray) -> bytes | None:
+        """Take what belongs to the body from the front of the buffer; the body once it is whole."""
+        while True:
+            if self._trailers >= 0:
+                line = self._line(buffer, MAX_HEAD_BYTES)
+                if line == b"":
+                    return b"".join(self._parts)
+                if line is None:
+                    return None
+                self._trailer(line)
+            elif not self._left:
+                line = self._line(buffer, MAX_CHUNK_LINE_BYTES)
+                if line is None:
+                    return None
+                self._begin_chunk(line)
+            elif not self._data(buffer):
+                return None
+
+    def _line(self, buffer: bytearray, most: int) -> bytes | None:
+        """The next line without its end, or None while it is incomplete."""
+        end = buffer.find(b"\r\n", 0, most + 2)
+        if end < 0:
+            if len(buffer) > most or STRAY_CONTROL.search(buffer):
+                raise MalformedHTTP("a line of the chunked body is too long or does not end in CR LF")
+            return None
+        line = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._framing += end + 2
+        if self._framing > MAX_CHUNK_FRAMING_BYTES + self._size:
+            raise MalformedHTTP("the chunks are so small that their framing outweighs their data")
+        return line
+
+    def _begin_chunk(self, line: bytes) -> None:
+        match = CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise MalformedHTTP("a chunk does not begin with its size in hexadecimal digits")
+        size = int(match[1], 16)
+        self._size += size
+        if self._size > self._max_bytes:
+            raise BodyTooLarge(f"the body has more than {self._max_bytes} bytes")
+        if size:
+            self._left = size + 2
+        else:
+            self._trailers = 0
+
+    def _data(self, buffer: bytearray) -> bool:
+        """Take data of the chunk at hand; False when more must come first."""
+        if self._left > 2 and buffer:
+            part = bytes(buffer[: self._left - 2])
+            del buffer[: len(part)]
+            self._parts.append(part)
+            self._left -= len(part)
+        if self._left == 2 and len(buffer) >= 2:
+            if buffer[:2] != b"\r\n":
+                raise MalformedHTTP("a chunk is longer than its size")
+            del buffer[:2]
+            self._left = 0
+        return not self._left
+
+    def _trailer(self, line: bytes) -> None:
+        self._trailers += 1
+        if self._trailers > MAX_FIELDS:
+            raise HeadTooLarge(f"more than {MAX_FIELDS} trailer fields")
+        if FIELD_LINE.fullmatch(line) is None:
+            raise MalformedHTTP("a trailer line is not NAME: VALUE")
+
+
+class MessageReader:
+    """Cuts the bytes of one connection into heads and bodies, in the order in which they came."""
+
+    def __init__(self) -> None:
         self._buffer = bytearray()
+        self._empty_bytes = 0  # of empty lines before the head at hand
+        self._length = 0  # of the body at hand
+        self._chunked: ChunkedBody | None = None
 
-    def head(self, idle_seconds: float) -> bytes:
-        """The next head without its empty line. Raises ClientGone, HeadTooLarge, RequestTimeout."""
-        deadline = None
-        self._pass_over_empty_line()
-        while (end := self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)) < 0:
-            if len(self._buffer) > MAX_HEAD_BYTES:
-                raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
-            if self._buffer and deadline is None:
-                deadline = time.monotonic() + HEAD_SECONDS
-            self._more(deadline or time.monotonic() + idle_seconds, "head")
-            self._pass_over_empty_line()
-        head = bytes(self._buffer[:end])
-        del self._buffer[: end + 4]
-        return head
-
-    def _pass_over_empty_line(self) -> None:
-        """RFC 9112 2.2: old clients end a body with one, and it may have arrived with the request behind it."""
-        if self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-
-    def body(self, length: int) -> bytes:
-        """Exactly ``length`` bytes. Raises ClientGone, RequestTimeout."""
-        deadline = time.monotonic() + BODY_SECONDS
-        while len(self._buffer) < length:
-            self._more(deadline, "body")
-        body = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return body
-
-    def drain(self, length: int) -> bool:
-        """Read and drop an unwanted body; False when it is too long for that."""
-        if length <= MAX_DRAINED_BYTES:
-            self.body(length)
-        return length <= MAX_DRAINED_BYTES
+    def feed(self, data: bytes) -> None:
+        """More bytes have arrived."""
+        self._buffer += data
 
     @property
     def has_more(self) -> bool:
-        """Whether a next request has begun to arrive."""
+        """Whether bytes are here that nobody has taken."""
         return bool(self._buffer)
 
-    def _more(self, deadline: float, part: str) -> None:
-        wait = deadline - time.monotonic()
-        if wait <= 0:
-            raise RequestTimeout(f"the {part} did not arrive in time")
-        self._socket.settimeout(wait)
-        try:
-            data = self._socket.recv(65536)
-        except TimeoutError:
-            raise (RequestTimeout(f"the {part} did not arrive in time") if self._buffer or part == "body" else ClientGone()) from None
-        except OSError:
-            raise ClientGone() from None
-        if not data:
-            raise ClientGone()
-        self._buffer += data
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come since the last request, be it an empty line."""
+        return bool(self._buffer or self._empty_bytes)
+
+    def head(self) -> bytes | None:
+        """The next head without its empty line, once it is whole. Raises MalformedHTTP, HeadTooLarge."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):  # RFC 9112 2.2: old clients end a body with one
+            del buffer[:2]
+            self._empty_bytes += 2
+            if self._empty_bytes > MAX_EMPTY_BYTES:
+                raise MalformedHTTP("empty lines instead of a request")
+        end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
+        if end < 0:
+            if len(buffer) > MAX_HEAD_BYTES:
+                raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
+            if STRAY_CONTROL.search(buffer):  # its end would never be found
+                raise MalformedHTTP("lines end in CR LF, and hold neither of them elsewhere, nor NUL")
+            return None
+        head = bytes(buffer[:end])
+        del buffer[: end + 4]
+        self._empty_bytes = 0
+        return head
+
+    def expect_body(self, length: int | None, max_bytes: int) -> None:
+        """A body of ``length`` bytes comes next, or a chunked one (None) of at most ``max_bytes``."""
+        self._length, self._chunked = length or 0, ChunkedBody(max_bytes) if length is None else None
+
+    def body(self) -> bytes | None:
+        """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
+        if self._chunked:
+            return self._chunked.take(self._buffer)
+        if len(self._buffer) < self._length:
+            return None
+        with memoryview(self._buffer) as view:
+            body = bytes(view[: self._length])
+        del self._buffer[: self._length]
+        return body
+
+    def discard(self, length: int) -> int:
+        """Drop up to ``length`` bytes of an unwanted body; how many are still to come."""
+        dropped = min(length, len(self._buffer))
+        del self._buffer[:dropped]
+        return length - dropped
 
 
 # ==== 24 API ==========================================================================================================
-# Handlers take an HttpRequest and return a Response, or raise a QtmError; the ROUTES table names them all.
+# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
+# waits for anything but the database.
 
 MAX_WAIT_SECONDS = 60.0
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
 
 
@@ -5404,6 +5524,21 @@ class Parameters:
             raise invalid_request(self._faults)
 
 
+class WaitKey(NamedTuple):
+    """What a client waits for: the end of a task or of a batch."""
+
+    kind: str
+    id: str
+
+
+class Later(NamedTuple):
+    """A handler's outcome when there is nothing to answer yet: ask again, with ``may_wait`` false, when the task or batch has ended,
+    or ``seconds`` after the request came."""
+
+    key: WaitKey
+    seconds: float
+
+
 TASK_CURSOR = r"[0-9a-f-]{36}"
 BATCH_CURSOR = r"[0-9]{4}-[0-9-]{5} [0-9:.]{8,15}~[A-Za-z0-9._:-]{1,64}"
 
@@ -5440,25 +5575,27 @@ class TaskAPI:
         data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
         return success(data, 200 if created.repeated else 201)
 
-    def get_task_status(self, request: HttpRequest) -> Response:
+    def get_task_status(self, request: HttpRequest) -> Response | Later:
         """GET getTaskStatus."""
         parameters = Parameters(request.query)
         task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
         parameters.done()
-        task = self.tasks.wait(task_id, wait)
+        task = self.tasks.get_task_status(task_id)
+        if wait and request.may_wait and not task.status.is_final:
+            return Later(WaitKey("task", task_id), wait)
         position, waiting_for = self.tasks.queue_position(task)
         extra = f',"queue_position":{dump_json(position)},"waiting_for":{dump_json(waiting_for)}}}'
         return success(task.to_json()[:-1] + extra)
 
-    def get_tasks_by_batch(self, request: HttpRequest) -> Response:
+    def get_tasks_by_batch(self, request: HttpRequest) -> Response | Later:
         """GET getTasksByBatch."""
         parameters = Parameters(request.query)
         batch_id, wait = cast(str, parameters.text("batch_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
         statuses, code = parameters.statuses(), parameters.text("stock_code")
         limit, cursor = parameters.whole("limit", MAX_PAGE, 1, MAX_PAGE), parameters.cursor(TASK_CURSOR)
         parameters.done()
-        if wait:
-            self.tasks.wait_batch(batch_id, wait)
+        if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
+            return Later(WaitKey("batch", batch_id), wait)
         batch = self.tasks.get_tasks_by_batch(batch_id, statuses, code, limit, cursor)
         items = ",".join([task.to_json() for task in batch.tasks])
         return success(f'{dump_json(batch.summary())[:-1]},"tasks":[{items}],"next_cursor":{dump_json(batch.next_cursor)}}}')
@@ -5479,13 +5616,13 @@ class TaskAPI:
         count, batch = self.tasks.retry_batch(cast(str, batch_id))
         return success(dump_json({"retried": count, **batch.summary()}))
 
-    def get_task_result(self, request: HttpRequest) -> Response:
+    def get_task_result(self, request: HttpRequest) -> Response | Later:
         """GET getTaskResult."""
         parameters = Parameters(request.query)
         task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
         parameters.done()
-        if wait:
-            self.tasks.wait(task_id, wait)
+        if wait and request.may_wait and not self.tasks.get_task_status(task_id).status.is_final:
+            return Later(WaitKey("task", task_id), wait)
         found = self.tasks.get_task_result(task_id)
         result, paths = found.result_json or "null", dump_json(list(found.non_finite))
         return success(f'{found.task.to_json()[:-1]},"result":{result},"non_finite":{paths}}}')
@@ -5543,12 +5680,23 @@ class TaskAPI:
         return success(dump_json({"status": "ready", "scheduler": state}))
 
 
+class Lane(enum.Enum):
+    """Where a request waits for its answer."""
+
+    NOW = "now"  # nowhere: it needs no database
+    QUICK = "quick"
+    LONG = "long"  # large answers and changes, which keep a worker for long
+
+
 class Route(NamedTuple):
     """One line of ROUTES."""
 
     method: str
     path: str
-    handler: Callable[[TaskAPI, HttpRequest], Response]
+    handler: Callable[[TaskAPI, HttpRequest], Response | Later]
+    lane: Lane = Lane.QUICK
+    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | QtmError]] | None = None  # many in one
+    is_shared: bool = False  # equal requests that wait at the same time get one answer
     is_open: bool = False  # needs no token
 
 
@@ -5556,14 +5704,14 @@ API = "/api/v1/backtest"
 ROUTES = (
     Route("POST", f"{API}/createTask", TaskAPI.create_task),
     Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status),
-    Route("GET", f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch),
+    Route("GET", f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, Lane.LONG, is_shared=True),
     Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
     Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result),
     Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
     Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts),
-    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks),
-    Route("GET", f"{API}/listBatches", TaskAPI.list_batches),
-    Route("GET", "/healthz", TaskAPI.healthz, is_open=True),
+    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks, Lane.LONG, is_shared=True),
+    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, Lane.LONG, is_shared=True),
+    Route("GET", "/healthz", TaskAPI.healthz, Lane.NOW, is_open=True),
     Route("GET", "/readyz", TaskAPI.readyz, is_open=True),
 )
 
@@ -5588,8 +5736,391 @@ class Router:
         return route
 
 
-# ==== 25 HTTP server ==================================================================================================
-# On http.server: who may ask, one buffered answer in one sendall, one thread per connection and a cap on them.
+# ==== 25 HTTP connections =============================================================================================
+# One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
+# A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
+# answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
+
+MAX_DRAINED_BYTES = 64 * 1024  # of an unwanted body that are read and dropped; beyond, the connection closes
+RECEIVE_BYTES = 64 * 1024
+IDLE_SECONDS = 75.0  # a kept connection without a request
+HEAD_SECONDS = 10.0  # for the whole head, from its first byte
+BODY_SECONDS = 120.0  # for the whole body
+BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
+MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
+STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
+SEND_SECONDS = 600.0  # for a client to take one whole answer
+LINGER_SECONDS = 1.0  # after an answer that closes: what the client is still sending would else reset the connection
+MAX_REQUESTS_IN_A_ROW = 16  # of one client that sends many at once, before others get their turn
+
+EPOLL_READ = select.EPOLLIN | select.EPOLLONESHOT if sys.platform == "linux" else 0
+EPOLL_WRITE = select.EPOLLOUT | select.EPOLLONESHOT if sys.platform == "linux" else 0
+EPOLL_HANGUP = select.EPOLLRDHUP | select.EPOLLONESHOT if sys.platform == "linux" else 0
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus}
+FIXED_FIELDS = (
+    "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+)
+
+
+class Stream:
+    """A TCP socket that never blocks. After BlockingIOError, ``needs`` says what to poll for."""
+
+    needs = EPOLL_READ
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        sock.setblocking(False)
+
+    def receive(self) -> bytes:
+        """What has arrived; nothing at the end. Raises BlockingIOError, OSError."""
+        return self._socket.recv(RECEIVE_BYTES)
+
+    def send(self, parts: Sequence[memoryview]) -> int:
+        """How many bytes went out. Raises BlockingIOError, OSError."""
+        return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
+
+    def shut(self) -> None:
+        """Say that nothing more comes from here."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class TlsStream(Stream):
+    """The same over TLS; its handshake happens in the first calls of `receive`."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        sock.setblocking(False)
+        self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self._socket = self._tls
+
+    def receive(self) -> bytes:
+        """Also all that is decrypted already, which no poll would tell of."""
+        data = self._translated(lambda: self._tls.recv(RECEIVE_BYTES))
+        while data and (more := self._tls.pending()):
+            data += self._tls.recv(more)
+        return data
+
+    def send(self, parts: Sequence[memoryview]) -> int:
+        """One part at a time."""
+        return self._translated(lambda: self._tls.send(parts[0]))
+
+    def _translated(self, call: Callable[[], T]) -> T:
+        import ssl
+
+        try:
+            return call()
+        except ssl.SSLWantReadError:
+            self.needs = EPOLL_READ
+        except ssl.SSLWantWriteError:
+            self.needs = EPOLL_WRITE
+        raise BlockingIOError
+
+    def shut(self) -> None:
+        """Say so within TLS, too."""
+        with contextlib.suppress(OSError, ValueError):  # it also waits for the client's word, which we do not need
+            self._tls.unwrap()
+        super().shut()
+
+
+class Phase(enum.Enum):
+    """What a connection is doing."""
+
+    IDLE = "idle"  # nothing of a request is here
+    HEAD = "head"  # a head has begun
+    BODY = "body"
+    BUSY = "busy"  # a worker has the request, or it waits for one; nothing is armed
+    WAITING = "waiting"  # the request waits for a task or batch to end
+    SENDING = "sending"  # the client has not taken all of the answer
+    DISCARDING = "discarding"  # an unwanted body goes by
+    LINGERING = "lingering"  # answered for the last time; what still comes is dropped
+    CLOSED = "closed"
+
+
+class Connection:
+    """One client: its requests one after another, and one answer for each."""
+
+    def __init__(self, stream: Stream, descriptor: int, server: ApiServer) -> None:
+        self.descriptor = descriptor
+        self.phase = Phase.IDLE  # written by who has the connection, after the deadline; read by the thread that polls
+        self.deadline = time.monotonic() + HEAD_SECONDS  # a new client has something to ask
+        self.request: HttpRequest | None = None
+        self.route: Route | None = None  # set with the request, once it was admitted
+        self.request_id = ""
+        self.queued_at = 0.0
+        self._server = server
+        self._stream = stream
+        self._reader = MessageReader()
+        self._started = 0.0
+        self._closes = False
+        self._is_head = False
+        self._unwanted = 0  # bytes of a refused body that are still to come
+        self._received = 0  # bytes of the body at hand
+        self._body_begun = 0.0
+        self._unsent: list[memoryview] = []
+        self._send_until = 0.0
+
+    # -- what the polling thread calls -------------------------------------------------------------------------------------
+
+    def on_event(self) -> None:
+        """Bytes have come or can go, or the other side hung up."""
+        if self.phase is Phase.WAITING:
+            self._server.wake(self)  # it closed, at least its sending half: an answer now, if anybody reads it
+        elif self.phase is Phase.SENDING:
+            if self._flush():
+                self.advance()
+        elif self.phase is not Phase.BUSY:
+            self._receive()
+
+    def on_deadline(self, now: float) -> None:
+        """The phase has lasted too long."""
+        if self.phase is Phase.WAITING:
+            self._server.wake(self)
+        elif self.phase is Phase.BODY or (self.phase is Phase.HEAD and self._reader.has_more):
+            self._refuse_framing(RequestTimeout(f"the {self.phase.value} did not arrive in time"))
+        else:
+            if self.phase is Phase.SENDING:
+                log_event(logging.DEBUG, "answer not taken", request_id=self.request_id)
+            self.close()
+
+    def is_over(self, now: float) -> bool:
+        """Whether its phase has outlasted its deadline, or its body comes too slowly."""
+        phase = self.phase  # read before the deadline, which is written first
+        if phase is Phase.BUSY:
+            return False
+        if now > self.deadline:
+            return True
+        seconds = now - self._body_begun
+        return phase in (Phase.BODY, Phase.DISCARDING) and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
+
+    def leave(self) -> None:
+        """The service stops: a request that has arrived is still answered, and an idle connection closes."""
+        if self.phase is Phase.IDLE:
+            self._receive()
+        if self.phase in (Phase.IDLE, Phase.HEAD):
+            self.close()
+
+    def turn_away(self, error: QtmError) -> None:
+        """Answer before anything was asked, and close."""
+        self._refuse_framing(error)
+
+    # -- what workers call ---------------------------------------------------------------------------------------------------
+
+    def is_same_request(self, other: Connection) -> bool:
+        """Whether one answer serves both."""
+        mine, others = cast(HttpRequest, self.request), cast(HttpRequest, other.request)
+        return mine.query == others.query and mine.may_wait == others.may_wait
+
+    def wait(self, seconds: float) -> None:
+        """Wait for up to ``seconds`` since the request came, or until the client hangs up."""
+        self.deadline = time.monotonic() + seconds - (time.perf_counter() - self._started)
+        self.phase = Phase.WAITING
+        self._server.arm(self, EPOLL_HANGUP)
+
+    def stop_waiting(self) -> None:
+        """The next answer is the last word."""
+        self.phase = Phase.BUSY
+        self.request = cast(HttpRequest, self.request)._replace(may_wait=False)
+
+    # -- bytes in ------------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        try:
+            data = self._stream.receive()
+        except BlockingIOError:
+            self._server.arm(self, self._stream.needs)
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()  # gone, between requests or in the middle of one
+        elif self.phase is Phase.LINGERING:
+            self._linger(len(data))
+        else:
+            self._received += len(data)
+            self._reader.feed(data)
+            self.advance()
+
+    def advance(self) -> None:
+        """Go on with what has arrived, until bytes are missing or a request is a worker's."""
+        for _ in range(MAX_REQUESTS_IN_A_ROW):
+            try:
+                if not self._step():
+                    return
+            except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
+                self._refuse_framing(error)
+                return
+        self._server.come_back(self)
+
+    def _step(self) -> bool:
+        """True when a request was answered, so that the next may be at hand."""
+        if self.phase is Phase.DISCARDING:
+            self._unwanted = self._reader.discard(self._unwanted)
+            if self._unwanted:
+                self._server.arm(self, EPOLL_READ)
+                return False
+            self._become(Phase.IDLE, IDLE_SECONDS)
+        if self.phase is not Phase.BODY:
+            head = self._reader.head()
+            if head is None:
+                return self._await_head()
+            if not self._begin(head):
+                return self.phase in (Phase.IDLE, Phase.DISCARDING)
+        body = self._reader.body()
+        if body is None:
+            self._server.arm(self, EPOLL_READ)
+            return False
+        self.request = cast(HttpRequest, self.request)._replace(body=body)
+        self.phase = Phase.BUSY
+        return self._server.submit(self)
+
+    def _await_head(self) -> bool:
+        if self.phase is Phase.IDLE and (self._reader.has_begun or self._server.is_draining):
+            if self._server.is_draining and not self._reader.has_more:
+                self.close()
+                return False
+            self._become(Phase.HEAD, HEAD_SECONDS)
+        self._server.arm(self, EPOLL_READ)
+        return False
+
+    def _begin(self, head: bytes) -> bool:
+        """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for its framing."""
+        self._started, self.request_id = time.perf_counter(), os.urandom(8).hex()
+        self.request = self.route = None
+        self._is_head = head.startswith(b"HEAD ")
+        self.request, length = request, _ = parse_head(head)
+        words = {word.strip().lower() for word in request.headers.get("connection", "").split(",")}
+        self._closes = "close" in words or (request.version == (1, 0) and "keep-alive" not in words)
+        expects = length != 0 and request.version == (1, 1) and "expect" in request.headers and not self._reader.has_more
+        try:
+            self.route = self._server.admit(request, length)
+        except QtmError as error:
+            if length is None or length > MAX_DRAINED_BYTES or expects:  # one that waits for our word sends no body now
+                self._closes = True
+            self._unwanted = 0 if self._closes else length or 0
+            self.answer(failure(error))
+            return False
+        self._reader.expect_body(length, self._server.settings.max_body_bytes)
+        if length != 0:
+            self._become(Phase.BODY, BODY_SECONDS)
+            if expects:
+                self._unsent.append(memoryview(b"HTTP/1.1 100 Continue\r\n\r\n"))
+                with contextlib.suppress(OSError):  # gone: reading the body will tell
+                    self._push()
+        return True
+
+    def _become(self, phase: Phase, seconds: float) -> None:
+        now = time.monotonic()
+        self.deadline = now + seconds
+        if phase in (Phase.BODY, Phase.DISCARDING):
+            self._body_begun, self._received = now, 0
+        self.phase = phase
+
+    # -- answers out -----------------------------------------------------------------------------------------------------------
+
+    def _refuse_framing(self, error: QtmError) -> None:
+        self._closes, self._unwanted = True, 0
+        if self.phase is not Phase.BODY:  # no request of its own yet
+            self._started, self.request_id, self.request = time.perf_counter(), os.urandom(8).hex(), None
+        self.answer(failure(error))
+
+    def answer(self, response: Response) -> bool:
+        """Send the one answer to the request at hand; True when all went out and the connection goes on."""
+        self._closes = self._closes or self._server.is_draining or response.status == 500
+        self._unsent += self._written(response)
+        self._server.answered(self, response, time.perf_counter() - self._started)
+        self._send_until = time.monotonic() + SEND_SECONDS
+        return self._flush()
+
+    def _written(self, response: Response) -> list[memoryview]:
+        """The answer as it goes out, in one piece unless that would copy much."""
+        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        is_old = self.request is not None and self.request.version == (1, 0)
+        kept = "Connection: close\r\n" if self._closes else "Connection: keep-alive\r\n" if is_old else ""
+        head = (
+            f"{STATUS_LINES[response.status]}Date: {self._server.date}\r\nContent-Type: {response.content_type}\r\n"
+            f"Content-Length: {len(response.body)}\r\nX-Request-Id: {self.request_id}\r\n{FIXED_FIELDS}{extra}{kept}\r\n"
+        ).encode("latin-1")
+        if self._is_head or not response.body:
+            return [memoryview(head)]
+        if len(response.body) < 16 * 1024:
+            return [memoryview(head + response.body)]
+        return [memoryview(head), memoryview(response.body)]
+
+    def _push(self) -> None:
+        """Send what the socket takes. Raises BlockingIOError when that is not all, OSError when the client is gone."""
+        while self._unsent:
+            count = self._stream.send(self._unsent)
+            while self._unsent and count >= len(self._unsent[0]):
+                count -= len(self._unsent.pop(0))
+            if count:
+                self._unsent[0] = self._unsent[0][count:]
+
+    def _flush(self) -> bool:
+        """Go on sending; True when all went out and the connection goes on."""
+        try:
+            self._push()
+        except BlockingIOError:
+            self.deadline = min(time.monotonic() + STALL_SECONDS, self._send_until)
+            self.phase = Phase.SENDING
+            self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
+            return False
+        except OSError as error:
+            log_event(logging.DEBUG, "answer not taken", request_id=self.request_id, error=repr(error))
+            self.close()
+            return False
+        if self._closes:
+            self._linger(0)
+            return False
+        self._is_head = False
+        if self._unwanted:
+            self._become(Phase.DISCARDING, BODY_SECONDS)
+        else:
+            self._become(Phase.IDLE, IDLE_SECONDS)
+        return True
+
+    def _linger(self, dropped: int) -> None:
+        """Close so that the last answer arrives: unread bytes would reset the connection and take the answer along."""
+        if self.phase is not Phase.LINGERING:
+            self._stream.shut()
+            if not self._server.let_linger(self):
+                self.close()
+                return
+            self._become(Phase.LINGERING, LINGER_SECONDS)
+            self._received = 0
+        self._received += dropped
+        if self._received > 16 * MAX_DRAINED_BYTES:
+            self.close()
+        else:
+            self._server.arm(self, EPOLL_READ)
+
+    def close(self) -> None:
+        """Forget the client."""
+        self.phase = Phase.CLOSED
+        self._server.forget(self)
+        self._stream.close()
+
+
+# ==== 26 HTTP server ==================================================================================================
+# On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
+# that take turns at polling and answering. A slow client costs a descriptor and no thread.
+
+MAX_WORKERS = 6  # one polls; more would only contend for the interpreter
+MAX_GROUP = 64  # requests that are answered together
+MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
+MAX_LEAVING = 256  # connections that are closing
+QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
+QUEUE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
+LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
+TICK_SECONDS = 0.5  # how late a deadline is noticed
+WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
+
+JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 class AccessRules:
@@ -5627,151 +6158,199 @@ class AccessRules:
             raise ForeignOrigin("this page belongs to another origin")
 
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus}
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None
+    return context
 
 
-class RequestHandler(http.server.BaseHTTPRequestHandler):
-    """One connection: reads requests one after another, answers each once. Replaces the stock reader and writer."""
+class Job(NamedTuple):
+    """What a worker does next: requests that are answered together, or (none) a look at what the waiting ones wait for."""
 
-    server: ApiServer
-
-    def setup(self) -> None:
-        """No buffered files over the socket: reader and writer are our own."""
-        self.connection = self.request
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        threading.current_thread().name = f"http-{self.connection.fileno()}"
-        self.reader = RequestReader(self.connection)
-        self.close_connection = False
-        self.keeping = ""  # the header that keeps the connection, where one is needed
-
-    def finish(self) -> None:
-        """Let the last answer arrive: closing with unread bytes would reset the connection and take the answer along."""
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(0.5)
-            for _ in range(MAX_DRAINED_BYTES // 4096):
-                if not self.connection.recv(4096):
-                    break
-
-    def handle(self) -> None:
-        """Requests until one side closes."""
-        while not self.close_connection:
-            self.handle_one_request()
-
-    def handle_one_request(self) -> None:
-        """Read, dispatch, answer."""
-        started, method, path, is_head = time.perf_counter(), "-", "-", False
-        request_id = os.urandom(8).hex()
-        try:
-            head = self.reader.head(IDLE_SECONDS)
-            self.server.set_busy(self.connection, True)
-            request, length = parse_head(head)
-            method, path, is_head = request.method, request.path, request.method == "HEAD"
-            connection = request.headers.get("connection", "").lower()
-            if "close" in connection or (request.version == (1, 0) and "keep-alive" not in connection):
-                self.close_connection = True
-            self.keeping = "Connection: keep-alive\r\n" if request.version == (1, 0) else ""  # such a client waits for the word
-            response = self._answer(request, length, request_id)
-        except ClientGone:
-            self.close_connection = True
-            return
-        except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
-            self.close_connection = True
-            response = failure(error)
-        self.close_connection = self.close_connection or self.server.is_draining
-        self._send(response, request_id, is_head)
-        seconds = time.perf_counter() - started
-        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
-        log_event(level, "request", method=method, path=path, status=response.status, ms=round(seconds * 1000, 2), request_id=request_id)
-        self.server.set_busy(self.connection, False)
-
-    def _answer(self, request: HttpRequest, length: int, request_id: str) -> Response:
-        """The answer to a request whose head is sound. Whatever happens, its body is read, drained, or the connection closes."""
-        unread = length
-        try:
-            route = self._admitted(request)
-            if length > self.server.settings.max_body_bytes:
-                raise BodyTooLarge(f"the body has {length} bytes, more than {self.server.settings.max_body_bytes}")
-            if "expect" in request.headers and length and not self.reader.has_more:
-                with contextlib.suppress(OSError):  # gone: reading the body will tell
-                    self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            unread = 0
-            request = request._replace(body=self.reader.body(length))
-            return route.handler(self.server.api, request)
-        except QtmError as error:
-            if type(error) is QtmError:
-                return self._internal_error(error, request_id)
-            expects = unread and "expect" in request.headers  # then the client waits for our word and sends no body
-            if isinstance(error, RequestTimeout) or expects or not self.reader.drain(unread):
-                self.close_connection = True
-            return failure(error)
-        except ClientGone:
-            raise
-        except Exception as error:  # a fault of ours
-            return self._internal_error(error, request_id)
-
-    def _internal_error(self, error: Exception, request_id: str) -> Response:
-        """The client gets a number to report, the log gets the reason. Called while ``error`` is handled."""
-        log_event(logging.ERROR, "internal error", request_id=request_id, error=repr(error), traceback=traceback.format_exc(limit=-8))
-        self.close_connection = True
-        return failure(QtmError(f"internal error; the log has it under request id {request_id}"))
-
-    def _admitted(self, request: HttpRequest) -> Route:
-        """The route, once everything that the head alone can tell was checked."""
-        rules = self.server.rules
-        is_probe = request.path in ("/healthz", "/readyz")
-        if not is_probe:  # a kubelet probes by the pod's own address
-            rules.check_host(request.headers)
-        route = self.server.router.find(request.method, request.path)
-        if not route.is_open:
-            rules.check_token(request.headers)
-        if route.method == "POST":
-            rules.check_write(request.headers)
-        return route
-
-    def _send(self, response: Response, request_id: str, is_head: bool) -> None:
-        """The whole answer in one sendall."""
-        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
-        closing = "Connection: close\r\n" if self.close_connection else self.keeping
-        head = (
-            f"{STATUS_LINES[response.status]}Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
-            f"X-Request-Id: {request_id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n{extra}{closing}\r\n"
-        )
-        data = head.encode("latin-1")
-        self.connection.settimeout(SEND_SECONDS)
-        try:
-            self.connection.sendall(data if is_head else data + response.body)
-        except OSError as error:  # the client is gone, or does not read
-            log_event(logging.DEBUG, "answer not taken", request_id=request_id, error=repr(error))
-            self.close_connection = True
+    connections: Sequence[Connection]
+    is_long: bool = False
 
 
-class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, each connection in its
-    own thread, at most ``max_connections``. Raises SettingsError for an address that cannot be listened on."""
+class JobQueue:
+    """Requests that wait for a worker, which takes all that can be answered together. One thread is always left to poll, and long
+    requests never have all of the others, so that short ones are answered beside them."""
+
+    def __init__(self, workers: int, long_workers: int) -> None:
+        self._lock = threading.Lock()  # guards all below; held for a look at the queues only
+        self._quick: deque[Connection] = deque()
+        self._long: deque[Connection] = deque()
+        self._look_wanted = False
+        self._free = workers - 1
+        self._free_long = long_workers
+
+    def add(self, connection: Connection, is_long: bool) -> None:
+        """Queue the request of a connection."""
+        connection.queued_at = time.monotonic()
+        with self._lock:
+            (self._long if is_long else self._quick).append(connection)
+
+    def want_look(self) -> None:
+        """Have a worker look at what the waiting requests wait for."""
+        self._look_wanted = True
+
+    def take(self) -> Job | None:
+        """The next job, oldest first; None when there is none, or no worker may take any."""
+        with self._lock:
+            if not self._free:
+                return None
+            if self._look_wanted:
+                self._look_wanted, job = False, Job(())
+            elif self._long and self._free_long:
+                self._free_long -= 1
+                job = Job(self._group(self._long), is_long=True)
+            elif self._quick:
+                job = Job(self._group(self._quick))
+            else:
+                return None
+            self._free -= 1
+            return job
+
+    def _group(self, waiting: deque[Connection]) -> list[Connection]:
+        """The first one, and those that are answered with it."""
+        first = waiting.popleft()
+        route = cast(Route, first.route)
+        group = [first]
+        if waiting and (route.together or route.is_shared):
+            others: deque[Connection] = deque()
+            for other in waiting:
+                is_alike = other.route is route and (route.together or other.is_same_request(first))
+                (group if is_alike and len(group) < MAX_GROUP else others).append(other)
+            waiting.clear()
+            waiting += others
+        return group
+
+    def done(self, job: Job) -> None:
+        """The worker is free again."""
+        with self._lock:
+            self._free += 1
+            self._free_long += job.is_long
+
+    def take_overdue(self, before: float) -> list[Connection]:
+        """Those that were queued before then, no longer queued."""
+        late: list[Connection] = []
+        with self._lock:
+            for waiting in (self._quick, self._long):
+                while waiting and waiting[0].queued_at < before:
+                    late.append(waiting.popleft())
+        return late
+
+    def __len__(self) -> int:
+        return len(self._quick) + len(self._long)
+
+
+class Waiters:
+    """Requests that wait for a task or a batch to end. No thread and no database connection waits with them; a change in this
+    process tells of their key at once, and all keys are looked at twice a second for what other replicas do."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()  # guards all below; held for a few look-ups only
+        self._keys: dict[Connection, WaitKey] = {}
+        self._waiting: dict[WaitKey, set[Connection]] = {}
+        self._told: set[WaitKey] = set()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, connection: Connection, key: WaitKey) -> bool:
+        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have ended just before."""
+        with self._lock:
+            if len(self._keys) >= self._most:
+                return False
+            self._keys[connection] = key
+            self._waiting.setdefault(key, set()).add(connection)
+            self._told.add(key)
+            return True
+
+    def remove(self, connection: Connection) -> bool:
+        """Whoever gets True answers it."""
+        with self._lock:
+            key = self._keys.pop(connection, None)
+            if key is None:
+                return False
+            self._waiting[key].discard(connection)
+            if not self._waiting[key]:
+                del self._waiting[key]
+            return True
+
+    def tell(self, ids: Iterable[str]) -> bool:
+        """Something about these tasks or batches has changed; whether anybody waits for one of them."""
+        keys = [WaitKey(kind, name) for name in ids for kind in ("task", "batch")]
+        with self._lock:
+            told = [key for key in keys if key in self._waiting]
+            self._told.update(told)
+        return bool(told)
+
+    def tell_all(self) -> None:
+        """Look at every key."""
+        with self._lock:
+            self._told.update(self._waiting)
+
+    def take_told(self) -> list[WaitKey]:
+        """The keys to look at; each is given out once."""
+        with self._lock:
+            told, self._told = [key for key in self._told if key in self._waiting], set()
+        return told
+
+    def of(self, keys: Iterable[WaitKey]) -> list[Connection]:
+        """Who waits for these."""
+        with self._lock:
+            return [connection for key in keys for connection in self._waiting.get(key, ())]
+
+    def all(self) -> list[Connection]:
+        """Who waits at all."""
+        return list(self._keys)
+
+
+class ApiServer(http.server.HTTPServer):
+    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on. Its threads take turns: the
+    one that has the lead polls all sockets and cuts requests, and as soon as there is one to answer it leaves the lead to the next
+    and answers, together with all that is alike. Raises SettingsError for an address or TLS files that cannot be used."""
 
     request_queue_size = 1024
-    daemon_threads = True
-    block_on_close = False
     allow_reuse_address = True
 
     def __init__(self, settings: Settings) -> None:
         self.api: TaskAPI  # set by begin, before anybody is answered
-        self.router = Router(ROUTES)
-        self.rules = AccessRules(settings)
         self.settings = settings
-        self.is_draining = False  # written by drain, read by connections
-        self._lock = threading.Lock()  # guards the dict below
-        self._connections: dict[socket.socket, bool] = {}  # True while a request is being served
-        self._empty = threading.Condition(self._lock)  # told when a connection ends
-        self._thread: threading.Thread | None = None
+        self.date = email.utils.formatdate(usegmt=True)  # written by the tick
+        self.is_draining = False  # written by drain
+        self._router = Router(ROUTES)
+        self._rules = AccessRules(settings)
+        self._tls = tls_context(settings) if settings.tls_cert else None
+        self._workers = max(3, min(MAX_WORKERS, settings.pool_size))
+        self._jobs = JobQueue(self._workers, self._workers // 3)
+        self._waiters = Waiters(max(1, settings.max_connections // 2))
+        self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
+        self._leaving: dict[int, Connection] = {}  # those that linger
+        self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
+        self._lead = threading.Lock()  # held by the thread that polls, on purpose also while it waits
+        self._next_tick = self._next_look = 0.0  # with the lead
+        self._is_accepting = True  # with the lead
+        self._is_over = False
+        self._emptied = threading.Event()
+        self._threads: list[threading.Thread] = []
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
         try:
-            super().__init__((settings.host, settings.port), RequestHandler)
+            super().__init__((settings.host, settings.port), http.server.BaseHTTPRequestHandler)
         except OSError as error:
             reason = error.strerror or error
             raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose") from None
+        self.socket.setblocking(False)
 
     def server_bind(self) -> None:
         """Without the stock look-up of the host's full name, which can stall a start."""
@@ -5779,64 +6358,294 @@ class ApiServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def begin(self, tasks: TaskManager) -> None:
-        """Serve in a thread of its own; until then clients only queue."""
+        """Serve in threads of its own; until then clients only queue."""
         self.api = TaskAPI(tasks)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.2,), name="http-accept", daemon=True)
-        self._thread.start()
+        tasks.listen(self._changed)
+        self._epoll = select.epoll()
+        self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_descriptor, select.EPOLLIN)
+        self._epoll.register(self.socket.fileno(), select.EPOLLIN)
+        self._threads = [threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(self._workers)]
+        for thread in self._threads:
+            thread.start()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for the connection, or 503 when there are too many."""
-        with self._lock:
-            is_full = len(self._connections) >= self.settings.max_connections
-            if not is_full:
-                self._connections[request] = False
-        if not is_full:
-            super().process_request(request, client_address)
+    # -- the lead ------------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """A thread's life: take a job and do it, or take the lead until there is one."""
+        while (job := self._jobs.take() or self._poll_for_job()) is not None:
+            try:
+                self._do(job)
+            finally:
+                self._jobs.done(job)
+
+    def _poll_for_job(self) -> Job | None:
+        with self._lead:
+            while not self._is_over:
+                job = self._jobs.take()
+                if job:
+                    return job
+                self._poll()
+        return None
+
+    def _poll(self) -> None:
+        """Wait for events, handle each, and do what is due."""
+        wait = 0.0 if self._returning else max(0.0, self._next_tick - time.monotonic())
+        for descriptor, _ in self._epoll.poll(wait, 256):
+            if descriptor == self._wake_descriptor:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_descriptor)
+            elif descriptor == self.socket.fileno():
+                self._accept()
+            else:
+                connection = self._connections.get(descriptor) or self._leaving.get(descriptor)
+                if connection:
+                    self._guard(connection, connection.on_event)
+        for _ in range(len(self._returning)):
+            connection = self._returning.popleft()
+            self._guard(connection, connection.advance)
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+
+    def _guard(self, connection: Connection, work: Callable[[], object]) -> None:
+        """A fault of ours costs its connection and a log line, not the thread that serves all."""
+        try:
+            work()
+        except Exception:
+            log_event(logging.ERROR, "connection failed", request_id=connection.request_id, traceback=traceback.format_exc(limit=-8))
+            connection.close()
+
+    def _tick(self, now: float) -> None:
+        """Whatever the clock brings: deadlines, late requests, what other replicas changed, the date."""
+        self.date = email.utils.formatdate(usegmt=True)
+        for connection in (*self._connections.values(), *self._leaving.values()):
+            if connection.is_over(now):
+                self._guard(connection, functools.partial(connection.on_deadline, now))
+            elif self.is_draining:
+                self._guard(connection, connection.leave)
+        late = DatabaseUnavailable(f"no worker came free within {QUEUE_SECONDS} s", retry_after_seconds=2)
+        for connection in self._jobs.take_overdue(now - QUEUE_SECONDS):
+            if connection.answer(failure(late)):
+                self._guard(connection, connection.advance)
+        if len(self._waiters) and now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._waiters.tell_all()
+            self._jobs.want_look()
+        if self.is_draining:
+            self.server_close()
+            if not self._connections and not self._leaving:
+                self._emptied.set()
+        elif not self._is_accepting:
+            self._is_accepting = True
+            self._epoll.modify(self.socket.fileno(), select.EPOLLIN)
+        self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
+
+    def _accept(self) -> None:
+        for _ in range(MAX_ACCEPTED):
+            try:
+                sock, _ = self.get_request()
+            except BlockingIOError:
+                return
+            except OSError as error:  # out of descriptors, most likely: what waits would wake us again at once
+                log_event(logging.WARNING, "accepting failed", error=repr(error))
+                self._is_accepting = False
+                self._epoll.modify(self.socket.fileno(), 0)
+                return
+            descriptor, is_full = sock.fileno(), len(self._connections) >= self.settings.max_connections
+            if is_full and self._tls:  # a word would cost a handshake
+                sock.close()
+                continue
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            connection = Connection(TlsStream(sock, self._tls) if self._tls else Stream(sock), descriptor, self)
+            self._connections[descriptor] = connection
+            self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)
+            if is_full:
+                most = self.settings.max_connections
+                connection.turn_away(TooManyConnections(f"there are {most} connections already", retry_after_seconds=1))
+
+    # -- what connections ask for ------------------------------------------------------------------------------------------
+
+    def arm(self, connection: Connection, events: int) -> None:
+        """Have the next event told, to whoever polls then."""
+        self._epoll.modify(connection.descriptor, events)
+
+    def come_back(self, connection: Connection) -> None:
+        """Go on with this connection after others had their turn."""
+        self._returning.append(connection)
+        self._wake_up()
+
+    def admit(self, request: HttpRequest, length: int | None) -> Route:
+        """The route, once everything that the head alone can tell was checked. Raises a QtmError."""
+        if request.path not in ("/healthz", "/readyz"):  # a kubelet probes by the pod's own address
+            self._rules.check_host(request.headers)
+        route = self._router.find(request.method, request.path)
+        if not route.is_open:
+            self._rules.check_token(request.headers)
+        if route.method == "POST":
+            self._rules.check_write(request.headers)
+        if length is not None and length > self.settings.max_body_bytes:
+            raise BodyTooLarge(f"the body has {length} bytes, more than {self.settings.max_body_bytes}")
+        return route
+
+    def submit(self, connection: Connection) -> bool:
+        """Have a request answered; True when it is, so that its connection can go on."""
+        route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
+        if route.lane is Lane.NOW:
+            return connection.answer(cast(Response, self._handled(connection)))
+        self._jobs.add(connection, route.lane is Lane.LONG or len(request.body) > QUICK_BODY_BYTES)
+        return False
+
+    def wake(self, connection: Connection) -> None:
+        """Answer a waiting request with what there is, unless somebody else does so already."""
+        if self._waiters.remove(connection):
+            connection.stop_waiting()
+            self._jobs.add(connection, cast(Route, connection.route).lane is Lane.LONG)
+
+    def let_linger(self, connection: Connection) -> bool:
+        """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
+        if len(self._leaving) >= MAX_LEAVING:
+            return False
+        self._leaving[connection.descriptor] = connection
+        self._connections.pop(connection.descriptor, None)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is about to close."""
+        for connections in (self._connections, self._leaving):
+            if connections.get(connection.descriptor) is connection:
+                del connections[connection.descriptor]
+        if self.is_draining and not self._connections and not self._leaving:
+            self._emptied.set()
+
+    def answered(self, connection: Connection, response: Response, seconds: float) -> None:
+        """One line in the log."""
+        request = connection.request
+        method, path = (request.method, request.path) if request else ("-", "-")
+        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
+        log_event(
+            level,
+            "request",
+            method=method,
+            path=path,
+            status=response.status,
+            ms=round(seconds * 1000, 2),
+            request_id=connection.request_id,
+        )
+
+    # -- the jobs ------------------------------------------------------------------------------------------------------------
+
+    def _do(self, job: Job) -> None:
+        if not job.connections:
+            self._look()
             return
-        response = failure(TooManyConnections(f"there are {self.settings.max_connections} connections already", retry_after_seconds=1))
-        head = f"{STATUS_LINES[503]}Content-Type: application/json\r\nContent-Length: {len(response.body)}\r\nRetry-After: 1\r\n"
-        head += f"X-Request-Id: {os.urandom(8).hex()}\r\n"
-        with contextlib.suppress(OSError):  # never wait for a client that we turn away
-            request.setblocking(False)
-            request.send((head + "Connection: close\r\n\r\n").encode() + response.body)
-        self.shutdown_request(request)
+        for connection, outcome in zip(job.connections, self._outcomes(job.connections), strict=True):
+            self._guard(connection, functools.partial(self._finish, connection, outcome))
 
-    def shutdown_request(self, request: Any) -> None:
-        """Also forget the connection."""
-        super().shutdown_request(request)
-        with self._lock:
-            self._connections.pop(request, None)
-            self._empty.notify_all()
+    def _finish(self, connection: Connection, outcome: Response | Later) -> None:
+        if isinstance(outcome, Response):
+            if connection.answer(outcome):
+                connection.advance()
+            return
+        connection.wait(outcome.seconds)
+        if not self.is_draining and self._waiters.add(connection, outcome.key):
+            self._jobs.want_look()
+            if len(self._waiters) == 1:
+                self._next_tick = 0.0
+                self._wake_up()
+        else:  # no room to wait: an answer at once
+            connection.stop_waiting()
+            self._jobs.add(connection, is_long=False)
 
-    def set_busy(self, connection: socket.socket, busy: bool) -> None:
-        """Mark whether a connection is between requests, where `drain` may close it."""
-        with self._lock:
-            if connection in self._connections:
-                self._connections[connection] = busy
-            if self.is_draining and not busy:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RD)
+    def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later]:
+        """What becomes of each request. When a group fails as a whole, each is tried alone, so that none spoils the others'."""
+        route = cast(Route, connections[0].route)
+        if route.together is None:
+            return [self._handled(connections[0])] * len(connections)
+        requests = [cast(HttpRequest, connection.request) for connection in connections]
+        if len(requests) > 1:
+            try:
+                return [
+                    self._failed(connection, outcome) if isinstance(outcome, QtmError) else outcome
+                    for connection, outcome in zip(connections, route.together(self.api, requests), strict=True)
+                ]
+            except DatabaseUnavailable as error:
+                return [failure(error)] * len(connections)
+            except Exception as error:  # alone, the one that it came from tells
+                log_event(logging.WARNING, "requests could not be answered together", count=len(requests), error=repr(error))
+        return [self._handled(connection) for connection in connections]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """What escapes a connection's thread is a fault of ours; it costs that connection and a log line."""
-        log_event(logging.ERROR, "connection failed", error=traceback.format_exc(limit=-8))
+    def _handled(self, connection: Connection) -> Response | Later:
+        """The outcome of one request; whatever happens, there is one."""
+        route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
+        try:
+            return route.handler(self.api, request)
+        except Exception as error:  # also a fault of ours
+            return self._failed(connection, error)
+
+    def _failed(self, connection: Connection, error: Exception) -> Response:
+        """For a fault of ours the client gets a number to report, and the log the reason."""
+        if isinstance(error, QtmError) and type(error) is not QtmError:
+            return failure(error)
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
+        log_event(logging.ERROR, "internal error", request_id=connection.request_id, error=repr(error), traceback=trace)
+        return failure(QtmError(f"internal error; the log has it under request id {connection.request_id}"))
+
+    # -- waiting -----------------------------------------------------------------------------------------------------------------
+
+    def _changed(self, ids: Sequence[str]) -> None:
+        """Called by any thread that has changed tasks or batches."""
+        if self._waiters.tell(ids):
+            self._jobs.want_look()
+            self._wake_up()
+
+    def _look(self) -> None:
+        """Answer the waiting requests whose task or batch has ended."""
+        keys = self._waiters.take_told()
+        tasks, batches = ([key.id for key in keys if key.kind == kind] for kind in ("task", "batch"))
+        try:
+            ended = self.api.tasks.ended(tasks, batches)
+        except QtmError as error:  # the next look comes soon, and the waiting ones answer at their deadlines
+            log_event(logging.WARNING, "looking for ended tasks failed", error=error.message)
+            return
+        for connection in self._waiters.of(key for key in keys if key.id in ended):
+            self.wake(connection)
+
+    def _wake_up(self) -> None:
+        """Have whoever polls look again."""
+        with contextlib.suppress(BlockingIOError, ValueError):  # full, or closed: it will look anyway
+            os.eventfd_write(self._wake_descriptor, 1)
+
+    # -- the end ---------------------------------------------------------------------------------------------------------------
 
     def drain(self, seconds: float) -> None:
         """Accept no more, let open requests finish, close the rest."""
         self.is_draining = True
-        if self._thread:
-            self.shutdown()
-            self._thread.join(5.0)
+        if self._threads:
+            for connection in self._waiters.all():
+                self.wake(connection)
+            self._next_tick = 0.0
+            self._wake_up()
+            self._emptied.wait(seconds)
+            self._end_threads()
         self.server_close()
-        with self._lock:
-            for connection, busy in self._connections.items():
-                if not busy:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RD)
-            self._empty.wait_for(lambda: not self._connections, seconds)
+
+    def _end_threads(self) -> None:
+        """A worker may be held up by a database that does not answer: it ends with the process."""
+        self.api.tasks.listen(None)
+        self._is_over = True
+        self._wake_up()
+        for thread in self._threads:
+            thread.join(1.0)
+        for connection in (*self._connections.values(), *self._leaving.values()):
+            connection.close()
+        if not any(thread.is_alive() for thread in self._threads):
+            self._epoll.close()
+            os.close(self._wake_descriptor)
+        self._threads = []
 
 
-# ==== 26 Command line =================================================================================================
+# ==== 27 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 
@@ -5953,7 +6762,12 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
     try:
         if server:
             server.begin(tasks)
-            log_event(logging.INFO, "serving", url=f"http://{settings.host}:{server.server_port}", scheduler=with_scheduler)
+            log_event(
+                logging.INFO,
+                "serving",
+                url=f"http{'s' if settings.tls_cert else ''}://{settings.host}:{server.server_port}",
+                scheduler=with_scheduler,
+            )
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:

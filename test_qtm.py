@@ -2536,7 +2536,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-25 HTTP messages, API, HTTP server ===========================================================================
+# ==== 23-26 HTTP messages, API, HTTP connections, HTTP server =========================================================
 
 
 @pytest.fixture
@@ -2693,7 +2693,7 @@ POST = f"POST {A}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: applic
 REFUSED_FRAMING = {
     "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
     "two hosts": (GET + b"Host: 127.0.0.1\r\n\r\n", 400),
-    "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\n\r\n", 400),
     "space before colon": (GET + b"X : y\r\n\r\n", 400),
     "folded": (GET + b"X: y\r\n z\r\n\r\n", 400),
@@ -2705,8 +2705,10 @@ REFUSED_FRAMING = {
     "signed length": (POST + b"Content-Length: +2\r\n\r\n{}", 400),
     "length list": (POST + b"Content-Length: 2, 2\r\n\r\n{}", 400),
     "underscore": (POST + b"Content-Length: 1_0\r\n\r\n{}", 400),
-    "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
-    "smuggle": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 501),
+    "gzip, chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked twice": (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "smuggle": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+    "chunked in 1.0": (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "percent": (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "not utf-8": (b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "no path": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -2841,7 +2843,7 @@ def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_clien
     assert any("backtest_tasks" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-# ==== 26 Command line =================================================================================================
+# ==== 27 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
