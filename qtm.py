@@ -188,9 +188,19 @@ class InvalidTask(QtmError):
 
 
 class Unauthorized(QtmError):
-    """The bearer token is missing or wrong."""
+    """The bearer token is missing or wrong; ``challenge`` is the header WWW-Authenticate, by RFC 6750."""
 
     http_status, code, error = 401, 40101, "unauthorized"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.challenge = 'Bearer realm="qtm"' + (f', error="{reason}"' if reason else "")
+
+
+class ReadOnlyToken(Unauthorized):
+    """A write with a token that may only read."""
+
+    http_status, code, error = 403, 40302, "read_only_token"
 
 
 class ForeignOrigin(QtmError):
@@ -432,6 +442,7 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1")
     port: int = _setting(8080, "TCP port to listen on", 0, 65535)
     api_token: tuple[str, ...] = _setting((), "bearer tokens that clients must send, comma-separated", secret=True)
+    read_token: tuple[str, ...] = _setting((), "more bearer tokens, which may read and not write", secret=True)
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
     allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
@@ -505,10 +516,15 @@ class Settings:
             faults.append(f"engine: must be package.module:attribute, not {self.engine!r}")
         if self.host not in LOOPBACK_HOSTS and not self.api_token and not self.allow_anonymous:
             faults.append(f"host: {self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
-        if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in self.api_token):
-            faults.append("api_token: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
         if bool(self.tls_cert) != bool(self.tls_key):
             faults.append("tls_cert, tls_key: HTTPS needs both, the certificate and its key")
+        for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token)):
+            if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens):
+                faults.append(f"{name}: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
+        if self.read_token and not self.api_token:
+            faults.append("read_token: with it alone nobody could write: set QTM_API_TOKEN too")
+        if set(self.read_token) & set(self.api_token):
+            faults.append("read_token: holds a token of api_token too; which of the two it is must be clear")
         try:
             parse_database_url(self.database_url)
         except SettingsError as error:
@@ -4141,7 +4157,8 @@ class EngineServer:
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {name: text for name, text in os.environ.items() if name not in ("QTM_API_TOKEN", "QTM_DATABASE_URL")}
+        secrets = {"QTM_" + item.name.upper() for item in dataclasses.fields(Settings) if item.metadata["secret"]}
+        environment = {name: text for name, text in os.environ.items() if name not in secrets}
         environment["QTM_DATA_DIR"] = self._settings.data_dir
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path.insert(0, {str(BASE_DIR)!r}); import qtm; sys.exit(qtm.main())"
@@ -5214,7 +5231,7 @@ def failure(error: QtmError) -> Response:
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", error.allow))
     if isinstance(error, Unauthorized):
-        headers.append(("WWW-Authenticate", 'Bearer realm="qtm"'))
+        headers.append(("WWW-Authenticate", error.challenge))
     body = {
         "code": error.code,
         "error": error.error,
@@ -6123,11 +6140,15 @@ JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.I
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
 class AccessRules:
     """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
 
     def __init__(self, settings: Settings) -> None:
-        self._tokens = [token.encode() for token in settings.api_token]
+        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
         self._hosts = {*LOOPBACK_HOSTS, settings.host, *(host.lower() for host in settings.allowed_hosts)}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
 
@@ -6141,21 +6162,29 @@ class AccessRules:
             raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
 
     def check_token(self, headers: Mapping[str, str]) -> None:
-        """Raises Unauthorized. All tokens are compared, each in constant time."""
-        if not self._tokens:
-            return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        matches = [hmac.compare_digest(given.strip().encode("latin-1"), token) for token in self._tokens]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Unauthorized("send the header Authorization: Bearer TOKEN with a token of this service")
+        """Raises Unauthorized."""
+        if self._tokens and not self._matches(headers):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
+            message = "send the header Authorization: Bearer TOKEN with a token of this service"
+            raise Unauthorized(message, "invalid_token" if was_wrong else "")
 
     def check_write(self, headers: Mapping[str, str]) -> None:
-        """Raises UnsupportedMediaType, ForeignOrigin."""
+        """Raises ReadOnlyToken, UnsupportedMediaType, ForeignOrigin."""
+        if self._tokens and not any(self._matches(headers)):
+            raise ReadOnlyToken("this token may only read", "insufficient_scope")
         if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
             raise UnsupportedMediaType("send the body as Content-Type: application/json")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host"):
             raise ForeignOrigin("this page belongs to another origin")
+
+    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
+        """For each token of ours that was sent, whether it may write. All are compared, each in constant time; hashes, since
+        texts of other lengths would differ sooner."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
+        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -6873,7 +6902,7 @@ def build_parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("settings (each also as QTM_NAME in the environment)")
     for item in dataclasses.fields(Settings):
-        if item.name != "api_token":
+        if item.name not in ("api_token", "read_token"):
             default = item.default if not isinstance(item.default, tuple) else "none"
             optional: dict[str, Any] = {"nargs": "?", "const": "1"} if isinstance(item.default, bool) else {}
             text = f"{item.metadata['meaning']} (default {default})"

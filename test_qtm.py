@@ -170,6 +170,24 @@ def test_secrets_are_in_no_repr_and_no_message():
 
 
 @pytest.mark.parametrize(
+    ("tokens", "fault"),
+    [
+        ({"api_token": ("short",)}, "api_token: each token must have at least 8"),
+        ({"api_token": ("good-token", "bad token")}, "api_token: each token must have at least 8"),
+        ({"api_token": ("good-token",), "read_token": ("geheim\n",)}, "read_token: each token must have at least 8"),
+        ({"read_token": ("good-token",)}, "read_token: with it alone nobody could write: set QTM_API_TOKEN"),
+        ({"read_token": ("good-token",), "allow_anonymous": True}, "read_token: with it alone nobody could write: set QTM_API_TOKEN"),
+        ({"api_token": ("good-token", "other-token"), "read_token": ("other-token",)}, "read_token: holds a token of api_token too"),
+    ],
+)
+def test_wrong_tokens_are_refused_at_start_and_not_shown(tokens, fault):
+    (found,) = qtm.Settings(**tokens).problems()
+    assert found.startswith(fault)
+    assert not any(token in found for name in ("api_token", "read_token") for token in tokens.get(name, ()))
+    assert "_token=" not in repr(qtm.Settings(**tokens))
+
+
+@pytest.mark.parametrize(
     ("text", "parts"),
     [
         ("sqlite:///a.db", ("sqlite", "a.db", "127.0.0.1", 3306, "", "", "")),
@@ -2569,6 +2587,15 @@ def call(server, method: str, path: str, given=None, headers=None):
     return response.status, json.loads(text) if text else None, dict(response.getheaders())
 
 
+def call_status(server, method: str, path: str, headers=None) -> int:
+    """The status alone, for answers that are not JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS)
+    connection.request(method, path, headers=headers or {})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 def raw(server, data: bytes) -> bytes:
     """Everything that comes back for these bytes until the server closes."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
@@ -2782,6 +2809,58 @@ def test_an_unwanted_body_is_drained_or_the_connection_closes(api):
     assert raw(api, POST + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
 
 
+def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token", "second-token"), read_token=("look-token", "see-token")
+    )
+    plain, wrong = 'Bearer realm="qtm"', 'Bearer realm="qtm", error="invalid_token"'
+    headers = {
+        "Bearer first-token": None, "bearer second-token": None, "BEARER  second-token": None, "Bearer look-token": None,
+        "": plain, "Basic second-token": plain, "second-token": plain, "Bearer": plain, "Bearer ": plain, "Digest x": plain,
+        "Bearer nothing-here": wrong, "Bearer second-toke": wrong, "Bearer second-token2": wrong, "Bearer first-token second-token": wrong,
+        "Bearer first-token, second-token": wrong, "Bearer SECOND-TOKEN": wrong, "Bearer \u00e4\u00f6": wrong, "Bearer=second-token": plain,
+    }  # fmt: skip
+    with serving(chosen) as server:
+        for value, challenge in headers.items():
+            status, answer, sent = call(server, "GET", f"{A}/listTasks", None, {"Authorization": value} if value else {})
+            assert (status, sent.get("WWW-Authenticate")) == ((401, challenge) if challenge else (200, None)), value
+            assert answer["code"] == (40101 if challenge else 0)
+            assert call(server, "GET", "/healthz", None, {"Authorization": value})[0] == 200
+        assert call(server, "POST", f"{A}/createTask", body())[0] == 401
+        sent_twice = b"Host: 127.0.0.1\r\n" + b"Authorization: Bearer first-token\r\n" * 2
+        twice = raw(server, f"GET {A}/listTasks HTTP/1.1\r\n".encode() + sent_twice + b"\r\n")
+        assert twice.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_read_only_token_reads_and_never_writes(api):
+    (task_id,) = call(api, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
+    api.rules = qtm.AccessRules(settings("sqlite:///unused.db", api_token=("full-token",), read_token=("look-token",)))
+    look, full = {"Authorization": "Bearer look-token"}, {"Authorization": "Bearer full-token"}
+    for route in qtm.ROUTES:
+        if route.method == "POST":
+            for given in (body(), {"task_id": task_id}, b"{", b""):  # before anything else of the request is judged
+                status, answer, headers = call(api, "POST", route.path, given, look)
+                assert (status, answer["code"], answer["error"]) == (403, 40302, "read_only_token"), route.path
+                assert headers["WWW-Authenticate"] == 'Bearer realm="qtm", error="insufficient_scope"'
+        else:
+            names = {"getTasksByBatch": "batch_id=x", "getTaskStatus": f"task_id={task_id}", "getTaskAttempts": f"task_id={task_id}"}
+            query = names.get(route.path.rpartition("/")[2], "")
+            for method in ("GET", "HEAD"):
+                assert call_status(api, method, f"{route.path}?{query}", look) not in (401, 403), route.path
+    assert call(api, "GET", f"{A}/listTasks", None, look)[1]["data"]["tasks"][0]["status"] == "pending"
+    assert call(api, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
+
+
+def test_tokens_are_rotated_by_a_time_in_which_both_are_taken(tmp_path):
+    url = f"sqlite:///{tmp_path}/q.db"
+    for tokens, good, bad in [("old-token", "old", "new"), ("old-token, new-token", "old", ""), ("new-token", "new", "old")]:
+        chosen = dataclasses.replace(qtm.Settings.load({"QTM_DATABASE_URL": url, "QTM_API_TOKEN": tokens}), port=0)
+        with serving(chosen) as server:
+            assert call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {good}-token"})[0] == 200
+            if bad:
+                assert call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {bad}-token"})[0] == 401
+
+
 def test_host_origin_media_type_and_token_are_checked(url):
     chosen = settings(url, port=0, api_token=("first-token", "second-token"), allowed_hosts=("qtm.example",))
     with serving(chosen) as server:
@@ -2789,9 +2868,7 @@ def test_host_origin_media_type_and_token_are_checked(url):
         assert call(server, "GET", f"{A}/listTasks", None, good)[0] == 200
         assert call(server, "GET", f"{A}/listTasks", None, {**good, "Host": "QTM.example:80"})[0] == 200
         assert call(server, "GET", f"{A}/listTasks", None, {**good, "Host": "evil.example"})[0] == 421
-        for wrong in ({}, {"Authorization": "Bearer nothing-here"}, {"Authorization": "Basic second-token"}):
-            status, answer, headers = call(server, "GET", f"{A}/listTasks", None, wrong)
-            assert (status, answer["code"], headers["WWW-Authenticate"]) == (401, 40101, 'Bearer realm="qtm"')
+        assert call(server, "GET", f"{A}/listTasks")[1]["code"] == 40101
         assert call(server, "GET", "/healthz")[0] == 200
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "http://evil.example"})[0] == 403
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Content-Type": "text/plain"})[0] == 415
