@@ -291,6 +291,12 @@ class IdempotencyKeyReused(QtmError):
     http_status, code, error = 422, 42201, "idempotency_key_reused"
 
 
+class TooManyPending(QtmError):
+    """As many tasks are pending as ``QTM_MAX_PENDING`` allows, or would be with those of this create."""
+
+    http_status, code, error = 429, 42901, "too_many_pending"
+
+
 class HeadTooLarge(QtmError):
     """The request line and headers are over 16 KiB or 64 fields."""
 
@@ -460,6 +466,7 @@ class Settings:
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
     tls_cert: str = _setting("", "PEM file of the certificate (and its chain) to serve HTTPS with")
     tls_key: str = _setting("", "PEM file of its private key")
+    max_pending: int = _setting(0, "a create that would bring more pending tasks than that gets 429; 0 sets no limit", 0, 10_000_000)
     task_memory_mb: int = _setting(
         0, "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit", 0, 16_777_216
     )
@@ -2106,6 +2113,7 @@ def _key(text: str) -> str:
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
 MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
+FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 PURGE_TASKS = 500
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -2185,6 +2193,27 @@ class TaskDAO:
                 FROM {self.database.dialect.json_rows("task_id", "stock_code", "params")} AS r""",
             {**shared, "rows": rows},
         )
+
+    def check_room(self, max_pending: int, asked: int, idempotency_key: str | None) -> None:
+        """Raises TooManyPending when ``asked`` more pending tasks would be more than ``max_pending``, unless a create with this
+        key came before. Creates of the same moment do not see each other, so that the limit may be overshot by them."""
+
+        def work(session: Session) -> tuple[int, bool]:
+            bounds = {"limit": max_pending + 1, "key": idempotency_key}
+            found = session.row(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :limit) AS waiting", bounds
+            )
+            pending = int(cast("tuple[Any, ...]", found)[0])
+            if pending + asked <= max_pending:
+                return pending, True
+            return pending, session.row("SELECT 1 FROM backtest_idempotency_keys WHERE idempotency_key = :key", bounds) is not None
+
+        pending, has_room = self.database.read(work)
+        if not has_room:
+            counted = f"{pending} tasks are pending" if pending <= max_pending else f"more than {max_pending} tasks are pending"
+            remedy = "try again later" if asked <= max_pending else "send fewer at once"
+            message = f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {max_pending}: {remedy}"
+            raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
 
     def _repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
         if key is None:
@@ -4927,7 +4956,7 @@ class TaskManager:
     def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
         """Store one task, or every stock x every params; all are durable when this returns.
 
-        Raises InvalidRequest or InvalidTask with every fault, IdempotencyKeyReused, DatabaseUnavailable.
+        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, DatabaseUnavailable.
         """
         batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
         faults = batch.problems()
@@ -4938,6 +4967,8 @@ class TaskManager:
         sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
         if idempotency_key is not None:
             sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
+        if self.settings.max_pending:
+            self.dao.check_room(self.settings.max_pending, len(batch.stock_codes) * len(batch.params), idempotency_key)
         task_ids = new_task_ids(len(batch.stock_codes) * len(batch.params))
         batch_id = batch.batch_id or new_task_ids(1)[0]
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
@@ -5047,7 +5078,8 @@ class TaskManager:
         self._board.tell(*keys)
 
     def retry_task(self, task_id: str) -> TaskInfo:
-        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts.
+        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts. ``max_pending`` does not hold it up,
+        since the task was taken in before; it counts for the next create.
 
         Raises TaskNotFound, TaskNotRetryable.
         """
@@ -5226,7 +5258,7 @@ def success(data_json: str, status: int = 200) -> Response:
 def failure(error: QtmError) -> Response:
     """The one place where errors become answers."""
     headers: list[tuple[str, str]] = []
-    if error.http_status == 503:
+    if error.http_status == 503 or error.retry_after_seconds:
         headers.append(("Retry-After", str(error.retry_after_seconds or 1)))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", error.allow))

@@ -2542,6 +2542,51 @@ def test_the_managers_errors(url):
             tasks.create_task(qtm.TaskRequest("A", {**CONFIG, "extra": float("nan")}, PARAMS))
 
 
+def test_a_full_queue_refuses_creates_with_the_numbers_and_nothing_else(url):
+    with qtm.start(settings(url, max_pending=3), scheduler=False) as tasks:
+        two = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], batch_id="b")
+        created = tasks.create_task(two, "key-1")
+        with pytest.raises(qtm.TooManyPending, match=r"^2 tasks are pending and 2 more .* allows 3: try again later$") as caught:
+            tasks.create_task(two, "key-2")
+        assert caught.value.retry_after_seconds == qtm.FULL_RETRY_SECONDS
+        assert tasks.create_task(two, "key-1").task_ids == created.task_ids, "a repeat is answered all the same"
+        with pytest.raises(qtm.IdempotencyKeyReused):
+            tasks.create_task(qtm.BatchRequest(["A"] * 3, CONFIG, [PARAMS]), "key-1")
+        with pytest.raises(qtm.TooManyPending, match="send fewer at once"):
+            tasks.create_task(qtm.BatchRequest(["A"] * 4, CONFIG, [PARAMS]))
+        (last,) = tasks.create_task(qtm.TaskRequest("C", CONFIG, PARAMS)).task_ids
+        assert tasks.get_batch("b").total == 2
+        tasks.cancel_task(last)  # what has ended counts no more
+        (again,) = tasks.create_task(qtm.TaskRequest("D", CONFIG, PARAMS)).task_ids
+        assert tasks.retry_task(last).status is qtm.TaskStatus.PENDING, "it was taken in before"
+        with pytest.raises(qtm.TooManyPending, match=r"^more than 3 tasks are pending and 1 more"):
+            tasks.create_task(qtm.TaskRequest("E", CONFIG, PARAMS))
+        for task_id in (last, again):
+            tasks.cancel_task(task_id)
+        assert tasks.create_task(qtm.TaskRequest("F", CONFIG, PARAMS)).count == 1
+
+
+def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
+    for _ in range(5):
+        add(dao, *["A"] * 400)
+    statements = []
+    real = qtm.Session.execute
+
+    def execute(session, sql, parameters=qtm.NO_PARAMETERS):
+        statements.append((sql, parameters))
+        return real(session, sql, parameters)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(qtm.Session, "execute", execute)
+        with pytest.raises(qtm.TooManyPending, match=r"^more than 100 tasks"):
+            dao.check_room(100, 1, None)
+    ((sql, parameters), _) = statements
+    explain = "EXPLAIN QUERY PLAN " if dao.database.dialect.name == "sqlite" else "EXPLAIN "
+    plan = str(dao.database.read(lambda session: session.rows(explain + sql, parameters)))
+    assert re.search(r"COVERING INDEX backtest_tasks_(status|queue)|backtest_tasks_(status|queue).*Using index", plan), plan
+    assert parameters["limit"] == 101
+
+
 def test_a_wait_is_woken_by_a_local_change(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         (task_id,) = tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
@@ -2713,6 +2758,16 @@ def test_idempotency_key_over_http(api):
     assert (first[0], second[0], first[1]["data"]) == (201, 200, second[1]["data"])
     assert call(api, "POST", f"{A}/createTask", body(priority=1), key)[1]["code"] == 42201
     assert call(api, "POST", f"{A}/createTask", body(), {"Idempotency-Key": "a b"})[0] == 400
+
+
+def test_a_full_queue_is_429_with_retry_after(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_pending=1)) as server:
+        key = {"Idempotency-Key": "monday-run"}
+        assert call(server, "POST", f"{A}/createTask", body(), key)[0] == 201
+        status, answer, headers = call(server, "POST", f"{A}/createTask", body())
+        assert (status, answer["code"], answer["error"], headers["Retry-After"]) == (429, 42901, "too_many_pending", "10")
+        assert answer["message"].startswith("1 tasks are pending and 1 more were asked for, where QTM_MAX_PENDING allows 1")
+        assert call(server, "POST", f"{A}/createTask", body(), key)[0] == 200
 
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
