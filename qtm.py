@@ -6389,8 +6389,8 @@ class ApiServer(http.server.HTTPServer):
         self.settings = settings
         self.date = email.utils.formatdate(usegmt=True)  # written by the tick
         self.is_draining = False  # written by drain
-        self._router = Router(ROUTES)
-        self._rules = AccessRules(settings)
+        self.router = Router(ROUTES)
+        self.rules = AccessRules(settings)
         self._tls = tls_context(settings) if settings.tls_cert else None
         self._workers = max(3, min(MAX_WORKERS, settings.pool_size))
         self._jobs = JobQueue(self._workers, self._workers // 3)
@@ -6539,12 +6539,12 @@ class ApiServer(http.server.HTTPServer):
     def admit(self, request: HttpRequest, length: int | None) -> Route:
         """The route, once everything that the head alone can tell was checked. Raises a QtmError."""
         if request.path not in ("/healthz", "/readyz"):  # a kubelet probes by the pod's own address
-            self._rules.check_host(request.headers)
-        route = self._router.find(request.method, request.path)
+            self.rules.check_host(request.headers)
+        route = self.router.find(request.method, request.path)
         if not route.is_open:
-            self._rules.check_token(request.headers)
+            self.rules.check_token(request.headers)
         if route.method == "POST":
-            self._rules.check_write(request.headers)
+            self.rules.check_write(request.headers)
         if length is not None and length > self.settings.max_body_bytes:
             raise BodyTooLarge(f"the body has {length} bytes, more than {self.settings.max_body_bytes}")
         return route
