@@ -454,14 +454,14 @@ def tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def prepare(site: Site, plan: Plan) -> None:
+def prepare(site: Site, rows: int) -> None:
     """Tables and rows."""
-    tell(f"{site.name}: filling {plan.rows:,} rows")
+    tell(f"{site.name}: filling {rows:,} rows")
     command = [sys.executable, str(ROOT / "qtm.py"), "migrate"]
     subprocess.run(
         command, env={**os.environ, "QTM_DATABASE_URL": site.url}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    site.batches = fill.fill(site.url, plan.rows)
+    site.batches = fill.fill(site.url, rows)
 
 
 def run(plan: Plan) -> int:
@@ -481,7 +481,7 @@ def run(plan: Plan) -> int:
         for site in sites:
             tell(f"{site.name}: idle memory")
             measure_idle(site)
-            prepare(site, plan)
+            prepare(site, plan.rows)
         for site in sites:
             tell(f"{site.name}: first lines")
             measure_first_lines(site, plan)
