@@ -30,6 +30,7 @@ INSERTED = """task_id, batch_id, stock_code, config, params, status, progress, m
   timeout_seconds, priority_rank, created_at, run_at, heartbeat"""
 STAMP = "2026-01-01 00:00:00.000000"
 MIN_ROUNDS = 5
+COMPLETED = [place for place in range(fill.BATCH_TASKS) if fill.is_completed(place)]
 
 
 class Floor:
@@ -72,6 +73,17 @@ class Floor:
         found = self._select("batch_id = ? ORDER BY task_id LIMIT 10001", fill.batch_id(self._random.randrange(self._batches)))
         if found != fill.BATCH_TASKS:
             raise RuntimeError(f"the floor found {found} rows of a batch")
+
+    def result(self) -> None:
+        """One task of the oldest batches and its result, joined."""
+        columns = ", ".join("t." + name.strip() for name in qtm.TASK_COLUMNS.split(","))
+        query = f"""SELECT {columns}, r.result, r.non_finite FROM backtest_tasks t
+            LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE t.task_id = {self._mark}"""
+        batch = self._random.randrange(min(self._batches, fill.RESULT_BATCHES))
+        self._cursor.execute(query, (fill.task_id(batch, self._random.choice(COMPLETED)),))
+        (row,) = self._cursor.fetchall()
+        if row[-2] is None:
+            raise RuntimeError(f"the floor found no result of {row[0]}")
 
     def create(self, count: int) -> None:
         """A batch and its tasks in one transaction, many rows to a statement."""
