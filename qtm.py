@@ -362,6 +362,8 @@ class SchemaError(QtmError):
 # fault at once. Secrets (tokens, the database password) are in no repr and no message.
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent
+TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and in requests
+ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -455,8 +457,8 @@ class Settings:
     data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
     workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
     poll_seconds: float = _setting(30.0, "how often the scheduler looks for work without being woken", 0.05, 3600)
-    task_timeout_seconds: float = _setting(3600.0, "wall time of one attempt, unless the task says otherwise", 0.001, 31_536_000)
-    max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", 1, 100)
+    task_timeout_seconds: float = _setting(3600.0, "wall time of one attempt, unless the task says otherwise", *TIMEOUT_SECONDS)
+    max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", *ATTEMPTS)
     retry_backoff_seconds: float = _setting(5.0, "wait before the second attempt; doubles with each, at most 600", 0, 600)
     heartbeat_seconds: float = _setting(10.0, "how often a scheduler shows that its tasks are alive", 0.05, 3600)
     lease_seconds: float = _setting(45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400)
@@ -637,6 +639,10 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, sum
 STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+STRATEGY_LENGTH = 100  # characters
+NAME_LENGTH = 200
+INITIAL_CASH = (1e-9, 1e15)  # the least and the greatest, here and below
+PRIORITIES = (-100, 100)
 
 
 @dataclass(frozen=True)
@@ -725,15 +731,15 @@ def _config_faults(config: Any) -> list[FieldError]:
         for name in ("strategy", "start_date", "end_date", "initial_cash", "commission")
         if name not in config
     ]
-    if "strategy" in config and not (isinstance(config["strategy"], str) and 1 <= len(config["strategy"]) <= 100):
-        faults.append(FieldError("config.strategy", "must be a text of 1 to 100 characters"))
+    if "strategy" in config and not (isinstance(config["strategy"], str) and 1 <= len(config["strategy"]) <= STRATEGY_LENGTH):
+        faults.append(FieldError("config.strategy", f"must be a text of 1 to {STRATEGY_LENGTH} characters"))
     dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
     faults += [FieldError(f"config.{name}", "must be a date, YYYY-MM-DD") for name, date in dates.items() if date is None]
     start, end = dates.get("start_date"), dates.get("end_date")
     if start and end and start > end:
         faults.append(FieldError("config.start_date", f"{start} is after end_date {end}"))
     if "initial_cash" in config:
-        faults += _number_fault("config.initial_cash", config["initial_cash"], 1e-9, 1e15)
+        faults += _number_fault("config.initial_cash", config["initial_cash"], *INITIAL_CASH)
     if "commission" in config:
         commission = config["commission"]
         faults += _number_fault("config.commission", commission, 0, 1)
@@ -807,13 +813,13 @@ class BatchRequest:
             faults.append(FieldError("stock_codes", f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request"))
         if self.batch_id is not None and not (isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)):
             faults.append(FieldError("batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"))
-        if self.name is not None and not (isinstance(self.name, str) and 1 <= len(self.name) <= 200):
-            faults.append(FieldError("name", "must be a text of 1 to 200 characters"))
-        faults += _number_fault("priority", self.priority, -100, 100, whole=True)
+        if self.name is not None and not (isinstance(self.name, str) and 1 <= len(self.name) <= NAME_LENGTH):
+            faults.append(FieldError("name", f"must be a text of 1 to {NAME_LENGTH} characters"))
+        faults += _number_fault("priority", self.priority, *PRIORITIES, whole=True)
         if self.timeout_seconds is not None:
-            faults += _number_fault("timeout_seconds", self.timeout_seconds, 0.001, 31_536_000)
+            faults += _number_fault("timeout_seconds", self.timeout_seconds, *TIMEOUT_SECONDS)
         if self.max_attempts is not None:
-            faults += _number_fault("max_attempts", self.max_attempts, 1, 100, whole=True)
+            faults += _number_fault("max_attempts", self.max_attempts, *ATTEMPTS, whole=True)
         return faults or self._document_faults()
 
     def _document_faults(self) -> list[FieldError]:
