@@ -64,10 +64,11 @@ Rooms (search for the rule "# ==== "):
  21 TaskScheduler
  22 TaskManager
  23 HTTP messages
- 24 API
- 25 HTTP connections
- 26 HTTP server
- 27 Command line
+ 24 Routes
+ 25 API
+ 26 HTTP connections
+ 27 HTTP server
+ 28 Command line
 """
 
 from __future__ import annotations
@@ -5505,78 +5506,82 @@ class MessageReader:
         return length - dropped
 
 
-# ==== 24 API ==========================================================================================================
-# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
-# waits for anything but the database.
+# ==== 24 Routes =======================================================================================================
+# What a route takes and gives, said once: every request is held against it before its handler sees it.
 
-MAX_WAIT_SECONDS = 60.0
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-PROBE_SECONDS = 1.0  # readiness is measured at most that often
+JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
-class Parameters:
-    """The query of one request, taken piece by piece; `done` refuses what was not taken. Faults are collected."""
+SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
+STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
 
-    def __init__(self, query: Mapping[str, list[str]]) -> None:
-        self._query = dict(query)
-        self._faults: list[FieldError] = []
 
-    def many(self, name: str) -> list[str]:
-        """All values of a repeatable parameter."""
-        return self._query.pop(name, [])
+def matching(pattern: str) -> dict[str, Any]:
+    """The schema of a text that matches the whole pattern."""
+    return {"type": "string", "pattern": f"^(?:{pattern})$"}
 
-    def text(self, name: str, required: bool = False) -> str | None:
-        """The one value of a parameter, or None."""
-        values = self.many(name)
-        if len(values) > 1:
-            self._faults.append(FieldError(name, "is given more than once"))
-        if required and (not values or not values[0]):
-            self._faults.append(FieldError(name, "is missing"))
-            return ""
-        if values and not values[0]:
-            self._faults.append(FieldError(name, "is empty"))
-            return None
-        return values[0] if values else None
 
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number within its range."""
-        value = self.text(name)
-        if value is None:
-            return default
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
-            self._faults.append(FieldError(name, f"must be a whole number from {low} to {high}"))
-            return default
-        return int(value)
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a query, or a header, with the JSON schema that its values are held against. ``fault`` says what is wrong
+    with a text that does not match."""
 
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A number within its range."""
-        value = self.text(name)
-        if value is None:
-            return default
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not low <= float(value) <= high:
-            self._faults.append(FieldError(name, f"must be a number from {low:g} to {high:g}"))
-            return default
-        return float(value)
+    name: str
+    schema: Mapping[str, Any]
+    meaning: str
+    is_required: bool = False
+    fault: str = ""
+    place: str = "query"
 
-    def statuses(self) -> list[TaskStatus]:
-        """The repeatable parameter ``status``."""
-        known = {status.value: status for status in TaskStatus}
-        values = self.many("status")
-        self._faults += [FieldError("status", f"must be one of {', '.join(known)}") for value in values if value not in known]
-        return [known[value] for value in values if value in known]
+    @property
+    def argument(self) -> str:
+        """Its name as an argument of the handler."""
+        return self.name.lower().replace("-", "_")
 
-    def cursor(self, pattern: str) -> str | None:
-        """The parameter ``cursor``, which only ever comes from an answer of ours."""
-        value = self.text("cursor")
-        if value is not None and not re.fullmatch(pattern, value):
-            self._faults.append(FieldError("cursor", "must be the next_cursor of the page before"))
-        return value
+    def given(self, request: HttpRequest) -> Sequence[str]:
+        """Every value that a request gives it."""
+        if self.place == "query":
+            return request.query.get(self.name, ())
+        value = request.headers.get(self.name.lower())
+        return () if value is None else (value,)
 
-    def done(self) -> None:
-        """Raises InvalidRequest with all faults, unknown names included."""
-        self._faults += [FieldError(name, "there is no such parameter") for name in self._query]
-        if self._faults:
-            raise invalid_request(self._faults)
+    def read(self, given: Sequence[str]) -> tuple[Any, list[str]]:
+        """The value, or the default when there is none, and everything that is wrong with what was given."""
+        if self.schema["type"] == "array":
+            known = self.schema["items"]["enum"]
+            return given, [f"must be one of {', '.join(known)}" for text in given if text not in known]
+        value = self.schema.get("default")
+        if len(given) > 1:
+            return value, ["is given more than once"]
+        if not given or not given[0]:
+            return value, ["is missing"] if self.is_required else ["is empty"] if given else []
+        return self._read_one(given[0])
+
+    def _read_one(self, text: str) -> tuple[Any, list[str]]:
+        kind = self.schema["type"]
+        if kind == "string":
+            is_good = re.fullmatch(self.schema.get("pattern", ".*"), text, re.DOTALL) is not None
+            return text, [] if is_good else [self.fault]
+        low, high = self.schema["minimum"], self.schema["maximum"]
+        number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
+        if low <= number <= high and (kind == "number" or text.isdecimal()):
+            return number if kind == "number" else int(text), []
+        return None, [f"must be a {'whole number' if kind == 'integer' else 'number'} from {low:g} to {high:g}"]
+
+
+def take(request: HttpRequest, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """The values of the parameters by the names of arguments. Raises InvalidRequest with all faults, unknown names included."""
+    values: dict[str, Any] = {}
+    faults: list[FieldError] = []
+    unknown = dict.fromkeys(request.query)
+    for parameter in parameters:
+        unknown.pop(parameter.name, None)
+        values[parameter.argument], wrong = parameter.read(parameter.given(request))
+        faults += [FieldError(parameter.name, fault) for fault in wrong]
+    faults += [FieldError(name, "there is no such parameter") for name in unknown]
+    if faults:
+        raise invalid_request(faults)
+    return values
 
 
 class WaitKey(NamedTuple):
@@ -5594,8 +5599,67 @@ class Later(NamedTuple):
     seconds: float
 
 
-TASK_CURSOR = r"[0-9a-f-]{36}"
-BATCH_CURSOR = r"[0-9]{4}-[0-9-]{5} [0-9:.]{8,15}~[A-Za-z0-9._:-]{1,64}"
+class Lane(enum.Enum):
+    """Where a request waits for its answer."""
+
+    NOW = "now"  # nowhere: it needs no database
+    QUICK = "quick"
+    LONG = "long"  # large answers and changes, which keep a worker for long
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as arguments."""
+
+    method: str
+    path: str
+    answer: Callable[..., Response | Later]
+    parameters: Sequence[Parameter] = ()
+    lane: Lane = Lane.QUICK
+    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | QtmError]] | None = None  # many in one
+    is_shared: bool = False  # equal requests that wait at the same time get one answer
+    is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
+
+    def handler(self, api: TaskAPI, request: HttpRequest) -> Response | Later:
+        """What the server calls."""
+        return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
+
+
+# ==== 25 API ==========================================================================================================
+# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
+# waits for anything but the database.
+
+MAX_WAIT_SECONDS = 60.0
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+PROBE_SECONDS = 1.0  # readiness is measured at most that often
+
+
+def page_limit(default: int, most: int) -> Parameter:
+    """The parameter ``limit`` of a listing."""
+    return Parameter("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "The size of a page.")
+
+
+def page_cursor(pattern: str) -> Parameter:
+    """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
+    words = "must be the next_cursor of the page before"
+    return Parameter("cursor", matching(pattern), "Where the page begins: next_cursor of the page before.", fault=words)
+
+
+TASK_ID = Parameter("task_id", SOME_TEXT, "The task.", is_required=True)
+BATCH = Parameter("batch_id", SOME_TEXT, "The batch.", is_required=True)
+IN_BATCH = Parameter("batch_id", SOME_TEXT, "Only tasks of this batch.")
+OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
+STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
+WAIT = Parameter("wait", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}, "Seconds to wait for the end.")
+TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
+BATCH_CURSOR = page_cursor(r"[0-9]{4}-[0-9-]{5} [0-9:.]{8,15}~[A-Za-z0-9._:-]{1,64}")
+ONCE = Parameter(
+    "Idempotency-Key",
+    matching(IDEMPOTENCY_KEY.pattern),
+    "The same key with the same body creates once.",
+    fault="must be 1 to 255 visible ASCII characters",
+    place="header",
+)
 
 
 def _selection(body: Any) -> tuple[str | None, str | None]:
@@ -5621,20 +5685,14 @@ class TaskAPI:
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
 
-    def create_task(self, request: HttpRequest) -> Response:
-        """POST createTask."""
-        key = request.headers.get("idempotency-key")
-        if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-            raise invalid_request([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
-        created = self.tasks.create_task(BatchRequest.from_body(parse_json(request.body)), key)
+    def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response:
+        """POST createTask: every stock x every params, stored all or none."""
+        created = self.tasks.create_task(BatchRequest.from_body(parse_json(request.body)), idempotency_key)
         data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
         return success(data, 200 if created.repeated else 201)
 
-    def get_task_status(self, request: HttpRequest) -> Response | Later:
-        """GET getTaskStatus."""
-        parameters = Parameters(request.query)
-        task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
-        parameters.done()
+    def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
+        """GET getTaskStatus: the task without its result, and its place in the queue."""
         task = self.tasks.get_task_status(task_id)
         if wait and request.may_wait and not task.status.is_final:
             return Later(WaitKey("task", task_id), wait)
@@ -5642,21 +5700,25 @@ class TaskAPI:
         extra = f',"queue_position":{dump_json(position)},"waiting_for":{dump_json(waiting_for)}}}'
         return success(task.to_json()[:-1] + extra)
 
-    def get_tasks_by_batch(self, request: HttpRequest) -> Response | Later:
-        """GET getTasksByBatch."""
-        parameters = Parameters(request.query)
-        batch_id, wait = cast(str, parameters.text("batch_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
-        statuses, code = parameters.statuses(), parameters.text("stock_code")
-        limit, cursor = parameters.whole("limit", MAX_PAGE, 1, MAX_PAGE), parameters.cursor(TASK_CURSOR)
-        parameters.done()
+    def get_tasks_by_batch(
+        self,
+        request: HttpRequest,
+        batch_id: str,
+        status: Sequence[str],
+        stock_code: str | None,
+        limit: int,
+        cursor: str | None,
+        wait: float,
+    ) -> Response | Later:
+        """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of creation."""
         if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
             return Later(WaitKey("batch", batch_id), wait)
-        batch = self.tasks.get_tasks_by_batch(batch_id, statuses, code, limit, cursor)
+        batch = self.tasks.get_tasks_by_batch(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
         items = ",".join([task.to_json() for task in batch.tasks])
         return success(f'{dump_json(batch.summary())[:-1]},"tasks":[{items}],"next_cursor":{dump_json(batch.next_cursor)}}}')
 
     def cancel_task(self, request: HttpRequest) -> Response:
-        """POST cancelTask."""
+        """POST cancelTask: a task, or all of a batch that has not ended."""
         task_id, batch_id = _selection(parse_json(request.body))
         if task_id is not None:
             return success(self.tasks.cancel_task(task_id).to_json())
@@ -5664,47 +5726,42 @@ class TaskAPI:
         return success(dump_json({"cancelled": count, **batch.summary()}))
 
     def retry_task(self, request: HttpRequest) -> Response:
-        """POST retryTask."""
+        """POST retryTask: a failed or cancelled task, or all failed ones of a batch."""
         task_id, batch_id = _selection(parse_json(request.body))
         if task_id is not None:
             return success(self.tasks.retry_task(task_id).to_json())
         count, batch = self.tasks.retry_batch(cast(str, batch_id))
         return success(dump_json({"retried": count, **batch.summary()}))
 
-    def get_task_result(self, request: HttpRequest) -> Response | Later:
-        """GET getTaskResult."""
-        parameters = Parameters(request.query)
-        task_id, wait = cast(str, parameters.text("task_id", required=True)), parameters.number("wait", 0, 0, MAX_WAIT_SECONDS)
-        parameters.done()
+    def get_task_result(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
+        """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
         if wait and request.may_wait and not self.tasks.get_task_status(task_id).status.is_final:
             return Later(WaitKey("task", task_id), wait)
         found = self.tasks.get_task_result(task_id)
         result, paths = found.result_json or "null", dump_json(list(found.non_finite))
         return success(f'{found.task.to_json()[:-1]},"result":{result},"non_finite":{paths}}}')
 
-    def get_task_attempts(self, request: HttpRequest) -> Response:
-        """GET getTaskAttempts."""
-        parameters = Parameters(request.query)
-        task_id = cast(str, parameters.text("task_id", required=True))
-        parameters.done()
+    def get_task_attempts(self, request: HttpRequest, task_id: str) -> Response:
+        """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
         attempts = self.tasks.get_task_attempts(task_id)
         return success(dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}))
 
-    def list_tasks(self, request: HttpRequest) -> Response:
-        """GET listTasks."""
-        parameters = Parameters(request.query)
-        batch_id, code, statuses = parameters.text("batch_id"), parameters.text("stock_code"), parameters.statuses()
-        limit, cursor = parameters.whole("limit", 100, 1, MAX_PAGE), parameters.cursor(TASK_CURSOR)
-        parameters.done()
-        tasks, following = self.tasks.list_tasks(batch_id, statuses, code, limit, cursor)
+    def list_tasks(
+        self,
+        request: HttpRequest,
+        batch_id: str | None,
+        status: Sequence[str],
+        stock_code: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Response:
+        """GET listTasks: a page of tasks, newest first."""
+        tasks, following = self.tasks.list_tasks(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
         items = ",".join([task.to_json() for task in tasks])
         return success(f'{{"tasks":[{items}],"next_cursor":{dump_json(following)}}}')
 
-    def list_batches(self, request: HttpRequest) -> Response:
-        """GET listBatches."""
-        parameters = Parameters(request.query)
-        limit, cursor = parameters.whole("limit", 20, 1, 100), parameters.cursor(BATCH_CURSOR)
-        parameters.done()
+    def list_batches(self, request: HttpRequest, limit: int, cursor: str | None) -> Response:
+        """GET listBatches: a page of batches with their counts, newest first."""
         batches, following = self.tasks.list_batches(limit, cursor)
         return success(dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following}))
 
@@ -5735,38 +5792,32 @@ class TaskAPI:
         return success(dump_json({"status": "ready", "scheduler": state}))
 
 
-class Lane(enum.Enum):
-    """Where a request waits for its answer."""
-
-    NOW = "now"  # nowhere: it needs no database
-    QUICK = "quick"
-    LONG = "long"  # large answers and changes, which keep a worker for long
-
-
-class Route(NamedTuple):
-    """One line of ROUTES."""
-
-    method: str
-    path: str
-    handler: Callable[[TaskAPI, HttpRequest], Response | Later]
-    lane: Lane = Lane.QUICK
-    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | QtmError]] | None = None  # many in one
-    is_shared: bool = False  # equal requests that wait at the same time get one answer
-    is_open: bool = False  # needs no token
-
-
 API = "/api/v1/backtest"
 ROUTES = (
-    Route("POST", f"{API}/createTask", TaskAPI.create_task),
-    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status),
-    Route("GET", f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, Lane.LONG, is_shared=True),
+    Route("POST", f"{API}/createTask", TaskAPI.create_task, (ONCE,)),
+    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, (TASK_ID, WAIT)),
+    Route(
+        "GET",
+        f"{API}/getTasksByBatch",
+        TaskAPI.get_tasks_by_batch,
+        (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT),
+        Lane.LONG,
+        is_shared=True,
+    ),
     Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
-    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result),
+    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result, (TASK_ID, WAIT)),
     Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
-    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts),
-    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks, Lane.LONG, is_shared=True),
-    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, Lane.LONG, is_shared=True),
-    Route("GET", "/healthz", TaskAPI.healthz, Lane.NOW, is_open=True),
+    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,)),
+    Route(
+        "GET",
+        f"{API}/listTasks",
+        TaskAPI.list_tasks,
+        (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR),
+        Lane.LONG,
+        is_shared=True,
+    ),
+    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, (page_limit(20, 100), BATCH_CURSOR), Lane.LONG, is_shared=True),
+    Route("GET", "/healthz", TaskAPI.healthz, lane=Lane.NOW, is_open=True),
     Route("GET", "/readyz", TaskAPI.readyz, is_open=True),
 )
 
@@ -5791,7 +5842,7 @@ class Router:
         return route
 
 
-# ==== 25 HTTP connections =============================================================================================
+# ==== 26 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -6160,7 +6211,7 @@ class Connection:
         self._stream.close()
 
 
-# ==== 26 HTTP server ==================================================================================================
+# ==== 27 HTTP server ==================================================================================================
 # On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
 # that take turns at polling and answering. A slow client costs a descriptor and no thread.
 
@@ -6712,7 +6763,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 27 Command line =================================================================================================
+# ==== 28 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

@@ -2599,7 +2599,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-26 HTTP messages, API, HTTP connections, HTTP server =========================================================
+# ==== 23-27 HTTP messages, Routes, API, HTTP connections, HTTP server =================================================
 
 
 @pytest.fixture
@@ -2725,6 +2725,7 @@ BAD_REQUESTS = {
     "strange id": ("GET", "getTaskStatus?task_id=%F0%9F%98%80%00%27", None, 404, 40401),
     "attempts of nothing": ("GET", "getTaskAttempts?task_id=a", None, 404, 40401),
     "unknown batch": ("GET", "getTasksByBatch?batch_id=%E4%BD%A0", None, 404, 40402),
+    "parameter of a write": ("POST", "createTask?priority=1", body(), 400, 40001),
     "limit": ("GET", "getTasksByBatch?batch_id=a&limit=10001", None, 400, 40001),
     "status": ("GET", "listTasks?status=done", None, 400, 40001),
     "cursor": ("GET", "listTasks?cursor=1", None, 400, 40001),
@@ -2839,6 +2840,12 @@ def test_empty_filters_and_broken_limits_are_refused(api):
     for query in ("stock_code=", "batch_id=", "limit=1.7", "limit=0", "limit=1e2", "limit="):
         status, body, _ = call(api, "GET", f"{A}/listTasks?{query}")
         assert (status, [fault["field"] for fault in body["errors"]]) == (400, [query.partition("=")[0]]), query
+
+
+def test_a_number_in_a_query_is_one_of_json(api):
+    for text, status in {"0": 404, "1e-5": 404, "5E-1": 404, "0.25": 404, "-0.0": 404, "-1": 400, "60.1": 400, "1e999": 400, "nan": 400,
+                         ".5": 400, "0x1": 400, "%D9%A1": 400, " 1": 400, "1" * 5000: 400}.items():  # fmt: skip
+        assert call(api, "GET", f"{A}/getTaskStatus?task_id=a&wait={text.replace(' ', '+')}")[0] == status, text
 
 
 def test_head_http_1_0_absolute_form_and_expect(api):
@@ -2975,7 +2982,7 @@ def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_clien
     assert any("backtest_tasks" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-# ==== 27 Command line =================================================================================================
+# ==== 28 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
