@@ -35,7 +35,7 @@ Threads and processes::
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
       slot-N            one per running task ========> engine process (own session; runs one attempt)
-                              private descriptors
+      metrics           while it counts tasks                 private descriptors
 
 Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
 held across a database call, user code or a join. ApiServer._lead is a turn rather than a lock: who has it polls.
@@ -64,11 +64,12 @@ Rooms (search for the rule "# ==== "):
  21 TaskScheduler
  22 TaskManager
  23 HTTP messages
- 24 Routes
- 25 API
- 26 HTTP connections
- 27 HTTP server
- 28 Command line
+ 24 Metrics
+ 25 Routes
+ 26 API
+ 27 HTTP connections
+ 28 HTTP server
+ 29 Command line
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ if __name__ == "__main__":  # one copy of every class: the script runs as the mo
 
 import argparse
 import atexit
+import bisect
 import contextlib
 import csv
 import dataclasses
@@ -1988,6 +1990,10 @@ CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FOR
     ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
 
+# Counts that MariaDB and MySQL give up after 5 s, before our own timeout would take the connection for broken.
+BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
+
+
 class ProcessUsage(NamedTuple):
     """How the processes of an attempt ended and what they used, for its record; see TaskAttempt."""
 
@@ -2810,6 +2816,36 @@ class TaskDAO:
                 )
             ]
         )
+
+    def ping(self) -> None:
+        """Prove that the database can be read. Raises a QtmError when not."""
+        self.database.read(lambda session: session.row("SELECT 1 FROM qtm_schema LIMIT 1"))
+
+    def count_open(self) -> tuple[dict[str, int], float]:
+        """How many tasks are pending and running, and for how many seconds the one that waits longest has been due (0: none is).
+        Reads as many index entries."""
+        rows = self.database.read(
+            lambda session: session.rows(
+                f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6) FROM backtest_tasks
+                    WHERE status IN ('pending', 'running') GROUP BY status"""
+            )
+        )
+        counts, age = {"pending": 0, "running": 0}, 0.0
+        for status, count, due, now in rows:
+            counts[status] = int(count)
+            if status == "pending" and due is not None:
+                age = (datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(due)).total_seconds()
+        return counts, max(0.0, age)
+
+    def count_ended(self) -> dict[str, int]:
+        """How many tasks are completed, failed and cancelled. Reads as many index entries, a million in about 0.1 s."""
+        rows = self.database.read(
+            lambda session: session.rows(
+                f"""{BOUNDED_SELECT} status, COUNT(*) FROM backtest_tasks WHERE status IN ('completed', 'failed', 'cancelled')
+                    GROUP BY status"""
+            )
+        )
+        return {"completed": 0, "failed": 0, "cancelled": 0, **{status: int(count) for status, count in rows}}
 
     def snapshot(self) -> dict[str, Any]:
         """Statements, errors, time and pool use since the start."""
@@ -4572,7 +4608,8 @@ class TaskScheduler:
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
-        # The next five are written by the scheduler thread alone, the activity by `stop` as well.
+        # The next six are written by the scheduler thread alone, the activity by `stop` as well.
+        self._last_beat: float | None = None
         self._last_poll: float | None = None
         self._last_poll_at: str | None = None
         self._next_beat = 0.0
@@ -4587,6 +4624,7 @@ class TaskScheduler:
         if self._dao.database.dialect.name == "sqlite":
             for orphan in self._dao.running():
                 self._dao.reclaim(orphan, 0.0)
+                self._ended[WORKER_LOST.ending] += 1
                 log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt)
         self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
         for number in range(1, self._settings.workers + 1):
@@ -4604,7 +4642,7 @@ class TaskScheduler:
         with self._lock:
             running = [attempt.task.task_id for attempt in self._attempts.values()]
             ended = dict(self._ended)
-        age = None if self._last_poll is None else round(self._clock() - self._last_poll, 3)
+        poll, beat = (None if then is None else round(self._clock() - then, 3) for then in (self._last_poll, self._last_beat))
         return {
             "worker_id": self.worker_id,
             "activity": "failed" if self.failure else self._activity,
@@ -4612,7 +4650,8 @@ class TaskScheduler:
             "running": running,
             "attempts_ended": ended,
             "last_poll_at": self._last_poll_at,
-            "last_poll_age_seconds": age,
+            "last_poll_age_seconds": poll,
+            "last_beat_age_seconds": beat,
             "engine_ready": self._runner.is_ready,
         }
 
@@ -4751,7 +4790,9 @@ class TaskScheduler:
             self._registered = True
         with self._lock:
             mine = {one.task.task_id: one for one in self._attempts.values() if not one.lost and not one.is_written}
-        for task_id in self._dao.heartbeat(self.worker_id, list(mine)):
+        not_ours = self._dao.heartbeat(self.worker_id, list(mine))
+        self._last_beat = self._clock()
+        for task_id in not_ours:
             if mine[task_id].recording:
                 continue  # most likely it has just ended
             log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
@@ -4761,6 +4802,8 @@ class TaskScheduler:
         for orphan in self._leases.observe(now, running):
             status = self._dao.reclaim(orphan, self._backoff(orphan.attempt))
             if status:
+                with self._lock:
+                    self._ended[WORKER_LOST.ending] += 1
                 log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt, status=status.value)
                 self._board.tell(orphan.task_id)
         self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
@@ -5506,7 +5549,250 @@ class MessageReader:
         return length - dropped
 
 
-# ==== 24 Routes =======================================================================================================
+# ==== 24 Metrics ======================================================================================================
+# What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few values. All of it is
+# in this process's memory but the tasks, which a thread counts beside, so that no scrape waits for a database.
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SCRAPE_WAIT_SECONDS = 1.0  # for the database, within one scrape; it counts as away that has not answered by then
+OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
+ENDED_SECONDS = 15.0  # and the others, which may be millions
+COUNT_SHARE = 100  # and neither for more than one part in so many of the time
+MAX_COUNT_PAUSE_SECONDS = 600.0
+ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released", "unwritten")
+
+
+class Metric(NamedTuple):
+    """One family: its samples are (suffix of the name, labels, value)."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[tuple[str, Mapping[str, str], float]]
+
+
+def _single(name: str, kind: str, meaning: str, value: float | None) -> Metric:
+    return Metric(name, kind, meaning, [] if value is None else [("", {}, value)])
+
+
+def _by(label: str, name: str, kind: str, meaning: str, values: Mapping[str, float]) -> Metric:
+    return Metric(name, kind, meaning, [("", {label: key}, value) for key, value in values.items()])
+
+
+def _label(value: str) -> str:
+    return _clean(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def metrics_text(metrics: Iterable[Metric]) -> str:
+    """The text format 0.0.4 of these families; those without a sample are left out."""
+    lines = []
+    for metric in metrics:
+        if metric.samples:
+            meaning = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
+            lines += [f"# HELP {metric.name} {meaning}", f"# TYPE {metric.name} {metric.kind}"]
+        for suffix, labels, value in metric.samples:
+            inside = ",".join([f'{name}="{_label(text)}"' for name, text in labels.items()])
+            number = repr(value).replace("inf", "+Inf").replace("-+", "-").replace("nan", "NaN")
+            lines.append(f"{metric.name}{suffix}{f'{{{inside}}}' if inside else ''} {number}")
+    return "\n".join(lines) + "\n"
+
+
+class _RouteCounts:
+    """What was answered on one route. Guarded by its monitor's lock."""
+
+    __slots__ = ("answers", "buckets", "others", "seconds")
+
+    def __init__(self) -> None:
+        self.others: dict[int, int] = {}  # of methods that are not in METHODS
+        self.answers = {**{method: dict[int, int]() for method in METHODS}, "other": self.others}
+        self.buckets = [0] * (len(DURATION_BUCKETS) + 1)
+        self.seconds = 0.0
+
+
+class HttpMonitor:
+    """Counts answers by route, method and status. Thread-safe; `observe` takes about a microsecond and makes nothing new.
+
+    What is no route of ours is "other", so that clients cannot make labels.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._lock = threading.Lock()  # guards the counts; held for additions only
+        self._other = _RouteCounts()
+        self._routes = {**{path: _RouteCounts() for path in paths}, "other": self._other}
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}  # written before the first scrape
+
+    def observe(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count one answer, from the first byte of its request to the last of it."""
+        route = self._routes.get(path, self._other)
+        bucket = bisect.bisect_left(DURATION_BUCKETS, seconds)
+        with self._lock:
+            route.buckets[bucket] += 1
+            route.seconds += seconds
+            answers = route.answers.get(method, route.others)
+            answers[status] = answers.get(status, 0) + 1
+
+    def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+        """A number that whoever serves HTTP knows, asked for at each scrape; ``read`` must be quick."""
+        self._gauges[name] = (meaning, read)
+
+    def metrics(self) -> list[Metric]:
+        """All families of HTTP."""
+        answers: list[tuple[str, Mapping[str, str], float]] = []
+        durations: list[tuple[str, Mapping[str, str], float]] = []
+        with self._lock:
+            for path, route in self._routes.items():
+                for method, statuses in route.answers.items():
+                    answers += [("", {"route": path, "method": method, "status": str(key)}, statuses[key]) for key in sorted(statuses)]
+                total = 0
+                for bound, count in zip((*DURATION_BUCKETS, "+Inf"), route.buckets, strict=True):
+                    total += count
+                    durations.append(("_bucket", {"route": path, "le": str(bound)}, total))
+                durations += [("_sum", {"route": path}, route.seconds), ("_count", {"route": path}, total)]
+        return [
+            Metric("qtm_http_requests_total", "counter", "Answers by route, method and status.", answers),
+            Metric("qtm_http_request_duration_seconds", "histogram", "Time to answer, the client's wait= included.", durations),
+            *(_single(name, "gauge", meaning, read()) for name, (meaning, read) in self._gauges.items()),
+        ]
+
+
+class TaskCounter:
+    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the open and of the ended
+    ones, each with its pause. A scrape takes the newest counts, and lets `begin` see to it that they are new."""
+
+    def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on_counted: Callable[[], None] = lambda: None  # called at the end of each round, by its thread
+        self._dao = dao
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the next five; never held while the database is asked
+        self.is_counting = False
+        self._answered = False  # in this round, or in the last one
+        self._round_due = -math.inf
+        self._open: tuple[dict[str, int], float, float] | None = None  # counts, age of the queue, when
+        self._ended: tuple[dict[str, int], float] | None = None  # counts, when
+        self._open_due = self._ended_due = -math.inf  # of the counting threads alone, one after another
+
+    def metrics(self) -> list[Metric]:
+        """The newest counts."""
+        now = self._clock()
+        with self._lock:
+            is_up, opened, ended = self._answered, self._open, self._ended
+        counts = {**(opened[0] if opened else {}), **(ended[0] if ended else {})}
+        ages = {name: now - part[-1] for name, part in (("open", opened), ("ended", ended)) if part}
+        return [
+            _single("qtm_database_up", "gauge", "1 when the database answered within a second, at this scrape or just before.", int(is_up)),
+            _by("status", "qtm_tasks", "gauge", "Tasks in the database by status.", counts),
+            _by("count", "qtm_tasks_count_age_seconds", "gauge", "How old the counts of open and of ended tasks are.", ages),
+            _single("qtm_queue_age_seconds", "gauge", "How long the longest waiting pending task is due.", opened and opened[1]),
+        ]
+
+    def begin(self) -> bool:
+        """Count anew where it is time; whether a count is under way."""
+        with self._lock:
+            if not self.is_counting and self._clock() >= self._round_due:
+                self.is_counting, self._answered = True, False
+                try:
+                    threading.Thread(target=self._count, name="metrics", daemon=True).start()
+                except RuntimeError:  # the system gives no thread now: the next scrape tries again
+                    self.is_counting = False
+            return self.is_counting
+
+    def _count(self) -> None:
+        try:
+            self._dao.ping()
+            with self._lock:
+                self._answered = True
+            if self._clock() >= self._open_due:
+                self._count_open()
+            if self._clock() >= self._ended_due:
+                self._count_ended()
+        except QtmError as error:
+            log_event(logging.DEBUG, "tasks not counted", error=error.message)
+        finally:
+            with self._lock:
+                self.is_counting, self._round_due = False, self._clock() + OPEN_SECONDS
+            self.on_counted()
+
+    def _count_open(self) -> None:
+        started = self._clock()
+        try:
+            counts, age = self._dao.count_open()
+            with self._lock:
+                self._open = (counts, age, started)
+        finally:
+            self._open_due = self._pause(started, OPEN_SECONDS)
+
+    def _count_ended(self) -> None:
+        started = self._clock()
+        try:
+            counts = self._dao.count_ended()
+            with self._lock:
+                self._ended = (counts, started)
+        finally:
+            self._ended_due = self._pause(started, ENDED_SECONDS)
+
+    def _pause(self, started: float, least_seconds: float) -> float:
+        """When to count again what took from ``started`` until now."""
+        now = self._clock()
+        return now + max(least_seconds, min(COUNT_SHARE * (now - started), MAX_COUNT_PAUSE_SECONDS))
+
+
+def scheduler_metrics(scheduler: TaskScheduler) -> list[Metric]:
+    """Slots, attempts and the rounds of the scheduler of this process."""
+    state = scheduler.state()
+    busy = len(state["running"])
+    ended = {**dict.fromkeys(ENDINGS, 0), **state["attempts_ended"]}
+    return [
+        _by("state", "qtm_slots", "gauge", "Slots for attempts.", {"busy": busy, "free": max(0, state["slots"] - busy)}),
+        _by(
+            "ending", "qtm_attempts_total", "counter", "Attempts that ended here, and those of lost schedulers that were taken back.", ended
+        ),
+        _single("qtm_engine_ready", "gauge", "1 when the engine is imported and attempts can start.", int(state["engine_ready"])),
+        _single("qtm_scheduler_poll_age_seconds", "gauge", "Since the last round that succeeded.", state["last_poll_age_seconds"]),
+        _single(
+            "qtm_scheduler_heartbeat_age_seconds", "gauge", "Since the last heartbeat in the database.", state["last_beat_age_seconds"]
+        ),
+    ]
+
+
+def database_metrics(snapshot: Mapping[str, Any]) -> list[Metric]:
+    """What the database layer of this process did, and its pools now."""
+    pools = {label: snapshot[name] for label, name in (("main", "pool"), ("readers", "reader_pool")) if name in snapshot}
+    use = {name: {label: pool[name] for label, pool in pools.items()} for name in ("size", "in_use", "waits")}
+    return [
+        _single("qtm_database_statements_total", "counter", "Statements.", snapshot["statements"]),
+        _single("qtm_database_statement_seconds_total", "counter", "Time in statements.", snapshot["seconds"]),
+        _by("kind", "qtm_database_errors_total", "counter", "Errors by the name that clients see.", snapshot["errors"]),
+        _single("qtm_database_retries_total", "counter", "Transactions that were tried again.", snapshot["retries"]),
+        _by("pool", "qtm_database_pool_size", "gauge", "Connections, at most.", use["size"]),
+        _by("pool", "qtm_database_pool_in_use", "gauge", "Connections in use.", use["in_use"]),
+        _by("pool", "qtm_database_pool_waits_total", "counter", "Uses that had to wait for a connection.", use["waits"]),
+    ]
+
+
+def process_metrics() -> list[Metric]:
+    """The service's own process, under the names that all Prometheus clients use; memory and descriptors only where /proc is."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_seconds, most_files = usage.ru_utime + usage.ru_stime, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    started = memory = files = None
+    with contextlib.suppress(OSError, AttributeError):
+        fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        booted = cast("re.Match[str]", re.search(r"^btime (\d+)$", pathlib.Path("/proc/stat").read_text(), re.MULTILINE))[1]
+        started = int(booted) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        memory = int(fields[21]) * resource.getpagesize()
+        files = len(os.listdir("/proc/self/fd")) - 1  # without the one that lists
+    return [
+        _single("process_start_time_seconds", "gauge", "When it started, in seconds since 1970.", started),
+        _single("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu_seconds),
+        _single("process_resident_memory_bytes", "gauge", "Resident memory.", memory),
+        _single("process_open_fds", "gauge", "Open file descriptors.", files),
+        _single("process_max_fds", "gauge", "File descriptors, at most.", most_files),
+        Metric("qtm_info", "gauge", "The version that runs.", [("", {"version": __version__}, 1)]),
+    ]
+
+
+# ==== 25 Routes =======================================================================================================
 # What a route takes and gives, said once: every request is held against it before its handler sees it.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
@@ -5625,7 +5911,7 @@ class Route:
         return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
 
 
-# ==== 25 API ==========================================================================================================
+# ==== 26 API ==========================================================================================================
 # Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
 # waits for anything but the database.
 
@@ -5679,8 +5965,10 @@ def _selection(body: Any) -> tuple[str | None, str | None]:
 class TaskAPI:
     """The handlers: each takes a request and gives a Response, or raises a QtmError."""
 
-    def __init__(self, tasks: TaskManager) -> None:
+    def __init__(self, tasks: TaskManager, paths: Iterable[str] = ()) -> None:
         self.tasks = tasks
+        self.monitor = HttpMonitor(paths)  # whoever answers tells it
+        self._counter = TaskCounter(tasks.dao)
         self._probe_lock = threading.Lock()  # guards the next two; one probe at a time runs under it, on purpose
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
@@ -5791,6 +6079,25 @@ class TaskAPI:
             state = {**{name: state[name] for name in shown}, "running": len(state["running"])}
         return success(dump_json({"status": "ready", "scheduler": state}))
 
+    def metrics(self, request: HttpRequest) -> Response | Later:
+        """GET /metrics: in Prometheus' text format, whether the database is there or not."""
+        if self._counter.begin() and request.may_wait:
+            return Later(WaitKey("count", ""), SCRAPE_WAIT_SECONDS)
+        families = [*process_metrics(), *self.monitor.metrics(), *self._counter.metrics(), *database_metrics(self.tasks.dao.snapshot())]
+        if self.tasks.scheduler:
+            families += scheduler_metrics(self.tasks.scheduler)
+        return Response(200, metrics_text(families).encode(), content_type=METRICS_TYPE)
+
+    def on_counted(self, told: Callable[[], None]) -> None:
+        """Have ``told`` called at the end of each count for /metrics, by the thread that counts."""
+        self._counter.on_counted = told
+
+    def ended(self, keys: Sequence[WaitKey]) -> set[WaitKey]:
+        """Those of the keys whose task, batch or count has ended."""
+        ids = {kind: [key.id for key in keys if key.kind == kind] for kind in ("task", "batch")}
+        ended = self.tasks.ended(ids["task"], ids["batch"])
+        return {key for key in keys if (not self._counter.is_counting if key.kind == "count" else key.id in ended)}
+
 
 API = "/api/v1/backtest"
 ROUTES = (
@@ -5819,6 +6126,8 @@ ROUTES = (
     Route("GET", f"{API}/listBatches", TaskAPI.list_batches, (page_limit(20, 100), BATCH_CURSOR), Lane.LONG, is_shared=True),
     Route("GET", "/healthz", TaskAPI.healthz, lane=Lane.NOW, is_open=True),
     Route("GET", "/readyz", TaskAPI.readyz, is_open=True),
+    Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW),
+    Route("GET", "/metrics", TaskAPI.metrics),
 )
 
 
@@ -5842,7 +6151,7 @@ class Router:
         return route
 
 
-# ==== 26 HTTP connections =============================================================================================
+# ==== 27 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -6211,7 +6520,7 @@ class Connection:
         self._stream.close()
 
 
-# ==== 27 HTTP server ==================================================================================================
+# ==== 28 HTTP server ==================================================================================================
 # On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
 # that take turns at polling and answering. A slow client costs a descriptor and no thread.
 
@@ -6477,7 +6786,11 @@ class ApiServer(http.server.HTTPServer):
 
     def begin(self, tasks: TaskManager) -> None:
         """Serve in threads of its own; until then clients only queue."""
-        self.api = TaskAPI(tasks)
+        self.api = TaskAPI(tasks, [route.path for route in ROUTES])
+        self.api.monitor.gauge("qtm_http_connections", "Open connections.", lambda: len(self._connections))
+        self.api.monitor.gauge("qtm_http_requests_waiting", "Requests that wait for a task or batch to end.", lambda: len(self._waiters))
+        self.api.monitor.gauge("qtm_http_requests_queued", "Requests that wait for a worker.", lambda: len(self._jobs))
+        self.api.on_counted(self._counted)
         tasks.listen(self._changed)
         self._epoll = select.epoll()
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -6610,7 +6923,7 @@ class ApiServer(http.server.HTTPServer):
         """Have a request answered; True when it is, so that its connection can go on."""
         route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
         if route.lane is Lane.NOW:
-            return connection.answer(cast(Response, self._handled(connection)))
+            return self._settle(connection, self._handled(connection))
         self._jobs.add(connection, route.lane is Lane.LONG or len(request.body) > QUICK_BODY_BYTES)
         return False
 
@@ -6618,7 +6931,8 @@ class ApiServer(http.server.HTTPServer):
         """Answer a waiting request with what there is, unless somebody else does so already."""
         if self._waiters.remove(connection):
             connection.stop_waiting()
-            self._jobs.add(connection, cast(Route, connection.route).lane is Lane.LONG)
+            if self.submit(connection):
+                connection.advance()
 
     def let_linger(self, connection: Connection) -> bool:
         """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
@@ -6637,9 +6951,10 @@ class ApiServer(http.server.HTTPServer):
             self._emptied.set()
 
     def answered(self, connection: Connection, response: Response, seconds: float) -> None:
-        """One line in the log."""
+        """Count it, and one line in the log."""
         request = connection.request
         method, path = (request.method, request.path) if request else ("-", "-")
+        self.api.monitor.observe(path, method, response.status, seconds)
         level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
         log_event(
             level,
@@ -6661,19 +6976,22 @@ class ApiServer(http.server.HTTPServer):
             self._guard(connection, functools.partial(self._finish, connection, outcome))
 
     def _finish(self, connection: Connection, outcome: Response | Later) -> None:
+        if self._settle(connection, outcome):
+            connection.advance()
+
+    def _settle(self, connection: Connection, outcome: Response | Later) -> bool:
+        """Answer, or wait; True when it was answered and the connection goes on."""
         if isinstance(outcome, Response):
-            if connection.answer(outcome):
-                connection.advance()
-            return
+            return connection.answer(outcome)
         connection.wait(outcome.seconds)
         if not self.is_draining and self._waiters.add(connection, outcome.key):
             self._jobs.want_look()
             if len(self._waiters) == 1:
                 self._next_tick = 0.0
                 self._wake_up()
-        else:  # no room to wait: an answer at once
-            connection.stop_waiting()
-            self._jobs.add(connection, is_long=False)
+            return False
+        connection.stop_waiting()  # no room to wait: an answer at once
+        return self.submit(connection)
 
     def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later]:
         """What becomes of each request. When a group fails as a whole, each is tried alone, so that none spoils the others'."""
@@ -6720,14 +7038,19 @@ class ApiServer(http.server.HTTPServer):
     def _look(self) -> None:
         """Answer the waiting requests whose task or batch has ended."""
         keys = self._waiters.take_told()
-        tasks, batches = ([key.id for key in keys if key.kind == kind] for kind in ("task", "batch"))
         try:
-            ended = self.api.tasks.ended(tasks, batches)
+            ended = self.api.ended(keys)
         except QtmError as error:  # the next look comes soon, and the waiting ones answer at their deadlines
             log_event(logging.WARNING, "looking for ended tasks failed", error=error.message)
             return
-        for connection in self._waiters.of(key for key in keys if key.id in ended):
-            self.wake(connection)
+        self._wake_all(ended)
+
+    def _wake_all(self, keys: Iterable[WaitKey]) -> None:
+        for connection in self._waiters.of(keys):
+            self._guard(connection, functools.partial(self.wake, connection))
+
+    def _counted(self) -> None:
+        self._wake_all([WaitKey("count", "")])
 
     def _wake_up(self) -> None:
         """Have whoever polls look again."""
@@ -6763,7 +7086,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 28 Command line =================================================================================================
+# ==== 29 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

@@ -38,6 +38,7 @@ import faults
 import hypothesis
 import hypothesis.strategies as st
 import private_mariadb
+import prometheus_client.parser
 import pytest
 
 import qtm
@@ -2294,6 +2295,8 @@ def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage,
     scheduler.step()
     assert not dao.running()
     assert dao.list_tasks()[0][0].error["type"] == "worker_lost"
+    assert scheduler.state()["attempts_ended"] == {"worker_lost": 1}
+    assert scheduler.state()["last_beat_age_seconds"] == 0.0
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back(stage, dao):
@@ -2429,6 +2432,7 @@ def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engi
     with qtm.start(settings(url, engine=engines)) as tasks:
         task = tasks.wait(created.task_ids[0], DEADLINE_SECONDS)
         assert (task.status, task.attempt) == (qtm.TaskStatus.COMPLETED, 2)
+        eventually(lambda: tasks.scheduler.state()["attempts_ended"] == {"worker_lost": 1, "completed": 1})
 
 
 def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older_attempt(stage, dao):
@@ -2599,7 +2603,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-27 HTTP messages, Routes, API, HTTP connections, HTTP server =================================================
+# ==== 23-28 HTTP messages, Metrics, Routes, API, HTTP connections, HTTP server ========================================
 
 
 @pytest.fixture
@@ -2871,6 +2875,226 @@ def test_an_unwanted_body_is_drained_or_the_connection_closes(api):
     assert raw(api, POST + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
 
 
+def scraped(text: str) -> dict:
+    """What Prometheus' own parser reads: (name, labels) to value; every family has a type and a help."""
+    found = {}
+    for family in prometheus_client.parser.text_string_to_metric_families(text):
+        assert family.type in ("counter", "gauge", "histogram"), family
+        assert family.documentation, family
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+class Scrape(dict):
+    """The samples of one scrape; called with a name and labels, it gives a value, or None."""
+
+    def __call__(self, name: str, **labels):
+        return self.get((name, tuple(sorted(labels.items()))))
+
+
+def scrape(server, headers=None) -> Scrape:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS)
+    connection.request("GET", "/metrics", headers=headers or {})
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    assert (response.status, response.getheader("Content-Type")) == (200, "text/plain; version=0.0.4; charset=utf-8"), text
+    return Scrape(scraped(text))
+
+
+@hypothesis.given(json_texts, st.floats())
+def test_any_label_and_number_comes_back_from_the_official_parser(text, value):
+    written = qtm.metrics_text([qtm.Metric("qtm_x", "gauge", "Two\nlines \\ of help.", [("", {"a": text, "b": "1"}, value)])])
+    assert len(written.split("\n")) == 4
+    ((key, found),) = scraped(written).items()
+    assert key == ("qtm_x", (("a", text), ("b", "1")))
+    assert found == value or (math.isnan(found) and math.isnan(value))
+
+
+def test_answers_are_counted_by_whoever_at_once_and_clients_make_no_labels():
+    monitor = qtm.HttpMonitor([route.path for route in qtm.ROUTES])
+    barrier = threading.Barrier(4)
+
+    def work(number):
+        barrier.wait()
+        for i in range(1000):
+            monitor.observe("/healthz", "GET", 200, (0.0005, 0.0006, 61.0, 0.0)[number])
+            monitor.observe(f"/made/up/{i}", f"MADE{i}", 404, 0.02)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(work, number) for number in range(4)]:
+            future.result()
+    text = qtm.metrics_text(monitor.metrics())
+    found = Scrape(scraped(text))
+    assert found("qtm_http_requests_total", route="/healthz", method="GET", status="200") == 4000
+    assert found("qtm_http_requests_total", route="other", method="other", status="404") == 4000
+    assert "made" not in text.lower()
+    steps = [found("qtm_http_request_duration_seconds_bucket", route="/healthz", le=le) for le in ("0.0005", "0.001", "60.0", "+Inf")]
+    assert steps == [2000, 3000, 3000, 4000], "a time on the bound is within it"
+    assert found("qtm_http_request_duration_seconds_sum", route="/healthz") == pytest.approx(61001.1)
+
+
+def test_metrics_tell_what_was_done(url):
+    with serving(settings(url, port=0, workers=2, max_attempts=1), scheduler=True) as server:
+        (done,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
+        (failed,) = call(server, "POST", f"{A}/createTask", body(stock_code="NOSUCH"))[1]["data"]["task_ids"]
+        for task_id in (done, failed):
+            call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=30")
+        for _ in range(3):
+            call(server, "GET", f"{A}/getTaskStatus?task_id=none")
+        call(server, "PUT", f"{A}/createTask", b"{}")
+        call(server, "HEAD", "/healthz")
+        raw(server, b"nonsense\r\n\r\n")
+        eventually(lambda: not server.api.tasks.scheduler.state()["running"])
+        found = eventually(lambda: (one := scrape(server))("qtm_http_requests_total", route="other", method="other", status="400") and one)
+        answers = {
+            ("createTask", "POST", "201"): 2, ("getTaskResult", "GET", "200"): 2, ("getTaskStatus", "GET", "404"): 3,
+            ("createTask", "PUT", "405"): 1,
+        }  # fmt: skip
+        for (name, method, status), count in answers.items():
+            assert found("qtm_http_requests_total", route=f"{A}/{name}", method=method, status=status) == count
+        assert found("qtm_http_requests_total", route="/healthz", method="HEAD", status="200") == 1
+        for route in [*(route.path for route in qtm.ROUTES), "other"]:
+            steps = [found("qtm_http_request_duration_seconds_bucket", route=route, le=str(le)) for le in (*qtm.DURATION_BUCKETS, "+Inf")]
+            assert steps == sorted(steps), "cumulative"
+            counted = sum(
+                value for (name, labels), value in found.items() if name == "qtm_http_requests_total" and ("route", route) in labels
+            )
+            assert steps[-1] == found("qtm_http_request_duration_seconds_count", route=route) == counted
+            assert (found("qtm_http_request_duration_seconds_sum", route=route) > 0) == (counted > 0)
+        counts = {status.value: found("qtm_tasks", status=status.value) for status in qtm.TaskStatus}
+        assert counts == {"pending": 0, "running": 0, "completed": 1, "failed": 1, "cancelled": 0}
+        assert [found("qtm_attempts_total", ending=ending) for ending in qtm.ENDINGS] == [1, 1, *[0] * (len(qtm.ENDINGS) - 2)]
+        assert (found("qtm_slots", state="busy"), found("qtm_slots", state="free"), found("qtm_engine_ready")) == (0, 2, 1)
+        assert found("qtm_queue_age_seconds") == 0
+        assert found("qtm_database_up") == 1
+        assert found("qtm_database_statements_total") > 10
+        assert 0 < found("qtm_database_statement_seconds_total") < 60
+        assert found("qtm_database_pool_size", pool="main") == (8 if url.startswith("mysql") else 1)
+        assert 0 <= found("qtm_scheduler_poll_age_seconds") < 30
+        assert 0 <= found("qtm_scheduler_heartbeat_age_seconds") < 30
+        assert found("qtm_http_connections") >= 1
+        assert abs(found("process_start_time_seconds") - time.time()) < 86_400
+        assert found("process_resident_memory_bytes") > 10_000_000
+        assert 5 < found("process_open_fds") <= found("process_max_fds")
+        assert found("process_cpu_seconds_total") > 0
+        assert found("qtm_info", version=qtm.__version__) == 1
+        assert scrape(server)("qtm_http_requests_total", route="/metrics", method="GET", status="200") >= 1
+
+
+def test_metrics_want_a_token_where_there_are_some_and_one_to_read_suffices(tmp_path):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",))
+    with serving(chosen) as server:
+        assert call(server, "GET", "/metrics")[0] == 401
+        for token in ("full-token", "look-token"):
+            found = scrape(server, {"Authorization": f"Bearer {token}"})
+        assert found("qtm_http_requests_total", route="/metrics", method="GET", status="401") == 1
+        assert found("qtm_slots", state="busy") is None, "there is no scheduler here"
+        assert "-token" not in str(found)
+
+
+def test_the_age_of_the_queue_is_that_of_due_tasks_by_the_databases_clock(dao):
+    assert dao.count_open() == ({"pending": 0, "running": 0}, 0.0)
+    first, second, third = add(dao, "A", "B", "C")
+    dao.claim("w", 1)
+    waits = "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :by) WHERE task_id = :id"
+    dao.database.write(lambda session: session.execute(waits, {"by": "0:05:00", "id": second}))
+    counts, age = dao.count_open()
+    assert counts == {"pending": 2, "running": 1}
+    assert 0 <= age < 30, "one in backoff has no age"
+    dao.database.write(lambda session: session.execute(waits, {"by": "-2:00:00", "id": third}))
+    assert 7200 <= dao.count_open()[1] < 7230
+    dao.cancel(first)
+    dao.cancel(second)
+    assert dao.count_ended() == {"completed": 0, "failed": 0, "cancelled": 2}
+
+
+def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(dao, monkeypatch):
+    add(dao, *["A"] * 500)
+    statements = []
+    real = qtm.Session.execute
+
+    def execute(session, sql, parameters=qtm.NO_PARAMETERS):
+        statements.append(sql)
+        return real(session, sql, parameters)
+
+    monkeypatch.setattr(qtm.Session, "execute", execute)
+    dao.count_open()
+    dao.count_ended()
+    monkeypatch.undo()
+    is_sqlite = dao.database.dialect.name == "sqlite"
+    assert len(statements) == 2
+    for sql in statements:
+        explained = ("EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN ") + sql.replace(qtm.BOUNDED_SELECT, "SELECT")
+        plan = str(dao.database.read(lambda session, text=explained: session.rows(text)))
+        assert ("COVERING INDEX" if is_sqlite else "Using index") in plan, plan
+    if not is_sqlite:
+        endless = qtm.BOUNDED_SELECT.replace("= 5", "= 0.01") + " COUNT(*) FROM backtest_tasks a, backtest_tasks b, backtest_tasks c"
+        with pytest.raises(qtm.TransactionConflict):
+            dao.database.read(lambda session: session.row(endless))
+
+
+class CountedDAO:
+    """A DAO whose counts take as long on a fake clock as they are told to."""
+
+    def __init__(self, clock):
+        self.clock, self.calls, self.seconds, self.failure = clock, [], {}, None
+
+    def _call(self, name, value=None):
+        self.calls.append(name)
+        self.clock.now += self.seconds.get(name, 0.0)
+        if self.failure:
+            raise self.failure
+        return value
+
+    def ping(self):
+        self._call("ping")
+
+    def count_open(self):
+        return self._call("open", ({"pending": 1, "running": 0}, 2.5))
+
+    def count_ended(self):
+        return self._call("ended", {"completed": 3, "failed": 0, "cancelled": 0})
+
+
+def test_tasks_are_counted_no_more_often_than_their_number_allows():
+    clock = FakeClock()
+    dao = CountedDAO(clock)
+    counter = qtm.TaskCounter(dao, clock)
+
+    def scrape_at(seconds):
+        clock.now, dao.calls[:] = max(clock.now, seconds), []
+        return Scrape(scraped(qtm.metrics_text(counter.metrics()))), list(dao.calls)
+
+    found, calls = scrape_at(1000.0)
+    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (1, 3, ["ping", "open", "ended"])
+    assert scrape_at(1000.5)[1] == [], "many scrapers cost no more than one"
+    assert scrape_at(1001.5)[1] == ["ping", "open"]
+    dao.seconds = {"open": 0.1, "ended": 4.0}
+    assert scrape_at(1016.0)[1] == ["ping", "open", "ended"]  # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
+    assert scrape_at(1025.0)[1] == ["ping"]
+    found, calls = scrape_at(1027.0)
+    assert calls == ["ping", "open"]
+    assert found("qtm_tasks_count_age_seconds", count="ended") == pytest.approx(1027.1 - 1016.1)
+    assert scrape_at(1419.0)[1] == ["ping", "open"]
+    assert scrape_at(1440.0)[1] == ["ping", "open", "ended"]
+    dao.failure = qtm.DatabaseUnavailable("gone")
+    found, calls = scrape_at(9000.0)
+    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (0, 3, ["ping"])
+    assert found("qtm_tasks_count_age_seconds", count="ended") > 7000, "old numbers say that they are old"
+
+
+def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        server.api.tasks.dao.database._readers.close()
+        found = scrape(server)
+        assert (found("qtm_database_up"), found("qtm_tasks", status="pending"), found("qtm_info", version=qtm.__version__)) == (0, None, 1)
+        assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
+
+
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):
     chosen = settings(
         f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token", "second-token"), read_token=("look-token", "see-token")
@@ -2982,7 +3206,7 @@ def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_clien
     assert any("backtest_tasks" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-# ==== 28 Command line =================================================================================================
+# ==== 29 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
@@ -3615,6 +3839,7 @@ def test_a_backtest_runs_on_while_its_mariadb_is_killed_and_restarted(served_on_
     quick = begin(api, tmp_path, "quick")
     server.kill()
     refused_for_now(api, 10.0)
+    eventually(lambda: scrape(api)("qtm_database_up") == 0)
     (tmp_path / "go").touch()  # it ends while there is no database: its outcome is kept
     server.start()
     works_again(api)
@@ -3628,10 +3853,17 @@ def test_a_backtest_runs_on_while_its_mariadb_is_killed_and_restarted(served_on_
 def test_a_frozen_mariadb_costs_answers_and_nothing_else(served_on_mariadb, tmp_path):
     server, tasks, api, oracle = served_on_mariadb
     task_id = begin(api, tmp_path, "go")
+    assert scrape(api)("qtm_database_up") == 1
     server.freeze()
+    started = time.monotonic()
+    found = eventually(lambda: (one := scrape(api))("qtm_database_up") == 0 and one)
+    assert time.monotonic() - started < 2 * qtm.SCRAPE_WAIT_SECONDS + 2.0, "no scrape waits for the database's own timeout"
+    assert (found("qtm_slots", state="busy"), found("qtm_tasks", status="running")) == (1, 1)
     refused_for_now(api, 4 * qtm.MYSQL_IO_TIMEOUT_SECONDS + 4.0)
     eventually(lambda: tasks.scheduler.state()["activity"] == "waiting for the database")
+    assert scrape(api)("qtm_database_errors_total", kind="database_unavailable") > 0
     server.thaw()
+    eventually(lambda: scrape(api)("qtm_database_up") == 1)
     works_again(api)
     ends_completed_once(api, oracle, tmp_path, task_id, "go")
 
