@@ -908,6 +908,10 @@ TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 }
 
 
+# Doubles are stored with at most six decimals, so that both databases print them exactly; the slack makes 0.29 * 100 the 29 it means.
+DECIMALS = 6
+PERCENT_SLACK = 0.00001
+
 _text_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for every text, 15,000 in a large batch
 
 
@@ -961,7 +965,7 @@ class TaskInfo:
         if self.status is TaskStatus.PENDING and self.attempt:
             return f"Waiting to be tried again, after attempt {self.attempt}."
         if self.status is TaskStatus.RUNNING:
-            return f"Running on the engine, attempt {self.attempt}, {self.progress:.0%} done."
+            return f"Running on the engine, attempt {self.attempt}, {math.floor(self.progress * 100 + PERCENT_SLACK)}% done."
         return self.status.status_text
 
     def to_json(self) -> str:
@@ -1299,6 +1303,9 @@ class Dialect(Protocol):
     def json_rows(self, *columns: str) -> str:
         """A FROM item that turns the parameter ``:rows``, a JSON list of lists of texts, into rows of these columns."""
 
+    def filled(self, template: str, values: Sequence[str]) -> str:
+        """An expression for a text: the template with the values of these expressions, none of them NULL, for its ``@``."""
+
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns."""
 
@@ -1383,6 +1390,7 @@ class SQLiteDialect:
         # Marked deterministic so that SQLite computes it once per statement, which is what MySQL's function means.
         connection.create_function("utc_timestamp", 1, _utc_timestamp, deterministic=True)
         connection.create_function("addtime", 2, _add_time, deterministic=True)
+        connection.create_function("floor", 1, math.floor, deterministic=True)  # a whole number, and there in every build
         return connection
 
     def is_usable(self, connection: Any) -> bool:
@@ -1411,6 +1419,11 @@ class SQLiteDialect:
         """By ``json_each``."""
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
         return f"(SELECT {values} FROM json_each(:rows))"
+
+    def filled(self, template: str, values: Sequence[str]) -> str:
+        """By ``printf``: a chain of ``||`` copies what it has at every link."""
+        text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
+        return f"printf('{text}', {', '.join(values)})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -1516,7 +1529,7 @@ class MySQLDialect:
             raise self._connect_error(error) from error
         try:
             with connection.cursor() as cursor:
-                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}"
+                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={2**32 - 1}"
                 cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
                 cursor.execute("SELECT @@max_allowed_packet")
                 row = cursor.fetchone()
@@ -1588,6 +1601,12 @@ class MySQLDialect:
         """By ``JSON_TABLE``."""
         values = ", ".join(f"{name} LONGTEXT CHARACTER SET utf8mb4 PATH '$[{i}]'" for i, name in enumerate(columns))
         return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({values}))"
+
+    def filled(self, template: str, values: Sequence[str]) -> str:
+        """By ``CONCAT``. More than ``max_allowed_packet`` becomes NULL."""
+        first, *rest = (text.replace("'", "''") for text in template.split("@"))
+        parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
+        return f"CONCAT('{first}', {', '.join(parts)})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -1975,6 +1994,9 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 
 INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
 MAX_BACKOFF_SECONDS = 600.0
+MAX_KEYS = 256  # looked up by one statement
+MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
+QUEUE_RANK_OFFSET = 5000  # makes every rank four digits, so that entries of the queue sort by it
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
 
@@ -1992,6 +2014,92 @@ CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FOR
 
 # Counts that MariaDB and MySQL give up after 5 s, before our own timeout would take the connection for broken.
 BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
+
+
+# What TaskInfo.to_json gives, made by the database: for one column the driver takes half the time that it takes for nineteen. That
+# one has the other fields of a TaskText before it.
+TASK_TEXT = "@ @ @ @Z "
+TASK_JSON = (
+    '{"task_id":"@","batch_id":"@","stock_code":"@","config":@,"params":@,"status":"@","status_text":"@","progress":@,"message":@,'
+    '"attempt":@,"max_attempts":@,"timeout_seconds":@,"priority":@,"created_at":"@Z","run_at":"@Z","started_at":@,"finished_at":@,'
+    '"worker_id":@,"error":@,"engine_version":@}'
+)
+
+
+def _task_json(dialect: Dialect, head: str = "", values: Sequence[str] = ()) -> str:
+    """The expression for a task's JSON text, with ``head`` and its values before it; the bare id, if that text is too long for the
+    database to make."""
+
+    def stamp(column: str) -> str:
+        text = dialect.filled('"@Z"', [f"REPLACE({column}, ' ', 'T')"])
+        return f"CASE WHEN {column} IS NULL THEN 'null' ELSE {text} END"
+
+    def quoted(column: str) -> str:
+        return f"COALESCE(JSON_QUOTE({column}), 'null')"
+
+    again = dialect.filled("Waiting to be tried again, after attempt @.", ["attempt"])
+    percent = f"FLOOR(progress * 100 + {PERCENT_SLACK})"
+    running = dialect.filled("Running on the engine, attempt @, @% done.", ["attempt", percent])
+    others = " ".join(f"WHEN '{status}' THEN '{text}'" for status, text in STATUS_TEXTS.items() if status != "running")
+    status_text = f"""CASE WHEN status = 'running' THEN {running} WHEN status = 'pending' AND attempt > 0 THEN {again}
+        ELSE CASE status {others} END END"""
+    columns = [
+        *("backtest_tasks.task_id", "batch_id", "stock_code", "config", "params", "status", status_text, "progress", quoted("message")),
+        *("attempt", "max_attempts", "timeout_seconds", "-priority_rank", "REPLACE(created_at, ' ', 'T')", "REPLACE(run_at, ' ', 'T')"),
+        *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), "COALESCE(error, 'null')", quoted("engine_version")),
+    ]
+    return f"COALESCE({dialect.filled(head + TASK_JSON, [*values, *columns])}, backtest_tasks.task_id)"
+
+
+def _task_text(dialect: Dialect) -> str:
+    """The expression for the fields of a TaskText."""
+    return _task_json(dialect, TASK_TEXT, ["backtest_tasks.task_id", "status", "-priority_rank", "REPLACE(run_at, ' ', 'T')"])
+
+
+class TaskText(NamedTuple):
+    """A task as the text of `TaskInfo.to_json`, and what its place in the queue hangs on."""
+
+    task_id: str
+    status: TaskStatus
+    priority: int
+    run_at: str
+    json: str
+
+
+class ResultText(NamedTuple):
+    """A task as JSON text, and as they are stored its result and the paths of what was not finite; None unless completed."""
+
+    task: TaskText
+    result_json: str | None
+    non_finite_json: str | None
+
+
+class QueueHead:
+    """The first 10,000 pending tasks in the order of claims as they stood at ``now``, and whether a scheduler was seen."""
+
+    def __init__(self, now: str, latest: str, has_worker: bool, entries: Sequence[str]) -> None:
+        self.now = now
+        self.has_worker = has_worker
+        self._latest = latest
+        self._entries = entries
+        self._places = {entry: place for place, entry in enumerate(entries, 1)}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def place(self, task_id: str, priority: int, run_at: str) -> int:
+        """Where this pending task stands, 1 for the next; counting stops at 10,000. One that is not among them came after ``now``,
+        or stands behind them all, or has just left the queue."""
+        rank = QUEUE_RANK_OFFSET - priority
+        place = self._places.get(f"{rank}{task_id}")
+        if place is None:
+            is_behind = run_at > self.now or len(self) >= MAX_QUEUE_POSITION
+            place = bisect.bisect_right(self._entries, f"{rank}~") + 1 if is_behind else 1
+        return min(place, MAX_QUEUE_POSITION)
+
+    def is_in_backoff(self, run_at: str) -> bool:
+        """Whether a task waits for this time; see IS_DUE."""
+        return self.now < run_at <= self._latest
 
 
 class ProcessUsage(NamedTuple):
@@ -2088,10 +2196,22 @@ def _time_text(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60 + seconds - whole:09.6f}"
 
 
+def _key(text: str) -> str:
+    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, so those become one that is not there."""
+    return text if text.isascii() else ""
+
+
 def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The inside of an IN (...) and its parameters."""
     parameters = {f"in_{i}": value for i, value in enumerate(values)}
     return ", ".join(f":{name}" for name in parameters), parameters
+
+
+def _key_lists(keys: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Keys to look up, as the insides of IN (...), each filled up to a power of two, so that few statements have to be prepared."""
+    for start in range(0, len(keys), MAX_KEYS):
+        part = [_key(key) for key in keys[start : start + MAX_KEYS]]
+        yield _in_list([*part, *[part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))])
 
 
 def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) -> Iterator[str]:
@@ -2116,16 +2236,10 @@ def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) 
     yield dump_json(rows)
 
 
-def _key(text: str) -> str:
-    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, so those become one that is not there."""
-    return text if text.isascii() else ""
-
-
 # ==== 11 TaskDAO ======================================================================================================
 # Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
-MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 PURGE_TASKS = 500
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
@@ -2137,6 +2251,7 @@ class TaskDAO:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._task_text = _task_text(database.dialect)
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -2159,7 +2274,7 @@ class TaskDAO:
             "name": request.name,
             "config": config,
             "max_attempts": max_attempts,
-            "timeout_seconds": float(timeout_seconds),
+            "timeout_seconds": round(float(timeout_seconds), DECIMALS),
             "priority_rank": -request.priority,
             "key": idempotency_key,
             "sha256": request_sha256,
@@ -2268,23 +2383,30 @@ class TaskDAO:
             return TaskResult(task, None)
         return TaskResult(task, row[-2], json.loads(row[-1]))
 
-    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Those of the tasks that are final or not there, and of the batches that have no pending or running task or are not there."""
+    def get_texts(self, task_ids: Sequence[str]) -> dict[str, TaskText]:
+        """Tasks as JSON text that the database made, those that are there, by one statement for every 256."""
+        sql = f"SELECT {self._task_text} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
+        return {task.task_id: task for task, _ in self._texts(sql, task_ids)}
 
-        def work(session: Session) -> set[str]:
-            going: set[str] = set()
-            for column, keys in (("task_id", task_ids), ("batch_id", batch_ids)):
-                for i in range(0, len(keys), 500):
-                    names, parameters = _in_list([_key(key) for key in keys[i : i + 500]])
-                    rows = session.rows(
-                        f"""SELECT DISTINCT {column} FROM backtest_tasks
-                            WHERE {column} IN ({names}) AND COALESCE(status, '') IN ('pending', 'running')""",
-                        parameters,
-                    )
-                    going.update(row[0] for row in rows)
-            return {*task_ids, *batch_ids} - going
+    def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, ResultText]:
+        """The same with their results. How many at once is for the caller to bound: a result may have megabytes."""
+        sql = f"""SELECT {self._task_text}, result, non_finite FROM backtest_tasks
+            LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
+        return {
+            task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None)))
+            for task, rest in self._texts(sql, task_ids)
+        }
 
-        return self.database.read(work)
+    def _texts(self, sql: str, task_ids: Sequence[str]) -> Iterator[tuple[TaskText, list[Any]]]:
+        """What the rows of these tasks hold: each begins with its text."""
+        for names, parameters in _key_lists(task_ids):
+            for text, *rest in self.database.read(lambda session, s=f"{sql} ({names})", p=parameters: session.rows(s, p)):  # type: ignore[misc]
+                task_id, _, more = text.partition(" ")
+                if more:
+                    status, priority, run_at, task_json = more.split(" ", 3)
+                    yield TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json), rest
+                elif task := self.get(task_id):
+                    yield TaskText(task_id, task.status, task.priority, task.run_at, task.to_json()), rest
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first."""
@@ -2372,33 +2494,21 @@ class TaskDAO:
         more = f"{rows[limit - 1][1]}~{rows[limit - 1][0]}" if len(rows) > limit else None
         return [row[0] for row in rows[:limit]], more
 
-    def queue_position(self, task_id: str) -> tuple[int, bool] | None:
-        """How many tasks are claimed up to this one (1: it is next; counting stops at 10,000), and whether it waits for
-        its run_at; None when it is not pending."""
-
-        def work(session: Session) -> tuple[int, bool] | None:
-            row = session.row(
-                f"""SELECT priority_rank, created_at, task_id, {IS_DUE} FROM backtest_tasks
-                   WHERE task_id = :task_id AND status = 'pending'""",
-                {"task_id": task_id},
+    def queue_head(self, within_seconds: float) -> QueueHead:
+        """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one statement that gives one
+        row: 10,000 of them would take the driver fifty times as long."""
+        entry = self.database.dialect.filled("@@", [f"priority_rank + {QUEUE_RANK_OFFSET}", "task_id"])
+        row = self.database.read(
+            lambda session: session.row(
+                f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'), REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
+                       EXISTS (SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)), GROUP_CONCAT(entry)
+                    FROM (SELECT {entry} AS entry FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+                          WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
+                {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
             )
-            if row is None:
-                return None
-            before = 0
-            for condition in (
-                "priority_rank < :rank",
-                "priority_rank = :rank AND created_at < :created_at",
-                "priority_rank = :rank AND created_at = :created_at AND task_id < :task_id",
-            ):
-                found = session.row(
-                    f"""SELECT COUNT(*) FROM
-                        (SELECT 1 FROM backtest_tasks WHERE status = 'pending' AND {condition} LIMIT :limit) AS ahead""",
-                    {"rank": row[0], "created_at": row[1], "task_id": row[2], "limit": MAX_QUEUE_POSITION},
-                )
-                before += int(cast("tuple[Any, ...]", found)[0])
-            return min(before + 1, MAX_QUEUE_POSITION), not row[3]
-
-        return self.database.read(work)
+        )
+        now, latest, has_worker, entries = cast("tuple[Any, ...]", row)
+        return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), entries.split(",") if entries else [])
 
     # -- run: every statement carries the guard that makes it a compare-and-set -------------------------------------------
 
@@ -2474,7 +2584,7 @@ class TaskDAO:
             "task_id": task.task_id,
             "attempt": task.attempt,
             "worker_id": task.worker_id,
-            "progress": progress,
+            "progress": round(progress, DECIMALS),
             "message": message,
         }
         return self.database.write(
@@ -2500,7 +2610,7 @@ class TaskDAO:
             "task_id": task.task_id,
             "worker_id": task.worker_id,
             "message": message,
-            "progress": progress,
+            "progress": round(progress, DECIMALS),
             "engine_version": engine_version,
             "result": outcome.result_json,
             "non_finite": outcome.non_finite_json,
@@ -4984,6 +5094,8 @@ class TaskScheduler:
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 MAX_PAGE = 10_000
+LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
+QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
 class TaskManager:
@@ -5002,6 +5114,8 @@ class TaskManager:
         self.scheduler = scheduler
         self._runner = runner
         self._board = board or ChangeBoard()
+        # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
+        self._queue: tuple[QueueHead, float] | None = None
 
     def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
         """Store one task, or every stock x every params; all are durable when this returns.
@@ -5047,19 +5161,46 @@ class TaskManager:
         """The task without its result. Raises TaskNotFound."""
         task = self.dao.get(task_id)
         if task is None:
-            raise TaskNotFound(f"there is no task {task_id!r}")
+            raise self._no_task(task_id)
         return task
+
+    def _no_task(self, task_id: str) -> TaskNotFound:
+        return TaskNotFound(f"there is no task {task_id!r}")
+
+    def get_status_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
+        """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the queue, or the error.
+        Many cost little more than one. Raises DatabaseUnavailable for all of them."""
+        found = self.dao.get_texts(task_ids)
+        queue = self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
+        answers: dict[str, str | QtmError] = {}
+        for task_id in task_ids:
+            task = found.get(task_id)
+            if task is None:
+                answers[task_id] = self._no_task(task_id)
+            elif queue is not None and task.status is TaskStatus.PENDING:
+                position, waiting_for = self._place(task, queue)
+                answers[task_id] = f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
+            else:
+                answers[task_id] = f'{task.json[:-1]},"queue_position":null,"waiting_for":null}}'
+        return answers
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
         """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else (None, None)."""
-        found = self.dao.queue_position(task.task_id) if task.status is TaskStatus.PENDING else None
-        if found is None:
-            return None, None
-        position, in_backoff = found
-        if in_backoff:
+        return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
+
+    def _place(self, task: TaskInfo | TaskText, queue: QueueHead) -> tuple[int, str]:
+        position = queue.place(task.task_id, task.priority, task.run_at)
+        if queue.is_in_backoff(task.run_at):
             return position, "backoff"
-        alive = self.scheduler is not None or self.dao.has_worker(3 * self.settings.poll_seconds)
-        return position, "slot" if alive else "no_scheduler"
+        return position, "slot" if self.scheduler is not None or queue.has_worker else "no_scheduler"
+
+    def _queue_head(self) -> QueueHead:
+        """As it stands now, or a moment ago when it is long."""
+        if self._queue and time.monotonic() < self._queue[1]:
+            return self._queue[0]
+        queue = self.dao.queue_head(3 * self.settings.poll_seconds)
+        self._queue = (queue, time.monotonic() + (QUEUE_SECONDS if len(queue) > LONG_QUEUE else 0.0))
+        return queue
 
     def get_tasks_by_batch(
         self,
@@ -5089,10 +5230,29 @@ class TaskManager:
         """
         found = self.dao.get_result(task_id)
         if found is None:
-            raise TaskNotFound(f"there is no task {task_id!r}")
+            raise self._no_task(task_id)
         if not found.task.status.is_final:
-            raise TaskNotFinished(f"the task is {found.task.status.value}: it has no result yet")
+            raise self._unfinished(found.task.status)
         return found
+
+    def _unfinished(self, status: TaskStatus) -> TaskNotFinished:
+        return TaskNotFinished(f"the task is {status.value}: it has no result yet")
+
+    def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
+        """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error. A result may
+        have megabytes, so ask for a few at once. Raises DatabaseUnavailable for all of them."""
+        found = self.dao.get_result_texts(task_ids)
+        answers: dict[str, str | QtmError] = {}
+        for task_id in task_ids:
+            row = found.get(task_id)
+            if row is None:
+                answers[task_id] = self._no_task(task_id)
+            elif not row.task.status.is_final:
+                answers[task_id] = self._unfinished(row.task.status)
+            else:
+                result, paths = row.result_json or "null", row.non_finite_json or "[]"
+                answers[task_id] = f'{row.task.json[:-1]},"result":{result},"non_finite":{paths}}}'
+        return answers
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first; at most the newest 100. Raises TaskNotFound."""
@@ -5981,12 +6141,39 @@ class TaskAPI:
 
     def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
-        task = self.tasks.get_task_status(task_id)
-        if wait and request.may_wait and not task.status.is_final:
-            return Later(WaitKey("task", task_id), wait)
-        position, waiting_for = self.tasks.queue_position(task)
-        extra = f',"queue_position":{dump_json(position)},"waiting_for":{dump_json(waiting_for)}}}'
-        return success(task.to_json()[:-1] + extra)
+        return self._alone(self.get_task_statuses([request]))
+
+    def get_task_statuses(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+        """Many of these at once."""
+        return self._task_texts(requests, self.tasks.get_status_texts)
+
+    def _task_texts(
+        self, requests: Sequence[HttpRequest], read: Callable[[Sequence[str]], Mapping[str, str | QtmError]]
+    ) -> list[Response | Later | QtmError]:
+        """The outcomes of requests for a task each, the texts of which are read at once; those that may wait for an end do so."""
+        outcomes: dict[int, Response | Later | QtmError] = {}
+        asked: dict[int, dict[str, Any]] = {}
+        for i, request in enumerate(requests):
+            try:
+                asked[i] = take(request, (TASK_ID, WAIT))
+            except InvalidRequest as error:
+                outcomes[i] = error
+        patient = {i: values["task_id"] for i, values in asked.items() if values["wait"] and requests[i].may_wait}
+        ended = self.tasks.ended([*patient.values()], ()) if patient else ()
+        for i, task_id in patient.items():
+            if task_id not in ended:
+                outcomes[i] = Later(WaitKey("task", task_id), asked.pop(i)["wait"])
+        texts = read(list({values["task_id"]: None for values in asked.values()}))
+        for i, values in asked.items():
+            text = texts[values["task_id"]]
+            outcomes[i] = text if isinstance(text, QtmError) else success(text)
+        return [outcomes[i] for i in range(len(requests))]
+
+    def _alone(self, outcomes: Sequence[Response | Later | QtmError]) -> Response | Later:
+        (outcome,) = outcomes
+        if isinstance(outcome, QtmError):
+            raise outcome
+        return outcome
 
     def get_tasks_by_batch(
         self,
@@ -6023,11 +6210,11 @@ class TaskAPI:
 
     def get_task_result(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
-        if wait and request.may_wait and not self.tasks.get_task_status(task_id).status.is_final:
-            return Later(WaitKey("task", task_id), wait)
-        found = self.tasks.get_task_result(task_id)
-        result, paths = found.result_json or "null", dump_json(list(found.non_finite))
-        return success(f'{found.task.to_json()[:-1]},"result":{result},"non_finite":{paths}}}')
+        return self._alone(self.get_task_results([request]))
+
+    def get_task_results(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+        """Many of these at once."""
+        return self._task_texts(requests, self.tasks.get_result_texts)
 
     def get_task_attempts(self, request: HttpRequest, task_id: str) -> Response:
         """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
@@ -6102,7 +6289,7 @@ class TaskAPI:
 API = "/api/v1/backtest"
 ROUTES = (
     Route("POST", f"{API}/createTask", TaskAPI.create_task, (ONCE,)),
-    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, (TASK_ID, WAIT)),
+    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, (TASK_ID, WAIT), together=TaskAPI.get_task_statuses),
     Route(
         "GET",
         f"{API}/getTasksByBatch",
@@ -6112,7 +6299,7 @@ ROUTES = (
         is_shared=True,
     ),
     Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
-    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result, (TASK_ID, WAIT)),
+    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result, (TASK_ID, WAIT), together=TaskAPI.get_task_results),
     Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
     Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,)),
     Route(
@@ -6529,7 +6716,7 @@ MAX_GROUP = 64  # requests that are answered together
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
-QUEUE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
+LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TICK_SECONDS = 0.5  # how late a deadline is noticed
 WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
@@ -6855,8 +7042,8 @@ class ApiServer(http.server.HTTPServer):
                 self._guard(connection, functools.partial(connection.on_deadline, now))
             elif self.is_draining:
                 self._guard(connection, connection.leave)
-        late = DatabaseUnavailable(f"no worker came free within {QUEUE_SECONDS} s", retry_after_seconds=2)
-        for connection in self._jobs.take_overdue(now - QUEUE_SECONDS):
+        late = DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
+        for connection in self._jobs.take_overdue(now - LATE_SECONDS):
             if connection.answer(failure(late)):
                 self._guard(connection, connection.advance)
         if len(self._waiters) and now >= self._next_look:
@@ -6999,15 +7186,15 @@ class ApiServer(http.server.HTTPServer):
         if route.together is None:
             return [self._handled(connections[0])] * len(connections)
         requests = [cast(HttpRequest, connection.request) for connection in connections]
-        if len(requests) > 1:
-            try:
-                return [
-                    self._failed(connection, outcome) if isinstance(outcome, QtmError) else outcome
-                    for connection, outcome in zip(connections, route.together(self.api, requests), strict=True)
-                ]
-            except DatabaseUnavailable as error:
-                return [failure(error)] * len(connections)
-            except Exception as error:  # alone, the one that it came from tells
+        try:
+            return [
+                self._failed(connection, outcome) if isinstance(outcome, QtmError) else outcome
+                for connection, outcome in zip(connections, route.together(self.api, requests), strict=True)
+            ]
+        except DatabaseUnavailable as error:
+            return [failure(error)] * len(connections)
+        except Exception as error:  # alone, the one that it came from tells
+            if len(requests) > 1:
                 log_event(logging.WARNING, "requests could not be answered together", count=len(requests), error=repr(error))
         return [self._handled(connection) for connection in connections]
 

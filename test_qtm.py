@@ -107,6 +107,12 @@ def add(dao, *codes: str, batch_id: str | None = None, **options) -> list[str]:
     return ids
 
 
+def place_of(dao, task_id: str) -> tuple[int, bool]:
+    """Where a pending task stands in the queue, and whether it waits for its run_at."""
+    task, queue = dao.get(task_id), dao.queue_head(60.0)
+    return queue.place(task_id, task.priority, task.run_at), queue.is_in_backoff(task.run_at)
+
+
 def settings(url: str, **options) -> qtm.Settings:
     """Settings for a quick test."""
     quick = {"retry_backoff_seconds": 0.0, "poll_seconds": 5.0, "shutdown_grace_seconds": 0.2, **options}
@@ -787,7 +793,7 @@ def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
     assert dao.finish(claimed, outcome, 300.0, "", 0.3, None) is qtm.TaskStatus.PENDING
     assert dao.claim("w", 1) == [], "not before run_at"
     assert 290 < dao.seconds_to_next_run() <= 300
-    assert dao.queue_position(task_id) == (1, True)
+    assert place_of(dao, task_id) == (1, True)
     info = dao.get(task_id)
     assert (info.error, info.progress, info.started_at, info.worker_id) == (
         {"type": "ValueError", "message": "no", "attempt": 1},
@@ -1041,11 +1047,98 @@ def test_pages_go_through_everything_once(dao):
 
 
 def test_queue_positions_follow_the_order_of_claims(dao):
-    ids = [add(dao, priority=priority)[0] for priority in (0, 5, 0)]
-    assert [dao.queue_position(one)[0] for one in ids] == [2, 1, 3]
+    ids = [add(dao, priority=priority)[0] for priority in (0, 5, 0, -100, 100)]
+    order = [ids[4], ids[1], ids[0], ids[2], ids[3]]
+    assert [place_of(dao, one) for one in order] == [(place, False) for place in range(1, 6)]
     dao.cancel(ids[0])
-    assert dao.queue_position(ids[0]) is None
-    assert dao.queue_position(ids[2]) == (2, False)
+    assert [place_of(dao, one)[0] for one in order if one != ids[0]] == [1, 2, 3, 4]
+    assert [one.task.task_id for one in dao.claim("w", 9)] == [one for one in order if one != ids[0]]
+    assert len(dao.queue_head(60.0)) == 0
+
+
+def test_counting_in_a_queue_stops_and_what_is_not_in_it_came_later_or_has_left(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "MAX_QUEUE_POSITION", 3)
+    ids = add(dao, "A", "B", "C", "D")
+    queue, task = dao.queue_head(60.0), dao.get(ids[3])
+    assert [place_of(dao, one)[0] for one in ids] == [1, 2, 3, 3]
+    assert queue.place("newer", 0, "9999-12-31T00:00:00.000000Z") == 3
+    assert queue.place("newer", 1, "9999-12-31T00:00:00.000000Z") == 1
+    monkeypatch.setattr(qtm, "MAX_QUEUE_POSITION", 9)
+    assert dao.queue_head(60.0).place("has left", 0, task.run_at) == 1
+    assert dao.queue_head(60.0).place("newer", 0, "9999-12-31T00:00:00.000000Z") == 5
+
+
+json_objects = st.dictionaries(json_texts, json_values, max_size=3)
+six_decimals = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
+stamps = st.datetimes(datetime.datetime(1000, 1, 1), datetime.datetime(9999, 12, 31)).map(
+    lambda stamp: stamp.isoformat(" ", "microseconds")
+)
+ascii_texts = st.text(st.characters(min_codepoint=1, max_codepoint=126), max_size=20)
+# What a row of backtest_tasks may hold, beside its keys.
+task_rows = st.fixed_dictionaries(
+    {
+        "config": json_objects.map(qtm.dump_json), "params": json_objects.map(qtm.dump_json), "message": json_texts,
+        "status": st.sampled_from([status.value for status in qtm.TaskStatus]), "progress": six_decimals,
+        "attempt": st.integers(0, 5), "max_attempts": st.integers(1, 100), "priority_rank": st.integers(-100, 100),
+        "timeout_seconds": st.integers(1000, 31_536_000_000_000).map(lambda millionths: millionths / 10**6),
+        "created_at": stamps, "run_at": stamps, "started_at": st.none() | stamps, "finished_at": st.none() | stamps,
+        "worker_id": st.none() | ascii_texts, "engine_version": st.none() | json_texts,
+        "error": st.none() | json_objects.map(qtm.dump_json),
+    }
+)  # fmt: skip
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(task_rows)
+def test_the_database_makes_the_same_json_of_a_task_as_python(dao, row):
+    (task_id,) = [task.task_id for task in dao.list_tasks()[0]] or add(dao)
+    change = ", ".join(f"{name} = :{name}" for name in row)
+    dao.database.write(lambda session: session.execute(f"UPDATE backtest_tasks SET {change}", row))
+    info, text = dao.get(task_id), dao.get_texts([task_id])[task_id]
+    assert qtm.parse_json(text.json.encode()) == json.loads(text.json) == json.loads(info.to_json())
+    assert list(json.loads(text.json)) == list(json.loads(info.to_json()))
+    assert text[:-1] == (task_id, info.status, info.priority, info.run_at)
+    if info.status is not qtm.TaskStatus.COMPLETED:
+        assert dao.get_result_texts([task_id]) == {task_id: qtm.ResultText(text, None, None)}
+
+
+def test_every_character_of_a_message_and_every_percent_come_back_from_the_database(dao):
+    (key,) = add(dao)
+    (claimed,) = dao.claim("w", 1)
+    special = [*map(chr, range(1, 0x100)), "\u2028", "\u2029", "\ufeff", "\ufffd", "\uffff", "\U0001f600", "\U0010ffff", "'", "%s", "@"]
+    assert dao.report_progress(claimed.task, 1.0, "".join(special))
+    assert json.loads(dao.get_texts([key])[key].json)["message"] == "".join(special)
+    for percent in range(100):
+        assert dao.report_progress(claimed.task, percent / 100, "")
+        sentence = f"Running on the engine, attempt 1, {percent}% done."
+        assert json.loads(dao.get_texts([key])[key].json)["status_text"] == dao.get(key).status_text == sentence
+    assert dao.report_progress(claimed.task, 2 / 3, "")
+    assert dao.get(key).progress == json.loads(dao.get_texts([key])[key].json)["progress"] == 0.666667
+
+
+def test_many_tasks_are_read_at_once(dao):
+    ids = [add(dao)[0] for _ in range(5)]
+    dao.finish(dao.claim("w", 1)[0], qtm.Outcome(result_json='{"x":1}', non_finite_json='["a"]'), 0.0, "", 1.0, None)
+    asked = [*ids, *ids, *[f"nothing {number}" for number in range(300)], "", "\U0001f600"]
+    assert {key: json.loads(text.json) for key, text in dao.get_texts(asked).items()} == {key: dao.get(key).to_dict() for key in ids}
+    results = dao.get_result_texts(asked)
+    assert {key: row[1:] for key, row in results.items()} == {ids[0]: ('{"x":1}', '["a"]'), **dict.fromkeys(ids[1:], (None, None))}
+    assert dao.get_texts([]) == dao.get_result_texts([]) == {}
+
+
+def test_a_task_whose_text_is_too_long_for_the_database_to_make_is_still_read():
+    with private_server() as server:
+        database = qtm.Database(server.create_database("qtm_test"))
+        qtm.migrate(database)
+        dao = qtm.TaskDAO(database)
+        request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_500_000}], "b")
+        dao.create(request, "b", ids := qtm.new_task_ids(1), 1.0, 1)
+        server.execute("SET GLOBAL max_allowed_packet = 1048576")
+        database.close()
+        dao = qtm.TaskDAO(database := qtm.Database(f"mysql://root@127.0.0.1:{server.port}/qtm_test"))
+        assert json.loads(dao.get_texts(ids)[ids[0]].json)["params"] == request.params[0]
+        assert dao.get_result_texts(ids)[ids[0]].task == dao.get_texts(ids)[ids[0]]
+        database.close()
 
 
 def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
@@ -2589,6 +2682,44 @@ def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
     plan = str(dao.database.read(lambda session: session.rows(explain + sql, parameters)))
     assert re.search(r"COVERING INDEX backtest_tasks_(status|queue)|backtest_tasks_(status|queue).*Using index", plan), plan
     assert parameters["limit"] == 101
+
+
+def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        done, failed, waiting, later = (tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD")
+        tasks.dao.finish(tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json='{"x":1}', non_finite_json='["y"]'), 0.0, "", 1.0, "v")
+        tasks.dao.finish(tasks.dao.claim("w", 1)[0], qtm.Outcome(error_type="E", retryable=False), 0.0, "", 0.5, None)
+        asked = [done, failed, waiting, later, "nothing"]
+        answers = tasks.get_status_texts(asked)
+        assert list(answers) == asked
+        assert isinstance(answers.pop("nothing"), qtm.TaskNotFound)
+        expected = {"queue_position": None, "waiting_for": None}
+        places = {
+            waiting: {"queue_position": 1, "waiting_for": "no_scheduler"},
+            later: {"queue_position": 2, "waiting_for": "no_scheduler"},
+        }
+        for key, text in answers.items():
+            assert json.loads(text) == {**tasks.get_task_status(key).to_dict(), **places.get(key, expected)}
+        results = tasks.get_result_texts(asked)
+        assert [type(results[key]) for key in asked] == [str, str, qtm.TaskNotFinished, qtm.TaskNotFinished, qtm.TaskNotFound]
+        assert json.loads(results[done]) == {**tasks.get_task_status(done).to_dict(), "result": {"x": 1}, "non_finite": ["y"]}
+        assert json.loads(results[failed]) == {**tasks.get_task_status(failed).to_dict(), "result": None, "non_finite": []}
+
+
+def test_a_long_queue_is_read_once_for_all_who_ask_soon_after_each_other(url, monkeypatch):
+    monkeypatch.setattr(qtm, "LONG_QUEUE", 2)
+    monkeypatch.setattr(qtm, "QUEUE_SECONDS", 3600.0)
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        asked = [tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "AB"]
+        places = lambda: [json.loads(text)["queue_position"] for text in tasks.get_status_texts(asked).values()]  # noqa: E731
+        assert places() == [1, 2]
+        tasks.cancel_task(asked.pop(0))
+        assert places() == [1], "a short queue is read anew"
+        asked += [tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "CD"]
+        assert places() == [1, 2, 3]
+        tasks.cancel_task(asked.pop(0))
+        asked.append(tasks.create_task(qtm.TaskRequest("E", CONFIG, PARAMS)).task_ids[0])
+        assert places() == [2, 3, 4], "as it stood when it was read"
 
 
 def test_a_wait_is_woken_by_a_local_change(url):
