@@ -2494,6 +2494,24 @@ class TaskDAO:
         more = f"{rows[limit - 1][1]}~{rows[limit - 1][0]}" if len(rows) > limit else None
         return [row[0] for row in rows[:limit]], more
 
+    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
+        """Which of these tasks are final or gone, and which of these batches have no pending or running task or are gone."""
+        open_keys: set[str] = set()
+        for names, parameters in _key_lists(task_ids):
+            sql = f"SELECT task_id FROM backtest_tasks WHERE task_id IN ({names}) AND COALESCE(status, '') IN ('pending', 'running')"
+            open_keys.update(row[0] for row in self.database.read(lambda session, s=sql, p=parameters: session.rows(s, p)))  # type: ignore[misc]
+        ended = set(task_ids) - open_keys
+        open_keys.clear()
+        for names, parameters in _key_lists(batch_ids):
+            # From the end of the batch, which is what runs last: of one that is not over, the first row that is looked at tells.
+            sql = f"""SELECT batch_id, (SELECT 1 FROM backtest_tasks t
+                         WHERE t.batch_id = b.batch_id AND COALESCE(t.status, '') IN ('pending', 'running')
+                         ORDER BY t.batch_id DESC, t.task_id DESC LIMIT 1)
+                      FROM backtest_batches b WHERE batch_id IN ({names})"""
+            rows = self.database.read(lambda session, s=sql, p=parameters: session.rows(s, p))  # type: ignore[misc]
+            open_keys.update(batch_id for batch_id, is_open in rows if is_open)
+        return ended | (set(batch_ids) - open_keys)
+
     def queue_head(self, within_seconds: float) -> QueueHead:
         """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one statement that gives one
         row: 10,000 of them would take the driver fifty times as long."""

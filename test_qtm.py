@@ -1126,6 +1126,23 @@ def test_many_tasks_are_read_at_once(dao):
     assert dao.get_texts([]) == dao.get_result_texts([]) == {}
 
 
+def test_who_waits_for_many_tasks_and_batches_learns_which_have_ended(dao):
+    over, half = add(dao, "A", "B", batch_id="over"), add(dao, "C", "D", batch_id="half")
+    busy = add(dao, "E", batch_id="busy")
+    dao.cancel_batch("over")
+    dao.cancel(half[1])
+    for claimed in dao.claim("w", 1):
+        assert claimed.task.task_id == half[0]
+    tasks, batches = [*over, *half, *busy, "gone", "\U0001f600"], ["over", "half", "busy", "gone batch"]
+    assert dao.ended(tasks, batches) == {*over, half[1], "gone", "\U0001f600", "over", "gone batch"}
+    dao.finish(qtm.ClaimedTask(dao.get(half[0]), 3), qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+    assert dao.ended(half, ["half"]) == {*half, "half"}
+    assert dao.ended([], []) == set()
+    many = [f"x{number}" for number in range(600)]
+    assert dao.ended(many, many) == set(many)
+    assert dao.ended(busy, ["busy"]) == set()
+
+
 def test_a_task_whose_text_is_too_long_for_the_database_to_make_is_still_read():
     with private_server() as server:
         database = qtm.Database(server.create_database("qtm_test"))
