@@ -5447,7 +5447,7 @@ MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of chunk sizes and line ends beyond the b
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".encode())
-FIELD_LINE = re.compile(rf"({TOKEN}+):[ \t]*([\t\x20-\x7e\x80-\xff]*)".encode())
+FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())  # one way to match: two would take time by the square
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
 CHUNK_LINE = re.compile(rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode())
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)(.*)", re.IGNORECASE)
@@ -5532,7 +5532,7 @@ def _parse_fields(block: bytes) -> Mapping[str, str]:
         match = FIELD_LINE.fullmatch(line)
         if match is None:
             raise MalformedHTTP("a header line is not NAME: VALUE")
-        name, value = match[1].decode().lower(), match[2].decode("latin-1").rstrip(" \t")
+        name, value = match[1].decode().lower(), match[2].decode("latin-1").strip(" \t")
         if name in headers:
             if name in SINGLE_FIELDS:
                 raise MalformedHTTP(f"the header {name} stands twice")

@@ -2962,6 +2962,32 @@ def test_framing_in_doubt_is_refused_and_closes(api, case):
     assert b"Connection: close" in answer
 
 
+HOSTILE_HEADS = {
+    "spaces in a value": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * n + b"\x01",
+    "tabs and spaces": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" \t" * (n // 2) + b"a\x7f",
+    "a long name": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * n,
+    "a long method": lambda n: b"x" * n + b" / HTTP/1.1",
+    "spaces in the request line": lambda n: b"GET /" + b" " * n + b" HTTP/1.1",
+    "an authority without end": lambda n: b"GET http://" + b"a" * n + b" HTTP/1.1\r\nHost: a",
+    "percents": lambda n: b"GET /?" + b"%61" * (n // 3) + b"%6 HTTP/1.1\r\nHost: a",
+    "ampersands": lambda n: b"GET /?" + b"&" * n + b"% HTTP/1.1\r\nHost: a",
+    "words of Connection": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"," * n,
+}
+
+
+@pytest.mark.parametrize("head", HOSTILE_HEADS.values(), ids=HOSTILE_HEADS)
+def test_reading_a_head_takes_time_in_proportion_to_its_length(head):
+    def seconds(length):
+        started = time.process_time()
+        for _ in range(10):
+            qtm._parse_fields.cache_clear()
+            with contextlib.suppress(qtm.QtmError):
+                qtm.parse_head(head(length))
+        return time.process_time() - started
+
+    assert seconds(16_000) < 2.0  # with two ways to match a space, ten of these take 15 s, in which nobody is served
+
+
 def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(api):
     both = POST + b"Content-Length: 2\r\n\r\n{}" + GET + b"Connection: close\r\n\r\n"
     answer = raw(api, both)
