@@ -118,7 +118,8 @@ class ApiError(Exception):
 
 def success(data: Document) -> bytes:
     """The body of an answer that is one."""
-    return to_json({"code": 0, "message": "success", "data": data})
+    body: bytes = to_json({"code": 0, "message": "success", "data": data})
+    return body
 
 
 def invalid_request(faults: Sequence[Any]) -> ApiError:
@@ -140,7 +141,8 @@ def _path(location: Sequence[str | int]) -> str:
 def parse_create(body: bytes) -> CreateRequest:
     """The request of a body. Raises ApiError."""
     try:
-        return CreateRequest.model_validate_json(body)
+        request: CreateRequest = CreateRequest.model_validate_json(body)
+        return request
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         raise (malformed_json(faults[0]["msg"]) if faults[0]["type"] == "json_invalid" else invalid_request(faults)) from None
@@ -264,10 +266,9 @@ class Service:
 
     def __init__(self, url: str, pool_size: int) -> None:
         options: Document = {"pool_size": pool_size, "max_overflow": 0, "connect_args": {"charset": "utf8mb4", "ssl_disabled": True}}
-        # A read needs no transaction: in autocommit there is nothing to roll back when the connection goes back to the pool.
-        self._readers = sa.create_engine(
-            url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, skip_autocommit_rollback=True, **options
-        )
+        # Every use ends its transaction itself, so that the pool's ROLLBACK would be a round trip for nothing. Reads have none.
+        options["pool_reset_on_return"] = None
+        self._readers = sa.create_engine(url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, **options)
         self._writers = sa.create_engine(url, isolation_level="READ COMMITTED", **options)
 
     def create(self, request: CreateRequest) -> bytes:

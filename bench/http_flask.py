@@ -11,7 +11,7 @@ JSON = "application/json"
 
 
 def _required(name: str) -> str:
-    value = request.args.get(name, "")
+    value: str = request.args.get(name, "")
     if not value:
         raise invalid_request([{"loc": (name,), "msg": "is missing"}])
     return value
