@@ -26,8 +26,13 @@ from load import quantile_of
 
 import qtm
 
-INSERTED = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, attempt_limit,
-  timeout_seconds, priority_rank, created_at, run_at, heartbeat"""
+INSERT_TASKS = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress, message, attempt,
+  max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
+SELECT r.task_id, ?, r.stock_code, ?, r.params, 'pending', 0.0, '', 0, 3, 3, 3600.0, 0, ?, ?, 0 FROM """
+SQLITE_ROWS = """(SELECT json_extract(value, '$[0]') AS task_id, json_extract(value, '$[1]') AS stock_code,
+  json_extract(value, '$[2]') AS params FROM json_each(?)) AS r"""
+MYSQL_ROWS = """JSON_TABLE(?, '$[*]' COLUMNS (task_id LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]',
+  stock_code LONGTEXT CHARACTER SET utf8mb4 PATH '$[1]', params LONGTEXT CHARACTER SET utf8mb4 PATH '$[2]')) AS r"""
 STAMP = "2026-01-01 00:00:00.000000"
 MIN_ROUNDS = 5
 COMPLETED = [place for place in range(fill.BATCH_TASKS) if fill.is_completed(place)]
@@ -41,6 +46,7 @@ class Floor:
         self._random = random.Random(1)
         self._batches = batches
         self._mark = "?" if parts.scheme == "sqlite" else "%s"
+        self._insert = (INSERT_TASKS + (SQLITE_ROWS if parts.scheme == "sqlite" else MYSQL_ROWS)).replace("?", self._mark)
         self._connection: Any
         if parts.scheme == "sqlite":
             self._connection = sqlite3.connect(parts.path[1:], isolation_level=None)
@@ -86,17 +92,12 @@ class Floor:
             raise RuntimeError(f"the floor found no result of {row[0]}")
 
     def create(self, count: int) -> None:
-        """A batch and its tasks in one transaction, many rows to a statement."""
+        """A batch and its tasks in one transaction, all rows in one statement from one JSON text."""
         batch_id, *task_ids = qtm.new_task_ids(count + 1)
-        config, params = qtm.dump_json(fill.CONFIG), "{}"
-        rows = [
-            (task_id, batch_id, fill.stock_code(i), config, params, "pending", 0.0, "", 0, 3, 3, 3600.0, 0, STAMP, STAMP, 0)
-            for i, task_id in enumerate(task_ids)
-        ]
-        marks = ", ".join([self._mark] * len(rows[0]))
+        rows = qtm.dump_json([(task_id, fill.stock_code(i), "{}") for i, task_id in enumerate(task_ids)])
         self._cursor.execute("BEGIN")
         self._cursor.execute(fill.INSERT_BATCH.replace("?", self._mark), (batch_id, None, STAMP))
-        self._cursor.executemany(f"INSERT INTO backtest_tasks ({INSERTED}) VALUES ({marks})", rows)
+        self._cursor.execute(self._insert, (batch_id, qtm.dump_json(fill.CONFIG), STAMP, STAMP, rows))
         self._cursor.execute("COMMIT")
 
 
