@@ -66,10 +66,11 @@ Rooms (search for the rule "# ==== "):
  23 HTTP messages
  24 Metrics
  25 Routes
- 26 API
- 27 HTTP connections
- 28 HTTP server
- 29 Command line
+ 26 OpenAPI
+ 27 API
+ 28 HTTP connections
+ 29 HTTP server
+ 30 Command line
 """
 
 from __future__ import annotations
@@ -125,11 +126,12 @@ import sys
 import threading
 import time
 import traceback
+import types
 import urllib.parse
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import ssl  # at run time only where TLS is used
@@ -6073,23 +6075,317 @@ class Lane(enum.Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as arguments."""
+    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as arguments. The rest is for the
+    OpenAPI document: names of schemas of the body and of the answer's data, and errors that not every such route has."""
 
     method: str
     path: str
     answer: Callable[..., Response | Later]
     parameters: Sequence[Parameter] = ()
+    gives: str = ""  # empty: the answer is what ``content_type`` says, without an envelope
+    takes: str = ""
+    errors: tuple[type[QtmError], ...] = ()
+    statuses: tuple[int, ...] = (200,)  # of success
     lane: Lane = Lane.QUICK
     together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | QtmError]] | None = None  # many in one
     is_shared: bool = False  # equal requests that wait at the same time get one answer
     is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
+    content_type: str = "application/json"
 
     def handler(self, api: TaskAPI, request: HttpRequest) -> Response | Later:
         """What the server calls."""
         return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
 
 
-# ==== 26 API ==========================================================================================================
+# ==== 26 OpenAPI ======================================================================================================
+# The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms 2, 4 and 5, and the errors
+# of room 1. It tells of the service that serves it: with tokens set, every call but the open ones needs one.
+
+PROBES = ("/healthz", "/readyz")  # asked by the address of the moment, so that their Host is not checked
+JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
+ATTEMPT_ENDINGS = ("completed", "failed", "released", *ENDINGS_BY_ERROR)
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "CreateTask": {
+        "batch_id": "first",
+        "stock_codes": ["AAPL", "MSFT"],
+        "config": {
+            "strategy": "sma_cross",
+            "start_date": "2005-01-03",
+            "end_date": "2012-12-31",
+            "initial_cash": 100000,
+            "commission": 0.001,
+        },
+        "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
+    },
+    "Selection": {"batch_id": "first"},
+}
+CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}  # where createTask tells them
+HEADERS: Mapping[str, str] = {
+    "X-Request-Id": "Names this request in the log of the service.",
+    "Retry-After": "Seconds after which it is worth to try again.",
+    "Allow": "The methods that this path takes.",
+    "WWW-Authenticate": "The scheme: Bearer.",
+}
+HEADERS_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+
+# Errors by what a route is; the others stand in its line of ROUTES.
+ERRORS_OF_ANY = (
+    MalformedHTTP, MethodNotAllowed, RequestTimeout, BodyTooLarge, ExpectationFailed, HeadTooLarge, QtmError, TooManyConnections,
+)  # fmt: skip
+ERRORS_OF_DATABASE = (DatabaseUnavailable, DatabaseRefused, TransactionConflict)
+ERRORS_OF_WRITES = (MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown)
+
+
+def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
+    """The errors that an answer can have: those with a code of their own."""
+    below = [error for child in parent.__subclasses__() if child.code != QtmError.code for error in shown_errors(child)]
+    return [parent, *below]
+
+
+def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
+    """Everything that can be wrong with a request to this route, by code."""
+    found = {*ERRORS_OF_ANY, *route.errors}
+    found.update(ERRORS_OF_WRITES if route.method == "POST" else (), () if route.is_open else (InvalidRequest,))
+    found.update(() if route.is_open or route.lane is Lane.NOW else ERRORS_OF_DATABASE)
+    found.update(() if route.path in PROBES else (HostNotAllowed,), (Unauthorized,) if needs_token and not route.is_open else ())
+    found.update((ReadOnlyToken,) if needs_token and route.method == "POST" else ())
+    return sorted(found, key=lambda error: error.code)
+
+
+def _ref(kind: str, name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _object(properties: Mapping[str, Any], optional: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": dict(properties), "required": [name for name in properties if name not in optional], **more}
+
+
+def _range(kind: str | list[str], limits: tuple[float, float], **more: Any) -> dict[str, Any]:
+    return {"type": kind, "minimum": limits[0], "maximum": limits[1], **more}
+
+
+def _length(kind: str | list[str], most: int) -> dict[str, Any]:
+    return {"type": kind, "minLength": 1, "maxLength": most}
+
+
+def _list(item: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": item, **more}
+
+
+def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known comes behind them."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(model).items():
+        name = name.removesuffix("_json")
+        parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if name not in known:
+            kinds = [JSON_TYPES[get_origin(part) or part] for part in parts]
+            time_format = {"format": "date-time"} if name.endswith("_at") else {}
+            found[name] = {"type": kinds if len(kinds) > 1 else kinds[0], **time_format}
+        else:
+            found[name] = known[name]
+    return {**found, **known}
+
+
+def _request_schemas() -> dict[str, Any]:
+    """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
+    code, date, some = matching(STOCK_CODE.pattern), {"type": "string", "format": "date"}, {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
+    config = {
+        "strategy": _length("string", STRATEGY_LENGTH),
+        "start_date": {**date, "description": "The first day, not after end_date."},
+        "end_date": date,
+        "initial_cash": _range("number", INITIAL_CASH),
+        "commission": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "description": "A fraction of each trade's value."},
+    }
+    create = {
+        "stock_code": code,
+        "stock_codes": _list(code, **some),
+        "config": _object(config, description="Other keys pass through to the engine."),
+        "params": {"anyOf": [{"type": "object"}, _list({"type": "object"}, **some)], "default": {}},
+        "batch_id": {**matching(BATCH_ID.pattern), "type": ["string", "null"]},
+        "name": _length(["string", "null"], NAME_LENGTH),
+        "priority": _range("integer", PRIORITIES, default=BatchRequest.priority),
+        "timeout_seconds": _range(["number", "null"], TIMEOUT_SECONDS),
+        "max_attempts": _range(["integer", "null"], ATTEMPTS),
+    }
+    either = [{"required": ["stock_code"]}, {"required": ["stock_codes"]}]
+    selection = {"task_id": {"type": "string"}, "batch_id": {"type": "string"}}
+    return {
+        "CreateTask": _object(create, [name for name in create if name != "config"], oneOf=either, additionalProperties=False),
+        "Selection": {"type": "object", "properties": selection, "minProperties": 1, "maxProperties": 1, "additionalProperties": False},
+    }
+
+
+def _task_schemas() -> dict[str, Any]:
+    """What is told of tasks, attempts and batches."""
+    count, text, whole = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": ["integer", "null"]}
+    share, cursor = {"type": "number", "minimum": 0, "maximum": 1}, {"type": ["string", "null"], "description": "null: the last page."}
+    error = _object({"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"])
+    last_error = {"oneOf": [error, {"type": "null"}]}
+    task = _fields(TaskInfo, status=STATUS, config={"type": "object"}, params={"type": "object"}, progress=share, error=last_error)
+    task["status_text"] = text
+    counts = _object({status.value: count for status in TaskStatus})
+    batch = _fields(BatchInfo, counts=counts, progress=share, tasks=_list(_ref("schemas", "Task")), next_cursor=cursor, total=count)
+    summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
+    waiting = {"enum": ["slot", "backoff", "no_scheduler", None], "description": "What a pending task waits for."}
+    attempt = _fields(TaskAttempt, ending={"enum": [*ATTEMPT_ENDINGS, None]}, error=last_error)
+    return {
+        "Task": _object(task),
+        "TaskStatus": _object(
+            {**task, "queue_position": {**whole, "description": "Of a pending task; 1 is next."}, "waiting_for": waiting}
+        ),
+        "TaskResult": _object({**task, "result": {"type": ["object", "null"]}, "non_finite": _list(text)}),
+        "TaskAttempts": _object({"task_id": text, "attempts": _list(_object(attempt))}),
+        "Created": _object({"batch_id": text, "count": count, "task_ids": _list(text)}),
+        "Batch": _object(summary),
+        "BatchPage": _object(batch),
+        "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": cursor}),
+        "BatchList": _object({"batches": _list(_ref("schemas", "Batch")), "next_cursor": cursor}),
+        "Cancelled": {"oneOf": [_ref("schemas", "Task"), _object({"cancelled": count, **summary})]},
+        "Retried": {"oneOf": [_ref("schemas", "Task"), _object({"retried": count, **summary})]},
+    }
+
+
+def _service_schemas() -> dict[str, Any]:
+    """What is told of the service, and failures: one schema for each error."""
+    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    scheduler = _object(
+        {
+            "activity": text,
+            "slots": count,
+            "last_poll_at": {"type": ["string", "null"], "format": "date-time"},
+            "last_poll_age_seconds": {"type": ["number", "null"]},
+            "engine_ready": {"type": "boolean"},
+            "running": count,
+        }
+    )
+    failure = {"code": {"type": "integer"}, "error": text, "message": text, "data": {"type": "null"}}
+    failures = {
+        error.__name__: {
+            "description": " ".join((error.__doc__ or "").split()),
+            "allOf": [_ref("schemas", "Failure")],
+            "properties": {"code": {"const": error.code}, "error": {"const": error.error}},
+        }
+        for error in shown_errors()
+    }
+    return {
+        "Health": _object({"status": {"const": "ok"}, "version": text}),
+        "Readiness": _object({"status": {"const": "ready"}, "scheduler": {"oneOf": [scheduler, {"type": "null"}]}}),
+        "Failure": _object({**failure, "errors": _list(_object(_fields(FieldError)))}),
+        **failures,
+    }
+
+
+def _response(status: int, description: str, schema: Mapping[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+    names = ["X-Request-Id", *([HEADERS_OF_STATUS[status]] if status in HEADERS_OF_STATUS else [])]
+    headers = {name: _ref("headers", name) for name in names}
+    return {"description": description, "headers": headers, "content": {content_type: {"schema": schema}}}
+
+
+def _success(route: Route, status: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object" if route.content_type == "application/json" else "string"}
+    if route.gives:
+        schema = _object({"code": {"const": 0}, "message": {"const": "success"}, "data": _ref("schemas", route.gives)})
+    return _response(status, http.HTTPStatus(status).phrase, schema, route.content_type)
+
+
+def _failures(errors: Iterable[type[QtmError]]) -> dict[str, dict[str, Any]]:
+    """Responses by status, each for one or several errors."""
+    by_status: dict[int, list[type[QtmError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.http_status, []).append(error)
+    return {
+        str(status): _response(
+            status,
+            ", ".join(f"{error.code} {error.error}" for error in found),
+            {"oneOf": [_ref("schemas", error.__name__) for error in found]},
+        )
+        for status, found in by_status.items()
+    }
+
+
+def _operation_id(route: Route) -> str:
+    return route.path.rpartition("/")[2].partition(".")[0]
+
+
+def _links(routes: Iterable[Route]) -> dict[str, Any]:
+    """From what was created to all that can be asked of it."""
+    found = {}
+    for route in routes:
+        parameters = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
+        ask = {"requestBody": {"task_id": CREATED["task_id"]}} if route.takes == "Selection" else {"parameters": parameters}
+        if parameters or route.takes == "Selection":
+            found[_operation_id(route)] = {"operationId": _operation_id(route), **ask}
+    return found
+
+
+def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": (route.answer.__doc__ or "").partition(": ")[2].rstrip("."),
+        "parameters": [
+            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required, "schema": item.schema}
+            for item in route.parameters
+        ],
+        "responses": {str(status): _success(route, status) for status in route.statuses},
+        "security": [] if route.is_open else [{"bearer": []}] if needs_token else [{}, {"bearer": []}],
+    }
+    if route.takes:
+        media = {"schema": _ref("schemas", route.takes), "example": EXAMPLES[route.takes]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
+    return operation
+
+
+def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI document of these routes, for a service with tokens or without. HEAD goes wherever GET is."""
+    paths: dict[str, dict[str, Any]] = {}
+    failures: dict[str, Any] = {}
+    for route in routes:
+        operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, needs_token)
+        responses = operation["responses"]
+        for status in route.statuses if route.gives == "Created" else ():
+            responses[str(status)]["links"] = _links(routes)
+        for status_text, response in _failures(route_errors(route, needs_token)).items():  # most routes share theirs
+            name = re.sub(r"[^a-z_]+", ".", response["description"]).strip(".")
+            failures[name] = response
+            responses[status_text] = _ref("responses", name)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "qtm",
+            "version": __version__,
+            "description": "The backtest task manager of a quant engine. HEAD is answered wherever GET is, "
+            f"a path that is not listed here with {PathNotFound.http_status} and the code {PathNotFound.code}.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {**_request_schemas(), **_task_schemas(), **_service_schemas()},
+            "responses": failures,
+            "headers": {
+                name: {"description": meaning, "required": True, "schema": {"type": "string"}} for name, meaning in HEADERS.items()
+            },
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def with_document(*routes: Route) -> tuple[Route, ...]:
+    """The routes, and one more that gives the document of all of them, itself included."""
+
+    @functools.cache  # one of each kind at most, made when somebody asks
+    def document(needs_token: bool) -> bytes:
+        return dump_json(openapi_document(all_routes, needs_token)).encode()
+
+    def openapi(api: TaskAPI, _request: HttpRequest) -> Response:
+        """GET /openapi.json: this document."""
+        return Response(200, document(bool(api.tasks.settings.api_token)))
+
+    all_routes = (*routes, Route("GET", "/openapi.json", openapi, lane=Lane.NOW, is_open=True))
+    return all_routes
+
+
+# ==== 27 API ==========================================================================================================
 # Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
 # waits for anything but the database.
 
@@ -6305,34 +6601,63 @@ class TaskAPI:
 
 
 API = "/api/v1/backtest"
-ROUTES = (
-    Route("POST", f"{API}/createTask", TaskAPI.create_task, (ONCE,)),
-    Route("GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, (TASK_ID, WAIT), together=TaskAPI.get_task_statuses),
+ROUTES = with_document(
+    Route(
+        "POST",
+        f"{API}/createTask",
+        TaskAPI.create_task,
+        (ONCE,),
+        "Created",
+        "CreateTask",
+        (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable),
+        statuses=(201, 200),
+    ),
+    Route(
+        "GET",
+        f"{API}/getTaskStatus",
+        TaskAPI.get_task_status,
+        (TASK_ID, WAIT),
+        "TaskStatus",
+        errors=(TaskNotFound,),
+        together=TaskAPI.get_task_statuses,
+    ),
     Route(
         "GET",
         f"{API}/getTasksByBatch",
         TaskAPI.get_tasks_by_batch,
         (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT),
-        Lane.LONG,
+        "BatchPage",
+        errors=(BatchNotFound,),
+        lane=Lane.LONG,
         is_shared=True,
     ),
-    Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task),
-    Route("GET", f"{API}/getTaskResult", TaskAPI.get_task_result, (TASK_ID, WAIT), together=TaskAPI.get_task_results),
-    Route("POST", f"{API}/retryTask", TaskAPI.retry_task),
-    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,)),
+    Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task, (), "Cancelled", "Selection", (TaskNotFound, BatchNotFound, TaskFinished)),
+    Route(
+        "GET",
+        f"{API}/getTaskResult",
+        TaskAPI.get_task_result,
+        (TASK_ID, WAIT),
+        "TaskResult",
+        errors=(TaskNotFound, TaskNotFinished),
+        together=TaskAPI.get_task_results,
+    ),
+    Route("POST", f"{API}/retryTask", TaskAPI.retry_task, (), "Retried", "Selection", (TaskNotFound, BatchNotFound, TaskNotRetryable)),
+    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,), "TaskAttempts", errors=(TaskNotFound,)),
     Route(
         "GET",
         f"{API}/listTasks",
         TaskAPI.list_tasks,
         (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR),
-        Lane.LONG,
+        "TaskList",
+        lane=Lane.LONG,
         is_shared=True,
     ),
-    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, (page_limit(20, 100), BATCH_CURSOR), Lane.LONG, is_shared=True),
-    Route("GET", "/healthz", TaskAPI.healthz, lane=Lane.NOW, is_open=True),
-    Route("GET", "/readyz", TaskAPI.readyz, is_open=True),
-    Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW),
-    Route("GET", "/metrics", TaskAPI.metrics),
+    Route(
+        "GET", f"{API}/listBatches", TaskAPI.list_batches, (page_limit(20, 100), BATCH_CURSOR), "BatchList", lane=Lane.LONG, is_shared=True
+    ),
+    Route("GET", "/healthz", TaskAPI.healthz, gives="Health", lane=Lane.NOW, is_open=True),
+    Route("GET", "/readyz", TaskAPI.readyz, gives="Readiness", errors=(DatabaseUnavailable,), is_open=True),
+    Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW, content_type=METRICS_TYPE),
 )
 
 
@@ -6356,7 +6681,7 @@ class Router:
         return route
 
 
-# ==== 27 HTTP connections =============================================================================================
+# ==== 28 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -6725,7 +7050,7 @@ class Connection:
         self._stream.close()
 
 
-# ==== 28 HTTP server ==================================================================================================
+# ==== 29 HTTP server ==================================================================================================
 # On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
 # that take turns at polling and answering. A slow client costs a descriptor and no thread.
 
@@ -7291,7 +7616,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 29 Command line =================================================================================================
+# ==== 30 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import datetime
 import decimal
 import fractions
+import functools
 import http.client
 import inspect
 import json
@@ -37,6 +38,8 @@ import campaign
 import faults
 import hypothesis
 import hypothesis.strategies as st
+import jsonschema_rs
+import openapi_spec_validator
 import private_mariadb
 import prometheus_client.parser
 import pytest
@@ -2751,7 +2754,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-28 HTTP messages, Metrics, Routes, API, HTTP connections, HTTP server ========================================
+# ==== 23-29 HTTP messages, Metrics, Routes, OpenAPI, API, HTTP connections, HTTP server =================================
 
 
 @pytest.fixture
@@ -2762,8 +2765,8 @@ def api(url):
 
 
 @contextlib.contextmanager
-def serving(chosen: qtm.Settings, scheduler: bool = False):
-    with qtm.start(chosen, scheduler=scheduler) as tasks:
+def serving(chosen: qtm.Settings, scheduler: bool = False, engine=None):
+    with qtm.start(chosen, engine=engine, scheduler=scheduler) as tasks:
         server = qtm.ApiServer(chosen)
         server.begin(tasks)
         try:
@@ -2772,8 +2775,50 @@ def serving(chosen: qtm.Settings, scheduler: bool = False):
             server.drain(5.0)
 
 
+DOCUMENT = qtm.openapi_document(qtm.ROUTES, needs_token=True)
+
+
+def closed(schema):
+    """A schema that refuses what it does not name."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_record = "properties" in schema and "allOf" not in schema
+    return {**{name: closed(item) for name, item in schema.items()}, **({"additionalProperties": False} if is_record else {})}
+
+
+def resolved(item: dict) -> dict:
+    """What a reference into the document means."""
+    return functools.reduce(lambda found, name: found[name], item["$ref"].split("/")[1:], DOCUMENT) if "$ref" in item else item
+
+
+@functools.cache
+def answers_of(method: str, path: str) -> dict:
+    """What the document declares for a route: by status the headers, the content type, and what validates the body."""
+    found = {}
+    for status, declared in DOCUMENT["paths"].get(path, {}).get(method.lower(), {"responses": {}})["responses"].items():
+        response = resolved(declared)
+        ((content_type, media),) = response["content"].items()
+        schema = {**closed(media["schema"]), "components": closed(DOCUMENT["components"])}
+        found[int(status)] = (set(response["headers"]), content_type, jsonschema_rs.Draft202012Validator(schema, validate_formats=True))
+    return found
+
+
+def check_answer(method: str, target: str, status: int, headers: dict, answer) -> None:
+    """An answer is one that the document declares for its route."""
+    answers = answers_of("GET" if method == "HEAD" else method, target.partition("?")[0])
+    if not answers:
+        assert (status, answer["code"]) in ((404, qtm.PathNotFound.code), (405, qtm.MethodNotAllowed.code))
+        return
+    assert status in answers, f"{method} {target} does not declare {status}: {answer}"
+    names, content_type, validator = answers[status]
+    assert (headers["Content-Type"], names - set(headers)) == (content_type, set())
+    assert method == "HEAD" or [str(error) for error in validator.iter_errors(answer)] == []
+
+
 def call(server, method: str, path: str, given=None, headers=None):
-    """One request on a new connection: status, parsed body, headers."""
+    """One request on a new connection: status, parsed body, headers. Every answer is held against the document."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS)
     data = given if given is None or isinstance(given, bytes) else json.dumps(given).encode()
     prepared = {"Content-Type": "application/json"} if data is not None else {}
@@ -2781,7 +2826,11 @@ def call(server, method: str, path: str, given=None, headers=None):
     response = connection.getresponse()
     text = response.read()
     connection.close()
-    return response.status, json.loads(text) if text else None, dict(response.getheaders())
+    received = dict(response.getheaders())
+    is_json = received["Content-Type"] == "application/json"
+    answer = None if not text else json.loads(text) if is_json else text.decode()
+    check_answer(method, path, response.status, received, answer)
+    return response.status, answer, received
 
 
 def call_status(server, method: str, path: str, headers=None) -> int:
@@ -3380,7 +3429,192 @@ def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_clien
     assert any("backtest_tasks" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-# ==== 29 Command line =================================================================================================
+def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(api):
+    status, document, headers = call(api, "GET", "/openapi.json")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    openapi_spec_validator.validate(document)
+    assert document["openapi"].startswith("3.1.")
+    listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert listed == {(route.method, route.path) for route in qtm.ROUTES}
+    assert len({operation["operationId"] for item in document["paths"].values() for operation in item.values()}) == len(qtm.ROUTES)
+    assert all(operation["summary"] for item in document["paths"].values() for operation in item.values())
+
+
+def test_the_document_tells_whether_this_service_needs_a_token(tmp_path):
+    for tokens, security, status in (((), [{}, {"bearer": []}], 200), (("first-token",), [{"bearer": []}], 401)):
+        with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=tokens)) as server:
+            operation = call(server, "GET", "/openapi.json")[1]["paths"][f"{A}/listTasks"]["get"]
+            assert (operation["security"], "401" in operation["responses"]) == (security, status == 401)
+            assert call(server, "GET", f"{A}/listTasks")[0] == status
+
+
+def test_handlers_take_what_their_routes_declare():
+    for route in qtm.ROUTES:
+        taken = list(inspect.signature(route.answer).parameters)[2:]
+        assert sorted(taken) == sorted(parameter.argument for parameter in route.parameters), route.path
+        operation = DOCUMENT["paths"][route.path][route.method.lower()]
+        declared = {(item["name"], item["in"], item["required"]) for item in operation["parameters"]}
+        assert declared == {(item.name, item.place, item.is_required) for item in route.parameters}
+        assert not (route.is_open and route.parameters), "an open route does not look at its query"
+
+
+def test_what_the_schema_of_a_create_refuses_is_what_the_code_refuses():
+    schema = {**DOCUMENT["components"]["schemas"]["CreateTask"], "components": DOCUMENT["components"]}
+    validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    assert validator.is_valid(body())
+    assert validator.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
+    assert [name for name, given, _ in WRONG_BODIES if validator.is_valid(given)] == ["start after end", "too many together"]
+
+
+def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_status(api):
+    """`call` holds each answer against the document."""
+    reached = set()
+
+    def good(method: str, path: str, given=None, **headers):
+        status, answer, _ = call(api, method, path, given, headers)
+        assert status < 300, answer
+        reached.add((method, path.partition("?")[0], status))
+        return answer.get("data", answer) if isinstance(answer, dict) else answer
+
+    for path, item in good("GET", "/openapi.json")["paths"].items():
+        for operation in item.values():
+            if "requestBody" in operation:
+                good("POST", path, operation["requestBody"]["content"]["application/json"]["example"])
+    assert ("POST", f"{A}/createTask", 201) in reached
+    good("POST", f"{A}/cancelTask", {"batch_id": "first"})
+    for _ in range(2):
+        good("POST", f"{A}/createTask", body(), **{"Idempotency-Key": "once"})
+    dao = api.api.tasks.dao
+    dao.cancel(dao.claim("w", 1)[0].task.task_id)
+    ids = add(dao, "A", "B", "C", "D", "E", batch_id="all", name="every status")
+    _running, completed, failed = dao.claim("w", 3)
+    dao.finish(completed, qtm.Outcome(result_json='{"x":null}', non_finite_json='["x"]'), 0.0, "", 1.0, "v1")
+    dao.finish(failed, qtm.Outcome(error_type="E", message="no", traceback="here", retryable=False), 0.0, "", 0.5, None)
+    good("POST", f"{A}/cancelTask", {"task_id": ids[3]})
+    statuses = [good("GET", f"{A}/getTaskStatus?task_id={task_id}")["status"] for task_id in ids]
+    assert statuses == ["running", "completed", "failed", "cancelled", "pending"]
+    for task_id in ids[1:4]:
+        good("GET", f"{A}/getTaskResult?task_id={task_id}&wait=1")
+    assert [len(good("GET", f"{A}/getTaskAttempts?task_id={task_id}")["attempts"]) for task_id in ids] == [1, 1, 1, 0, 0]
+    for query in ("", "&status=failed&status=running", "&limit=2", "&stock_code=E"):
+        good("GET", f"{A}/getTasksByBatch?batch_id=all{query}")
+        good("GET", f"{A}/listTasks?batch_id=all{query}")
+    good("GET", f"{A}/listBatches?limit=1")
+    good("POST", f"{A}/retryTask", {"task_id": ids[3]})
+    assert good("POST", f"{A}/retryTask", {"batch_id": "all"})["retried"] == 1
+    for path in ("/healthz", "/readyz", f"{A}/listBatches"):
+        good("GET", path)
+        call(api, "HEAD", path)
+    good("GET", "/metrics")
+    declared = {(route.method, route.path, status) for route in qtm.ROUTES for status in route.statuses}
+    assert reached == declared
+
+
+class RefusingRunner:
+    """An engine's side of createTask that refuses, or is not there."""
+
+    is_there = True
+
+    def validate(self, tasks):
+        if not self.is_there:
+            raise qtm.EngineUnavailable("not now", retry_after_seconds=1)
+        return [(0, "no")]
+
+
+def good_head(route: qtm.Route) -> dict:
+    """What a request to this route is made of; a task or batch called "x" is not there."""
+    required = "&".join(f"{item.name}=x" for item in route.parameters if item.is_required)
+    sent = {"CreateTask": body(), "Selection": {"task_id": "x"}}.get(route.takes)
+    return {
+        "method": route.method,
+        "target": f"{route.path}?{required}",
+        "version": "1.1",
+        "body": b"" if sent is None else json.dumps(sent).encode(),
+        "headers": {"Host": "127.0.0.1", "Authorization": "Bearer first-token", "Content-Type": "application/json"},
+    }
+
+
+def code_of(server, parts: dict) -> int:
+    """The code that answers such a request."""
+    headers = {"Content-Length": str(len(parts["body"])), **parts["headers"], "Connection": "close"}
+    lines = [f"{parts['method']} {parts['target']} HTTP/{parts['version']}", *(f"{name}: {value}" for name, value in headers.items())]
+    answer = raw(server, ("\r\n".join(lines) + "\r\n\r\n").encode() + parts["body"])
+    text = answer.partition(b"\r\n\r\n")[2]
+    return json.loads(text).get("code", 0) if text.startswith(b"{") else 0
+
+
+def wrong_requests(route: qtm.Route):
+    """Requests to a route that are wrong in one way each."""
+    good = good_head(route)
+    for name, value in {
+        "Content-Length": "99999999999", "Expect": "magic", "Transfer-Encoding": "gzip", "Host": "evil.example",
+        "Authorization": "Bearer x", "Origin": "http://evil.example", "Content-Type": "text/plain", " ": "x", "Cookie": "x" * 17_000,
+    }.items():  # fmt: skip
+        yield {**good, "headers": {**good["headers"], name: value}}
+    yield {**good, "method": "PATCH"}
+    yield {**good, "version": "2.0"}
+    yield {**good, "target": good["target"] + "&zzz=1"}
+    yield good
+    if route.method == "POST":
+        yield {**good, "body": b"{"}
+        yield {**good, "body": b'{"batch_id":"x"}'}
+
+
+def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "PROBE_SECONDS", -1.0)
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",), read_token=("look-token",), engine="other:run")
+    given = {(route.method, route.path): set() for route in qtm.ROUTES}
+    with serving(chosen) as server:
+        tasks = server.api.tasks
+        (ended,) = add(tasks.dao)
+        tasks.dao.finish(tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        for route in qtm.ROUTES:
+            codes, good, (waiting,) = given[route.method, route.path], good_head(route), add(tasks.dao)
+            codes.update(code_of(server, wrong) for wrong in wrong_requests(route))
+            if route.takes == "Selection":
+                codes.update(code_of(server, {**good, "body": json.dumps({"task_id": one}).encode()}) for one in (ended, waiting))
+            if any(item.name == "task_id" for item in route.parameters):
+                codes.add(code_of(server, {**good, "target": f"{route.path}?task_id={waiting}"}))
+            if route.takes == "CreateTask":
+                for keyed in (good, {**good, "body": json.dumps(body(priority=1)).encode()}):
+                    codes.add(code_of(server, {**keyed, "headers": {**good["headers"], "Idempotency-Key": "x"}}))
+                tasks._runner = RefusingRunner()
+                codes.add(code_of(server, good))
+                tasks._runner.is_there = False
+                codes.add(code_of(server, good))
+                tasks._runner = None
+                with monkeypatch.context() as patched:
+                    patched.setattr(tasks, "settings", dataclasses.replace(chosen, max_pending=1))
+                    codes.add(code_of(server, good))
+            if route.method == "POST":
+                codes.add(code_of(server, {**good, "headers": {**good["headers"], "Authorization": "Bearer look-token"}}))
+            for error in (qtm.DatabaseUnavailable, qtm.DatabaseRefused, qtm.TransactionConflict, qtm.OutcomeUnknown):
+                with monkeypatch.context() as patched:
+                    for name in ("write",) if error is qtm.OutcomeUnknown else ("write", "read"):
+                        patched.setattr(tasks.dao.database, name, lambda *_, e=error, **__: (_ for _ in ()).throw(e("no")))
+                    codes.add(code_of(server, good))
+            with monkeypatch.context() as patched:
+                patched.setattr(qtm.Route, "handler", lambda *_: 1 / 0)
+                patched.setattr(tasks, "get_status_texts", lambda *_: 1 / 0)
+                patched.setattr(tasks, "get_result_texts", lambda *_: 1 / 0)
+                codes.add(code_of(server, good))
+    for (method, path), codes in given.items():
+        declared = set()
+        for response in DOCUMENT["paths"][path][method.lower()]["responses"].values():
+            for schema in resolved(response)["content"].get("application/json", {"schema": {}})["schema"].get("oneOf", ()):
+                declared.add(resolved(schema)["properties"]["code"]["const"])
+        # These two come before a request is whole, whatever its route.
+        assert codes - {0} | {qtm.RequestTimeout.code, qtm.TooManyConnections.code} == declared, path
+
+
+def test_every_error_with_a_code_is_declared_by_some_route():
+    declared = {error for route in qtm.ROUTES for error in qtm.route_errors(route, needs_token=True)}
+    with_code = {error for error in all_errors() if error.code != qtm.QtmError.code or error is qtm.QtmError}
+    assert with_code - declared == {qtm.PathNotFound}, "which is told of paths that are no routes"
+    assert str(qtm.PathNotFound.code) in DOCUMENT["info"]["description"]
+
+
+# ==== 30 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
@@ -3433,7 +3667,9 @@ def ask(port: int, path: str, given=None):
             "GET" if given is None else "POST", path, None if given is None else json.dumps(given), {"Content-Type": "application/json"}
         )
         response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        answer = json.loads(response.read())
+        check_answer("GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer)
+        return response.status, answer
     except OSError:
         return 0, None
     finally:
