@@ -5619,7 +5619,7 @@ class ChunkedBody:
         """The next line without its end, or None while it is incomplete."""
         end = buffer.find(b"\r\n", 0, most + 2)
         if end < 0:
-            if len(buffer) > most or STRAY_CONTROL.search(buffer):
+            if not b"\r\n".startswith(buffer[most:]) or STRAY_CONTROL.search(buffer):
                 raise MalformedHTTP("a line of the chunked body is too long or does not end in CR LF")
             return None
         line = bytes(buffer[:end])
@@ -5697,7 +5697,7 @@ class MessageReader:
                 raise MalformedHTTP("empty lines instead of a request")
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
         if end < 0:
-            if len(buffer) > MAX_HEAD_BYTES:
+            if not b"\r\n\r\n".startswith(buffer[MAX_HEAD_BYTES:]):  # a split of the end itself changes nothing
                 raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
             if STRAY_CONTROL.search(buffer):  # its end would never be found
                 raise MalformedHTTP("lines end in CR LF, and hold neither of them elsewhere, nor NUL")

@@ -3615,6 +3615,266 @@ def test_every_error_with_a_code_is_declared_by_some_route():
 
 
 # ==== 30 Command line =================================================================================================
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+LONGEST_HEAD = GET + b"X: " + b"a" * (qtm.MAX_HEAD_BYTES - len(GET) - 3) + b"\r\n\r\n"
+LONGEST_SIZE = CHUNKED + b"2;" + b"x" * (qtm.MAX_CHUNK_LINE_BYTES - 2) + b"\r\n{}\r\n0\r\n\r\n"
+VALID = {
+    "get": (GET + b"\r\n", [b""]),
+    "head": (b"HEAD /healthz?a=%E4%BD%A0+b&a= HTTP/1.1\r\nhost:127.0.0.1\r\n\r\n", [b""]),
+    "optional whitespace": (b"GET /healthz HTTP/1.1\r\nHost: \t127.0.0.1\t \r\nX:\r\nX: \xe9\r\n\r\n", [b""]),
+    "length": (POST + b"Content-Length: 10\r\n\r\n0123\r\n\r\n89", [b"0123\r\n\r\n89"]),
+    "length 0": (POST + b"Content-Length: 000\r\n\r\n" + GET + b"\r\n", [b"", b""]),
+    "chunked": (CHUNKED + b"3\r\n{\r\n\r\n2\r\n }\r\n0\r\n\r\n", [b"{\r\n }"]),
+    "chunked, nothing in it": (CHUNKED + b"0\r\n\r\n" + GET + b"\r\n", [b"", b""]),
+    "chunks of one byte": (CHUNKED + b"".join(b"1\r\n%c\r\n" % c for c in b'{"a": 1}') + b"00\r\n\r\n", [b'{"a": 1}']),
+    "extensions": (CHUNKED + b'2;a;b=c;d="e; \t\xe9";!=~\r\n{}\r\n0;z\r\n\r\n', [b"{}"]),
+    "capital digits, leading zeros": (CHUNKED + b"0000000A\r\n0123456789\r\n0\r\n\r\n", [b"0123456789"]),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\nX-Sum: 1\r\nContent-Length: 5\r\n\r\n" + GET + b"\r\n", [b"{}", b""]),
+    "coding in capitals": (POST + b"Transfer-Encoding: Chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", [b"{}"]),
+    "absolute form": (b"GET http://127.0.0.1:8080/healthz?x=1 HTTP/1.1\r\nHost: other\r\n\r\n", [b""]),
+    "absolute form without a path": (b"GET HTTP://127.0.0.1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", [b""]),
+    "empty lines before": (b"\r\n" * 32 + GET + b"\r\n", [b""]),
+    "empty line between": (POST + b"Content-Length: 2\r\n\r\n{}\r\n" + GET + b"\r\n", [b"{}", b""]),
+    "expect": (POST + b"Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n{}", [b"{}"]),
+    "expect, chunked": (CHUNKED[:-2] + b"Expect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\n\r\n", [b"{}"]),
+    "1.0": (b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [b""]),
+    "1.0 with a body": (POST.replace(b"1.1", b"1.0") + b"Content-Length: 2\r\nConnection: keep-alive\r\n\r\n{}", [b"{}"]),
+    "get with a body": (GET + b"Content-Length: 3\r\n\r\nGET" + GET + b"\r\n", [b"GET", b""]),
+    "pipelined": (POST + b"Content-Length: 2\r\n\r\n{}" + CHUNKED + b"1\r\n[\r\n1\r\n]\r\n0\r\n\r\n" + GET + b"\r\n", [b"{}", b"[]", b""]),
+    "64 fields": (GET + b"X: y\r\n" * 63 + b"\r\n", [b""]),
+    "longest head": (LONGEST_HEAD, [b""]),
+    "longest line of a chunk": (LONGEST_SIZE, [b"{}"]),
+}  # fmt: skip
+
+
+def read_messages(pieces) -> list:
+    """The requests in these bytes, taken as soon as they are whole, and the status of what is refused."""
+    reader, found, request = qtm.MessageReader(), [], None
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while True:
+                if request is None:
+                    head = reader.head()
+                    if head is None:
+                        break
+                    request, length = qtm.parse_head(head)
+                    reader.expect_body(length, 1000)
+                body = reader.body()
+                if body is None:
+                    break
+                found.append(request._replace(body=body))
+                request = None
+    except qtm.QtmError as error:
+        return [*found, error.http_status]
+    assert request is None
+    assert not reader.has_more
+    return found
+
+
+def splits(data: bytes):
+    """In two at every byte, of long ones at the first and last bytes; and byte by byte."""
+    places = range(1, len(data)) if len(data) < 2000 else [*range(1, 50), *range(len(data) - 50, len(data))]
+    yield from ((data[:i], data[i:]) for i in places)
+    yield [data[i : i + 1] for i in range(len(data))]
+
+
+@pytest.mark.parametrize("case", VALID.values(), ids=VALID)
+def test_every_split_of_valid_requests_gives_the_same_requests(case):
+    data, bodies = case
+    whole = read_messages([data])
+    assert [request.body for request in whole] == bodies
+    for pieces in splits(data):
+        assert read_messages(pieces) == whole, [len(piece) for piece in pieces]
+
+
+@pytest.mark.parametrize("case", REFUSED_FRAMING.values(), ids=REFUSED_FRAMING)
+def test_every_split_of_what_is_refused_is_refused_for_the_same_reason(case):
+    data, status = case
+    for pieces in splits(data):
+        assert read_messages(pieces) == [status], [len(piece) for piece in pieces]
+
+
+def test_one_byte_more_than_the_longest_head_or_line_is_refused():
+    assert read_messages([LONGEST_HEAD.replace(b"X: ", b"X: a")]) == [431]
+    assert read_messages([LONGEST_HEAD.replace(b"X: ", b"X: a")[: qtm.MAX_HEAD_BYTES + 1]]) == [431], "at once, without an end"
+    assert read_messages([LONGEST_SIZE.replace(b"2;", b"2;x")]) == [400]
+    assert read_messages([b"\r\n" * 33 + GET + b"\r\n"]) == [400]
+
+
+REFUSED_CHUNKS = {
+    "no hex": (b"g\r\n{}\r\n0\r\n\r\n", 400),
+    "no size": (b"\r\n{}\r\n0\r\n\r\n", 400),
+    "nine digits": (b"000000002\r\n{}\r\n0\r\n\r\n", 400),
+    "negative": (b"-2\r\n{}\r\n0\r\n\r\n", 400),
+    "plus": (b"+2\r\n{}\r\n0\r\n\r\n", 400),
+    "0x": (b"0x2\r\n{}\r\n0\r\n\r\n", 400),
+    "underscore": (b"0_2\r\n{}\r\n0\r\n\r\n", 400),
+    "space before": (b" 2\r\n{}\r\n0\r\n\r\n", 400),
+    "space after": (b"2 \r\n{}\r\n0\r\n\r\n", 400),
+    "bare lf after the size": (b"2\n{}\r\n0\r\n\r\n", 400),
+    "bare cr after the size": (b"2\r{}\r\n0\r\n\r\n", 400),
+    "bare lf after the data": (b"2\r\n{}\n0\r\n\r\n", 400),
+    "no line end after the data": (b"2\r\n{}0\r\n\r\n", 400),
+    "longer than its size": (b"1\r\n{}\r\n0\r\n\r\n", 400),
+    "shorter than its size": (b"3\r\n{}\r\n0\r\n\r\n", 400),
+    "extension without a name": (b"2;\r\n{}\r\n0\r\n\r\n", 400),
+    "extension without a value": (b"2;a=\r\n{}\r\n0\r\n\r\n", 400),
+    "extension with an open quote": (b'2;a="b\r\n{}\r\n0\r\n\r\n', 400),
+    "extension with a bare lf": (b"2;a\nb\r\n{}\r\n0\r\n\r\n", 400),
+    "nul in an extension": (b'2;a="\0"\r\n{}\r\n0\r\n\r\n', 400),
+    "endless extension": (b"2;" + b"x" * 300, 400),
+    "trailer without a colon": (b"2\r\n{}\r\n0\r\nX\r\n\r\n", 400),
+    "trailer with a space before the colon": (b"2\r\n{}\r\n0\r\nX : y\r\n\r\n", 400),
+    "folded trailer": (b"2\r\n{}\r\n0\r\nX: y\r\n z\r\n\r\n", 400),
+    "trailer with a bare lf": (b"2\r\n{}\r\n0\r\nX: y\n\r\n\r\n", 400),
+    "bare lf at the end": (b"2\r\n{}\r\n0\r\n\n", 400),
+    "too many trailers": (b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 65 + b"\r\n", 431),
+    "endless trailer": (b"2\r\n{}\r\n0\r\nX: " + b"y" * 17_000, 400),
+    "too long at once": (b"401\r\n", 413),
+    "too long in the end": (b"400\r\n" + b" " * 1024 + b"\r\n1\r\n", 413),
+    "too long by far": (b"ffffffff\r\n", 413),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_CHUNKS.values(), ids=REFUSED_CHUNKS)
+def test_a_chunked_body_in_doubt_is_refused_once_and_closes(tmp_path, case):
+    data, status = case
+    for pieces in splits(CHUNKED + data):
+        assert read_messages(pieces)[-1:] == [status], [len(piece) for piece in pieces]
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_body_bytes=1024)) as server:
+        answer = raw(server, CHUNKED + data + GET + b"\r\n")
+        assert answered(answer) == [status], "nothing after it is answered"
+        assert b"\r\nConnection: close\r\n" in answer
+        assert server.api.tasks.list_tasks()[0] == []
+
+
+def answered(data: bytes) -> list[int]:
+    """The statuses of these answers."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
+
+
+def test_chunks_whose_framing_outweighs_their_data_are_refused():
+    tiny = b"".join(b"1;%s\r\nx\r\n" % (b"x" * 200) for _ in range(400))
+    reader = qtm.ChunkedBody(8_000_000)
+    with pytest.raises(qtm.MalformedHTTP, match="outweighs"):
+        reader.take(bytearray(tiny))
+    assert qtm.ChunkedBody(8_000_000).take(bytearray(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")) == b"x" * 20_000
+
+
+def test_a_chunked_create_is_201_and_the_connection_goes_on(api):
+    text = json.dumps(body(params={"fast": 3, "slow": 9})).encode()
+    chunks = b"".join(b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7))
+    answer = raw(api, CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n" + GET + b"\r\n")
+    assert answered(answer) == [201, 200]
+    (task,) = api.api.tasks.list_tasks()[0]
+    assert task.params == {"fast": 3, "slow": 9}
+
+
+HIDDEN = GET + b"\r\n"  # what a proxy takes for a body and we must not take for a request, or the other way round
+SMUGGLING = {
+    "CL.TE": b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "TE.CL": b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\n{}   \r\n0\r\n\r\n" + HIDDEN,
+    "TE, identity": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "identity": b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}" + HIDDEN,
+    "identity alone": b"Transfer-Encoding: identity\r\n\r\n" + HIDDEN,
+    "TE twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "TE twice, chunked last": b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "xchunked": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "quoted": b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n' + HIDDEN,
+    "parameter": b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "list with nothing": b"Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "empty": b"Transfer-Encoding:\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "vertical tab": b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "space before the colon": b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "space before the name": b" Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "folded": b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "folded behind another": b"X: y\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "behind a bare lf": b"X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "behind a bare cr": b"X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "nul in the name": b"Transfer\0-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "high bytes": b"Transfer-Encoding: chunked\xa0\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "CL list, other values": b"Content-Length: 2, 40\r\n\r\n{}" + HIDDEN,
+    "CL list, same values": b"Content-Length: 2, 2\r\n\r\n{}" + HIDDEN,
+    "CL twice": b"Content-Length: 2\r\ncontent-length: 40\r\n\r\n{}" + HIDDEN,
+    "CL with a minus": b"Content-Length: -2\r\n\r\n{}" + HIDDEN,
+    "CL with a point": b"Content-Length: 2.0\r\n\r\n{}" + HIDDEN,
+    "CL in hex": b"Content-Length: 0x2\r\n\r\n{}" + HIDDEN,
+    "CL with a space": b"Content-Length: 0 2\r\n\r\n{}" + HIDDEN,
+    "CL in other digits": "Content-Length: ٢\r\n\r\n{}".encode() + HIDDEN,
+    "CL empty": b"Content-Length:\r\n\r\n" + HIDDEN,
+    "CL of 20 digits": b"Content-Length: 18446744073709551618\r\n\r\n{}" + HIDDEN,
+    "head ends in bare lf": b"X: y\n\n" + HIDDEN,
+    "head ends in lf, cr lf": b"X: y\n\r\n" + HIDDEN,
+    "second host": b"Host: evil\r\nContent-Length: 2\r\n\r\n{}" + HIDDEN,
+}
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """One served API on SQLite for tests that leave nothing in it."""
+    with serving(settings(f"sqlite:///{tmp_path_factory.mktemp('edge')}/q.db", port=0)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING)
+def test_a_request_that_another_could_read_differently_gets_one_answer_and_the_connection_closes(edge, rest):
+    answer = raw(edge, POST + rest)
+    assert answered(answer) == [400]
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_request_inside_a_body_is_no_request(edge):
+    assert answered(raw(edge, POST + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN)) == [400]
+    assert answered(raw(edge, CHUNKED + b"%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n" + HIDDEN)) == [400, 200]
+    assert answered(raw(edge, POST.replace(b"createTask", b"nothing") + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN)) == [404]
+
+
+CONVERSATIONS = [item for name, item in VALID.items() if name not in ("longest head", "longest line of a chunk")]
+
+
+def final_answers(data: bytes) -> list[tuple[int, bytes]]:
+    """Status and body of each answer, without interim ones and request ids."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if length:
+            size = int(length[1])
+            found.append((status, data[:size]))
+            data = data[size:]
+    return found
+
+
+def talk(server, pieces) -> list[tuple[int, bytes]]:
+    """What is answered to these bytes, sent piece by piece, until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        return final_answers(b"".join(iter(lambda: sock.recv(65536), b"")))
+
+
+@pytest.mark.parametrize("case", [item for item in CONVERSATIONS if b"HEAD " not in item[0]])
+def test_the_answers_are_the_same_when_every_byte_comes_alone(edge, case):
+    data, bodies = case
+    whole = talk(edge, [data])
+    assert len(whole) == len(bodies)
+    assert talk(edge, [data[i : i + 1] for i in range(len(data))]) == whole
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(st.lists(st.sampled_from([item for item in CONVERSATIONS if b"HEAD " not in item[0]]), min_size=1, max_size=4), st.data())
+def test_the_answers_are_the_same_however_a_pipeline_is_split(edge, cases, data):
+    stream = b"".join(item[0] for item in cases)
+    places = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
+    pieces = [stream[i:j] for i, j in zip([0, *places], [*places, len(stream)], strict=True)]
+    assert [status for status, _ in talk(edge, pieces)] == [status for item in cases for status, _ in talk(edge, [item[0]])]
+
+
+# ==== 29 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
