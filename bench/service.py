@@ -306,7 +306,11 @@ def memory_mb(pid: int) -> tuple[float, float]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process started."""
-    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended since leaves its children to another one
+            found += [int(child) for child in file.read_text().split()]
+    return found
 
 
 def measure_idle(site: Site) -> None:
