@@ -408,6 +408,8 @@ def parse_database_url(url: str) -> DatabaseUrl:
         options = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
         raise SettingsError("cannot be read: mysql://USER:PASSWORD@HOST:PORT/NAME, special characters percent-encoded") from None
+    if "@" in parts.path + parts.fragment or ("@" in parts.query and "@" not in parts.netloc):  # the rest of a password that is not encoded
+        raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
     name = urllib.parse.unquote(parts.path.lstrip("/"))
     unknown = sorted(set(options) - set(MYSQL_OPTIONS))
     if unknown:
@@ -1514,7 +1516,7 @@ class MySQLDialect:
                 host=url.host,
                 port=url.port,
                 user=url.user,
-                password=url.password,
+                password=url.password.encode("utf-8"),  # a text would be sent as latin-1, and a failure to do so names it
                 database=url.name,
                 unix_socket=url.options.get("unix_socket"),
                 charset="utf8mb4",

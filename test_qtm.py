@@ -218,6 +218,13 @@ def test_wrong_database_urls_are_refused(text):
         qtm.parse_database_url(text)
 
 
+def test_a_password_that_is_not_percent_encoded_is_in_no_message():
+    for url in ("mysql://u:12/gehe?im=1@h/n", "mysql://u:12/geheim@h/n", "mysql://u:1#geheim@h/n", "mysql://u:1?geheim=2@h/n"):
+        with pytest.raises(qtm.SettingsError) as caught:
+            qtm.parse_database_url(url)
+        assert "gehe" not in str(caught.value), url
+
+
 def test_mysql_without_pymysql_says_what_to_install(tmp_path):
     (tmp_path / "pymysql.py").write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QTM_DATABASE_URL": "mysql://u@127.0.0.1/n"}
@@ -515,6 +522,16 @@ def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
         assert dao.get(task_id).status is qtm.TaskStatus.PENDING
         assert dao.cancel(task_id)
         database.close()
+
+
+def test_a_password_may_have_any_characters(mariadb):
+    password = "g\u00e4\u5bc6'%/@: "
+    escaped = private_mariadb.pymysql.converters.escape_string(password)
+    url = mariadb.create_database("qtm_words")
+    mariadb.execute(f"CREATE OR REPLACE USER words@'127.0.0.1' IDENTIFIED BY '{escaped}'", "GRANT ALL ON qtm_words.* TO words@'127.0.0.1'")
+    database = qtm.Database(url.replace("root@", f"words:{qtm.urllib.parse.quote(password, safe='')}@"))
+    assert qtm.migrate(database)
+    database.close()
 
 
 def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, mariadb):
