@@ -35,7 +35,8 @@ Threads and processes::
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
       slot-N            one per running task ========> engine process (own session; runs one attempt)
-      metrics           while it counts tasks                 private descriptors
+      engine-output     one: what its import prints           private descriptors
+      metrics           while it counts tasks
 
 Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
 held across a database call, user code or a join. ApiServer._lead is a turn rather than a lock: who has it polls.
@@ -131,7 +132,7 @@ import urllib.parse
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import ssl  # at run time only where TLS is used
@@ -4054,11 +4055,11 @@ class TaskHandle(Protocol):
 
 
 class OutputLog:
-    """What an engine prints, line by line into the log with the task's id; after 64 KiB the rest is counted and dropped.
+    """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and dropped.
     The last 4 KiB are kept for the attempt's record."""
 
-    def __init__(self, task: TaskRequest) -> None:
-        self._task = task
+    def __init__(self, event: str, **fields: Any) -> None:
+        self._event, self._fields = event, fields
         self._rest = b""
         self._bytes = 0
         self._tail = b""
@@ -4083,11 +4084,10 @@ class OutputLog:
         if self._rest:
             self._log(self._rest)
         if self._bytes > MAX_OUTPUT_BYTES:
-            log_event(logging.WARNING, "task output cut", task_id=self._task.task_id, bytes=self._bytes, kept_bytes=MAX_OUTPUT_BYTES)
+            log_event(logging.WARNING, f"{self._event} cut", **self._fields, bytes=self._bytes, kept_bytes=MAX_OUTPUT_BYTES)
 
     def _log(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace")
-        log_event(logging.INFO, "task output", task_id=self._task.task_id, attempt=self._task.attempt, text=text)
+        log_event(logging.INFO, self._event, **self._fields, text=line.decode("utf-8", "replace"))
 
 
 def _signal_name(number: int) -> str:
@@ -4104,7 +4104,7 @@ class ProcessHandle:
         self.engine_version: str | None = None
         self._task = task
         self._control, self._channel, self._output = control, channel, output
-        self._log = OutputLog(task)
+        self._log = OutputLog("task output", task_id=task.task_id, attempt=task.attempt)
         self._received = bytearray()  # of the channel; a frame is whole before it is read
         self._is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
         self._outcome: Outcome | None = None  # from the result or error frame
@@ -4371,12 +4371,22 @@ class EngineServer:
         path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
         setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
         ours.send(dump_json(setup).encode())  # before the start: one that is killed at once has no reader
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=environment)
+        nothing, pipe, same, passed = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT, [theirs.fileno()]
+        process = subprocess.Popen(command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment)
         theirs.close()
         with self._lock:
             self._process, self._control, self._ready = process, ours, None
             self._started_at = time.monotonic()
         threading.Thread(target=self._await_ready, args=(ours, process), name="engine-ready", daemon=True).start()
+        threading.Thread(target=self._log_output, args=(process,), name="engine-output", daemon=True).start()
+
+    def _log_output(self, process: subprocess.Popen[bytes]) -> None:
+        """Its own thread, until all that print there have ended: what the import says, which is of no attempt."""
+        log = OutputLog("engine output")
+        with cast("IO[bytes]", process.stdout) as stream:
+            while data := stream.read(65536):
+                log.feed(data)
+        log.close()
 
     def _await_ready(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
         """Its own short thread: the first frame is the server's only one."""

@@ -2184,6 +2184,24 @@ def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkey
     assert task.status is qtm.TaskStatus.COMPLETED
 
 
+def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is_capped(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "qtm")
+    engine = """
+        import os
+        print("one", flush=True)
+        os.write(2, b"two\\nthree")
+        os.write(1, b"x" * 200_000)
+        def run(task, progress):
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "talking_engine", engine) as tasks:
+        assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
+    eventually(lambda: "engine output cut" in {record.msg.event for record in caplog.records})
+    fields = [record.fields for record in caplog.records if record.msg.event == "engine output"]
+    assert [one["text"][:7] for one in fields] == ["one", "two", "threexx"]
+    assert sum(len(one["text"]) + 1 for one in fields) <= qtm.MAX_OUTPUT_BYTES + 1
+
+
 def test_a_validate_that_prints_much_refuses_nothing(tmp_path, monkeypatch):
     engine = """
         def run(task, progress):
