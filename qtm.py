@@ -167,6 +167,7 @@ class QtmError(Exception):
         self.message = message
         self.errors = tuple(errors)
         self.retry_after_seconds = retry_after_seconds
+        self.log: Mapping[str, Any] = {}  # what the line of the refused request tells beside: the ids that it was about
 
 
 class InvalidRequest(QtmError):
@@ -4261,7 +4262,8 @@ class ProcessHandle:
         report = self._exit or {}
         code = report.get("exit")
         if "no_process" in report:
-            log_event(logging.WARNING, "no process for an attempt", task_id=self._task.task_id, error=report["no_process"])
+            told = {"task_id": self._task.task_id, "attempt": self._task.attempt, "error": report["no_process"]}
+            log_event(logging.WARNING, "no process for an attempt", **told)
             return Outcome(released=True)
         if report.get("out_of_memory"):
             return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
@@ -4767,7 +4769,8 @@ class TaskScheduler:
             for orphan in self._dao.running():
                 self._dao.reclaim(orphan, 0.0)
                 self._ended[WORKER_LOST.ending] += 1
-                log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt)
+                told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id}
+                log_event(logging.WARNING, "orphan taken back", **told)
         self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
         for number in range(1, self._settings.workers + 1):
             self._threads.append(threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True))
@@ -4875,7 +4878,7 @@ class TaskScheduler:
         except BaseException as error:  # whatever it is: the service must not live on without its scheduler
             self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
-            log_event(level, "scheduler failed", error=str(error) or repr(error))
+            log_event(level, "scheduler failed", worker_id=self.worker_id, error=str(error) or repr(error))
             logger.debug("scheduler failed", exc_info=True)
         if self.failure:
             self.on_failure()
@@ -4895,7 +4898,7 @@ class TaskScheduler:
             self._leases.failed()
             self._is_away = True
             is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            log_event(logging.WARNING if is_away else logging.ERROR, "database away", error=error.message)
+            log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=self.worker_id, error=error.message)
             self._activity = "waiting for the database"
             self._set_timer(DATABASE_RETRY_SECONDS)
             return
@@ -4946,7 +4949,8 @@ class TaskScheduler:
             if status:
                 with self._lock:
                     self._ended[WORKER_LOST.ending] += 1
-                log_event(logging.WARNING, "orphan taken back", task_id=orphan.task_id, attempt=orphan.attempt, status=status.value)
+                told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
+                log_event(logging.WARNING, "orphan taken back", **told)
                 self._board.tell(orphan.task_id)
         self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
 
@@ -5028,7 +5032,8 @@ class TaskScheduler:
             try:
                 self._run(attempt)
             except Exception as error:  # a fault of ours must not take the slot with it; the lease brings the task back
-                log_event(logging.CRITICAL, "slot failed", task_id=attempt.task.task_id, error=repr(error))
+                told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": repr(error)}
+                log_event(logging.CRITICAL, "slot failed", **told)
                 logger.debug("slot failed", exc_info=True)
             finally:
                 with self._idle:
@@ -5040,7 +5045,9 @@ class TaskScheduler:
     def _run(self, attempt: Attempt) -> None:
         """One attempt: start it, listen until it ends, write how."""
         task = attempt.task
-        log_event(logging.INFO, "attempt started", task_id=task.task_id, attempt=task.attempt, stock_code=task.stock_code)
+        told: dict[str, Any] = {"task_id": task.task_id, "attempt": task.attempt}
+        more = {"batch_id": task.batch_id, "worker_id": self.worker_id, "stock_code": task.stock_code}
+        log_event(logging.INFO, "attempt started", **told, **more)
         outcome = self._execute(attempt)
         if attempt.released and outcome.result_json is None:
             outcome = Outcome(released=True, usage=outcome.usage)
@@ -5059,7 +5066,7 @@ class TaskScheduler:
         with self._lock:
             self._ended[ending] += 1
         fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
-        log_event(logging.INFO, "attempt ended", task_id=task.task_id, attempt=task.attempt, ending=ending, **fields)
+        log_event(logging.INFO, "attempt ended", **told, ending=ending, **fields)
 
     def _execute(self, attempt: Attempt) -> Outcome:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
@@ -5094,6 +5101,7 @@ class TaskScheduler:
         """Write the outcome, however long the database is away: the work is done and must not be lost. Sets ``lost`` when the
         task is no longer this attempt's. An outcome that the database refuses, while it is there, becomes a failure."""
         task, pause, refusals = attempt.task, 0.1, 0
+        told = {"task_id": task.task_id, "attempt": task.attempt}
         progress = 1.0 if outcome.result_json is not None else attempt.progress
         version = attempt.handle.engine_version if attempt.handle else None
         with self._lock:
@@ -5107,9 +5115,9 @@ class TaskScheduler:
                     self._end(attempt, lost=True)
                 break
             except (DatabaseUnavailable, TransactionConflict) as error:
-                log_event(logging.WARNING, "outcome kept until the database is back", task_id=task.task_id, error=error.message)
+                log_event(logging.WARNING, "outcome kept until the database is back", **told, error=error.message)
             except QtmError as error:
-                log_event(logging.ERROR, "outcome refused by the database", task_id=task.task_id, error=error.message)
+                log_event(logging.ERROR, "outcome refused by the database", **told, error=error.message)
                 refusals += 1
                 if refusals == OUTCOME_TRIES:
                     message = f"the outcome ({outcome.ending}) could not be stored: {error.message}"[:2000]
@@ -5484,17 +5492,18 @@ class HttpRequest(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise."""
+    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise. ``log`` goes into the request's log line."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
+    log: Mapping[str, Any] = {}
 
 
-def success(data_json: str, status: int = 200) -> Response:
+def success(data_json: str, status: int = 200, log: Mapping[str, Any] | None = None) -> Response:
     """The envelope around data that is JSON text already."""
-    return Response(status, f'{{"code":0,"message":"success","data":{data_json}}}'.encode())
+    return Response(status, f'{{"code":0,"message":"success","data":{data_json}}}'.encode(), log=log or {})
 
 
 def failure(error: QtmError) -> Response:
@@ -5513,7 +5522,7 @@ def failure(error: QtmError) -> Response:
         "data": None,
         "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in error.errors[:100]],
     }
-    return Response(error.http_status, dump_json(body).encode(), tuple(headers))
+    return Response(error.http_status, dump_json(body).encode(), tuple(headers), log={"error": error.error, **error.log})
 
 
 def _percent_decoded(text: str) -> str:
@@ -6434,6 +6443,17 @@ ONCE = Parameter(
 )
 
 
+@contextlib.contextmanager
+def _about(**ids: str | None) -> Iterator[Mapping[str, Any]]:
+    """What a request is about, for the ``log`` of its answer; its refusal gets it here."""
+    known = {name: value[:64] for name, value in ids.items() if value is not None}
+    try:
+        yield known
+    except QtmError as error:
+        error.log = known
+        raise
+
+
 def _selection(body: Any) -> tuple[str | None, str | None]:
     """task_id or batch_id of a body that names one of them."""
     faults = []
@@ -6461,9 +6481,12 @@ class TaskAPI:
 
     def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response:
         """POST createTask: every stock x every params, stored all or none."""
-        created = self.tasks.create_task(BatchRequest.from_body(parse_json(request.body)), idempotency_key)
+        batch = BatchRequest.from_body(parse_json(request.body))
+        with _about(batch_id=batch.batch_id):
+            created = self.tasks.create_task(batch, idempotency_key)
         data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
-        return success(data, 200 if created.repeated else 201)
+        log = {"batch_id": created.batch_id, "tasks": created.count}
+        return success(data, 200 if created.repeated else 201, {**log, "task_id": created.task_ids[0]} if created.count == 1 else log)
 
     def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
@@ -6491,8 +6514,11 @@ class TaskAPI:
                 outcomes[i] = Later(WaitKey("task", task_id), asked.pop(i)["wait"])
         texts = read(list({values["task_id"]: None for values in asked.values()}))
         for i, values in asked.items():
-            text = texts[values["task_id"]]
-            outcomes[i] = text if isinstance(text, QtmError) else success(text)
+            text, ids = texts[values["task_id"]], {"task_id": values["task_id"][:64]}
+            if isinstance(text, QtmError):
+                text.log, outcomes[i] = ids, text
+            else:
+                outcomes[i] = success(text, log=ids)
         return [outcomes[i] for i in range(len(requests))]
 
     def _alone(self, outcomes: Sequence[Response | Later | QtmError]) -> Response | Later:
@@ -6514,25 +6540,28 @@ class TaskAPI:
         """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of creation."""
         if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
             return Later(WaitKey("batch", batch_id), wait)
-        batch = self.tasks.get_tasks_by_batch(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
+        with _about(batch_id=batch_id) as ids:
+            batch = self.tasks.get_tasks_by_batch(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
         items = ",".join([task.to_json() for task in batch.tasks])
-        return success(f'{dump_json(batch.summary())[:-1]},"tasks":[{items}],"next_cursor":{dump_json(batch.next_cursor)}}}')
+        return success(f'{dump_json(batch.summary())[:-1]},"tasks":[{items}],"next_cursor":{dump_json(batch.next_cursor)}}}', log=ids)
 
     def cancel_task(self, request: HttpRequest) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
         task_id, batch_id = _selection(parse_json(request.body))
-        if task_id is not None:
-            return success(self.tasks.cancel_task(task_id).to_json())
-        count, batch = self.tasks.cancel_batch(cast(str, batch_id))
-        return success(dump_json({"cancelled": count, **batch.summary()}))
+        with _about(task_id=task_id, batch_id=batch_id) as ids:
+            if task_id is not None:
+                return success(self.tasks.cancel_task(task_id).to_json(), log=ids)
+            count, batch = self.tasks.cancel_batch(cast(str, batch_id))
+        return success(dump_json({"cancelled": count, **batch.summary()}), log={**ids, "tasks": count})
 
     def retry_task(self, request: HttpRequest) -> Response:
         """POST retryTask: a failed or cancelled task, or all failed ones of a batch."""
         task_id, batch_id = _selection(parse_json(request.body))
-        if task_id is not None:
-            return success(self.tasks.retry_task(task_id).to_json())
-        count, batch = self.tasks.retry_batch(cast(str, batch_id))
-        return success(dump_json({"retried": count, **batch.summary()}))
+        with _about(task_id=task_id, batch_id=batch_id) as ids:
+            if task_id is not None:
+                return success(self.tasks.retry_task(task_id).to_json(), log=ids)
+            count, batch = self.tasks.retry_batch(cast(str, batch_id))
+        return success(dump_json({"retried": count, **batch.summary()}), log={**ids, "tasks": count})
 
     def get_task_result(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
@@ -6544,8 +6573,9 @@ class TaskAPI:
 
     def get_task_attempts(self, request: HttpRequest, task_id: str) -> Response:
         """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
-        attempts = self.tasks.get_task_attempts(task_id)
-        return success(dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}))
+        with _about(task_id=task_id) as ids:
+            attempts = self.tasks.get_task_attempts(task_id)
+        return success(dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}), log=ids)
 
     def list_tasks(
         self,
@@ -7498,15 +7528,9 @@ class ApiServer(http.server.HTTPServer):
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
         level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
-        log_event(
-            level,
-            "request",
-            method=method,
-            path=path,
-            status=response.status,
-            ms=round(seconds * 1000, 2),
-            request_id=connection.request_id,
-        )
+        if logger.isEnabledFor(level):
+            told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
+            log_event(level, "request", **told, request_id=connection.request_id, **response.log)
 
     # -- the jobs ------------------------------------------------------------------------------------------------------------
 
@@ -7635,12 +7659,33 @@ class ApiServer(http.server.HTTPServer):
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 
 
-class LogFormatter(logging.Formatter):
-    """One line per record, as text or JSON; control characters are escaped."""
+MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance, and hiding it there would tell it
 
-    def __init__(self, is_json: bool) -> None:
+
+def secret_texts(settings: Settings) -> list[str]:
+    """Every secret of these settings, as it is, percent-encoded and as JSON writes it: what no log line may hold."""
+    try:
+        password = parse_database_url(settings.database_url).password
+    except SettingsError:
+        password = ""
+    plain = [*settings.api_token, *settings.read_token, password]
+    found = {form for text in plain for form in (text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])}
+    return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
+
+
+def _finite(value: Any) -> float | str:
+    """A number that JSON has, or text."""
+    return value if isinstance(value, float) and math.isfinite(value) else _clean(str(value))
+
+
+class LogFormatter(logging.Formatter):
+    """One line per record, as text or JSON; control characters are escaped. Nothing of ours logs a secret, but messages of others
+    may hold one (that of an exception, say): the last thing done to a line is to take ``secrets`` out of it."""
+
+    def __init__(self, is_json: bool, secrets: Sequence[str] = ()) -> None:
         super().__init__()
         self._is_json = is_json
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -7649,17 +7694,41 @@ class LogFormatter(logging.Formatter):
         if record.exc_info:
             event = LogEvent(event.event, {**event.fields, "traceback": self.formatException(record.exc_info)})
         if self._is_json:
-            return json.dumps({"time": moment, "level": record.levelname, "event": event.event, **event.fields}, default=str)
-        return f"{moment} {record.levelname} {event._replace(event=event.event.encode('unicode_escape').decode())}"
+            fields = {name: value if isinstance(value, (int, type(None))) else _finite(value) for name, value in event.fields.items()}
+            line = json.dumps({"time": moment, "level": record.levelname, "event": _clean(event.event), **fields}, allow_nan=False)
+        else:
+            line = f"{moment} {record.levelname} {event._replace(event=event.event.encode('unicode_escape').decode())}"
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line
+
+
+def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
+    lines = traceback.format_exception(error, limit=-8) if error else []
+    log_event(logging.ERROR, event, **fields, error=repr(error), traceback="".join(lines))
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    name = ended.thread.name if ended.thread else "?"
+    _log_exception("thread failed", ended.exc_value, thread=name)
+
+
+def _log_unraisable(raised: Any) -> None:
+    _log_exception("exception ignored", raised.exc_value, where=repr(raised.object))
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send qtm's log to stderr. Only the command line does this; `import qtm` leaves logging to its host."""
+    """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and exceptions that end a
+    thread. Only the command line does this; `import qtm` leaves logging to its host."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter(settings.log_format == "json"))
+    handler.setFormatter(LogFormatter(settings.log_format == "json", secret_texts(settings)))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = [handler]
+    threading.excepthook = _log_end_of_thread
+    sys.unraisablehook = _log_unraisable
 
 
 class ServiceSignals:

@@ -218,13 +218,6 @@ def test_wrong_database_urls_are_refused(text):
         qtm.parse_database_url(text)
 
 
-def test_a_password_that_is_not_percent_encoded_is_in_no_message():
-    for url in ("mysql://u:12/gehe?im=1@h/n", "mysql://u:12/geheim@h/n", "mysql://u:1#geheim@h/n", "mysql://u:1?geheim=2@h/n"):
-        with pytest.raises(qtm.SettingsError) as caught:
-            qtm.parse_database_url(url)
-        assert "gehe" not in str(caught.value), url
-
-
 def test_mysql_without_pymysql_says_what_to_install(tmp_path):
     (tmp_path / "pymysql.py").write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QTM_DATABASE_URL": "mysql://u@127.0.0.1/n"}
@@ -4163,6 +4156,266 @@ def test_log_lines_are_one_per_event_and_escaped():
     assert "\n" not in text
     assert "\x1b" not in text
     assert json.loads(qtm.LogFormatter(True).format(record))["text"] == 'a "b"\n\x1b[31m'
+
+
+hostile_texts = st.text(max_size=40) | st.sampled_from(["a\nb", "\x1b[2J", "\u2028", "\x85", '" x=1', "\ud800", "\\", "\0", "{", "\r\n{}"])
+hostile_values = hostile_texts | st.integers() | st.floats() | st.booleans() | st.none() | st.binary(max_size=9).map(lambda data: [data])
+
+
+@hypothesis.given(hostile_texts, st.dictionaries(st.sampled_from(["path", "text", "error", "task_id"]), hostile_values))
+def test_whatever_a_log_line_tells_it_is_one_line_that_machines_read(event, fields):
+    for message in (qtm.LogEvent(event, fields), event):  # ours, and a record of somebody else
+        record = qtm.logging.LogRecord("qtm", 20, "f", 1, message, (), None)
+        for is_json in (False, True):
+            line = qtm.LogFormatter(is_json).format(record)
+            assert line.isascii()
+            assert line.isprintable()
+        read = json.loads(line, parse_constant=pytest.fail)
+        assert json.dumps(read, ensure_ascii=False).encode(), "no half of a pair that others cannot read"
+        assert {"time", "level", "event"} <= set(read)
+        assert set(read) - {"time", "level", "event"} == (set(fields) if message is not event else set())
+
+
+SECRETS = {"full": "full-token+/1", "other": "other-token_2", "look": "look-token.3", "password": "ge/heim%\"'\\ \u00e4\u5bc6!"}
+
+
+def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
+    quoted = qtm.urllib.parse.quote(SECRETS["password"], safe="")
+    url = f"mysql://app:{quoted}@db/n"
+    chosen = qtm.Settings(database_url=url, api_token=(SECRETS["full"], SECRETS["other"]), read_token=(SECRETS["look"],))
+    for is_json in (False, True):
+        formatter = qtm.LogFormatter(is_json, qtm.secret_texts(chosen))
+        try:
+            raise RuntimeError(f"head {list(SECRETS.values())} of {url}", *SECRETS.values())
+        except RuntimeError as error:
+            fields = {"error": repr(error), "message": str(error), "url": url, "traceback": qtm.traceback.format_exc()}
+            record = qtm.logging.LogRecord("qtm", 40, "f", 1, qtm.LogEvent("x", fields), (), sys.exc_info())
+        line = formatter.format(record)
+        assert "***" in line
+        assert told_secrets(line) == []
+    assert qtm.secret_texts(qtm.Settings(database_url="mysql://u:qtm@db/n")) == [], "to hide a common word would tell it"
+    assert qtm.secret_texts(qtm.Settings(database_url="nonsense")) == []
+
+
+def told_secrets(text: str) -> list[str]:
+    """Which of the secrets stand in a text, in any of the ways to write them."""
+    forms = [
+        (name, form) for name, value in SECRETS.items() for form in (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])
+    ]
+    return sorted({name for name, form in forms if form in text})
+
+
+def test_a_password_that_is_not_percent_encoded_is_in_no_message():
+    for url in ("mysql://u:12/gehe?im=1@h/n", "mysql://u:12/geheim@h/n", "mysql://u:1#geheim@h/n", "mysql://u:1?geheim=2@h/n"):
+        with pytest.raises(qtm.SettingsError) as caught:
+            qtm.parse_database_url(url)
+        assert "gehe" not in str(caught.value), url
+
+
+def test_what_python_itself_would_print_over_many_lines_is_an_event_too():
+    program = """if True:
+        import threading, warnings
+        import qtm
+        qtm.configure_logging(qtm.Settings(log_format="json", api_token=("full-token",)))
+        def fail():
+            raise ValueError("two\\nlines of full-token")
+        thread = threading.Thread(target=fail, name="failing")
+        thread.start()
+        thread.join()
+        warnings.warn("be\\nwarned")
+        class Odd:
+            def __del__(self):
+                fail()
+        Odd()
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE_SECONDS)
+    failed, warned, ignored = (json.loads(line) for line in done.stderr.splitlines())
+    assert (failed["event"], failed["level"], failed["thread"]) == ("thread failed", "ERROR", "failing")
+    assert failed["error"] == "ValueError('two\\nlines of ***')"
+    assert "in fail\n" in failed["traceback"]
+    assert "UserWarning: be\nwarned" in warned["event"]
+    assert (ignored["event"], "__del__" in ignored["where"]) == ("exception ignored", True)
+
+
+LOUD_ENGINE = """
+import os, sys, warnings
+print("import says\\nthis \x1b[31m")
+warnings.warn("a warning of the import")
+
+def run(task, progress):
+    print("first line\\x1b[31m \\u2028 \\x85 \\\\ \\"quoted\\" \\r carriage", flush=True)
+    os.write(1, b"\\xff\\xfe not utf-8 \\xed\\xa0\\x80 surrogate \\0 nul\\n" + b'{"event": "forged", "level": "ERROR"}\\n')
+    os.write(2, b"2026-01-01T00:00:00.000000Z ERROR forged task_id=1")
+    if task.params.get("fail"):
+        raise ValueError("two\\nlines \\x1b[2J \\u2028 of\\r\\nerror")
+    return {"environment": sorted(os.environ)}
+"""
+
+
+class LoggedService:
+    """`serve` with a log on file; requests go by `ask`, and everything that it ever told is in `told`."""
+
+    def __init__(self, folder, url: str, **environment: str):
+        self.port = private_mariadb.free_port()
+        self.answers: list[str] = []
+        self.file = folder / "log"
+        given = {"QTM_DATABASE_URL": url, "QTM_PORT": str(self.port), "PYTHONPATH": str(folder), **environment}
+        with self.file.open("wb") as log:
+            self.process = subprocess.Popen([sys.executable, str(ROOT / "qtm.py"), "serve"], env={**os.environ, **given}, stderr=log)
+
+    def ask(self, method: str, path: str, given=None, token: str = "full", headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        sent = {"Authorization": f"Bearer {SECRETS.get(token, token)}", "Content-Type": "application/json", **(headers or {})}
+        try:
+            connection.request(method, path, None if given is None else json.dumps(given), sent)
+            response = connection.getresponse()
+            text = response.read().decode()
+        except OSError:
+            return 0, None
+        finally:
+            connection.close()
+        self.answers.append(f"{response.getheaders()} {text}")
+        return response.status, text
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.decode() for line in self.file.read_bytes().split(b"\n")[:-1]]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(DEADLINE_SECONDS) == 0
+
+
+@contextlib.contextmanager
+def logged_service(folder, url: str, **environment: str):
+    (folder / "loud_engine.py").write_text(LOUD_ENGINE)
+    served = LoggedService(folder, url, QTM_ENGINE="loud_engine:run", **environment)
+    try:
+        yield served
+    finally:
+        if served.process.poll() is None:
+            served.process.kill()
+            served.process.wait()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_say(tmp_path, log_format):
+    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", QTM_LOG_FORMAT=log_format, QTM_MAX_ATTEMPTS="1") as served:
+        eventually(lambda: served.ask("GET", "/readyz")[0] == 200)
+        for path in ("/%0Aforged%1b%5B31m", "/%E2%80%A8%C2%85%22%5C", "/%00", "/%0d%0aevent"):
+            assert served.ask("POST", path, {})[0] == 404
+        assert served.ask("POST", f"{A}/cancelTask", {"task_id": "a\nb\u2028\x1b"})[0] == 404
+        hostile = b"POST /\xff\xfe HTTP/1.1\r\nHost: 127.0.0.1\r\nX: \xff\x85\r\n\r\n"
+        served.server_port = served.port
+        assert raw(served, hostile).startswith(b"HTTP/1.1 400 ")
+        assert raw(served, hostile.replace(b"/\xff\xfe", b"/x")).startswith(b"HTTP/1.1 404 ")
+        ids = []
+        for params in ({}, {"fail": True}):
+            answer = json.loads(served.ask("POST", f"{A}/createTask", body(params=params))[1])["data"]
+            ids += answer["task_ids"]
+            assert served.ask("GET", f"{A}/getTaskResult?task_id={ids[-1]}&wait=30")[0] == 200
+        assert served.ask("POST", f"{A}/cancelTask", {"task_id": ids[0]})[0] == 409
+        served.stop()
+    lines = served.lines
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    if log_format == "text":
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (INFO|WARNING|ERROR) [a-z]", line) for line in lines), lines
+        assert not any(re.match(r"\S+ \S+ forged", line) for line in lines)
+        return
+    events = [json.loads(line) for line in lines]
+    assert "forged" not in {event["event"] for event in events}
+    by_name = {name: [event for event in events if event["event"] == name] for name in {event["event"] for event in events}}
+    for name in ("attempt started", "attempt ended", "task output"):
+        assert {(event["task_id"], event["attempt"]) for event in by_name[name]} == {(one, 1) for one in ids}, name
+    first = next(event["text"] for event in by_name["task output"] if event["task_id"] == ids[0])
+    assert first.startswith("first line\x1b[31m \u2028 \x85")
+    assert [event["text"] for event in by_name["engine output"]][:2] == ["import says", "this \x1b[31m"], "of no task"
+    assert {"batch_id", "worker_id", "stock_code"} <= set(by_name["attempt started"][0])
+    requests = by_name["request"]
+    assert all(len(event["request_id"]) == 16 for event in requests)
+    assert [event["path"] for event in requests][:4] == ["/\nforged\x1b[31m", '/\u2028\x85"\\', "/\ufffd", "/\r\nevent"]
+    assert (requests[4]["task_id"], requests[4]["error"], requests[4]["status"]) == ("a\nb\u2028\x1b", "task_not_found", 404)
+    created = [event for event in requests if event["status"] == 201]
+    assert [(event["task_id"], event["tasks"], len(event["batch_id"])) for event in created] == [(one, 1, 36) for one in ids]
+    assert (requests[-1]["task_id"], requests[-1]["error"]) == (ids[0], "task_already_finished")
+    assert {event["event"] for event in events if "task_id" in event and event["event"] != "request"} <= {
+        event["event"] for event in events if "attempt" in event
+    }, "what happens to a task happens to an attempt"
+
+
+def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_faults, tmp_path):
+    server = server_of_faults
+    server.create_database("qtm_faults")
+    escaped = private_mariadb.pymysql.converters.escape_string(SECRETS["password"])
+    server.execute(
+        f"CREATE OR REPLACE USER guarded@'127.0.0.1' IDENTIFIED BY '{escaped}'", "GRANT ALL ON qtm_faults.* TO guarded@'127.0.0.1'"
+    )
+    quoted = qtm.urllib.parse.quote(SECRETS["password"], safe="")
+    url = f"mysql://guarded:{quoted}@127.0.0.1:{server.port}/qtm_faults"
+    secrets = {"QTM_API_TOKEN": f"{SECRETS['full']},{SECRETS['other']}", "QTM_READ_TOKEN": SECRETS["look"]}
+    told = []
+    with logged_service(tmp_path, url, **secrets) as served:
+        ask = served.ask
+        eventually(lambda: ask("GET", "/readyz")[0] == 200)
+        (task_id,) = json.loads(ask("POST", f"{A}/createTask", body())[1])["data"]["task_ids"]
+        environment = json.loads(ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="other")[1])["data"]["result"][
+            "environment"
+        ]
+        assert not {"QTM_API_TOKEN", "QTM_READ_TOKEN", "QTM_DATABASE_URL"} & set(environment)
+        for token in ("look", "full-token", "Bearer", "\u00ff"):
+            assert ask("POST", f"{A}/createTask", body(), token)[0] in (401, 403)
+            ask("GET", "/metrics", None, token)
+        for path in ("/nothing", f"{A}/getTaskStatus?x=1", f"{A}/createTask"):
+            ask("GET", path)
+        assert ask("POST", f"{A}/createTask", {"config": 1})[0] == 400
+        assert ask("GET", "/healthz", headers={"Host": "evil.example"})[0] == 200
+        ask("POST", f"/{SECRETS['look']}", {})  # it stands in the path of the log line then, and in an answer to who knows it
+        assert "there is no /look" in served.answers.pop()
+        server.execute("RENAME TABLE qtm_faults.backtest_tasks TO qtm_faults.hidden")
+        assert ask("GET", f"{A}/getTaskStatus?task_id={task_id}")[0] == 500
+        server.execute("RENAME TABLE qtm_faults.hidden TO qtm_faults.backtest_tasks")
+        for pid in [served.process.pid, *descendants(served.process.pid)]:
+            told.append(pathlib.Path(f"/proc/{pid}/cmdline").read_text())
+            if pid != served.process.pid:
+                told.append(pathlib.Path(f"/proc/{pid}/environ").read_text())
+        server.execute("ALTER USER guarded@'127.0.0.1' IDENTIFIED BY 'changed meanwhile'")
+        drop_connections(server)
+        eventually(lambda: ask("GET", f"{A}/listTasks")[0] == 503 and "50306" in served.answers[-1])
+        told.append(run_command("check", "--json", QTM_DATABASE_URL=url, **secrets).stdout)
+        assert "database" in told[-1]
+        server.kill()
+        assert ask("POST", f"{A}/createTask", body())[0] == 503
+        assert ask("GET", "/metrics", token="look")[0] == 200
+        server.start()
+        server.execute(f"ALTER USER guarded@'127.0.0.1' IDENTIFIED BY '{escaped}'")
+        eventually(lambda: ask("GET", "/readyz")[0] == 200)
+        told.append(run_command("check", "--json", QTM_DATABASE_URL=url, **secrets).stdout)
+        served.stop()
+    for wrong in (
+        url + "?x=1",
+        url.replace(quoted, SECRETS["password"]),
+        url.replace("mysql:", "maria:"),
+        url.replace("/qtm_faults", "/none"),
+    ):
+        done = run_command("serve", QTM_DATABASE_URL=wrong, **secrets)
+        assert done.returncode in (1, 2)
+        told.append(done.stdout + done.stderr)
+    log = served.file.read_text()
+    assert "internal error" in log
+    assert 'path="/***"' in log
+    assert any("access denied" in answer for answer in served.answers)
+    assert [told_secrets(text) for text in [log, *served.answers, *told]] == [[]] * (1 + len(served.answers) + len(told))
+    assert len(served.answers) > 20
+
+
+def drop_connections(server) -> None:
+    """Hang up on all clients but this one."""
+    with contextlib.closing(private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'guarded'")
+        for (number,) in cursor.fetchall():
+            with contextlib.suppress(private_mariadb.pymysql.Error):  # it has gone by itself
+                cursor.execute(f"KILL {number}")
 
 
 def test_closed_descriptors_are_filled_before_another_file_gets_their_numbers():
