@@ -1306,8 +1306,14 @@ class Dialect(Protocol):
     def error(self, error: Exception, committing: bool) -> QtmError:
         """Our error for one of the driver; ``committing``: it came from COMMIT."""
 
-    def json_rows(self, *columns: str) -> str:
-        """A FROM item that turns the parameter ``:rows``, a JSON list of lists of texts, into rows of these columns."""
+    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """Run statements that share their parameters, in one round trip if there is any; yields when one more was answered."""
+
+    def is_lost(self, error: Exception) -> bool:
+        """Whether this error of the driver leaves open what the server did with all that was sent."""
+
+    def json_rows(self, *columns: str, parameter: str = "rows") -> str:
+        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
 
     def filled(self, template: str, values: Sequence[str]) -> str:
         """An expression for a text: the template with the values of these expressions, none of them NULL, for its ``@``."""
@@ -1421,10 +1427,20 @@ class SQLiteDialect:
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
-    def json_rows(self, *columns: str) -> str:
+    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """One after another: there are no round trips to save."""
+        for statement in statements:
+            cursor.execute(statement, parameters)
+            yield
+
+    def is_lost(self, error: Exception) -> bool:
+        """Statements are answered one by one, so each error belongs to its own."""
+        return False
+
+    def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``json_each``."""
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
-        return f"(SELECT {values} FROM json_each(:rows))"
+        return f"(SELECT {values} FROM json_each(:{parameter}))"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
         """By ``printf``: a chain of ``||`` copies what it has at every link."""
@@ -1523,7 +1539,7 @@ class MySQLDialect:
                 unix_socket=url.options.get("unix_socket"),
                 charset="utf8mb4",
                 autocommit=True,
-                client_flag=self._pymysql.constants.CLIENT.FOUND_ROWS,
+                client_flag=self._pymysql.constants.CLIENT.FOUND_ROWS | self._pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `send`
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 read_timeout=MYSQL_IO_TIMEOUT_SECONDS,
                 write_timeout=MYSQL_IO_TIMEOUT_SECONDS,
@@ -1603,10 +1619,23 @@ class MySQLDialect:
             return DuplicateKey(_second(error))
         return QtmError(f"unexpected database error {number}: {_second(error)}")
 
-    def json_rows(self, *columns: str) -> str:
+    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
+        value that got into a text unescaped into statements of its own, so all texts are constants and the driver escapes every value."""
+        cursor.execute(";\n".join(map(self.prepare, statements)), parameters)
+        yield
+        while cursor.nextset():
+            yield
+
+    def is_lost(self, error: Exception) -> bool:
+        """The driver's own numbers, and what comes without one; the server may go on with statements whose client has gone."""
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        return isinstance(error, (OSError, self._pymysql.InterfaceError)) or number == 0 or 2000 <= number < 3000
+
+    def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``JSON_TABLE``."""
         values = ", ".join(f"{name} LONGTEXT CHARACTER SET utf8mb4 PATH '$[{i}]'" for i, name in enumerate(columns))
-        return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({values}))"
+        return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({values}))"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
         """By ``CONCAT``. More than ``max_allowed_packet`` becomes NULL."""
@@ -1681,6 +1710,14 @@ class Session:
         return found[0] if found else None
 
 
+@dataclass
+class CommitState:
+    """How far a transaction has come, for the judgement of an error."""
+
+    is_committing: bool = False
+    is_sent: bool = False  # all of it, COMMIT included
+
+
 class Database:
     """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share one."""
 
@@ -1726,11 +1763,41 @@ class Database:
         that nothing was applied, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
         OutcomeUnknown when reading back fails or there is no ``confirm``.
         """
+
+        def run(cursor: Any, state: CommitState) -> T:
+            cursor.execute(self.dialect.begin)
+            value = work(Session(self.dialect, cursor, self.monitor))
+            state.is_committing = True
+            cursor.execute("COMMIT")
+            return value
+
+        return self._until_applied(run, confirm)
+
+    def write_at_once(
+        self, statements: Sequence[str], parameters: Mapping[str, Any], value: T, confirm: Callable[[Session], T | None]
+    ) -> T:
+        """Statements that hang on no answer in between, in one transaction and where possible in one round trip; ``value`` when it
+        is committed. The rest is as in `write`."""
+        script = [self.dialect.begin, *statements, "COMMIT"]
+
+        def run(cursor: Any, state: CommitState) -> T:
+            state.is_sent = True
+            started = time.perf_counter()
+            try:
+                for answered, _ in enumerate(self.dialect.send(cursor, script, parameters), 1):
+                    state.is_committing = answered == len(script) - 1
+            finally:
+                self.monitor.statement(statements[-1], time.perf_counter() - started)
+            return value
+
+        return self._until_applied(run, confirm)
+
+    def _until_applied(self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None) -> T:
         begun = time.monotonic()
         for attempt in range(1, TRANSACTION_TRIES + 1):
             started = time.monotonic()
             try:
-                return self._write_once(work)
+                return self._write_once(run)
             except OutcomeUnknown as unknown:
                 outcome = self._read_back(confirm, unknown)
                 if outcome is not None:
@@ -1753,19 +1820,15 @@ class Database:
         except (DatabaseUnavailable, TransactionConflict):  # "nothing was applied" would be a guess
             raise unknown from None
 
-    def _write_once(self, work: Callable[[Session], T]) -> T:
+    def _write_once(self, run: Callable[[Any, CommitState], T]) -> T:
         with self._counted_errors():
             with self._writers.connection() as connection:
-                cursor = connection.cursor()
-                committing = False
+                cursor, state = connection.cursor(), CommitState()
                 try:
-                    cursor.execute(self.dialect.begin)
-                    value = work(Session(self.dialect, cursor, self.monitor))
-                    committing = True
-                    cursor.execute("COMMIT")
-                    return value
+                    return run(cursor, state)
                 except Exception as error:  # the driver's own, which the dialect alone knows by name
-                    failure = error if isinstance(error, QtmError) else self._translated(error, committing)
+                    may_be_committed = state.is_committing or (state.is_sent and self.dialect.is_lost(error))
+                    failure = error if isinstance(error, QtmError) else self._translated(error, may_be_committed)
                     if isinstance(failure, DatabaseUnavailable):
                         raise failure from error
                     self._roll_back(cursor, failure)
@@ -2080,6 +2143,23 @@ class ResultText(NamedTuple):
     non_finite_json: str | None
 
 
+class NewBatch(NamedTuple):
+    """A create that is ready to be stored, with the ids that were made for it."""
+
+    request: BatchRequest
+    batch_id: str
+    task_ids: Sequence[str]
+    timeout_seconds: float
+    max_attempts: int
+    idempotency_key: str | None = None
+    request_sha256: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Nobody else can make the same rows: it looks for no batch and no key that may be there."""
+        return self.idempotency_key is None and self.request.batch_id is None
+
+
 class QueueHead:
     """The first 10,000 pending tasks in the order of claims as they stood at ``now``, and whether a scheduler was seen."""
 
@@ -2106,6 +2186,19 @@ class QueueHead:
     def is_in_backoff(self, run_at: str) -> bool:
         """Whether a task waits for this time; see IS_DUE."""
         return self.now < run_at <= self._latest
+
+
+# What a create inserts, see TaskDAO.
+LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */"
+INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+INSERT_KEY = """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
+    VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))"""
+INSERT_TASKS = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, max_attempts, attempt_limit, timeout_seconds,
+    priority_rank, status, progress, message, attempt, created_at, run_at, heartbeat)"""
+NEW_TASK = "'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
+NEW_TASK_ROW = ("task_id", "batch_id", "stock_code", "config", "params", "attempts", "timeout_seconds", "priority_rank")
+MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
+MAX_GROUP_TASKS = 256  # of all of them
 
 
 class ProcessUsage(NamedTuple):
@@ -2242,6 +2335,33 @@ def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) 
     yield dump_json(rows)
 
 
+def _new_rows(new: NewBatch) -> str:
+    """The tasks of a create as JSON rows of NEW_TASK_ROW, without the brackets around them."""
+    request, ids = new.request, iter(new.task_ids)
+    config, params = dump_json(request.config), [dump_json(item) for item in request.params]
+    rest = [new.max_attempts, round(float(new.timeout_seconds), DECIMALS), -request.priority]
+    return dump_json([[next(ids), new.batch_id, code, config, text, *rest] for code in request.stock_codes for text in params])[1:-1]
+
+
+def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict[int, str]]:
+    """The creates that share a transaction, by their number, with their tasks as rows; those that must be alone are, without rows."""
+    group: dict[int, str] = {}
+    tasks = size = 0
+    for number, new in enumerate(creates):
+        rows = _new_rows(new) if new.is_plain and len(new.task_ids) <= MAX_GROUP_TASKS else ""
+        length = len(rows.encode("utf-8")) + 1000  # and its batch
+        if not rows or length > max_bytes:
+            yield {number: ""}
+            continue
+        if len(group) == MAX_GROUP_CREATES or tasks + len(new.task_ids) > MAX_GROUP_TASKS or size + length > max_bytes:
+            yield group
+            group, tasks, size = {}, 0, 0
+        group[number] = rows
+        tasks, size = tasks + len(new.task_ids), size + length
+    if group:
+        yield group
+
+
 # ==== 11 TaskDAO ======================================================================================================
 # Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
@@ -2257,7 +2377,16 @@ class TaskDAO:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._task_text = _task_text(database.dialect)
+        dialect = database.dialect
+        self._task_text = _task_text(dialect)
+        self._insert_tasks = f"""{INSERT_TASKS}
+            SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, :max_attempts, :max_attempts, :timeout_seconds, :priority_rank,
+               {NEW_TASK} FROM {dialect.json_rows("task_id", "stock_code", "params")} AS r"""
+        self._insert_many_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
+            SELECT r.batch_id, r.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS r"""
+        self._insert_many_tasks = f"""{INSERT_TASKS}
+            SELECT r.task_id, r.batch_id, r.stock_code, r.config, r.params, r.attempts, r.attempts, r.timeout_seconds, r.priority_rank,
+               {NEW_TASK} FROM {dialect.json_rows(*NEW_TASK_ROW)} AS r"""
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -2274,59 +2403,83 @@ class TaskDAO:
         """Insert the batch (unless it is there) and all tasks, or nothing. One that was asked for by the same key is not
         created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request, and
         BodyTooLarge for documents that one packet of the database does not take."""
-        created, config = CreatedBatch(batch_id, task_ids), dump_json(request.config)
-        shared: dict[str, Any] = {
-            "batch_id": batch_id,
-            "name": request.name,
-            "config": config,
-            "max_attempts": max_attempts,
-            "timeout_seconds": round(float(timeout_seconds), DECIMALS),
-            "priority_rank": -request.priority,
-            "key": idempotency_key,
-            "sha256": request_sha256,
-        }
+        return self._create(NewBatch(request, batch_id, task_ids, timeout_seconds, max_attempts, idempotency_key, request_sha256))
+
+    def _create(self, new: NewBatch) -> CreatedBatch:
+        created, config = CreatedBatch(new.batch_id, new.task_ids), dump_json(new.request.config)
         room = self.database.dialect.max_document_bytes - len(config.encode("utf-8"))  # both stand in one statement
-        chunks = list(_row_chunks(request, task_ids, room))
+        chunks = list(_row_chunks(new.request, new.task_ids, room))
+        keys = [] if new.idempotency_key is None else [INSERT_KEY]
+        parameters = {
+            "batch_id": new.batch_id,
+            "name": new.request.name,
+            "config": config,
+            "max_attempts": new.max_attempts,
+            "timeout_seconds": round(float(new.timeout_seconds), DECIMALS),
+            "priority_rank": -new.request.priority,
+            "key": new.idempotency_key,
+            "sha256": new.request_sha256,
+            "task_ids": dump_json(list(new.task_ids)) if keys else None,
+            "rows": chunks[0],
+        }
 
         def work(session: Session) -> CreatedBatch:
-            if idempotency_key is not None:
-                session.execute(
-                    """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
-                       VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))""",
-                    {**shared, "task_ids": dump_json(list(task_ids))},
-                )
-            self._insert_batch(session, shared, known=request.batch_id is not None)
+            for statement in keys:
+                session.execute(statement, parameters)
+            if not (new.request.batch_id and session.row(LOCK_BATCH, parameters)):
+                session.execute(INSERT_BATCH, parameters)
             for rows in chunks:
-                self._insert_tasks(session, shared, rows)
+                session.execute(self._insert_tasks, {**parameters, "rows": rows})
             return created
 
         def confirm(session: Session) -> CreatedBatch | None:
-            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": task_ids[0]})
+            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": new.task_ids[0]})
             return created if found else None
 
+        is_one_text = len(chunks) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_GROUP_TASKS)
         for _ in range(3):
             try:
+                if is_one_text:
+                    return self.database.write_at_once([*keys, INSERT_BATCH, self._insert_tasks], parameters, created, confirm)
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
-                known = self.database.read(confirm) or self._repeated(idempotency_key, request_sha256)
+                known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
                 if known:
                     return known
-        raise TransactionConflict(f"the batch {batch_id} is being created by others; try again", retry_after_seconds=1)
+        raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
 
-    def _insert_batch(self, session: Session, shared: Mapping[str, Any], known: bool) -> None:
-        if known and session.row("SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */", shared):
-            return
-        session.execute("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))", shared)
+    def create_many(self, creates: Sequence[NewBatch]) -> list[CreatedBatch | QtmError]:
+        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and durable when this returns;
+        what it raised stands in its place."""
+        answers: dict[int, CreatedBatch | QtmError] = {}
+        most = min(INSERT_CHUNK_BYTES, self.database.dialect.max_document_bytes)
+        for group in _create_groups(creates, most):
+            answers.update(zip(group, self._create_group([creates[number] for number in group], list(group.values())), strict=True))
+        return [answers[number] for number in range(len(creates))]
 
-    def _insert_tasks(self, session: Session, shared: Mapping[str, Any], rows: str) -> None:
-        session.execute(
-            f"""INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress, message, attempt,
-                   max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
-                SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, 'pending', 0.0, '', 0,
-                   :max_attempts, :max_attempts, :timeout_seconds, :priority_rank, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
-                FROM {self.database.dialect.json_rows("task_id", "stock_code", "params")} AS r""",
-            {**shared, "rows": rows},
-        )
+    def _create_group(self, creates: Sequence[NewBatch], rows: Sequence[str]) -> Sequence[CreatedBatch | QtmError]:
+        if len(creates) == 1:
+            return [self._create_or_error(creates[0])]
+        created = [CreatedBatch(new.batch_id, new.task_ids) for new in creates]
+        batches = dump_json([[new.batch_id, new.request.name] for new in creates])
+
+        def confirm(session: Session) -> Sequence[CreatedBatch] | None:  # the first stands for all: they were one transaction
+            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": creates[0].task_ids[0]})
+            return created if found else None
+
+        statements, parameters = [self._insert_many_batches, self._insert_many_tasks], {"batches": batches, "rows": f"[{','.join(rows)}]"}
+        try:
+            return self.database.write_at_once(statements, parameters, created, confirm)
+        except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
+            return [error] * len(creates)
+        except QtmError:  # of one of them, and the others shall not suffer for it
+            return [self._create_or_error(new) for new in creates]
+
+    def _create_or_error(self, new: NewBatch) -> CreatedBatch | QtmError:
+        try:
+            return self._create(new)
+        except QtmError as error:
+            return error
 
     def check_room(self, max_pending: int, asked: int, idempotency_key: str | None) -> None:
         """Raises TooManyPending when ``asked`` more pending tasks would be more than ``max_pending``, unless a create with this
@@ -5162,10 +5315,32 @@ class TaskManager:
 
         Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, DatabaseUnavailable.
         """
-        batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
+        is_single = isinstance(request, TaskRequest)
+        new = self._new_batch(BatchRequest.of(request) if isinstance(request, TaskRequest) else request, idempotency_key, is_single)
+        created = self.dao.create(*new)
+        if self.scheduler and not created.repeated:
+            self.scheduler.wake()
+        return created
+
+    def create_tasks(self, requests: Sequence[tuple[BatchRequest, str | None]]) -> list[CreatedBatch | QtmError]:
+        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task` gives or raises for each.
+        Small ones share a transaction, and none suffers for the faults of another."""
+        ready: dict[int, NewBatch] = {}
+        answers: dict[int, CreatedBatch | QtmError] = {}
+        for number, (request, key) in enumerate(requests):
+            try:
+                ready[number] = self._new_batch(request, key)
+            except QtmError as error:
+                answers[number] = error
+        answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
+        if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
+            self.scheduler.wake()
+        return [answers[number] for number in range(len(requests))]
+
+    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, is_single: bool = False) -> NewBatch:
+        """A request with all that it needs to be stored. Raises InvalidRequest, InvalidTask."""
         faults = batch.problems()
         if faults:
-            is_single = isinstance(request, TaskRequest)
             raise invalid_request(_renamed(faults, is_single, is_single))
         self._check_with_engine(batch)
         sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
@@ -5177,10 +5352,7 @@ class TaskManager:
         batch_id = batch.batch_id or new_task_ids(1)[0]
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        created = self.dao.create(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
-        if self.scheduler and not created.repeated:
-            self.scheduler.wake()
-        return created
+        return NewBatch(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     def _check_with_engine(self, batch: BatchRequest) -> None:
         """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here."""
@@ -6479,11 +6651,28 @@ class TaskAPI:
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
 
-    def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response:
+    def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response | Later:
         """POST createTask: every stock x every params, stored all or none."""
-        batch = BatchRequest.from_body(parse_json(request.body))
-        with _about(batch_id=batch.batch_id):
-            created = self.tasks.create_task(batch, idempotency_key)
+        return self._alone(self.create_tasks([request]))
+
+    def create_tasks(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+        """Many of these at once, each for itself."""
+        outcomes: dict[int, Response | Later | QtmError] = {}
+        asked: dict[int, tuple[BatchRequest, str | None]] = {}
+        for i, request in enumerate(requests):
+            try:
+                key = take(request, (ONCE,))["idempotency_key"]
+                asked[i] = BatchRequest.from_body(parse_json(request.body)), key
+            except QtmError as error:
+                outcomes[i] = error
+        for i, created in zip(asked, self.tasks.create_tasks(list(asked.values())), strict=True):
+            outcomes[i] = self._created(asked[i][0], created)
+        return [outcomes[i] for i in range(len(requests))]
+
+    def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Response | QtmError:
+        if isinstance(created, QtmError):
+            created.log = {"batch_id": batch.batch_id} if batch.batch_id else {}
+            return created
         data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
         log = {"batch_id": created.batch_id, "tasks": created.count}
         return success(data, 200 if created.repeated else 201, {**log, "task_id": created.task_ids[0]} if created.count == 1 else log)
@@ -6653,6 +6842,7 @@ ROUTES = with_document(
         "CreateTask",
         (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable),
         statuses=(201, 200),
+        together=TaskAPI.create_tasks,
     ),
     Route(
         "GET",

@@ -706,18 +706,71 @@ def test_the_same_idempotency_key_creates_once_however_many_ask(dao):
 def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypatch):
     """The server froze at COMMIT: reading back finds nothing, and then it thaws and applies it after all."""
     request, ids = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.new_task_ids(2)
-    honest, calls = dao.database.write, []
+    honest, calls = dao.database._until_applied, []
 
-    def thawing(work, confirm=None):
+    def thawing(run, confirm):
         calls.append(1)
-        honest(work, confirm)
-        return honest(work, confirm)
+        honest(run, confirm)
+        return honest(run, confirm)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dao.database, "write", thawing)
+        patch.setattr(dao.database, "_until_applied", thawing)
         created = dao.create(request, ids[0], ids, 1.0, 1)
-    assert (created.task_ids, created.repeated, calls) == (ids, False, [1])
-    assert len(dao.list_tasks()[0]) == 2
+        assert (created.task_ids, created.repeated, calls) == (ids, False, [1])
+        assert len(dao.list_tasks()[0]) == 2
+        many = [new_batch(code) for code in "CD"]
+        assert [answer.task_ids for answer in dao.create_many(many)] == [new.task_ids for new in many]
+    assert len(dao.list_tasks()[0]) == 4
+
+
+def new_batch(*codes: str, **options) -> qtm.NewBatch:
+    """A create that is ready for the DAO."""
+    batch_id, *ids = qtm.new_task_ids(1 + len(codes))
+    request = qtm.BatchRequest(list(codes), CONFIG, [PARAMS], **options)
+    return qtm.NewBatch(request, request.batch_id or batch_id, ids, 60.0, 3)
+
+
+def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_own(dao):
+    small = [new_batch("A"), new_batch("B", "C", name="ü'\"\\%;\n"), new_batch("D", priority=3)]
+    small[0] = small[0]._replace(timeout_seconds=1 / 3, max_attempts=7)
+    before = dao.snapshot()["statements"]
+    answers = dao.create_many(small)
+    assert dao.snapshot()["statements"] == before + 1
+    assert answers == [qtm.CreatedBatch(new.batch_id, new.task_ids) for new in small]
+    tasks = {task.stock_code: task for task in dao.list_tasks()[0]}
+    assert (tasks["A"].timeout_seconds, tasks["A"].max_attempts, tasks["C"].max_attempts) == (0.333333, 7, 3)
+    assert (tasks["D"].priority, tasks["A"].priority, tasks["C"].batch_id) == (3, 0, small[1].batch_id)
+    assert [dao.get_batch(new.batch_id).name for new in small] == [None, "ü'\"\\%;\n", None]
+    assert all((task.config, task.params, task.status.value, task.attempt) == (CONFIG, PARAMS, "pending", 0) for task in tasks.values())
+    assert [claimed.attempt_limit for claimed in dao.claim("w", 9)] == [3, 7, 3, 3]
+    assert dao.create_many([]) == []
+
+
+def test_creates_that_are_large_or_may_meet_others_go_alone(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "MAX_GROUP_CREATES", 3)
+    monkeypatch.setattr(qtm, "MAX_GROUP_TASKS", 5)
+    add(dao, "there", batch_id="there")
+    key, again = (new_batch("K")._replace(idempotency_key="key", request_sha256="x") for _ in range(2))
+    many = [new_batch("A"), new_batch("B", batch_id="there"), key, new_batch(*"CDEFGH"), *[new_batch("I", "J") for _ in range(4)], again]
+    groups = list(qtm._create_groups(many, 100_000))
+    assert sorted(number for group in groups for number in group) == list(range(len(many)))
+    assert [list(group) for group in groups if not all(group.values())] == [[1], [2], [3], [8]]
+    assert [list(group) for group in groups if all(group.values())] == [[0, 4, 5], [6, 7]]
+    assert [list(group) for group in qtm._create_groups(many[4:6], 1500)] == [[0], [1]]
+    answers = dao.create_many(many)
+    assert [answer.task_ids for answer in answers] == [new.task_ids for new in [*many[:-1], key]]
+    assert [answer.repeated for answer in answers] == [False] * 8 + [True]
+    assert dao.get_batch("there").total == 2
+
+
+def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
+    good, bad, last = new_batch("A"), new_batch("B"), new_batch("C")
+    add(dao, batch_id=bad.batch_id)  # its id is taken
+    oversize = new_batch("D")._replace(idempotency_key="key", max_attempts=None)
+    answers = dao.create_many([good, bad, last, oversize])
+    assert [type(answer) for answer in answers] == [qtm.CreatedBatch, qtm.TransactionConflict, qtm.CreatedBatch, qtm.QtmError]
+    assert sorted(task.stock_code for task in dao.list_tasks()[0]) == ["A", "AAPL", "C"]
+    assert dao.get_batch(last.batch_id).total == 1
 
 
 def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
@@ -1193,7 +1246,7 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
         assert [row[0] for row in rows] == [fresh]
 
 
-def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb):
+def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
     """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
     database = qtm.Database(mariadb.create_database("qtm_purge"))
     qtm.migrate(database)
@@ -1202,14 +1255,16 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb):
     database.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
     database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00'"))
     inserted, go = threading.Event(), threading.Event()
-    insert = dao._insert_tasks
+    execute = qtm.Session.execute
 
-    def held(session, shared, rows):
-        insert(session, shared, rows)
-        inserted.set()
-        assert go.wait(DEADLINE_SECONDS)
+    def held(session, sql, parameters=qtm.NO_PARAMETERS):
+        matched = execute(session, sql, parameters)
+        if "INSERT INTO backtest_tasks" in sql:
+            inserted.set()
+            assert go.wait(DEADLINE_SECONDS)
+        return matched
 
-    dao._insert_tasks = held
+    monkeypatch.setattr(qtm.Session, "execute", held)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         adding = threads.submit(add, dao, batch_id="old")
         assert inserted.wait(DEADLINE_SECONDS)
@@ -2732,6 +2787,19 @@ def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
     assert parameters["limit"] == 101
 
 
+def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        good, bad = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.BatchRequest(["a b"], CONFIG, [PARAMS])
+        refused = qtm.BatchRequest(["A"], CONFIG, [{"fast": 9, "slow": 3}])
+        answers = tasks.create_tasks([(good, None), (bad, None), (good, "key"), (refused, None), (good, "key"), (good, None)])
+        stored = qtm.CreatedBatch
+        assert [type(answer) for answer in answers] == [stored, qtm.InvalidRequest, stored, qtm.InvalidTask, stored, stored]
+        assert answers[2].task_ids == answers[4].task_ids
+        assert [answers[2].repeated, answers[4].repeated] == [False, True]
+        assert [task.stock_code for task in tasks.list_tasks()[0]] == ["B", "A"] * 3
+        assert tasks.create_tasks([]) == []
+
+
 def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         done, failed, waiting, later = (tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD")
@@ -3623,6 +3691,7 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                     codes.add(code_of(server, good))
             with monkeypatch.context() as patched:
                 patched.setattr(qtm.Route, "handler", lambda *_: 1 / 0)
+                patched.setattr(tasks, "create_tasks", lambda *_: 1 / 0)
                 patched.setattr(tasks, "get_status_texts", lambda *_: 1 / 0)
                 patched.setattr(tasks, "get_result_texts", lambda *_: 1 / 0)
                 codes.add(code_of(server, good))
@@ -4515,12 +4584,49 @@ class CreateWithKey(Create):
         ]
 
 
+class CreateMany(Call):
+    def before(self):
+        self.codes = [f"{self.code}x{number}" for number in range(3)]
+
+    def call(self):
+        answers = self.tasks.create_tasks(
+            [(qtm.BatchRequest([code], CONFIG, [PARAMS, {"fast": 2, "slow": 4}]), None) for code in self.codes]
+        )
+        for answer in answers:
+            if isinstance(answer, qtm.QtmError):
+                raise answer
+        return answers
+
+    def check(self, answer, surely_once):
+        for code, created in zip(self.codes, answer, strict=True):
+            rows = self.oracle.rows("SELECT task_id, batch_id FROM backtest_tasks WHERE stock_code = ?", code)
+            assert {(task_id, created.batch_id) for task_id in created.task_ids} <= set(rows)
+            assert len(rows) in ((2,) if surely_once else (2, 4)), "twice, or lost"
+            for (batch_id,) in {(row[1],) for row in rows}:
+                assert self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id) == 1
+
+
 class Status(Call):
     def call(self):
         return self.tasks.get_task_status(self.ids[0])
 
     def check(self, answer, surely_once):
         assert (answer.task_id, answer.status.value) == (self.ids[0], "failed")
+
+
+class ManyTexts(Call):
+    def before(self):
+        self.ids = add(self.tasks.dao, self.code, self.code, batch_id=self.batch_id)
+
+    def call(self):
+        asked = [*self.ids, "nothing"]
+        return self.tasks.get_status_texts(asked), self.tasks.get_result_texts(asked), self.tasks.dao.ended(asked, [self.batch_id])
+
+    def check(self, answer, surely_once):
+        texts, results, ended = answer
+        assert [json.loads(texts[key])["task_id"] for key in self.ids] == self.ids
+        assert [type(error) for error in results.values()] == [qtm.TaskNotFinished, qtm.TaskNotFinished, qtm.TaskNotFound]
+        assert ended == {"nothing"}
 
 
 class Batch(Call):
@@ -4598,7 +4704,9 @@ class RetryBatch(Call):
 
 
 @pytest.mark.parametrize(
-    "kind", [Create, CreateWithKey, Status, Batch, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch], ids=lambda kind: kind.__name__
+    "kind",
+    [Create, CreateWithKey, CreateMany, Status, ManyTexts, Batch, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch],
+    ids=lambda kind: kind.__name__,
 )
 def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
     dao, plan, oracle = faulty

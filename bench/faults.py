@@ -96,14 +96,19 @@ class FaultyConnection:
 
 
 class FaultyCursor:
-    """A driver's cursor whose ``execute`` fails by plan."""
+    """A driver's cursor whose ``execute`` fails by plan, and ``nextset``, where several statements were sent as one."""
 
     def __init__(self, connection: FaultyConnection, real: Any) -> None:
         self._connection = connection
         self._real = real
+        self._answers = math.inf  # how many of a script come before the fault
+        self._fault = ""
 
     def execute(self, sql: str, parameters: Any = None) -> None:
         """Run the statement, or fail."""
+        if ";\n" in sql:
+            self._execute_script(sql.split(";\n"), parameters)
+            return
         kind = self._connection.plan.next_fault(sql)
         if kind in CONFLICTS:
             if kind == "deadlock":
@@ -118,6 +123,40 @@ class FaultyCursor:
                 self._real.close()
                 self._connection.real.close()  # uncommitted work goes with it
             self._raise(LOST[self._connection.plan.database_kind])
+
+    def _execute_script(self, parts: Sequence[str], parameters: Any) -> None:
+        """A server stops at the statement that fails; of a client that has gone it hears only after all of them."""
+        plan, self._fault = self._connection.plan, ""
+        for number, part in enumerate(parts):
+            if kind := plan.next_fault(part):
+                self._answers, self._fault = number, kind
+                break
+        done = {"": parts, "after": parts, "late": parts[:-1], "before": ()}.get(self._fault, parts[: int(min(self._answers, len(parts)))])
+        if done:
+            self._real.execute(";\n".join(done), parameters)
+        if not self._fault:
+            return
+        while done and self._real.nextset():
+            pass
+        if self._fault == "deadlock":
+            self._real.execute("ROLLBACK")
+        elif self._fault == "late":
+            self._commit_later()
+        elif self._fault not in CONFLICTS:
+            self._real.close()
+            self._connection.real.close()
+        self._answer()
+
+    def nextset(self) -> Any:
+        """The answer to the next statement of a script, or the fault."""
+        return self._answer() if self._fault else self._real.nextset()
+
+    def _answer(self) -> bool:
+        if self._answers == 0:
+            kind, self._fault = self._fault, ""
+            self._raise(CONFLICTS[kind] if kind in CONFLICTS else LOST[self._connection.plan.database_kind])
+        self._answers -= 1
+        return True
 
     def _commit_later(self) -> None:
         real, self._connection.real = self._connection.real, sqlite3.connect(":memory:")  # closed in its place
