@@ -3686,7 +3686,7 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                 codes.add(code_of(server, {**good, "headers": {**good["headers"], "Authorization": "Bearer look-token"}}))
             for error in (qtm.DatabaseUnavailable, qtm.DatabaseRefused, qtm.TransactionConflict, qtm.OutcomeUnknown):
                 with monkeypatch.context() as patched:
-                    for name in ("write",) if error is qtm.OutcomeUnknown else ("write", "read"):
+                    for name in ("write", "write_at_once") if error is qtm.OutcomeUnknown else ("write", "write_at_once", "read"):
                         patched.setattr(tasks.dao.database, name, lambda *_, e=error, **__: (_ for _ in ()).throw(e("no")))
                     codes.add(code_of(server, good))
             with monkeypatch.context() as patched:
