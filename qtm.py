@@ -6957,6 +6957,11 @@ class Stream:
         """How many bytes went out. Raises BlockingIOError, OSError."""
         return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
 
+    def stop_reading(self) -> None:
+        """Have `receive` find the end after what has arrived, now or when it is called next. Any thread may call this."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)  # of the TCP socket below TLS
+
     def shut(self) -> None:
         """Say that nothing more comes from here."""
         with contextlib.suppress(OSError):
@@ -7044,29 +7049,31 @@ class Connection:
     # -- what the polling thread calls -------------------------------------------------------------------------------------
 
     def on_event(self) -> None:
-        """Bytes have come or can go, or the other side hung up."""
-        if self.phase is Phase.WAITING:
-            self._server.wake(self)  # it closed, at least its sending half: an answer now, if anybody reads it
-        elif self.phase is Phase.SENDING:
+        """Bytes have come or can go."""
+        if self.phase is Phase.SENDING:
             if self._flush():
                 self.advance()
         elif self.phase is not Phase.BUSY:
             self._receive()
 
-    def on_deadline(self, now: float) -> None:
-        """The phase has lasted too long."""
-        if self.phase is Phase.WAITING:
+    def on_hangup(self) -> None:
+        """The client closed, at least its sending half: a waiting request is answered now, if anybody reads it. Else a worker has
+        the connection again, and finds out when it reads."""
+        self._server.wake(self)
+
+    def on_deadline(self, phase: Phase) -> None:
+        """This phase has lasted too long; a worker may have ended it just now if it was waiting."""
+        if phase is Phase.WAITING:
             self._server.wake(self)
-        elif self.phase is Phase.BODY or (self.phase is Phase.HEAD and self._reader.has_more):
-            self._refuse_framing(RequestTimeout(f"the {self.phase.value} did not arrive in time"))
+        elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.has_more):
+            self._refuse_framing(RequestTimeout(f"the {phase.value} did not arrive in time"))
         else:
-            if self.phase is Phase.SENDING:
+            if phase is Phase.SENDING:
                 log_event(logging.DEBUG, "answer not taken", request_id=self.request_id)
             self.close()
 
-    def is_over(self, now: float) -> bool:
-        """Whether its phase has outlasted its deadline, or its body comes too slowly."""
-        phase = self.phase  # read before the deadline, which is written first
+    def is_over(self, phase: Phase, now: float) -> bool:
+        """Whether its phase, read before the deadline, has outlasted that, or its body comes too slowly."""
         if phase is Phase.BUSY:
             return False
         if now > self.deadline:
@@ -7075,11 +7082,9 @@ class Connection:
         return phase in (Phase.BODY, Phase.DISCARDING) and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
 
     def leave(self) -> None:
-        """The service stops: a request that has arrived is still answered, and an idle connection closes."""
-        if self.phase is Phase.IDLE:
-            self._receive()
+        """The service stops: a request that has arrived is still answered, and then whoever reads, a worker perhaps, finds the end."""
         if self.phase in (Phase.IDLE, Phase.HEAD):
-            self.close()
+            self._stream.stop_reading()
 
     def turn_away(self, error: QtmError) -> None:
         """Answer before anything was asked, and close."""
@@ -7093,10 +7098,9 @@ class Connection:
         return mine.query == others.query and mine.may_wait == others.may_wait
 
     def wait(self, seconds: float) -> None:
-        """Wait for up to ``seconds`` since the request came, or until the client hangs up."""
+        """Wait for up to ``seconds`` since the request came. The client that hangs up is told of once it is armed."""
         self.deadline = time.monotonic() + seconds - (time.perf_counter() - self._started)
         self.phase = Phase.WAITING
-        self._server.arm(self, EPOLL_HANGUP)
 
     def stop_waiting(self) -> None:
         """The next answer is the last word."""
@@ -7454,11 +7458,13 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def add(self, connection: Connection, key: WaitKey) -> bool:
-        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have ended just before."""
+    def add(self, connection: Connection, key: WaitKey, arm: Callable[[], None]) -> bool:
+        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have ended just before.
+        ``arm`` is called when nobody can take it out yet, so that what it brings about finds it here."""
         with self._lock:
             if len(self._keys) >= self._most:
                 return False
+            arm()
             self._keys[connection] = key
             self._waiting.setdefault(key, set()).add(connection)
             self._told.add(key)
@@ -7584,7 +7590,7 @@ class ApiServer(http.server.HTTPServer):
     def _poll(self) -> None:
         """Wait for events, handle each, and do what is due."""
         wait = 0.0 if self._returning else max(0.0, self._next_tick - time.monotonic())
-        for descriptor, _ in self._epoll.poll(wait, 256):
+        for descriptor, events in self._epoll.poll(wait, 256):
             if descriptor == self._wake_descriptor:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_descriptor)
@@ -7593,7 +7599,8 @@ class ApiServer(http.server.HTTPServer):
             else:
                 connection = self._connections.get(descriptor) or self._leaving.get(descriptor)
                 if connection:
-                    self._guard(connection, connection.on_event)
+                    is_hangup = not events & (select.EPOLLIN | select.EPOLLOUT)  # perhaps an old one, of a wait that was answered since
+                    self._guard(connection, connection.on_hangup if is_hangup else connection.on_event)
         for _ in range(len(self._returning)):
             connection = self._returning.popleft()
             self._guard(connection, connection.advance)
@@ -7613,8 +7620,9 @@ class ApiServer(http.server.HTTPServer):
         """Whatever the clock brings: deadlines, late requests, what other replicas changed, the date."""
         self.date = email.utils.formatdate(usegmt=True)
         for connection in (*self._connections.values(), *self._leaving.values()):
-            if connection.is_over(now):
-                self._guard(connection, functools.partial(connection.on_deadline, now))
+            phase = connection.phase  # read once: a worker that ends a wait writes another one
+            if connection.is_over(phase, now):
+                self._guard(connection, functools.partial(connection.on_deadline, phase))
             elif self.is_draining:
                 self._guard(connection, connection.leave)
         late = DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
@@ -7627,6 +7635,8 @@ class ApiServer(http.server.HTTPServer):
             self._jobs.want_look()
         if self.is_draining:
             self.server_close()
+            for connection in self._waiters.all():  # at each tick: a worker may add one that did not see the drain begin
+                self._guard(connection, functools.partial(self.wake, connection))
             if not self._connections and not self._leaving:
                 self._emptied.set()
         elif not self._is_accepting:
@@ -7740,7 +7750,7 @@ class ApiServer(http.server.HTTPServer):
         if isinstance(outcome, Response):
             return connection.answer(outcome)
         connection.wait(outcome.seconds)
-        if not self.is_draining and self._waiters.add(connection, outcome.key):
+        if not self.is_draining and self._waiters.add(connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)):
             self._jobs.want_look()
             if len(self._waiters) == 1:
                 self._next_tick = 0.0
@@ -7819,8 +7829,6 @@ class ApiServer(http.server.HTTPServer):
         """Accept no more, let open requests finish, close the rest."""
         self.is_draining = True
         if self._threads:
-            for connection in self._waiters.all():
-                self.wake(connection)
             self._next_tick = 0.0
             self._wake_up()
             self._emptied.wait(seconds)

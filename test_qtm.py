@@ -3971,6 +3971,134 @@ def test_the_answers_are_the_same_however_a_pipeline_is_split(edge, cases, data)
     assert [status for status, _ in talk(edge, pieces)] == [status for item in cases for status, _ in talk(edge, [item[0]])]
 
 
+class FakeStream:
+    """A socket of one connection: what it receives, and what it was asked for."""
+
+    needs = 0
+
+    def __init__(self, *received: bytes):
+        self.received, self.sent, self.calls = list(received), b"", []
+
+    def receive(self) -> bytes:
+        self.calls.append("receive")
+        if not self.received:
+            raise BlockingIOError
+        return self.received.pop(0)
+
+    def send(self, parts) -> int:
+        self.sent += b"".join(parts)
+        return sum(map(len, parts))
+
+    def stop_reading(self) -> None:
+        self.calls.append("stop_reading")
+
+    def shut(self) -> None:
+        self.calls.append("shut")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class FakeServer:
+    """What one connection asks of its server: all that it did is in ``calls``."""
+
+    settings = qtm.Settings()
+    date, is_draining = "now", False
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *given: self.calls.append(name)
+
+
+def fake_connection(*received: bytes):
+    stream, server = FakeStream(*received), FakeServer()
+    return qtm.Connection(stream, 5, server), stream, server
+
+
+@pytest.mark.parametrize("phase", [phase for phase in qtm.Phase if phase is not qtm.Phase.WAITING])
+def test_a_hang_up_told_late_touches_no_connection_that_a_worker_has_again(phase):
+    """A waiting client that closes as soon as it is answered: the thread that polls hears of it while the worker goes on."""
+    connection, stream, server = fake_connection(b"")
+    connection.phase = phase
+    connection.on_hangup()
+    assert (connection.phase, stream.calls, server.calls) == (phase, [], ["wake"])
+
+
+@pytest.mark.parametrize("now", [phase for phase in qtm.Phase if phase is not qtm.Phase.WAITING])
+def test_a_wait_that_is_over_as_its_task_ends_leaves_the_connection_to_the_worker(now):
+    connection, stream, server = fake_connection(b"")
+    connection.phase = now
+    connection.on_deadline(qtm.Phase.WAITING)
+    assert (connection.phase, stream.calls, server.calls) == (now, [], ["wake"])
+
+
+def test_a_wait_that_ends_at_its_deadline_is_answered_whoever_is_first(edge, monkeypatch):
+    (task_id,) = edge.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+    is_over = qtm.Connection.is_over
+
+    def over_and_woken_at_once(connection, phase, now):
+        over = is_over(connection, phase, now)
+        if over and phase is qtm.Phase.WAITING:
+            edge.wake(connection)  # as a worker does that sees the task's end at this moment
+        return over
+
+    monkeypatch.setattr(qtm.Connection, "is_over", over_and_woken_at_once)
+    assert call(edge, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
+
+
+@pytest.mark.parametrize("phase", list(qtm.Phase))
+def test_a_stop_leaves_reading_to_whoever_has_the_connection(phase):
+    connection, stream, server = fake_connection(HIDDEN)
+    connection.phase = phase
+    connection.leave()
+    assert stream.calls == (["stop_reading"] if phase in (qtm.Phase.IDLE, qtm.Phase.HEAD) else [])
+    assert (connection.phase, server.calls) == (phase, [])
+
+
+def test_a_client_that_hangs_up_as_its_wait_begins_is_not_waited_for(edge, monkeypatch):
+    (task_id,) = edge.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+    add = edge._waiters.add
+    seen = threading.Event()
+    on_hangup = qtm.Connection.on_hangup
+
+    def add_late(connection, *more):
+        seen.wait(0.2)  # the thread that polls would hear of the hang-up now, if it were told of one
+        return add(connection, *more)
+
+    def tell(connection):
+        seen.set()
+        on_hangup(connection)
+
+    monkeypatch.setattr(edge._waiters, "add", add_late)
+    monkeypatch.setattr(qtm.Connection, "on_hangup", tell)
+    started = time.monotonic()
+    request = f"GET {A}/getTaskStatus?task_id={task_id}&wait=60 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    assert answered(raw(edge, request)) == [200]
+    assert time.monotonic() - started < DEADLINE_SECONDS
+    assert len(edge._waiters) == 0
+
+
+def test_a_wait_that_begins_as_the_service_stops_is_answered(tmp_path, monkeypatch):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+        add = server._waiters.add
+        drains = []
+
+        def drained_meanwhile(*given):
+            """The worker has seen that no drain had begun, and is held up until it has."""
+            drains.append(threading.Thread(target=server.drain, args=(DEADLINE_SECONDS,)))
+            drains[0].start()
+            eventually(lambda: server.is_draining and server.socket.fileno() < 0)
+            return add(*given)
+
+        monkeypatch.setattr(server._waiters, "add", drained_meanwhile)
+        assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=60")[0] == 200
+        drains[0].join(DEADLINE_SECONDS)
+        assert not drains[0].is_alive()
+
+
 # ==== 29 Command line =================================================================================================
 
 
