@@ -710,6 +710,11 @@ def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = 
     return [] if low <= value <= high else [FieldError(path, f"must be {kind} from {low} to {high}")]
 
 
+def _whole(value: Any) -> Any:
+    """JSON does not tell 3.0 from 3, nor do its schemas: both are whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _stock_code_faults(codes: Any) -> list[FieldError]:
     if not isinstance(codes, (list, tuple)) or not codes:
         return [FieldError("stock_codes", "must be a list of at least one stock code")]
@@ -787,7 +792,8 @@ class BatchRequest:
             stock_codes=[body["stock_code"]] if single else body.get("stock_codes", ["-"]),
             config=body.get("config", {}),
             params=params if isinstance(params, list) else [params],
-            **{name: body[name] for name in ("batch_id", "name", "priority", "timeout_seconds", "max_attempts") if name in body},
+            **{name: body[name] for name in ("batch_id", "name", "timeout_seconds") if name in body},
+            **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
         )
         config_faults = request.problems()
         if "config" not in body:

@@ -281,6 +281,11 @@ def test_a_wrong_body_lists_every_fault_with_its_path(given, fields):
     assert {fault.field for fault in caught.value.errors} == fields
 
 
+def test_a_float_without_a_fraction_is_a_whole_number():
+    request = qtm.BatchRequest.from_body(body(priority=-7.0, max_attempts=3.0))
+    assert (repr(request.priority), repr(request.max_attempts)) == ("-7", "3")
+
+
 def test_documents_that_would_grow_too_large_are_refused():
     request = qtm.BatchRequest(["A"] * 1000, CONFIG, [{"x": "y" * 100_000}])
     assert [fault.field for fault in request.problems()] == ["params"]
