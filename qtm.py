@@ -1322,7 +1322,7 @@ class Dialect(Protocol):
         """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
 
     def filled(self, template: str, values: Sequence[str]) -> str:
-        """An expression for a text: the template with the values of these expressions, none of them NULL, for its ``@``."""
+        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``."""
 
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns."""
@@ -1644,10 +1644,11 @@ class MySQLDialect:
         return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({values}))"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
-        """By ``CONCAT``. More than ``max_allowed_packet`` becomes NULL."""
+        """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations: all that qtm stores and
+        writes is UTF-8 or ASCII. The driver gives bytes. More than ``max_allowed_packet`` becomes NULL."""
         first, *rest = (text.replace("'", "''") for text in template.split("@"))
         parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
-        return f"CONCAT('{first}', {', '.join(parts)})"
+        return f"CONCAT(CAST('{first}' AS BINARY), {', '.join(parts)})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -2274,6 +2275,11 @@ def _iso(stamp: str | None) -> str | None:
     return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
 
 
+def _utf8(text: str | bytes) -> str:
+    """What `Dialect.filled` made, as the driver gives it."""
+    return text.decode("utf-8") if isinstance(text, bytes) else text
+
+
 def _task(row: Sequence[Any]) -> TaskInfo:
     """A TaskInfo from a row of TASK_COLUMNS."""
     (task_id, batch_id, code, config, params, status, progress, message, attempt, most, timeout, rank, *stamps, worker, error, version) = (
@@ -2566,7 +2572,7 @@ class TaskDAO:
         """What the rows of these tasks hold: each begins with its text."""
         for names, parameters in _key_lists(task_ids):
             for text, *rest in self.database.read(lambda session, s=f"{sql} ({names})", p=parameters: session.rows(s, p)):  # type: ignore[misc]
-                task_id, _, more = text.partition(" ")
+                task_id, _, more = _utf8(text).partition(" ")
                 if more:
                     status, priority, run_at, task_json = more.split(" ", 3)
                     yield TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json), rest
@@ -2691,7 +2697,7 @@ class TaskDAO:
             )
         )
         now, latest, has_worker, entries = cast("tuple[Any, ...]", row)
-        return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), entries.split(",") if entries else [])
+        return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else [])
 
     # -- run: every statement carries the guard that makes it a compare-and-set -------------------------------------------
 
