@@ -2379,6 +2379,7 @@ def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
+RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 PURGE_TASKS = 500
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -2560,8 +2561,9 @@ class TaskDAO:
         return {task.task_id: task for task, _ in self._texts(sql, task_ids)}
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, ResultText]:
-        """The same with their results. How many at once is for the caller to bound: a result may have megabytes."""
-        sql = f"""SELECT {self._task_text}, result, non_finite FROM backtest_tasks
+        """The same with their results; of several, those that are long are left out, so that together they stay small."""
+        result = "result" if len(task_ids) == 1 else f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
+        sql = f"""SELECT {self._task_text}, {result}, non_finite FROM backtest_tasks
             LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
         return {
             task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None)))
@@ -5462,17 +5464,19 @@ class TaskManager:
     def _unfinished(self, status: TaskStatus) -> TaskNotFinished:
         return TaskNotFinished(f"the task is {status.value}: it has no result yet")
 
-    def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
-        """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error. A result may
-        have megabytes, so ask for a few at once. Raises DatabaseUnavailable for all of them."""
+    def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
+        """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
+        whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
         found = self.dao.get_result_texts(task_ids)
-        answers: dict[str, str | QtmError] = {}
+        answers: dict[str, str | QtmError | None] = {}
         for task_id in task_ids:
             row = found.get(task_id)
             if row is None:
                 answers[task_id] = self._no_task(task_id)
             elif not row.task.status.is_final:
                 answers[task_id] = self._unfinished(row.task.status)
+            elif row.non_finite_json is not None and row.result_json is None:
+                answers[task_id] = None
             else:
                 result, paths = row.result_json or "null", row.non_finite_json or "[]"
                 answers[task_id] = f'{row.task.json[:-1]},"result":{result},"non_finite":{paths}}}'
@@ -5673,6 +5677,7 @@ class HttpRequest(NamedTuple):
     version: tuple[int, int] = (1, 1)
     body: bytes = b""
     may_wait: bool = True
+    is_alone: bool = False  # it is answered on its own, since its answer is long
 
 
 class Response(NamedTuple):
@@ -6270,6 +6275,10 @@ class Later(NamedTuple):
     seconds: float
 
 
+class Alone(NamedTuple):
+    """A handler's outcome for one of several requests whose answer is long: ask again for it alone."""
+
+
 class Lane(enum.Enum):
     """Where a request waits for its answer."""
 
@@ -6292,7 +6301,7 @@ class Route:
     errors: tuple[type[QtmError], ...] = ()
     statuses: tuple[int, ...] = (200,)  # of success
     lane: Lane = Lane.QUICK
-    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | QtmError]] | None = None  # many in one
+    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | Alone | QtmError]] | None = None  # many in one
     is_shared: bool = False  # equal requests that wait at the same time get one answer
     is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
     content_type: str = "application/json"
@@ -6667,9 +6676,9 @@ class TaskAPI:
         """POST createTask: every stock x every params, stored all or none."""
         return self._alone(self.create_tasks([request]))
 
-    def create_tasks(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+    def create_tasks(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
         """Many of these at once, each for itself."""
-        outcomes: dict[int, Response | Later | QtmError] = {}
+        outcomes: dict[int, Response | Later | Alone | QtmError] = {}
         asked: dict[int, tuple[BatchRequest, str | None]] = {}
         for i, request in enumerate(requests):
             try:
@@ -6693,15 +6702,17 @@ class TaskAPI:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
         return self._alone(self.get_task_statuses([request]))
 
-    def get_task_statuses(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+    def get_task_statuses(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
         """Many of these at once."""
         return self._task_texts(requests, self.tasks.get_status_texts)
 
     def _task_texts(
-        self, requests: Sequence[HttpRequest], read: Callable[[Sequence[str]], Mapping[str, str | QtmError]]
-    ) -> list[Response | Later | QtmError]:
+        self,
+        requests: Sequence[HttpRequest],
+        read: Callable[[Sequence[str]], Mapping[str, str | QtmError] | Mapping[str, str | QtmError | None]],
+    ) -> list[Response | Later | Alone | QtmError]:
         """The outcomes of requests for a task each, the texts of which are read at once; those that may wait for an end do so."""
-        outcomes: dict[int, Response | Later | QtmError] = {}
+        outcomes: dict[int, Response | Later | Alone | QtmError] = {}
         asked: dict[int, dict[str, Any]] = {}
         for i, request in enumerate(requests):
             try:
@@ -6718,15 +6729,17 @@ class TaskAPI:
             text, ids = texts[values["task_id"]], {"task_id": values["task_id"][:64]}
             if isinstance(text, QtmError):
                 text.log, outcomes[i] = ids, text
+            elif text is None:
+                outcomes[i] = Alone()
             else:
                 outcomes[i] = success(text, log=ids)
         return [outcomes[i] for i in range(len(requests))]
 
-    def _alone(self, outcomes: Sequence[Response | Later | QtmError]) -> Response | Later:
+    def _alone(self, outcomes: Sequence[Response | Later | Alone | QtmError]) -> Response | Later:
         (outcome,) = outcomes
         if isinstance(outcome, QtmError):
             raise outcome
-        return outcome
+        return cast("Response | Later", outcome)
 
     def get_tasks_by_batch(
         self,
@@ -6768,7 +6781,7 @@ class TaskAPI:
         """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
         return self._alone(self.get_task_results([request]))
 
-    def get_task_results(self, requests: Sequence[HttpRequest]) -> list[Response | Later | QtmError]:
+    def get_task_results(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
         """Many of these at once."""
         return self._task_texts(requests, self.tasks.get_result_texts)
 
@@ -7104,10 +7117,17 @@ class Connection:
 
     # -- what workers call ---------------------------------------------------------------------------------------------------
 
-    def is_same_request(self, other: Connection) -> bool:
-        """Whether one answer serves both."""
+    def may_join(self, other: Connection) -> bool:
+        """Whether this request can be answered together with another one of its route."""
         mine, others = cast(HttpRequest, self.request), cast(HttpRequest, other.request)
-        return mine.query == others.query and mine.may_wait == others.may_wait
+        if mine.is_alone or others.is_alone:
+            return False
+        is_same = mine.query == others.query and mine.may_wait == others.may_wait
+        return is_same or cast(Route, self.route).together is not None
+
+    def stand_alone(self) -> None:
+        """Have this request answered on its own."""
+        self.request = cast(HttpRequest, self.request)._replace(is_alone=True)
 
     def wait(self, seconds: float) -> None:
         """Wait for up to ``seconds`` since the request came. The client that hangs up is told of once it is armed."""
@@ -7431,7 +7451,7 @@ class JobQueue:
         if waiting and (route.together or route.is_shared):
             others: deque[Connection] = deque()
             for other in waiting:
-                is_alike = other.route is route and (route.together or other.is_same_request(first))
+                is_alike = other.route is route and other.may_join(first)
                 (group if is_alike and len(group) < MAX_GROUP else others).append(other)
             waiting.clear()
             waiting += others
@@ -7753,14 +7773,18 @@ class ApiServer(http.server.HTTPServer):
         for connection, outcome in zip(job.connections, self._outcomes(job.connections), strict=True):
             self._guard(connection, functools.partial(self._finish, connection, outcome))
 
-    def _finish(self, connection: Connection, outcome: Response | Later) -> None:
+    def _finish(self, connection: Connection, outcome: Response | Later | Alone) -> None:
         if self._settle(connection, outcome):
             connection.advance()
 
-    def _settle(self, connection: Connection, outcome: Response | Later) -> bool:
+    def _settle(self, connection: Connection, outcome: Response | Later | Alone) -> bool:
         """Answer, or wait; True when it was answered and the connection goes on."""
         if isinstance(outcome, Response):
             return connection.answer(outcome)
+        if isinstance(outcome, Alone):
+            connection.stand_alone()
+            self._jobs.add(connection, is_long=True)
+            return False
         connection.wait(outcome.seconds)
         if not self.is_draining and self._waiters.add(connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)):
             self._jobs.want_look()
@@ -7771,10 +7795,10 @@ class ApiServer(http.server.HTTPServer):
         connection.stop_waiting()  # no room to wait: an answer at once
         return self.submit(connection)
 
-    def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later]:
+    def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later | Alone]:
         """What becomes of each request. When a group fails as a whole, each is tried alone, so that none spoils the others'."""
         route = cast(Route, connections[0].route)
-        if route.together is None:
+        if route.together is None or cast(HttpRequest, connections[0].request).is_alone:
             return [self._handled(connections[0])] * len(connections)
         requests = [cast(HttpRequest, connection.request) for connection in connections]
         try:

@@ -3055,6 +3055,74 @@ def test_bad_input_gets_its_own_clear_answer_and_stores_nothing(api, case):
     assert api.api.tasks.list_batches()[0] == []
 
 
+def test_results_are_read_together_unless_they_are_long(api, monkeypatch):
+    """Sixteen who ask at once, while the only worker that may take them is held up, get each its own result."""
+    dao, results = api.api.tasks.dao, {}
+    for i in range(16):
+        (task_id,) = add(dao)
+        results[task_id] = "x" * (qtm.RESULT_TOGETHER_BYTES + 1 if i % 4 == 0 else i)
+        (claimed,) = dao.claim("w", 1)
+        dao.finish(claimed, qtm.Outcome(result_json=json.dumps({"x": results[task_id]})), 0.0, "", 1.0, None)
+    asked, real, gate = [], dao.get_result_texts, threading.Event()
+
+    def read(task_ids):
+        gate.wait(DEADLINE_SECONDS)
+        asked.append(len(task_ids))
+        return real(task_ids)
+
+    monkeypatch.setattr(dao, "get_result_texts", read)
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        answers = [threads.submit(call, api, "GET", f"{A}/getTaskResult?task_id={task_id}") for task_id in results]
+        eventually(lambda: len(api._connections) == 16)
+        gate.set()
+        for task_id, answer in zip(results, answers, strict=True):
+            status, answer, _ = answer.result()
+            assert (status, answer["data"]["task_id"], answer["data"]["result"]) == (200, task_id, {"x": results[task_id]})
+    assert sum(asked) <= 16 + 4, "each once, and the long ones once more"
+    assert asked.count(1) >= 4
+    assert max(asked) > 1
+
+
+def test_a_hundred_repeats_over_three_replicas_create_once(mariadb):
+    url, key = mariadb.create_database("qtm_repeats"), {"Idempotency-Key": "monday-run"}
+    with contextlib.ExitStack() as stack:
+        replicas = [stack.enter_context(serving(settings(url, port=0))) for _ in range(3)]
+        barrier = threading.Barrier(100)
+
+        def create(i: int):
+            barrier.wait(DEADLINE_SECONDS)
+            return call(replicas[i % 3], "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A", "B"]), key)[:2]
+
+        with concurrent.futures.ThreadPoolExecutor(100) as threads:
+            answers = [future.result() for future in [threads.submit(create, i) for i in range(100)]]
+        assert sorted(status for status, _ in answers) == [200] * 99 + [201]
+        assert len({json.dumps(answer["data"]) for _, answer in answers}) == 1
+        assert len(replicas[0].api.tasks.list_tasks()[0]) == 2
+        assert call(replicas[1], "POST", f"{A}/createTask", body(), key)[:2][1]["code"] == 42201
+
+
+def test_a_repeat_after_an_unknown_outcome_creates_once(api, monkeypatch):
+    """The answer to COMMIT is lost, and so is the reading back: the client is told that nobody knows, and asks again."""
+    database, key = api.api.tasks.dao.database, {"Idempotency-Key": "monday-run"}
+    for is_applied in (True, False):
+        key = {"Idempotency-Key": f"applied-{is_applied}"}
+        honest = database._until_applied
+
+        def lost(run, confirm, honest=honest, is_applied=is_applied):
+            if is_applied:
+                honest(run, confirm)
+            raise qtm.OutcomeUnknown("lost at COMMIT", retry_after_seconds=1)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(database, "_until_applied", lost)
+            status, answer, headers = call(api, "POST", f"{A}/createTask", body(), key)
+            assert (status, answer["code"], headers["Retry-After"]) == (503, 50302, "1")
+        repeats = [call(api, "POST", f"{A}/createTask", body(), key) for _ in range(2)]
+        assert [status for status, _, _ in repeats] == [200 if is_applied else 201, 200]
+        assert repeats[0][1]["data"] == repeats[1][1]["data"]
+    assert len(api.api.tasks.list_tasks()[0]) == 2
+
+
 def test_idempotency_key_over_http(api):
     key = {"Idempotency-Key": "monday-run"}
     first, second = (call(api, "POST", f"{A}/createTask", body(), key) for _ in range(2))
