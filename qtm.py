@@ -7687,17 +7687,26 @@ class ApiServer(http.server.HTTPServer):
                 self._is_accepting = False
                 self._epoll.modify(self.socket.fileno(), 0)
                 return
-            descriptor, is_full = sock.fileno(), len(self._connections) >= self.settings.max_connections
-            if is_full and self._tls:  # a word would cost a handshake
+            try:
+                self._welcome(sock)
+            except OSError as error:  # reset since: TLS looks who is there
+                log_event(logging.DEBUG, "client gone", error=repr(error))
                 sock.close()
-                continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-            connection = Connection(TlsStream(sock, self._tls) if self._tls else Stream(sock), descriptor, self)
-            self._connections[descriptor] = connection
-            self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)
-            if is_full:
-                most = self.settings.max_connections
-                connection.turn_away(TooManyConnections(f"there are {most} connections already", retry_after_seconds=1))
+
+    def _welcome(self, sock: socket.socket) -> None:
+        """A connection for a new client; one too many gets an answer that closes it. Raises OSError."""
+        descriptor, is_full = sock.fileno(), len(self._connections) >= self.settings.max_connections
+        if is_full and self._tls:  # a word would cost a handshake
+            sock.close()
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        connection = Connection(TlsStream(sock, self._tls) if self._tls else Stream(sock), descriptor, self)
+        self._connections[descriptor] = connection
+        self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)
+        if is_full:
+            most = self.settings.max_connections
+            error = TooManyConnections(f"there are {most} connections already", retry_after_seconds=1)
+            self._guard(connection, functools.partial(connection.turn_away, error))
 
     # -- what connections ask for ------------------------------------------------------------------------------------------
 

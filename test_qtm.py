@@ -18,6 +18,7 @@ import functools
 import http.client
 import inspect
 import json
+import logging
 import math
 import os
 import pathlib
@@ -26,6 +27,8 @@ import resource
 import signal
 import socket
 import sqlite3
+import ssl
+import struct
 import subprocess
 import symtable
 import sys
@@ -33,6 +36,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import warnings
 
 import campaign
 import faults
@@ -4170,6 +4174,184 @@ def test_a_wait_that_begins_as_the_service_stops_is_answered(tmp_path, monkeypat
         assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=60")[0] == 200
         drains[0].join(DEADLINE_SECONDS)
         assert not drains[0].is_alive()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(made, check=True, capture_output=True)
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def secure(tmp_path, certificate):
+    """An API served over TLS."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))) as server:
+        yield server
+
+
+def reset(sock) -> None:
+    """Close with a reset instead of a farewell."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def test_clients_that_reset_before_they_are_accepted_cost_nothing(tmp_path, certificate, caplog):
+    caplog.set_level(logging.DEBUG, logger="qtm")
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+    with qtm.start(chosen, scheduler=False) as tasks:
+        server = qtm.ApiServer(chosen)
+        for _ in range(20):  # all are in the queue when the first is accepted; one of them ended a thread
+            sock = socket.create_connection(("127.0.0.1", server.server_port))
+            sock.sendall(b"\x16\x03\x01")
+            reset(sock)
+        server.begin(tasks)
+        try:
+            with secured(server, certificate) as connection:
+                assert connection.call("GET", "/healthz")[0] == 200
+            assert all(thread.is_alive() for thread in server._threads)
+            eventually(lambda: not server._connections)
+        finally:
+            server.drain(5.0)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+class Secured:
+    """One TLS connection to a server, kept alive."""
+
+    def __init__(self, server, certificate):
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        self.connection = http.client.HTTPSConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS, context=context)
+
+    def call(self, method, path, given=None):
+        self.connection.request(method, path, given, {"Content-Type": "application/json"} if given is not None else {})
+        response = self.connection.getresponse()
+        return response.status, response.read()
+
+
+@contextlib.contextmanager
+def secured(server, certificate):
+    one = Secured(server, certificate)
+    try:
+        yield one
+    finally:
+        one.connection.close()
+
+
+def test_requests_over_tls_are_answered_on_one_connection(secure, certificate):
+    with secured(secure, certificate) as one:
+        assert one.call("GET", "/healthz")[0] == 200
+        sock = one.connection.sock
+        assert sock.version() in ("TLSv1.2", "TLSv1.3")
+        status, text = one.call("POST", f"{A}/createTask", json.dumps(body()).encode())
+        (task_id,) = json.loads(text)["data"]["task_ids"]
+        assert (status, one.call("GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.2")[0]) == (201, 200)
+        assert one.connection.sock is sock
+        for i in range(3):
+            assert one.call("GET", f"/nowhere{i}")[0] == 404
+        assert one.connection.sock is sock
+
+
+def test_large_bodies_and_answers_pass_tls_whole(secure, certificate, monkeypatch):
+    """Records of 16 KiB are decrypted before a poll could tell of them, and an answer of megabytes goes out piece by piece."""
+    text = (
+        json.dumps(body(stock_code=..., stock_codes=["S"] * 2000, params={"filler": "x" * 2_000_000, **PARAMS}))[:-1] + " " * 500_000 + "}"
+    )
+    secure.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)  # its connections inherit that
+    with secured(secure, certificate) as one:
+        status, answer = one.call("POST", f"{A}/createTask", text.encode())
+        assert status == 400, answer[:200]
+        text = json.dumps(body(stock_code=..., stock_codes=["S"] * 5000))[:-1] + " " * 3_000_000 + "}"
+        status, answer = one.call("POST", f"{A}/createTask", text.encode())
+        assert status == 201, answer[:200]
+        ids = json.loads(answer)["data"]["task_ids"]
+        send, blocked = qtm.TlsStream.send, []
+
+        def send_and_tell(stream, parts):
+            try:
+                return send(stream, parts)
+            except BlockingIOError:
+                blocked.append(stream)
+                raise
+
+        monkeypatch.setattr(qtm.TlsStream, "send", send_and_tell)
+        status, answer = one.call("GET", f"{A}/getTasksByBatch?batch_id={json.loads(answer)['data']['batch_id']}")
+        assert status == 200
+        assert [task["task_id"] for task in json.loads(answer)["data"]["tasks"]] == ids
+        assert blocked, "it went out in one piece"
+
+
+def test_pipelined_requests_in_one_tls_record_are_all_answered(secure, certificate):
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    plain = socket.create_connection(("127.0.0.1", secure.server_port), timeout=DEADLINE_SECONDS)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+        sock.sendall((GET + b"\r\n") * 40 + GET + b"Connection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answered(answer) == [200] * 41
+
+
+def test_plain_http_on_the_tls_port_and_old_tls_are_refused_and_others_served(secure, certificate):
+    with socket.create_connection(("127.0.0.1", secure.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.sendall(HIDDEN)
+        with contextlib.suppress(ConnectionResetError):
+            assert answered(sock.recv(1024)) == []
+    for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = old
+        with (
+            socket.create_connection(("127.0.0.1", secure.server_port), timeout=DEADLINE_SECONDS) as plain,
+            pytest.raises((ssl.SSLError, ConnectionError)),
+        ):
+            context.wrap_socket(plain)
+    with secured(secure, certificate) as one:
+        assert one.call("GET", "/healthz")[0] == 200
+    eventually(lambda: not secure._connections and not secure._leaving)
+
+
+def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(tmp_path, certificate, monkeypatch):
+    monkeypatch.setattr(qtm, "HEAD_SECONDS", 1.5)
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+    first = outgoing.read()
+    with serving(chosen) as server, contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS)) for _ in range(20)
+        ]
+        for sock in slow:
+            for i in range(50):
+                sock.sendall(first[i : i + 1])
+        with secured(server, certificate) as one:
+            assert one.call("GET", "/healthz")[0] == 200
+            assert len(server._connections) == 21, "the slow ones are still there"
+        for sock in slow:
+            assert sock.recv(1024) == b"", "the deadline closes, without a word that it could not read"
+        eventually(lambda: not server._connections)
+
+
+def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certificate):
+    (tmp_path / "empty.pem").write_text("")
+    (tmp_path / "wrong.pem").write_text(certificate[0].read_text().replace("A", "B"))
+    other = other_ca(tmp_path)
+    cases = [
+        (tmp_path / "missing.pem", certificate[1]), (certificate[0], tmp_path / "missing.key"), (tmp_path / "empty.pem", certificate[1]),
+        (tmp_path / "wrong.pem", certificate[1]), (other, certificate[1]), (certificate[1], certificate[0]), (tmp_path, certificate[1]),
+    ]  # fmt: skip
+    for chain, key in cases:
+        with pytest.raises(qtm.SettingsError, match="tls_cert, tls_key: ") as refused:
+            qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(chain), tls_key=str(key)))
+        assert str(chain) in str(refused.value)
+        assert str(key) in str(refused.value)
+    assert qtm.Settings(tls_cert="x").problems() == qtm.Settings(tls_key="x").problems() != []
 
 
 # ==== 29 Command line =================================================================================================
