@@ -1103,6 +1103,65 @@ def test_counts_of_a_batch_are_the_same_from_its_tasks_and_from_the_database(url
         assert [len(whole.tasks), len(page.tasks)] == [4, 2]
 
 
+def varied_batch(dao, count: int = 10) -> list[str]:
+    """A batch whose tasks are in all statuses, with texts that are not ASCII; their ids."""
+    codes = ["A" if number % 2 else "B" for number in range(count)]
+    dao.create(qtm.BatchRequest(codes, CONFIG, [{"text": "ü'\"\\%@,\u2028"}], "b", "é"), "b", ids := qtm.new_task_ids(count), 1.0, 1)
+    for claimed, outcome in zip(
+        dao.claim("w", 3),
+        [qtm.Outcome(result_json="{}"), qtm.Outcome(error_type="E", message="\n", retryable=False), None],
+        strict=True,
+    ):
+        dao.report_progress(claimed.task, 0.3, "\t")
+        if outcome:
+            dao.finish(claimed, outcome, 0.0, "ö", 0.3, "v\x7f")
+    dao.cancel(ids[5])
+    return ids
+
+
+SELECTIONS = [
+    {}, {"limit": 3}, {"limit": 10}, {"limit": 9}, {"stock_code": "A"}, {"statuses": [qtm.TaskStatus.PENDING]}, {"stock_code": "none"},
+    {"statuses": [qtm.TaskStatus.PENDING, qtm.TaskStatus.FAILED], "stock_code": "A", "limit": 2}, {"batch_id": None},
+    {"batch_id": None, "limit": 4}, {"batch_id": "\U0001f600"}, {"batch_id": None, "statuses": [qtm.TaskStatus.RUNNING]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoiled", ["", "too long", "cut off", "in disorder"])
+def test_a_page_as_one_text_holds_what_its_rows_hold(dao, monkeypatch, spoiled):
+    varied_batch(dao)
+    if spoiled == "too long":
+        monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 500)
+    if spoiled == "in disorder":
+        honest = dao._page_source
+        monkeypatch.setattr(dao, "_page_source", lambda where, is_batch, newest_first: honest(where, is_batch, not newest_first))
+    if spoiled == "cut off" and dao.database.dialect.name == "mysql":
+        dao.database.write(lambda session: session.execute("SET SESSION group_concat_max_len = 4096"))
+        monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 4096)
+    for selection in SELECTIONS:
+        for newest_first in (True, False):
+            chosen = {"batch_id": "b", "newest_first": newest_first, "limit": 100, **selection}
+            tasks, following = dao.list_tasks(**chosen)
+            page = dao.list_page(**chosen)
+            assert qtm.parse_json(f"[{page.json}]".encode()) == [task.to_dict() for task in tasks]
+            assert page.next_cursor == following
+            assert page.tally.counts == qtm.Tally.of(tasks).counts
+            assert page.tally.progress == pytest.approx(qtm.Tally.of(tasks).progress)
+
+
+def test_the_pages_of_a_batch_as_text_agree_with_its_counts(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        ids = varied_batch(tasks.dao)
+        for selection in ({}, {"limit": 3}, {"limit": 10}, {"statuses": [qtm.TaskStatus.FAILED]}, {"stock_code": "A", "cursor": ids[2]}):
+            batch = tasks.get_tasks_by_batch("b", **selection)
+            shown = {**batch.summary(), "tasks": [task.to_dict() for task in batch.tasks], "next_cursor": batch.next_cursor}
+            assert json.loads(tasks.get_batch_text("b", **selection)) == shown
+            assert shown["counts"] == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
+        found, following = tasks.list_tasks(limit=4)
+        assert json.loads(tasks.list_text(limit=4)) == {"tasks": [task.to_dict() for task in found], "next_cursor": following}
+        with pytest.raises(qtm.BatchNotFound):
+            tasks.get_batch_text("nothing")
+
+
 def test_pages_go_through_everything_once(dao):
     ids = add(dao, *["A", "B"] * 5, batch_id="b")
     for newest_first in (True, False):
@@ -5020,6 +5079,16 @@ class Batch(Call):
         assert ([task.task_id for task in answer.tasks], answer.counts["failed"]) == (self.ids, 2)
 
 
+class Pages(Call):
+    def call(self):
+        return self.tasks.get_batch_text(self.batch_id), self.tasks.list_text(self.batch_id, limit=1)
+
+    def check(self, answer, surely_once):
+        batch, page = map(json.loads, answer)
+        assert [task["task_id"] for task in batch["tasks"]] == self.ids
+        assert ([task["task_id"] for task in page["tasks"]], page["next_cursor"]) == (self.ids[1:], self.ids[1])
+
+
 class Listing(Call):
     def call(self):
         return self.tasks.list_tasks(batch_id=self.batch_id), self.tasks.list_batches(1)
@@ -5088,7 +5157,7 @@ class RetryBatch(Call):
 
 @pytest.mark.parametrize(
     "kind",
-    [Create, CreateWithKey, CreateMany, Status, ManyTexts, Batch, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch],
+    [Create, CreateWithKey, CreateMany, Status, ManyTexts, Batch, Pages, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch],
     ids=lambda kind: kind.__name__,
 )
 def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
