@@ -3847,7 +3847,6 @@ def test_every_error_with_a_code_is_declared_by_some_route():
     assert str(qtm.PathNotFound.code) in DOCUMENT["info"]["description"]
 
 
-# ==== 30 Command line =================================================================================================
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LONGEST_HEAD = GET + b"X: " + b"a" * (qtm.MAX_HEAD_BYTES - len(GET) - 3) + b"\r\n\r\n"
 LONGEST_SIZE = CHUNKED + b"2;" + b"x" * (qtm.MAX_CHUNK_LINE_BYTES - 2) + b"\r\n{}\r\n0\r\n\r\n"
@@ -4413,7 +4412,7 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
     assert qtm.Settings(tls_cert="x").problems() == qtm.Settings(tls_key="x").problems() != []
 
 
-# ==== 29 Command line =================================================================================================
+# ==== 30 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
