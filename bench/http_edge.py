@@ -316,7 +316,9 @@ class Bench:
 
 
 def number(value: float) -> str:
-    """Three or four digits that matter."""
+    """Three or four digits that matter; a dash for what there is none of."""
+    if math.isnan(value):
+        return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
