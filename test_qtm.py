@@ -3643,7 +3643,7 @@ def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
 
 
 def test_a_fault_of_ours_gives_500_without_its_traceback(api, monkeypatch, caplog):
-    monkeypatch.setattr(api.api.tasks.dao, "get", lambda task_id: 1 / 0)
+    monkeypatch.setattr(api.api.tasks.dao, "get_texts", lambda task_ids: 1 / 0)
     status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
     assert (status, answer["code"]) == (500, 50001)
     assert "ZeroDivision" not in json.dumps(answer)
