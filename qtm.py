@@ -7330,6 +7330,7 @@ class Connection:
         self._closes = self._closes or self._server.is_draining or response.status == 500
         self._unsent += self._written(response)
         self._server.answered(self, response, time.perf_counter() - self._started)
+        self.request = None  # its body may be large, and the client idle
         self._send_until = time.monotonic() + SEND_SECONDS
         return self._flush()
 
@@ -7691,8 +7692,11 @@ class ApiServer(http.server.HTTPServer):
         while (job := self._jobs.take() or self._poll_for_job()) is not None:
             try:
                 self._do(job)
+            except Exception:  # a fault of ours: the thread lives on, and the next look comes soon
+                log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
             finally:
                 self._jobs.done(job)
+            del job  # its bodies and answers, while this thread polls
 
     def _poll_for_job(self) -> Job | None:
         with self._lead:
@@ -7743,8 +7747,7 @@ class ApiServer(http.server.HTTPServer):
                 self._guard(connection, connection.leave)
         late = DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
         for connection in self._jobs.take_overdue(now - LATE_SECONDS):
-            if connection.answer(failure(late)):
-                self._guard(connection, connection.advance)
+            self._guard(connection, functools.partial(self._finish, connection, failure(late)))
         if len(self._waiters) and now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self._waiters.tell_all()

@@ -37,6 +37,7 @@ import textwrap
 import threading
 import time
 import warnings
+import weakref
 
 import campaign
 import faults
@@ -4410,6 +4411,171 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
         assert str(chain) in str(refused.value)
         assert str(key) in str(refused.value)
     assert qtm.Settings(tls_cert="x").problems() == qtm.Settings(tls_key="x").problems() != []
+
+
+def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch, caplog):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+        monkeypatch.setattr(server.api, "ended", lambda keys: 1 / 0)
+        for _ in range(len(server._threads) + 1):
+            assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
+        assert all(thread.is_alive() for thread in server._threads)
+        assert server._jobs._free == len(server._threads) - 1
+    assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
+
+
+@pytest.mark.parametrize("name", ["on_event", "on_deadline", "advance", "turn_away", "answer"])
+def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(tmp_path, monkeypatch, caplog, name):
+    monkeypatch.setattr(qtm, "HEAD_SECONDS", 0.1)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1 if name == "turn_away" else 9)) as server:
+        good, most = getattr(qtm.Connection, name), len(server._threads) + 1
+        left = [most]
+
+        def bad(connection, *given):
+            if left[0]:
+                left[0] -= 1
+                raise ZeroDivisionError
+            return good(connection, *given)
+
+        monkeypatch.setattr(qtm.Connection, name, bad)
+        with contextlib.ExitStack() as stack:
+            if name == "turn_away":
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+                eventually(lambda: server._connections)
+            while left[0]:
+                with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
+                    sock.sendall(b"GET" if name == "on_deadline" else f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                    with contextlib.suppress(ConnectionResetError):
+                        assert sock.recv(1024) == b""
+        eventually(lambda: not server._connections)
+        assert call(server, "GET", f"{A}/listTasks")[0] == 200
+        assert all(thread.is_alive() for thread in server._threads)
+    assert len([record for record in caplog.records if record.getMessage().startswith("connection failed")]) == most
+
+
+class FakeClient:
+    """A connection as JobQueue and Waiters see it."""
+
+    def __init__(self, route, query=(), may_wait=True):
+        self.route, self.query, self.may_wait, self.queued_at = route, query, may_wait, 0.0
+
+    def may_join(self, other):
+        return self.route.together is not None or (self.query, self.may_wait) == (other.query, other.may_wait)
+
+
+STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
+    next(route for route in qtm.ROUTES if route.path.endswith(name)) for name in ("/getTaskStatus", "/listTasks", "/getTasksByBatch")
+)
+
+
+def test_one_thread_is_always_left_to_poll():
+    jobs = qtm.JobQueue(workers=3, long_workers=1)
+    for _ in range(5):
+        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), is_long=False)
+    taken = [jobs.take(), jobs.take()]
+    assert all(taken)
+    assert jobs.take() is None
+    jobs.want_look()
+    assert jobs.take() is None
+    jobs.done(taken[0])
+    assert jobs.take() == qtm.Job(())
+    assert jobs.take() is None
+    jobs.done(qtm.Job(()))
+    assert jobs.take().connections
+    assert len(jobs) == 2
+
+
+def test_long_requests_never_have_all_workers():
+    jobs = qtm.JobQueue(workers=5, long_workers=2)
+    for i in range(6):
+        jobs.add(FakeClient(LIST_ROUTE, query=i), is_long=True)
+    for _ in range(2):
+        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), is_long=False)
+    taken = [jobs.take() for _ in range(4)]
+    assert [job.is_long for job in taken] == [True, True, False, False]
+    jobs.done(taken[2])
+    assert jobs.take() is None, "no third long one"
+    jobs.done(taken[0])
+    assert jobs.take().is_long
+    for job in taken[1:2]:
+        jobs.done(job)
+    assert jobs.take().is_long
+
+
+def test_requests_are_grouped_by_route_and_shared_only_when_equal():
+    jobs = qtm.JobQueue(workers=9, long_workers=9)
+    one, same, other, ended = (FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False)))
+    batch = FakeClient(BATCH_ROUTE, "a")
+    for client in (one, other, batch, ended, same):
+        jobs.add(client, is_long=True)
+    assert [jobs.take().connections for _ in range(4)] == [[one, same], [other], [batch], [ended]]
+    together, alone = (
+        dataclasses.replace(STATUS_ROUTE, together=lambda api, requests: []),
+        dataclasses.replace(STATUS_ROUTE, together=None, is_shared=False),
+    )
+    asking = [FakeClient(together, i) for i in range(qtm.MAX_GROUP + 1)]
+    strangers = [FakeClient(alone, "a"), FakeClient(alone, "a")]
+    for client in (asking[0], strangers[0], *asking[1:], strangers[1]):
+        jobs.add(client, is_long=False)
+    groups = [jobs.take().connections for _ in range(4)]
+    assert groups == [asking[:-1], strangers[:1], asking[-1:], strangers[1:]], "none is lost, none overtakes its like"
+    assert len(jobs) == 0
+
+
+def test_requests_that_no_worker_took_in_time_are_given_up_oldest_first():
+    jobs = qtm.JobQueue(workers=3, long_workers=1)
+    clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
+    for client, is_long, queued_at in zip(clients, (False, True, False, True), (1.0, 2.0, 3.0, 4.0), strict=True):
+        jobs.add(client, is_long)
+        client.queued_at = queued_at
+    assert jobs.take_overdue(1.0) == []
+    assert jobs.take_overdue(3.5) == [clients[0], clients[2], clients[1]]
+    assert len(jobs) == 1
+
+
+def test_waiters_are_bounded_told_by_key_and_taken_out_once():
+    waiters = qtm.Waiters(most=3)
+    clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
+    task, batch = qtm.WaitKey("task", "x"), qtm.WaitKey("batch", "x")
+    armed = []
+    for client, key in zip(clients, (task, task, batch, task), strict=True):
+        assert waiters.add(client, key, lambda client=client: armed.append(client)) is (client is not clients[3])
+    assert armed == clients[:3], "one that may not wait is not armed"
+    assert set(waiters.take_told()) == {task, batch}, "either may have ended just before it was added"
+    assert waiters.take_told() == []
+    assert not waiters.tell(["y"])
+    assert waiters.tell(["x", "y"])
+    assert set(waiters.take_told()) == {task, batch}
+    assert set(waiters.of([task])) == set(clients[:2])
+    assert [waiters.remove(clients[0]) for _ in range(2)] == [True, False]
+    waiters.tell_all()
+    assert set(waiters.take_told()) == {task, batch}
+    assert waiters.remove(clients[1])
+    assert not waiters.remove(clients[3])
+    waiters.tell_all()
+    assert waiters.take_told() == [batch]
+    assert (len(waiters), waiters.all()) == (1, [clients[2]])
+
+
+def test_only_one_of_many_threads_gets_a_waiter():
+    waiters, client, barrier = qtm.Waiters(most=1), FakeClient(STATUS_ROUTE), threading.Barrier(8)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        for _ in range(50):
+            waiters.add(client, qtm.WaitKey("task", "x"), lambda: None)
+            futures = [threads.submit(lambda: (barrier.wait(), waiters.remove(client))[1]) for _ in range(8)]
+            assert sum(future.result() for future in futures) == 1
+
+
+def test_an_idle_client_keeps_no_body_and_a_dropped_one_no_answer(edge, monkeypatch):
+    with socket.create_connection(("127.0.0.1", edge.server_port), timeout=DEADLINE_SECONDS) as sock:
+        sock.sendall(POST + b"Content-Length: 1000000\r\n\r\n" + b" " * 1_000_000)
+        assert answered(sock.recv(65536)) == [400]
+        (connection,) = eventually(lambda: list(edge._connections.values()))
+        gone = weakref.ref(connection)
+        del connection
+        eventually(lambda: gone().phase is qtm.Phase.IDLE)
+        assert gone().request is None
+    eventually(lambda: gone() is None)
 
 
 # ==== 30 Command line =================================================================================================
