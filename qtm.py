@@ -5981,6 +5981,11 @@ class MessageReader:
         return bool(self._buffer)
 
     @property
+    def size(self) -> int:
+        """How many bytes are here that nobody has taken."""
+        return len(self._buffer)
+
+    @property
     def has_begun(self) -> bool:
         """Whether anything has come since the last request, be it an empty line."""
         return bool(self._buffer or self._empty_bytes)
@@ -7314,7 +7319,7 @@ class Connection:
         now = time.monotonic()
         self.deadline = now + seconds
         if phase in (Phase.BODY, Phase.DISCARDING):
-            self._body_begun, self._received = now, 0
+            self._body_begun, self._received = now, self._reader.size  # what came with the head counts
         self.phase = phase
 
     # -- answers out -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import datetime
 import decimal
 import fractions
 import functools
+import gc
 import http.client
 import inspect
 import json
@@ -4576,6 +4577,138 @@ def test_an_idle_client_keeps_no_body_and_a_dropped_one_no_answer(edge, monkeypa
         eventually(lambda: gone().phase is qtm.Phase.IDLE)
         assert gone().request is None
     eventually(lambda: gone() is None)
+
+
+def until_closed(sock) -> bytes:
+    """All that comes until the server closes; a reset counts as its close."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        parts = list(iter(lambda: sock.recv(65536), b""))
+    return b"".join(parts)
+
+
+def client_of(server, sent: bytes = b"", receive_buffer: int = 0):
+    """A client's socket, which has sent this."""
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(DEADLINE_SECONDS)
+    sock.connect(("127.0.0.1", server.server_port))
+    sock.sendall(sent)
+    return sock
+
+
+LATE = {
+    "half a head": ({"HEAD_SECONDS": 0.2}, GET, [408]),
+    "the first byte of a head": ({"HEAD_SECONDS": 0.2}, b"G", [408]),
+    "half a second head": ({"HEAD_SECONDS": 0.2}, HIDDEN + GET, [200, 408]),
+    "half a body": ({"BODY_SECONDS": 0.2}, POST + b"Content-Length: 100\r\n\r\n{", [408]),
+    "half a chunk": ({"BODY_SECONDS": 0.2}, CHUNKED + b"64\r\n{", [408]),
+    "a body below the rate": ({"BODY_GRACE_SECONDS": 0.2, "MIN_BODY_RATE": 1e9}, POST + b"Content-Length: 100\r\n\r\n{", [408]),
+    "a body within the rate": ({"BODY_GRACE_SECONDS": 0.2, "MIN_BODY_RATE": 1, "BODY_SECONDS": 0.5}, POST + b"Content-Length: 9999\r\n\r\n{}" * 90, [408]),
+    "half an unwanted body": ({"BODY_SECONDS": 0.2}, b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n", [404]),
+    "an unwanted body below the rate": (
+        {"BODY_GRACE_SECONDS": 0.2}, b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n", [404]),
+    "nothing at all": ({"HEAD_SECONDS": 0.2}, b"", []),
+    "an empty line": ({"HEAD_SECONDS": 0.2}, b"\r\n", []),
+    "nothing after an answer": ({"IDLE_SECONDS": 0.2}, HIDDEN, [200]),
+    "an empty line after an answer": ({"HEAD_SECONDS": 0.2}, HIDDEN + b"\r\n", [200]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LATE.values(), ids=LATE)
+def test_whoever_is_late_is_answered_once_if_it_began_and_closed(tmp_path, monkeypatch, case):
+    constants, sent, statuses = case
+    for name, value in constants.items():
+        monkeypatch.setattr(qtm, name, value)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, client_of(server, sent) as sock:
+        answer = until_closed(sock)
+        assert answered(answer) == statuses
+        if statuses[-1:] == [408]:
+            assert b"\r\nConnection: close\r\n" in answer
+            assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] == "request_timeout"
+        eventually(lambda: not server._connections and not server._leaving)
+
+
+def test_a_body_that_began_with_its_head_has_that_for_its_rate():
+    connection, _, server = fake_connection(POST + b"Content-Length: 99999\r\n\r\n" + b" " * 60_000)
+    server.admit = lambda request, length: STATUS_ROUTE
+    connection.on_event()
+    assert connection.phase is qtm.Phase.BODY
+    begun = time.monotonic()
+    assert not connection.is_over(connection.phase, begun + 60_000 / qtm.MIN_BODY_RATE - 1)
+    assert connection.is_over(connection.phase, begun + 60_000 / qtm.MIN_BODY_RATE + 1)
+    assert not connection.is_over(qtm.Phase.BUSY, begun + 1e9), "a worker has it"
+
+
+def test_a_head_that_trickles_has_one_deadline_for_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "HEAD_SECONDS", 1.0)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, client_of(server, b"G") as sock:
+        started = time.monotonic()
+        pieces = iter(GET[1:] + b"X: y\r\n" * 60)
+
+        def trickle():
+            sock.sendall(bytes([next(pieces)]))
+            sock.settimeout(0.02)
+            with contextlib.suppress(TimeoutError):
+                return sock.recv(65536)
+
+        assert answered(eventually(trickle, every=0.05)) == [408]
+        assert time.monotonic() - started < 10
+
+
+@pytest.fixture
+def large(tmp_path):
+    """An API whose batch ``large`` makes an answer of megabytes; its sockets send little at once."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1000)) as server:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+        server.api.tasks.create_task(qtm.BatchRequest(["S"] * 5000, CONFIG, [PARAMS], "large"))
+        yield server
+
+
+LARGE = f"GET {A}/getTasksByBatch?batch_id=large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def in_phase(server, phase) -> int:
+    return sum(connection.phase is phase for connection in list(server._connections.values()))
+
+
+@pytest.mark.parametrize("constants", [{"STALL_SECONDS": 0.2}, {"SEND_SECONDS": 0.2}])
+def test_a_client_that_takes_nothing_of_its_answer_is_dropped_and_its_answer_forgotten(large, monkeypatch, constants):
+    for name, value in constants.items():
+        monkeypatch.setattr(qtm, name, value)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(client_of(large, LARGE, receive_buffer=4096))
+        watched = eventually(lambda: [weakref.ref(one) for one in list(large._connections.values()) if one.phase is qtm.Phase.SENDING])
+        eventually(lambda: not large._connections)
+        assert call(large, "GET", f"{A}/listTasks?limit=1")[0] == 200
+        eventually(lambda: gc.collect() >= 0 and all(one() is None for one in watched))
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(large):
+    with client_of(large, LARGE, receive_buffer=64 * 1024) as sock:
+        eventually(lambda: in_phase(large, qtm.Phase.SENDING) == 1)
+        head, _, text = sock.recv(65536).partition(b"\r\n\r\n")
+        length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+        while len(text) < length:
+            text += sock.recv(10_000)
+        assert len(json.loads(text)["data"]["tasks"]) == 5000
+        sock.sendall(HIDDEN)
+        assert answered(sock.recv(65536)) == [200]
+
+
+def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "LINGER_SECONDS", 0.3)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        with client_of(server, b"nonsense\r\n\r\n") as silent:
+            assert answered(until_closed(silent)) == [400]
+            eventually(lambda: not server._leaving)
+        with client_of(server, b"nonsense\r\n\r\n") as flooding, contextlib.suppress(ConnectionError):
+            assert answered(flooding.recv(65536)) == [400]
+            for _ in range(1000):
+                flooding.sendall(b"x" * 65536)
+            pytest.fail("64 MB were read after the last answer")
 
 
 # ==== 30 Command line =================================================================================================
