@@ -5748,6 +5748,7 @@ REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".enco
 FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())  # one way to match: two would take time by the square
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
 CHUNK_LINE = re.compile(rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode())
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)(.*)", re.IGNORECASE)
 SINGLE_FIELDS = frozenset(
     ("host", "content-length", "transfer-encoding", "content-type", "authorization", "idempotency-key", "origin", "expect")
@@ -5845,6 +5846,8 @@ def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | 
     """The length of the body, or None for a chunked one. Raises MalformedHTTP, ExpectationFailed."""
     if version == (1, 1) and "host" not in headers:
         raise MalformedHTTP("HTTP/1.1 demands a Host header")
+    if not HOST.fullmatch(headers.get("host", "localhost")):
+        raise MalformedHTTP("the Host header is not NAME or NAME:PORT")
     length: int | None = 0
     if "transfer-encoding" in headers:
         if "content-length" in headers or version == (1, 0):
@@ -7423,7 +7426,6 @@ TICK_SECONDS = 0.5  # how late a deadline is noticed
 WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
 
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 def _sha256(text: str) -> bytes:

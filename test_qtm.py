@@ -3211,6 +3211,12 @@ POST = f"POST {A}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: applic
 REFUSED_FRAMING = {
     "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
     "two hosts": (GET + b"Host: 127.0.0.1\r\n\r\n", 400),
+    "host with a space": (b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    "list of hosts": (b"GET /healthz HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
+    "empty host": (b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    "host with a user": (b"GET /healthz HTTP/1.1\r\nHost: u@127.0.0.1\r\n\r\n", 400),
+    "host with a path": (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1/x\r\n\r\n", 400),
+    "host behind absolute form": (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\n\r\n", 400),
     "space before colon": (GET + b"X : y\r\n\r\n", 400),
@@ -4605,7 +4611,8 @@ LATE = {
     "half a body": ({"BODY_SECONDS": 0.2}, POST + b"Content-Length: 100\r\n\r\n{", [408]),
     "half a chunk": ({"BODY_SECONDS": 0.2}, CHUNKED + b"64\r\n{", [408]),
     "a body below the rate": ({"BODY_GRACE_SECONDS": 0.2, "MIN_BODY_RATE": 1e9}, POST + b"Content-Length: 100\r\n\r\n{", [408]),
-    "a body within the rate": ({"BODY_GRACE_SECONDS": 0.2, "MIN_BODY_RATE": 1, "BODY_SECONDS": 0.5}, POST + b"Content-Length: 9999\r\n\r\n{}" * 90, [408]),
+    "a body within the rate": (
+        {"BODY_GRACE_SECONDS": 0.2, "MIN_BODY_RATE": 1, "BODY_SECONDS": 0.5}, POST + b"Content-Length: 9999\r\n\r\n" + b" " * 90, [408]),
     "half an unwanted body": ({"BODY_SECONDS": 0.2}, b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n", [404]),
     "an unwanted body below the rate": (
         {"BODY_GRACE_SECONDS": 0.2}, b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n", [404]),
