@@ -1491,6 +1491,16 @@ def _second(error: Exception) -> str:
     return str(error.args[1]) if len(error.args) > 1 else str(error)
 
 
+MYSQL_ESCAPES = (("\\", "\\\\"), ("\0", "\\0"), ("\n", "\\n"), ("\r", "\\r"), ("\032", "\\Z"), ('"', '\\"'), ("'", "\\'"))
+
+
+def escape_mysql_text(text: str) -> str:
+    """Exactly what PyMySQL makes of the inside of a literal, in a fifth of the time: its ``translate`` takes 20 ms for a megabyte."""
+    for character, escaped in MYSQL_ESCAPES:
+        text = text.replace(character, escaped)
+    return text
+
+
 def _lean_connection(pymysql: Any) -> Any:
     """PyMySQL's connection, which by itself prefers TLS and does not verify it, but reads all CA certificates of the system for
     every connection: some 40 ms, for nothing to be verified by them. This one has an empty context for all."""
@@ -1500,7 +1510,12 @@ def _lean_connection(pymysql: Any) -> Any:
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
 
+    no_escapes = pymysql.constants.SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+
     class LeanConnection(pymysql.connections.Connection):  # type: ignore[misc]
+        def _escape_string(self, text: str) -> str:
+            return super()._escape_string(text) if self.server_status & no_escapes else escape_mysql_text(text)
+
         def _create_ssl_ctx(self, options: Any) -> Any:
             return super()._create_ssl_ctx(options) if options else unverified
 
@@ -1517,6 +1532,7 @@ class MySQLDialect:
         try:
             import pymysql
             import pymysql.constants.CLIENT
+            import pymysql.constants.SERVER_STATUS
             import pymysql.converters
         except ImportError:
             raise SettingsError("a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql") from None

@@ -48,6 +48,7 @@ import jsonschema_rs
 import openapi_spec_validator
 import private_mariadb
 import prometheus_client.parser
+import pymysql.converters
 import pytest
 
 import qtm
@@ -493,6 +494,18 @@ def test_only_a_quick_failure_is_tried_again_so_that_answers_come_in_bounded_tim
         with pytest.raises(qtm.DatabaseUnavailable):
             call(gone)
         assert len(tries) == 1
+
+
+@hypothesis.given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\0\n\r\032\"'\\%")))
+def test_texts_for_mysql_are_escaped_as_the_driver_does_it(text):
+    assert qtm.escape_mysql_text(text) == pymysql.converters.escape_string(text)
+
+
+def test_hostile_texts_come_back_as_they_were_and_nothing_else_happens(database):
+    texts = ["'; DROP TABLE backtest_tasks; --", "\\'; SELECT 1;\n", '\\"', "\0\032\r\n'\"\\", ";\n", "%s %(x)s :text", "\\" * 7 + "'"]
+    for text in texts:
+        assert database.read(lambda session, t=text: session.row("SELECT :text, 1", {"text": t})) == (text, 1)
+    assert database.read(lambda session: session.row("SELECT COUNT(*) FROM backtest_tasks")) == (0,)
 
 
 def test_the_dialects_agree_on_functions_of_time_and_rows(database):
