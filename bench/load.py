@@ -334,6 +334,11 @@ class ServerProcess:
         """The process id of the command."""
         return self._process.pid if self._process else 0
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of the command, once it has ended; negative for a signal."""
+        return self._process.returncode if self._process else None
+
     def __enter__(self) -> ServerProcess:
         with self._log.open("ab") as log:
             started = time.perf_counter()
