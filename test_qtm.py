@@ -3711,12 +3711,13 @@ def test_handlers_take_what_their_routes_declare():
         assert not (route.is_open and route.parameters), "an open route does not look at its query"
 
 
+CREATE = jsonschema_rs.Draft202012Validator(DOCUMENT["components"]["schemas"]["CreateTask"], validate_formats=True)
+
+
 def test_what_the_schema_of_a_create_refuses_is_what_the_code_refuses():
-    schema = {**DOCUMENT["components"]["schemas"]["CreateTask"], "components": DOCUMENT["components"]}
-    validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-    assert validator.is_valid(body())
-    assert validator.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
-    assert [name for name, given, _ in WRONG_BODIES if validator.is_valid(given)] == ["start after end", "too many together"]
+    assert CREATE.is_valid(body())
+    assert CREATE.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
+    assert [name for name, given, _ in WRONG_BODIES if CREATE.is_valid(given)] == ["start after end", "too many together"]
 
 
 def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_status(api):
@@ -4729,6 +4730,64 @@ def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path
             for _ in range(1000):
                 flooding.sendall(b"x" * 65536)
             pytest.fail("64 MB were read after the last answer")
+
+
+SCHEMATHESIS = f"""
+generation.database = "none"
+phases.stateful.inference.algorithms = []  # the links of the document are enough, and guessed ones would keep it from createTask
+generation.allow-x00 = false  # the schema cannot say that texts in config and params hold no NUL
+
+# Nor that start_date is not after end_date, that numbers in config and params fit 64 bits, or that a key is new: valid, and refused.
+[[operations]]
+include-path = "{A}/createTask"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "422"]
+"""
+
+
+def engine_of_any_strategy(task, _progress):
+    """Completes or fails at once, whatever it is asked for."""
+    if len(task.config["strategy"]) % 3 == 0:
+        raise ValueError(task.config["strategy"])
+    return {"params": task.params, "metrics": {"bad": math.nan}}
+
+
+@pytest.fixture
+def disagreements(monkeypatch):
+    """Bodies of createTask that the code refused and the schema did not, or the other way round."""
+    found = []
+    take = qtm.BatchRequest.from_body
+
+    def compare(given):
+        try:
+            request = take(given)
+        except qtm.InvalidRequest as error:
+            if CREATE.is_valid(given) and not all("is after end_date" in fault.message for fault in error.errors):
+                found.append((given, error.message))
+            raise
+        found.extend((given, fault.message) for fault in CREATE.iter_errors(given))
+        return request
+
+    monkeypatch.setattr(qtm.BatchRequest, "from_body", compare)
+    return found
+
+
+def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp_path, disagreements):
+    """Examples, coverage of the schemas, valid and invalid requests, and sequences along the links. A few that are the same
+    each time (but for the links that are followed); TEST_EXAMPLES=1000 makes up to that many for each route, others each time."""
+    examples = os.environ.get("TEST_EXAMPLES")
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",), workers=2)
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+    with serving(chosen, scheduler=True, engine=engine_of_any_strategy) as server:
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.server_port}/openapi.json"),
+            *("--header", "Authorization: Bearer first-token", "--no-color", "--continue-on-failure", "--request-timeout", "30"),
+            *("--max-examples", examples or "25", *(() if examples else ("--generation-deterministic",))),
+        ]
+        environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert disagreements == []
+        assert server.api.tasks.list_tasks(statuses=[qtm.TaskStatus.COMPLETED])[0], "no request came as far as the engine"
 
 
 # ==== 30 Command line =================================================================================================
