@@ -1653,9 +1653,10 @@ class MySQLDialect:
             yield
 
     def is_lost(self, error: Exception) -> bool:
-        """The driver's own numbers, and what comes without one; the server may go on with statements whose client has gone."""
+        """The driver's own numbers, and what comes without one; the server may go on with statements whose client has gone. A text
+        that is no Unicode failed before anything was sent."""
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        return isinstance(error, (OSError, self._pymysql.InterfaceError)) or number == 0 or 2000 <= number < 3000
+        return (number == 0 or 2000 <= number < 3000) and not isinstance(error, UnicodeEncodeError)
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``JSON_TABLE``."""

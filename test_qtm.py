@@ -790,9 +790,10 @@ def test_creates_that_are_large_or_may_meet_others_go_alone(dao, monkeypatch):
 def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
     good, bad, last = new_batch("A"), new_batch("B"), new_batch("C")
     add(dao, batch_id=bad.batch_id)  # its id is taken
-    oversize = new_batch("D")._replace(idempotency_key="key", max_attempts=None)
-    answers = dao.create_many([good, bad, last, oversize])
-    assert [type(answer) for answer in answers] == [qtm.CreatedBatch, qtm.TransactionConflict, qtm.CreatedBatch, qtm.QtmError]
+    others = [new_batch("D")._replace(idempotency_key="key", max_attempts=None), new_batch("E", name="\ud800")]
+    answers = dao.create_many([good, bad, last, *others])
+    assert [type(answer) for answer in answers[:3]] == [qtm.CreatedBatch, qtm.TransactionConflict, qtm.CreatedBatch]
+    assert [type(answer) for answer in answers[3:]] == [qtm.QtmError, qtm.QtmError]
     assert sorted(task.stock_code for task in dao.list_tasks()[0]) == ["A", "AAPL", "C"]
     assert dao.get_batch(last.batch_id).total == 1
 
