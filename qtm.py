@@ -5419,14 +5419,15 @@ class TaskManager:
             self.scheduler.wake()
         return created
 
-    def create_tasks(self, requests: Sequence[tuple[BatchRequest, str | None]]) -> list[CreatedBatch | QtmError]:
+    def create_tasks(self, requests: Sequence[tuple[BatchRequest, str | None]], are_checked: bool = False) -> list[CreatedBatch | QtmError]:
         """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task` gives or raises for each.
-        Small ones share a transaction, and none suffers for the faults of another."""
+        Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
+        `BatchRequest.from_body`."""
         ready: dict[int, NewBatch] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
         for number, (request, key) in enumerate(requests):
             try:
-                ready[number] = self._new_batch(request, key)
+                ready[number] = self._new_batch(request, key, is_checked=are_checked)
             except QtmError as error:
                 answers[number] = error
         answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
@@ -5434,9 +5435,9 @@ class TaskManager:
             self.scheduler.wake()
         return [answers[number] for number in range(len(requests))]
 
-    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, is_single: bool = False) -> NewBatch:
-        """A request with all that it needs to be stored. Raises InvalidRequest, InvalidTask."""
-        faults = batch.problems()
+    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, is_single: bool = False, is_checked: bool = False) -> NewBatch:
+        """A request with all that it needs to be stored. Raises InvalidRequest, InvalidTask, TooManyPending."""
+        faults = [] if is_checked else batch.problems()
         if faults:
             raise invalid_request(_renamed(faults, is_single, is_single))
         self._check_with_engine(batch)
@@ -6803,7 +6804,7 @@ class TaskAPI:
                 asked[i] = BatchRequest.from_body(parse_json(request.body)), key
             except QtmError as error:
                 outcomes[i] = error
-        for i, created in zip(asked, self.tasks.create_tasks(list(asked.values())), strict=True):
+        for i, created in zip(asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True):
             outcomes[i] = self._created(asked[i][0], created)
         return [outcomes[i] for i in range(len(requests))]
 
