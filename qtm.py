@@ -2170,6 +2170,10 @@ class ResultText(NamedTuple):
     non_finite_json: str | None
 
 
+def _iso(stamp: str | None) -> str | None:
+    return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
+
+
 class Tally(NamedTuple):
     """Some tasks counted by status (all five, zeros included), and the sum of their progress."""
 
@@ -2181,6 +2185,11 @@ class Tally(NamedTuple):
         """Of tasks at hand."""
         found = Counter([task.status.value for task in tasks])
         return cls({status.value: found[status.value] for status in TaskStatus}, math.fsum([task.progress for task in tasks]))
+
+
+def _batch(batch_id: str, name: str | None, created_at: str, tally: Tally) -> BatchInfo:
+    progress = round(tally.progress / max(1, sum(tally.counts.values())), 6)
+    return BatchInfo(batch_id, name, cast(str, _iso(created_at)), tally.counts, progress)
 
 
 class TaskPage(NamedTuple):
@@ -2247,6 +2256,7 @@ NEW_TASK = "'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
 NEW_TASK_ROW = ("task_id", "batch_id", "stock_code", "config", "params", "attempts", "timeout_seconds", "priority_rank")
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
+MAX_KEYED_TASKS = 64  # whose ids, which a key remembers, surely have room beside the documents in one packet
 
 
 class ProcessUsage(NamedTuple):
@@ -2310,10 +2320,6 @@ class RunningTask(NamedTuple):
     attempt: int
     heartbeat: int
     worker_id: str
-
-
-def _iso(stamp: str | None) -> str | None:
-    return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
 
 
 def _utf8(text: str | bytes) -> str:
@@ -2491,7 +2497,7 @@ class TaskDAO:
             found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": new.task_ids[0]})
             return created if found else None
 
-        is_one_text = len(chunks) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_GROUP_TASKS)
+        is_one_text = len(chunks) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_KEYED_TASKS)
         for _ in range(3):
             try:
                 if is_one_text:
@@ -2643,18 +2649,24 @@ class TaskDAO:
             batch = session.row("SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id", {"batch_id": _key(batch_id)})
             if batch is None:
                 return None
-            counts, done = ({status.value: 0 for status in TaskStatus}, 0.0) if tally is None else tally
-            if tally is None:
-                rows = session.rows(
-                    "SELECT status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id = :batch_id GROUP BY status",
-                    {"batch_id": batch_id},
-                )
-                counts = {**counts, **{status: int(count) for status, count, _ in rows}}
-                done = sum(float(part) for _, _, part in rows)
-            progress = round(done / max(1, sum(counts.values())), 6)
-            return BatchInfo(batch_id, batch[0], cast(str, _iso(batch[1])), counts, progress)
+            return _batch(batch_id, *batch, tally=tally or self._tallies(session, [batch_id])[batch_id])
 
         return self.database.read(work)
+
+    def _tallies(self, session: Session, batch_ids: Sequence[str]) -> dict[str, Tally]:
+        """The tasks of each batch, counted by one statement."""
+        counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in batch_ids}
+        done = dict.fromkeys(batch_ids, 0.0)
+        names, parameters = _in_list(batch_ids)
+        rows = session.rows(
+            f"""SELECT batch_id, status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id IN ({names})
+                GROUP BY batch_id, status""",
+            parameters,
+        )
+        for batch_id, status, count, progress in rows:
+            counts[batch_id][status] = int(count)
+            done[batch_id] += float(progress)
+        return {batch_id: Tally(counts[batch_id], done[batch_id]) for batch_id in batch_ids}
 
     def list_tasks(
         self,
@@ -2736,19 +2748,23 @@ class TaskDAO:
         tasks, following = self.list_tasks(*selection)
         return TaskPage(",".join([task.to_json() for task in tasks]), Tally.of(tasks), following)
 
-    def list_batch_ids(self, limit: int = 20, cursor: str | None = None) -> tuple[list[str], str | None]:
-        """A page of batch ids, newest first, and the cursor of the next page."""
+    def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
+        """A page of batches with their counts, newest first, and the cursor of the next page."""
         stamp, _, last = (cursor or "9999-12-31 00:00:00~").partition("~")
-        rows = self.database.read(
-            lambda session: session.rows(
-                """SELECT batch_id, created_at FROM backtest_batches
+
+        def work(session: Session) -> tuple[list[BatchInfo], str | None]:
+            rows = session.rows(
+                """SELECT batch_id, name, created_at FROM backtest_batches
                    WHERE created_at <= :stamp AND (created_at < :stamp OR batch_id < :last)
                    ORDER BY created_at DESC, batch_id DESC LIMIT :limit""",
                 {"stamp": stamp, "last": last, "limit": limit + 1},
             )
-        )
-        more = f"{rows[limit - 1][1]}~{rows[limit - 1][0]}" if len(rows) > limit else None
-        return [row[0] for row in rows[:limit]], more
+            page = rows[:limit]
+            tallies = self._tallies(session, [row[0] for row in page]) if page else {}
+            more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
+            return [_batch(*row, tally=tallies[row[0]]) for row in page], more
+
+        return self.database.read(work)
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
         """Which of these tasks are final or gone, and which of these batches have no pending or running task or are gone."""
@@ -5660,8 +5676,7 @@ class TaskManager:
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
-        ids, following = self.dao.list_batch_ids(limit, cursor)
-        return [batch for batch in map(self.dao.get_batch, ids) if batch], following
+        return self.dao.list_batches(limit, cursor)
 
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
         """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound."""

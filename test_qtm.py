@@ -1191,9 +1191,12 @@ def test_pages_go_through_everything_once(dao):
     assert len(dao.list_tasks(statuses=[qtm.TaskStatus.PENDING], stock_code="B")[0]) == 5
     for number in range(4):
         add(dao, batch_id=f"c{number}")
-    first, cursor = dao.list_batch_ids(2)
-    second, _ = dao.list_batch_ids(10, cursor)
-    assert first + second == ["c3", "c2", "c1", "c0", "b"]
+    first, cursor = dao.list_batches(2)
+    second, _ = dao.list_batches(10, cursor)
+    assert [batch.batch_id for batch in first + second] == ["c3", "c2", "c1", "c0", "b"]
+    assert first + second == [dao.get_batch(batch.batch_id) for batch in first + second]
+    assert [batch.total for batch in first + second] == [1, 1, 1, 1, 10]
+    assert dao.list_batches(1, "0001-01-01 00:00:00.000000~x") == ([], None)
 
 
 def test_queue_positions_follow_the_order_of_claims(dao):
