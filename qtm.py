@@ -2187,7 +2187,9 @@ class Tally(NamedTuple):
         return cls({status.value: found[status.value] for status in TaskStatus}, math.fsum([task.progress for task in tasks]))
 
 
-def _batch(batch_id: str, name: str | None, created_at: str, tally: Tally) -> BatchInfo:
+def _batch(row: Sequence[Any], tally: Tally) -> BatchInfo:
+    """A BatchInfo from a row of batch_id, name, created_at."""
+    batch_id, name, created_at = row
     progress = round(tally.progress / max(1, sum(tally.counts.values())), 6)
     return BatchInfo(batch_id, name, cast(str, _iso(created_at)), tally.counts, progress)
 
@@ -2355,8 +2357,9 @@ def _time_text(seconds: float) -> str:
 
 
 def _key(text: str) -> str:
-    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, so those become one that is not there."""
-    return text if text.isascii() else ""
+    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, and ignores a space at the end: those become
+    one that is not there."""
+    return text if text.isascii() and not text.endswith(" ") else ""
 
 
 def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -2646,10 +2649,11 @@ class TaskDAO:
         has read all of the batch: then they agree with it, and nothing is read twice."""
 
         def work(session: Session) -> BatchInfo | None:
-            batch = session.row("SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id", {"batch_id": _key(batch_id)})
-            if batch is None:
+            sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
+            row = session.row(sql, {"batch_id": _key(batch_id)})
+            if row is None:
                 return None
-            return _batch(batch_id, *batch, tally=tally or self._tallies(session, [batch_id])[batch_id])
+            return _batch(row, tally or self._tallies(session, [batch_id])[batch_id])
 
         return self.database.read(work)
 
@@ -2762,7 +2766,7 @@ class TaskDAO:
             page = rows[:limit]
             tallies = self._tallies(session, [row[0] for row in page]) if page else {}
             more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
-            return [_batch(*row, tally=tallies[row[0]]) for row in page], more
+            return [_batch(row, tallies[row[0]]) for row in page], more
 
         return self.database.read(work)
 

@@ -705,6 +705,15 @@ def test_a_batch_can_be_added_to_and_large_params_are_split_over_statements(dao)
     assert dao.get_batch("b").total == 4
 
 
+def test_a_key_with_a_space_behind_it_is_another_key(dao):
+    (task_id,) = add(dao, "A", batch_id="b")
+    assert dao.get_batch("b ") is dao.get(task_id + " ") is dao.get_result(task_id + " ") is None
+    assert dao.get_texts([task_id + " ", task_id]).keys() == {task_id}
+    assert dao.list_tasks("b ")[0] == dao.list_tasks(stock_code="A ")[0] == []
+    assert dao.list_page("b ", newest_first=False).json == ""
+    assert (dao.cancel(task_id + " "), dao.retry_batch("b "), dao.get(task_id).status.value) == (False, 0, "pending")
+
+
 def test_stock_codes_are_compared_case_sensitively(dao):
     add(dao, "sh600000", "SH600000", batch_id="b")
     assert [task.stock_code for task in dao.list_tasks("b", stock_code="sh600000")[0]] == ["sh600000"]
