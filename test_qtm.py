@@ -6,6 +6,7 @@ MariaDB tests start their own server from the `mariadbd` binary; without it they
 from __future__ import annotations
 
 import ast
+import collections
 import concurrent.futures
 import contextlib
 import csv
@@ -4801,6 +4802,196 @@ def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp
         assert done.returncode == 0, done.stdout + done.stderr
         assert disagreements == []
         assert server.api.tasks.list_tasks(statuses=[qtm.TaskStatus.COMPLETED])[0], "no request came as far as the engine"
+
+
+def thread_count() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def socket_count() -> int:
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return found
+
+
+@pytest.fixture
+def many_files():
+    """As many descriptors as the machine allows, as `serve` takes them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+SLOW = {
+    "silent": (b"", lambda server: in_phase(server, qtm.Phase.IDLE)),
+    "half a head": (GET, lambda server: in_phase(server, qtm.Phase.HEAD)),
+    "half a body": (POST + b"Content-Length: 10000\r\n\r\n{", lambda server: in_phase(server, qtm.Phase.BODY)),
+    "half a chunk": (CHUNKED + b"64\r\n{", lambda server: in_phase(server, qtm.Phase.BODY)),
+    "half an unwanted body": (
+        b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n\r\n", lambda server: in_phase(server, qtm.Phase.DISCARDING)),
+    "takes nothing": (LARGE, lambda server: in_phase(server, qtm.Phase.SENDING)),
+    "waits": (LARGE.replace(b"large", b"large&wait=60"), lambda server: in_phase(server, qtm.Phase.WAITING)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["fin", "reset"])
+def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large, many_files, caplog, monkeypatch, is_reset):
+    caplog.set_level(logging.DEBUG, logger="qtm")
+    for name in ("HEAD_SECONDS", "BODY_SECONDS", "BODY_GRACE_SECONDS", "STALL_SECONDS"):
+        monkeypatch.setattr(qtm, name, 600.0)  # none of them is over before the last one is counted
+    threads, sockets = thread_count(), socket_count()
+    kinds = list(SLOW.items())
+    wanted = collections.Counter(kinds[i % len(kinds)][0] for i in range(500))
+    slow = []
+    for name, amount in wanted.items():
+        already = SLOW[name][1](large)
+        slow += [client_of(large, SLOW[name][0], receive_buffer=4096) for _ in range(amount)]
+        eventually(lambda name=name, amount=amount, already=already: SLOW[name][1](large) == already + amount)
+    for method, path, given, status in (
+        ("GET", "/healthz", None, 200),
+        ("POST", f"{A}/createTask", body(), 201),
+        ("GET", f"{A}/listTasks", None, 200),
+    ):
+        started = time.monotonic()
+        assert call(large, method, path, given)[0] == status
+        assert time.monotonic() - started < 5, "1 s on a machine that does nothing else"
+    eventually(lambda: len(large._connections) == 500)
+    assert thread_count() == threads
+    assert socket_count() == sockets + 1000, "both ends of each"
+    for sock in slow:
+        if is_reset:
+            reset(sock)
+        else:
+            sock.close()
+    eventually(lambda: not large._connections and not large._leaving and not len(large._waiters))
+    eventually(lambda: socket_count() == sockets)
+    assert call(large, "GET", "/healthz")[0] == 200
+    told = [
+        record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG and 'method="POST"' not in record.getMessage()
+    ]
+    assert told == [], "clients that vanish are no news"
+
+
+def test_a_vanishing_client_is_told_of_at_debug_at_most(large, caplog):
+    caplog.set_level(logging.DEBUG, logger="qtm")
+    kinds = [
+        b"",
+        b"G",
+        GET,
+        GET + b"\r\n",
+        POST + b"Content-Length: 9\r\n\r\n{",
+        CHUNKED + b"5\r\n",
+        b"\x16\x03\x01",
+        b"x\r\n\r\n",
+        LARGE * 3,
+    ]
+    kinds += [LARGE.replace(b"large", b"large&wait=60"), LARGE.replace(b"GET", b"POST"), (GET + b"\r\n") * 100]
+    for sent in kinds * 4:
+        reset(client_of(large, sent))
+        client_of(large, sent).close()
+    eventually(lambda: not large._connections and not large._leaving and not len(large._waiters))
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+    assert all('method="POST"' in record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG)
+
+
+def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(tmp_path, monkeypatch):
+    """Bytes that nobody reads would reset the connection, and the reset would overtake the answer."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1)) as server, client_of(server) as holder:
+        eventually(lambda: server._connections)
+        monkeypatch.setattr(qtm, "LINGER_SECONDS", 60.0)
+        monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
+        for sent in (HIDDEN, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000, b"") * 5:
+            with client_of(server, sent) as sock:
+                answer = until_closed(sock)
+                assert answered(answer) == [503]
+                assert b"\r\nRetry-After: 1\r\n" in answer
+        eventually(lambda: not server._leaving)
+        turned_away = [client_of(server, HIDDEN) for _ in range(40)]
+        eventually(lambda: len(server._leaving) == 20)
+        for sock in turned_away[20:]:
+            until_closed(sock)
+        assert len(server._leaving) == 20, "those beyond are closed at once"
+        assert len(server._connections) == 1
+        for sock in turned_away:
+            sock.close()
+        eventually(lambda: not server._leaving)
+        holder.sendall(HIDDEN)
+        assert answered(holder.recv(65536)) == [200]
+
+
+def test_a_place_that_comes_free_is_taken_at_once(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=2)) as server:
+        for i in range(30):
+            with client_of(server, HIDDEN) as one, client_of(server, HIDDEN) as two:
+                assert [answered(one.recv(65536)), answered(two.recv(65536))] == [[200], [200]], i
+                if i % 2:
+                    reset(one)
+            eventually(lambda: not server._connections)
+
+
+def test_running_out_of_descriptors_holds_up_new_clients_only_until_some_are_free(tmp_path, caplog):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, client_of(server, HIDDEN) as old:
+        assert answered(old.recv(65536)) == [200]
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        sock = socket.socket()
+        sock.settimeout(DEADLINE_SECONDS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, before[1]))
+        fillers = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.dup(0))
+            sock.connect(("127.0.0.1", server.server_port))
+            sock.sendall(HIDDEN)
+            eventually(lambda: [record for record in caplog.records if record.getMessage().startswith("accepting failed")])
+            old.sendall(HIDDEN)
+            assert answered(old.recv(65536)) == [200], "those who are there are served"
+            assert len(server._connections) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            for descriptor in fillers:
+                os.close(descriptor)
+        assert answered(sock.recv(65536)) == [200]
+        sock.close()
+        assert len(caplog.records) < 50, "it does not try in a loop"
+
+
+def test_a_flood_of_pipelined_requests_lets_others_have_their_turn(edge):
+    """One connection is answered 16 times in a row, and then whoever else has asked."""
+    with client_of(edge) as flooding:
+        flooding.setblocking(False)
+        sent = received = 0
+
+        def pump():
+            nonlocal sent, received
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += flooding.send((GET + b"\r\n") * 200)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received += len(flooding.recv(1 << 20))
+
+        stop = threading.Event()
+
+        def flood():
+            while not stop.is_set():
+                pump()
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            eventually(lambda: received > 1_000_000)
+            for _ in range(20):
+                assert call(edge, "GET", "/healthz")[0] == 200
+                assert call(edge, "GET", f"{A}/listTasks?limit=1")[0] == 200
+        finally:
+            stop.set()
+            thread.join()
+        (connection,) = edge._connections.values()
+        assert connection._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES
 
 
 # ==== 30 Command line =================================================================================================
