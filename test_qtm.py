@@ -4994,6 +4994,235 @@ def test_a_flood_of_pipelined_requests_lets_others_have_their_turn(edge):
         assert connection._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES
 
 
+def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back():
+    connection, stream, server = fake_connection((GET + b"\r\n") * 40)
+    server.admit = lambda request, length: STATUS_ROUTE
+    server.submit = lambda connection: connection.answer(qtm.success("{}"))
+    connection.on_event()
+    for rounds in (1, 2):
+        assert len(answered(stream.sent)) == rounds * qtm.MAX_REQUESTS_IN_A_ROW
+        assert server.calls[-1] == "come_back"
+        connection.advance()
+    assert len(answered(stream.sent)) == 40
+    assert (connection.phase, server.calls[-1]) == (qtm.Phase.IDLE, "arm")
+
+
+@contextlib.contextmanager
+def waited_for(url, **options):
+    """A served API whose only backtest runs until it is released: the server, the task's id and the release."""
+    release = threading.Event()
+
+    def engine(task, progress):
+        release.wait(DEADLINE_SECONDS)
+        return {}
+
+    chosen = settings(url, port=0, **options)
+    with qtm.start(chosen, engine=engine) as tasks:
+        server = qtm.ApiServer(chosen)
+        server.begin(tasks)
+        try:
+            (task_id,) = tasks.create_task(qtm.TaskRequest("A", {**CONFIG, "strategy": "x"}, batch_id="b")).task_ids
+            eventually(lambda: tasks.get_task_status(task_id).status is qtm.TaskStatus.RUNNING)
+            yield server, task_id, release
+        finally:
+            release.set()
+            server.drain(5.0)
+
+
+def asking(path: str) -> bytes:
+    return f"GET {A}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def answer_of(sock) -> tuple[int, dict]:
+    """The one answer that comes."""
+    text = b""
+    while b"\r\n\r\n" not in text:
+        part = sock.recv(65536)
+        assert part, "closed without an answer"
+        text += part
+    head, _, text = text.partition(b"\r\n\r\n")
+    length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+    while len(text) < length:
+        text += sock.recv(65536)
+    return int(head.split()[1]), json.loads(text)
+
+
+def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_and_are_woken_at_once(mariadb, many_files, monkeypatch):
+    monkeypatch.setattr(qtm, "LOOK_SECONDS", 600.0)  # what wakes them is the end of the task itself
+    with (
+        waited_for(mariadb.create_database("qtm_waits"), max_connections=2100) as (server, task_id, release),
+        contextlib.ExitStack() as stack,
+    ):
+        threads = thread_count()
+        paths = [
+            f"getTaskStatus?task_id={task_id}&wait=60",
+            f"getTaskResult?task_id={task_id}&wait=60",
+            "getTasksByBatch?batch_id=b&wait=60",
+        ]
+        clients = [stack.enter_context(client_of(server, asking(paths[i % 3]))) for i in range(1000)]
+        eventually(lambda: len(server._waiters) == 1000 and len(server._jobs) == 0)
+        eventually(lambda: server.api.tasks.dao.snapshot()["pool"]["in_use"] == 0)
+        assert thread_count() <= threads
+        status, answer, _ = call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}")
+        assert (status, answer["data"]["status"]) == (200, "running")
+        release.set()
+        for i, client in enumerate(clients):
+            status, answer = answer_of(client)
+            data = answer["data"]["tasks"][0] if i % 3 == 2 else answer["data"]
+            assert (status, data["status"]) == (200, "completed"), paths[i % 3]
+        assert len(server._waiters) == 0
+
+
+def test_a_change_of_another_replica_is_seen_by_who_waits(mariadb):
+    url = mariadb.create_database("qtm_waits")
+    with serving(settings(url, port=0)) as server, qtm.start(settings(url), scheduler=False) as other:
+        for path in ("getTaskStatus?task_id={0}", "getTaskResult?task_id={0}", "getTasksByBatch?batch_id={1}"):
+            created = other.create_task(qtm.TaskRequest("A", CONFIG, PARAMS))
+            with client_of(server, asking(path.format(created.task_ids[0], created.batch_id) + "&wait=60")) as client:
+                eventually(lambda: len(server._waiters) == 1 and len(server._jobs) == 0)
+                started = time.monotonic()
+                other.cancel_task(created.task_ids[0])
+                assert answer_of(client)[0] == 200
+                assert time.monotonic() - started < 10, "a second on a machine that does nothing else"
+
+
+def test_an_end_between_the_reading_and_the_waiting_is_not_missed(api, monkeypatch):
+    monkeypatch.setattr(qtm, "LOOK_SECONDS", 600.0)
+    (task_id,) = api.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS, batch_id="b")).task_ids
+    add = api._waiters.add
+
+    def ended_meanwhile(*given):
+        api.api.tasks.dao.cancel(task_id)  # as another replica does: nobody is told here
+        return add(*given)
+
+    monkeypatch.setattr(api._waiters, "add", ended_meanwhile)
+    for path in (f"getTaskStatus?task_id={task_id}", "getTasksByBatch?batch_id=b", f"getTaskResult?task_id={task_id}"):
+        with client_of(api, asking(path + "&wait=60")) as client:
+            assert answer_of(client)[0] == 200
+        api.api.tasks.retry_task(task_id)
+
+
+def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes_makes_room(tmp_path):
+    with waited_for(f"sqlite:///{tmp_path}/q.db", max_connections=6) as (server, task_id, release):
+        ask = asking(f"getTaskStatus?task_id={task_id}&wait=60")
+        waiting = [client_of(server, ask) for _ in range(3)]
+        eventually(lambda: len(server._waiters) == 3)
+        with client_of(server, ask) as more:
+            for _ in range(2):
+                status, answer = answer_of(more)
+                assert (status, answer["data"]["status"]) == (200, "running")
+                more.sendall(ask)
+        waiting.pop().close()
+        reset(waiting.pop())
+        eventually(lambda: len(server._waiters) == 1)
+        waiting += [client_of(server, ask) for _ in range(2)]
+        eventually(lambda: len(server._waiters) == 3)
+        release.set()
+        for client in waiting:
+            assert answer_of(client)[1]["data"]["status"] == "completed"
+            client.sendall(HIDDEN)
+            assert answer_of(client)[0] == 200, "the connection goes on"
+            client.close()
+
+
+def test_a_wait_that_is_over_is_answered_as_things_stand(tmp_path):
+    with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, _):
+        assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[1]["data"]["status"] == "running"
+        assert call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=0.1")[1]["code"] == 40901
+        assert call(server, "GET", f"{A}/getTasksByBatch?batch_id=b&wait=0.1")[1]["data"]["counts"]["running"] == 1
+        assert len(server._waiters) == 0
+
+
+def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp_path):
+    with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, release):
+        client = client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60") + asking("nothing") + HIDDEN)
+        eventually(lambda: len(server._waiters) == 1)
+        assert call(server, "GET", "/healthz")[0] == 200
+        release.set()
+        client.shutdown(socket.SHUT_WR)
+        assert answered(until_closed(client)) == [200, 404, 200]
+        client.close()
+
+
+def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path, monkeypatch):
+    with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, _), contextlib.ExitStack() as stack:
+        held, go_on = threading.Event(), threading.Event()
+        list_tasks = server.api.tasks.list_tasks
+
+        def held_up(*given):
+            held.set()
+            assert go_on.wait(DEADLINE_SECONDS)
+            return list_tasks(*given)
+
+        monkeypatch.setattr(server.api.tasks, "list_tasks", held_up)
+        clients = [stack.enter_context(client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60"))) for _ in range(20)]
+        idle, half_a_head, busy = (stack.enter_context(client_of(server, sent)) for sent in (b"", GET, asking("listTasks")))
+        half_a_body = stack.enter_context(client_of(server, POST + b"Content-Length: 2\r\n\r\n{"))
+        eventually(lambda: len(server._waiters) == 20 and held.is_set() and in_phase(server, qtm.Phase.BODY))
+        drain = threading.Thread(target=server.drain, args=(DEADLINE_SECONDS,))
+        drain.start()
+        for client in clients:
+            answer = until_closed(client)
+            assert answered(answer) == [200]
+            assert b"\r\nConnection: close\r\n" in answer
+        assert [answered(until_closed(client)) for client in (idle, half_a_head)] == [[], []]
+        with pytest.raises(ConnectionRefusedError):
+            client_of(server)
+        assert drain.is_alive(), "one is still to be answered"
+        half_a_body.sendall(b"}")
+        assert answered(until_closed(half_a_body)) == [400]
+        go_on.set()
+        assert answered(until_closed(busy)) == [200]
+        drain.join(DEADLINE_SECONDS)
+        assert not drain.is_alive()
+        assert server._threads == []
+
+
+def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path, monkeypatch, caplog):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        held, go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(server.api.tasks, "list_tasks", lambda *_: (held.set(), go_on.wait(DEADLINE_SECONDS), ([], None))[2])
+        with client_of(server, asking("listTasks")) as client:
+            assert held.wait(DEADLINE_SECONDS)
+            threads = list(server._threads)
+            started = time.monotonic()
+            server.drain(0.2)
+            assert time.monotonic() - started < 10
+            assert until_closed(client) == b""
+            go_on.set()
+            eventually(lambda: not any(thread.is_alive() for thread in threads))
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, monkeypatch):
+    go_on = threading.Event()
+    monkeypatch.setattr(edge.api.tasks, "list_tasks", lambda *_: (go_on.wait(DEADLINE_SECONDS), ([], None))[1])
+    with contextlib.ExitStack() as stack:
+        long = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(20)]
+        eventually(lambda: edge._jobs._free_long == 0)
+        assert call(edge, "GET", "/healthz")[0] == 200
+        assert call(edge, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
+        go_on.set()
+        assert [answer_of(client)[0] for client in long] == [200] * 20
+
+
+def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, monkeypatch):
+    monkeypatch.setattr(qtm, "QUEUE_SECONDS", 0.2)
+    go_on = threading.Event()
+    monkeypatch.setattr(edge.api.tasks, "list_tasks", lambda *_: (go_on.wait(DEADLINE_SECONDS), ([], None))[1])
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(edge._jobs._free_long)]
+        eventually(lambda: edge._jobs._free_long == 0)
+        with client_of(edge, asking("listTasks?limit=99") + HIDDEN) as late:
+            answer = late.recv(65536)
+            while len(answered(answer)) < 2:
+                answer += late.recv(65536)
+            assert answered(answer) == [503, 200]
+            assert b"\r\nRetry-After: 2\r\n" in answer
+        go_on.set()
+        assert [answer_of(client)[0] for client in held] == [200] * len(held)
+
+
 # ==== 30 Command line =================================================================================================
 
 
