@@ -4899,6 +4899,7 @@ def test_a_vanishing_client_is_told_of_at_debug_at_most(large, caplog):
 
 def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(tmp_path, monkeypatch):
     """Bytes that nobody reads would reset the connection, and the reset would overtake the answer."""
+    monkeypatch.setattr(qtm, "HEAD_SECONDS", 3600.0)  # of the one that holds the place
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1)) as server, client_of(server) as holder:
         eventually(lambda: server._connections)
         monkeypatch.setattr(qtm, "LINGER_SECONDS", 60.0)
@@ -5147,14 +5148,14 @@ def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp
 def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path, monkeypatch):
     with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, _), contextlib.ExitStack() as stack:
         held, go_on = threading.Event(), threading.Event()
-        list_tasks = server.api.tasks.list_tasks
+        list_text = server.api.tasks.list_text
 
         def held_up(*given):
             held.set()
             assert go_on.wait(DEADLINE_SECONDS)
-            return list_tasks(*given)
+            return list_text(*given)
 
-        monkeypatch.setattr(server.api.tasks, "list_tasks", held_up)
+        monkeypatch.setattr(server.api.tasks, "list_text", held_up)
         clients = [stack.enter_context(client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60"))) for _ in range(20)]
         idle, half_a_head, busy = (stack.enter_context(client_of(server, sent)) for sent in (b"", GET, asking("listTasks")))
         half_a_body = stack.enter_context(client_of(server, POST + b"Content-Length: 2\r\n\r\n{"))
@@ -5181,7 +5182,7 @@ def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path
 def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path, monkeypatch, caplog):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         held, go_on = threading.Event(), threading.Event()
-        monkeypatch.setattr(server.api.tasks, "list_tasks", lambda *_: (held.set(), go_on.wait(DEADLINE_SECONDS), ([], None))[2])
+        monkeypatch.setattr(server.api.tasks, "list_text", lambda *_: (held.set(), go_on.wait(DEADLINE_SECONDS), "{}")[2])
         with client_of(server, asking("listTasks")) as client:
             assert held.wait(DEADLINE_SECONDS)
             threads = list(server._threads)
@@ -5196,7 +5197,7 @@ def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path
 
 def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, monkeypatch):
     go_on = threading.Event()
-    monkeypatch.setattr(edge.api.tasks, "list_tasks", lambda *_: (go_on.wait(DEADLINE_SECONDS), ([], None))[1])
+    monkeypatch.setattr(edge.api.tasks, "list_text", lambda *_: (go_on.wait(DEADLINE_SECONDS), "{}")[1])
     with contextlib.ExitStack() as stack:
         long = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(20)]
         eventually(lambda: edge._jobs._free_long == 0)
@@ -5209,7 +5210,7 @@ def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, mon
 def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, monkeypatch):
     monkeypatch.setattr(qtm, "QUEUE_SECONDS", 0.2)
     go_on = threading.Event()
-    monkeypatch.setattr(edge.api.tasks, "list_tasks", lambda *_: (go_on.wait(DEADLINE_SECONDS), ([], None))[1])
+    monkeypatch.setattr(edge.api.tasks, "list_text", lambda *_: (go_on.wait(DEADLINE_SECONDS), "{}")[1])
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(edge._jobs._free_long)]
         eventually(lambda: edge._jobs._free_long == 0)
