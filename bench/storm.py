@@ -554,7 +554,7 @@ class Writer:
         data = bytearray((self._sound() if rng.random() < 0.9 else self._refused()).data)
         for _ in range(rng.choice((1, 1, 2, 4, 16))):
             self._mutate(data)
-        return Piece(bytes(data), "mutant", is_sound=False)
+        return Piece(bytes(data or b"\0"), "mutant", is_sound=False)
 
     def _mutate(self, data: bytearray) -> None:
         rng, at = self._rng, self._rng.randint(0, len(data))
