@@ -7137,9 +7137,17 @@ class TlsStream(Stream):
         sock.setblocking(False)
         self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self._socket = self._tls
+        self._is_stopped = False  # written by stop_reading, of any thread
+
+    def stop_reading(self) -> None:
+        """So that the client reads a plain end, too."""
+        self._is_stopped = True
+        super().stop_reading()
 
     def receive(self) -> bytes:
         """Also all that is decrypted already, which no poll would tell of."""
+        if self._is_stopped and not self._tls.pending() and not socket.socket.recv(self._tls, 1, socket.MSG_PEEK):
+            return b""  # TLS would take it for a truncation, and send an alert
         data = self._translated(lambda: self._tls.recv(RECEIVE_BYTES))
         while data and (more := self._tls.pending()):
             data += self._tls.recv(more)

@@ -5224,6 +5224,122 @@ def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, mon
         assert [answer_of(client)[0] for client in held] == [200] * len(held)
 
 
+FRAGMENTS = [
+    b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"GET / HTTP/1.0", b"Host: a", b"Content-Length: 5", b"Content-Length: 0",
+    b"Transfer-Encoding: chunked", b"X: y", b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"\0", b" ", b":", b"5", b"0", b"hello", b";a=b", b"\xff",
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+]  # fmt: skip
+
+
+def outcome_of(pieces) -> tuple[list, bool]:
+    """What was taken from these bytes, which may end anywhere, and whether the rest was refused."""
+    reader, found, request = qtm.MessageReader(), [], None
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while request is not None or (head := reader.head()) is not None:
+                if request is None:
+                    request, length = qtm.parse_head(head)
+                    reader.expect_body(length, 1000)
+                if (body := reader.body()) is None:
+                    break
+                found.append(request._replace(body=body))
+                request = None
+    except qtm.QtmError:
+        return found, True
+    return found, False
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map(b"".join), st.data())
+def test_whatever_comes_a_split_changes_neither_what_is_taken_nor_that_the_rest_is_refused(stream, data):
+    places = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=5)))
+    pieces = [stream[i:j] for i, j in zip([0, *places], [*places, len(stream)], strict=True)]
+    whole = outcome_of([stream])
+    assert outcome_of(pieces) == whole
+    assert outcome_of([stream[i : i + 1] for i in range(len(stream))]) == whole
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told_by_the_head_alone(tmp_path):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("long-token",), max_body_bytes=1024)
+    with serving(chosen) as server:
+        good = POST + b"Authorization: Bearer long-token\r\nExpect: 100-continue\r\n"
+        for head, status in (
+            (good.replace(b"long-token", b"other-token") + b"Content-Length: 2\r\n\r\n", 401),
+            (good.replace(b"application/json", b"text/plain") + b"Content-Length: 2\r\n\r\n", 415),
+            (good.replace(b"createTask", b"nothing") + b"Content-Length: 2\r\n\r\n", 404),
+            (good.replace(b"POST", b"PUT") + b"Content-Length: 2\r\n\r\n", 405),
+            (good + b"Content-Length: 1025\r\n\r\n", 413),
+            (good.replace(b"100-continue", b"101-continue") + b"Content-Length: 2\r\n\r\n", 417),
+            (good + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ):
+            with client_of(server, head) as client:
+                answer = until_closed(client)
+                assert answered(answer) == [status], "no 100 before it"
+                assert b"\r\nConnection: close\r\n" in answer, "the body may come or not: nothing after it could be read"
+        for rest, text in ((b"Content-Length: 2\r\n\r\n", b"{}"), (b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n")):
+            with client_of(server, good + rest) as client:
+                assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                client.sendall(text + GET + b"Connection: close\r\n\r\n")
+                assert answered(until_closed(client)) == [400, 200]
+        for sent in (
+            good + b"Content-Length: 2\r\n\r\n{}",  # it did not wait for our word
+            good + b"Content-Length: 0\r\n\r\n",
+            good.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Content-Length: 2\r\n\r\n{}",
+        ):
+            assert answered(raw(server, sent)) == [400]
+
+
+def test_an_unwanted_body_is_passed_over_up_to_64_kib(edge):
+    wrong = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+    for length, statuses in ((qtm.MAX_DRAINED_BYTES, [404, 200]), (qtm.MAX_DRAINED_BYTES + 1, [404])):
+        with client_of(edge, wrong % length) as client:
+            text = HIDDEN * 2000  # which is no request
+            client.sendall(text[: length // 2])
+            client.sendall(text[length // 2 : length] + GET + b"Connection: close\r\n\r\n")
+            assert answered(until_closed(client)) == statuses
+    chunked = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    assert answered(raw(edge, chunked + HIDDEN)) == [404]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", f"{A}/listTasks", f"{A}/getTaskStatus?task_id=x", "/nothing", f"{A}/createTask"])
+def test_head_gives_the_head_of_get_and_nothing_after_it(edge, path):
+    got, told = (raw(edge, f"{m} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() + HIDDEN) for m in ("GET", "HEAD"))
+    assert answered(told) == answered(got)
+
+    def fields(answer):
+        head = answer.partition(b"\r\n\r\n")[0]
+        return [line for line in head.split(b"\r\n") if not line.startswith((b"X-Request-Id", b"Date"))]
+
+    if path != f"{A}/createTask":  # which has no GET, and names the method in its refusal
+        assert fields(told) == fields(got)
+    assert told.partition(b"\r\n\r\n")[2].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
+    old = b"GET /healthz HTTP/1.0\r\n"
+    assert answered(raw(edge, (old + b"\r\n") * 2)) == [200]
+    assert answered(raw(edge, (old + b"Connection: Keep-Alive\r\n\r\n") * 2 + old + b"\r\n" + HIDDEN)) == [200, 200, 200]
+    assert answered(raw(edge, (old + b"Connection: keep-alive, close\r\n\r\n") * 2)) == [200]
+    assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
+
+
+def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(tmp_path, certificate):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+    with serving(chosen) as server, secured(server, certificate) as idle, secured(server, certificate) as waiting:
+        (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+        assert idle.call("GET", "/healthz")[0] == 200
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(waiting.call, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=60")
+            eventually(lambda: len(server._waiters) == 1)
+            started = time.monotonic()
+            server.drain(DEADLINE_SECONDS)
+            assert time.monotonic() - started < DEADLINE_SECONDS / 2
+            assert answer.result(DEADLINE_SECONDS)[0] == 200
+        assert idle.connection.sock.recv(1024) == b""
+
+
 # ==== 30 Command line =================================================================================================
 
 
