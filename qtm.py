@@ -364,6 +364,14 @@ class SchemaError(QtmError):
     """The database has a schema that this version cannot work with."""
 
 
+def kept(error: QtmError) -> QtmError:
+    """An error that is answered later than it was caught: without the frames that it came through, which would keep all that they
+    hold. One that means a fault of ours stays as it is, for the log."""
+    if type(error) is not QtmError:
+        error.__context__ = error.__cause__ = error.__traceback__ = None
+    return error
+
+
 # ==== 2 Settings ======================================================================================================
 # One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()` lists every
 # fault at once. Secrets (tokens, the database password) are in no repr and no message.
@@ -2535,7 +2543,7 @@ class TaskDAO:
         try:
             return self.database.write_at_once(statements, parameters, created, confirm)
         except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
-            return [error] * len(creates)
+            return [kept(error)] * len(creates)
         except QtmError:  # of one of them, and the others shall not suffer for it
             return [self._create_or_error(new) for new in creates]
 
@@ -2543,7 +2551,7 @@ class TaskDAO:
         try:
             return self._create(new)
         except QtmError as error:
-            return error
+            return kept(error)
 
     def check_room(self, max_pending: int, asked: int, idempotency_key: str | None) -> None:
         """Raises TooManyPending when ``asked`` more pending tasks would be more than ``max_pending``, unless a create with this
@@ -5449,7 +5457,7 @@ class TaskManager:
             try:
                 ready[number] = self._new_batch(request, key, is_checked=are_checked)
             except QtmError as error:
-                answers[number] = error
+                answers[number] = kept(error)
         answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
         if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
             self.scheduler.wake()
@@ -6822,7 +6830,7 @@ class TaskAPI:
                 key = take(request, (ONCE,))["idempotency_key"]
                 asked[i] = BatchRequest.from_body(parse_json(request.body)), key
             except QtmError as error:
-                outcomes[i] = error
+                outcomes[i] = kept(error)
         for i, created in zip(asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True):
             outcomes[i] = self._created(asked[i][0], created)
         return [outcomes[i] for i in range(len(requests))]
@@ -6855,7 +6863,7 @@ class TaskAPI:
             try:
                 asked[i] = take(request, (TASK_ID, WAIT))
             except InvalidRequest as error:
-                outcomes[i] = error
+                outcomes[i] = kept(error)
         patient = {i: values["task_id"] for i, values in asked.items() if values["wait"] and requests[i].may_wait}
         ended = self.tasks.ended([*patient.values()], ()) if patient else ()
         for i, task_id in patient.items():

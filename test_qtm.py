@@ -3557,6 +3557,9 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows():
 
     def scrape_at(seconds):
         clock.now, dao.calls[:] = max(clock.now, seconds), []
+        counted = threading.Event()
+        counter.on_counted = counted.set
+        assert not counter.begin() or counted.wait(DEADLINE_SECONDS)
         return Scrape(scraped(qtm.metrics_text(counter.metrics()))), list(dao.calls)
 
     found, calls = scrape_at(1000.0)
