@@ -1783,13 +1783,17 @@ class Database:
             return self._read_once(work)
 
     def _read_once(self, work: Callable[[Session], T]) -> T:
-        with self._counted_errors(), self._readers.connection() as connection:
-            try:
-                return work(Session(self.dialect, connection.cursor(), self.monitor))
-            except QtmError:
-                raise
-            except Exception as error:  # the driver's own, which the dialect alone knows by name
-                raise self._translated(error, committing=False) from error
+        try:
+            with self._readers.connection() as connection:
+                try:
+                    return work(Session(self.dialect, connection.cursor(), self.monitor))
+                except QtmError:
+                    raise
+                except Exception as error:  # the driver's own, which the dialect alone knows by name
+                    raise self._translated(error, committing=False) from error
+        except QtmError as error:
+            self.monitor.error(error.error)
+            raise
 
     def write(self, work: Callable[[Session], T], confirm: Callable[[Session], T | None] | None = None) -> T:
         """``work`` in one transaction, tried again when it surely was not applied.
@@ -1856,7 +1860,7 @@ class Database:
             raise unknown from None
 
     def _write_once(self, run: Callable[[Any, CommitState], T]) -> T:
-        with self._counted_errors():
+        try:
             with self._writers.connection() as connection:
                 cursor, state = connection.cursor(), CommitState()
                 try:
@@ -1868,6 +1872,9 @@ class Database:
                         raise failure from error
                     self._roll_back(cursor, failure)
             raise failure
+        except QtmError as error:
+            self.monitor.error(error.error)
+            raise
 
     def _roll_back(self, cursor: Any, failure: QtmError) -> None:
         """Keep the connection for others. When this fails too, it is closed, which rolls back as well, and the first failure counts."""
@@ -1882,14 +1889,6 @@ class Database:
             self._readers.drop_idle()
             self._writers.drop_idle()
         return ours
-
-    @contextlib.contextmanager
-    def _counted_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except QtmError as error:
-            self.monitor.error(error.error)
-            raise
 
     @contextlib.contextmanager
     def single_connection(self) -> Iterator[Any]:
@@ -2450,7 +2449,14 @@ class TaskDAO:
     def __init__(self, database: Database) -> None:
         self.database = database
         dialect = database.dialect
-        self._task_json, self._task_text = _task_json(dialect), _task_text(dialect)
+        self._task_json = _task_json(dialect)
+        self._select_texts = f"SELECT {_task_text(dialect)} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
+        short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
+        self._select_result, self._select_results = (
+            f"""SELECT {_task_text(dialect)}, {result}, non_finite FROM backtest_tasks
+                LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
+            for result in ("result", short)
+        )
         self._insert_tasks = f"""{INSERT_TASKS}
             SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, :max_attempts, :max_attempts, :timeout_seconds, :priority_rank,
                {NEW_TASK} FROM {dialect.json_rows("task_id", "stock_code", "params")} AS r"""
@@ -2616,14 +2622,11 @@ class TaskDAO:
 
     def get_texts(self, task_ids: Sequence[str]) -> dict[str, TaskText]:
         """Tasks as JSON text that the database made, those that are there, by one statement for every 256."""
-        sql = f"SELECT {self._task_text} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
-        return {task.task_id: task for task, _ in self._texts(sql, task_ids)}
+        return {task.task_id: task for task, _ in self._texts(self._select_texts, task_ids)}
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, ResultText]:
         """The same with their results; of several, those that are long are left out, so that together they stay small."""
-        result = "result" if len(task_ids) == 1 else f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
-        sql = f"""SELECT {self._task_text}, {result}, non_finite FROM backtest_tasks
-            LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
+        sql = self._select_results if len(task_ids) > 1 else self._select_result
         return {
             task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None)))
             for task, rest in self._texts(sql, task_ids)
