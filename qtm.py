@@ -7222,6 +7222,7 @@ class Connection:
         self._body_begun = 0.0
         self._unsent: list[memoryview] = []
         self._send_until = 0.0
+        self._unwelcome: QtmError | None = None  # the answer to whatever comes
 
     # -- what the polling thread calls -------------------------------------------------------------------------------------
 
@@ -7264,8 +7265,14 @@ class Connection:
             self._stream.stop_reading()
 
     def turn_away(self, error: QtmError) -> None:
-        """Answer before anything was asked, and close."""
-        self._refuse_framing(error)
+        """Answer before anything was asked, and close. Over TLS the client has a word first; until then it does not count."""
+        if type(self._stream) is Stream:
+            self._refuse_framing(error)
+        elif self._server.let_linger(self):
+            self._unwelcome = error
+            self._server.arm(self, EPOLL_READ)
+        else:
+            self.close()
 
     # -- what workers call ---------------------------------------------------------------------------------------------------
 
@@ -7305,6 +7312,8 @@ class Connection:
             self.close()  # gone, between requests or in the middle of one
         elif self.phase is Phase.LINGERING:
             self._linger(len(data))
+        elif self._unwelcome:
+            self._refuse_framing(self._unwelcome)
         else:
             self._received += len(data)
             self._reader.feed(data)
@@ -7849,16 +7858,13 @@ class ApiServer(http.server.HTTPServer):
 
     def _welcome(self, sock: socket.socket) -> None:
         """A connection for a new client; one too many gets an answer that closes it. Raises OSError."""
-        descriptor, is_full = sock.fileno(), len(self._connections) >= self.settings.max_connections
-        if is_full and self._tls:  # a word would cost a handshake
-            sock.close()
-            return
+        descriptor, most = sock.fileno(), self.settings.max_connections
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         connection = Connection(TlsStream(sock, self._tls) if self._tls else Stream(sock), descriptor, self)
+        is_full = len(self._connections) >= most
         self._connections[descriptor] = connection
         self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)
         if is_full:
-            most = self.settings.max_connections
             error = TooManyConnections(f"there are {most} connections already", retry_after_seconds=1)
             self._guard(connection, functools.partial(connection.turn_away, error))
 
@@ -7903,7 +7909,7 @@ class ApiServer(http.server.HTTPServer):
 
     def let_linger(self, connection: Connection) -> bool:
         """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
-        if len(self._leaving) >= MAX_LEAVING:
+        if len(self._leaving) >= MAX_LEAVING and connection.descriptor not in self._leaving:
             return False
         self._leaving[connection.descriptor] = connection
         self._connections.pop(connection.descriptor, None)

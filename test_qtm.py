@@ -4912,7 +4912,7 @@ def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(
                 answer = until_closed(sock)
                 assert answered(answer) == [503]
                 assert b"\r\nRetry-After: 1\r\n" in answer
-        eventually(lambda: not server._leaving)
+        eventually(lambda: not server._leaving and len(server._connections) == 1)
         turned_away = [client_of(server, HIDDEN) for _ in range(40)]
         eventually(lambda: len(server._leaving) == 20)
         for sock in turned_away[20:]:
@@ -4924,6 +4924,29 @@ def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(
         eventually(lambda: not server._leaving)
         holder.sendall(HIDDEN)
         assert answered(holder.recv(65536)) == [200]
+
+
+def test_clients_beyond_the_cap_read_their_503_over_tls_and_silent_ones_are_bounded(tmp_path, certificate, monkeypatch):
+    monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
+    files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1, **files)) as server:
+        with secured(server, certificate) as holder:
+            assert holder.call("GET", "/healthz")[0] == 200
+            for _ in range(30):
+                with secured(server, certificate) as one:
+                    one.connection.request("GET", "/healthz")
+                    answer = one.connection.getresponse()
+                    assert (answer.status, answer.headers["Retry-After"], json.loads(answer.read())["code"]) == (503, "1", 50303)
+            eventually(lambda: not server._leaving and len(server._connections) == 1)
+            silent = [client_of(server) for _ in range(40)]
+            for sock in silent[20:]:
+                assert until_closed(sock) == b""
+            eventually(lambda: len(server._connections) == 1)
+            assert len(server._leaving) == 20
+            assert holder.call("GET", "/healthz")[0] == 200
+            for sock in silent:
+                sock.close()
+        eventually(lambda: not server._connections and not server._leaving)
 
 
 def test_a_place_that_comes_free_is_taken_at_once(tmp_path):
