@@ -4917,8 +4917,8 @@ def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(
         eventually(lambda: len(server._leaving) == 20)
         for sock in turned_away[20:]:
             until_closed(sock)
+        eventually(lambda: len(server._connections) == 1)
         assert len(server._leaving) == 20, "those beyond are closed at once"
-        assert len(server._connections) == 1
         for sock in turned_away:
             sock.close()
         eventually(lambda: not server._leaving)
