@@ -51,6 +51,7 @@ import private_mariadb
 import prometheus_client.parser
 import pymysql.converters
 import pytest
+import storm
 
 import qtm
 
@@ -6750,6 +6751,19 @@ def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_not
     assert sum(report.faults.values()) >= 5
     assert report.kill_points >= 1
     assert report.tasks > 30
+
+
+@pytest.mark.parametrize(("kind", "requests"), [("sqlite", 20_000), ("mariadb", 6_000)])
+def test_a_short_storm_of_hostile_requests_is_answered_and_leaves_nothing(kind, requests, tmp_path, request, capsys):
+    if kind == "mariadb":
+        request.getfixturevalue("mariadb")  # for its words when there is none
+    report = storm.run_storm(kind, requests, seed=20_260_101, folder=tmp_path, seconds=20.0)
+    with capsys.disabled():
+        print("\n" + report.line())
+    assert report.is_good, "\n".join(report.findings)
+    assert report.tally.answered > 2_000
+    assert {"create", "hostile create", "hostile parameters", "mutant", "refused framing", "random bytes"} <= report.tally.kinds.keys()
+    assert {200, 201, 400, 404, 405, 413, 415, 421, 431} <= report.tally.statuses.keys()
 
 
 # ==== House rules =====================================================================================================
