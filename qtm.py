@@ -7276,13 +7276,20 @@ class Connection:
 
     # -- what workers call ---------------------------------------------------------------------------------------------------
 
-    def may_join(self, other: Connection) -> bool:
-        """Whether this request can be answered together with another one of its route."""
+    @property
+    def is_groupable(self) -> bool:
+        """Whether this request can be answered together with others of its route."""
+        return cast(Route, self.route).together is not None and not cast(HttpRequest, self.request).is_alone
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one answer can serve several equal requests."""
+        return cast(Route, self.route).is_shared
+
+    def is_same_request(self, other: Connection) -> bool:
+        """Whether it asks for the same."""
         mine, others = cast(HttpRequest, self.request), cast(HttpRequest, other.request)
-        if mine.is_alone or others.is_alone:
-            return False
-        is_same = mine.query == others.query and mine.may_wait == others.may_wait
-        return is_same or cast(Route, self.route).together is not None
+        return mine.query == others.query and mine.may_wait == others.may_wait
 
     def stand_alone(self) -> None:
         """Have this request answered on its own."""
@@ -7484,7 +7491,9 @@ class Connection:
 # On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
 # that take turns at polling and answering. A slow client costs a descriptor and no thread.
 
-MAX_WORKERS = 6  # one polls; more would only contend for the interpreter
+QUICK_WORKERS = 3  # answer short requests; more would only contend for the interpreter, and answer fewer together
+LONG_WORKERS = 2  # answer long ones
+THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
 MAX_GROUP = 64  # requests that are answered together
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
@@ -7566,15 +7575,15 @@ class Job(NamedTuple):
 
 
 class JobQueue:
-    """Requests that wait for a worker, which takes all that can be answered together. One thread is always left to poll, and long
-    requests never have all of the others, so that short ones are answered beside them."""
+    """Requests that wait for a worker. So few are busy with short ones that those that come meanwhile are answered together, by the
+    next; long ones have workers of their own, so that short ones never wait for them. There is one thread more than both, to poll."""
 
-    def __init__(self, workers: int, long_workers: int) -> None:
+    def __init__(self, quick_workers: int, long_workers: int) -> None:
         self._lock = threading.Lock()  # guards all below; held for a look at the queues only
         self._quick: deque[Connection] = deque()
         self._long: deque[Connection] = deque()
         self._look_wanted = False
-        self._free = workers - 1
+        self._free_quick = quick_workers
         self._free_long = long_workers
 
     def add(self, connection: Connection, is_long: bool) -> None:
@@ -7590,30 +7599,26 @@ class JobQueue:
     def take(self) -> Job | None:
         """The next job, oldest first; None when there is none, or no worker may take any."""
         with self._lock:
-            if not self._free:
-                return None
-            if self._look_wanted:
-                self._look_wanted, job = False, Job(())
-            elif self._long and self._free_long:
+            if self._long and self._free_long:
                 self._free_long -= 1
-                job = Job(self._group(self._long), is_long=True)
-            elif self._quick:
-                job = Job(self._group(self._quick))
-            else:
+                return Job(self._taken(self._long, lambda first, other: first.is_shared and other.is_same_request(first)), is_long=True)
+            if not self._free_quick or not (self._look_wanted or self._quick):
                 return None
-            self._free -= 1
-            return job
+            self._free_quick -= 1
+            if self._look_wanted:
+                self._look_wanted = False
+                return Job(())
+            return Job(self._taken(self._quick, lambda first, other: first.is_groupable and other.is_groupable))
 
-    def _group(self, waiting: deque[Connection]) -> list[Connection]:
-        """The first one, and those that are answered with it."""
+    def _taken(self, waiting: deque[Connection], is_alike: Callable[[Connection, Connection], bool]) -> list[Connection]:
+        """The first one, and those of its route that are answered with it."""
         first = waiting.popleft()
-        route = cast(Route, first.route)
         group = [first]
-        if waiting and (route.together or route.is_shared):
+        if waiting:
             others: deque[Connection] = deque()
             for other in waiting:
-                is_alike = other.route is route and other.may_join(first)
-                (group if is_alike and len(group) < MAX_GROUP else others).append(other)
+                joins = len(group) < MAX_GROUP and other.route is first.route and is_alike(first, other)
+                (group if joins else others).append(other)
             waiting.clear()
             waiting += others
         return group
@@ -7621,8 +7626,10 @@ class JobQueue:
     def done(self, job: Job) -> None:
         """The worker is free again."""
         with self._lock:
-            self._free += 1
-            self._free_long += job.is_long
+            if job.is_long:
+                self._free_long += 1
+            else:
+                self._free_quick += 1
 
     def take_overdue(self, before: float) -> list[Connection]:
         """Those that were queued before then, no longer queued."""
@@ -7719,8 +7726,7 @@ class ApiServer(http.server.HTTPServer):
         self.router = Router(ROUTES)
         self.rules = AccessRules(settings)
         self._tls = tls_context(settings) if settings.tls_cert else None
-        self._workers = max(3, min(MAX_WORKERS, settings.pool_size))
-        self._jobs = JobQueue(self._workers, self._workers // 3)
+        self._jobs = JobQueue(QUICK_WORKERS, LONG_WORKERS)
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
         self._leaving: dict[int, Connection] = {}  # those that linger
@@ -7757,7 +7763,7 @@ class ApiServer(http.server.HTTPServer):
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_descriptor, select.EPOLLIN)
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
-        self._threads = [threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(self._workers)]
+        self._threads = [threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(THREADS)]
         for thread in self._threads:
             thread.start()
 
@@ -7897,7 +7903,8 @@ class ApiServer(http.server.HTTPServer):
         route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
         if route.lane is Lane.NOW:
             return self._settle(connection, self._handled(connection))
-        self._jobs.add(connection, route.lane is Lane.LONG or len(request.body) > QUICK_BODY_BYTES)
+        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
+        self._jobs.add(connection, route.lane is Lane.LONG or is_of_batch or len(request.body) > QUICK_BODY_BYTES)
         return False
 
     def wake(self, connection: Connection) -> None:

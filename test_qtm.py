@@ -4459,7 +4459,7 @@ def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch,
         for _ in range(len(server._threads) + 1):
             assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
         assert all(thread.is_alive() for thread in server._threads)
-        assert server._jobs._free == len(server._threads) - 1
+        assert server._jobs._free_quick == qtm.QUICK_WORKERS
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
@@ -4498,8 +4498,16 @@ class FakeClient:
     def __init__(self, route, query=(), may_wait=True):
         self.route, self.query, self.may_wait, self.queued_at = route, query, may_wait, 0.0
 
-    def may_join(self, other):
-        return self.route.together is not None or (self.query, self.may_wait) == (other.query, other.may_wait)
+    @property
+    def is_groupable(self):
+        return self.route.together is not None
+
+    @property
+    def is_shared(self):
+        return self.route.is_shared
+
+    def is_same_request(self, other):
+        return (self.query, self.may_wait) == (other.query, other.may_wait)
 
 
 STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
@@ -4507,42 +4515,29 @@ STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
 )
 
 
-def test_one_thread_is_always_left_to_poll():
-    jobs = qtm.JobQueue(workers=3, long_workers=1)
-    for _ in range(5):
+def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_long_ones():
+    assert qtm.THREADS == qtm.QUICK_WORKERS + qtm.LONG_WORKERS + 1
+    jobs = qtm.JobQueue(quick_workers=2, long_workers=2)
+    for i in range(5):
         jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), is_long=False)
-    taken = [jobs.take(), jobs.take()]
-    assert all(taken)
-    assert jobs.take() is None
-    jobs.want_look()
-    assert jobs.take() is None
-    jobs.done(taken[0])
-    assert jobs.take() == qtm.Job(())
-    assert jobs.take() is None
-    jobs.done(qtm.Job(()))
-    assert jobs.take().connections
-    assert len(jobs) == 2
-
-
-def test_long_requests_never_have_all_workers():
-    jobs = qtm.JobQueue(workers=5, long_workers=2)
-    for i in range(6):
         jobs.add(FakeClient(LIST_ROUTE, query=i), is_long=True)
-    for _ in range(2):
-        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), is_long=False)
     taken = [jobs.take() for _ in range(4)]
     assert [job.is_long for job in taken] == [True, True, False, False]
+    jobs.want_look()
+    assert jobs.take() is None
     jobs.done(taken[2])
-    assert jobs.take() is None, "no third long one"
+    assert jobs.take() == qtm.Job(()), "a look goes first"
+    assert jobs.take() is None
     jobs.done(taken[0])
     assert jobs.take().is_long
-    for job in taken[1:2]:
-        jobs.done(job)
-    assert jobs.take().is_long
+    assert jobs.take() is None
+    jobs.done(qtm.Job(()))
+    assert not jobs.take().is_long
+    assert len(jobs) == 2 + 2
 
 
 def test_requests_are_grouped_by_route_and_shared_only_when_equal():
-    jobs = qtm.JobQueue(workers=9, long_workers=9)
+    jobs = qtm.JobQueue(quick_workers=9, long_workers=9)
     one, same, other, ended = (FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False)))
     batch = FakeClient(BATCH_ROUTE, "a")
     for client in (one, other, batch, ended, same):
@@ -4562,7 +4557,7 @@ def test_requests_are_grouped_by_route_and_shared_only_when_equal():
 
 
 def test_requests_that_no_worker_took_in_time_are_given_up_oldest_first():
-    jobs = qtm.JobQueue(workers=3, long_workers=1)
+    jobs = qtm.JobQueue(quick_workers=3, long_workers=1)
     clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
     for client, is_long, queued_at in zip(clients, (False, True, False, True), (1.0, 2.0, 3.0, 4.0), strict=True):
         jobs.add(client, is_long)
