@@ -21,7 +21,7 @@ VOLUME ["/data"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('QTM_PORT', '8080') + '/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; r.urlopen('http' + 's' * bool(os.environ.get('QTM_TLS_CERT')) + '://127.0.0.1:' + os.environ.get('QTM_PORT', '8080') + '/healthz', timeout=2, context=ssl._create_unverified_context())"]
 
 # Bound to all addresses, so it asks for QTM_API_TOKEN (or QTM_ALLOW_ANONYMOUS=1) at `docker run`.
 ENTRYPOINT ["python", "/app/qtm.py"]

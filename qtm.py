@@ -8276,6 +8276,16 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def check_settings(settings: Settings) -> Finding:
+    """Their ranges were judged when they were read; here, whether the files that they name can be used."""
+    try:
+        if settings.tls_cert:
+            tls_context(settings)
+    except SettingsError as error:
+        return Finding("fault", "settings", error.message, "the service does not start", "mend QTM_TLS_CERT and QTM_TLS_KEY")
+    return Finding("good", "settings", "all are in range")
+
+
 def check_engine(settings: Settings) -> Finding:
     """Whether the engine can be imported, and whether the built-in one finds prices."""
     sys.path.insert(0, os.getcwd())
@@ -8312,7 +8322,7 @@ def check_database(settings: Settings) -> list[Finding]:
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
     """Settings (faults ended before this), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
-    findings = [Finding("good", "settings", "all are in range"), check_engine(settings), *check_database(settings)]
+    findings = [check_settings(settings), check_engine(settings), *check_database(settings)]
     if options.json:
         sys.stdout.write(dump_json([finding._asdict() for finding in findings]) + "\n")
     else:

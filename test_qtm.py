@@ -4449,6 +4449,8 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
             qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(chain), tls_key=str(key)))
         assert str(chain) in str(refused.value)
         assert str(key) in str(refused.value)
+        assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level == "fault"
+    assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))).level == "good"
     assert qtm.Settings(tls_cert="x").problems() == qtm.Settings(tls_key="x").problems() != []
 
 
