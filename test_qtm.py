@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import pathlib
+import random
 import re
 import resource
 import signal
@@ -4461,7 +4462,7 @@ def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch,
         for _ in range(len(server._threads) + 1):
             assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
         assert all(thread.is_alive() for thread in server._threads)
-        assert server._jobs._free_quick == qtm.QUICK_WORKERS
+        eventually(lambda: server._jobs._free_quick == qtm.QUICK_WORKERS)
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
@@ -4843,6 +4844,7 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large,
     caplog.set_level(logging.DEBUG, logger="qtm")
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "BODY_GRACE_SECONDS", "STALL_SECONDS"):
         monkeypatch.setattr(qtm, name, 600.0)  # none of them is over before the last one is counted
+    gc.collect()  # no socket of an earlier test ends in between
     threads, sockets = thread_count(), socket_count()
     kinds = list(SLOW.items())
     wanted = collections.Counter(kinds[i % len(kinds)][0] for i in range(500))
@@ -4860,7 +4862,7 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large,
         assert call(large, method, path, given)[0] == status
         assert time.monotonic() - started < 5, "1 s on a machine that does nothing else"
     eventually(lambda: len(large._connections) == 500)
-    assert thread_count() == threads
+    assert thread_count() <= threads
     assert socket_count() == sockets + 1000, "both ends of each"
     for sock in slow:
         if is_reset:
@@ -5015,8 +5017,7 @@ def test_a_flood_of_pipelined_requests_lets_others_have_their_turn(edge):
         finally:
             stop.set()
             thread.join()
-        (connection,) = edge._connections.values()
-        assert connection._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES
+        assert all(one._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES for one in list(edge._connections.values()))
 
 
 def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back():
@@ -5132,11 +5133,11 @@ def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes
         ask = asking(f"getTaskStatus?task_id={task_id}&wait=60")
         waiting = [client_of(server, ask) for _ in range(3)]
         eventually(lambda: len(server._waiters) == 3)
-        with client_of(server, ask) as more:
+        with client_of(server) as more:
             for _ in range(2):
+                more.sendall(ask)
                 status, answer = answer_of(more)
                 assert (status, answer["data"]["status"]) == (200, "running")
-                more.sendall(ask)
         waiting.pop().close()
         reset(waiting.pop())
         eventually(lambda: len(server._waiters) == 1)
@@ -5362,6 +5363,49 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
             assert time.monotonic() - started < DEADLINE_SECONDS / 2
             assert answer.result(DEADLINE_SECONDS)[0] == 200
         assert idle.connection.sock.recv(1024) == b""
+
+
+def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog):
+    """Pipelines with waits in them, half-closed, reset and left in the middle, while tasks change all the time."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        ids = server.api.tasks.create_task(qtm.BatchRequest(["S"] * 50, CONFIG, [PARAMS], "b")).task_ids
+        kinds = [
+            (HIDDEN, 200), (asking("nothing"), 404), (asking("listTasks?limit=20"), 200),
+            (asking("getTasksByBatch?batch_id=b&wait=0.05"), 200),
+            (POST + b"Content-Length: 2\r\n\r\n{}", 400), (CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", 400),
+            *[(asking(f"getTaskStatus?task_id={task_id}&wait=0.05"), 200) for task_id in ids[:3]],
+        ]  # fmt: skip
+
+        def client(number):
+            """What went wrong with 30 conversations."""
+            chance, wrong = random.Random(number), []
+            for _ in range(30):
+                asked = chance.choices(kinds, k=chance.randrange(1, 8))
+                data = b"".join(sent for sent, _ in asked)
+                is_whole = chance.random() < 0.7
+                sock = client_of(server, data if is_whole else data[: chance.randrange(1, len(data))])
+                if chance.random() < 0.4:
+                    (reset if chance.random() < 0.5 else socket.socket.close)(sock)
+                    continue
+                sock.shutdown(socket.SHUT_WR)
+                found, expected = answered(until_closed(sock)), [status for _, status in asked]
+                wrong += [(found, expected)] if found != (expected if is_whole else expected[: len(found)]) else []
+                sock.close()
+            return wrong
+
+        stop = threading.Event()
+        telling = threading.Thread(target=lambda: [server._changed([*ids[:3], "b"]) for _ in iter(lambda: stop.wait(0.002), True)])
+        telling.start()
+        try:
+            with concurrent.futures.ThreadPoolExecutor(24) as threads:
+                assert [wrong for found in threads.map(client, range(24)) for wrong in found] == []
+        finally:
+            stop.set()
+            telling.join()
+        eventually(lambda: not server._connections and not server._leaving)
+        eventually(lambda: server._jobs._free_quick == qtm.QUICK_WORKERS)
+        assert (len(server._waiters), len(server._jobs)) == (0, 0)
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 # ==== 30 Command line =================================================================================================
