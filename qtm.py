@@ -1301,6 +1301,10 @@ MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows ta
 MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
 
 
+class FrequentStatement(str):
+    """A statement that is sent so often that its server shall parse it once for each connection, if it can."""
+
+
 class Dialect(Protocol):
     """What the two databases say differently. Everything else is one SQL text; MySQL-only words stand in ``/*! */``."""
 
@@ -1317,8 +1321,8 @@ class Dialect(Protocol):
     def is_usable(self, connection: Any) -> bool:
         """False when an idle connection was closed by the other side; no round trip."""
 
-    def prepare(self, sql: str) -> str:
-        """The statement in the driver's own parameter style."""
+    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+        """Run one statement with ``:name`` parameters."""
 
     def error(self, error: Exception, committing: bool) -> QtmError:
         """Our error for one of the driver; ``committing``: it came from COMMIT."""
@@ -1426,9 +1430,9 @@ class SQLiteDialect:
         """A file does not hang up."""
         return True
 
-    def prepare(self, sql: str) -> str:
-        """SQLite takes ``:name`` itself, and skips ``/*! */``."""
-        return sql
+    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+        """SQLite takes ``:name`` itself, skips ``/*! */``, and keeps statements that come again."""
+        cursor.execute(sql, parameters)
 
     def error(self, error: Exception, committing: bool) -> QtmError:
         """Busy is a conflict; a full, broken or unwritable disk is unavailable; the rest is a fault of ours."""
@@ -1484,13 +1488,15 @@ MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
 # memory (1037, 1038), refused or lost (2002-2055).
 MYSQL_FULL = frozenset({3, 20, 1021, 1026, 1030, 1037, 1038, 1114})
 MYSQL_USELESS = MYSQL_FULL | frozenset(
-    {1040, 1047, 1053, 1152, 1180, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
+    {1040, 1047, 1053, 1152, 1180, 1184, 1203, 1226, 1243, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
 )
 MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
 MYSQL_FACTS = (
     *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
     *("innodb_flush_log_at_trx_commit", "max_connections"),
 )
+MYSQL_TOO_MANY_STATEMENTS = 1461  # max_prepared_stmt_count
+MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
 
@@ -1521,6 +1527,8 @@ def _lean_connection(pymysql: Any) -> Any:
     no_escapes = pymysql.constants.SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 
     class LeanConnection(pymysql.connections.Connection):  # type: ignore[misc]
+        prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
+
         def _escape_string(self, text: str) -> str:
             return super()._escape_string(text) if self.server_status & no_escapes else escape_mysql_text(text)
 
@@ -1546,7 +1554,8 @@ class MySQLDialect:
             raise SettingsError("a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql") from None
         self._pymysql = pymysql
         self._url = url
-        self._prepared: dict[str, str] = {}  # statement texts are constants of this module, so this stays small
+        self._texts: dict[str, str] = {}  # statement texts are constants of this module, so these two stay small
+        self._names: dict[str, tuple[str, ...]] = {}
         self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
         self._connection_class = _lean_connection(pymysql)
         self._conversions = dict(pymysql.converters.conversions)
@@ -1590,6 +1599,7 @@ class MySQLDialect:
                 row = cursor.fetchone()
                 # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
                 self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
+                connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
         except (self._pymysql.Error, OSError) as error:
             connection.close()
             raise self.error(error, committing=False) from error
@@ -1630,13 +1640,43 @@ class MySQLDialect:
         poll.register(sock.fileno(), select.POLLIN)
         return not poll.poll(0)
 
-    def prepare(self, sql: str) -> str:
+    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+        """One that the server keeps is sent with its values alone, any other as a text."""
+        text = self._execution(cursor, sql, parameters)
+        if text is None:
+            cursor.execute(self._in_style(sql), parameters)
+        else:
+            cursor.execute(text)
+
+    def _in_style(self, sql: str) -> str:
         """``:name`` as PyMySQL's ``%(name)s``."""
-        prepared = self._prepared.get(sql)
-        if prepared is None:
-            prepared = re.sub(r"(?<![\w:]):([a-z_][a-z_0-9]*)", r"%(\1)s", sql.replace("%", "%%"))
-            self._prepared[sql] = prepared
-        return prepared
+        text = self._texts.get(sql)
+        if text is None:
+            text = self._texts[sql] = MYSQL_PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
+        return text
+
+    def _execution(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str | None:
+        """What runs a FrequentStatement that this connection has prepared, after preparing it when it is new; None for any other
+        statement, and where the server cannot: MySQL's EXECUTE takes no values, and MariaDB keeps a limited number."""
+        connection = cursor.connection
+        if not isinstance(sql, FrequentStatement) or connection.prepared is None:
+            return None
+        name = connection.prepared.get(sql)
+        if name is None:
+            name = f"qtm_{len(connection.prepared)}"
+            try:
+                cursor.execute(f"PREPARE {name} FROM %s", (MYSQL_PARAMETER.sub("?", sql),))
+            except self._pymysql.Error as error:
+                if error.args[:1] != (MYSQL_TOO_MANY_STATEMENTS,):
+                    raise
+                connection.prepared = None
+                return None
+            connection.prepared[sql] = name
+        names = self._names.get(sql)
+        if names is None:
+            names = self._names[sql] = tuple(MYSQL_PARAMETER.findall(sql))
+        text: str = cursor.mogrify(f"EXECUTE {name} USING {','.join(['%s'] * len(names))}", [parameters[key] for key in names])
+        return text
 
     def error(self, error: Exception, committing: bool) -> QtmError:
         """By the number; a number of zero or none at all is a connection that PyMySQL gave up."""
@@ -1655,7 +1695,8 @@ class MySQLDialect:
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
         value that got into a text unescaped into statements of its own, so all texts are constants and the driver escapes every value."""
-        cursor.execute(";\n".join(map(self.prepare, statements)), parameters)
+        texts = (self._execution(cursor, one, parameters) or cursor.mogrify(self._in_style(one), parameters) for one in statements)
+        cursor.execute(";\n".join(texts))
         yield
         while cursor.nextset():
             yield
@@ -1729,7 +1770,7 @@ class Session:
         """Run one statement with ``:name`` parameters; how many rows it matched."""
         started = time.perf_counter()
         try:
-            self._cursor.execute(self._dialect.prepare(sql), parameters)
+            self._dialect.run(self._cursor, sql, parameters)
         finally:
             self._monitor.statement(sql, time.perf_counter() - started)
         return int(self._cursor.rowcount)
@@ -2049,7 +2090,7 @@ def _apply_statement(database: Database, cursor: Any, step: int, index: int, sql
         if not any(words in str(error) for words in ALREADY_THERE):
             raise
     record = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
-    cursor.execute(database.dialect.prepare(record), {"step": step, "statement": index})
+    database.dialect.run(cursor, record, {"step": step, "statement": index})
 
 
 def schema_step(database: Database) -> int:
@@ -2256,12 +2297,16 @@ class QueueHead:
 
 # What a create inserts, see TaskDAO.
 LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */"
-INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+INSERT_BATCH = FrequentStatement("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))")
 INSERT_KEY = """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
     VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))"""
 INSERT_TASKS = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, max_attempts, attempt_limit, timeout_seconds,
     priority_rank, status, progress, message, attempt, created_at, run_at, heartbeat)"""
 NEW_TASK = "'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
+INSERT_TASK = FrequentStatement(
+    f"""{INSERT_TASKS} VALUES (:task_id, :batch_id, :stock_code, :config, :params, :max_attempts, :max_attempts, :timeout_seconds,
+        :priority_rank, {NEW_TASK})"""
+)
 NEW_TASK_ROW = ("task_id", "batch_id", "stock_code", "config", "params", "attempts", "timeout_seconds", "priority_rank")
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
@@ -2457,14 +2502,20 @@ class TaskDAO:
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
             for result in ("result", short)
         )
-        self._insert_tasks = f"""{INSERT_TASKS}
+        self._insert_tasks = FrequentStatement(
+            f"""{INSERT_TASKS}
             SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, :max_attempts, :max_attempts, :timeout_seconds, :priority_rank,
                {NEW_TASK} FROM {dialect.json_rows("task_id", "stock_code", "params")} AS r"""
-        self._insert_many_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
+        )
+        self._insert_many_batches = FrequentStatement(
+            f"""INSERT INTO backtest_batches (batch_id, name, created_at)
             SELECT r.batch_id, r.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS r"""
-        self._insert_many_tasks = f"""{INSERT_TASKS}
+        )
+        self._insert_many_tasks = FrequentStatement(
+            f"""{INSERT_TASKS}
             SELECT r.task_id, r.batch_id, r.stock_code, r.config, r.params, r.attempts, r.attempts, r.timeout_seconds, r.priority_rank,
                {NEW_TASK} FROM {dialect.json_rows(*NEW_TASK_ROW)} AS r"""
+        )
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -2499,7 +2550,11 @@ class TaskDAO:
             "sha256": new.request_sha256,
             "task_ids": dump_json(list(new.task_ids)) if keys else None,
             "rows": chunks[0],
+            "task_id": new.task_ids[0],  # of one task alone, like the next two
+            "stock_code": new.request.stock_codes[0],
+            "params": dump_json(new.request.params[0]),
         }
+        insert = INSERT_TASK if len(new.task_ids) == 1 else self._insert_tasks
 
         def work(session: Session) -> CreatedBatch:
             for statement in keys:
@@ -2518,7 +2573,7 @@ class TaskDAO:
         for _ in range(3):
             try:
                 if is_one_text:
-                    return self.database.write_at_once([*keys, INSERT_BATCH, self._insert_tasks], parameters, created, confirm)
+                    return self.database.write_at_once([*keys, INSERT_BATCH, insert], parameters, created, confirm)
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
                 known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
@@ -2635,7 +2690,8 @@ class TaskDAO:
     def _texts(self, sql: str, task_ids: Sequence[str]) -> Iterator[tuple[TaskText, list[Any]]]:
         """What the rows of these tasks hold: each begins with its text."""
         for names, parameters in _key_lists(task_ids):
-            for text, *rest in self.database.read(lambda session, s=f"{sql} ({names})", p=parameters: session.rows(s, p)):  # type: ignore[misc]
+            statement = FrequentStatement(f"{sql} ({names})")
+            for text, *rest in self.database.read(lambda session, s=statement, p=parameters: session.rows(s, p)):  # type: ignore[misc]
                 task_id, _, more = _utf8(text).partition(" ")
                 if more:
                     status, priority, run_at, task_json = more.split(" ", 3)

@@ -766,6 +766,32 @@ def new_batch(*codes: str, **options) -> qtm.NewBatch:
     return qtm.NewBatch(request, request.batch_id or batch_id, ids, 60.0, 3)
 
 
+@pytest.mark.parametrize("refusal", [None, 1461])
+def test_frequent_statements_are_parsed_once_for_each_connection(mariadb, monkeypatch, refusal):
+    """And as texts where the server keeps no more of them; values with every sort of character come back as they were."""
+    database = qtm.Database(mariadb.create_database("qtm_frequent"), pool_size=2)
+    qtm.migrate(database)
+    dao, sent, execute = qtm.TaskDAO(database), [], private_mariadb.pymysql.cursors.Cursor.execute
+
+    def recorded(cursor, sql, parameters=None):
+        sent.append(sql)
+        if refusal and sql.startswith("PREPARE"):
+            raise private_mariadb.pymysql.err.OperationalError(refusal, "Can't create more than max_prepared_stmt_count statements")
+        return execute(cursor, sql, parameters)
+
+    monkeypatch.setattr(private_mariadb.pymysql.cursors.Cursor, "execute", recorded)
+    name = "50% ';\n\\' \" :task_id ? @x \u4f60\U0001f600 /*! */ -- #"
+    for _ in range(2):
+        new = new_batch("A", name=name, priority=-7)
+        (created,) = dao.create_many([new._replace(request=dataclasses.replace(new.request, params=[{"x": name, "n": None}]))])
+        (text,) = dao.get_texts(created.task_ids).values()
+        assert json.loads(text.json) == dao.get(created.task_ids[0]).to_dict()
+        assert (dao.get(created.task_ids[0]).params["x"], dao.get_batch(created.batch_id).name) == (name, name)
+    assert sum(sql.startswith("PREPARE") for sql in sent) == (1 if refusal else 3)
+    assert any("EXECUTE" in sql for sql in sent) == (refusal is None)
+    database.close()
+
+
 def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_own(dao):
     small = [new_batch("A"), new_batch("B", "C", name="ü'\"\\%;\n"), new_batch("D", priority=3)]
     small[0] = small[0]._replace(timeout_seconds=1 / 3, max_attempts=7)
@@ -1035,7 +1061,9 @@ def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_ha
     monkeypatch.setattr(qtm, "MYSQL_IDLE_SECONDS", 1)
     with contextlib.closing(database.dialect.connect(False)) as frozen:
         frozen.begin()
-        assert frozen.cursor().execute(database.dialect.prepare(qtm.CLAIMABLE), {"limit": 1}) == 1
+        cursor = frozen.cursor()
+        database.dialect.run(cursor, qtm.CLAIMABLE, {"limit": 1})
+        assert cursor.rowcount == 1
         assert dao.claim("other", 1) == []
         assert eventually(lambda: dao.claim("other", 1))[0].task.task_id == task_id
     database.close()

@@ -550,7 +550,7 @@ def behind_locks(site: ClaimSite) -> Iterator[Probe]:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             cursor.execute("START TRANSACTION")
             if locked:
-                cursor.execute(site.database.dialect.prepare(qtm.CLAIMABLE), {"limit": locked})
+                site.database.dialect.run(cursor, qtm.CLAIMABLE, {"limit": locked})
                 expect(len(cursor.fetchall()) == locked, f"not {locked} tasks could be locked")
             yield probe(site, f"{locked:,} locked tasks before it")
             connection.rollback()

@@ -101,6 +101,8 @@ class FaultyCursor:
     def __init__(self, connection: FaultyConnection, real: Any) -> None:
         self._connection = connection
         self._real = real
+        self.connection = connection
+        self.mogrify = getattr(real, "mogrify", None)
         self._answers = math.inf  # how many of a script come before the fault
         self._fault = ""
 
