@@ -6810,6 +6810,7 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
 MAX_WAIT_SECONDS = 60.0
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
+PROBE_WAIT_SECONDS = 1.0  # for the measurement of another request
 
 
 def page_limit(default: int, most: int) -> Parameter:
@@ -7016,7 +7017,9 @@ class TaskAPI:
 
     def readyz(self, request: HttpRequest) -> Response:
         """GET /readyz: the database takes writes, the schema is current, and the last poll is fresh."""
-        with self._probe_lock:
+        if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):  # no more workers than one shall wait for a database that hangs
+            raise DatabaseUnavailable("not ready: the database has not answered yet", retry_after_seconds=2)
+        try:
             if time.monotonic() - self._probed_at > PROBE_SECONDS:
                 try:
                     self.tasks.dao.probe()
@@ -7025,6 +7028,8 @@ class TaskAPI:
                     self._probe_error = error
                 self._probed_at = time.monotonic()
             problem = self._probe_error.message if self._probe_error else None
+        finally:
+            self._probe_lock.release()
         scheduler = self.tasks.scheduler
         if problem is None and scheduler and not scheduler.is_fresh():
             problem = "the scheduler's last poll is too old"
@@ -8082,6 +8087,7 @@ class ApiServer(http.server.HTTPServer):
     def _wake_all(self, keys: Iterable[WaitKey]) -> None:
         for connection in self._waiters.of(keys):
             self._guard(connection, functools.partial(self.wake, connection))
+        self._wake_up()  # for more than one worker, if there is so much to do
 
     def _counted(self) -> None:
         self._wake_all([WaitKey("count", "")])
@@ -8108,8 +8114,9 @@ class ApiServer(http.server.HTTPServer):
         self.api.tasks.listen(None)
         self._is_over = True
         self._wake_up()
+        deadline = time.monotonic() + 1.0
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(max(0.0, deadline - time.monotonic()))
         for connection in (*self._connections.values(), *self._leaving.values()):
             connection.close()
         if not any(thread.is_alive() for thread in self._threads):

@@ -3702,6 +3702,22 @@ def test_connections_beyond_the_cap_get_503_and_idle_ones_do_not_delay_a_drain(t
         idle.close()
 
 
+def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "PROBE_WAIT_SECONDS", 0.05)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        held, go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(server.api.tasks.dao, "probe", lambda: (held.set(), go_on.wait(DEADLINE_SECONDS)))
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            first = threads.submit(call, server, "GET", "/readyz")
+            assert held.wait(DEADLINE_SECONDS)
+            for _ in range(2 * qtm.QUICK_WORKERS):
+                status, answer, headers = call(server, "GET", "/readyz")
+                assert (status, answer["code"], "Retry-After" in headers) == (503, 50301, True)
+                assert call(server, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
+            go_on.set()
+            assert first.result()[0] == 200
+
+
 def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
     monkeypatch.setattr(
         api.api.tasks.dao.database, "read", lambda work: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone", retry_after_seconds=3))
