@@ -69,9 +69,11 @@ Rooms (search for the rule "# ==== "):
  25 Routes
  26 OpenAPI
  27 API
- 28 HTTP connections
- 29 HTTP server
- 30 Command line
+ 28 Access
+ 29 HTTP connections
+ 30 Jobs and waiters
+ 31 HTTP server
+ 32 Command line
 """
 
 from __future__ import annotations
@@ -7143,7 +7145,74 @@ class Router:
         return route
 
 
-# ==== 28 HTTP connections =============================================================================================
+# ==== 28 Access =======================================================================================================
+# Who may ask, judged by the head of a request alone; and the certificate of the service.
+
+JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+class AccessRules:
+    """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
+        self._hosts = {*LOOPBACK_HOSTS, settings.host, *(host.lower() for host in settings.allowed_hosts)}
+        self._is_wildcard = settings.host in ("0.0.0.0", "::")
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all addresses takes any."""
+        text = headers.get("host", "127.0.0.1")
+        match = HOST.fullmatch(text)
+        host = match[1].strip("[]").lower() if match else ""
+        is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
+        if not host or not (host in self._hosts or (self._is_wildcard and is_address)):
+            raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
+
+    def check_token(self, headers: Mapping[str, str]) -> None:
+        """Raises Unauthorized."""
+        if self._tokens and not self._matches(headers):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
+            message = "send the header Authorization: Bearer TOKEN with a token of this service"
+            raise Unauthorized(message, "invalid_token" if was_wrong else "")
+
+    def check_write(self, headers: Mapping[str, str]) -> None:
+        """Raises ReadOnlyToken, UnsupportedMediaType, ForeignOrigin."""
+        if self._tokens and not any(self._matches(headers)):
+            raise ReadOnlyToken("this token may only read", "insufficient_scope")
+        if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
+            raise UnsupportedMediaType("send the body as Content-Type: application/json")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            raise ForeignOrigin("this page belongs to another origin")
+
+    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
+        """For each token of ours that was sent, whether it may write. All are compared, each in constant time; hashes, since
+        texts of other lengths would differ sooner."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
+        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None
+    return context
+
+
+# ==== 29 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -7548,84 +7617,10 @@ class Connection:
         self._stream.close()
 
 
-# ==== 29 HTTP server ==================================================================================================
-# On http.server's listening socket: who may ask, which requests a worker answers together, who waits for what, and the threads
-# that take turns at polling and answering. A slow client costs a descriptor and no thread.
+# ==== 30 Jobs and waiters =============================================================================================
+# Which requests a worker answers together, and who waits for what to end. Neither knows sockets or the database.
 
-QUICK_WORKERS = 3  # answer short requests; more would only contend for the interpreter, and answer fewer together
-LONG_WORKERS = 2  # answer long ones
-THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
 MAX_GROUP = 64  # requests that are answered together
-MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
-MAX_LEAVING = 256  # connections that are closing
-QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
-LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
-LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
-TICK_SECONDS = 0.5  # how late a deadline is noticed
-WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
-
-JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
-
-
-def _sha256(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-class AccessRules:
-    """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
-        self._hosts = {*LOOPBACK_HOSTS, settings.host, *(host.lower() for host in settings.allowed_hosts)}
-        self._is_wildcard = settings.host in ("0.0.0.0", "::")
-
-    def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all addresses takes any."""
-        text = headers.get("host", "127.0.0.1")
-        match = HOST.fullmatch(text)
-        host = match[1].strip("[]").lower() if match else ""
-        is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
-        if not host or not (host in self._hosts or (self._is_wildcard and is_address)):
-            raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
-
-    def check_token(self, headers: Mapping[str, str]) -> None:
-        """Raises Unauthorized."""
-        if self._tokens and not self._matches(headers):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
-            message = "send the header Authorization: Bearer TOKEN with a token of this service"
-            raise Unauthorized(message, "invalid_token" if was_wrong else "")
-
-    def check_write(self, headers: Mapping[str, str]) -> None:
-        """Raises ReadOnlyToken, UnsupportedMediaType, ForeignOrigin."""
-        if self._tokens and not any(self._matches(headers)):
-            raise ReadOnlyToken("this token may only read", "insufficient_scope")
-        if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
-            raise UnsupportedMediaType("send the body as Content-Type: application/json")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
-            raise ForeignOrigin("this page belongs to another origin")
-
-    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
-        """For each token of ours that was sent, whether it may write. All are compared, each in constant time; hashes, since
-        texts of other lengths would differ sooner."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
-        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None
-    return context
 
 
 class Job(NamedTuple):
@@ -7769,6 +7764,22 @@ class Waiters:
     def all(self) -> list[Connection]:
         """Who waits at all."""
         return list(self._keys)
+
+
+# ==== 31 HTTP server ==================================================================================================
+# On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
+# thread.
+
+QUICK_WORKERS = 3  # answer short requests; more would only contend for the interpreter, and answer fewer together
+LONG_WORKERS = 2  # answer long ones
+THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
+MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
+MAX_LEAVING = 256  # connections that are closing
+QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
+LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
+LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
+TICK_SECONDS = 0.5  # how late a deadline is noticed
+WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
 
 
 class ApiServer(http.server.HTTPServer):
@@ -8125,7 +8136,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 30 Command line =================================================================================================
+# ==== 32 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

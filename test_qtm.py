@@ -2977,7 +2977,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-29 HTTP messages, Metrics, Routes, OpenAPI, API, HTTP connections, HTTP server =================================
+# ==== 23-31 HTTP messages, Metrics, Routes, OpenAPI, API, Access, HTTP connections, Jobs and waiters, HTTP server =====
 
 
 @pytest.fixture
@@ -5452,7 +5452,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 30 Command line =================================================================================================
+# ==== 32 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
