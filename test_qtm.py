@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import pathlib
+import platform
 import random
 import re
 import resource
@@ -5512,6 +5513,19 @@ def ask(port: int, path: str, given=None):
         return 0, None
     finally:
         connection.close()
+
+
+@pytest.mark.skipif(not (sys.platform == "linux" and platform.libc_ver()[0] == "glibc"), reason="heaps of threads are glibc's")
+def test_the_threads_of_a_service_share_one_heap(tmp_path):
+    """Six heaps would each keep what the largest answer took. glibc aligns the heap of a thread to its size, 64 MiB."""
+    with service(f"sqlite:///{tmp_path / 'qtm.db'}") as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        assert ask(port, f"{A}/listTasks")[0] == 200
+        starts = [int(line.partition("-")[0], 16) for line in pathlib.Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+        threads = len(os.listdir(f"/proc/{process.pid}/task"))
+    heaps = [start for start in starts if start % (64 << 20) == 0]
+    assert threads > 5
+    assert heaps == []
 
 
 def descendants(pid: int) -> list[int]:
