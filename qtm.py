@@ -1298,6 +1298,7 @@ class ConnectionPool:
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 SQLITE_BUSY_SECONDS = 5.0
+SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
 MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
@@ -1418,6 +1419,7 @@ class SQLiteDialect:
             connection = sqlite3.connect(self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
             if read_only:
                 connection.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
