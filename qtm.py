@@ -30,8 +30,8 @@ Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per attempt
-      http-N            a few: one polls all sockets,    v
-                        the others answer              supervisor process (one per attempt: reaps, kills, measures)
+      http-N            a few: one polls all sockets     v
+                        and answers, others help       supervisor process (one per attempt: reaps, kills, measures)
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
       slot-N            one per running task ========> engine process (own session; runs one attempt)
@@ -39,7 +39,7 @@ Threads and processes::
       metrics           while it counts tasks
 
 Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
-held across a database call, user code or a join. ApiServer._lead is a turn rather than a lock: who has it polls.
+held across a database call, user code or a join, but Lead._line, by which threads that have nothing to do wait in turn.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -7620,9 +7620,11 @@ class Connection:
 
 
 # ==== 30 Jobs and waiters =============================================================================================
-# Which requests a worker answers together, and who waits for what to end. Neither knows sockets or the database.
+# Which requests a worker answers together, which thread polls, and who waits for what to end. None knows sockets or the database.
 
 MAX_GROUP = 64  # requests that are answered together
+STANDBY_SECONDS = 0.005  # without polling, after which the next in line does it
+IDLE_STANDBY_SECONDS = 0.25  # the same for the first request after a second without any
 
 
 class Job(NamedTuple):
@@ -7633,8 +7635,8 @@ class Job(NamedTuple):
 
 
 class JobQueue:
-    """Requests that wait for a worker. So few are busy with short ones that those that come meanwhile are answered together, by the
-    next; long ones have workers of their own, so that short ones never wait for them. There is one thread more than both, to poll."""
+    """Requests that wait for a worker. Long ones have workers of their own, so that short ones never wait for them, and there is one
+    thread more than both, to poll. Short ones that come while others are answered are the next group."""
 
     def __init__(self, quick_workers: int, long_workers: int) -> None:
         self._lock = threading.Lock()  # guards all below; held for a look at the queues only
@@ -7700,6 +7702,59 @@ class JobQueue:
 
     def __len__(self) -> int:
         return len(self._quick) + len(self._long)
+
+
+class Lead:
+    """Which thread polls. It answers short requests itself, since to wake another thread for that costs more than most of them. But
+    when it has not polled for STANDBY_SECONDS, being held up by its database, the next in line takes the lead from it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._line = threading.Lock()  # held by the next in line, on purpose also while it waits
+        self._lock = threading.Lock()  # guards the next three; held for comparisons only
+        self._holder: object | None = None
+        self._away_since: float | None = None  # when the holder left off polling
+        self._busy_until = 0.0  # how long the next in line looks often; an idle service wakes nobody
+        self._vacant = threading.Event()
+
+    def take(self) -> object:
+        """Wait for the lead; the token of its new holder."""
+        me = object()
+        with self._line:
+            while not self._taken(me):
+                is_busy = self._clock() < self._busy_until
+                self._vacant.wait(STANDBY_SECONDS if is_busy else IDLE_STANDBY_SECONDS)
+        return me
+
+    def _taken(self, me: object) -> bool:
+        with self._lock:
+            since = self._away_since
+            is_free = self._holder is None or (since is not None and self._clock() - since > STANDBY_SECONDS)
+            if is_free:
+                self._holder, self._away_since = me, None
+                self._vacant.clear()
+            return is_free
+
+    def leave(self, me: object) -> None:
+        """Give it to the next in line."""
+        with self._lock:
+            if self._holder is me:
+                self._holder = None
+                self._vacant.set()
+
+    def go_away(self, me: object) -> None:
+        """The holder does something else than polling, for a short while."""
+        with self._lock:
+            if self._holder is me and self._away_since is None:
+                self._away_since = self._clock()
+                self._busy_until = self._away_since + 1.0
+
+    def is_back(self, me: object) -> bool:
+        """The holder wants to poll; false when it was away for too long and somebody else does."""
+        with self._lock:
+            if self._holder is me:
+                self._away_since = None
+            return self._holder is me
 
 
 class Waiters:
@@ -7772,7 +7827,7 @@ class Waiters:
 # On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
 # thread.
 
-QUICK_WORKERS = 3  # answer short requests; more would only contend for the interpreter, and answer fewer together
+QUICK_WORKERS = 3  # answer short requests: one of them, unless the database holds it up
 LONG_WORKERS = 2  # answer long ones
 THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
@@ -7786,8 +7841,8 @@ WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
 
 class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on. Its threads take turns: the
-    one that has the lead polls all sockets and cuts requests, and as soon as there is one to answer it leaves the lead to the next
-    and answers, together with all that is alike. Raises SettingsError for an address or TLS files that cannot be used."""
+    one that has the lead polls all sockets, cuts requests and answers the short ones, all that are alike together; for a long one it
+    leaves the lead to the next. Raises SettingsError for an address or TLS files that cannot be used."""
 
     request_queue_size = 1024
     allow_reuse_address = True
@@ -7805,7 +7860,7 @@ class ApiServer(http.server.HTTPServer):
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
         self._leaving: dict[int, Connection] = {}  # those that linger
         self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
-        self._lead = threading.Lock()  # held by the thread that polls, on purpose also while it waits
+        self._lead = Lead()
         self._next_tick = self._next_look = 0.0  # with the lead
         self._is_accepting = True  # with the lead
         self._is_over = False
@@ -7844,24 +7899,38 @@ class ApiServer(http.server.HTTPServer):
     # -- the lead ------------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """A thread's life: take a job and do it, or take the lead until there is one."""
-        while (job := self._jobs.take() or self._poll_for_job()) is not None:
-            try:
-                self._do(job)
-            except Exception:  # a fault of ours: the thread lives on, and the next look comes soon
-                log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
-            finally:
-                self._jobs.done(job)
+        """A thread's life: do jobs, or lead."""
+        while not self._is_over:
+            job = self._jobs.take() or self._lead_on()
+            if job:
+                self._perform(job)
             del job  # its bodies and answers, while this thread polls
 
-    def _poll_for_job(self) -> Job | None:
-        with self._lead:
-            while not self._is_over:
-                job = self._jobs.take()
-                if job:
-                    return job
+    def _lead_on(self) -> Job | None:
+        """Take the lead: poll, and do short jobs, until there is a long one, or until another thread has taken over."""
+        me = self._lead.take()
+        while not self._is_over:
+            job = self._jobs.take()
+            if job is None:
+                if not self._lead.is_back(me):
+                    return None
                 self._poll()
+            elif job.is_long:
+                self._lead.leave(me)
+                return job
+            else:
+                self._lead.go_away(me)
+                self._perform(job)
+        self._lead.leave(me)
         return None
+
+    def _perform(self, job: Job) -> None:
+        try:
+            self._do(job)
+        except Exception:  # a fault of ours: the thread lives on, and the next look comes soon
+            log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
+        finally:
+            self._jobs.done(job)
 
     def _poll(self) -> None:
         """Wait for events, handle each, and do what is due."""

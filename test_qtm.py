@@ -25,6 +25,7 @@ import math
 import os
 import pathlib
 import platform
+import queue
 import random
 import re
 import resource
@@ -4582,6 +4583,50 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
     jobs.done(qtm.Job(()))
     assert not jobs.take().is_long
     assert len(jobs) == 2 + 2
+
+
+def test_the_lead_goes_to_the_next_in_line_when_it_is_left_or_its_holder_is_held_up():
+    clock, taken = FakeClock(), queue.SimpleQueue()
+    lead = qtm.Lead(clock)
+    first = lead.take()
+    for _ in range(2):
+        threading.Thread(target=lambda: taken.put(lead.take()), daemon=True).start()
+    lead.go_away(first)
+    assert lead.is_back(first), "a short job"
+    lead.go_away(first)
+    clock.now += qtm.STANDBY_SECONDS / 2
+    lead.go_away(first)  # another job, without polling in between: the time goes on
+    clock.now += qtm.STANDBY_SECONDS
+    second = taken.get(timeout=DEADLINE_SECONDS)
+    assert not lead.is_back(first)
+    lead.leave(first)
+    lead.go_away(first)
+    assert taken.empty()
+    assert lead.is_back(second), "whoever lost the lead changes nothing for its holder"
+    lead.leave(second)
+    third = taken.get(timeout=DEADLINE_SECONDS)
+    assert lead.is_back(third)
+    assert not lead.is_back(second)
+
+
+def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
+    """With as many requests held up as may be: the next ones wait, and what needs no database is answered."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        held, go_on = threading.Semaphore(0), threading.Event()
+        real = server.api.tasks.dao.get_texts
+        monkeypatch.setattr(server.api.tasks.dao, "get_texts", lambda ids: (held.release(), go_on.wait(DEADLINE_SECONDS), real(ids))[2])
+        with concurrent.futures.ThreadPoolExecutor(qtm.QUICK_WORKERS + 2) as threads:
+            asked = []
+            for _ in range(qtm.QUICK_WORKERS):
+                asked.append(threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x"))
+                assert held.acquire(timeout=DEADLINE_SECONDS)
+            asked += [threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x") for _ in range(2)]
+            eventually(lambda: len(server._jobs) == 2)
+            for _ in range(3):
+                assert call(server, "GET", "/healthz")[0] == 200
+            go_on.set()
+            assert [answer.result()[0] for answer in asked] == [404] * len(asked)
+            assert server._jobs._free_quick == qtm.QUICK_WORKERS
 
 
 def test_requests_are_grouped_by_route_and_shared_only_when_equal():
