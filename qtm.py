@@ -1298,6 +1298,7 @@ class ConnectionPool:
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 SQLITE_BUSY_SECONDS = 5.0
+SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
 SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
@@ -1416,7 +1417,9 @@ class SQLiteDialect:
     def connect(self, read_only: bool) -> sqlite3.Connection:
         """A connection with our settings. Readers cannot write, so that the one writer alone checkpoints."""
         try:
-            connection = sqlite3.connect(self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=SQLITE_STATEMENTS
+            )
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
@@ -5851,6 +5854,7 @@ def start(
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
+MAX_KNOWN_BYTES = 1024  # of header fields that are remembered
 MAX_EMPTY_BYTES = 64  # of empty lines before a request; one is what old clients send
 MAX_CHUNK_LINE_BYTES = 256
 MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of chunk sizes and line ends beyond the bytes that they frame
@@ -5934,9 +5938,8 @@ def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
         raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
 
 
-@functools.lru_cache(maxsize=256)
 def _parse_fields(block: bytes) -> Mapping[str, str]:
-    """The header fields; clients send the same ones again and again. Nobody changes the mapping."""
+    """The header fields. Nobody changes the mapping."""
     lines = block.split(b"\r\n") if block else []
     if len(lines) > MAX_FIELDS:
         raise HeadTooLarge(f"{len(lines)} header fields are more than {MAX_FIELDS}")
@@ -5952,6 +5955,9 @@ def _parse_fields(block: bytes) -> Mapping[str, str]:
             value = f"{headers[name]}, {value}"
         headers[name] = value
     return headers
+
+
+_known_fields = functools.lru_cache(maxsize=256)(_parse_fields)  # clients send the same ones again and again
 
 
 def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
@@ -5988,7 +5994,7 @@ def parse_head(head: bytes) -> tuple[HttpRequest, int | None]:
     if match[3] != b"1" or match[4] not in b"01":
         raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
     version = (1, int(match[4]))
-    headers = _parse_fields(block)
+    headers = _known_fields(block) if len(block) <= MAX_KNOWN_BYTES else _parse_fields(block)
     length = _body_length(headers, version)
     target = match[2].decode("latin-1")
     absolute = ABSOLUTE_FORM.fullmatch(target)

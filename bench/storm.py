@@ -84,7 +84,7 @@ FLAT_MB = 5.0
 SHORT_FLAT_MB = 10.0  # the same for a storm of less than LONG_STORM requests: all caches are not full yet
 LONG_STORM = 100_000
 POOLED = "descriptors to the database"  # come and go with the pool's connections
-TIMER_THREADS = 2  # an old timer that ends while a new one starts
+SHORT_THREADS = 3  # a timer of the scheduler and the one before it, and the thread that counts tasks for /metrics
 MAX_POOLED = 30  # 8 connections and those of their own, each of up to three files
 KEPT_EVIDENCE = 3  # of each finding in each process
 MAX_HEAD_BYTES = 16 * 1024
@@ -1355,7 +1355,7 @@ class Storm:
         if watch.growth_mb() > (FLAT_MB if self._requests >= LONG_STORM else SHORT_FLAT_MB):
             self._find("memory", f"the service grew by {watch.growth_mb():.1f} MB in the second half of the storm")
         threads = sorted({one.threads for one in watch.samples})
-        if threads[-1] > threads[0] + TIMER_THREADS:
+        if threads[-1] > threads[0] + SHORT_THREADS:
             self._find("leaked", f"the number of threads did not stay: {threads}")
 
 
