@@ -6475,7 +6475,7 @@ def take(request: HttpRequest, parameters: Iterable[Parameter]) -> dict[str, Any
 
 
 class WaitKey(NamedTuple):
-    """What a client waits for: the end of a task or of a batch."""
+    """What a client waits for: the end of a "task", of a "batch", or of the "count" for /metrics, which has no id."""
 
     kind: str
     id: str

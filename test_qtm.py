@@ -2917,6 +2917,20 @@ def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
     assert parameters["limit"] == 101
 
 
+def test_waiting_for_a_batch_ends_with_its_last_task_or_with_the_wait(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        created = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]))
+        tasks.cancel_task(created.task_ids[0])
+        assert not tasks.wait_batch(created.batch_id, 0.01).is_final
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            waited = threads.submit(tasks.wait_batch, created.batch_id, DEADLINE_SECONDS)
+            eventually(lambda: created.batch_id in tasks._board._waiting)
+            tasks.cancel_task(created.task_ids[1])
+            assert waited.result().is_final
+        with pytest.raises(qtm.BatchNotFound):
+            tasks.wait_batch("nothing", 1.0)
+
+
 def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         good, bad = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.BatchRequest(["a b"], CONFIG, [PARAMS])
