@@ -101,8 +101,8 @@ class Floor:
         self._cursor.execute("COMMIT")
 
 
-def p50_milliseconds(work: Callable[[], None], seconds: float) -> float:
-    """The median time of ``work``, run again and again for so long, and at least a few times."""
+def latencies_of(work: Callable[[], None], seconds: float) -> list[float]:
+    """The seconds that ``work`` takes, run again and again for so long, and at least a few times."""
     latencies = []
     ends = time.perf_counter() + seconds
     for done in itertools.count():
@@ -111,4 +111,9 @@ def p50_milliseconds(work: Callable[[], None], seconds: float) -> float:
             break
         work()
         latencies.append(time.perf_counter() - started)
-    return quantile_of(latencies, 0.5) * 1000
+    return latencies
+
+
+def p50_milliseconds(work: Callable[[], None], seconds: float) -> float:
+    """Their median."""
+    return quantile_of(latencies_of(work, seconds), 0.5) * 1000
