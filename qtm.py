@@ -348,6 +348,12 @@ class TransactionConflict(QtmError):
     http_status, code, error = 503, 50305, "database_busy"
 
 
+class Overloaded(QtmError):
+    """The service holds as many bytes of bodies and of answers that nobody takes as it may; try again."""
+
+    http_status, code, error = 503, 50307, "overloaded"
+
+
 class DuplicateKey(QtmError):
     """A unique key exists already. The DAO turns it into an answer; callers never see it."""
 
@@ -6558,7 +6564,8 @@ HEADERS_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 
 
 # Errors by what a route is; the others stand in its line of ROUTES.
 ERRORS_OF_ANY = (
-    MalformedHTTP, MethodNotAllowed, RequestTimeout, BodyTooLarge, ExpectationFailed, HeadTooLarge, QtmError, TooManyConnections,
+    MalformedHTTP, MethodNotAllowed, RequestTimeout, BodyTooLarge, ExpectationFailed, HeadTooLarge, QtmError,
+    TooManyConnections, Overloaded,
 )  # fmt: skip
 ERRORS_OF_DATABASE = (DatabaseUnavailable, DatabaseRefused, TransactionConflict)
 ERRORS_OF_WRITES = (MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown)
@@ -6853,12 +6860,12 @@ ONCE = Parameter(
 
 @contextlib.contextmanager
 def _about(**ids: str | None) -> Iterator[Mapping[str, Any]]:
-    """What a request is about, for the ``log`` of its answer; its refusal gets it here."""
+    """What a request is about, for the ``log`` of its answer; its refusal, or a fault of ours, gets it here."""
     known = {name: value[:64] for name, value in ids.items() if value is not None}
     try:
         yield known
-    except QtmError as error:
-        error.log = known
+    except Exception as error:
+        error.log = known  # type: ignore[attr-defined]  # see ApiServer._failed
         raise
 
 
@@ -6915,7 +6922,8 @@ class TaskAPI:
 
     def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
-        return self._alone(self.get_task_statuses([request]))
+        with _about(task_id=task_id):
+            return self._alone(self.get_task_statuses([request]))
 
     def get_task_statuses(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
         """Many of these at once."""
@@ -6992,7 +7000,8 @@ class TaskAPI:
 
     def get_task_result(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
-        return self._alone(self.get_task_results([request]))
+        with _about(task_id=task_id):
+            return self._alone(self.get_task_results([request]))
 
     def get_task_results(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
         """Many of these at once."""
@@ -7462,7 +7471,10 @@ class Connection:
         else:
             self._received += len(data)
             self._reader.feed(data)
-            self.advance()
+            if self.phase is Phase.BODY and not self._server.hold(self, self._received):
+                self._refuse_framing(self._server.overloaded())
+            else:
+                self.advance()
 
     def advance(self) -> None:
         """Go on with what has arrived, until bytes are missing or a request is a worker's."""
@@ -7550,6 +7562,9 @@ class Connection:
     def answer(self, response: Response) -> bool:
         """Send the one answer to the request at hand; True when all went out and the connection goes on."""
         self._closes = self._closes or self._server.is_draining or response.status == 500
+        self._server.release(self)
+        if self.request and self.request.method != "POST" and not self._server.has_room(len(response.body)):
+            response = failure(self._server.overloaded())
         self._unsent += self._written(response)
         self._server.answered(self, response, time.perf_counter() - self._started)
         self.request = None  # its body may be large, and the client idle
@@ -7587,12 +7602,14 @@ class Connection:
         except BlockingIOError:
             self.deadline = min(time.monotonic() + STALL_SECONDS, self._send_until)
             self.phase = Phase.SENDING
+            self._server.hold(self, sum(map(len, self._unsent)))
             self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
             return False
         except OSError as error:
             log_event(logging.DEBUG, "answer not taken", request_id=self.request_id, error=repr(error))
             self.close()
             return False
+        self._server.release(self)
         if self._closes:
             self._linger(0)
             return False
@@ -7839,6 +7856,7 @@ THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
+MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that their clients have not taken yet
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TICK_SECONDS = 0.5  # how late a deadline is noticed
@@ -7865,6 +7883,7 @@ class ApiServer(http.server.HTTPServer):
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
         self._leaving: dict[int, Connection] = {}  # those that linger
+        self._held: dict[Connection, int] = {}  # bytes of bodies and of answers, where they are many
         self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
         self._lead = Lead()
         self._next_tick = self._next_look = 0.0  # with the lead
@@ -8071,8 +8090,31 @@ class ApiServer(http.server.HTTPServer):
         self._connections.pop(connection.descriptor, None)
         return True
 
+    def hold(self, connection: Connection, size: int) -> bool:
+        """Note how many bytes a connection keeps in memory; False, and none noted, when those of all are too many."""
+        if size > QUICK_BODY_BYTES:
+            self._held[connection] = size
+            if not self.has_room(0):
+                self.release(connection)
+                return False
+        return True
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be kept."""
+        return not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
+
+    def release(self, connection: Connection) -> None:
+        """It keeps none any more."""
+        if self._held:
+            self._held.pop(connection, None)
+
+    def overloaded(self) -> Overloaded:
+        """What a client is told for whom there is no room."""
+        return Overloaded(f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already", retry_after_seconds=1)
+
     def forget(self, connection: Connection) -> None:
         """The connection is about to close."""
+        self.release(connection)
         for connections in (self._connections, self._leaving):
             if connections.get(connection.descriptor) is connection:
                 del connections[connection.descriptor]
@@ -8152,7 +8194,9 @@ class ApiServer(http.server.HTTPServer):
             return failure(error)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
         log_event(logging.ERROR, "internal error", request_id=connection.request_id, error=repr(error), traceback=trace)
-        return failure(QtmError(f"internal error; the log has it under request id {connection.request_id}"))
+        ours = QtmError(f"internal error; the log has it under request id {connection.request_id}")
+        ours.log = getattr(error, "log", {})
+        return failure(ours)
 
     # -- waiting -----------------------------------------------------------------------------------------------------------------
 

@@ -3749,6 +3749,8 @@ def test_a_fault_of_ours_gives_500_without_its_traceback(api, monkeypatch, caplo
     assert (status, answer["code"]) == (500, 50001)
     assert "ZeroDivision" not in json.dumps(answer)
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
+    (line,) = [record.fields for record in caplog.records if record.msg.event == "request"]
+    assert (line["status"], line["task_id"], line["error"]) == (500, "a", "internal_error")
 
 
 def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_client(api, caplog):
@@ -3938,8 +3940,8 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
         for response in DOCUMENT["paths"][path][method.lower()]["responses"].values():
             for schema in resolved(response)["content"].get("application/json", {"schema": {}})["schema"].get("oneOf", ()):
                 declared.add(resolved(schema)["properties"]["code"]["const"])
-        # These two come before a request is whole, whatever its route.
-        assert codes - {0} | {qtm.RequestTimeout.code, qtm.TooManyConnections.code} == declared, path
+        # These come before a request is whole, or when it is done, whatever its route.
+        assert codes - {0} | {error.code for error in (qtm.RequestTimeout, qtm.TooManyConnections, qtm.Overloaded)} == declared, path
 
 
 def test_every_error_with_a_code_is_declared_by_some_route():
@@ -4838,6 +4840,50 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(large):
         assert len(json.loads(text)["data"]["tasks"]) == 5000
         sock.sendall(HIDDEN)
         assert answered(sock.recv(65536)) == [200]
+
+
+def overloaded(answer: bytes) -> bool:
+    head, _, text = answer.partition(b"\r\n\r\n")
+    return answered(answer) == [503] and b"\r\nRetry-After: 1\r\n" in head + b"\r\n" and json.loads(text)["error"] == "overloaded"
+
+
+@pytest.mark.parametrize("framing", [POST + b"Content-Length: 250000\r\n\r\n", CHUNKED + b"3d090\r\n"], ids=["a length", "chunked"])
+def test_bodies_beyond_the_bound_of_all_are_refused_until_there_is_room(edge, monkeypatch, framing):
+    monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 300_000)
+    whole = POST + b"Content-Length: 250000\r\n\r\n" + b" " * 250_000
+    with client_of(edge, framing + b" " * 200_000) as first:
+        eventually(lambda: sum(edge._held.values()) >= 200_000)
+        with client_of(edge) as second:
+            with contextlib.suppress(ConnectionError):  # it may be told in the middle
+                second.sendall(whole)
+            assert overloaded(until_closed(second))
+        assert call(edge, "GET", f"{A}/listTasks?limit=1")[0] == 200, "small requests go on"
+        first.sendall(b" " * 50_000 + (b"\r\n0\r\n\r\n" if framing.startswith(CHUNKED) else b""))
+        assert answered(first.recv(65536)) == [400]
+    with client_of(edge, framing + b" " * 200_000):
+        eventually(lambda: edge._held)
+    eventually(lambda: not edge._held)  # it left in the middle
+    with client_of(edge, whole) as third:
+        assert answered(third.recv(65536)) == [400]
+        assert not edge._held
+
+
+def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, monkeypatch):
+    with client_of(large, LARGE, receive_buffer=4096) as slow:
+        eventually(lambda: large._held)
+        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", sum(large._held.values()) + 100_000)
+        with client_of(large, LARGE + HIDDEN) as other:
+            other.shutdown(socket.SHUT_WR)
+            first, _, second = until_closed(other).partition(b"}HTTP/1.1 ")
+            assert overloaded(first + b"}")
+            assert second.startswith(b"200 "), "the connection goes on"
+        text = slow.recv(65536)
+        length = int(re.search(rb"Content-Length: (\d+)", text)[1]) + text.index(b"\r\n\r\n") + 4
+        while len(text) < length:
+            text += slow.recv(65536)
+        assert json.loads(text.partition(b"\r\n\r\n")[2])["data"]["total"] == 5000
+        eventually(lambda: not large._held)
+        assert len(call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[1]["data"]["tasks"]) == 5000
 
 
 def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path, monkeypatch):
