@@ -7165,6 +7165,8 @@ class Router:
 # ==== 28 Access =======================================================================================================
 # Who may ask, judged by the head of a request alone; and the certificate of the service.
 
+RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
+
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
 
@@ -7227,6 +7229,39 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         reason = getattr(error, "reason", None) or error.strerror or error
         raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None
     return context
+
+
+class Certificate:
+    """The certificate of the service, loaded anew when its files have changed: whoever renews it need not restart anything.
+    ``context`` serves new connections; it is written and read by the thread that polls alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen = self._versions()
+        self.context = tls_context(settings)
+
+    def _versions(self) -> list[tuple[int, int, int] | None]:
+        """What tells one version of a file from another; None for one that is not there."""
+        versions: list[tuple[int, int, int] | None] = []
+        for path in (self._settings.tls_cert, self._settings.tls_key):
+            try:
+                found = os.stat(path)
+                versions.append((found.st_ino, found.st_mtime_ns, found.st_size))
+            except OSError:
+                versions.append(None)
+        return versions
+
+    def refresh(self) -> None:
+        """Look at the files. A pair that cannot be used, being replaced just now perhaps, changes nothing until it changes again."""
+        versions = self._versions()
+        if versions == self._seen:
+            return
+        self._seen = versions  # from before it is loaded: what comes later is seen the next time
+        try:
+            self.context = tls_context(self._settings)
+            log_event(logging.INFO, "certificate renewed", file=self._settings.tls_cert)
+        except SettingsError as error:
+            log_event(logging.WARNING, "certificate not renewed", error=error.message)
 
 
 # ==== 29 HTTP connections =============================================================================================
@@ -7878,7 +7913,7 @@ class ApiServer(http.server.HTTPServer):
         self.is_draining = False  # written by drain
         self.router = Router(ROUTES)
         self.rules = AccessRules(settings)
-        self._tls = tls_context(settings) if settings.tls_cert else None
+        self._certificate = Certificate(settings) if settings.tls_cert else None
         self._jobs = JobQueue(QUICK_WORKERS, LONG_WORKERS)
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
@@ -7886,7 +7921,7 @@ class ApiServer(http.server.HTTPServer):
         self._held: dict[Connection, int] = {}  # bytes of bodies and of answers, where they are many
         self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
         self._lead = Lead()
-        self._next_tick = self._next_look = 0.0  # with the lead
+        self._next_tick = self._next_look = self._next_renewal = 0.0  # with the lead
         self._is_accepting = True  # with the lead
         self._is_over = False
         self._emptied = threading.Event()
@@ -8011,6 +8046,9 @@ class ApiServer(http.server.HTTPServer):
         elif not self._is_accepting:
             self._is_accepting = True
             self._epoll.modify(self.socket.fileno(), select.EPOLLIN)
+        if self._certificate and now >= self._next_renewal:
+            self._next_renewal = now + RENEWAL_SECONDS
+            self._certificate.refresh()
         self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
 
     def _accept(self) -> None:
@@ -8034,7 +8072,8 @@ class ApiServer(http.server.HTTPServer):
         """A connection for a new client; one too many gets an answer that closes it. Raises OSError."""
         descriptor, most = sock.fileno(), self.settings.max_connections
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        connection = Connection(TlsStream(sock, self._tls) if self._tls else Stream(sock), descriptor, self)
+        stream = TlsStream(sock, self._certificate.context) if self._certificate else Stream(sock)
+        connection = Connection(stream, descriptor, self)
         is_full = len(self._connections) >= most
         self._connections[descriptor] = connection
         self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)

@@ -4340,8 +4340,12 @@ def test_a_wait_that_begins_as_the_service_stops_is_answered(tmp_path, monkeypat
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("tls")
+    """The files of a certificate for 127.0.0.1 and of its key."""
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+def self_signed(folder):
+    folder.mkdir(exist_ok=True)
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
     made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
     subprocess.run(made, check=True, capture_output=True)
@@ -4401,6 +4405,32 @@ def secured(server, certificate):
         yield one
     finally:
         one.connection.close()
+
+
+def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(qtm, "RENEWAL_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, logger="qtm")
+    old, new, used = (self_signed(tmp_path / name) for name in ("old", "new", "used"))
+    for source, target in zip(old, used, strict=True):
+        target.write_bytes(source.read_bytes())
+    files = {"tls_cert": str(used[0]), "tls_key": str(used[1])}
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **files)) as server, secured(server, old) as kept:
+        assert kept.call("GET", "/healthz")[0] == 200
+        used[0].write_bytes(new[0].read_bytes())  # and its key comes later
+        eventually(lambda: "certificate not renewed" in caplog.text)
+        with secured(server, old) as still:
+            assert still.call("GET", "/healthz")[0] == 200
+        used[1].write_bytes(new[1].read_bytes())
+        eventually(lambda: "certificate renewed" in caplog.text)
+        with secured(server, new) as renewed:
+            assert renewed.call("GET", "/healthz")[0] == 200
+        with pytest.raises(ssl.SSLCertVerificationError), secured(server, old) as late:
+            late.call("GET", "/healthz")
+        used[1].unlink()
+        eventually(lambda: caplog.text.count("certificate not renewed") == 2)
+        assert kept.call("GET", "/healthz")[0] == 200, "open connections go on"
+        with secured(server, new) as still:
+            assert still.call("GET", "/healthz")[0] == 200
 
 
 def test_requests_over_tls_are_answered_on_one_connection(secure, certificate):
