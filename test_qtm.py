@@ -1,11 +1,13 @@
 """Tests of qtm, in the order of its rooms. Their heart is one DAO suite that runs for every database.
 
-MariaDB tests start their own server from the `mariadbd` binary; without it they say so, and fail when CI is set.
+MariaDB tests start their own server from the `mariadbd` binary, those of the page drive chromium; without these they say so, and fail when
+CI is set.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
 import collections
 import concurrent.futures
 import contextlib
@@ -17,7 +19,9 @@ import decimal
 import fractions
 import functools
 import gc
+import hashlib
 import http.client
+import importlib.resources
 import inspect
 import itertools
 import json
@@ -30,6 +34,7 @@ import queue
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -55,7 +60,11 @@ import private_mariadb
 import prometheus_client.parser
 import pymysql.converters
 import pytest
+import selenium.webdriver.chrome.service
 import storm
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 import qtm
 
@@ -2994,7 +3003,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-31 HTTP messages, Metrics, Routes, OpenAPI, API, Access, HTTP connections, Jobs and waiters, HTTP server =====
+# ==== 23-32 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
 
 
 @pytest.fixture
@@ -3838,7 +3847,7 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
     good("GET", f"{A}/listBatches?limit=1")
     good("POST", f"{A}/retryTask", {"task_id": ids[3]})
     assert good("POST", f"{A}/retryTask", {"batch_id": "all"})["retried"] == 1
-    for path in ("/healthz", "/readyz", f"{A}/listBatches"):
+    for path in ("/", "/healthz", "/readyz", f"{A}/listBatches"):
         good("GET", path)
         call(api, "HEAD", path)
     good("GET", "/metrics")
@@ -5509,7 +5518,9 @@ def test_an_unwanted_body_is_passed_over_up_to_64_kib(edge):
     assert answered(raw(edge, chunked + HIDDEN)) == [404]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", f"{A}/listTasks", f"{A}/getTaskStatus?task_id=x", "/nothing", f"{A}/createTask"])
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", f"{A}/listTasks", f"{A}/getTaskStatus?task_id=x", "/nothing", f"{A}/createTask"]
+)
 def test_head_gives_the_head_of_get_and_nothing_after_it(edge, path):
     got, told = (raw(edge, f"{m} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() + HIDDEN) for m in ("GET", "HEAD"))
     assert answered(told) == answered(got)
@@ -5589,7 +5600,572 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 32 Command line =================================================================================================
+PAGE_CLOCK = """
+window.delays = [], window.violations = [];
+const real = window.setTimeout;
+window.setTimeout = (work, wait) => (window.delays.push(wait), real(work, wait / 10));
+addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+"""
+AXE = (importlib.resources.files("axe_core_python") / "axe.min.js").read_text()
+
+
+class Page:
+    """What a browser shows. Its clock runs ten times as fast for the page, ``delays`` are the real ones."""
+
+    def __init__(self, driver: webdriver.Chrome, server, fragment: str = "") -> None:
+        self.driver = driver
+        driver.get("about:blank")
+        driver.get(f"http://127.0.0.1:{server.server_port}/{fragment}")
+
+    def run(self, script: str, *given):
+        return self.driver.execute_script(script, *given)
+
+    def text(self, selector: str = "main") -> str:
+        """The visible text of the first such element; empty when there is none."""
+        script = "const found = document.querySelector(arguments[0]); return found?.checkVisibility() ? found.innerText : ''"
+        return self.run(script, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.run("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector)
+
+    def shows(self, *parts: str, selector: str = "main") -> None:
+        """Wait until it does."""
+        eventually(lambda: all(part in self.text(selector) for part in parts))
+
+    def find(self, selector: str):
+        return eventually(lambda: self.driver.find_elements(By.CSS_SELECTOR, selector))[0]
+
+    def click(self, name: str, selector: str = "a, button") -> None:
+        """The link or button of this name, as soon as it can be used."""
+        script = "return [...document.querySelectorAll(arguments[0])].find((node) => node.innerText === arguments[1] && !node.disabled)"
+        eventually(lambda: self.run(script, selector, name)).click()
+
+    def errors(self) -> list[str]:
+        """What the console tells of, but for answers that are errors and requests that fail."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["source"] != "network"]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """One browser for all tests, which reaches loopback alone; without it a loud skip, and a failure under CI."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        if os.environ.get("CI"):
+            pytest.fail("CI is set and chromium or chromedriver is missing")
+        pytest.skip("ATTENTION, THE PAGE IS NOT TESTED: no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    switches = [
+        "--headless=new", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]  # fmt: skip
+    for switch in switches:
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=selenium.webdriver.chrome.service.Service(executable_path=driver))
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": PAGE_CLOCK})
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def show(chromium):
+    """Shows a view of a server; at the end nothing was refused by the policy, and no script has failed."""
+    shown = []
+
+    def show(server, fragment: str = "") -> Page:
+        shown.append(Page(chromium, server, fragment))
+        return shown[-1]
+
+    yield show
+    assert shown[-1].run("sessionStorage.clear(); return window.violations") == []
+    assert shown[-1].errors() == []
+
+
+@pytest.fixture
+def idle(tmp_path):
+    """A service on SQLite without a scheduler."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        yield server
+
+
+class Staged:
+    """An engine whose tasks say what ``told`` holds, and end with ``result`` when they are let go."""
+
+    def __init__(self, result=None) -> None:
+        self.result, self.told, self.is_over = result or {}, (0.25, "loading"), threading.Event()
+
+    def __call__(self, task, progress):
+        if task.config["strategy"] == "fails":
+            raise ValueError(MARKUP)
+        while not self.is_over.wait(0.01):
+            progress(*self.told)
+        return self.result
+
+
+MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}\"'&amp;"
+
+
+@contextlib.contextmanager
+def staged(tmp_path, engine, **options):
+    """A service with this engine; it lets its tasks go at the end."""
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, **options), scheduler=True, engine=engine) as server:
+        try:
+            yield server
+        finally:
+            engine.is_over.set()
+
+
+def add_batch(server, codes=("AAPL",), params=(PARAMS,), name=None, batch_id=None, **config) -> list[str]:
+    request = qtm.BatchRequest(list(codes), {**CONFIG, **config}, list(params), batch_id, name=name)
+    return list(server.api.tasks.create_tasks([(request, None)])[0].task_ids)
+
+
+def wait_for(server, task_ids) -> None:
+    for task_id in task_ids:
+        assert server.api.tasks.wait(task_id, DEADLINE_SECONDS).status.is_final
+
+
+def test_dashboard_html_is_the_page():
+    text = (ROOT / "dashboard.html").read_text()
+    assert text == qtm.DASHBOARD, "run: python3 -c 'import qtm; print(end=qtm.DASHBOARD)' > dashboard.html, or take its text over"
+    assert max(len(line) for line in text.splitlines()) <= 140
+    assert (
+        re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|localStorage|\sstyle=|\son[a-z]+=[\"']", text)
+        == []
+    )
+    assert set(re.findall(r"https?://[^'\"\s]+", text)) == {"http://www.w3.org/2000/svg"}, "a name, and nothing that is fetched"
+
+
+def test_the_page_has_a_policy_of_its_own_and_every_other_answer_the_one_of_data(idle):
+    status, page, headers = call(idle, "GET", "/")
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "text/html; charset=utf-8", "no-store")
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        assert page.count(f"<{tag}") == page.count(f"<{tag}>") == 1
+        text = page[page.index(f"<{tag}>") + len(tag) + 2 : page.index(f"</{tag}>")]
+        assert policy.pop(directive) == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    none = dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors", "trusted-types"), "'none'")
+    assert policy == {**none, "connect-src": "'self'", "img-src": "data:", "require-trusted-types-for": "'script'"}
+    for path, host in (
+        ("/healthz", "127.0.0.1"),
+        ("/metrics", "127.0.0.1"),
+        ("/nothing", "127.0.0.1"),
+        ("/", "evil.example"),
+        ("/?x", "a b"),
+    ):
+        answer = raw(idle, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert re.findall(b"Content-Security-Policy: (.*)\r\n", answer) == [b"default-src 'none'; frame-ancestors 'none'"], path
+    assert raw(idle, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").count(b"Content-Security-Policy") == 1
+
+
+def test_the_page_is_open_like_the_probes_and_its_host_is_checked(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",))) as server:
+        assert call(server, "GET", "/")[0] == call(server, "HEAD", "/?x=1")[0] == 200
+        assert call(server, "GET", "/", None, {"Host": "evil.example"})[1]["code"] == 42101
+        status, answer, headers = call(server, "POST", "/", {})
+        assert (status, answer["code"], headers["Allow"]) == (405, 40501, "GET, HEAD")
+
+
+def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp_path, show):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, workers=2), scheduler=True) as server:
+        page = show(server)
+        page.shows("No backtests yet", f"curl -s http://127.0.0.1:{server.server_port}{A}/createTask", "'Content-Type: application/json'")
+        given = json.loads(page.text("pre").partition("-d '")[2].removesuffix("'"))
+        assert call(server, "POST", f"{A}/createTask", given)[0] == 201
+        page.shows("first", "4 completed", "100%")  # without a reload
+        assert re.fullmatch(rf"{qtm.__version__} · ready, [0-2] of 2 slots busy", page.text("#service"))
+        page.click("first")
+        page.shows("4 tasks", "fast 10, slow 30", "fast 20, slow 50")
+        assert page.texts("tbody .status") == ["completed"] * 4
+        page.click("MSFT")
+        page.shows("Final equity", "Equity curve", "Trades")
+        result = server.api.tasks.get_task_result(page.run("return location.hash.slice('#/task/'.length)")).result
+        rows = dict(row.split("\t") for row in page.texts("[aria-label=Metrics] tbody tr"))
+        metrics = result["metrics"]
+        assert rows["Final equity"] == f"{metrics['final_equity']:,.2f}".rstrip("0")
+        assert rows["Total return"].replace(",", "") == f"{metrics['total_return']:.2%}".replace("0%", "%")
+        assert (rows["Bars"], len(page.texts("[aria-label=Trades] tbody tr"))) == ("2,013", metrics["trades"])
+        assert page.text("output").startswith(f"{result['equity_curve'][-1][0]}: ")
+        page.find("input[type=range]").send_keys(Keys.HOME)
+        page.shows(f"{result['equity_curve'][0][0]}: 100,000", selector="output")
+        page.find("input[type=range]").send_keys(Keys.ARROW_RIGHT)
+        page.shows(f"{result['equity_curve'][1][0]}: ", selector="output")
+        selenium.webdriver.ActionChains(page.driver).move_to_element(page.find(".plot svg")).perform()
+        page.shows("2008-12-", selector="output")
+        assert page.driver.title == "completed · MSFT · qtm"
+        (attempt,) = page.texts("[aria-label=Attempts] tbody tr")
+        assert attempt.split("\t")[:2] == ["1", "completed"]
+        assert " MiB\t" in attempt
+
+
+OBSERVED = """
+const everything = { subtree: true, childList: true, characterData: true, attributes: true };
+window.touched = [];
+new MutationObserver((changes) => window.touched.push(...changes)).observe(document.querySelector("main"), everything);
+"""
+
+
+def test_a_view_follows_its_tasks_without_a_reload_and_disturbs_nobody_who_works_in_it(tmp_path, show):
+    engine = Staged()
+    with staged(tmp_path, engine) as server:
+        add_batch(server, ["A", "B"], name="Two", batch_id="two")
+        page = show(server, "#/batch/two")
+        page.shows("25%", "loading", "1 running", "1 pending")
+        page.run("window.isSame = true; getSelection().selectAllChildren(document.querySelector('main h1'))")
+        engine.told = (0.5, "half way")
+        page.shows("50%", "half way")
+        assert page.run("return getSelection().toString()") == "Two"
+        page.find("[name=stock_code]").send_keys("half a co")
+        page.click("Cancel batch")
+        engine.told = (0.75, "nearly there")
+        page.shows("75%", "nearly there")
+        assert page.driver.title == "37% · Two · qtm"
+        assert page.run("return [window.isSame, document.querySelector('dialog').open, document.activeElement.id]") == [True, True, "no"]
+        page.click("Go back")
+        page.find("[name=stock_code]").send_keys("de")
+        page.run(OBSERVED)
+        asked = len(page.run("return window.delays"))
+        eventually(lambda: len(page.run("return window.delays")) >= asked + 3)
+        assert page.run("return window.touched.length") == 0, "what has not changed"
+        engine.is_over.set()
+        page.shows("2 completed", "100%")
+        assert page.run("return [document.activeElement.name, document.activeElement.value]") == ["stock_code", "half a code"]
+        assert page.run("return [window.delays.includes(2000), window.isSame]") == [True, True]
+        eventually(lambda: page.run("return window.delays.at(-1)") == 15000)
+
+
+def test_tasks_and_batches_are_cancelled_and_retried_by_buttons_that_ask_first(tmp_path, show):
+    engine = Staged()
+    with staged(tmp_path, engine) as server:
+        first, _ = add_batch(server, ["A", "B"], batch_id="two")
+        failing = add_batch(server, ["C"], strategy="fails", priority=9)
+        page = show(server, "#/batch/two")
+        page.shows("1 running")
+        page.click("Cancel batch")
+        page.shows("Cancel what is pending or running: 2 tasks?", selector="dialog")
+        page.click("Go back")
+        assert server.api.tasks.get_task_status(first).status.value == "running"
+        page.click("Cancel batch")
+        page.click("Cancel batch", "dialog button")
+        page.shows("2 tasks cancelled.", "2 cancelled")
+        assert page.run("return document.querySelector('main button').disabled"), "nothing is left to cancel"
+        page.click("A")
+        page.click("Retry task")
+        page.click("Retry task", "dialog button")
+        page.shows("Waiting", "running")
+        page.click("Cancel task")
+        page.click("Cancel task", "dialog button")
+        page.shows("Cancelled; it will not run.")
+        assert server.api.tasks.get_task_status(first).status.value == "cancelled"
+        wait_for(server, failing)
+        page = show(server, f"#/batch/{server.api.tasks.get_task_status(failing[0]).batch_id}")
+        page.click("Retry failed")
+        page.click("Retry failed", "dialog button")
+        page.shows("1 task pending again.")
+
+
+def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
+    tokens = {"api_token": ("full-token",), "read_token": ("look-token",)}
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **tokens)) as server:
+        (task_id,) = add_batch(server)
+        page = show(server, f"#/task/{task_id}")
+        page.shows("This service wants a token", selector="#login")
+        assert (page.text(), page.text("#fault"), page.run("return document.activeElement.id")) == ("", "", "token")
+        page.find("#token").send_keys("wrong-token", Keys.ENTER)
+        page.shows("(401, request ", selector="#fault")
+        page.find("#token").send_keys("look-token", Keys.ENTER)
+        page.shows("AAPL", "no scheduler")
+        page.click("Cancel task")
+        page.click("Cancel task", "dialog button")
+        page.shows("this token may only read (403, request ", selector="main [role=status]")
+        assert server.api.tasks.get_task_status(task_id).status.value == "pending"
+        kept = "return [Object.values(sessionStorage), localStorage.length, document.cookie, location.href.includes('token')]"
+        assert page.run(kept) == [["look-token"], 0, "", False]
+        page.driver.refresh()
+        page.shows("AAPL")
+        page.click("Forget token")
+        page.shows("This service wants a token", selector="#login")
+        assert page.run("return sessionStorage.length") == 0
+        page.find("#token").send_keys("full-token", Keys.ENTER)
+        page.click("Cancel task")
+        page.click("Cancel task", "dialog button")
+        page.shows("Cancelled; it will not run.")
+
+
+def test_hostile_texts_are_shown_as_texts(tmp_path, show):
+    engine = Staged({"metrics": {MARKUP: MARKUP}, "equity_curve": [[MARKUP, 1], [MARKUP, 2]], "trades": [{MARKUP: MARKUP}], MARKUP: MARKUP})
+    engine.told = (0.5, MARKUP)
+    with staged(tmp_path, engine) as server:
+        failed = add_batch(server, ["F"], [{MARKUP: MARKUP}], MARKUP, "hostile", strategy="fails")
+        done = add_batch(server, ["D"], [{"x": MARKUP}], None, "hostile", strategy=MARKUP)
+        page = show(server)
+        page.shows(MARKUP)
+        page.click(MARKUP)
+        page.shows(f"ValueError: {MARKUP}")
+        eventually(lambda: page.texts("tbody tr").count(page.texts("tbody tr")[1]) == 1 and MARKUP in page.texts("tbody tr")[1])
+        engine.is_over.set()
+        wait_for(server, done + failed)
+        for task_id in failed + done:
+            page.run("location.hash = `#/task/${arguments[0]}`", task_id)
+            page.shows(MARKUP, task_id)
+        page.shows("Metrics", "Equity curve", "Trades", "More of the result")
+        assert page.run("return document.querySelectorAll('main :is(img, script, iframe, [onerror])').length") == 0
+        for fragment in (
+            "#/task/%3Cimg%20src=x%3E",
+            "#/batch/%E0%A4%A",
+            "#/tasks?stock_code=<b>&status=<i>",
+            "#/tasks?cursor='\"",
+            "#/__proto__/x",
+        ):
+            page.run("location.hash = arguments[0]", fragment)
+            eventually(lambda: page.text("#fault") or "Batches" in page.text())
+
+
+INJECTED = b"""
+<img src="/healthz" onerror="taken.push('onerror')"><p onclick="taken.push('onclick')">here</p><style>p { color: red }</style>
+<script>taken.push("inline")</script><script src="/openapi.json"></script><iframe src="/"></iframe>
+<form action="/x"><button>send</button></form>
+"""
+TAKEN_OVER = """
+const done = arguments[0], tried = [], main = document.querySelector("main");
+const attempt = (name, work) => { try { work(); tried.push(name); } catch (error) { if (!(error instanceof TypeError)) throw error; } };
+attempt("markup", () => { main.innerHTML = "<img src=x onerror='taken.push(1)'>"; });
+attempt("handler", () => main.setAttribute("onclick", "taken.push(2)"));
+attempt("trusted", () => trustedTypes.createPolicy("mine", {}));
+const failed = (promise) => promise.then(() => "done", () => "refused");
+const others = [import("data:text/javascript,window.taken.push(3)"), fetch("http://localhost:9/")];
+Promise.all(others.map(failed)).then((outcomes) => done([...tried, ...outcomes]));
+"""
+
+
+def test_the_policy_refuses_whatever_a_text_could_become_if_it_ever_were_markup(tmp_path, chromium, monkeypatch):
+    monkeypatch.setattr(
+        qtm, "PAGE", qtm.PAGE._replace(body=qtm.PAGE.body.replace(b"<script>", INJECTED + b"<script>window.taken = []</script><script>"))
+    )
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        page = Page(chromium, server)
+        page.shows("No backtests yet")
+        page.run("window.taken = []; document.querySelector('p[onclick]').click(); document.querySelector('form[action] button').click()")
+        assert page.driver.execute_async_script(TAKEN_OVER) == ["refused", "refused"]
+        expected = {
+            "img-src", "script-src-attr", "script-src-elem", "style-src-elem", "frame-src", "form-action", "connect-src",
+            "require-trusted-types-for", "trusted-types",
+        }  # fmt: skip
+        eventually(lambda: set(page.run("return window.violations")) == expected)
+        assert page.run("return [window.taken, location.pathname]") == [[], "/"]
+        assert page.run("return getComputedStyle(document.querySelector('p[onclick]')).color") != "rgb(255, 0, 0)"
+        assert page.errors()
+
+
+def test_a_page_outlives_the_service_and_finds_it_again(tmp_path, show):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=private_mariadb.free_port())
+    with serving(chosen) as server:
+        add_batch(server, name="before")
+        page = show(server)
+        page.shows("before")
+        page.run("window.isSame = true")
+    page.shows("Connection lost, retrying", selector="#fault")
+    page.shows("before")
+    eventually(lambda: page.run("return window.delays.at(-1)") == 30000)
+    waits = page.run("return window.delays")
+    assert waits[-5:] == [2000, 4000, 8000, 16000, 30000]
+    with serving(chosen) as server:
+        add_batch(server, name="after")
+        page.shows("after", "before")
+        assert (page.text("#fault"), page.run("return window.isSame")) == ("", True)
+
+
+def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(idle, show, monkeypatch):
+    def gone(*_):
+        raise qtm.DatabaseUnavailable("the disk is full", retry_after_seconds=7)
+
+    add_batch(idle)
+    page = show(idle)
+    page.shows("1 pending")
+    page.shows("ready, no scheduler here", selector="#service")
+    with monkeypatch.context() as patched:
+        patched.setattr(idle.api.tasks.dao, "probe", gone)
+        patched.setattr(idle.api.tasks.dao, "list_batches", gone)
+        page.shows("not ready: the disk is full (503, request ", selector="#service")
+        page.shows("the disk is full (503, request ", selector="#fault")
+        eventually(lambda: 7000 in page.run("return window.delays"))
+        page.shows("1 pending")
+    page.shows("ready, no scheduler here", selector="#service")
+    eventually(lambda: page.text("#fault") == "")
+
+
+def test_a_page_in_the_background_asks_for_nothing_until_it_is_looked_at(idle, show, chromium):
+    """The page in front, which refreshes itself, is the clock."""
+    add_batch(idle, batch_id="one")
+    page = show(idle)
+    page.shows("1 pending")
+    behind = chromium.current_window_handle
+    chromium.switch_to.new_window("tab")
+    try:
+        chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": PAGE_CLOCK})
+        front = show(idle)
+        front.shows("1 pending")
+        begun = front.run("return performance.timeOrigin + performance.now()")
+        add_batch(idle, batch_id="two")
+        front.shows("two")
+        eventually(lambda: len(front.run("return window.delays")) > 8)
+        ended = front.run("return performance.timeOrigin + performance.now()")
+        chromium.close()
+    finally:
+        chromium.switch_to.window(behind)
+    page.shows("two")
+    asked = page.run("return performance.getEntriesByType('resource').map((one) => performance.timeOrigin + one.startTime)")
+    assert [moment for moment in asked if begun < moment < ended] == []
+    assert asked[-1] > ended
+
+
+def test_views_are_addresses_so_that_back_forward_and_reload_find_them(tmp_path, show):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        first, *_ = add_batch(server, ["A", "B"], batch_id="two")
+        page = show(server)
+        page.click("two")
+        page.find("[name=stock_code]").send_keys("B", Keys.ENTER)
+        eventually(lambda: page.texts("tbody a") == ["B"])
+        page.find("[name=stock_code]").clear()
+        page.find("select").send_keys("pending")
+        page.click("Filter")
+        eventually(lambda: page.texts("tbody a") == ["A", "B"])
+        page.click("A")
+        page.shows(first)
+        assert page.run("return [document.activeElement.id, scrollY]") == ["view", 0]
+        page.driver.refresh()
+        page.shows(first)
+        for step, selected, rows in (
+            ("back", "pending", ["A", "B"]),
+            ("back", "", ["B"]),
+            ("back", "", ["A", "B"]),
+            ("forward", "", ["B"]),
+        ):
+            getattr(page.driver, step)()
+            eventually(lambda rows=rows: page.texts("tbody a") == rows)
+            assert page.run("return document.querySelector('select').value") == selected
+        assert page.run("return document.querySelector('[name=stock_code]').value") == "B"
+        page.click("Tasks")
+        page.shows("Batch")
+        assert page.run("return document.querySelector('nav [aria-current]').innerText") == "Tasks"
+        page.click("Batches")
+        page.shows("By status")
+        page = show(server, "#/tasks?status=PENDING&stock_code=A")
+        eventually(lambda: page.texts("tbody a") == ["A", "two"])
+
+
+def test_long_lists_are_shown_page_by_page(tmp_path, show):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        add_batch(server, ["A"], [{"fast": 1, "slow": n + 2} for n in range(5000)], batch_id="large")
+        for i in range(25):
+            add_batch(server, batch_id=f"small-{i}")
+        page = show(server)
+        eventually(lambda: len(page.texts("tbody tr")) == 20)
+        page.click("Older batches")
+        page.shows("large", "5,000 pending")
+        page.click("large")
+        for first in (0, 100, 200):
+            eventually(lambda first=first: page.texts("tbody td:nth-child(3)")[:1] == [f"fast 1, slow {first + 2}"])
+            assert len(page.texts("tbody tr")) == 100
+            page.click("Next tasks")
+        page.shows("fast 1, slow 401")
+        page.click("First page")
+        page.shows("fast 1, slow 101")
+        assert page.run("return document.querySelectorAll('*').length") < 3000
+
+
+MALFORMED = {
+    "metrics are a list": {"metrics": [1, 2]},
+    "metrics are nothing": {"metrics": None, "equity_curve": None, "trades": None},
+    "values of all kinds": {"metrics": {"a": None, "b": "text", "c": [1], "d": {}, "e": True, "total_return": "x", "f": 1e300, "": 5}},
+    "points that are no numbers": {"equity_curve": [["2020-01-01", "1"], ["2020-01-02", None]]},
+    "points of other lengths": {"equity_curve": [[], ["2020-01-01"], 5, "x"]},
+    "an empty curve": {"equity_curve": [], "trades": []},
+    "one point": {"equity_curve": [["2020-01-01", 5]]},
+    "a flat curve": {"equity_curve": [["2020-01-01", 5.0], ["2020-01-02", 5.0]]},
+    "not a number": {"equity_curve": [["2020-01-01", math.nan]], "metrics": {"sharpe": math.inf}},
+    "trades that are none": {"trades": [1, "x", None]},
+    "trades of other forms": {"trades": [{}, {"a": 1}, {"b": {"c": 2}, "a": "x"}]},
+    "own names": {"__proto__": {"x": 1}, "constructor": 1, "metrics": {"__proto__": 1, "toString": 2}},
+}  # fmt: skip
+
+
+def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
+    results = iter(MALFORMED.values())
+    with staged(tmp_path, type("Engine", (Staged,), {"__call__": lambda self, task, progress: next(results)})()) as server:
+        ids = add_batch(server, ["A"], [{"n": n} for n in range(len(MALFORMED))])
+        wait_for(server, ids)
+        page, shown = show(server, f"#/task/{ids[0]}"), {}
+        for name, task_id in zip(MALFORMED, ids, strict=True):
+            page.run("location.hash = `#/task/${arguments[0]}`", task_id)
+            page.shows(task_id, "Configuration")
+            assert page.text("#fault") == "", name
+            shown[name] = page.text()
+        assert '"metrics": [\n  1,' in shown["metrics are a list"]
+        assert re.search(r"A\t—\nB\ttext\nC\t\[1\]\nD\t\{\}\nE\ttrue\nTotal return\tx\nF\t1.0000e\+300", shown["values of all kinds"])
+        assert '"equity_curve": [' in shown["points that are no numbers"]
+        assert "2020-01-01: 5" in shown["one point"]
+        assert "Not a number or infinite, and therefore null:" in shown["not a number"]
+        assert "Sharpe\t—" in shown["not a number"]
+        assert '"trades": [\n  1,' in shown["trades that are none"]
+        assert '"__proto__": {' in shown["own names"]
+
+
+def test_a_long_result_is_cut_and_says_so(tmp_path, show):
+    curve = [[f"day {i}", float(i % 97)] for i in range(30_000)]
+    curve[12_345][1] = 5000.5
+    engine = Staged({"trades": [{"n": n} for n in range(345)], "equity_curve": curve, "notes": "x" * 200_000})
+    engine.is_over.set()
+    with staged(tmp_path, engine) as server:
+        wait_for(server, add_batch(server, batch_id="long"))
+        page = show(server, "#/batch/long")
+        page.click("AAPL")
+        page.shows("and 145 more", "5,000.5", "characters")
+        assert len(page.texts("[aria-label=Trades] tbody tr")) == 200
+        assert page.run("return document.querySelector('.line').getAttribute('d').length") < 60_000
+        assert "L411.5 0.00" in page.run("return document.querySelector('.line').getAttribute('d')"), "the one peak"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
+    """What axe looks for: names, roles, contrast, order of headings, and more; on a narrow screen too."""
+    engine = Staged(
+        {"metrics": {"sharpe": 1.0}, "equity_curve": [["2020-01-01", 1.0], ["2020-01-02", 2.0]], "trades": [{"n": 1}], "notes": [1]}
+    )
+    with staged(tmp_path, engine) as server:
+        done = add_batch(server, ["D"], batch_id="done")
+        engine.is_over.set()
+        wait_for(server, done)
+        engine.is_over.clear()
+        failed = add_batch(server, ["F"], batch_id="mixed", strategy="fails")
+        wait_for(server, failed)
+        running, *_ = add_batch(server, ["R", "S", "T"], batch_id="mixed")
+        server.api.tasks.cancel_task(add_batch(server, ["U"], batch_id="mixed")[0])
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        try:
+            for fragment in (
+                "",
+                "#/batch/mixed",
+                "#/tasks",
+                *(f"#/task/{task_id}" for task_id in [*done, *failed, running]),
+                "#/task/none",
+            ):
+                page = show(server, fragment)
+                eventually(lambda page=page: page.text() or page.text("#fault"))
+                page.run(AXE)
+                for width in (1200, 360):
+                    chromium.set_window_size(width, 900)
+                    found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
+                    assert [(one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found] == []
+                    assert page.run("return document.documentElement.scrollWidth - innerWidth") <= 0
+        finally:
+            chromium.set_window_size(1200, 900)
+            chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# ==== 33 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
@@ -7074,7 +7650,7 @@ def test_public_names_have_docstrings():
 
 
 def test_every_endpoint_setting_command_and_code_is_in_the_readme():
-    names = [route.path.rpartition("/")[2] for route in qtm.ROUTES] + list(qtm.COMMANDS)
+    names = [route.path.rpartition("/")[2] or "| `GET /` |" for route in qtm.ROUTES] + list(qtm.COMMANDS)
     names += ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
