@@ -86,7 +86,7 @@ class PrivateMariaDB:
             f"--datadir={data}",
             f"--socket={self.folder / 's'}",
             f"--pid-file={self.folder / 'pid'}",
-            f"--log-error={self.folder / 'log'}",
+            f"--log-error={self.folder / 'log.err'}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
@@ -108,7 +108,7 @@ class PrivateMariaDB:
                 return
             except pymysql.Error:
                 time.sleep(0.05)
-        log = self.folder / "log"
+        log = self.folder / "log.err"
         raise RuntimeError("MariaDB did not start:\n" + (log.read_text()[-3000:] if log.exists() else "(no log)"))
 
     def stop(self) -> None:
