@@ -1117,6 +1117,7 @@ class Watch:
     def __init__(self, pid: int, port: int, database_port: int) -> None:
         self.samples: list[Sample] = []
         self._pid, self._port, self._database_port = pid, port, database_port
+        self._database_sockets: set[str] = set()  # all that were seen
 
     def resources(self) -> dict[str, int]:
         """What the service and the processes below it hold now."""
@@ -1124,9 +1125,10 @@ class Watch:
         counts = {"threads": len(os.listdir(f"/proc/{self._pid}/task")), "processes": len(pids)}
         for pid, name in zip(pids, ("service", "engine server"), strict=False):
             links = self._links(pid)
-            counts[f"descriptors of the {name}"] = len(links) - sum(map(self._is_of_database, links))
+            pooled = self._of_database(links)
+            counts[f"descriptors of the {name}"] = len(links) - len(pooled)
             if pid == self._pid:
-                counts[POOLED] = sum(map(self._is_of_database, links))
+                counts[POOLED] = len(pooled)
         return counts
 
     def calm_resources(self) -> dict[str, int]:
@@ -1148,11 +1150,15 @@ class Watch:
                 links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
         return links
 
-    def _is_of_database(self, link: str) -> bool:
+    def _of_database(self, links: Sequence[str]) -> list[str]:
+        """Those that lead to the database, or did: a pooled connection that is idle for long is reset by the server, and then in no table
+        until the pool looks at it again."""
         if not self._database_port:
-            return ".db" in link
-        rows = [line.split() for line in pathlib.Path(f"/proc/{self._pid}/net/tcp").read_text().splitlines()[1:]]
-        return any(link == f"socket:[{row[9]}]" and int(row[2].partition(":")[2], 16) == self._database_port for row in rows)
+            return [link for link in links if ".db" in link]
+        for line in pathlib.Path(f"/proc/{self._pid}/net/tcp").read_text().splitlines():
+            if f":{self._database_port:04X} " in line:
+                self._database_sockets.add(f"socket:[{line.split()[9]}]")
+        return [link for link in links if link in self._database_sockets]
 
     def sample(self) -> None:
         """One more sample."""
@@ -1161,9 +1167,9 @@ class Watch:
             health = time.monotonic() - began if Caller(self._port).call("GET", "/healthz")[0] == 200 else math.inf
         except (OSError, http.client.HTTPException, ValueError):
             health = math.inf
-        folder = f"/proc/{self._pid}"
-        descriptors, threads = len(os.listdir(f"{folder}/fd")), len(os.listdir(f"{folder}/task"))
-        self.samples.append(Sample(began, memory_mb(self._pid)[0], threads, descriptors, health))
+        links, threads = self._links(self._pid), len(os.listdir(f"/proc/{self._pid}/task"))
+        self._of_database(links)
+        self.samples.append(Sample(began, memory_mb(self._pid)[0], threads, len(links), health))
 
     def growth_mb(self) -> float:
         """Of the second half of the samples: the slope of the line through them (least squares) times their time."""
