@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import sqlite3
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ MYSQL_ROWS = """JSON_TABLE(?, '$[*]' COLUMNS (task_id LONGTEXT CHARACTER SET utf
   stock_code LONGTEXT CHARACTER SET utf8mb4 PATH '$[1]', params LONGTEXT CHARACTER SET utf8mb4 PATH '$[2]')) AS r"""
 STAMP = "2026-01-01 00:00:00.000000"
 MIN_ROUNDS = 5
+UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 COMPLETED = [place for place in range(fill.BATCH_TASKS) if fill.is_completed(place)]
 
 
@@ -99,6 +101,90 @@ class Floor:
         self._cursor.execute(fill.INSERT_BATCH.replace("?", self._mark), (batch_id, None, STAMP))
         self._cursor.execute(self._insert, (batch_id, qtm.dump_json(fill.CONFIG), STAMP, STAMP, rows))
         self._cursor.execute("COMMIT")
+
+
+class Replay:
+    """The very texts that qtm sends to MySQL or MariaDB for an operation, recorded once and sent again by the bare driver, with other
+    ids. Its methods record one, and give what sends it again and reads the whole answer. A context manager."""
+
+    def __init__(self, url: str, batches: int) -> None:
+        self._random = random.Random(1)
+        self._batches = batches
+        self._database = qtm.Database(url, pool_size=1)
+        self._tasks = qtm.TaskManager(qtm.TaskDAO(self._database), qtm.Settings())
+        with self._database.single_connection() as connection:
+            self._connection = connection  # the only one, with all that qtm sets and prepares
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def _recorded(self, call: Callable[[], object]) -> list[str]:
+        """What it sends when its statements are prepared already."""
+        call()
+        sent: list[str] = []
+        send = self._connection.query
+
+        def record(text: str, unbuffered: bool = False) -> Any:
+            sent.append(text)
+            return send(text, unbuffered)
+
+        self._connection.query = record
+        try:
+            call()
+        finally:
+            del self._connection.query
+        return sent
+
+    def _send(self, texts: Iterable[str]) -> int:
+        """How many rows came back."""
+        cursor, count = self._connection.cursor(), 0
+        for text in texts:
+            cursor.execute(text)
+            count += len(cursor.fetchall())
+            while cursor.nextset():
+                count += len(cursor.fetchall())
+        return count
+
+    def _again(self, call: Callable[[str], object], recorded: str, choose: Callable[[], str]) -> Callable[[], None]:
+        """Send what ``call`` sends for the id ``recorded`` for another one that exists."""
+        texts = self._recorded(lambda: call(recorded))
+
+        def send() -> None:
+            key = choose()
+            if not self._send(text.replace(recorded, key) for text in texts):
+                raise RuntimeError(f"nothing was found of {key}")
+
+        return send
+
+    def status(self) -> Callable[[], None]:
+        """One task by its key."""
+        choose = lambda: fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS))  # noqa: E731
+        return self._again(lambda key: self._tasks.get_status_texts([key]), fill.task_id(0, 0), choose)
+
+    def result(self) -> Callable[[], None]:
+        """One task of the oldest batches and its result."""
+        batches = min(self._batches, fill.RESULT_BATCHES)
+        choose = lambda: fill.task_id(self._random.randrange(batches), self._random.choice(COMPLETED))  # noqa: E731
+        return self._again(lambda key: self._tasks.get_result_texts([key]), fill.task_id(0, COMPLETED[0]), choose)
+
+    def batch(self) -> Callable[[], None]:
+        """A batch and its tasks."""
+        return self._again(self._tasks.get_batch_text, fill.batch_id(0), lambda: fill.batch_id(self._random.randrange(self._batches)))
+
+    def create(self, count: int) -> Callable[[], None]:
+        """A batch and its tasks in one transaction."""
+        request = qtm.BatchRequest([fill.stock_code(i) for i in range(count)], fill.CONFIG, [{}])
+        texts = self._recorded(lambda: self._tasks.create_task(request))
+        recorded = dict.fromkeys(found for text in texts for found in UUID.findall(text))
+
+        def send() -> None:
+            ids = dict(zip(recorded, qtm.new_task_ids(len(recorded)), strict=True))
+            self._send(UUID.sub(lambda found: ids[found[0]], text) for text in texts)
+
+        return send
 
 
 def latencies_of(work: Callable[[], None], seconds: float) -> list[float]:

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fill
-from floor import COMPLETED, Floor, latencies_of
+from floor import COMPLETED, Replay, latencies_of
 from http_check import ask, check_same, create_body, exchange
 from load import Load, LoadProcess, Request, ServerProcess, get_request, post_request, quantile_of, table
 from private_mariadb import PrivateMariaDB, free_port
@@ -64,12 +64,12 @@ TAIL_GOAL = 0.5  # p99, times that of the best other
 STEADY_CONNECTIONS, STEADY_GOAL = 64, 5.0  # p99, times p50, from so many connections on
 MEMORY_GOAL_MB = 60.0
 
-FLOORS: Mapping[str, Callable[[Floor], None]] = {
-    STATUS: Floor.status,
-    RESULT: Floor.result,
-    BATCH: Floor.batch,
-    CREATE_ONE: functools.partial(Floor.create, count=1),
-    CREATE_MANY: functools.partial(Floor.create, count=fill.BATCH_TASKS),
+FLOORS: Mapping[str, Callable[[Replay], Callable[[], None]]] = {
+    STATUS: Replay.status,
+    RESULT: Replay.result,
+    BATCH: Replay.batch,
+    CREATE_ONE: functools.partial(Replay.create, count=1),
+    CREATE_MANY: functools.partial(Replay.create, count=fill.BATCH_TASKS),
 }
 TITLES: Mapping[str, str] = {
     STATUS: "getTaskStatus",
@@ -307,8 +307,8 @@ class Bench:
 
     def _measure_floors(self, row: str, work: Work) -> None:
         """The same statements without a server, and the same answers without anything else."""
-        with Floor(self.database_url, self.batches) as floor:
-            seconds = latencies_of(functools.partial(FLOORS[row], floor), FLOOR_SECONDS)
+        with Replay(self.database_url, self.batches) as replay:
+            seconds = latencies_of(FLOORS[row](replay), FLOOR_SECONDS)
         self.measured.floors.setdefault(row, []).append(Statements(quantile_of(seconds, 0.5), quantile_of(seconds, 0.99)))
         port, answer = free_port(), self.folder / "answer"
         answer.write_bytes(exchange(self.servers[QTM].port, work.requests(port)[0].data))
