@@ -6024,7 +6024,7 @@ class ChunkedBody:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
+        self._body = bytearray()  # chunks of a few bytes each would weigh many times their data as texts of their own
         self._size = 0
         self._framing = 0  # bytes that were no data
         self._left = 0  # of the chunk at hand, its line end included; 0: a size comes next
@@ -6036,7 +6036,7 @@ class ChunkedBody:
             if self._trailers >= 0:
                 line = self._line(buffer, MAX_HEAD_BYTES)
                 if line == b"":
-                    return b"".join(self._parts)
+                    return bytes(self._body)
                 if line is None:
                     return None
                 self._trailer(line)
@@ -6078,9 +6078,9 @@ class ChunkedBody:
     def _data(self, buffer: bytearray) -> bool:
         """Take data of the chunk at hand; False when more must come first."""
         if self._left > 2 and buffer:
-            part = bytes(buffer[: self._left - 2])
+            part = buffer[: self._left - 2]
             del buffer[: len(part)]
-            self._parts.append(part)
+            self._body += part
             self._left -= len(part)
         if self._left == 2 and len(buffer) >= 2:
             if buffer[:2] != b"\r\n":
@@ -8090,6 +8090,7 @@ class Connection:
 
     def _refuse_framing(self, error: QtmError) -> None:
         self._closes, self._unwanted = True, 0
+        self._reader = MessageReader()  # what it holds of a body is no longer counted
         if self.phase is not Phase.BODY:  # no request of its own yet
             self._started, self.request_id, self.request = time.perf_counter(), os.urandom(8).hex(), None
         self.answer(failure(error))
@@ -8137,7 +8138,7 @@ class Connection:
         except BlockingIOError:
             self.deadline = min(time.monotonic() + STALL_SECONDS, self._send_until)
             self.phase = Phase.SENDING
-            self._server.hold(self, sum(map(len, self._unsent)))
+            self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))  # it stays whole to its last byte
             self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
             return False
         except OSError as error:
@@ -8630,17 +8631,15 @@ class ApiServer(http.server.HTTPServer):
         return True
 
     def hold(self, connection: Connection, size: int) -> bool:
-        """Note how many bytes a connection keeps in memory; False, and none noted, when those of all are too many."""
-        if size > QUICK_BODY_BYTES:
-            self._held[connection] = size
-            if not self.has_room(0):
-                self.release(connection)
-                return False
-        return True
+        """Note how many bytes a connection keeps in memory; False when those of all are too many."""
+        if size <= QUICK_BODY_BYTES:
+            return True
+        self._held[connection] = size
+        return sum([*self._held.values()]) <= MAX_HELD_BYTES
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may be kept."""
-        return not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
+        """Whether an answer of so many bytes may be kept. A short one always may: probes are answered whatever others do."""
+        return size <= QUICK_BODY_BYTES or not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
 
     def release(self, connection: Connection) -> None:
         """It keeps none any more."""

@@ -47,6 +47,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import tracemalloc
 import warnings
 import weakref
 
@@ -4107,6 +4108,17 @@ def test_chunks_whose_framing_outweighs_their_data_are_refused():
     assert qtm.ChunkedBody(8_000_000).take(bytearray(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")) == b"x" * 20_000
 
 
+def test_a_body_of_small_chunks_takes_the_memory_of_its_bytes():
+    body, chunks = qtm.ChunkedBody(300_000), b"3\r\nabc\r\n" * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            assert body.take(bytearray(chunks)) is None
+        assert tracemalloc.get_traced_memory()[1] < 2 * 300_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_chunked_create_is_201_and_the_connection_goes_on(api):
     text = json.dumps(body(params={"fast": 3, "slow": 9})).encode()
     chunks = b"".join(b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7))
@@ -4905,6 +4917,36 @@ def test_bodies_beyond_the_bound_of_all_are_refused_until_there_is_room(edge, mo
     with client_of(edge, whole) as third:
         assert answered(third.recv(65536)) == [400]
         assert not edge._held
+
+
+def test_what_is_held_is_what_is_in_memory(large, monkeypatch):
+    """An answer is kept whole until its last byte went out; one beyond the bound by itself counts, too."""
+    with client_of(large, LARGE, receive_buffer=4096) as slow:
+        (whole,) = eventually(lambda: list(large._held.values()))
+        unsent = next(iter(large._held))._unsent
+        while sum(map(len, unsent)) > whole / 4:
+            slow.recv(4096)
+        assert list(large._held.values()) == [whole]
+    eventually(lambda: not large._held)
+    monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 100_000)
+    with client_of(large, LARGE, receive_buffer=4096):
+        eventually(lambda: large._held)
+        with client_of(large, LARGE, receive_buffer=4096) as other:
+            assert overloaded(other.recv(65536))
+
+
+def test_probes_are_answered_and_refused_bodies_forgotten_when_nothing_more_may_be_held(edge, monkeypatch):
+    monkeypatch.setattr(qtm, "LINGER_SECONDS", DEADLINE_SECONDS)
+    with client_of(edge, POST + b"Content-Length: 250000\r\n\r\n" + b" " * 200_000) as first:
+        eventually(lambda: sum(edge._held.values()) >= 200_000)
+        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", sum(edge._held.values()))
+        for path in ("/healthz", "/readyz", f"{A}/listTasks?limit=1"):
+            assert call(edge, "GET", path)[0] == 200
+        (connection,) = edge._held
+        first.sendall(b" ")
+        assert overloaded(first.recv(65536))
+        eventually(lambda: connection.phase is qtm.Phase.LINGERING)
+        assert (connection._reader.size, edge._held) == (0, {})
 
 
 def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, monkeypatch):
