@@ -7724,10 +7724,13 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
     import ssl
 
+    def refuse() -> str:  # else an encrypted key has OpenSSL ask at the terminal, and whoever polls waits for an answer
+        raise SettingsError(f"tls_cert, tls_key: {settings.tls_key or settings.tls_cert} is encrypted; store the key without a passphrase")
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=refuse)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
         raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None

@@ -4454,6 +4454,24 @@ def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes
             assert still.call("GET", "/healthz")[0] == 200
 
 
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(tmp_path):
+    files = self_signed(tmp_path / "tls")
+    encrypt = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", str(files[1]), "-out", str(files[1])]
+    subprocess.run(encrypt, check=True, capture_output=True)
+    script = "import qtm, sys; qtm.tls_context(qtm.Settings(tls_cert=sys.argv[1], tls_key=sys.argv[2]))"
+    asking, typing = os.openpty()  # a terminal at which nobody sits
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, files)], cwd=ROOT, stdin=typing, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            _, told = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            process.kill()
+            os.close(asking)
+            os.close(typing)
+    assert f"{files[1]} is encrypted".encode() in told
+
+
 def test_requests_over_tls_are_answered_on_one_connection(secure, certificate):
     with secured(secure, certificate) as one:
         assert one.call("GET", "/healthz")[0] == 200
