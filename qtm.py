@@ -6916,7 +6916,7 @@ const API = "/api/v1/backtest/", STATUSES = ["completed", "running", "pending", 
 const PERCENT = /(_return|^max_drawdown|^exposure|^win_rate|^annual_volatility)$/;
 const WAITS = { slot: "waiting for a free slot", backoff: "waiting until it may start", no_scheduler: "and no scheduler is running" };
 const [LIVE_SECONDS, QUIET_SECONDS, WORST_SECONDS, REQUEST_SECONDS] = [2, 15, 30, 30];
-const [PAGE, MOST_ROWS, MOST_TEXT, MOST_STRETCHES] = [100, 200, 100_000, 1000];
+const [PAGE, MOST_ROWS, MOST_COLUMNS, MOST_TEXT, MOST_STRETCHES] = [100, 200, 50, 100_000, 1000];
 const $ = (id) => document.getElementById(id);
 
 // ---- Drawing. A view is described by h(); put() changes the page only where the description differs from the one before, so that a
@@ -6971,9 +6971,11 @@ const local = (time) => new Date(time).toLocaleString(undefined, { dateStyle: "m
 const when = (time) => time && h("time", { datetime: time, title: time }, local(time));
 
 function number(value, name = "") {
+  const size = Math.abs(value);
+  if (size >= 1e15) return value.toExponential(4);
   if (PERCENT.test(name)) return value.toLocaleString(undefined, { style: "percent", maximumFractionDigits: 2 });
-  if (Math.abs(value) >= 1e15) return value.toExponential(4);
-  return value.toLocaleString(undefined, Math.abs(value) < 1 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 2 });
+  if (size > 0 && size < 1e-9) return value.toExponential(4);
+  return value.toLocaleString(undefined, size < 1 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 2 });
 }
 
 function cell(value, name) {
@@ -7059,20 +7061,23 @@ function drawResult({ result, non_finite }) {
     fitting.map(([name, , draw]) => draw(result[name])), rest.length > 0 && section("More of the result", json(Object.fromEntries(rest)))];
 }
 
+const more = (count, noun = "") => count > 0 && h("p", null, `and ${count.toLocaleString()} more ${noun}`);
+
 function drawMetrics(metrics) {
-  const rows = Object.entries(metrics).map(([name, value]) => [name, words(name), cell(value, name)]);
-  return section("Metrics", table("Metrics", [["Metric", "words"], ["Value", "num"]], rows, "narrow"));
+  const named = Object.entries(metrics), rows = named.slice(0, MOST_ROWS).map(([name, value]) => [name, words(name), cell(value, name)]);
+  return section("Metrics", table("Metrics", [["Metric", "words"], ["Value", "num"]], rows, "narrow"), more(named.length - rows.length));
 }
 
 function drawTrades(trades) {
-  const shown = trades.slice(0, MOST_ROWS), names = [...new Set(shown.flatMap((trade) => Object.keys(trade)))];
+  const shown = trades.slice(0, MOST_ROWS), all = [...new Set(shown.flatMap((trade) => Object.keys(trade)))];
+  const names = all.slice(0, MOST_COLUMNS), of = (trade, name) => (Object.hasOwn(trade, name) ? trade[name] : undefined);
   const look = (name) => {
-    const values = shown.map((trade) => trade[name]);
+    const values = shown.map((trade) => of(trade, name));
     return values.some((value) => typeof value === "number") ? "num" : values.some((value) => cell(value).length > 30) ? "words" : "";
   };
-  const rows = shown.map((trade, i) => [i, ...names.map((name) => cell(trade[name], name))]);
+  const rows = shown.map((trade, i) => [i, ...names.map((name) => cell(of(trade, name), name))]);
   return section("Trades", rows.length ? table("Trades", names.map((name) => [words(name), look(name)]), rows) : "None.",
-    trades.length > rows.length && h("p", null, `and ${(trades.length - rows.length).toLocaleString()} more`));
+    more(trades.length - rows.length), more(all.length - names.length, "columns"));
 }
 
 function thinned(values) { // of a long curve the lowest and the highest of each stretch, so that no peak is lost
@@ -7087,14 +7092,15 @@ function thinned(values) { // of a long curve the lowest and the highest of each
 function drawCurve(curve) {
   const values = curve.map((point) => point[1]), last = curve.length - 1, at = picked ?? last;
   const [low, high] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-  const y = (i) => (high > low ? ((high - values[i]) / (high - low)) * 100 : 50);
+  const half = high / 2 - low / 2; // the whole may be more than a number holds
+  const y = (i) => (half > 0 ? ((high / 2 - values[i] / 2) / half) * 100 : 50);
   const spot = (i) => `${(last ? (i / last) * 1000 : 500).toFixed(1)} ${y(i).toFixed(2)}`;
   const date = (i) => short(String(curve[i][0]), 24), told = `${date(at)}: ${number(values[at])}`;
   const pick = (i) => paint((picked = Math.max(0, Math.min(last, Math.round(i)))));
   const point = ({ clientX, currentTarget: svg }) => pick(((clientX - svg.getBoundingClientRect().left) / svg.clientWidth) * last);
   const label = `From ${date(0)} to ${date(last)}, lowest ${number(low)}, highest ${number(high)}`;
   return section("Equity curve", h("div", { class: "plot" },
-    h("div", { class: "ys" }, [high, (high + low) / 2, low].map((value) => h("span", null, number(value)))),
+    h("div", { class: "ys" }, [high, high / 2 + low / 2, low].map((value) => h("span", null, number(value)))),
     h("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": label, onpointermove: point },
       h("path", { d: "M0 0H1000M0 50H1000M0 100H1000" }), h("path", { class: "line", d: `M${thinned(values).map(spot).join("L")}` }),
       h("path", { class: "dot", d: `M${spot(at)}h0` })),
@@ -7248,7 +7254,7 @@ function tell(message, status) {
   const isRefused = status === 401, isNew = isRefused && $("login").hidden, hasToken = sessionStorage.getItem("qtm-token") !== null;
   [$("login").hidden, $("forget").hidden] = [!isRefused, !hasToken];
   put($("fault"), isRefused && !hasToken ? [] : [message]);
-  if (isRefused) put($("view"), []); // what was read with another token
+  if (isRefused) paint((data = undefined)); // what was read with another token
   else if (!data) put($("view"), [h("h1", null, "Nothing to show")]);
   if (isNew) $("token").focus();
 }

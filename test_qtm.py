@@ -5947,7 +5947,7 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         page.shows("AAPL")
         page.click("Forget token")
         page.shows("This service wants a token", selector="#login")
-        assert page.run("return sessionStorage.length") == 0
+        assert page.run("return [sessionStorage.length, document.title]") == [0, "qtm"]
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.click("Cancel task")
         page.click("Cancel task", "dialog button")
@@ -6148,6 +6148,9 @@ MALFORMED = {
     "not a number": {"equity_curve": [["2020-01-01", math.nan]], "metrics": {"sharpe": math.inf}},
     "trades that are none": {"trades": [1, "x", None]},
     "trades of other forms": {"trades": [{}, {"a": 1}, {"b": {"c": 2}, "a": "x"}]},
+    "trades by names that every object has": {"trades": [{"constructor": 1, "__proto__": 2}, {"a": 3}, {"toString": "x"}]},
+    "a curve as wide as numbers are": {"equity_curve": [["2020-01-01", -1.7e308], ["2020-01-02", 1.7e308]]},
+    "sizes that take hundreds of digits": {"metrics": {"max_drawdown": -1e308, "b": 1e-320}},
     "own names": {"__proto__": {"x": 1}, "constructor": 1, "metrics": {"__proto__": 1, "toString": 2}},
 }  # fmt: skip
 
@@ -6171,18 +6174,24 @@ def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
         assert "Sharpe\t—" in shown["not a number"]
         assert '"trades": [\n  1,' in shown["trades that are none"]
         assert '"__proto__": {' in shown["own names"]
+        trades = shown["trades by names that every object has"]
+        assert re.search(r"1\t2\t—\t—\n\s*—\t—\t3\t—\n\s*—\t—\t—\tx\n", trades), trades
+        assert "1.7000e+308\n0\n-1.7000e+308" in shown["a curve as wide as numbers are"]
+        assert "-1.0000e+308\nB\t9.9999e-321" in shown["sizes that take hundreds of digits"]
 
 
 def test_a_long_result_is_cut_and_says_so(tmp_path, show):
     curve = [[f"day {i}", float(i % 97)] for i in range(30_000)]
     curve[12_345][1] = 5000.5
-    engine = Staged({"trades": [{"n": n} for n in range(345)], "equity_curve": curve, "notes": "x" * 200_000})
+    trades = [{"n": n, f"only {n}": n} for n in range(345)]
+    engine = Staged({"trades": trades, "equity_curve": curve, "notes": "x" * 200_000, "metrics": {f"m{i}": i for i in range(777)}})
     engine.is_over.set()
     with staged(tmp_path, engine) as server:
         wait_for(server, add_batch(server, batch_id="long"))
         page = show(server, "#/batch/long")
         page.click("AAPL")
-        page.shows("and 145 more", "5,000.5", "characters")
+        page.shows("and 145 more", "and 151 more columns", "and 577 more", "5,000.5", "characters")
+        assert len(page.texts("[aria-label=Metrics] tbody tr")) == 200
         assert len(page.texts("[aria-label=Trades] tbody tr")) == 200
         assert page.run("return document.querySelector('.line').getAttribute('d').length") < 60_000
         assert "L411.5 0.00" in page.run("return document.querySelector('.line').getAttribute('d')"), "the one peak"
