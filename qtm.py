@@ -7750,6 +7750,7 @@ class Certificate:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seen = self._versions()
+        self._fault = ""  # why they could not be used the last time
         self.context = tls_context(settings)
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
@@ -7764,16 +7765,20 @@ class Certificate:
         return versions
 
     def refresh(self) -> None:
-        """Look at the files. A pair that cannot be used, being replaced just now perhaps, changes nothing until it changes again."""
+        """Look at the files. A pair that cannot be used changes nothing and is tried again, the same fault told of once: it is being
+        replaced just now, or not ours to read yet, or we are out of descriptors."""
         versions = self._versions()
-        if versions == self._seen:
+        if versions == self._seen and not self._fault:
             return
         self._seen = versions  # from before it is loaded: what comes later is seen the next time
         try:
             self.context = tls_context(self._settings)
+            self._fault = ""
             log_event(logging.INFO, "certificate renewed", file=self._settings.tls_cert)
         except SettingsError as error:
-            log_event(logging.WARNING, "certificate not renewed", error=error.message)
+            if error.message != self._fault:
+                log_event(logging.WARNING, "certificate not renewed", error=error.message)
+            self._fault = error.message
 
 
 # ==== 30 HTTP connections =============================================================================================

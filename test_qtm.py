@@ -4454,6 +4454,23 @@ def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes
             assert still.call("GET", "/healthz")[0] == 200
 
 
+def test_a_renewed_pair_that_could_not_be_read_is_tried_again_and_told_of_once(tmp_path, monkeypatch, caplog):
+    """As when a hook hands the key over after it was written, which leaves no trace in its times."""
+    caplog.set_level(logging.INFO, logger="qtm")
+    cert, key = self_signed(tmp_path / "tls")
+    held = qtm.Certificate(qtm.Settings(tls_cert=str(cert), tls_key=str(key)))
+    first = held.context
+    self_signed(tmp_path / "tls")
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_cert_chain", lambda *given, **more: open(tmp_path / "nothing"))
+        for _ in range(3):
+            held.refresh()
+    assert (held.context, caplog.text.count("certificate not renewed")) == (first, 1)
+    for _ in range(3):
+        held.refresh()
+    assert (held.context is first, caplog.text.count("certificate renewed")) == (False, 1)
+
+
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(tmp_path):
     files = self_signed(tmp_path / "tls")
     encrypt = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", str(files[1]), "-out", str(files[1])]
