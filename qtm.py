@@ -7172,7 +7172,7 @@ async function tasks({ query }, get) {
 
 async function task({ id: task_id }, get) {
   const task = await get("getTaskStatus", { task_id }), { attempts } = await get("getTaskAttempts", { task_id });
-  const found = task.status === "completed" && (data?.found ?? (await get("getTaskResult", { task_id }))); // a result never changes
+  const found = task.status === "completed" && (data?.found || (await get("getTaskResult", { task_id }))); // a result never changes
   const { error, status, stock_code } = task;
   const draw = () => [h("h1", null, stock_code, " ", h("span", { class: "dim" }, cell(task.config.strategy))),
     h("div", { class: "bar wide" }, progress(task.progress)), h("p", null, task.message),

@@ -5913,6 +5913,16 @@ def test_a_view_follows_its_tasks_without_a_reload_and_disturbs_nobody_who_works
         eventually(lambda: page.run("return window.delays.at(-1)") == 15000)
 
 
+def test_the_result_of_a_task_is_shown_to_who_has_watched_it_run(tmp_path, show):
+    engine = Staged({"metrics": {"sharpe": 1.5}})
+    with staged(tmp_path, engine) as server:
+        (task_id,) = add_batch(server)
+        page = show(server, f"#/task/{task_id}")
+        page.shows("loading", "25%")
+        engine.is_over.set()
+        page.shows("Completed; the result is ready.", "Sharpe\t1.5")
+
+
 def test_tasks_and_batches_are_cancelled_and_retried_by_buttons_that_ask_first(tmp_path, show):
     engine = Staged()
     with staged(tmp_path, engine) as server:
