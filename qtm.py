@@ -7054,11 +7054,13 @@ const PARTS = [
   ["metrics", isObject, drawMetrics], ["equity_curve", isListOf(isPoint, 1), drawCurve], ["trades", isListOf(isObject, 0), drawTrades],
 ];
 
-function drawResult({ result, non_finite }) {
+function drawResult(found) {
+  const { result, non_finite } = found;
   const fitting = PARTS.filter(([name, isGood]) => isGood(result[name]));
   const rest = Object.entries(result).filter(([name]) => !fitting.some(([known]) => known === name));
   return [non_finite.length > 0 && h("p", null, `Not a number or infinite, and therefore null: ${short(non_finite.join(", "), 1000)}`),
-    fitting.map(([name, , draw]) => draw(result[name])), rest.length > 0 && section("More of the result", json(Object.fromEntries(rest)))];
+    fitting.map(([name, , draw]) => draw(result[name])), // the rest may be megabytes, which are made into text once
+    rest.length > 0 && (found.more ??= section("More of the result", json(Object.fromEntries(rest))))];
 }
 
 const more = (count, noun = "") => count > 0 && h("p", null, `and ${count.toLocaleString()} more ${noun}`);

@@ -6207,6 +6207,16 @@ def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
         assert "-1.0000e+308\nB\t9.9999e-321" in shown["sizes that take hundreds of digits"]
 
 
+PICKED = """
+const real = JSON.stringify, slider = document.querySelector("[type=range]");
+let again = 0;
+JSON.stringify = (value, ...more) => (again += Boolean(value.notes), real(value, ...more));
+for (slider.value of [1, 2, 3]) slider.dispatchEvent(new Event("input"));
+JSON.stringify = real;
+return again + (document.querySelector("output").innerText.startsWith("day 3:") ? 0 : 1000);
+"""
+
+
 def test_a_long_result_is_cut_and_says_so(tmp_path, show):
     curve = [[f"day {i}", float(i % 97)] for i in range(30_000)]
     curve[12_345][1] = 5000.5
@@ -6222,6 +6232,7 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
         assert len(page.texts("[aria-label=Trades] tbody tr")) == 200
         assert page.run("return document.querySelector('.line').getAttribute('d').length") < 60_000
         assert "L411.5 0.00" in page.run("return document.querySelector('.line').getAttribute('d')"), "the one peak"
+        assert page.run(PICKED) == 0, "what is long is made into text once, not at each step of the slider"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
