@@ -65,6 +65,7 @@ class PrivateMariaDB:
         self._server = _binary("mariadbd", "mysqld")
         self._install = _binary("mariadb-install-db", "mysql_install_db")
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ended = False  # by us
 
     def __enter__(self) -> PrivateMariaDB:
         self.start()
@@ -96,6 +97,7 @@ class PrivateMariaDB:
             "--max-connections=300",
             *self._options,
         ]
+        self._is_ended = False
         # preexec_fn: only a system call, and servers start before other threads do
         self._process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._await_answer()
@@ -108,12 +110,18 @@ class PrivateMariaDB:
                 return
             except pymysql.Error:
                 time.sleep(0.05)
+        raise RuntimeError(f"MariaDB did not start:\n{self._log_tail()}")
+
+    def _log_tail(self) -> str:
         log = self.folder / "log.err"
-        raise RuntimeError("MariaDB did not start:\n" + (log.read_text()[-3000:] if log.exists() else "(no log)"))
+        return log.read_text(errors="replace")[-6000:] if log.exists() else "(no log)"
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL after 20 s."""
-        if self._process and self._process.poll() is None:
+        """SIGTERM, and SIGKILL after 20 s. One that has ended by itself is told of on stderr, with the end of its log."""
+        if self._process and self._process.poll() is not None and not self._is_ended:
+            sys.stderr.write(f"MariaDB has ended by itself, with {self._process.returncode}:\n{self._log_tail()}\n")
+        elif self._process and self._process.poll() is None:
+            self._is_ended = True
             self._process.terminate()
             try:
                 self._process.wait(STOP_SECONDS)
@@ -123,6 +131,7 @@ class PrivateMariaDB:
     def kill(self) -> None:
         """SIGKILL, at once."""
         if self._process:
+            self._is_ended = True
             self._process.kill()
             self._process.wait()
 

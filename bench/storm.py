@@ -1348,9 +1348,12 @@ class Storm:
 
     def _count_tasks(self, caller: Caller) -> int:
         count, cursor = 0, ""
-        while cursor is not None:
-            page = caller.data("GET", f"{API}/listTasks?limit=10000" + (f"&cursor={cursor}" if cursor else ""))
-            count, cursor = count + len(page["tasks"]), page["next_cursor"]
+        try:
+            while cursor is not None:
+                page = caller.data("GET", f"{API}/listTasks?limit=10000" + (f"&cursor={cursor}" if cursor else ""))
+                count, cursor = count + len(page["tasks"]), page["next_cursor"]
+        except (OSError, http.client.HTTPException, RuntimeError) as error:
+            self._find("end", f"the tasks could not be counted to the end: {error!r}")
         return count
 
     def _judge(self, watch: Watch) -> None:
