@@ -7258,13 +7258,13 @@ function tell(message, status) {
   put($("fault"), isRefused && !hasToken ? [] : [message]);
   if (isRefused) paint((data = undefined)); // what was read with another token
   else if (!data) put($("view"), [h("h1", null, "Nothing to show")]);
-  if (isNew) $("token").focus();
+  if (isNew) [$("dialog").close(), $("token").focus()];
 }
 
 function parsed(hash) { // #/kind/id?query, which anybody may have written: what is no view is the first one
   const [path, query] = hash.slice(2).split("?"), [kind, id] = path.split("/");
   const filters = new URLSearchParams(query?.replace(/(?<=\bstatus=)\w+/, (name) => name.toLowerCase()));
-  return { path, kind: kind in VIEWS ? kind : "", id: new URLSearchParams(`id=${id}`).get("id"), query: filters };
+  return { path, kind: kind in VIEWS ? kind : "", id: new URLSearchParams(`id=${id ?? ""}`).get("id"), query: filters };
 }
 
 function enter() {

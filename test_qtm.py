@@ -5977,6 +5977,13 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         assert page.run("return [sessionStorage.length, document.title]") == [0, "qtm"]
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.click("Cancel task")
+        rules, server.rules = server.rules, qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",)))
+        page.shows("This service wants a token", selector="#login")
+        assert page.run("return [document.querySelector('dialog').open, document.activeElement.id]") == [False, "token"], "it is in no way"
+        server.rules = rules
+        page.find("#token").send_keys("full-token", Keys.ENTER)
+        page.shows("AAPL")
+        page.click("Cancel task")
         page.click("Cancel task", "dialog button")
         page.shows("Cancelled; it will not run.")
 
@@ -6008,6 +6015,8 @@ def test_hostile_texts_are_shown_as_texts(tmp_path, show):
         ):
             page.run("location.hash = arguments[0]", fragment)
             eventually(lambda: page.text("#fault") or "Batches" in page.text())
+        page.run("location.hash = '#/task'")
+        page.shows("task_id", selector="#fault")
 
 
 INJECTED = b"""
