@@ -4271,6 +4271,12 @@ class FakeServer:
     def __getattr__(self, name):
         return lambda *given: self.calls.append(name)
 
+    def has_room(self, size):
+        return True
+
+    def hold(self, connection, size):
+        return True
+
 
 def fake_connection(*received: bytes):
     stream, server = FakeStream(*received), FakeServer()
