@@ -1657,11 +1657,21 @@ class MySQLDialect:
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
         """One that the server keeps is sent with its values alone, any other as a text."""
+        cursor.execute(self._filled_in(cursor, sql, parameters))
+
+    def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
+        """The statement as it is sent. Only the parameters that it names are escaped: a script's may be a megabyte."""
         text = self._execution(cursor, sql, parameters)
         if text is None:
-            cursor.execute(self._in_style(sql), parameters)
-        else:
-            cursor.execute(text)
+            text = cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in self._names_in(sql)})
+        return text
+
+    def _names_in(self, sql: str) -> tuple[str, ...]:
+        """Of its parameters, in their order."""
+        names = self._names.get(sql)
+        if names is None:
+            names = self._names[sql] = tuple(MYSQL_PARAMETER.findall(sql))
+        return names
 
     def _in_style(self, sql: str) -> str:
         """``:name`` as PyMySQL's ``%(name)s``."""
@@ -1687,9 +1697,7 @@ class MySQLDialect:
                 connection.prepared = None
                 return None
             connection.prepared[sql] = name
-        names = self._names.get(sql)
-        if names is None:
-            names = self._names[sql] = tuple(MYSQL_PARAMETER.findall(sql))
+        names = self._names_in(sql)
         text: str = cursor.mogrify(f"EXECUTE {name} USING {','.join(['%s'] * len(names))}", [parameters[key] for key in names])
         return text
 
@@ -1710,8 +1718,7 @@ class MySQLDialect:
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
         value that got into a text unescaped into statements of its own, so all texts are constants and the driver escapes every value."""
-        texts = (self._execution(cursor, one, parameters) or cursor.mogrify(self._in_style(one), parameters) for one in statements)
-        cursor.execute(";\n".join(texts))
+        cursor.execute(";\n".join([self._filled_in(cursor, one, parameters) for one in statements]))
         yield
         while cursor.nextset():
             yield
@@ -8412,7 +8419,18 @@ MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that thei
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TICK_SECONDS = 0.5  # how late a deadline is noticed
+TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
 WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
+
+
+def trim_memory() -> None:
+    """Give back what lies in malloc's free lists (glibc only): what compiling and importing left is about a third of an idle service,
+    what long answers left may be more."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 class ApiServer(http.server.HTTPServer):
@@ -8439,6 +8457,7 @@ class ApiServer(http.server.HTTPServer):
         self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
         self._lead = Lead()
         self._next_tick = self._next_look = self._next_renewal = 0.0  # with the lead
+        self._trim_at = math.inf  # written after a long request by whoever answered it, and by the lead
         self._is_accepting = True  # with the lead
         self._is_over = False
         self._emptied = threading.Event()
@@ -8508,6 +8527,8 @@ class ApiServer(http.server.HTTPServer):
             log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
         finally:
             self._jobs.done(job)
+            if job.is_long:
+                self._trim_at = time.monotonic() + TRIM_SECONDS
 
     def _poll(self) -> None:
         """Wait for events, handle each, and do what is due."""
@@ -8563,6 +8584,9 @@ class ApiServer(http.server.HTTPServer):
         elif not self._is_accepting:
             self._is_accepting = True
             self._epoll.modify(self.socket.fileno(), select.EPOLLIN)
+        if now >= self._trim_at:
+            self._trim_at = math.inf
+            trim_memory()
         if self._certificate and now >= self._next_renewal:
             self._next_renewal = now + RENEWAL_SECONDS
             self._certificate.refresh()
@@ -8936,15 +8960,6 @@ def share_heap() -> None:
 
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def trim_memory() -> None:
-    """Give back what compiling and importing left in malloc's free lists: about a third of an idle service (glibc only)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:

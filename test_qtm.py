@@ -517,6 +517,23 @@ def test_texts_for_mysql_are_escaped_as_the_driver_does_it(text):
     assert qtm.escape_mysql_text(text) == pymysql.converters.escape_string(text)
 
 
+def test_a_create_escapes_each_of_its_texts_once_however_many_statements_it_has(mariadb, monkeypatch):
+    database = qtm.Database(mariadb.create_database("qtm_once"))
+    try:
+        qtm.migrate(database)
+        tasks = qtm.TaskManager(qtm.TaskDAO(database), qtm.Settings())
+        for count in (1, 5000):  # prepared one by one, and as rows of one JSON text
+            request = qtm.BatchRequest(["S"] * count, CONFIG, [{"filler": "here it is", **PARAMS}])
+            tasks.create_task(request)  # what is escaped to be prepared is escaped once
+            escape, escaped = qtm.escape_mysql_text, []
+            with monkeypatch.context() as patched:
+                patched.setattr(qtm, "escape_mysql_text", lambda text, to=escaped, by=escape: (to.append(text), by(text))[1])
+                tasks.create_task(request)
+            assert len([text for text in escaped if "here it is" in text]) == 1, f"{count} tasks"
+    finally:
+        database.close()
+
+
 def test_hostile_texts_come_back_as_they_were_and_nothing_else_happens(database):
     texts = ["'; DROP TABLE backtest_tasks; --", "\\'; SELECT 1;\n", '\\"', "\0\032\r\n'\"\\", ";\n", "%s %(x)s :text", "\\" * 7 + "'"]
     for text in texts:
@@ -5006,6 +5023,19 @@ def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, 
         assert json.loads(text.partition(b"\r\n\r\n")[2])["data"]["total"] == 5000
         eventually(lambda: not large._held)
         assert len(call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[1]["data"]["tasks"]) == 5000
+
+
+def test_what_long_answers_left_in_the_heap_is_given_back_once_all_is_quiet(large, monkeypatch):
+    trims = []
+    monkeypatch.setattr(qtm, "TRIM_SECONDS", 0.2)
+    monkeypatch.setattr(qtm, "trim_memory", lambda: trims.append(threading.current_thread().name))
+    for _ in range(2):
+        assert call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[0] == 200
+        eventually(lambda: trims)
+        assert trims.pop().startswith("http-")
+        assert call(large, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
+        eventually(lambda: large._next_tick > time.monotonic() + 0.2)
+        assert (trims, large._trim_at) == ([], math.inf), "a short one leaves nothing"
 
 
 def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path, monkeypatch):
