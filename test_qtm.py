@@ -5028,11 +5028,11 @@ def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, 
 def test_what_long_answers_left_in_the_heap_is_given_back_once_all_is_quiet(large, monkeypatch):
     trims = []
     monkeypatch.setattr(qtm, "TRIM_SECONDS", 0.2)
-    monkeypatch.setattr(qtm, "trim_memory", lambda: trims.append(threading.current_thread().name))
+    mine = large._threads  # other servers of this process may have had a long request just now
+    monkeypatch.setattr(qtm, "trim_memory", lambda: trims.append(True) if threading.current_thread() in mine else None)
     for _ in range(2):
         assert call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[0] == 200
-        eventually(lambda: trims)
-        assert trims.pop().startswith("http-")
+        eventually(lambda: trims.pop() if trims else None)
         assert call(large, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
         eventually(lambda: large._next_tick > time.monotonic() + 0.2)
         assert (trims, large._trim_at) == ([], math.inf), "a short one leaves nothing"
