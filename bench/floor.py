@@ -82,17 +82,6 @@ class Floor:
         if found != fill.BATCH_TASKS:
             raise RuntimeError(f"the floor found {found} rows of a batch")
 
-    def result(self) -> None:
-        """One task of the oldest batches and its result, joined."""
-        columns = ", ".join("t." + name.strip() for name in qtm.TASK_COLUMNS.split(","))
-        query = f"""SELECT {columns}, r.result, r.non_finite FROM backtest_tasks t
-            LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE t.task_id = {self._mark}"""
-        batch = self._random.randrange(min(self._batches, fill.RESULT_BATCHES))
-        self._cursor.execute(query, (fill.task_id(batch, self._random.choice(COMPLETED)),))
-        (row,) = self._cursor.fetchall()
-        if row[-2] is None:
-            raise RuntimeError(f"the floor found no result of {row[0]}")
-
     def create(self, count: int) -> None:
         """A batch and its tasks in one transaction, all rows in one statement from one JSON text."""
         batch_id, *task_ids = qtm.new_task_ids(count + 1)
@@ -161,14 +150,20 @@ class Replay:
 
     def status(self) -> Callable[[], None]:
         """One task by its key."""
-        choose = lambda: fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS))  # noqa: E731
-        return self._again(lambda key: self._tasks.get_status_texts([key]), fill.task_id(0, 0), choose)
+        return self._again(
+            lambda key: self._tasks.get_status_texts([key]),
+            fill.task_id(0, 0),
+            lambda: fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)),
+        )
 
     def result(self) -> Callable[[], None]:
         """One task of the oldest batches and its result."""
         batches = min(self._batches, fill.RESULT_BATCHES)
-        choose = lambda: fill.task_id(self._random.randrange(batches), self._random.choice(COMPLETED))  # noqa: E731
-        return self._again(lambda key: self._tasks.get_result_texts([key]), fill.task_id(0, COMPLETED[0]), choose)
+        return self._again(
+            lambda key: self._tasks.get_result_texts([key]),
+            fill.task_id(0, COMPLETED[0]),
+            lambda: fill.task_id(self._random.randrange(batches), self._random.choice(COMPLETED)),
+        )
 
     def batch(self) -> Callable[[], None]:
         """A batch and its tasks."""
