@@ -23,6 +23,7 @@ import hashlib
 import http.client
 import importlib.resources
 import inspect
+import io
 import itertools
 import json
 import logging
@@ -385,7 +386,7 @@ def test_task_ids_ascend_and_are_version_7():
     assert abs(int(ids[0].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
 
 
-# ==== 6-8 Connection pool, Dialects, Transactions =====================================================================
+# ==== 6-9 Connection pool, MySQL driver, Dialects, Transactions =======================================================
 
 
 def test_a_pool_never_opens_more_than_its_size():
@@ -534,6 +535,134 @@ def test_a_create_escapes_each_of_its_texts_once_however_many_statements_it_has(
         database.close()
 
 
+COLUMNS = (
+    *("n TINYINT", "u BIGINT UNSIGNED", "i INT", "y YEAR", "f FLOAT", "d DOUBLE", "c DECIMAL(30, 10)", "b BIT(9)"),
+    *("day DATE", "t TIME(3)", "at DATETIME(6)", "ts TIMESTAMP(6) NULL", "e ENUM('a', 'é')", "s SET('x', 'y')"),
+    *("v VARCHAR(300) CHARACTER SET utf8mb4", "a CHAR(9) CHARACTER SET ascii", "w LONGTEXT CHARACTER SET utf8mb4", "j JSON"),
+    *("vb VARBINARY(300)", "lb LONGBLOB"),
+)
+
+
+@pytest.fixture(scope="module")
+def two_drivers(mariadb):
+    """A connection of qtm's, and one of PyMySQL's own with the same settings, to a table with columns of all kinds."""
+    dialect = qtm.Database(mariadb.create_database("qtm_driver")).dialect
+    ((before,),) = mariadb.execute("SELECT @@max_allowed_packet")
+    mariadb.execute(f"SET GLOBAL max_allowed_packet = {2**26}")  # of those who connect now
+    options = {"host": "127.0.0.1", "port": mariadb.port, "user": "root", "database": "qtm_driver", "charset": "utf8mb4"}
+    plain = pymysql.connect(**options, autocommit=True, conv=dialect._conversions, client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS)
+    with contextlib.closing(dialect.connect(False)) as lean, contextlib.closing(plain):
+        rows = [
+            [-128, 2**64 - 1, -(2**31), 2026, 1.5, -1e-300, "12345678901234567890.0123456789", 257],
+            ["2026-01-31", "-838:59:58.999", "2026-01-31 23:59:59.999999", "2026-01-31 00:00:00", "é", "x,y"],
+            ["ü'\"\\%;\n\0😀", "ascii", "x" * 70_000, '{"k": [1.0]}', bytes(range(256)), b"\0\xff" * 40_000],
+        ]
+        placeholders = ", ".join(["%s"] * len(COLUMNS))
+        with plain.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE kinds ({', '.join(COLUMNS)})")
+            cursor.execute(f"INSERT INTO kinds VALUES ({placeholders})", [value for part in rows for value in part])
+            cursor.execute(f"INSERT INTO kinds VALUES ({placeholders})", [None] * len(COLUMNS))
+            cursor.executemany(
+                "INSERT INTO kinds (i, v, w) VALUES (%s, %s, %s)", [(i, "y" * i, "é" * i) for i in (0, 1, 249, 250, 251, 252)]
+            )
+            cursor.executemany("INSERT INTO kinds (w) VALUES (%s)", [("z" * i,) for i in (65_535, 65_536)])
+        mariadb.execute(f"SET GLOBAL max_allowed_packet = {before}")
+        yield lean, plain
+
+
+def read_by(connection, sql):
+    """All that a cursor tells of each answer to one text, or the error."""
+    with connection.cursor() as cursor:
+        told = []
+        try:
+            cursor.execute(sql)
+            told.append((cursor.rowcount, cursor.warning_count, cursor.fetchall()))
+            while cursor.nextset():
+                told.append((cursor.rowcount, cursor.warning_count, cursor.fetchall()))
+        except pymysql.Error as error:
+            told.append((type(error), error.args))
+        return told
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM kinds",
+        "SELECT i, v FROM kinds WHERE i > 1000",
+        f"SELECT {', '.join(str(i) for i in range(300))}, NULL, ''",
+        f"SELECT REPEAT('x', {2**24 - 5})",  # one packet of the greatest length, and the empty one after it
+        f"SELECT REPEAT('x', {2**24 - 6}), 1",
+        f"SELECT REPEAT('é', {2**24}), 1",
+        "INSERT INTO kinds (i) SELECT 7 FROM kinds a, kinds b, kinds c; SELECT 1; DELETE FROM kinds WHERE i = 7; SELECT 'é', 2; DO 0",
+        "SELECT CAST('x' AS INT), 1/0; BEGIN; SELECT 1; COMMIT",
+        "SELECT 1; SELECT * FROM nowhere; SELECT 2",
+        "nonsense",
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'ü'",
+    ],
+)
+def test_answers_are_what_pymysql_itself_reads(two_drivers, sql):
+    lean, plain = two_drivers
+    told = read_by(lean, sql)
+    assert told == read_by(plain, sql)
+    assert told
+    assert read_by(lean, "SELECT 42") == read_by(plain, "SELECT 42")  # nothing is left of the answer before
+
+
+def recorded_answer(connection, sql):
+    """The bytes of the server's answer."""
+    taken = bytearray()
+
+    class Recorder:
+        def __init__(self, stream):
+            self._stream = stream
+
+        def read(self, size):
+            data = self._stream.read(size)
+            taken.extend(data)
+            return data
+
+    stream = connection._rfile
+    connection._rfile = Recorder(stream)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+    finally:
+        connection._rfile = stream
+    return bytes(taken)
+
+
+def test_an_answer_that_breaks_off_or_is_out_of_order_is_a_lost_connection(mariadb):
+    dialect = qtm.Database(mariadb.create_database("qtm_broken")).dialect
+    lean = dialect.connect(False)
+    answer = recorded_answer(lean, "SELECT 'text', NULL, 12")
+    assert len(answer) > 100
+    starts, start = [], 0
+    while start < len(answer):
+        starts.append(start)
+        start += 4 + int.from_bytes(answer[start : start + 3], "little")
+    broken = [answer[:length] for length in range(len(answer))]
+    broken += [answer[: start + 3] + bytes([answer[start + 3] + 1]) + answer[start + 4 :] for start in starts]
+    broken += [b"\0\0\0\1", b"\1\0\0\1\xfb"]  # an empty packet; a request for a file of ours
+    for data in broken:
+        lean._rfile, lean._next_seq_id, lean._result = io.BytesIO(data), 1, None
+        with pytest.raises(pymysql.OperationalError) as raised:
+            lean._read_query_result()
+        assert raised.value.args[0] == 2013
+        assert isinstance(dialect.error(raised.value, committing=False), qtm.DatabaseUnavailable)
+        assert isinstance(dialect.error(raised.value, committing=True), qtm.OutcomeUnknown)
+        assert not lean.open
+
+
+def test_what_is_remembered_of_columns_is_bounded(mariadb, monkeypatch):
+    dialect = qtm.Database(mariadb.create_database("qtm_columns")).dialect
+    monkeypatch.setattr(qtm, "MAX_KNOWN_COLUMNS", 8)
+    with contextlib.closing(dialect.connect(False)) as lean, lean.cursor() as cursor:
+        for i in range(30):
+            cursor.execute(f"SELECT {i} AS name_{i}, 'x{i}'")
+            assert cursor.fetchall() == ((i, f"x{i}"),)
+            assert len(qtm.LeanReading.known_columns) <= 8
+
+
 def test_hostile_texts_come_back_as_they_were_and_nothing_else_happens(database):
     texts = ["'; DROP TABLE backtest_tasks; --", "\\'; SELECT 1;\n", '\\"', "\0\032\r\n'\"\\", ";\n", "%s %(x)s :text", "\\" * 7 + "'"]
     for text in texts:
@@ -632,7 +761,7 @@ def test_a_full_disk_or_memory_of_the_server_is_an_outage():
         assert isinstance(dialect.error(error, committing=False), qtm.DatabaseUnavailable), number
 
 
-# ==== 9 Migrations ====================================================================================================
+# ==== 10 Migrations ===================================================================================================
 
 
 def shape_of(database) -> dict:
@@ -712,7 +841,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 10-11 Rows, TaskDAO =============================================================================================
+# ==== 11-12 Rows, TaskDAO =============================================================================================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -1455,7 +1584,7 @@ def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
     assert seen["pool"]["in_use"] == 0
 
 
-# ==== 12 Doctor =======================================================================================================
+# ==== 13 Doctor =======================================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -1548,7 +1677,7 @@ def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb):
     assert {found.subject for found in qtm.check_database(settings(url)) if found.level == "fault"} == {"claim", "privileges"}
 
 
-# ==== 13 Backtest engine ==============================================================================================
+# ==== 14 Backtest engine ==============================================================================================
 
 
 def exact_metrics(code: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
@@ -1701,7 +1830,7 @@ def test_an_engine_that_cannot_be_loaded_says_why(reference):
         qtm.load_engine(reference)
 
 
-# ==== 14-19 Results, Engine process, Supervisor, Attempt handles, Engine server, Thread runner ========================
+# ==== 15-20 Results, Engine process, Supervisor, Attempt handles, Engine server, Thread runner ========================
 
 
 @dataclasses.dataclass
@@ -2491,7 +2620,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 20-21 Leases and waits, TaskScheduler ===========================================================================
+# ==== 21-22 Leases and waits, TaskScheduler ===========================================================================
 
 
 class FakeTimer:
@@ -2837,7 +2966,7 @@ def test_without_a_thread_for_its_timer_the_scheduler_waits_by_itself(stage, dao
     assert scheduler._wait_limit is None
 
 
-# ==== 22 TaskManager ==================================================================================================
+# ==== 23 TaskManager ==================================================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -3021,7 +3150,7 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
-# ==== 23-32 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
+# ==== 24-33 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
 
 
 @pytest.fixture
@@ -4021,8 +4150,8 @@ def read_messages(pieces) -> list:
                     head = reader.head()
                     if head is None:
                         break
-                    request, length = qtm.parse_head(head)
-                    reader.expect_body(length, 1000)
+                    request, fields = qtm.parse_head(head)
+                    reader.expect_body(fields.length, 1000)
                 body = reader.body()
                 if body is None:
                     break
@@ -5568,8 +5697,8 @@ def outcome_of(pieces) -> tuple[list, bool]:
             reader.feed(piece)
             while request is not None or (head := reader.head()) is not None:
                 if request is None:
-                    request, length = qtm.parse_head(head)
-                    reader.expect_body(length, 1000)
+                    request, fields = qtm.parse_head(head)
+                    reader.expect_body(fields.length, 1000)
                 if (body := reader.body()) is None:
                     break
                 found.append(request._replace(body=body))
@@ -6317,7 +6446,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-# ==== 33 Command line =================================================================================================
+# ==== 34 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
