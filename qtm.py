@@ -579,6 +579,9 @@ MAX_JSON_DEPTH = 64
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode  # json.dumps makes an encoder each time
 
 
+_quoted_ascii = json.encoder.encode_basestring_ascii  # what json.dumps makes of a text
+
+
 def dump_json(value: Any) -> str:
     """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for what JSON cannot say."""
     return _compact_json(value)
@@ -607,6 +610,11 @@ def _strict_float(text: str) -> float:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+_strict_json = json.JSONDecoder(  # json.loads makes one each time
+    object_pairs_hook=_unique_keys, parse_int=_strict_int, parse_float=_strict_float, parse_constant=_no_constant
+)
 
 
 def _json_depth(body: bytes) -> int:
@@ -645,13 +653,7 @@ def parse_json(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _json_depth(body) > MAX_JSON_DEPTH:
         raise MalformedJSON(f"the body nests deeper than {MAX_JSON_DEPTH} levels")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_int=_strict_int,
-            parse_float=_strict_float,
-            parse_constant=_no_constant,
-        )
+        value = _strict_json.decode(text)
     except json.JSONDecodeError as error:
         raise MalformedJSON(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except ValueError as error:
@@ -802,8 +804,7 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        known = {"stock_code", *(item.name for item in dataclasses.fields(cls))}
-        faults = [FieldError(name, "there is no such field") for name in body if name not in known]
+        faults = [FieldError(name, "there is no such field") for name in body if name not in BODY_FIELDS]
         single = "stock_code" in body
         if single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
@@ -873,6 +874,8 @@ class BatchRequest:
             return [FieldError("params", f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}")]
         return []
 
+
+BODY_FIELDS = frozenset({"stock_code", *(item.name for item in dataclasses.fields(BatchRequest))})  # of createTask
 
 _last_task_id_lock = threading.Lock()  # guards the two below; held for one computation only
 _last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the newest id of this process
@@ -1149,14 +1152,16 @@ class LogEvent(NamedTuple):
     fields: Mapping[str, Any]
 
     def __str__(self) -> str:
-        parts = [f"{name}={value if isinstance(value, (int, float)) else json.dumps(str(value))}" for name, value in self.fields.items()]
+        parts = [f"{name}={value if isinstance(value, (int, float)) else _quoted_ascii(str(value))}" for name, value in self.fields.items()]
         return " ".join([self.event, *parts])
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """One line per event."""
+    """One line per event. It is said to come from here, as it would anyway: to find that out takes as long as to write the line."""
     if logger.isEnabledFor(level):
-        logger.log(level, LogEvent(event, fields), extra={"fields": fields})
+        logger.handle(
+            logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
+        )
 
 
 class DatabaseMonitor:
@@ -1823,9 +1828,12 @@ class MySQLDialect:
 
     def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
         """The statement as it is sent. Only the parameters that it names are escaped: a script's may be a megabyte."""
+        names = self._names_in(sql)
+        if not names:
+            return sql
         text = self._execution(cursor, sql, parameters)
         if text is None:
-            text = cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in self._names_in(sql)})
+            text = cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in names})
         return text
 
     def _names_in(self, sql: str) -> tuple[str, ...]:
@@ -2621,15 +2629,18 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[FrequentStatemen
         yield statement, {name: part[min(i, len(part) - 1)] for i, name in enumerate(names)}
 
 
+def _check_document(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise BodyTooLarge(f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+
+
 def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) -> Iterator[str]:
     """The tasks of a create as JSON lists of [task_id, stock_code, params], each list about INSERT_CHUNK_BYTES at most.
 
     Raises BodyTooLarge for a task that alone takes more than ``max_bytes``.
     """
     texts = [(text, len(text.encode("utf-8")) + 80) for text in (dump_json(dump_json(item)) for item in request.params)]
-    longest = max(size for _, size in texts)
-    if longest > max_bytes:
-        raise BodyTooLarge(f"params of {longest} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+    _check_document(max(size for _, size in texts), max_bytes)
     rows: list[str] = []
     total = 0
     numbers = iter(task_ids)
@@ -2730,8 +2741,7 @@ class TaskDAO:
 
     def _create(self, new: NewBatch) -> CreatedBatch:
         created, config = CreatedBatch(new.batch_id, new.task_ids), dump_json(new.request.config)
-        room = self.database.dialect.max_document_bytes - len(config.encode("utf-8"))  # both stand in one statement
-        chunks = list(_row_chunks(new.request, new.task_ids, room))
+        inserts = self._inserts(new, self.database.dialect.max_document_bytes - len(config.encode("utf-8")))  # both in one statement
         keys = [] if new.idempotency_key is None else [INSERT_KEY]
         parameters = {
             "batch_id": new.batch_id,
@@ -2743,31 +2753,27 @@ class TaskDAO:
             "key": new.idempotency_key,
             "sha256": new.request_sha256,
             "task_ids": dump_json(list(new.task_ids)) if keys else None,
-            "rows": chunks[0],
-            "task_id": new.task_ids[0],  # of one task alone, like the next two
-            "stock_code": new.request.stock_codes[0],
-            "params": dump_json(new.request.params[0]),
         }
-        insert = INSERT_TASK if len(new.task_ids) == 1 else self._insert_tasks
 
         def work(session: Session) -> CreatedBatch:
             for statement in keys:
                 session.execute(statement, parameters)
             if not (new.request.batch_id and session.row(LOCK_BATCH, parameters)):
                 session.execute(INSERT_BATCH, parameters)
-            for rows in chunks:
-                session.execute(self._insert_tasks, {**parameters, "rows": rows})
+            for statement, values in inserts:
+                session.execute(statement, {**parameters, **values})
             return created
 
         def confirm(session: Session) -> CreatedBatch | None:
             found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": new.task_ids[0]})
             return created if found else None
 
-        is_one_text = len(chunks) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_KEYED_TASKS)
+        is_one_text = len(inserts) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_KEYED_TASKS)
         for _ in range(3):
             try:
                 if is_one_text:
-                    return self.database.write_at_once([*keys, INSERT_BATCH, insert], parameters, created, confirm)
+                    (insert, values), *_ = inserts
+                    return self.database.write_at_once([*keys, INSERT_BATCH, insert], {**parameters, **values}, created, confirm)
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
                 known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
@@ -2775,9 +2781,20 @@ class TaskDAO:
                     return known
         raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
 
+    def _inserts(self, new: NewBatch, max_bytes: int) -> list[tuple[str, dict[str, str]]]:
+        """The statements that insert the tasks, with the parameters that are their own. Raises BodyTooLarge."""
+        request = new.request
+        if len(new.task_ids) > 1:
+            return [(self._insert_tasks, {"rows": rows}) for rows in _row_chunks(request, new.task_ids, max_bytes)]
+        params = dump_json(request.params[0])
+        _check_document(len(params.encode("utf-8")), max_bytes)
+        return [(INSERT_TASK, {"task_id": new.task_ids[0], "stock_code": request.stock_codes[0], "params": params})]
+
     def create_many(self, creates: Sequence[NewBatch]) -> list[CreatedBatch | QtmError]:
         """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and durable when this returns;
         what it raised stands in its place."""
+        if len(creates) == 1:
+            return [self._create_or_error(creates[0])]
         answers: dict[int, CreatedBatch | QtmError] = {}
         most = min(INSERT_CHUNK_BYTES, self.database.dialect.max_document_bytes)
         for group in _create_groups(creates, most):
@@ -5725,11 +5742,10 @@ class TaskManager:
             sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
         if self.settings.max_pending:
             self.dao.check_room(self.settings.max_pending, len(batch.stock_codes) * len(batch.params), idempotency_key)
-        task_ids = new_task_ids(len(batch.stock_codes) * len(batch.params))
-        batch_id = batch.batch_id or new_task_ids(1)[0]
+        new_batch_id, *task_ids = new_task_ids(1 + len(batch.stock_codes) * len(batch.params))
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        return NewBatch(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        return NewBatch(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     def _check_with_engine(self, batch: BatchRequest) -> None:
         """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here."""
@@ -6640,6 +6656,10 @@ class Parameter:
         return self.name.lower().replace("-", "_")
 
     @functools.cached_property
+    def _field(self) -> str:
+        return self.name.lower()
+
+    @functools.cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile(self.schema.get("pattern", ".*"), re.DOTALL)
 
@@ -6647,7 +6667,7 @@ class Parameter:
         """Every value that a request gives it."""
         if self.place == "query":
             return request.query.get(self.name, ())
-        value = request.headers.get(self.name.lower())
+        value = request.headers.get(self._field)
         return () if value is None else (value,)
 
     def read(self, given: Sequence[str]) -> tuple[Any, list[str]]:
@@ -8329,10 +8349,13 @@ class Connection:
         if self.request and self.request.method != "POST" and not self._server.has_room(len(response.body)):
             response = failure(self._server.overloaded())
         self._unsent += self._written(response)
-        self._server.answered(self, response, time.perf_counter() - self._started)
+        request, request_id, seconds = self.request, self.request_id, time.perf_counter() - self._started
         self.request = None  # its body may be large, and the client idle
         self._send_until = time.monotonic() + SEND_SECONDS
-        return self._flush()
+        self._server.count(request, response, seconds)
+        goes_on = self._flush()
+        self._server.log(request, request_id, response, seconds)  # while the client reads; another thread may have the connection now
+        return goes_on
 
     def _written(self, response: Response) -> list[memoryview]:
         """The answer as it goes out, in one piece unless that would copy much."""
@@ -8903,15 +8926,18 @@ class ApiServer(http.server.HTTPServer):
         if self.is_draining and not self._connections and not self._leaving:
             self._emptied.set()
 
-    def answered(self, connection: Connection, response: Response, seconds: float) -> None:
-        """Count it, and one line in the log."""
-        request = connection.request
+    def count(self, request: HttpRequest | None, response: Response, seconds: float) -> None:
+        """Of an answer that is about to be sent."""
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
+
+    def log(self, request: HttpRequest | None, request_id: str, response: Response, seconds: float) -> None:
+        """One line for an answer."""
+        method, path = (request.method, request.path) if request else ("-", "-")
         level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
         if logger.isEnabledFor(level):
             told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
-            log_event(level, "request", **told, request_id=connection.request_id, **response.log)
+            log_event(level, "request", **told, request_id=request_id, **response.log)
 
     # -- the jobs ------------------------------------------------------------------------------------------------------------
 
@@ -9077,7 +9103,7 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
         event = record.msg if isinstance(record.msg, LogEvent) else LogEvent(record.getMessage(), {})
         if record.exc_info:
             event = LogEvent(event.event, {**event.fields, "traceback": self.formatException(record.exc_info)})
