@@ -2626,7 +2626,7 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[FrequentStatemen
     for start in range(0, len(keys), MAX_KEYS):
         part = [_key(key) for key in keys[start : start + MAX_KEYS]]
         statement, names = _for_keys(sql, 1 << (len(part) - 1).bit_length())
-        yield statement, {name: part[min(i, len(part) - 1)] for i, name in enumerate(names)}
+        yield statement, dict(zip(names, part + part[-1:] * (len(names) - len(part)), strict=True))
 
 
 def _check_document(size: int, max_bytes: int) -> None:
@@ -2898,16 +2898,18 @@ class TaskDAO:
             for task, rest in self._texts(sql, task_ids)
         }
 
-    def _texts(self, sql: str, task_ids: Sequence[str]) -> Iterator[tuple[TaskText, list[Any]]]:
+    def _texts(self, sql: str, task_ids: Sequence[str]) -> list[tuple[TaskText, list[Any]]]:
         """What the rows of these tasks hold: each begins with its text."""
+        found: list[tuple[TaskText, list[Any]]] = []
         for statement, parameters in _key_lists(sql, task_ids):
             for text, *rest in self.database.rows(statement, parameters):
-                task_id, _, more = _utf8(text).partition(" ")
-                if more:
-                    status, priority, run_at, task_json = more.split(" ", 3)
-                    yield TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json), rest
+                task_id, *fields = _utf8(text).split(" ", 4)
+                if fields:
+                    status, priority, run_at, task_json = fields
+                    found.append((TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json), rest))
                 elif task := self.get(task_id):
-                    yield TaskText(task_id, task.status, task.priority, task.run_at, task.to_json()), rest
+                    found.append((TaskText(task_id, task.status, task.priority, task.run_at, task.to_json()), rest))
+        return found
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first."""
