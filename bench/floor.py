@@ -19,6 +19,7 @@ from typing import Any
 
 import pymysql
 import pymysql.converters
+from pymysql.constants import CLIENT
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -93,43 +94,55 @@ class Floor:
 
 
 class Replay:
-    """The very texts that qtm sends to MySQL or MariaDB for an operation, recorded once and sent again by the bare driver, with other
-    ids. Its methods record one, and give what sends it again and reads the whole answer. A context manager."""
+    """The very texts that qtm sends to MySQL or MariaDB for an operation, recorded once and sent again, with other ids, by PyMySQL as
+    it comes. Its methods record one, and give what sends it again and reads the whole answer. A context manager."""
 
     def __init__(self, url: str, batches: int) -> None:
         self._random = random.Random(1)
         self._batches = batches
         self._database = qtm.Database(url, pool_size=1)
         self._tasks = qtm.TaskManager(qtm.TaskDAO(self._database), qtm.Settings())
-        with self._database.single_connection() as connection:
-            self._connection = connection  # the only one, with all that qtm sets and prepares
+        parts = urllib.parse.urlsplit(url)
+        self._bare = pymysql.connect(
+            host="127.0.0.1",
+            port=parts.port or 3306,
+            user="root",
+            database=parts.path[1:],
+            autocommit=True,
+            client_flag=CLIENT.MULTI_STATEMENTS,
+            init_command=f"SET SESSION tx_isolation='READ-COMMITTED', group_concat_max_len={2**32 - 1}",
+        )
 
     def __enter__(self) -> Replay:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._bare.close()
         self._database.close()
 
     def _recorded(self, call: Callable[[], object]) -> list[str]:
-        """What it sends when its statements are prepared already."""
-        call()
+        """What it sends when its statements are prepared already; they are prepared for the bare connection, too."""
         sent: list[str] = []
-        send = self._connection.query
+        with self._database.single_connection() as connection:  # the only one
+            send = connection.query
 
         def record(text: str, unbuffered: bool = False) -> Any:
             sent.append(text)
             return send(text, unbuffered)
 
-        self._connection.query = record
+        connection.query = record
         try:
             call()
+            self._send(text for text in sent if text.startswith("PREPARE "))
+            sent.clear()
+            call()
         finally:
-            del self._connection.query
+            del connection.query
         return sent
 
     def _send(self, texts: Iterable[str]) -> int:
         """How many rows came back."""
-        cursor, count = self._connection.cursor(), 0
+        cursor, count = self._bare.cursor(), 0
         for text in texts:
             cursor.execute(text)
             count += len(cursor.fetchall())

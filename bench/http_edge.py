@@ -55,7 +55,7 @@ QTM, ASYNC, THREADS, FLASK = "qtm", "fastapi-async", "fastapi-threads", "flask"
 FLASK_THREADS = 16  # gunicorn keeps idle connections outside of its threads, so that 64 of them are served by 16
 KEEP_ALIVE_SECONDS = 75
 WARM_UP_SECONDS = 0.5
-FLOOR_SECONDS = 0.5
+FLOOR_SECONDS = 2.0
 WRITE_BACK_SECONDS = 1.0  # after rows that write, for InnoDB to go quiet
 PACKAGES = ("PyMySQL", "FastAPI", "uvicorn", "uvloop", "httptools", "Flask", "gunicorn", "SQLAlchemy", "pydantic")
 
