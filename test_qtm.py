@@ -6897,7 +6897,8 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     requests = by_name["request"]
     assert all(len(event["request_id"]) == 16 for event in requests)
     assert [event["path"] for event in requests][:4] == ["/\nforged\x1b[31m", '/\u2028\x85"\\', "/\ufffd", "/\r\nevent"]
-    assert (requests[4]["task_id"], requests[4]["error"], requests[4]["status"]) == ("a\nb\u2028\x1b", "task_not_found", 404)
+    (hostile_id,) = [event for event in requests if event.get("task_id") == "a\nb\u2028\x1b"]
+    assert (hostile_id["error"], hostile_id["status"]) == ("task_not_found", 404)
     created = [event for event in requests if event["status"] == 201]
     assert [(event["task_id"], event["tasks"], len(event["batch_id"])) for event in created] == [(one, 1, 36) for one in ids]
     assert (requests[-1]["task_id"], requests[-1]["error"]) == (ids[0], "task_already_finished")
