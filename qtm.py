@@ -1275,6 +1275,8 @@ class ConnectionPool:
                 kept = place
         finally:
             self._places.put(kept)
+        if kept and self._closed:  # just now: whoever closed the idle ones may not have seen this one
+            self.close()
 
     def _checkout(self) -> tuple[Any, int] | None:
         """An idle connection that is still good, or None for leave to open one."""
@@ -1395,11 +1397,14 @@ class LeanReading:
     """Reads answers in the place of PyMySQL's connection, which it is mixed into: that makes an object of every packet, and describes
     the columns anew for every answer (https://mariadb.com/kb/en/clientserver-protocol/)."""
 
-    known_columns: ClassVar[dict[bytes, list[Converter]]] = {}  # written by any thread, for all connections
+    known_columns: ClassVar[dict[bytes, list[Converter]]]  # of all connections with the same settings; written by any thread
 
     def _read_query_result(self: Any, unbuffered: bool = False) -> int:
         if unbuffered:
             return int(super()._read_query_result(unbuffered))  # type: ignore[misc]
+        if self._read_timeout != self._write_timeout:  # which the socket has; a migration may take long
+            self._sock.settimeout(self._read_timeout)
+            self._current_timeout = self._read_timeout  # PyMySQL's own note
         self._result = None
         answer, first = MySQLAnswer(), self._packet()
         if first[0] == 0:
@@ -1487,6 +1492,7 @@ def _lean_connection(pymysql: Any) -> Any:
     unverified.verify_mode = ssl.CERT_NONE
 
     class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
+        known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
         prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
 
         def _escape_string(self, text: str) -> str:

@@ -443,6 +443,27 @@ def test_a_pool_throws_away_what_failed_what_is_stale_and_what_is_old():
         pass
 
 
+def test_a_connection_that_comes_back_while_its_pool_closes_is_closed(monkeypatch):
+    class Thing:
+        is_closed = False
+
+        def close(self):
+            self.is_closed = True
+
+    pool = qtm.ConnectionPool(Thing, lambda thing: True, 2)
+    put = pool._places.put
+
+    def put_late(place):  # the pool closes after it was looked whether it is closed
+        monkeypatch.setattr(pool._places, "put", put)
+        pool.close()
+        put(place)
+
+    with pool.connection() as thing:
+        monkeypatch.setattr(pool._places, "put", put_late)
+    assert thing.is_closed
+    assert pool.snapshot()["in_use"] == 0
+
+
 def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_back():
     pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1, wait_seconds=0.01)
     with pool.connection(), pytest.raises(qtm.DatabaseUnavailable, match="of 1"), pool.connection():
@@ -653,6 +674,21 @@ def test_an_answer_that_breaks_off_or_is_out_of_order_is_a_lost_connection(maria
         assert not lean.open
 
 
+def test_a_step_of_a_migration_may_take_longer_than_other_statements(mariadb, monkeypatch):
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 1)
+    database = qtm.Database(mariadb.create_database("qtm_slow_step"))
+    slow = "CREATE TABLE x AS SELECT SLEEP(2) AS slept"
+    assert qtm.migrate(database, {1: [slow]}) == [1]
+    started = time.monotonic()
+    with pytest.raises(qtm.DatabaseUnavailable), database.single_connection() as connection:  # the one that migrated
+        try:
+            connection.cursor().execute("SELECT SLEEP(30)")
+        except pymysql.Error as error:
+            raise database.dialect.error(error, committing=False) from None
+    assert time.monotonic() - started < 10
+    database.close()
+
+
 def test_what_is_remembered_of_columns_is_bounded(mariadb, monkeypatch):
     dialect = qtm.Database(mariadb.create_database("qtm_columns")).dialect
     monkeypatch.setattr(qtm, "MAX_KNOWN_COLUMNS", 8)
@@ -660,7 +696,7 @@ def test_what_is_remembered_of_columns_is_bounded(mariadb, monkeypatch):
         for i in range(30):
             cursor.execute(f"SELECT {i} AS name_{i}, 'x{i}'")
             assert cursor.fetchall() == ((i, f"x{i}"),)
-            assert len(qtm.LeanReading.known_columns) <= 8
+            assert len(lean.known_columns) <= 8
 
 
 def test_hostile_texts_come_back_as_they_were_and_nothing_else_happens(database):
