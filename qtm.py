@@ -8357,13 +8357,10 @@ class Connection:
         if self.request and self.request.method != "POST" and not self._server.has_room(len(response.body)):
             response = failure(self._server.overloaded())
         self._unsent += self._written(response)
-        request, request_id, seconds = self.request, self.request_id, time.perf_counter() - self._started
+        self._server.answered(self, response, time.perf_counter() - self._started)
         self.request = None  # its body may be large, and the client idle
         self._send_until = time.monotonic() + SEND_SECONDS
-        self._server.count(request, response, seconds)
-        goes_on = self._flush()
-        self._server.log(request, request_id, response, seconds)  # while the client reads; another thread may have the connection now
-        return goes_on
+        return self._flush()
 
     def _written(self, response: Response) -> list[memoryview]:
         """The answer as it goes out, in one piece unless that would copy much."""
@@ -8934,18 +8931,15 @@ class ApiServer(http.server.HTTPServer):
         if self.is_draining and not self._connections and not self._leaving:
             self._emptied.set()
 
-    def count(self, request: HttpRequest | None, response: Response, seconds: float) -> None:
-        """Of an answer that is about to be sent."""
+    def answered(self, connection: Connection, response: Response, seconds: float) -> None:
+        """Count it, and one line in the log: before it is sent, so that lines stand in the order of answers and none is missing."""
+        request = connection.request
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
-
-    def log(self, request: HttpRequest | None, request_id: str, response: Response, seconds: float) -> None:
-        """One line for an answer."""
-        method, path = (request.method, request.path) if request else ("-", "-")
         level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
         if logger.isEnabledFor(level):
             told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
-            log_event(level, "request", **told, request_id=request_id, **response.log)
+            log_event(level, "request", **told, request_id=connection.request_id, **response.log)
 
     # -- the jobs ------------------------------------------------------------------------------------------------------------
 
