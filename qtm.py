@@ -804,7 +804,8 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        faults = [FieldError(name, "there is no such field") for name in body if name not in BODY_FIELDS]
+        known = cls.__dataclass_fields__
+        faults = [FieldError(name, "there is no such field") for name in body if name not in known and name != "stock_code"]
         single = "stock_code" in body
         if single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
@@ -874,8 +875,6 @@ class BatchRequest:
             return [FieldError("params", f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}")]
         return []
 
-
-BODY_FIELDS = frozenset({"stock_code", *(item.name for item in dataclasses.fields(BatchRequest))})  # of createTask
 
 _last_task_id_lock = threading.Lock()  # guards the two below; held for one computation only
 _last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the newest id of this process
