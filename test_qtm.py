@@ -4714,10 +4714,11 @@ def test_large_bodies_and_answers_pass_tls_whole(secure, certificate, monkeypatc
                 raise
 
         monkeypatch.setattr(qtm.TlsStream, "send", send_and_tell)
-        status, answer = one.call("GET", f"{A}/getTasksByBatch?batch_id={json.loads(answer)['data']['batch_id']}")
-        assert status == 200
-        assert [task["task_id"] for task in json.loads(answer)["data"]["tasks"]] == ids
-        assert blocked, "it went out in one piece"
+        one.connection.request("GET", f"{A}/getTasksByBatch?batch_id={json.loads(answer)['data']['batch_id']}")
+        eventually(lambda: blocked)  # while nobody reads
+        response = one.connection.getresponse()
+        assert response.status == 200
+        assert [task["task_id"] for task in json.loads(response.read())["data"]["tasks"]] == ids
 
 
 def test_pipelined_requests_in_one_tls_record_are_all_answered(secure, certificate):
