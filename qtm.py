@@ -1206,6 +1206,23 @@ class DatabaseMonitor:
             }
 
 
+class Places(queue.LifoQueue["tuple[Any, int] | None"]):
+    """A queue without a bound, the ways of which that every query takes are short."""
+
+    def get_nowait(self) -> tuple[Any, int] | None:
+        """The place that was put last. Raises queue.Empty."""
+        with self.mutex:
+            if not self.queue:
+                raise queue.Empty
+            return self.queue.pop()
+
+    def put(self, item: tuple[Any, int] | None, block: bool = True, timeout: float | None = None) -> None:
+        """For whoever waits, or comes next."""
+        with self.mutex:
+            self.queue.append(item)
+            self.not_empty.notify()
+
+
 class LentConnection:
     """What `ConnectionPool.connection` gives: a context manager, made for each use."""
 
@@ -1243,7 +1260,7 @@ class ConnectionPool:
         self._wait_seconds = wait_seconds
         self._generation = 0  # raised by `drop_idle`; written by any thread, older connections are closed at sight
         self._closed = False
-        self._places: queue.LifoQueue[tuple[Any, int] | None] = queue.LifoQueue()
+        self._places = Places()
         for _ in range(size):
             self._places.put(None)
         self._waits = 0  # check-outs that had to wait; a statistic, so a lost increment does no harm
@@ -1492,6 +1509,7 @@ def _lean_connection(pymysql: Any) -> Any:
 
     class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
         known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
+        hangup: Any = None
         prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
 
         def _escape_string(self, text: str) -> str:
@@ -1779,6 +1797,7 @@ class MySQLDialect:
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error) from error
         try:
+            connection.hangup = select.poll()
             with connection.cursor() as cursor:
                 limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={2**32 - 1}"
                 cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
@@ -1786,6 +1805,7 @@ class MySQLDialect:
                 row = cursor.fetchone()
                 # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
                 self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
+                connection.hangup.register(connection._sock.fileno(), select.POLLIN)
                 connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
         except (self._pymysql.Error, OSError) as error:
             connection.close()
@@ -1820,12 +1840,7 @@ class MySQLDialect:
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up (or said why): no round trip needed."""
-        sock = connection._sock
-        if sock is None:
-            return False
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return connection._sock is not None and not connection.hangup.poll(0)
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
         """One that the server keeps is sent with its values alone, any other as a text."""
@@ -6346,6 +6361,8 @@ class MessageReader:
     def head(self) -> bytes | None:
         """The next head without its empty line, once it is whole. Raises MalformedHTTP, HeadTooLarge."""
         buffer = self._buffer
+        if not buffer:
+            return None
         while buffer.startswith(b"\r\n"):  # RFC 9112 2.2: old clients end a body with one
             del buffer[:2]
             self._empty_bytes += 2
@@ -8310,7 +8327,7 @@ class Connection:
 
     def _begin(self, head: bytes) -> bool:
         """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for its framing."""
-        self._started, self.request_id = time.perf_counter(), os.urandom(8).hex()
+        self._started, self.request_id = time.perf_counter(), f"{random.getrandbits(64):016x}"
         self.request = self.route = None
         self._is_head = head.startswith(b"HEAD ")
         request, fields = parse_head(head)
@@ -8346,7 +8363,7 @@ class Connection:
         self._closes, self._unwanted = True, 0
         self._reader = MessageReader()  # what it holds of a body is no longer counted
         if self.phase is not Phase.BODY:  # no request of its own yet
-            self._started, self.request_id, self.request = time.perf_counter(), os.urandom(8).hex(), None
+            self._started, self.request_id, self.request = time.perf_counter(), f"{random.getrandbits(64):016x}", None
         self.answer(failure(error))
 
     def answer(self, response: Response) -> bool:
