@@ -41,6 +41,12 @@ UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}
 COMPLETED = [place for place in range(fill.BATCH_TASKS) if fill.is_completed(place)]
 
 
+def bare_connection(url: str, **options: Any) -> Any:
+    """PyMySQL as it comes, connected to the database of a qtm URL."""
+    parts = urllib.parse.urlsplit(url)
+    return pymysql.connect(host="127.0.0.1", port=parts.port or 3306, user="root", database=parts.path[1:], autocommit=True, **options)
+
+
 class Floor:
     """One bare connection to the database of a qtm URL, with commits as durable as qtm's. A context manager."""
 
@@ -56,9 +62,7 @@ class Floor:
             self._connection.execute("PRAGMA synchronous=FULL")
         else:
             texts = {kind: decode for kind, decode in pymysql.converters.conversions.items() if kind not in (7, 12)}  # times stay text
-            self._connection = pymysql.connect(
-                host="127.0.0.1", port=parts.port or 3306, user="root", database=parts.path[1:], autocommit=True, conv=texts
-            )
+            self._connection = bare_connection(url, conv=texts)
         self._cursor = self._connection.cursor()
 
     def __enter__(self) -> Floor:
@@ -102,16 +106,8 @@ class Replay:
         self._batches = batches
         self._database = qtm.Database(url, pool_size=1)
         self._tasks = qtm.TaskManager(qtm.TaskDAO(self._database), qtm.Settings())
-        parts = urllib.parse.urlsplit(url)
-        self._bare = pymysql.connect(
-            host="127.0.0.1",
-            port=parts.port or 3306,
-            user="root",
-            database=parts.path[1:],
-            autocommit=True,
-            client_flag=CLIENT.MULTI_STATEMENTS,
-            init_command=f"SET SESSION tx_isolation='READ-COMMITTED', group_concat_max_len={2**32 - 1}",
-        )
+        session = f"SET SESSION tx_isolation='READ-COMMITTED', group_concat_max_len={2**32 - 1}"
+        self._bare = bare_connection(url, client_flag=CLIENT.MULTI_STATEMENTS, init_command=session)
 
     def __enter__(self) -> Replay:
         return self
