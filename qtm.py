@@ -1545,6 +1545,7 @@ class Dialect(Protocol):
 
     name: str
     begin: str
+    explain: str  # before a query: its plan as rows
     max_document_bytes: int
 
     def open(self) -> None:
@@ -1612,6 +1613,7 @@ class SQLiteDialect:
 
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
+    explain = "EXPLAIN QUERY PLAN"
     max_document_bytes = 512 * 1024 * 1024
 
     def __init__(self, path: str) -> None:
@@ -1748,6 +1750,7 @@ class MySQLDialect:
 
     name = "mysql"
     begin = "BEGIN"
+    explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
 
     def __init__(self, url: DatabaseUrl) -> None:
         try:
@@ -1931,10 +1934,11 @@ class MySQLDialect:
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
-        """A named lock of this database's server; it goes with its connection."""
+        """A named lock of this database's server; it goes with its connection. A name has 64 characters at most, a database's too."""
+        name = "CONCAT('qtm migrate ', LEFT(SHA2(DATABASE(), 256), 40))"  # MySQL 9 has no MD5
         with connection.cursor() as cursor:
             for _ in range(MIGRATION_LOCK_TRIES):  # one long wait would outlast the connection's read timeout
-                cursor.execute("SELECT GET_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())), 5)")
+                cursor.execute(f"SELECT GET_LOCK({name}, 5)")
                 if cursor.fetchone()[0] == 1:
                     break
             else:
@@ -1942,7 +1946,7 @@ class MySQLDialect:
             connection._read_timeout = MIGRATION_STATEMENT_SECONDS
             yield
             connection._read_timeout = MYSQL_IO_TIMEOUT_SECONDS
-            cursor.execute("SELECT RELEASE_LOCK(CONCAT('qtm migrate ', MD5(DATABASE())))")
+            cursor.execute(f"SELECT RELEASE_LOCK({name})")
 
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, the cipher of the connection, and the server's clock."""
@@ -3676,9 +3680,8 @@ def check_clock(database: Database) -> Finding:
 
 def check_claim(database: Database) -> Finding:
     """The claim must read its index in order: with a sort it would lock every pending row, and others would get none."""
-    explain = "EXPLAIN QUERY PLAN " if database.dialect.name == "sqlite" else "EXPLAIN "
     try:
-        plan = str(database.read(lambda session: session.rows(explain + CLAIMABLE, {"limit": 1})))
+        plan = str(database.rows(f"{database.dialect.explain} {CLAIMABLE}", {"limit": 1}))
     except DatabaseUnavailable:
         raise
     except QtmError as error:

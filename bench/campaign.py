@@ -1203,9 +1203,9 @@ class Oracle:
         pairs = self.ledger.overlaps()
         for first, second in pairs:
             told = self._history.tasks.get(first.task_id)
-            retried = told is not None and told.retried_in(Interval(first.begin, second.begin))
-            # a freeze that began after the claim and ended before the engine's first line counts, too
+            # what began after the claim and ended before the engine's first line counts, too
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
+            retried = told is not None and told.retried_in(window)
             cut_off = any(
                 fault.kind == "too many connections"
                 or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))

@@ -1,4 +1,7 @@
-"""A MariaDB server of one's own, for tests and benchmarks: a temporary folder, a free port, killed at will."""
+"""A MariaDB server of one's own, for tests and benchmarks: a temporary folder, a free port, killed at will.
+
+With ``MYSQLD`` in the environment, the path of MySQL's server binary, it is a MySQL.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ import pymysql
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 FOLDERS = "/usr/sbin:/usr/libexec:/usr/local/sbin:/usr/local/bin:/usr/local/libexec:/opt/homebrew/bin"
+
+
+# MySQL's root may come from "localhost" only, which a server that resolves no names knows nobody by.
+MYSQL_INIT = "CREATE USER root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n"
 
 
 class MariaDBMissing(Exception):
@@ -62,8 +69,8 @@ class PrivateMariaDB:
         self.port = free_port()
         self._options = [*options, *([] if is_durable else ["--innodb-flush-method=nosync"])]
         self._buffer_pool = buffer_pool
-        self._server = _binary("mariadbd", "mysqld")
-        self._install = _binary("mariadb-install-db", "mysql_install_db")
+        self._mysql = os.environ.get("MYSQLD", "")
+        self._server = self._mysql or _binary("mariadbd", "mysqld")
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ended = False  # by us
 
@@ -78,8 +85,7 @@ class PrivateMariaDB:
         """Start it, on new or existing data, and wait until it answers."""
         data = self.folder / "data"
         if not data.exists():
-            command = [self._install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
-            subprocess.run([*command, f"--user={getpass.getuser()}"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self._create_data(data)
         command = [
             self._server,
             "--no-defaults",
@@ -95,12 +101,24 @@ class PrivateMariaDB:
             f"--innodb-buffer-pool-size={self._buffer_pool}",
             "--innodb-flush-log-at-trx-commit=1",
             "--max-connections=300",
+            *(["--mysqlx=OFF"] if self._mysql else []),
             *self._options,
         ]
         self._is_ended = False
         # preexec_fn: only a system call, and servers start before other threads do
         self._process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._await_answer()
+
+    def _create_data(self, data: pathlib.Path) -> None:
+        if self._mysql:
+            init = self.folder / "init.sql"
+            init.write_text(MYSQL_INIT)
+            command = [self._mysql, "--no-defaults", "--initialize-insecure", f"--init-file={init}"]
+        else:
+            install = _binary("mariadb-install-db", "mysql_install_db")
+            command = [install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
+        command += [f"--datadir={data}", f"--user={getpass.getuser()}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + START_SECONDS
