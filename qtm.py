@@ -1800,7 +1800,6 @@ class MySQLDialect:
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error) from error
         try:
-            connection.hangup = select.poll()
             with connection.cursor() as cursor:
                 limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={2**32 - 1}"
                 cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
@@ -1808,8 +1807,9 @@ class MySQLDialect:
                 row = cursor.fetchone()
                 # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
                 self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
-                connection.hangup.register(connection._sock.fileno(), select.POLLIN)
-                connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
+            connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
+            connection.hangup = select.poll()
+            connection.hangup.register(connection._sock.fileno(), select.POLLIN)
         except (self._pymysql.Error, OSError) as error:
             connection.close()
             raise self.error(error, committing=False) from error
@@ -1854,10 +1854,11 @@ class MySQLDialect:
         names = self._names_in(sql)
         if not names:
             return sql
-        text = self._execution(cursor, sql, parameters)
-        if text is None:
-            text = cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in names})
-        return text
+        prepared = self._prepared(cursor, sql)
+        if prepared is None:
+            return str(cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in names}))
+        escape = cursor.connection.escape
+        return f"EXECUTE {prepared} USING {','.join([escape(parameters[name]) for name in names])}"
 
     def _names_in(self, sql: str) -> tuple[str, ...]:
         """Of its parameters, in their order."""
@@ -1873,13 +1874,13 @@ class MySQLDialect:
             text = self._texts[sql] = MYSQL_PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
         return text
 
-    def _execution(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str | None:
-        """What runs a FrequentStatement that this connection has prepared, after preparing it when it is new; None for any other
-        statement, and where the server cannot: MySQL's EXECUTE takes no values, and MariaDB keeps a limited number."""
+    def _prepared(self, cursor: Any, sql: str) -> str | None:
+        """The name of a FrequentStatement in this connection, which prepares it when it is new; None for any other statement, and
+        where the server cannot: MySQL's EXECUTE takes no values, and MariaDB keeps a limited number."""
         connection = cursor.connection
         if not isinstance(sql, FrequentStatement) or connection.prepared is None:
             return None
-        name = connection.prepared.get(sql)
+        name: str | None = connection.prepared.get(sql)
         if name is None:
             name = f"qtm_{len(connection.prepared)}"
             try:
@@ -1890,7 +1891,7 @@ class MySQLDialect:
                 connection.prepared = None
                 return None
             connection.prepared[sql] = name
-        return f"EXECUTE {name} USING {','.join([connection.escape(parameters[key]) for key in self._names_in(sql)])}"
+        return name
 
     def error(self, error: Exception, committing: bool) -> QtmError:
         """By the number; a number of zero or none at all is a connection that PyMySQL gave up."""
@@ -8330,8 +8331,7 @@ class Connection:
 
     def _begin(self, head: bytes) -> bool:
         """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for its framing."""
-        self._started, self.request_id = time.perf_counter(), f"{random.getrandbits(64):016x}"
-        self.request = self.route = None
+        self._start()
         self._is_head = head.startswith(b"HEAD ")
         request, fields = parse_head(head)
         self.request, self._closes, length = request, fields.closes, fields.length
@@ -8353,6 +8353,11 @@ class Connection:
                     self._push()
         return True
 
+    def _start(self) -> None:
+        """A request begins, of which nothing is known yet."""
+        self._started, self.request_id = time.perf_counter(), f"{random.getrandbits(64):016x}"
+        self.request = self.route = None
+
     def _become(self, phase: Phase, seconds: float) -> None:
         now = time.monotonic()
         self.deadline = now + seconds
@@ -8366,7 +8371,7 @@ class Connection:
         self._closes, self._unwanted = True, 0
         self._reader = MessageReader()  # what it holds of a body is no longer counted
         if self.phase is not Phase.BODY:  # no request of its own yet
-            self._started, self.request_id, self.request = time.perf_counter(), f"{random.getrandbits(64):016x}", None
+            self._start()
         self.answer(failure(error))
 
     def answer(self, response: Response) -> bool:
