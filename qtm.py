@@ -3456,7 +3456,7 @@ class TaskDAO:
 
     def purge(self, retention_days: float) -> int:
         """Delete up to 500 tasks that ended more than ``retention_days`` ago, with their results, and then batches and
-        keys that are as old and empty; how many tasks they were."""
+        keys that are as old and of which no task is left; how many tasks they were."""
 
         def work(session: Session) -> int:
             now = cast("tuple[Any, ...]", session.row("SELECT UTC_TIMESTAMP(6)"))[0]
@@ -3472,7 +3472,7 @@ class TaskDAO:
             )
             self._delete_tasks(session, [row[0] for row in rows])
             self._delete_empty_batches(session, parameters)
-            session.execute("DELETE FROM backtest_idempotency_keys WHERE created_at < :cutoff", parameters)
+            self._delete_spent_keys(session, parameters)
             return len(rows)
 
         return self.database.write(work, confirm=lambda session: 0)
@@ -3497,6 +3497,19 @@ class TaskDAO:
         if rows:
             names, keys = _in_list([row[0] for row in rows])
             session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
+
+    def _delete_spent_keys(self, session: Session, parameters: Mapping[str, Any]) -> None:
+        """Those whose tasks are gone: until then a repeat must find them. Ids grow, so that the oldest one of the batch tells; the
+        last of a list of ids ends with a quote and a bracket."""
+        oldest = "SELECT task_id FROM backtest_tasks t WHERE t.batch_id = backtest_idempotency_keys.batch_id ORDER BY task_id LIMIT 1"
+        rows = session.rows(
+            f"""SELECT idempotency_key FROM backtest_idempotency_keys
+                WHERE created_at < :cutoff AND COALESCE(({oldest}), '~') > SUBSTR(task_ids, -38, 36) LIMIT :limit""",
+            parameters,
+        )
+        if rows:
+            names, keys = _in_list([row[0] for row in rows])
+            session.execute(f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names})", keys)
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""

@@ -1568,6 +1568,34 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
         assert [row[0] for row in rows] == [fresh]
 
 
+def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
+    """Else a repeat would run again what is still waiting, running, or kept for somebody to read."""
+
+    def create(key: str) -> list[str]:
+        request = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], "shared")
+        ids = qtm.new_task_ids(2)
+        return list(dao.create(request, "shared", ids, 60.0, 3, key, "same").task_ids)
+
+    created = {key: create(key) for key in ("first", "second")}
+    dao.database.write(lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'"))
+    keys = "SELECT idempotency_key FROM backtest_idempotency_keys ORDER BY idempotency_key"
+
+    def after_deleting(*task_ids: str) -> list[str]:
+        for task_id in task_ids:
+            dao.database.write(lambda s, key=task_id: s.execute("DELETE FROM backtest_tasks WHERE task_id = :key", {"key": key}))
+        dao.purge(30.0)
+        return [row[0] for row in dao.database.rows(keys)]
+
+    assert after_deleting() == ["first", "second"]
+    assert create("second") == created["second"]
+    assert after_deleting(created["first"][0]) == ["first", "second"], "its other task is there"
+    assert after_deleting(created["first"][1]) == ["second"]
+    assert after_deleting(*created["second"]) == []
+    dao.database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'"))
+    dao.purge(30.0)
+    assert create("second") != created["second"]
+
+
 def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
     """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
     database = qtm.Database(mariadb.create_database("qtm_purge"))

@@ -94,6 +94,7 @@ class PrivateMariaDB:
             f"--socket={self.folder / 's'}",
             f"--pid-file={self.folder / 'pid'}",
             f"--log-error={self.folder / 'log.err'}",
+            f"--tmpdir={self.folder}",  # at its start a server clears what others left, or keep, in a shared one
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
