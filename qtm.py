@@ -322,7 +322,7 @@ class DatabaseUnavailable(QtmError):
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database is there, and refuses the account or does not know the database's name."""
+    """The database is there, and refuses the account or does not know the database's name; or there is no way to log in to it."""
 
     code, error = 50306, "database_refused"
 
@@ -1207,7 +1207,20 @@ class DatabaseMonitor:
 
 
 class Places(queue.LifoQueue["tuple[Any, int] | None"]):
-    """A queue without a bound, the ways of which that every query takes are short."""
+    """A queue without a bound, the ways of which that every query takes are short. What is put goes to whoever waits longest:
+    one who comes later, such as the thread that put it, does not pass him."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line: deque[queue.SimpleQueue[tuple[Any, int] | None]] = deque()  # of who waits; while there is one, nothing lies here
+
+    def put(self, item: tuple[Any, int] | None, block: bool = True, timeout: float | None = None) -> None:
+        """For whoever waits, or comes next."""
+        with self.mutex:
+            if self._line:
+                self._line.popleft().put(item)
+            else:
+                self.queue.append(item)
 
     def get_nowait(self) -> tuple[Any, int] | None:
         """The place that was put last. Raises queue.Empty."""
@@ -1216,11 +1229,25 @@ class Places(queue.LifoQueue["tuple[Any, int] | None"]):
                 raise queue.Empty
             return self.queue.pop()
 
-    def put(self, item: tuple[Any, int] | None, block: bool = True, timeout: float | None = None) -> None:
-        """For whoever waits, or comes next."""
+    def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, int] | None:
+        """The same, waiting for one. Raises queue.Empty after ``timeout`` seconds."""
         with self.mutex:
-            self.queue.append(item)
-            self.not_empty.notify()
+            if self.queue:
+                return self.queue.pop()
+            mine: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
+            self._line.append(mine)
+        try:
+            return mine.get(timeout=timeout)
+        except BaseException as error:
+            with self.mutex:
+                if mine in self._line:
+                    self._line.remove(mine)
+                    raise
+            place = mine.get_nowait()  # given in the last moment
+            if isinstance(error, queue.Empty):
+                return place
+            self.put(place)
+            raise
 
 
 class LentConnection:
@@ -1274,9 +1301,9 @@ class ConnectionPool:
 
     def check_out(self) -> tuple[Any, int]:
         """A connection and its generation, to be given back. Raises the same."""
-        place = self._checkout()
+        place, generation = self._checkout(), self._generation  # read before connecting: `drop_idle` means what is opened now, too
         try:
-            return place or (self._connect(), self._generation)
+            return place or (self._connect(), generation)
         except BaseException:
             self._places.put(None)
             raise
@@ -1683,7 +1710,7 @@ class SQLiteDialect:
             if "locked" in text or "busy" in text:
                 return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
             if any(word in text for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")):
-                if committing:  # the log may hold the whole commit, which the next opening of the file would find
+                if committing and "full" not in text:  # the log may hold the whole commit, which the next opening of the file would find
                     return OutcomeUnknown(f"the database failed at COMMIT: {text}", retry_after_seconds=5)
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
@@ -1827,7 +1854,7 @@ class MySQLDialect:
             if "ssl_cert" in options:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
         except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"the database's TLS files cannot be used: {error}") from None
+            raise DatabaseRefused(f"the database's TLS files cannot be used: {error}", retry_after_seconds=5) from None
         return context
 
     def _connect_error(self, error: Exception) -> QtmError:
@@ -1836,7 +1863,8 @@ class MySQLDialect:
         if number in MYSQL_WRONG_SETTINGS:
             return DatabaseRefused(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
         if isinstance(error, RuntimeError) or "cryptography" in str(error):
-            return SettingsError("this account logs in by caching_sha2_password, which needs: python3 -m pip install cryptography")
+            remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
+            return DatabaseRefused(remedy, retry_after_seconds=5)
         return DatabaseUnavailable(
             f"cannot connect to the database at {place}: {type(error).__name__} {number or error}", retry_after_seconds=2
         )
@@ -2093,23 +2121,27 @@ class Database:
 
     def _until_applied(self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None) -> T:
         begun = time.monotonic()
+        doubt: OutcomeUnknown | None = None  # a lost COMMIT that was not there when it was read back may still come through
         for attempt in range(1, TRANSACTION_TRIES + 1):
             started = time.monotonic()
+            failure: QtmError
             try:
                 return self._write_once(run)
             except OutcomeUnknown as unknown:
+                failure = doubt = unknown
                 outcome = self._read_back(confirm, unknown)
                 if outcome is not None:
                     return outcome
-            except TransactionConflict:
-                if attempt == TRANSACTION_TRIES or time.monotonic() - begun > CONFLICT_SECONDS:
-                    raise
-            except DatabaseUnavailable:
-                if attempt > 1 or time.monotonic() - started > QUICK_FAILURE_SECONDS:
-                    raise
+                is_worth_it = time.monotonic() - begun < CONFLICT_SECONDS
+            except TransactionConflict as conflict:
+                failure, is_worth_it = conflict, time.monotonic() - begun < CONFLICT_SECONDS
+            except DatabaseUnavailable as away:
+                failure, is_worth_it = away, attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS
+            if attempt == TRANSACTION_TRIES or not is_worth_it:
+                raise doubt or failure
             self.monitor.retry()
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
-        raise DatabaseUnavailable(f"the transaction was not applied in {TRANSACTION_TRIES} tries", retry_after_seconds=1)
+        raise AssertionError("the last try returns or raises")
 
     def _read_back(self, confirm: Callable[[Session], T | None] | None, unknown: OutcomeUnknown) -> T | None:
         if confirm is None:
@@ -2801,7 +2833,10 @@ class TaskDAO:
                     return self.database.write_at_once([*keys, INSERT_BATCH, insert], {**parameters, **values}, created, confirm)
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
-                known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
+                try:
+                    known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
+                except (DatabaseUnavailable, TransactionConflict):
+                    raise OutcomeUnknown("this create may be stored, and reading it back failed", retry_after_seconds=2) from None
                 if known:
                     return known
         raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
@@ -2839,6 +2874,8 @@ class TaskDAO:
         statements, parameters = [self._insert_many_batches, self._insert_many_tasks], {"batches": batches, "rows": f"[{','.join(rows)}]"}
         try:
             return self.database.write_at_once(statements, parameters, created, confirm)
+        except DuplicateKey:  # nobody else makes these ids: a lost COMMIT of ours came through late
+            return created
         except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
             return [kept(error)] * len(creates)
         except QtmError:  # of one of them, and the others shall not suffer for it

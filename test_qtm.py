@@ -464,6 +464,59 @@ def test_a_connection_that_comes_back_while_its_pool_closes_is_closed(monkeypatc
     assert pool.snapshot()["in_use"] == 0
 
 
+def test_a_connection_that_is_opened_while_the_others_are_dropped_is_dropped_with_them():
+    pool = qtm.ConnectionPool(lambda: (pool.drop_idle(), FakeConnection())[1], lambda connection: True, 1)
+    with pool.connection() as first:
+        pass
+    assert first.closed
+
+
+def test_a_connection_that_comes_back_goes_to_who_waits_longest():
+    """And not to the thread that gave it back and asks again at once."""
+    pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1, wait_seconds=DEADLINE_SECONDS)
+    turns: list[str] = []
+
+    def wait(name):
+        with pool.connection():
+            turns.append(name)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        with pool.connection():
+            futures = []
+            for number, name in enumerate(("first", "second"), 1):
+                futures.append(threads.submit(wait, name))
+                eventually(lambda expected=number: len(pool._places._line) == expected)
+        with pool.connection():
+            turns.append("who had it")
+        for future in futures:
+            future.result(DEADLINE_SECONDS)
+    assert turns == ["first", "second", "who had it"]
+    assert pool.snapshot()["in_use"] == 0
+
+
+def test_a_place_that_is_given_while_its_waiter_gives_up_is_not_lost(monkeypatch):
+    places = qtm.Places()
+    waiter = qtm.queue.SimpleQueue()
+
+    class Late:
+        """A queue in which something arrives after its reader has stopped waiting."""
+
+        def get(self, timeout=None):
+            places.put(("connection", 0))
+            raise error
+
+        get_nowait = waiter.get_nowait
+        put = waiter.put
+
+    monkeypatch.setattr(qtm.queue, "SimpleQueue", Late)
+    error: BaseException = queue.Empty()
+    assert places.get(timeout=0.01) == ("connection", 0)
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        places.get(timeout=0.01)
+    assert places.get_nowait() == ("connection", 0)
+
+
 def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_back():
     pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1, wait_seconds=0.01)
     with pool.connection(), pytest.raises(qtm.DatabaseUnavailable, match="of 1"), pool.connection():
@@ -512,6 +565,26 @@ def test_conflicts_are_tried_again_and_a_lost_commit_is_read_back(database):
 
     with pytest.raises(qtm.OutcomeUnknown):
         database.write(lost, gone)
+
+
+@pytest.mark.parametrize("later", [qtm.TransactionConflict, qtm.DatabaseUnavailable, qtm.OutcomeUnknown])
+def test_a_lost_commit_stays_in_doubt_whatever_the_next_tries_meet(database, later, monkeypatch):
+    """It was not there when it was read back, and may still come through: "not applied" would be a guess."""
+    monkeypatch.setattr(database, "_sleep", lambda seconds: None)
+    tries = []
+
+    def work(session):
+        tries.append(1)
+        raise (qtm.OutcomeUnknown if len(tries) == 1 else later)("for the test")
+
+    with pytest.raises(qtm.OutcomeUnknown):
+        database.write(work, lambda session: None)
+    assert len(tries) == (2 if later is qtm.DatabaseUnavailable else qtm.TRANSACTION_TRIES)
+    tries.clear()
+    monkeypatch.setattr(qtm, "CONFLICT_SECONDS", -1.0)
+    with pytest.raises(qtm.OutcomeUnknown):
+        database.write(work, lambda session: None)
+    assert len(tries) == 1, "tries that take long are not repeated"
 
 
 def test_only_a_quick_failure_is_tried_again_so_that_answers_come_in_bounded_time(database, monkeypatch):
@@ -789,6 +862,17 @@ def test_one_file_has_one_lock_whatever_link_it_is_opened_by(tmp_path):
     first.close()
 
 
+def test_what_keeps_a_running_service_from_logging_in_again_is_an_outage():
+    """A CA's file that was moved, or an account whose password the server has forgotten to cache."""
+    dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1:1/x?ssl_ca=/nowhere"))
+    with pytest.raises(qtm.DatabaseRefused, match="TLS files") as caught:
+        dialect.connect(False)
+    needed = dialect._connect_error(RuntimeError("'cryptography' package is required for sha256_password or caching_sha2_password"))
+    for error in (caught.value, needed):
+        assert (type(error), error.http_status, error.retry_after_seconds) == (qtm.DatabaseRefused, 503, 5)
+    assert "pip install cryptography" in needed.message
+
+
 def test_a_full_disk_or_memory_of_the_server_is_an_outage():
     pymysql = pytest.importorskip("pymysql")
     dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/x"))
@@ -952,6 +1036,26 @@ def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypa
         many = [new_batch(code) for code in "CD"]
         assert [answer.task_ids for answer in dao.create_many(many)] == [new.task_ids for new in many]
     assert len(dao.list_tasks()[0]) == 4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_create_that_is_there_already_and_cannot_be_read_back_is_in_doubt(dao, monkeypatch, count):
+    """A lost COMMIT came through late, so that the next try meets its rows; and then the database goes away."""
+    creates, database = [new_batch("A") for _ in range(count)], dao.database
+
+    def there(*_):
+        raise qtm.DuplicateKey("for the test")
+
+    def away(work):
+        raise qtm.DatabaseUnavailable("for the test")
+
+    monkeypatch.setattr(database, "_until_applied", there)
+    monkeypatch.setattr(database, "read", away)
+    answers = dao.create_many(creates)
+    if count == 1:
+        assert [type(answer) for answer in answers] == [qtm.OutcomeUnknown]
+    else:  # nobody else can have made the rows of several
+        assert [answer.task_ids for answer in answers] == [new.task_ids for new in creates]
 
 
 def new_batch(*codes: str, **options) -> qtm.NewBatch:
@@ -7669,7 +7773,8 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
                 limit[0] = 1
                 tasks.dao.database._writers.drop_idle()
             status, answer, headers = call(api, "POST", f"{A}/createTask", large)
-            assert (status, answer["code"] // 100, int(headers["Retry-After"]) > 0) == (503, 503, True), answer
+            assert (status, answer["code"], int(headers["Retry-After"]) > 0) == (503, 50301, True), answer
+            assert "full" in answer["message"]
             assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["status"] == "running"
             assert call(api, "GET", "/healthz")[0] == 200
             if disk:
