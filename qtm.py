@@ -194,7 +194,8 @@ class MalformedHTTP(QtmError):
 
 
 class InvalidTask(QtmError):
-    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request."""
+    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request. Its ``errors`` may
+    name the fields, such as ``FieldError("params.window", "must be positive")``; without any it is ``params``."""
 
     http_status, code, error = 400, 40004, "invalid_task"
 
@@ -492,7 +493,7 @@ class Settings:
     lease_seconds: float = _setting(45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400)
     shutdown_grace_seconds: float = _setting(8.0, "time that running tasks get at SIGTERM before they are released", 0, 86_400)
     pool_size: int = _setting(8, "database connections, at most", 2, 256)
-    max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 1024 * 1024 * 1024)
+    max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 128 * 1024 * 1024)
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
     tls_cert: str = _setting("", "PEM file of the certificate (and its chain) to serve HTTPS with")
     tls_key: str = _setting("", "PEM file of its private key")
@@ -673,6 +674,7 @@ STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 STRATEGY_LENGTH = 100  # characters
+MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
 NAME_LENGTH = 200
 INITIAL_CASH = (1e-9, 1e15)  # the least and the greatest, here and below
 PRIORITIES = (-100, 100)
@@ -711,7 +713,8 @@ class TaskRequest:
 
 def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
     """One error for all faults; the message names the first, so that it helps without reading ``errors``."""
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    listed = f"; {MAX_LISTED} are listed" if len(faults) > MAX_LISTED else ""
+    more = f" (and {len(faults) - 1} more{listed})" if len(faults) > 1 else ""
     return InvalidRequest(f"{faults[0].field or 'body'}: {faults[0].message}{more}", faults)
 
 
@@ -749,7 +752,7 @@ def _stock_code_faults(codes: Any) -> list[FieldError]:
         FieldError(f"stock_codes[{i}]", "must be 1 to 32 of A-Z a-z 0-9 . _ - and start with a letter or digit")
         for i, code in enumerate(codes)
         if not (isinstance(code, str) and matches(code))
-    ][:100]
+    ]
 
 
 def _date_of(value: Any) -> datetime.date | None:
@@ -824,7 +827,7 @@ class BatchRequest:
             config_faults = [fault for fault in config_faults if not fault.field.startswith("config")]
         if not single and "stock_codes" not in body:
             config_faults = [fault for fault in config_faults if not fault.field.startswith("stock_codes")]
-        faults += _renamed(config_faults, single, isinstance(params, dict))
+        faults += _renamed(config_faults, single, not isinstance(params, list))
         if faults:
             raise invalid_request(faults)
         return request
@@ -849,7 +852,8 @@ class BatchRequest:
             ]
         if not faults and len(self.stock_codes) * len(self.params) > MAX_TASKS_PER_CREATE:
             count = len(self.stock_codes) * len(self.params)
-            faults.append(FieldError("stock_codes", f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request"))
+            field = "stock_codes" if len(self.stock_codes) > 1 else "params"
+            faults.append(FieldError(field, f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request"))
         if self.batch_id is not None and not (isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)):
             faults.append(FieldError("batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"))
         if self.name is not None and not (isinstance(self.name, str) and 1 <= len(self.name) <= NAME_LENGTH):
@@ -2743,7 +2747,6 @@ def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict
 # Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
-FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 PURGE_TASKS = 500
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
@@ -2834,7 +2837,7 @@ class TaskDAO:
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
                 try:
-                    known = self.database.read(confirm) or self._repeated(new.idempotency_key, new.request_sha256)
+                    known = self.database.read(confirm) or self.repeated(new.idempotency_key, new.request_sha256)
                 except (DatabaseUnavailable, TransactionConflict):
                     raise OutcomeUnknown("this create may be stored, and reading it back failed", retry_after_seconds=2) from None
                 if known:
@@ -2887,28 +2890,13 @@ class TaskDAO:
         except QtmError as error:
             return kept(error)
 
-    def check_room(self, max_pending: int, asked: int, idempotency_key: str | None) -> None:
-        """Raises TooManyPending when ``asked`` more pending tasks would be more than ``max_pending``, unless a create with this
-        key came before. Creates of the same moment do not see each other, so that the limit may be overshot by them."""
+    def count_pending(self, most: int) -> int:
+        """How many tasks are pending; no more than ``most`` are counted."""
+        counted = "SELECT COUNT(*) FROM (SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :most) AS waiting"
+        return int(self.database.rows(counted, {"most": most})[0][0])
 
-        def work(session: Session) -> tuple[int, bool]:
-            bounds = {"limit": max_pending + 1, "key": idempotency_key}
-            found = session.row(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :limit) AS waiting", bounds
-            )
-            pending = int(cast("tuple[Any, ...]", found)[0])
-            if pending + asked <= max_pending:
-                return pending, True
-            return pending, session.row("SELECT 1 FROM backtest_idempotency_keys WHERE idempotency_key = :key", bounds) is not None
-
-        pending, has_room = self.database.read(work)
-        if not has_room:
-            counted = f"{pending} tasks are pending" if pending <= max_pending else f"more than {max_pending} tasks are pending"
-            remedy = "try again later" if asked <= max_pending else "send fewer at once"
-            message = f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {max_pending}: {remedy}"
-            raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
-
-    def _repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
+    def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
+        """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with another request."""
         if key is None:
             return None
         row = self.database.read(
@@ -3999,19 +3987,24 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
     }
 
 
+def _invalid_field(field: str, message: str) -> InvalidTask:
+    return InvalidTask(message, [FieldError(field, message)])
+
+
 def validate_backtest(task: TaskRequest) -> None:
     """What the built-in engine can know of a task without its prices. Raises InvalidTask."""
     strategy = task.config["strategy"]
     if strategy == "buy_and_hold":
         return
     if strategy != "sma_cross":
-        raise InvalidTask(f"strategy {strategy!r} is not one of buy_and_hold, sma_cross")
+        raise _invalid_field("config.strategy", f"strategy {strategy!r} is not one of buy_and_hold, sma_cross")
     for name in ("fast", "slow"):
         value = task.params.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
-            raise InvalidTask(f"sma_cross needs params.{name}, a whole number from 1 to 100000")
+            raise _invalid_field(f"params.{name}", f"sma_cross needs params.{name}, a whole number from 1 to 100000")
     if task.params["fast"] >= task.params["slow"]:
-        raise InvalidTask(f"params.fast ({task.params['fast']}) must be less than params.slow ({task.params['slow']})")
+        message = f"params.fast ({task.params['fast']}) must be less than params.slow ({task.params['slow']})"
+        raise _invalid_field("params.fast", message)
 
 
 def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
@@ -4317,23 +4310,33 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     return {"result": document.text, "non_finite": non_finite}
 
 
-def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[tuple[int, str]]:
-    """What the engine's ``validate`` refuses, as (index, message); it stops looking after 100."""
-    faults: list[tuple[int, str]] = []
-    for index, task in enumerate(tasks):
+class TaskFault(NamedTuple):
+    """What an engine's ``validate`` has against one of several tasks: its place, the path of a field of it, and why."""
+
+    place: int
+    field: str
+    message: str
+
+
+def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFault]:
+    """What the engine's ``validate`` refuses; it stops looking after 100 tasks."""
+    faults: dict[int, list[TaskFault]] = {}
+    for place, task in enumerate(tasks):
         try:
             engine.validate(task)
         except BaseException as error:  # user code; any exception refuses the task
             described = _describe(error)
-            prefix = "" if isinstance(error, InvalidTask) else f"{described['type']}: "
-            faults.append((index, _clean(prefix + described["message"])))
-        if len(faults) == 100:
+            message = described["message"] if isinstance(error, InvalidTask) else f"{described['type']}: {described['message']}"
+            named = [one for one in error.errors if isinstance(one, FieldError)] if isinstance(error, InvalidTask) else []
+            told = named or [FieldError("params", message)]
+            faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in told]
+        if len(faults) == MAX_LISTED:
             break
-    return faults
+    return [fault for found in faults.values() for fault in found]
 
 
 def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
-    """Answer each frame (a list of tasks) with the faults found: ``[[index, message], ...]``."""
+    """Answer each frame (a list of tasks) with the faults found: ``[[place, field, message], ...]``."""
     while (tasks := receive_frame(channel)) is not None:
         send_frame(channel, validation_faults(engine, map(TaskRequest.from_dict, tasks)))
 
@@ -4922,8 +4925,12 @@ class Runner(Protocol):
     def start(self, task: TaskRequest) -> TaskHandle:
         """Begin one attempt. Raises EngineUnavailable."""
 
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
-        """The engine's own faults of these tasks, as (index, message). Raises EngineUnavailable."""
+    @property
+    def may_refuse(self) -> bool:
+        """False when the engine is known to have no ``validate``."""
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
+        """What the engine itself has against these tasks. Raises EngineUnavailable."""
 
     def close(self) -> None:
         """End everything."""
@@ -5079,10 +5086,19 @@ class EngineServer:
             os.close(their_output)
         return control, channel, output
 
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
+    @property
+    def may_refuse(self) -> bool:
+        """As long as it is imported, nobody knows."""
+        ready = self._ready
+        return ready is None or bool(ready["validates"])
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
         """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is replaced when it dies."""
-        if not self.wait_ready(CHANNEL_TIMEOUT_SECONDS)["validates"]:
-            return []
+        try:
+            if not self.wait_ready(CHANNEL_TIMEOUT_SECONDS)["validates"]:
+                return []
+        except EngineError:  # the service is about to end by it
+            raise EngineUnavailable("the engine cannot be used; the log of the service says why", retry_after_seconds=5) from None
         frame = dump_json([task.to_dict() for task in tasks]).encode()
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
@@ -5095,7 +5111,7 @@ class EngineServer:
                     self._close_validator()
         raise InvalidTask("the engine's validate ended its process on this request")
 
-    def _ask_validator(self, frame: bytes) -> list[tuple[int, str]]:
+    def _ask_validator(self, frame: bytes) -> list[TaskFault]:
         """Raises TimeoutError, and EOFError or another OSError when the process has ended."""
         if self._validator is None:
             self._validator = self._fork(START_VALIDATOR)
@@ -5105,7 +5121,7 @@ class EngineServer:
         faults = receive_frame(channel)
         if faults is None:
             raise EOFError
-        return [(int(index), str(message)) for index, message in faults]
+        return [TaskFault(*fault) for fault in faults]
 
     def _close_validator(self) -> None:
         if self._validator:
@@ -5200,9 +5216,14 @@ class ThreadRunner:
         """Begin one attempt."""
         return ThreadHandle(self._engine, task)
 
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[tuple[int, str]]:
+    @property
+    def may_refuse(self) -> bool:
+        """Whether it has a ``validate``."""
+        return hasattr(self._engine, "validate")
+
+    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
         """The engine's own ``validate``, called here."""
-        return validation_faults(self._engine, tasks) if hasattr(self._engine, "validate") else []
+        return validation_faults(self._engine, tasks) if self.may_refuse else []
 
     def close(self) -> None:
         """Nothing to end."""
@@ -5756,8 +5777,47 @@ class TaskScheduler:
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 MAX_PAGE = 10_000
+FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
+PENDING_SHARE = 10  # times as long as it took, a count of the pending tasks is good
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
+
+
+class PendingLimit:
+    """Refuses creates that would leave more than ``most`` tasks pending; 0 refuses none. To count many takes long, so that a count is
+    good for ten times as long as it took; what is created here meanwhile is added. What schedulers and other replicas do, and creates
+    that fail, are seen by the next count."""
+
+    def __init__(self, dao: TaskDAO, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dao = dao
+        self._most = most
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the count; held on purpose while one counts for all
+        self._pending = 0
+        self._good_until = -math.inf  # also written by `count_anew`: one that comes while another counts may be lost
+
+    def count_anew(self) -> None:
+        """The last count is no longer good: tasks were cancelled or retried here."""
+        self._good_until = -math.inf
+
+    def take(self, asked: int) -> None:
+        """Room for so many tasks. Raises TooManyPending."""
+        if not self._most:
+            return
+        with self._lock:
+            started = self._clock()
+            if started >= self._good_until:
+                self._pending = self._dao.count_pending(self._most + 1)
+                now = self._clock()
+                self._good_until = now + PENDING_SHARE * (now - started)
+            pending = self._pending
+            if pending + asked <= self._most:
+                self._pending += asked
+                return
+        counted = f"{pending} tasks are pending" if pending <= self._most else f"more than {self._most} tasks are pending"
+        remedy = "try again later" if asked <= self._most else "send fewer at once"
+        message = f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {self._most}: {remedy}"
+        raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
 
 
 class TaskManager:
@@ -5775,6 +5835,8 @@ class TaskManager:
         self.settings = settings
         self.scheduler = scheduler
         self._runner = runner
+        self._is_builtin = settings.engine == "qtm:run_backtest" and not isinstance(runner, ThreadRunner)
+        self._limit = PendingLimit(dao, settings.max_pending)
         self._board = board or ChangeBoard()
         # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
@@ -5782,13 +5844,17 @@ class TaskManager:
     def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
         """Store one task, or every stock x every params; all are durable when this returns.
 
-        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, DatabaseUnavailable.
+        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
+        DatabaseUnavailable.
         """
         is_single = isinstance(request, TaskRequest)
-        new = self._new_batch(BatchRequest.of(request) if isinstance(request, TaskRequest) else request, idempotency_key, is_single)
-        created = self.dao.create(*new)
-        if self.scheduler and not created.repeated:
-            self.scheduler.wake()
+        batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
+        faults = batch.problems()
+        if faults:
+            raise invalid_request(_renamed(faults, is_single, is_single))
+        (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
+        if isinstance(created, QtmError):
+            raise created
         return created
 
     def create_tasks(self, requests: Sequence[tuple[BatchRequest, str | None]], are_checked: bool = False) -> list[CreatedBatch | QtmError]:
@@ -5797,9 +5863,17 @@ class TaskManager:
         `BatchRequest.from_body`."""
         ready: dict[int, NewBatch] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
+        deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
         for number, (request, key) in enumerate(requests):
             try:
-                ready[number] = self._new_batch(request, key, is_checked=are_checked)
+                faults = [] if are_checked else request.problems()
+                if faults:
+                    raise invalid_request(faults)
+                found = self._new_batch(request, key, deadline)
+                if isinstance(found, NewBatch):
+                    ready[number] = found
+                else:
+                    answers[number] = found
             except QtmError as error:
                 answers[number] = kept(error)
         answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
@@ -5807,36 +5881,55 @@ class TaskManager:
             self.scheduler.wake()
         return [answers[number] for number in range(len(requests))]
 
-    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, is_single: bool = False, is_checked: bool = False) -> NewBatch:
-        """A request with all that it needs to be stored. Raises InvalidRequest, InvalidTask, TooManyPending."""
-        faults = [] if is_checked else batch.problems()
-        if faults:
-            raise invalid_request(_renamed(faults, is_single, is_single))
-        self._check_with_engine(batch)
+    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewBatch | CreatedBatch:
+        """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
+        InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
+        count = len(batch.stock_codes) * len(batch.params)
         sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
         if idempotency_key is not None:
             sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
-        if self.settings.max_pending:
-            self.dao.check_room(self.settings.max_pending, len(batch.stock_codes) * len(batch.params), idempotency_key)
-        new_batch_id, *task_ids = new_task_ids(1 + len(batch.stock_codes) * len(batch.params))
+        try:
+            self._check_with_engine(batch, deadline)
+            self._limit.take(count)
+        except (InvalidTask, EngineUnavailable, TooManyPending):
+            created = self.dao.repeated(idempotency_key, sha256)
+            if created:
+                return created
+            raise
+        new_batch_id, *task_ids = new_task_ids(1 + count)
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
         return NewBatch(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
-    def _check_with_engine(self, batch: BatchRequest) -> None:
-        """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here."""
-        if self._runner is None and not self.settings.engine.startswith("qtm:"):
-            return  # a replica without a scheduler has no engine at hand: the task itself will tell
-        builtin = self.settings.engine == "qtm:run_backtest" and not isinstance(self._runner, ThreadRunner)
-        codes = batch.stock_codes[:1] if builtin else batch.stock_codes
+    @property
+    def asks_engine(self) -> bool:
+        """Whether a create asks the user's engine, which may take long, or is not imported yet."""
+        return self._runner is not None and not self._is_builtin and self._runner.may_refuse
+
+    def _check_with_engine(self, batch: BatchRequest, deadline: float) -> None:
+        """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here. A replica
+        without a scheduler has no other engine at hand: the task itself will tell."""
+        if not self._is_builtin and self._runner is None:
+            return
+        if time.monotonic() > deadline:
+            raise EngineUnavailable("the engine took its time over requests before this one", retry_after_seconds=2)
+        codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
         tasks = [TaskRequest(code, batch.config, item) for code in codes for item in batch.params]
-        runner = ThreadRunner(run_backtest) if builtin or self._runner is None else self._runner
-        faults = []
-        for index, message in runner.validate(tasks):
-            path = f"params[{index % len(batch.params)}]" if len(batch.params) > 1 else "params"
-            faults.append(FieldError(path if builtin else f"{path} of {tasks[index].stock_code}", message))
+        runner = ThreadRunner(run_backtest) if self._is_builtin or self._runner is None else self._runner
+        found = [self._field_error(batch, fault) for fault in runner.validate(tasks)]
+        faults = list(dict.fromkeys(found))  # one of the config comes with every params
         if faults:
             raise InvalidTask(f"the engine refuses this: {faults[0].message}", faults)
+
+    def _field_error(self, batch: BatchRequest, fault: TaskFault) -> FieldError:
+        """A fault of one task as one of the request."""
+        stock, number = divmod(fault.place, len(batch.params))
+        field, message = fault.field, fault.message
+        if len(batch.params) > 1:
+            field = re.sub(r"^params\b", f"params[{number}]", field)
+        if len(batch.stock_codes) > 1 and not self._is_builtin:
+            field, message = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field), f"{batch.stock_codes[stock]}: {message}"
+        return FieldError(field, message)
 
     def get_task_status(self, task_id: str) -> TaskInfo:
         """The task without its result. Raises TaskNotFound."""
@@ -5980,6 +6073,7 @@ class TaskManager:
         return count, self.get_batch(batch_id)
 
     def _cancelled(self, belongs: Callable[[TaskInfo], bool], *keys: str) -> None:
+        self._limit.count_anew()
         if self.scheduler:
             self.scheduler.discard(belongs)
         self._board.tell(*keys)
@@ -5994,17 +6088,21 @@ class TaskManager:
         task = self.get_task_status(task_id)
         if not changed:
             raise TaskNotRetryable(f"the task is {task.status.value}; only failed and cancelled ones can be retried")
-        if self.scheduler:
-            self.scheduler.wake()
+        self._retried()
         return task
 
     def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
         self.get_batch(batch_id)
         count = self.dao.retry_batch(batch_id)
-        if count and self.scheduler:
-            self.scheduler.wake()
+        if count:
+            self._retried()
         return count, self.get_batch(batch_id)
+
+    def _retried(self) -> None:
+        self._limit.count_anew()
+        if self.scheduler:
+            self.scheduler.wake()
 
     def list_tasks(
         self,
@@ -6142,7 +6240,7 @@ FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())  # on
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
 CHUNK_LINE = re.compile(rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode())
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
-ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)(.*)", re.IGNORECASE)
+ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)((?:[/?].*)?)", re.IGNORECASE)
 BAD_TARGET = re.compile(r"%(?![0-9A-Fa-f]{2})|[^\x21\x22\x24-\x7e]")  # a fragment has no place in one, either
 SINGLE_FIELDS = frozenset(
     ("host", "content-length", "transfer-encoding", "content-type", "authorization", "idempotency-key", "origin", "expect")
@@ -6208,7 +6306,7 @@ def failure(error: QtmError) -> Response:
         "error": error.error,
         "message": _clean(error.message),
         "data": None,
-        "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in error.errors[:100]],
+        "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in error.errors[:MAX_LISTED]],
     }
     return Response(error.http_status, dump_json(body).encode(), tuple(headers), log={"error": error.error, **error.log})
 
@@ -6226,8 +6324,12 @@ def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
     try:
         for part in query_text.replace("+", " ").split("&") if query_text else ():
             name, _, value = part.partition("=")
-            query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
-        return _percent_decoded(path), query
+            if part:  # between two ampersands, or after the last, stands no parameter
+                query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
+        decoded = _percent_decoded(path)
+        if "%" in path and decoded.count("/") > path.count("/"):  # what guards paths in front of the service sees another one
+            raise MalformedHTTP("the path has an encoded slash")
+        return decoded, query
     except UnicodeDecodeError:
         raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
 
@@ -6251,12 +6353,16 @@ def _parse_fields(block: bytes) -> Mapping[str, str]:
     return headers
 
 
+def _check_authority(text: str) -> None:
+    if not HOST.fullmatch(text):
+        raise MalformedHTTP("the host is not NAME or NAME:PORT")
+
+
 def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
     """The length of the body, or None for a chunked one. Raises MalformedHTTP, ExpectationFailed."""
     if version == (1, 1) and "host" not in headers:
         raise MalformedHTTP("HTTP/1.1 demands a Host header")
-    if not HOST.fullmatch(headers.get("host", "localhost")):
-        raise MalformedHTTP("the Host header is not NAME or NAME:PORT")
+    _check_authority(headers.get("host", "localhost"))
     length: int | None = 0
     if "transfer-encoding" in headers:
         if "content-length" in headers or version == (1, 0):
@@ -6266,7 +6372,7 @@ def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | 
         length = None
     elif "content-length" in headers:
         if not re.fullmatch(r"[0-9]{1,18}", headers["content-length"]):
-            raise MalformedHTTP("Content-Length is not a number")
+            raise MalformedHTTP("Content-Length is not a number of 1 to 18 digits")
         length = int(headers["content-length"])
     if "expect" in headers and version == (1, 1) and headers["expect"].lower() != "100-continue":
         raise ExpectationFailed("the only expectation known here is 100-continue")
@@ -6300,6 +6406,7 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
     headers, target = fields.headers, match[2].decode("latin-1")
     absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
     if absolute:  # its authority counts instead of the Host field (RFC 9112 3.2.2)
+        _check_authority(absolute[1])
         headers = {**headers, "host": absolute[1]}
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     path, query = _parse_target(target)
@@ -6808,11 +6915,13 @@ class Alone(NamedTuple):
 
 
 class Lane(enum.Enum):
-    """Where a request waits for its answer."""
+    """Where a request waits for its answer, with workers of its own: what holds up those of one lane holds up no other."""
 
     NOW = "now"  # nowhere: it needs no database
-    QUICK = "quick"
-    LONG = "long"  # large answers and changes, which keep a worker for long
+    READ = "read"
+    WRITE = "write"  # short changes, of which a database may hold up the COMMIT
+    LONG = "long"  # large answers and changes
+    ENGINE = "engine"  # creates that the user's engine is asked about
 
 
 @dataclass(frozen=True)
@@ -6828,7 +6937,7 @@ class Route:
     takes: str = ""
     errors: tuple[type[QtmError], ...] = ()
     statuses: tuple[int, ...] = (200,)  # of success
-    lane: Lane = Lane.QUICK
+    lane: Lane = Lane.READ
     together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | Alone | QtmError]] | None = None  # many in one
     is_shared: bool = False  # equal requests that wait at the same time get one answer
     is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
@@ -6863,7 +6972,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 }
 CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}  # where createTask tells them
 HEADERS: Mapping[str, str] = {
-    "X-Request-Id": "Names this request in the log of the service.",
+    "X-Request-Id": "Names this request in the log of the service, which has a line for every write and every refusal.",
     "Retry-After": "Seconds after which it is worth to try again.",
     "Allow": "The methods that this path takes.",
     "WWW-Authenticate": "The scheme: Bearer.",
@@ -7858,10 +7967,11 @@ class TaskAPI:
                 try:
                     self.tasks.dao.probe()
                     self._probe_error = None
-                except QtmError as error:
+                except QtmError as error:  # who asks needs no token, so that the log alone tells more
+                    log_event(logging.WARNING, "not ready", error=error.message)
                     self._probe_error = error
                 self._probed_at = time.monotonic()
-            problem = self._probe_error.message if self._probe_error else None
+            problem = f"the database takes no writes now ({self._probe_error.error})" if self._probe_error else None
         finally:
             self._probe_lock.release()
         scheduler = self.tasks.scheduler
@@ -7870,7 +7980,7 @@ class TaskAPI:
         if problem:
             raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
         state = scheduler.state() if scheduler else None
-        if state:  # no token is asked here, so no names and ids are told
+        if state:  # here, too, no names and ids are told
             shown = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
             state = {**{name: state[name] for name in shown}, "running": len(state["running"])}
         return success(dump_json({"status": "ready", "scheduler": state}))
@@ -7906,6 +8016,7 @@ ROUTES = with_document(
         "CreateTask",
         (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable),
         statuses=(201, 200),
+        lane=Lane.WRITE,
         together=TaskAPI.create_tasks,
     ),
     Route(
@@ -7927,7 +8038,15 @@ ROUTES = with_document(
         lane=Lane.LONG,
         is_shared=True,
     ),
-    Route("POST", f"{API}/cancelTask", TaskAPI.cancel_task, (), "Cancelled", "Selection", (TaskNotFound, BatchNotFound, TaskFinished)),
+    Route(
+        "POST",
+        f"{API}/cancelTask",
+        TaskAPI.cancel_task,
+        gives="Cancelled",
+        takes="Selection",
+        errors=(TaskNotFound, BatchNotFound, TaskFinished),
+        lane=Lane.WRITE,
+    ),
     Route(
         "GET",
         f"{API}/getTaskResult",
@@ -7937,7 +8056,15 @@ ROUTES = with_document(
         errors=(TaskNotFound, TaskNotFinished),
         together=TaskAPI.get_task_results,
     ),
-    Route("POST", f"{API}/retryTask", TaskAPI.retry_task, (), "Retried", "Selection", (TaskNotFound, BatchNotFound, TaskNotRetryable)),
+    Route(
+        "POST",
+        f"{API}/retryTask",
+        TaskAPI.retry_task,
+        gives="Retried",
+        takes="Selection",
+        errors=(TaskNotFound, BatchNotFound, TaskNotRetryable),
+        lane=Lane.WRITE,
+    ),
     Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,), "TaskAttempts", errors=(TaskNotFound,)),
     Route(
         "GET",
@@ -7995,7 +8122,7 @@ class AccessRules:
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
-        self._hosts = {*LOOPBACK_HOSTS, settings.host, *(host.lower() for host in settings.allowed_hosts)}
+        self._hosts = {host.strip("[]").lower() for host in (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
         self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
 
@@ -8025,8 +8152,8 @@ class AccessRules:
             raise ReadOnlyToken("this token may only read", "insufficient_scope")
         if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
             raise UnsupportedMediaType("send the body as Content-Type: application/json")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        scheme, _, authority = headers.get("origin", "").partition("://")
+        if "origin" in headers and (scheme not in ("http", "https") or authority != headers.get("host")):  # https: a proxy may speak it
             raise ForeignOrigin("this page belongs to another origin")
 
     def _matches(self, headers: Mapping[str, str]) -> list[bool]:
@@ -8519,26 +8646,29 @@ class Job(NamedTuple):
     """What a worker does next: requests that are answered together, or (none) a look at what the waiting ones wait for."""
 
     connections: Sequence[Connection]
-    is_long: bool = False
+    lane: Lane = Lane.READ
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the worker shall not poll as well."""
+        return self.lane is Lane.LONG or self.lane is Lane.ENGINE
 
 
 class JobQueue:
-    """Requests that wait for a worker. Long ones have workers of their own, so that short ones never wait for them, and there is one
-    thread more than both, to poll. Short ones that come while others are answered are the next group."""
+    """Requests that wait for a worker, in lanes of so many workers each, and there is one thread more than all, to poll. What comes
+    while others are answered is the next group. Of the short ones the oldest is next."""
 
-    def __init__(self, quick_workers: int, long_workers: int) -> None:
+    def __init__(self, workers: Mapping[Lane, int]) -> None:
         self._lock = threading.Lock()  # guards all below; held for a look at the queues only
-        self._quick: deque[Connection] = deque()
-        self._long: deque[Connection] = deque()
+        self._waiting: dict[Lane, deque[Connection]] = {lane: deque() for lane in workers}
+        self._free = dict(workers)
         self._look_wanted = False
-        self._free_quick = quick_workers
-        self._free_long = long_workers
 
-    def add(self, connection: Connection, is_long: bool) -> None:
+    def add(self, connection: Connection, lane: Lane) -> None:
         """Queue the request of a connection."""
         connection.queued_at = time.monotonic()
         with self._lock:
-            (self._long if is_long else self._quick).append(connection)
+            self._waiting[lane].append(connection)
 
     def want_look(self) -> None:
         """Have a worker look at what the waiting requests wait for."""
@@ -8547,16 +8677,27 @@ class JobQueue:
     def take(self) -> Job | None:
         """The next job, oldest first; None when there is none, or no worker may take any."""
         with self._lock:
-            if self._long and self._free_long:
-                self._free_long -= 1
-                return Job(self._taken(self._long, lambda first, other: first.is_shared and other.is_same_request(first)), is_long=True)
-            if not self._free_quick or not (self._look_wanted or self._quick):
+            lane = self._next()
+            if lane is None:
                 return None
-            self._free_quick -= 1
-            if self._look_wanted:
+            self._free[lane] -= 1
+            if lane is Lane.READ and self._look_wanted:
                 self._look_wanted = False
                 return Job(())
-            return Job(self._taken(self._quick, lambda first, other: first.is_groupable and other.is_groupable))
+            if lane is Lane.LONG:
+                return Job(self._taken(self._waiting[lane], lambda first, other: first.is_shared and other.is_same_request(first)), lane)
+            return Job(self._taken(self._waiting[lane], lambda first, other: first.is_groupable and other.is_groupable), lane)
+
+    def _next(self) -> Lane | None:
+        """Long ones first, which are handed on; then a look."""
+        found, oldest = None, math.inf
+        for lane, waiting in self._waiting.items():
+            if waiting and self._free[lane]:
+                if lane is Lane.LONG or lane is Lane.ENGINE:
+                    return lane
+                if waiting[0].queued_at < oldest:
+                    found, oldest = lane, waiting[0].queued_at
+        return Lane.READ if self._look_wanted and self._free[Lane.READ] else found
 
     def _taken(self, waiting: deque[Connection], is_alike: Callable[[Connection, Connection], bool]) -> list[Connection]:
         """The first one, and those of its route that are answered with it."""
@@ -8574,22 +8715,19 @@ class JobQueue:
     def done(self, job: Job) -> None:
         """The worker is free again."""
         with self._lock:
-            if job.is_long:
-                self._free_long += 1
-            else:
-                self._free_quick += 1
+            self._free[job.lane] += 1
 
-    def take_overdue(self, before: float) -> list[Connection]:
+    def take_overdue(self, before: float) -> list[tuple[Lane, Connection]]:
         """Those that were queued before then, no longer queued."""
-        late: list[Connection] = []
+        late: list[tuple[Lane, Connection]] = []
         with self._lock:
-            for waiting in (self._quick, self._long):
+            for lane, waiting in self._waiting.items():
                 while waiting and waiting[0].queued_at < before:
-                    late.append(waiting.popleft())
+                    late.append((lane, waiting.popleft()))
         return late
 
     def __len__(self) -> int:
-        return len(self._quick) + len(self._long)
+        return sum([len(waiting) for waiting in self._waiting.values()])
 
 
 class Lead:
@@ -8715,9 +8853,8 @@ class Waiters:
 # On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
 # thread.
 
-QUICK_WORKERS = 3  # answer short requests: one of them, unless the database holds it up
-LONG_WORKERS = 2  # answer long ones
-THREADS = QUICK_WORKERS + LONG_WORKERS + 1  # one polls
+WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.WRITE: 2, Lane.READ: 2}  # one answers all short ones, unless the database holds it up
+THREADS = sum(WORKERS.values()) + 1  # one polls
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
@@ -8739,6 +8876,12 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def _too_late(lane: Lane) -> QtmError:
+    if lane is Lane.ENGINE:
+        return EngineUnavailable(f"the engine was not asked within {LATE_SECONDS} s: others came before", retry_after_seconds=2)
+    return DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
+
+
 class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on. Its threads take turns: the
     one that has the lead polls all sockets, cuts requests and answers the short ones, all that are alike together; for a long one it
@@ -8755,7 +8898,7 @@ class ApiServer(http.server.HTTPServer):
         self.router = Router(ROUTES)
         self.rules = AccessRules(settings)
         self._certificate = Certificate(settings) if settings.tls_cert else None
-        self._jobs = JobQueue(QUICK_WORKERS, LONG_WORKERS)
+        self._jobs = JobQueue(WORKERS)
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
         self._leaving: dict[int, Connection] = {}  # those that linger
@@ -8874,9 +9017,8 @@ class ApiServer(http.server.HTTPServer):
                 self._guard(connection, connection.on_deadline, phase)
             elif self.is_draining:
                 self._guard(connection, connection.leave)
-        late = DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
-        for connection in self._jobs.take_overdue(now - LATE_SECONDS):
-            self._guard(connection, self._finish, connection, failure(late))
+        for lane, connection in self._jobs.take_overdue(now - LATE_SECONDS):
+            self._guard(connection, self._finish, connection, failure(_too_late(lane)))
         if len(self._waiters) and now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self._waiters.tell_all()
@@ -8958,7 +9100,13 @@ class ApiServer(http.server.HTTPServer):
         if route.lane is Lane.NOW:
             return self._settle(connection, self._handled(connection))
         is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
-        self._jobs.add(connection, route.lane is Lane.LONG or is_of_batch or len(request.body) > QUICK_BODY_BYTES)
+        if route.takes == "CreateTask" and self.api.tasks.asks_engine:
+            lane = Lane.ENGINE
+        elif is_of_batch or len(request.body) > QUICK_BODY_BYTES:
+            lane = Lane.LONG
+        else:
+            lane = route.lane
+        self._jobs.add(connection, lane)
         return False
 
     def wake(self, connection: Connection) -> None:
@@ -9010,7 +9158,7 @@ class ApiServer(http.server.HTTPServer):
         request = connection.request
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
-        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" else logging.DEBUG
+        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" or response.status >= 400 else logging.DEBUG
         if logger.isEnabledFor(level):
             told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
             log_event(level, "request", **told, request_id=connection.request_id, **response.log)
@@ -9034,7 +9182,7 @@ class ApiServer(http.server.HTTPServer):
             return connection.answer(outcome)
         if isinstance(outcome, Alone):
             connection.stand_alone()
-            self._jobs.add(connection, is_long=True)
+            self._jobs.add(connection, Lane.LONG)
             return False
         connection.wait(outcome.seconds)
         if not self.is_draining and self._waiters.add(connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)):
@@ -9128,6 +9276,14 @@ class ApiServer(http.server.HTTPServer):
     def _end_threads(self) -> None:
         """A worker may be held up by a database that does not answer: it ends with the process."""
         self.api.tasks.listen(None)
+        late = DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
+        for _, connection in self._jobs.take_overdue(math.inf):
+            self._guard(connection, self._finish, connection, failure(late))
+        unanswered = [connection for connection in self._connections.values() if connection.phase is Phase.BUSY]
+        if unanswered:
+            log_event(
+                logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(one.request_id for one in unanswered)
+            )
         self._is_over = True
         self._wake_up()
         deadline = time.monotonic() + 1.0

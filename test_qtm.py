@@ -286,7 +286,8 @@ WRONG_BODIES = [
     ("too many together", body(stock_code=..., stock_codes=["A"] * 5_001, params=[{}, {}]), {"stock_codes"}),
     ("params", body(params=[PARAMS, 3]), {"params[1]"}),
     ("no params", body(params=[]), {"params"}),
-    ("single params", body(params="x"), {"params[0]"}),
+    ("single params", body(params="x"), {"params"}),
+    ("too many params", body(params=[{}] * 10_001), {"params"}),
     ("unknown field", body(zzz=1), {"zzz"}),
     ("batch id", body(batch_id="a b"), {"batch_id"}),
     ("name", body(name=""), {"name"}),
@@ -303,6 +304,27 @@ def test_a_wrong_body_lists_every_fault_with_its_path(given, fields):
     with pytest.raises(qtm.InvalidRequest) as caught:
         qtm.BatchRequest.from_body(given)
     assert {fault.field for fault in caught.value.errors} == fields
+
+
+def test_of_very_many_faults_all_are_counted_and_the_first_are_listed():
+    with pytest.raises(qtm.InvalidRequest) as caught:
+        qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=["?"] * 150, params=[3] * 5))
+    assert caught.value.message.endswith("(and 154 more; 100 are listed)")
+    assert len(json.loads(qtm.failure(caught.value).body)["errors"]) == 100
+    with pytest.raises(qtm.InvalidRequest, match=r"\(and 1 more\)$"):
+        qtm.BatchRequest.from_body(body(priority="x", name=""))
+
+
+def test_the_built_in_engine_names_the_field_that_it_refuses(dao):
+    tasks = qtm.TaskManager(dao, qtm.Settings())
+    for config, params, fields in (
+        ({"strategy": "macd"}, [PARAMS, {}], ["config.strategy"]),
+        ({}, [PARAMS, {"fast": 9, "slow": 3}, {"fast": 1}], ["params[1].fast", "params[2].slow"]),
+        ({}, [{"slow": 3}], ["params.fast"]),
+    ):
+        with pytest.raises(qtm.InvalidTask) as caught:
+            tasks.create_task(qtm.BatchRequest(["A", "B"], {**CONFIG, **config}, params))
+        assert [fault.field for fault in caught.value.errors] == fields
 
 
 def test_a_float_without_a_fraction_is_a_whole_number():
@@ -2055,6 +2077,9 @@ ENGINES = textwrap.dedent(
             raise qtm.InvalidTask("refused by the engine")
         if task.config["strategy"] == "validate_dies":
             os._exit(3)
+        if task.config["strategy"] == "fields" and task.params["window"] < 0:
+            faults = [qtm.FieldError("params.window", "params.window must be positive"), qtm.FieldError("config.strategy", "not with that")]
+            raise qtm.InvalidTask("params.window must be positive", [*faults, "no fault"])
 
     run.validate = validate
     run.version = "test 1"
@@ -2434,6 +2459,13 @@ def test_the_engines_own_validate_refuses_at_create(running):
         run_one(running, "refused")
     with pytest.raises(qtm.InvalidTask, match="ended its process"):
         run_one(running, "validate_dies")
+    assert running.asks_engine
+    with pytest.raises(qtm.InvalidTask, match="window must be positive") as caught:
+        running.create_task(qtm.BatchRequest(["A", "B"], {**CONFIG, "strategy": "fields"}, [{"window": 1}, {"window": -1}]))
+    assert [(fault.field, fault.message) for fault in caught.value.errors] == [
+        ("params[1].window", "A: params.window must be positive"), ("config.strategy", "A: not with that"),
+        ("params[1].window", "B: params.window must be positive"), ("config.strategy", "B: not with that"),
+    ]  # fmt: skip
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
     (validator,) = [pid for pid in descendants(os.getpid()) if is_alive(pid) and qtm._process_name(pid) == qtm.ENGINE_NAME]
     os.kill(validator, signal.SIGKILL)  # as the kernel does when memory is short: no fault of the request
@@ -3233,11 +3265,42 @@ def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(qtm.Session, "execute", execute)
         with pytest.raises(qtm.TooManyPending, match=r"^more than 100 tasks"):
-            dao.check_room(100, 1, None)
-    ((sql, parameters), _) = statements
+            qtm.PendingLimit(dao, 100).take(1)
+    ((sql, parameters),) = statements
     plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql}", parameters))
     assert re.search(r"COVERING INDEX backtest_tasks_(status|queue)|backtest_tasks_(status|queue).*Using index", plan), plan
-    assert parameters["limit"] == 101
+    assert parameters["most"] == 101
+
+
+def test_a_count_of_the_pending_tasks_is_good_for_ten_times_as_long_as_it_took():
+    clock = FakeClock()
+
+    class Counted:
+        pending, counts = 0, 0
+
+        def count_pending(self, most):
+            clock.now += 0.1
+            self.counts += 1
+            return min(self.pending, most)
+
+    dao = Counted()
+    limit = qtm.PendingLimit(dao, 10, clock)
+    for _ in range(10):
+        limit.take(1)
+    with pytest.raises(qtm.TooManyPending, match=r"^10 tasks"):
+        limit.take(1)
+    assert dao.counts == 1, "one for them all"
+    clock.now += 1.1
+    limit.take(10)
+    dao.pending = 11
+    with pytest.raises(qtm.TooManyPending, match=r"^10 tasks"):
+        limit.take(1)
+    limit.count_anew()
+    with pytest.raises(qtm.TooManyPending, match=r"^more than 10 tasks"):
+        limit.take(1)
+    assert dao.counts == 3
+    qtm.PendingLimit(dao, 0, clock).take(10**9)
+    assert dao.counts == 3, "without a limit nothing is counted"
 
 
 def test_waiting_for_a_batch_ends_with_its_last_task_or_with_the_wait(url):
@@ -3585,6 +3648,75 @@ def test_a_repeat_after_an_unknown_outcome_creates_once(api, monkeypatch):
     assert len(api.api.tasks.list_tasks()[0]) == 2
 
 
+@pytest.mark.parametrize("refusal", ["engine", "engine away", "full"])
+def test_a_repeat_is_answered_though_the_request_would_be_refused_by_now(api, monkeypatch, refusal):
+    key, tasks, runner = {"Idempotency-Key": "monday-run"}, api.api.tasks, RefusingRunner()
+    first = call(api, "POST", f"{A}/createTask", body(), key)
+    assert first[0] == 201
+    if refusal == "full":
+        monkeypatch.setattr(tasks, "_limit", qtm.PendingLimit(tasks.dao, 1))
+    else:
+        runner.is_there = refusal == "engine"
+        monkeypatch.setattr(tasks, "_runner", runner)
+        monkeypatch.setattr(tasks, "_is_builtin", False)
+    status, answer, _ = call(api, "POST", f"{A}/createTask", body(), key)
+    assert (status, answer["data"]) == (200, first[1]["data"])
+    assert call(api, "POST", f"{A}/createTask", body(priority=1), key)[1]["code"] == 42201
+    expected = {"engine": 40004, "engine away": 50304, "full": 42901}[refusal]
+    assert call(api, "POST", f"{A}/createTask", body())[1]["code"] == expected
+    assert call(api, "POST", f"{A}/createTask", body(), {"Idempotency-Key": "tuesday-run"})[1]["code"] == expected
+
+
+def test_an_engine_that_takes_its_time_over_creates_holds_up_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "CHANNEL_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(qtm, "LATE_SECONDS", 0.6)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        tasks, asked, go_on = server.api.tasks, threading.Semaphore(0), threading.Event()
+
+        class SlowRunner(RefusingRunner):
+            def validate(self, tasks):
+                asked.release()
+                go_on.wait(DEADLINE_SECONDS)
+                return []
+
+        (task_id,) = tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
+        monkeypatch.setattr(tasks, "_runner", SlowRunner())
+        monkeypatch.setattr(tasks, "_is_builtin", False)
+        with concurrent.futures.ThreadPoolExecutor(9) as threads:
+            creates = [threads.submit(call, server, "POST", f"{A}/createTask", body())]
+            assert asked.acquire(timeout=DEADLINE_SECONDS)
+            creates += [threads.submit(call, server, "POST", f"{A}/createTask", body()) for _ in range(6)]
+            late = [one.result(DEADLINE_SECONDS) for one in creates[1:]]
+            assert {(status, answer["code"], headers["Retry-After"]) for status, answer, headers in late} == {(503, 50304, "2")}
+            for _ in range(3):
+                assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}")[0] == 200
+                assert call(server, "GET", "/readyz")[0] == 200
+                assert call(server, "GET", f"{A}/listTasks")[0] == 200
+            assert call(server, "POST", f"{A}/cancelTask", {"task_id": task_id})[0] == 200
+            group = [threads.submit(call, server, "POST", f"{A}/createTask", body()) for _ in range(3)]
+            eventually(lambda: len(server._jobs) == 3)
+            go_on.set()
+            assert creates[0].result(DEADLINE_SECONDS)[0] == 201
+            assert [one.result(DEADLINE_SECONDS)[0] for one in group] == [201] * 3
+
+
+def test_creates_that_are_answered_together_wait_no_longer_for_the_engine_than_one(api, monkeypatch):
+    clock, tasks = FakeClock(), api.api.tasks
+
+    class SlowRunner(RefusingRunner):
+        def validate(self, tasks):
+            clock.now += 0.6 * qtm.CHANNEL_TIMEOUT_SECONDS
+            return []
+
+    monkeypatch.setattr(tasks, "_runner", SlowRunner())
+    monkeypatch.setattr(tasks, "_is_builtin", False)
+    monkeypatch.setattr(qtm.time, "monotonic", clock)
+    request = qtm.BatchRequest(["A"], CONFIG, [PARAMS])
+    answers = tasks.create_tasks([(request, None)] * 4)
+    monkeypatch.undo()
+    assert [type(answer) for answer in answers] == [qtm.CreatedBatch, qtm.CreatedBatch, qtm.EngineUnavailable, qtm.EngineUnavailable]
+
+
 def test_idempotency_key_over_http(api):
     key = {"Idempotency-Key": "monday-run"}
     first, second = (call(api, "POST", f"{A}/createTask", body(), key) for _ in range(2))
@@ -3614,6 +3746,11 @@ REFUSED_FRAMING = {
     "host with a user": (b"GET /healthz HTTP/1.1\r\nHost: u@127.0.0.1\r\n\r\n", 400),
     "host with a path": (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1/x\r\n\r\n", 400),
     "host behind absolute form": (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    "authority with a percent": (b"GET http://%zz/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "authority of other bytes": (b"GET http://a\x80\x7f<>/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "authority with a user": (b"GET http://u@127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "port that is none": (b"GET http://127.0.0.1:abc/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "encoded slash": (b"GET /api%2fv1/backtest/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
     "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\n\r\n", 400),
     "space before colon": (GET + b"X : y\r\n\r\n", 400),
@@ -4021,7 +4158,47 @@ def test_host_origin_media_type_and_token_are_checked(url):
         assert call(server, "GET", "/healthz")[0] == 200
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "http://evil.example"})[0] == 403
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Content-Type": "text/plain"})[0] == 415
-        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": f"http://127.0.0.1:{server.server_port}"})[0] == 201
+        for scheme, status in (("http", 201), ("https", 201), ("foo", 403), ("", 403)):  # a proxy may speak TLS for us
+            origin = {"Origin": f"{scheme}://127.0.0.1:{server.server_port}"}
+            assert call(server, "POST", f"{A}/createTask", body(), {**good, **origin})[0] == status
+        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "null"})[0] == 403
+
+
+def test_hosts_of_the_settings_are_compared_as_names_are():
+    rules = qtm.AccessRules(settings("sqlite:///q.db", host="QTM-Host", allowed_hosts=("Other", "fd00::1")))
+    for host in ("qtm-host", "QTM-HOST:8080", "other", "[FD00::1]:80", "localhost", "[::1]"):
+        rules.check_host({"host": host})
+    for host in ("evil", "10.0.0.1", "fd00"):
+        with pytest.raises(qtm.HostNotAllowed):
+            rules.check_host({"host": host})
+
+
+def test_what_is_refused_stands_in_the_log_by_its_request_id_and_reads_do_not(api, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    ids = [call(api, "GET", f"{A}/{target}")[2]["X-Request-Id"] for target in ("nothing", "getTaskStatus", "getTaskStatus?task_id=x")]
+    ids.append(re.search(rb"X-Request-Id: (\w+)", raw(api, b"GET / HTTP/1.1\r\n\r\n"))[1].decode())
+    assert call(api, "GET", f"{A}/listTasks")[0] == 200
+    lines = {record.fields["request_id"]: record.fields["status"] for record in caplog.records if record.msg.event == "request"}
+    assert [lines.pop(one) for one in ids] == [404, 400, 404, 400]
+    assert lines == {}
+
+
+def test_parameters_of_a_query_may_end_with_an_ampersand(api):
+    assert call(api, "GET", f"{A}/getTaskStatus?&task_id=x&&")[1]["code"] == 40401
+    status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=x&=y")
+    assert (status, answer["errors"]) == (400, [{"field": "", "message": "there is no such parameter"}])
+
+
+def test_who_asks_readyz_learns_nothing_about_the_database_and_the_log_does(api, monkeypatch, caplog):
+    def away():
+        raise qtm.DatabaseUnavailable("cannot connect to the database at db.internal:3306/secret")
+
+    monkeypatch.setattr(api.api.tasks.dao, "probe", away)
+    monkeypatch.setattr(qtm, "PROBE_SECONDS", -1.0)
+    status, answer, _ = call(api, "GET", "/readyz")
+    assert (status, answer["message"]) == (503, "not ready: the database takes no writes now (database_unavailable)")
+    (line,) = [record.fields for record in caplog.records if record.msg.event == "not ready"]
+    assert "db.internal" in line["error"]
 
 
 def test_connections_beyond_the_cap_get_503_and_idle_ones_do_not_delay_a_drain(tmp_path):
@@ -4050,7 +4227,7 @@ def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatc
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             first = threads.submit(call, server, "GET", "/readyz")
             assert held.wait(DEADLINE_SECONDS)
-            for _ in range(2 * qtm.QUICK_WORKERS):
+            for _ in range(2 * qtm.WORKERS[qtm.Lane.READ]):
                 status, answer, headers = call(server, "GET", "/readyz")
                 assert (status, answer["code"], "Retry-After" in headers) == (503, 50301, True)
                 assert call(server, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
@@ -4172,12 +4349,12 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
 class RefusingRunner:
     """An engine's side of createTask that refuses, or is not there."""
 
-    is_there = True
+    is_there = may_refuse = True
 
     def validate(self, tasks):
         if not self.is_there:
             raise qtm.EngineUnavailable("not now", retry_after_seconds=1)
-        return [(0, "no")]
+        return [qtm.TaskFault(0, "params", "no")]
 
 
 def good_head(route: qtm.Route) -> dict:
@@ -4243,7 +4420,7 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                 codes.add(code_of(server, good))
                 tasks._runner = None
                 with monkeypatch.context() as patched:
-                    patched.setattr(tasks, "settings", dataclasses.replace(chosen, max_pending=1))
+                    patched.setattr(tasks, "_limit", qtm.PendingLimit(tasks.dao, 1))
                     codes.add(code_of(server, good))
             if route.method == "POST":
                 codes.add(code_of(server, {**good, "headers": {**good["headers"], "Authorization": "Bearer look-token"}}))
@@ -4931,7 +5108,7 @@ def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch,
         for _ in range(len(server._threads) + 1):
             assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
         assert all(thread.is_alive() for thread in server._threads)
-        eventually(lambda: server._jobs._free_quick == qtm.QUICK_WORKERS)
+        eventually(lambda: server._jobs._free == qtm.WORKERS)
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
@@ -4988,11 +5165,11 @@ STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
 
 
 def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_long_ones():
-    assert qtm.THREADS == qtm.QUICK_WORKERS + qtm.LONG_WORKERS + 1
-    jobs = qtm.JobQueue(quick_workers=2, long_workers=2)
+    assert sum(qtm.WORKERS.values()) == qtm.THREADS - 1
+    jobs = qtm.JobQueue({qtm.Lane.READ: 2, qtm.Lane.LONG: 2})
     for i in range(5):
-        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), is_long=False)
-        jobs.add(FakeClient(LIST_ROUTE, query=i), is_long=True)
+        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), qtm.Lane.READ)
+        jobs.add(FakeClient(LIST_ROUTE, query=i), qtm.Lane.LONG)
     taken = [jobs.take() for _ in range(4)]
     assert [job.is_long for job in taken] == [True, True, False, False]
     jobs.want_look()
@@ -5006,6 +5183,23 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
     jobs.done(qtm.Job(()))
     assert not jobs.take().is_long
     assert len(jobs) == 2 + 2
+
+
+def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other():
+    jobs = qtm.JobQueue({lane: 1 for lane in qtm.Lane if lane is not qtm.Lane.NOW})
+    alone = dataclasses.replace(STATUS_ROUTE, together=None)
+    clients = {lane: [FakeClient(alone, f"{lane} {i}") for i in range(2)] for lane in (qtm.Lane.WRITE, qtm.Lane.READ, qtm.Lane.ENGINE)}
+    for lane, (first, second) in clients.items():
+        jobs.add(first, lane)
+        jobs.add(second, lane)
+    taken = {job.lane: job for job in [jobs.take() for _ in range(3)]}
+    assert {lane: job.connections for lane, job in taken.items()} == {lane: [first] for lane, (first, _) in clients.items()}
+    assert [job.is_long for job in taken.values()] == [True, False, False], "of the short ones the oldest"
+    assert jobs.take() is None
+    jobs.done(taken[qtm.Lane.READ])
+    assert jobs.take().connections == clients[qtm.Lane.READ][1:]
+    assert jobs.take() is None
+    assert sorted(lane.value for lane, _ in jobs.take_overdue(math.inf)) == ["engine", "write"]
 
 
 def test_the_lead_goes_to_the_next_in_line_when_it_is_left_or_its_holder_is_held_up():
@@ -5038,9 +5232,10 @@ def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
         held, go_on = threading.Semaphore(0), threading.Event()
         real = server.api.tasks.dao.get_texts
         monkeypatch.setattr(server.api.tasks.dao, "get_texts", lambda ids: (held.release(), go_on.wait(DEADLINE_SECONDS), real(ids))[2])
-        with concurrent.futures.ThreadPoolExecutor(qtm.QUICK_WORKERS + 2) as threads:
+        readers = qtm.WORKERS[qtm.Lane.READ]
+        with concurrent.futures.ThreadPoolExecutor(readers + 2) as threads:
             asked = []
-            for _ in range(qtm.QUICK_WORKERS):
+            for _ in range(readers):
                 asked.append(threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x"))
                 assert held.acquire(timeout=DEADLINE_SECONDS)
             asked += [threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x") for _ in range(2)]
@@ -5049,15 +5244,15 @@ def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
                 assert call(server, "GET", "/healthz")[0] == 200
             go_on.set()
             assert [answer.result()[0] for answer in asked] == [404] * len(asked)
-            assert server._jobs._free_quick == qtm.QUICK_WORKERS
+            eventually(lambda: server._jobs._free == qtm.WORKERS)
 
 
 def test_requests_are_grouped_by_route_and_shared_only_when_equal():
-    jobs = qtm.JobQueue(quick_workers=9, long_workers=9)
+    jobs = qtm.JobQueue({qtm.Lane.READ: 9, qtm.Lane.LONG: 9})
     one, same, other, ended = (FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False)))
     batch = FakeClient(BATCH_ROUTE, "a")
     for client in (one, other, batch, ended, same):
-        jobs.add(client, is_long=True)
+        jobs.add(client, qtm.Lane.LONG)
     assert [jobs.take().connections for _ in range(4)] == [[one, same], [other], [batch], [ended]]
     together, alone = (
         dataclasses.replace(STATUS_ROUTE, together=lambda api, requests: []),
@@ -5066,20 +5261,21 @@ def test_requests_are_grouped_by_route_and_shared_only_when_equal():
     asking = [FakeClient(together, i) for i in range(qtm.MAX_GROUP + 1)]
     strangers = [FakeClient(alone, "a"), FakeClient(alone, "a")]
     for client in (asking[0], strangers[0], *asking[1:], strangers[1]):
-        jobs.add(client, is_long=False)
+        jobs.add(client, qtm.Lane.READ)
     groups = [jobs.take().connections for _ in range(4)]
     assert groups == [asking[:-1], strangers[:1], asking[-1:], strangers[1:]], "none is lost, none overtakes its like"
     assert len(jobs) == 0
 
 
 def test_requests_that_no_worker_took_in_time_are_given_up_oldest_first():
-    jobs = qtm.JobQueue(quick_workers=3, long_workers=1)
+    read, long = qtm.Lane.READ, qtm.Lane.LONG
+    jobs = qtm.JobQueue({read: 3, long: 1})
     clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
-    for client, is_long, queued_at in zip(clients, (False, True, False, True), (1.0, 2.0, 3.0, 4.0), strict=True):
-        jobs.add(client, is_long)
+    for client, lane, queued_at in zip(clients, (read, long, read, long), (1.0, 2.0, 3.0, 4.0), strict=True):
+        jobs.add(client, lane)
         client.queued_at = queued_at
     assert jobs.take_overdue(1.0) == []
-    assert jobs.take_overdue(3.5) == [clients[0], clients[2], clients[1]]
+    assert jobs.take_overdue(3.5) == [(read, clients[0]), (read, clients[2]), (long, clients[1])]
     assert len(jobs) == 1
 
 
@@ -5478,7 +5674,7 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large,
     assert told == [], "clients that vanish are no news"
 
 
-def test_a_vanishing_client_is_told_of_at_debug_at_most(large, caplog):
+def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
     caplog.set_level(logging.DEBUG, logger="qtm")
     kinds = [
         b"",
@@ -5497,7 +5693,9 @@ def test_a_vanishing_client_is_told_of_at_debug_at_most(large, caplog):
         client_of(large, sent).close()
     eventually(lambda: not large._connections and not large._leaving and not len(large._waiters))
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
-    assert all('method="POST"' in record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG)
+    told = [record.fields for record in caplog.records if record.levelno > logging.DEBUG]
+    assert all(line["method"] == "POST" or line["status"] >= 400 for line in told)
+    assert len(told) <= 2 * 4 * len(kinds)
 
 
 def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(tmp_path, monkeypatch):
@@ -5817,7 +6015,20 @@ def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path
             assert until_closed(client) == b""
             go_on.set()
             eventually(lambda: not any(thread.is_alive() for thread in threads))
-    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+    (told,) = [record.fields for record in caplog.records if record.levelno > logging.INFO]
+    assert (told["count"], len(told["request_ids"])) == (1, 16)
+
+
+def test_a_drain_answers_what_no_worker_has_taken(tmp_path, monkeypatch):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, contextlib.ExitStack() as stack:
+        go_on = threading.Event()
+        monkeypatch.setattr(server.api.tasks, "list_text", lambda *_: (go_on.wait(DEADLINE_SECONDS), "{}")[1])
+        workers = qtm.WORKERS[qtm.Lane.LONG]
+        clients = [stack.enter_context(client_of(server, asking(f"listTasks?limit={i + 1}"))) for i in range(workers + 3)]
+        eventually(lambda: len(server._jobs) == 3)
+        server.drain(0.2)
+        assert sorted(answered(until_closed(client)) for client in clients) == [[]] * workers + [[503]] * 3
+        go_on.set()
 
 
 def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, monkeypatch):
@@ -5825,7 +6036,7 @@ def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, mon
     monkeypatch.setattr(edge.api.tasks, "list_text", lambda *_: (go_on.wait(DEADLINE_SECONDS), "{}")[1])
     with contextlib.ExitStack() as stack:
         long = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(20)]
-        eventually(lambda: edge._jobs._free_long == 0)
+        eventually(lambda: edge._jobs._free[qtm.Lane.LONG] == 0)
         assert call(edge, "GET", "/healthz")[0] == 200
         assert call(edge, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
         go_on.set()
@@ -5833,12 +6044,12 @@ def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, mon
 
 
 def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, monkeypatch):
-    monkeypatch.setattr(qtm, "QUEUE_SECONDS", 0.2)
+    monkeypatch.setattr(qtm, "LATE_SECONDS", 0.2)
     go_on = threading.Event()
     monkeypatch.setattr(edge.api.tasks, "list_text", lambda *_: (go_on.wait(DEADLINE_SECONDS), "{}")[1])
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(edge._jobs._free_long)]
-        eventually(lambda: edge._jobs._free_long == 0)
+        held = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(qtm.WORKERS[qtm.Lane.LONG])]
+        eventually(lambda: edge._jobs._free[qtm.Lane.LONG] == 0)
         with client_of(edge, asking("listTasks?limit=99") + HIDDEN) as late:
             answer = late.recv(65536)
             while len(answered(answer)) < 2:
@@ -6005,7 +6216,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
             stop.set()
             telling.join()
         eventually(lambda: not server._connections and not server._leaving)
-        eventually(lambda: server._jobs._free_quick == qtm.QUICK_WORKERS)
+        eventually(lambda: server._jobs._free == qtm.WORKERS)
         assert (len(server._waiters), len(server._jobs)) == (0, 0)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -6417,7 +6628,7 @@ def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(i
     with monkeypatch.context() as patched:
         patched.setattr(idle.api.tasks.dao, "probe", gone)
         patched.setattr(idle.api.tasks.dao, "list_batches", gone)
-        page.shows("not ready: the disk is full (503, request ", selector="#service")
+        page.shows("not ready: the database takes no writes now (database_unavailable) (503, request ", selector="#service")
         page.shows("the disk is full (503, request ", selector="#fault")
         eventually(lambda: 7000 in page.run("return window.delays"))
         page.shows("1 pending")
@@ -7062,7 +7273,7 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     assert first.startswith("first line\x1b[31m \u2028 \x85")
     assert [event["text"] for event in by_name["engine output"]][:2] == ["import says", "this \x1b[31m"], "of no task"
     assert {"batch_id", "worker_id", "stock_code"} <= set(by_name["attempt started"][0])
-    requests = by_name["request"]
+    requests = [event for event in by_name["request"] if event["path"] != "/readyz"]  # asked until it was ready
     assert all(len(event["request_id"]) == 16 for event in requests)
     assert [event["path"] for event in requests][:4] == ["/\nforged\x1b[31m", '/\u2028\x85"\\', "/\ufffd", "/\r\nevent"]
     (hostile_id,) = [event for event in requests if event.get("task_id") == "a\nb\u2028\x1b"]
