@@ -598,7 +598,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _strict_int(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        raise ValueError(f"the number {text[:24]} does not fit 64 bits")
+        raise ValueError(f"the number {text if len(text) <= 24 else text[:24] + '...'} does not fit 64 bits")
     return int(text)
 
 
@@ -7764,7 +7764,9 @@ STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks w
 WAIT = Parameter("wait", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}, "Seconds to wait for the end.")
 OF_TASK = (TASK_ID, WAIT)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
-BATCH_CURSOR = page_cursor(r"[0-9]{4}-[0-9-]{5} [0-9:.]{8,15}~[A-Za-z0-9._:-]{1,64}")
+BATCH_CURSOR = page_cursor(
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\.[0-9]{1,6})?~[A-Za-z0-9._:-]{1,64}"
+)
 ONCE = Parameter(
     "Idempotency-Key",
     matching(IDEMPOTENCY_KEY.pattern),
@@ -8925,6 +8927,12 @@ class ApiServer(http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http{'s' if self.settings.tls_cert else ''}://{host}:{self.server_port}"
+
     def begin(self, tasks: TaskManager) -> None:
         """Serve in threads of its own; until then clients only queue."""
         self.api = TaskAPI(tasks, [route.path for route in ROUTES])
@@ -9465,7 +9473,7 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
             log_event(
                 logging.INFO,
                 "serving",
-                url=f"http{'s' if settings.tls_cert else ''}://{settings.host}:{server.server_port}",
+                url=server.url,
                 scheduler=with_scheduler,
             )
         if tasks.scheduler:

@@ -49,6 +49,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import urllib.request
 import warnings
 import weakref
 
@@ -4162,6 +4163,19 @@ def test_host_origin_media_type_and_token_are_checked(url):
             origin = {"Origin": f"{scheme}://127.0.0.1:{server.server_port}"}
             assert call(server, "POST", f"{A}/createTask", body(), {**good, **origin})[0] == status
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "null"})[0] == 403
+
+
+def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
+    for host in ("127.0.0.1", "::1"):
+        with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, host=host)) as server:
+            assert urllib.request.urlopen(f"{server.url}/healthz", timeout=DEADLINE_SECONDS).status == 200
+
+
+def test_a_cursor_of_batches_is_a_time_and_an_id(api):
+    assert call(api, "GET", f"{A}/listBatches?cursor=2026-01-31%2023:59:59.123456~b")[0] == 200
+    for wrong in ("2026-99-99%2099:99:99~b", "2026-01-31%2024:00:00~b", "2026-01-31~b", "b"):
+        status, answer, _ = call(api, "GET", f"{A}/listBatches?cursor={wrong}")
+        assert (status, answer["errors"][0]["field"]) == (400, "cursor")
 
 
 def test_hosts_of_the_settings_are_compared_as_names_are():
