@@ -7531,7 +7531,8 @@ function drawAttempts(attempts) {
 
 function facts(task) {
   const place = task.queue_position && `Number ${task.queue_position.toLocaleString()}, ${WAITS[task.waiting_for] ?? ""}`;
-  const attempt = `${task.attempt || "none yet"} of at most ${task.max_attempts}, up to ${number(task.timeout_seconds)} s each`;
+  const most = task.attempt > task.max_attempts ? "" : ` of at most ${task.max_attempts}`; // a release or retry gave more
+  const attempt = `${task.attempt || "none yet"}${most}, up to ${number(task.timeout_seconds)} s each`;
   const known = [["Status", [status(task.status), ` ${task.status_text}`]], ["Queue", place],
     ["Batch", h("a", { href: link("batch", task.batch_id) }, task.batch_id)], ["Task", task.task_id], ["Attempt", attempt],
     ["Priority", task.priority], ["Created", when(task.created_at)], ["May start", task.status === "pending" && when(task.run_at)],
