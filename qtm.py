@@ -2124,9 +2124,10 @@ class Database:
         return self._until_applied(run, confirm)
 
     def _until_applied(self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None) -> T:
-        begun = time.monotonic()
+        begun, attempt = time.monotonic(), 0
         doubt: OutcomeUnknown | None = None  # a lost COMMIT that was not there when it was read back may still come through
-        for attempt in range(1, TRANSACTION_TRIES + 1):
+        while True:
+            attempt += 1
             started = time.monotonic()
             failure: QtmError
             try:
@@ -2145,7 +2146,6 @@ class Database:
                 raise doubt or failure
             self.monitor.retry()
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
-        raise AssertionError("the last try returns or raises")
 
     def _read_back(self, confirm: Callable[[Session], T | None] | None, unknown: OutcomeUnknown) -> T | None:
         if confirm is None:
