@@ -135,7 +135,7 @@ import traceback
 import types
 import urllib.parse
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -386,12 +386,13 @@ def kept(error: QtmError) -> QtmError:
 
 # ==== 2 Settings ======================================================================================================
 # One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()` lists every
-# fault at once. Secrets (tokens, the database password) are in no repr and no message.
+# fault at once, each by the setting's one name (QTM_PORT). Secrets (tokens, the database password) are in no repr and no message.
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent
 TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and in requests
 ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")  # an IPv4 address too
 
 
 @dataclass(frozen=True)
@@ -471,6 +472,29 @@ def _is_service_link(name: str, text: str) -> bool:
     return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
 
 
+def _is_host(text: str) -> bool:
+    """Whether this is a host name or an IP address, without scheme, brackets and port."""
+    try:
+        return HOST_NAME.fullmatch(text) is not None or socket.inet_pton(socket.AF_INET6, text) != b""
+    except OSError:
+        return False
+
+
+class Fault(NamedTuple):
+    """A fault of settings: the fields that it comes from, the one to mend first, and what is wrong."""
+
+    fields: tuple[str, ...]
+    message: str
+
+    @property
+    def name(self) -> str:
+        """Of the setting to mend, as in the environment."""
+        return "QTM_" + self.fields[0].upper()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
@@ -512,62 +536,85 @@ class Settings:
         """
         names = {item.name for item in dataclasses.fields(cls)}
         environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
-        texts = {name[4:].lower(): (name, text) for name, text in environ.items() if name.startswith("QTM_")}
+        texts = {name[4:].lower(): text for name, text in environ.items() if name.startswith("QTM_")}
         texts.pop("url", None)  # QTM_URL belongs to clients of the service
-        faults = [f"{name}: there is no such setting" for key, (name, _) in sorted(texts.items()) if key not in names]
-        texts.update({name: ("--" + name.replace("_", "-"), text) for name, text in (flags or {}).items()})
+        faults = [Fault((name,), "there is no such setting") for name in sorted(set(texts) - names)]
+        texts.update(flags or {})
         values: dict[str, Any] = {}
         for item in dataclasses.fields(cls):
             if item.name in texts:
-                source, text = texts[item.name]
                 try:
-                    values[item.name] = _parse_setting(item.default, text)
+                    values[item.name] = _parse_setting(item.default, texts[item.name])
                 except ValueError as error:
-                    faults.append(f"{source}: {error}")
+                    faults.append(Fault((item.name,), str(error)))
         settings = cls(**values)
         if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
-            faults.append("--database-url: holds a password, which a process list would show: set QTM_DATABASE_URL instead")
-        faults += settings.problems()
+            faults.append(Fault(("database_url",), "a process list would show the password in --database-url: set it in the environment"))
+        faults += settings._faults(unread={fault.fields[0] for fault in faults})
         if faults:
-            raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
+            errors = [FieldError(fault.name, fault.message) for fault in faults]
+            raise SettingsError("settings are wrong:\n  " + "\n  ".join(map(str, faults)), errors)
         return settings
 
     def problems(self) -> list[str]:
-        """Every fault of these settings, as sentences that start with the name; empty when all is well."""
-        faults = []
+        """Every fault of these settings, as sentences that start with the name in the environment; empty when all is well."""
+        return [str(fault) for fault in self._faults()]
+
+    def _faults(self, unread: Collection[str] = ()) -> list[Fault]:
+        """Type and range of each field, then what fields mean and how they go together. Of those that have no value to judge (by
+        their type, or ``unread``: they stand at their defaults) nothing more is said, alone or beside others."""
+        mistyped, beyond = [], []
         for item in dataclasses.fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
             kind = type(item.default)
             if not isinstance(value, kind) and not (kind is float and type(value) is int):
-                faults.append(f"{item.name}: must be {kind.__name__}, not {type(value).__name__}")
+                mistyped.append(Fault((item.name,), f"must be {kind.__name__}, not {type(value).__name__}"))
             elif low is not None and not low <= value <= high:
-                faults.append(f"{item.name}: must be from {low} to {high}, not {value}")
-        if faults:
-            return faults
+                beyond.append(Fault((item.name,), f"must be from {low} to {high}, not {value}"))
+        wrong = {fault.fields[0] for fault in mistyped}
+        defaults: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(self) if item.name in wrong}
+        judged = dataclasses.replace(self, **defaults)
+        further = [*judged._meaning_faults(), *judged._joint_faults()]
+        return [*mistyped, *beyond, *(fault for fault in further if not {*wrong, *unread} & set(fault.fields))]
+
+    def _meaning_faults(self) -> Iterator[Fault]:
+        """Of one field each."""
         if self.log_format not in ("text", "json"):
-            faults.append(f"log_format: must be text or json, not {self.log_format!r}")
+            yield Fault(("log_format",), f"must be text or json, not {self.log_format!r}")
         if 0 < self.task_memory_mb < 64:
-            faults.append(f"task_memory_mb: must be 0 or at least 64, which Python itself needs, not {self.task_memory_mb}")
-        if self.lease_seconds < 2 * self.heartbeat_seconds:
-            faults.append(f"lease_seconds: {self.lease_seconds} must be at least twice heartbeat_seconds ({self.heartbeat_seconds})")
+            yield Fault(("task_memory_mb",), f"must be 0 or at least 64, which Python itself needs, not {self.task_memory_mb}")
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.engine):
-            faults.append(f"engine: must be package.module:attribute, not {self.engine!r}")
-        if self.host not in LOOPBACK_HOSTS and not self.api_token and not self.allow_anonymous:
-            faults.append(f"host: {self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
-        if bool(self.tls_cert) != bool(self.tls_key):
-            faults.append("tls_cert, tls_key: HTTPS needs both, the certificate and its key")
+            yield Fault(("engine",), f"must be package.module:attribute, not {self.engine!r}")
+        if not self.host:
+            yield Fault(("host",), "must be a host name or an IP address; 0.0.0.0 is every address of this machine")
+        for host in self.allowed_hosts:
+            if not _is_host(host):
+                yield Fault(("allowed_hosts",), f"{host!r} must be a host name or an IP address, without scheme, brackets and port")
         for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token)):
             if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens):
-                faults.append(f"{name}: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
-        if self.read_token and not self.api_token:
-            faults.append("read_token: with it alone nobody could write: set QTM_API_TOKEN too")
-        if set(self.read_token) & set(self.api_token):
-            faults.append("read_token: holds a token of api_token too; which of the two it is must be clear")
+                yield Fault((name,), "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
         try:
             parse_database_url(self.database_url)
         except SettingsError as error:
-            faults.append(f"database_url: {error}")
-        return faults
+            yield Fault(("database_url",), error.message)
+
+    def _joint_faults(self) -> Iterator[Fault]:
+        """Of fields that do not go together."""
+        lease, heartbeat = self.lease_seconds, self.heartbeat_seconds
+        if lease < 2 * heartbeat:
+            fields = ("lease_seconds", "heartbeat_seconds")
+            yield Fault(fields, f"must be at least twice QTM_HEARTBEAT_SECONDS ({heartbeat:g}), not {lease:g}")
+        if self.host not in ("", *LOOPBACK_HOSTS) and not self.api_token and not self.allow_anonymous:
+            fields = ("host", "allow_anonymous")
+            yield Fault(fields, f"{self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
+        if self.tls_cert and not self.tls_key:
+            yield Fault(("tls_key", "tls_cert"), "HTTPS needs the private key beside QTM_TLS_CERT")
+        if self.tls_key and not self.tls_cert:
+            yield Fault(("tls_cert", "tls_key"), "HTTPS needs the certificate beside QTM_TLS_KEY")
+        if self.read_token and not self.api_token:
+            yield Fault(("read_token", "api_token"), "with it alone nobody could write: set QTM_API_TOKEN too")
+        if set(self.read_token) & set(self.api_token):
+            yield Fault(("read_token", "api_token"), "holds a token of QTM_API_TOKEN too; which of the two it is must be clear")
 
 
 # ==== 3 JSON ==========================================================================================================

@@ -187,12 +187,48 @@ def test_every_fault_of_the_settings_is_listed_at_once():
     wrong = {"QTM_PORT": "x", "QTM_WORKERS": "0", "QTM_NONSENSE": "1", "QTM_DATABASE_URL": "postgres://x", "QTM_HOST": "0.0.0.0"}
     with pytest.raises(qtm.SettingsError) as caught:
         qtm.Settings.load(wrong)
-    assert all(word in str(caught.value) for word in ("QTM_PORT", "workers", "QTM_NONSENSE"))
-    assert [fault.split(":")[0] for fault in qtm.Settings(host="0.0.0.0", engine="x", log_format="y").problems()] == [
-        "log_format",
-        "engine",
-        "host",
+    names = ["QTM_NONSENSE", "QTM_PORT", "QTM_WORKERS", "QTM_DATABASE_URL", "QTM_HOST"]
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == names
+    assert [fault.field for fault in caught.value.errors] == names
+    wrong = {"QTM_WORKERS": "0", "QTM_LOG_FORMAT": "xml", "QTM_LEASE_SECONDS": "5", "QTM_TLS_CERT": "/nope"}
+    with pytest.raises(qtm.SettingsError) as caught:
+        qtm.Settings.load(wrong, {"pool_size": "many"})
+    assert [fault.field for fault in caught.value.errors] == [
+        *("QTM_POOL_SIZE", "QTM_WORKERS", "QTM_LOG_FORMAT", "QTM_LEASE_SECONDS", "QTM_TLS_KEY"),
     ]
+    assert "--" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"host": "0.0.0.0", "engine": "x", "log_format": "y"}, ["QTM_LOG_FORMAT", "QTM_ENGINE", "QTM_HOST"]),
+        ({"lease_seconds": "45", "port": -1, "tls_key": "x"}, ["QTM_LEASE_SECONDS", "QTM_PORT", "QTM_TLS_CERT"]),
+        ({"heartbeat_seconds": None, "lease_seconds": 5.0}, ["QTM_HEARTBEAT_SECONDS"]),
+        ({"engine": 5, "api_token": "text", "read_token": ("good-token",)}, ["QTM_API_TOKEN", "QTM_ENGINE"]),
+        ({"host": ""}, ["QTM_HOST"]),
+    ],
+)
+def test_a_fault_hides_no_other_and_is_no_cause_of_one(options, names):
+    assert [fault.split(":")[0] for fault in qtm.Settings(**options).problems()] == names
+
+
+def test_a_text_that_cannot_be_read_is_one_fault_and_not_judged_by_its_default():
+    with pytest.raises(qtm.SettingsError) as caught:
+        qtm.Settings.load({"QTM_HEARTBEAT_SECONDS": "soon", "QTM_LEASE_SECONDS": "5", "QTM_HOST": "::", "QTM_ALLOW_ANONYMOUS": "maybe"})
+    assert [fault.field for fault in caught.value.errors] == ["QTM_ALLOW_ANONYMOUS", "QTM_HEARTBEAT_SECONDS"]
+
+
+@pytest.mark.parametrize(
+    "host", ["http://foo:80/", "b c", "qtm:8080", "[fd00::1]", "[::1]:80", "*", "*.example", "-x", "fd00::1::2", "\u00e4.de"]
+)
+def test_an_allowed_host_that_could_never_match_is_a_fault(host):
+    (fault,) = qtm.Settings(allowed_hosts=("fine.example", host)).problems()
+    assert fault == f"QTM_ALLOWED_HOSTS: {host!r} must be a host name or an IP address, without scheme, brackets and port"
+
+
+def test_host_names_and_addresses_are_allowed_hosts():
+    assert qtm.Settings.load({"QTM_ALLOWED_HOSTS": "qtm, my_service,a.example.,10.0.0.1,fd00::1,::ffff:1.2.3.4,Q-1"}).problems() == []
 
 
 def test_secrets_are_in_no_repr_and_no_message():
@@ -207,12 +243,15 @@ def test_secrets_are_in_no_repr_and_no_message():
 @pytest.mark.parametrize(
     ("tokens", "fault"),
     [
-        ({"api_token": ("short",)}, "api_token: each token must have at least 8"),
-        ({"api_token": ("good-token", "bad token")}, "api_token: each token must have at least 8"),
-        ({"api_token": ("good-token",), "read_token": ("geheim\n",)}, "read_token: each token must have at least 8"),
-        ({"read_token": ("good-token",)}, "read_token: with it alone nobody could write: set QTM_API_TOKEN"),
-        ({"read_token": ("good-token",), "allow_anonymous": True}, "read_token: with it alone nobody could write: set QTM_API_TOKEN"),
-        ({"api_token": ("good-token", "other-token"), "read_token": ("other-token",)}, "read_token: holds a token of api_token too"),
+        ({"api_token": ("short",)}, "QTM_API_TOKEN: each token must have at least 8"),
+        ({"api_token": ("good-token", "bad token")}, "QTM_API_TOKEN: each token must have at least 8"),
+        ({"api_token": ("good-token",), "read_token": ("geheim\n",)}, "QTM_READ_TOKEN: each token must have at least 8"),
+        ({"read_token": ("good-token",)}, "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN"),
+        ({"read_token": ("good-token",), "allow_anonymous": True}, "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN"),
+        (
+            {"api_token": ("good-token", "other-token"), "read_token": ("other-token",)},
+            "QTM_READ_TOKEN: holds a token of QTM_API_TOKEN too",
+        ),
     ],
 )
 def test_wrong_tokens_are_refused_at_start_and_not_shown(tokens, fault):
@@ -5112,7 +5151,8 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
         assert str(key) in str(refused.value)
         assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level == "fault"
     assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))).level == "good"
-    assert qtm.Settings(tls_cert="x").problems() == qtm.Settings(tls_key="x").problems() != []
+    assert qtm.Settings(tls_cert="x").problems() == ["QTM_TLS_KEY: HTTPS needs the private key beside QTM_TLS_CERT"]
+    assert qtm.Settings(tls_key="x").problems() == ["QTM_TLS_CERT: HTTPS needs the certificate beside QTM_TLS_KEY"]
 
 
 def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch, caplog):
