@@ -368,6 +368,10 @@ class SettingsError(QtmError):
     """Settings are missing or wrong; the message lists every fault."""
 
 
+class DatabaseInUse(SettingsError):
+    """Another process holds the SQLite file."""
+
+
 class EngineError(QtmError):
     """The engine cannot be imported or is not callable."""
 
@@ -1686,6 +1690,18 @@ def _file_system(folder: pathlib.Path) -> str:
     return max(holding, default=(0, ""))[1]
 
 
+SQLITE_HEAD = b"SQLite format 3\0"
+
+
+def sqlite_fault(path: str) -> str:
+    """Why no service could work with this file or make it, or an empty text; makes nothing."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder} for {os.path.basename(path)}"
+    place = path if os.path.exists(path) else folder
+    return "" if os.access(place, os.W_OK) else f"this account cannot write to {place}"
+
+
 class SQLiteDialect:
     """One file, held by one process through a lock on a side file; WAL, and durable commits (synchronous=FULL)."""
 
@@ -1699,25 +1715,45 @@ class SQLiteDialect:
         self._lock_file: int | None = None  # written by open and close only
 
     def open(self) -> None:
-        """Lock ``<path>.lock`` for this process. Raises SettingsError when another process holds it or the folder is missing."""
+        """Lock ``<path>.lock`` for this process. Raises DatabaseInUse, and SettingsError for a file that cannot be used."""
         import fcntl  # POSIX only, and so is the rest of a scheduler's work
 
         try:
             descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise SettingsError(f"cannot open {self.path}.lock: {error.strerror}") from None
+            raise SettingsError(sqlite_fault(self.path) or f"cannot open {self.path}.lock: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise SettingsError(
+            raise DatabaseInUse(
                 f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
                 "stop that one, or use MySQL or MariaDB for several"
             ) from None
+        try:
+            self._check_head()
+        except SettingsError:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path + ".lock")  # who has opened it meanwhile meets the same fault
+            os.close(descriptor)
+            raise
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         self._lock_file = descriptor
+
+    def _check_head(self) -> None:
+        """Raises SettingsError for a file that is none of SQLite's. With the lock alone: to close a file takes away the locks that
+        this process has on it."""
+        try:
+            with open(self.path, "rb") as file:
+                head = file.read(len(SQLITE_HEAD))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be read: {error.strerror}") from None
+        if head not in (b"", SQLITE_HEAD):
+            raise SettingsError(f"{self.path} is not a SQLite database")
 
     def close(self) -> None:
         """Release the lock; the side file stays, since removing it would race with another start."""
@@ -9570,13 +9606,16 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+NO_START = "the service does not start"
+
+
 def check_settings(settings: Settings) -> Finding:
     """Their ranges were judged when they were read; here, whether the files that they name can be used."""
     try:
         if settings.tls_cert:
             tls_context(settings)
     except SettingsError as error:
-        return Finding("fault", "settings", error.message, "the service does not start", "mend QTM_TLS_CERT and QTM_TLS_KEY")
+        return Finding("fault", "settings", error.message, NO_START, "mend QTM_TLS_CERT and QTM_TLS_KEY")
     return Finding("good", "settings", "all are in range")
 
 
@@ -9600,6 +9639,8 @@ def check_engine(settings: Settings) -> Finding:
 def check_database(settings: Settings) -> list[Finding]:
     """What the doctor finds, or why there is nothing to examine."""
     parts = parse_database_url(settings.database_url)
+    if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
+        return [Finding("fault", "database", fault, NO_START, "mend QTM_DATABASE_URL, or the folder and its permissions")]
     if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
         return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
     try:
@@ -9608,21 +9649,31 @@ def check_database(settings: Settings) -> list[Finding]:
             return diagnose(TaskDAO(database), settings.lease_seconds)
         finally:
             database.close()
-    except (SettingsError, DatabaseUnavailable) as error:
+    except DatabaseInUse as error:
+        found, why = error.message.rpartition(": ")[0], "so it is while a service runs; no other process may start or look into it"
+        return [Finding("good", "database", found, why, "stop that process to have the file examined")]
+    except SettingsError as error:
+        return [Finding("fault", "database", error.message, NO_START, "mend QTM_DATABASE_URL")]
+    except DatabaseUnavailable as error:
         return [Finding("fault", "database", error.message, "nothing can be stored", "mend QTM_DATABASE_URL, or start the database")]
     except QtmError as error:
         return [Finding("fault", "database", error.message, "it cannot be examined", "its words say why; the tables stand in schema.sql")]
 
 
-def command_check(settings: Settings, options: argparse.Namespace) -> int:
-    """Settings (faults ended before this), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
-    findings = [check_settings(settings), check_engine(settings), *check_database(settings)]
-    if options.json:
+def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """On stdout, for people or for a script."""
+    if as_json:
         sys.stdout.write(dump_json([finding._asdict() for finding in findings]) + "\n")
-    else:
-        for finding in findings:
-            reasons = [f"{'':9}{name} {text}\n" for name, text in (("why:", finding.why), ("do: ", finding.remedy)) if text]
-            sys.stdout.write(f"{finding.level:8} {finding.subject}: {finding.message}\n{''.join(reasons)}")
+        return
+    for finding in findings:
+        reasons = [f"{'':9}{name} {text}\n" for name, text in (("why:", finding.why), ("do: ", finding.remedy)) if text]
+        sys.stdout.write(f"{finding.level:8} {finding.subject}: {finding.message}\n{''.join(reasons)}")
+
+
+def command_check(settings: Settings, options: argparse.Namespace) -> int:
+    """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
+    findings = [check_settings(settings), check_engine(settings), *check_database(settings)]
+    print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
@@ -9667,6 +9718,17 @@ def fill_standard_descriptors() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
+def read_settings(options: argparse.Namespace) -> Settings:
+    """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings before."""
+    flags = {item.name: text for item in dataclasses.fields(Settings) if (text := getattr(options, item.name, None)) is not None}
+    try:
+        return Settings.load(os.environ, flags)
+    except SettingsError as error:
+        if getattr(options, "json", False):
+            print_findings([Finding("fault", "settings", f"{name}: {text}", NO_START, f"mend {name}") for name, text in error.errors], True)
+        raise
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     fill_standard_descriptors()
@@ -9674,9 +9736,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
     options = build_parser().parse_args(arguments)
-    flags = {item.name: text for item in dataclasses.fields(Settings) if (text := getattr(options, item.name, None)) is not None}
     try:
-        settings = Settings.load(os.environ, flags)
+        settings = read_settings(options)
         configure_logging(settings)
         return COMMANDS[options.command][0](settings, options)
     except SettingsError as error:

@@ -853,7 +853,7 @@ def test_the_dialects_agree_on_functions_of_time_and_rows(database):
 
 def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
     first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
-    with pytest.raises(qtm.SettingsError, match=f"in use by process {os.getpid()}"):
+    with pytest.raises(qtm.DatabaseInUse, match=f"in use by process {os.getpid()}"):
         qtm.Database(f"sqlite:///{tmp_path}/q.db")
     first.close()
     qtm.Database(f"sqlite:///{tmp_path}/q.db").close()
@@ -914,6 +914,31 @@ def test_a_connection_that_verifies_nothing_reads_no_certificates(mariadb, monke
     database = qtm.Database(url)
     assert database.read(lambda session: session.row("SELECT 1")) == (1,)
     database.close()
+
+
+def test_a_file_that_is_no_sqlite_database_is_named_and_left_alone(tmp_path):
+    for name, content in (("engine.py", b"def run(task, progress):\n    return {}\n"), ("short", b"SQL")):
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(qtm.SettingsError, match=f"{file} is not a SQLite database"):
+            qtm.Database(f"sqlite:///{file}")
+        assert file.read_bytes() == content
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(qtm.SettingsError, match=f"{tmp_path}/folder cannot be read: Is a directory"):
+        qtm.Database(f"sqlite:///{tmp_path}/folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.py", "folder", "short"], "no lock is left behind"
+    (tmp_path / "empty.db").touch()
+    qtm.Database(f"sqlite:///{tmp_path}/empty.db").close()
+
+
+def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
+    with pytest.raises(qtm.SettingsError, match=f"^there is no folder {tmp_path}/none for q.db$"):
+        qtm.Database(f"sqlite:///{tmp_path}/none/q.db")
+    assert qtm.sqlite_fault(f"{tmp_path}/q.db") == ""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # who may do everything could write to a closed one
+    assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}"
+    (tmp_path / "q.db").touch()
+    assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}/q.db"
 
 
 def test_one_file_has_one_lock_whatever_link_it_is_opened_by(tmp_path):
@@ -7134,6 +7159,35 @@ def test_migrate_check_and_their_exit_codes(url):
 def test_check_makes_no_file(tmp_path):
     done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_check_refuses_what_serve_refuses(tmp_path):
+    (tmp_path / "text").write_text("no database")
+    for path, fault in ((f"{tmp_path}/none/q.db", f"there is no folder {tmp_path}/none"), (f"{tmp_path}/text", "is not a SQLite database")):
+        served = run_command("serve", QTM_DATABASE_URL=f"sqlite:///{path}", QTM_PORT="0")
+        done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{path}")
+        assert (served.returncode, fault in served.stderr) == (2, True)
+        assert (done.returncode, "fault    database: " in done.stdout, fault in done.stdout) == (1, True, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_check_finds_no_fault_in_a_file_that_a_service_uses(tmp_path):
+    folder = tmp_path / "a: b"
+    folder.mkdir()
+    database = qtm.open_database(settings(f"sqlite:///{folder}/q.db"))
+    (finding,) = qtm.check_database(settings(f"sqlite:///{folder}/q.db"))
+    database.close()
+    assert (finding.level, finding.message) == ("good", f"{folder}/q.db is in use by process {os.getpid()}")
+    assert finding.remedy == "stop that process to have the file examined"
+
+
+def test_check_gives_wrong_settings_as_findings_too():
+    done = run_command("check", "--json", QTM_PORT="x", QTM_LOG_FORMAT="xml", QTM_API_TOKEN="geheim")
+    found = [(finding["level"], finding["subject"], finding["message"].split(":")[0]) for finding in json.loads(done.stdout)]
+    assert found == [("fault", "settings", name) for name in ("QTM_PORT", "QTM_LOG_FORMAT", "QTM_API_TOKEN")]
+    assert (done.returncode, "QTM_LOG_FORMAT: " in done.stderr, "geheim" in done.stdout + done.stderr) == (2, True, False)
+    done = run_command("check", QTM_PORT="x")
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_a_port_in_use_is_named(tmp_path):
