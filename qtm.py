@@ -4251,6 +4251,7 @@ RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove sh
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may go to the whole group; the service decides what ends
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
 TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
 MEMORY_POLL_SECONDS = 0.1
@@ -4464,7 +4465,7 @@ def _engine_process(
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
     _yield_to_the_service()
     _cap_memory(memory_bytes)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
+    for number in (*STOP_SIGNALS, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
@@ -4638,7 +4639,7 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
     control_number, channel_number, output = descriptors
     control, channel = socket.socket(fileno=control_number), socket.socket(fileno=channel_number)
     os.setsid()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     supervisor_pid = os.getpid()
@@ -4714,8 +4715,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service decides what ends
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     setup = json.loads(control.recv(1 << 20))
     sys.path[:] = setup["sys_path"]
     atexit.register(_end_import)  # before the import's own, which come first then
@@ -8250,12 +8251,25 @@ class AccessRules:
         return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
 
 
+def _pem_fault(settings: Settings) -> str:
+    """Which of the files of the certificate is not what it should be, if that can be told by its looks."""
+    looks = ("QTM_TLS_CERT", settings.tls_cert, "CERTIFICATE"), ("QTM_TLS_KEY", settings.tls_key, "PRIVATE KEY")
+    for name, path, label in looks:
+        try:
+            text = pathlib.Path(path).read_bytes()
+        except OSError as error:
+            return f"{name}: {path} cannot be read: {error.strerror}"
+        if f"{label}-----".encode() not in text:
+            return f"{name}: {path} holds no {label.lower()} in PEM"
+    return ""
+
+
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
     import ssl
 
     def refuse() -> str:  # else an encrypted key has OpenSSL ask at the terminal, and whoever polls waits for an answer
-        raise SettingsError(f"tls_cert, tls_key: {settings.tls_key or settings.tls_cert} is encrypted; store the key without a passphrase")
+        raise SettingsError(f"QTM_TLS_KEY: {settings.tls_key} is encrypted; store the key without a passphrase")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -8263,7 +8277,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=refuse)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
-        raise SettingsError(f"tls_cert, tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}") from None
+        fault = f"QTM_TLS_CERT, QTM_TLS_KEY: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        raise SettingsError(_pem_fault(settings) or fault) from None
     return context
 
 
@@ -9394,6 +9409,7 @@ class ApiServer(http.server.HTTPServer):
 
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
+SAME_STOP_SECONDS = 0.5  # GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 
 
@@ -9469,29 +9485,42 @@ def configure_logging(settings: Settings) -> None:
     sys.unraisablehook = _log_unraisable
 
 
+def log_from_handler(level: int, event: str, **fields: Any) -> None:
+    """`log_event` for a signal handler: without locks, which whoever was interrupted may hold, and never waiting for who reads."""
+    record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None)
+    for handler in logger.handlers:
+        with contextlib.suppress(OSError):
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"{handler.format(record)}\n".encode())
+
+
 class ServiceSignals:
-    """What the main thread of a service waits for: SIGTERM or SIGINT ask for a stop, and the second one ends the process at
+    """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the process at
     once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in whatever thread it runs:
     a Python handler alone would wait for the main thread to wake up."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_stopping = False  # written by `stop`, read by the main thread
-        self._count = 0
+        self._clock = clock
+        self._asked_at = math.inf  # when the first stop signal came; of the handler alone
         self._wake, self._notify = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._notify, False)
 
     def install(self) -> None:
         """Take the signals; main thread only."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop_asked)
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it ignored
+                signal.signal(number, self._stop_asked)
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
 
     def _stop_asked(self, number: int, _frame: Any) -> None:
-        self._count += 1
+        now = self._clock()
+        self._asked_at = min(self._asked_at, now)
         self.stop()
-        if self._count > 1:
+        if now - self._asked_at >= SAME_STOP_SECONDS:
+            log_from_handler(logging.WARNING, "stopped at once", signal=signal.Signals(number).name)
             os._exit(128 + number)
 
     def stop(self) -> None:
@@ -9531,8 +9560,26 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
             signals.wait(1.0)
 
 
+def missing_prices(settings: Settings) -> Finding | None:
+    """What to say when the built-in engine is to run without prices."""
+    if settings.engine != "qtm:run_backtest" or any(pathlib.Path(settings.data_dir).glob("*.csv")):
+        return None
+    why, remedy = "the built-in engine refuses every task", "set QTM_DATA_DIR to a folder of <stock_code>.csv"
+    return Finding("warning", "prices", f"{settings.data_dir} holds no CSV file", why, remedy)
+
+
+def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
+    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be used, warns of prices
+    that are missing."""
+    if with_http and settings.tls_cert:
+        tls_context(settings)
+    if with_scheduler and (finding := missing_prices(settings)):
+        log_event(logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy)
+
+
 def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
     """Serve until a signal, or until the scheduler fails (exit code 1)."""
+    look_ahead(settings, with_http, with_scheduler)
     share_heap()
     signals = ServiceSignals()
     signals.install()
@@ -9574,6 +9621,7 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
         if server:
             server.drain(5.0)
         tasks.close()
+    log_event(logging.INFO, "stopped")
     failed = tasks.scheduler is not None and tasks.scheduler.failure is not None
     if failed:
         sys.stderr.write(f"qtm: {tasks.scheduler and tasks.scheduler.failure}\n")
@@ -9628,12 +9676,7 @@ def check_engine(settings: Settings) -> Finding:
         return Finding(
             "fault", "engine", error.message, "no task can run", "mend QTM_ENGINE or its module; the working folder is importable"
         )
-    if settings.engine == "qtm:run_backtest" and not any(pathlib.Path(settings.data_dir).glob("*.csv")):
-        why = "the built-in engine refuses every task"
-        return Finding(
-            "warning", "prices", f"{settings.data_dir} holds no CSV file", why, "set QTM_DATA_DIR to a folder of <stock_code>.csv"
-        )
-    return Finding("good", "engine", f"{settings.engine}{f', version {version}' if version else ''}")
+    return missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{f', version {version}' if version else ''}")
 
 
 def check_database(settings: Settings) -> list[Finding]:

@@ -5163,17 +5163,23 @@ def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(tmp_
 
 def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certificate):
     (tmp_path / "empty.pem").write_text("")
-    (tmp_path / "wrong.pem").write_text(certificate[0].read_text().replace("A", "B"))
+    (tmp_path / "wrong.pem").write_text(certificate[0].read_text().replace("M", "N"))
     other = other_ca(tmp_path)
+    (cert, key), missing = certificate, "cannot be read: No such file or directory"
     cases = [
-        (tmp_path / "missing.pem", certificate[1]), (certificate[0], tmp_path / "missing.key"), (tmp_path / "empty.pem", certificate[1]),
-        (tmp_path / "wrong.pem", certificate[1]), (other, certificate[1]), (certificate[1], certificate[0]), (tmp_path, certificate[1]),
-    ]  # fmt: skip
-    for chain, key in cases:
-        with pytest.raises(qtm.SettingsError, match="tls_cert, tls_key: ") as refused:
+        (tmp_path / "missing.pem", key, f"QTM_TLS_CERT: {tmp_path}/missing.pem {missing}"),
+        (cert, tmp_path / "missing.key", f"QTM_TLS_KEY: {tmp_path}/missing.key {missing}"),
+        (tmp_path, key, f"QTM_TLS_CERT: {tmp_path} cannot be read: Is a directory"),
+        (tmp_path / "empty.pem", key, f"QTM_TLS_CERT: {tmp_path}/empty.pem holds no certificate in PEM"),
+        (key, cert, f"QTM_TLS_CERT: {key} holds no certificate in PEM"),
+        (cert, cert, f"QTM_TLS_KEY: {cert} holds no private key in PEM"),
+        (tmp_path / "wrong.pem", key, f"QTM_TLS_CERT, QTM_TLS_KEY: {tmp_path}/wrong.pem and {key} cannot be used: "),
+        (other, key, f"QTM_TLS_CERT, QTM_TLS_KEY: {other} and {key} cannot be used: "),
+    ]
+    for chain, key, fault in cases:
+        with pytest.raises(qtm.SettingsError) as refused:
             qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(chain), tls_key=str(key)))
-        assert str(chain) in str(refused.value)
-        assert str(key) in str(refused.value)
+        assert str(refused.value).startswith(fault)
         assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level == "fault"
     assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))).level == "good"
     assert qtm.Settings(tls_cert="x").problems() == ["QTM_TLS_KEY: HTTPS needs the private key beside QTM_TLS_CERT"]
@@ -7093,13 +7099,93 @@ def test_a_second_signal_exits_at_once(tmp_path, thread):
         eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
         below = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: ask(port, "/healthz")[0] == 0)
+        asked_at = time.monotonic()
+        eventually(lambda: ask(port, "/healthz")[0] == 0 and time.monotonic() > asked_at + qtm.SAME_STOP_SECONDS)
         assert process.poll() is None, "it waits for the running task"
         threads = sorted(int(name) for name in os.listdir(f"/proc/{process.pid}/task"))
         receiver = process.pid if thread == "main" else next(one for one in threads if one != process.pid)  # the scheduler's
         assert ctypes.CDLL(None).tgkill(process.pid, receiver, int(signal.SIGTERM)) == 0
         assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
+        assert process.stderr.readlines()[-1].endswith(' WARNING stopped at once signal="SIGTERM"\n')
         eventually(lambda: not any(is_alive(pid) for pid in below))
+
+
+def test_a_signal_that_comes_twice_within_a_moment_is_one(monkeypatch):
+    exits, now = [], [100.0]
+    monkeypatch.setattr(os, "_exit", exits.append)
+    signals = qtm.ServiceSignals(clock=lambda: now[0])
+    for seconds, number in ((0.0, signal.SIGTERM), (0.01, signal.SIGTERM), (0.49, signal.SIGHUP)):
+        now[0] = 100.0 + seconds
+        signals._stop_asked(number, None)
+    assert (signals.is_stopping, exits) == (True, [])
+    now[0] = 100.5
+    signals._stop_asked(signal.SIGINT, None)
+    assert exits == [128 + signal.SIGINT]
+
+
+def test_a_log_line_of_a_signal_handler_waits_for_no_lock_and_no_reader():
+    program = """if True:
+        import logging, os, threading
+        import qtm
+        qtm.configure_logging(qtm.Settings(log_format="json", api_token=("full-token",)))
+        holder = threading.Thread(target=qtm.logger.handlers[0].acquire)
+        holder.start()
+        holder.join()
+        qtm.log_from_handler(logging.INFO, "by no lock", text="full-token")
+        os.set_blocking(2, False)
+        try:
+            while True:
+                os.write(2, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(2, True)
+        qtm.log_from_handler(logging.INFO, "nobody reads this")
+        os._exit(0)
+    """
+    reading, writing = os.pipe()
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=writing, check=True, timeout=DEADLINE_SECONDS)
+    os.close(writing)
+    with open(reading) as file:
+        first, _, rest = file.read().partition("\n")
+    assert (done.returncode, json.loads(first)["event"], json.loads(first)["text"], set(rest)) == (0, "by no lock", "***", {"x"})
+
+
+def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it_ignored(tmp_path):
+    """A terminal tells its whole group, the engine server among them."""
+    url = f"sqlite:///{tmp_path}/q.db"
+    with service(url, prefix=("setsid",)) as (process, port):
+        eventually(lambda: (found := ask(port, "/readyz"))[0] == 200 and found[1]["data"]["scheduler"]["engine_ready"])
+        (server,) = qtm._children(process.pid)
+        os.kill(server, signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(DEADLINE_SECONDS) == 0
+        events = [line.split(" ", 2)[2].strip() for line in process.stderr]
+        assert "stopping" in events
+        assert events[-1] == "stopped"
+        assert not any("engine server ended" in event for event in events)
+    with service(url, prefix=("nohup",)) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        process.send_signal(signal.SIGHUP)
+        assert ask(port, "/healthz")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_serve_warns_of_missing_prices_in_the_words_of_check(tmp_path):
+    environment = {"QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_DATA_DIR": str(tmp_path)}
+    (finding,) = [one for one in json.loads(run_command("check", "--json", **environment).stdout) if one["subject"] == "prices"]
+    with service(QTM_LOG_FORMAT="json", url=environment["QTM_DATABASE_URL"], QTM_DATA_DIR=str(tmp_path)) as (process, _):
+        event = json.loads(process.stderr.readline())
+    told = {name: event[name] for name in ("message", "why", "remedy")}
+    assert (event["level"], event["event"], told) == ("WARNING", "no prices", {name: finding[name] for name in told})
+    assert qtm.missing_prices(qtm.Settings()) is None
+    assert qtm.missing_prices(qtm.Settings(engine="mine:run", data_dir=str(tmp_path))) is None
+
+
+def test_tls_files_that_cannot_be_used_are_refused_before_the_database_is_touched(tmp_path, certificate):
+    cert, key = map(str, certificate)
+    done = run_command("serve", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db", QTM_TLS_CERT=key, QTM_TLS_KEY=cert, QTM_PORT="0")
+    assert (done.returncode, done.stderr) == (2, f"qtm: QTM_TLS_CERT: {key} holds no certificate in PEM\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
