@@ -80,9 +80,17 @@ Rooms (search for the rule "# ==== "):
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  an installer knows; whoever copied the file is told here
+    fault = f"qtm needs Python 3.10 or newer, this is {sys.version_info[0]}.{sys.version_info[1]}"
+    if __name__ != "__main__":
+        raise ImportError(fault)
+    sys.stderr.write(fault + "\n")
+    sys.exit(2)
+
 if __name__ == "__main__":  # one copy of every class: the script runs as the module that everybody else imports
     import os
-    import sys
 
     if __spec__ is None and sys.executable:  # a script is compiled anew, and the 11 MB that this took would stay: begin again
         flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
@@ -128,7 +136,6 @@ import socketserver
 import sqlite3
 import struct
 import subprocess
-import sys
 import threading
 import time
 import traceback

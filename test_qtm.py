@@ -8525,6 +8525,19 @@ def test_importing_qtm_starts_nothing(tmp_path):
     assert done.stdout.split() == ["1", "True", "False"]
 
 
+def test_an_older_python_is_told_what_qtm_needs():
+    """That it can read so far, too."""
+    ast.parse(SOURCE, feature_version=(3, 8))
+    for name, words in (
+        ("__main__", "qtm needs Python 3.10 or newer, this is 3.8\n"),
+        ("qtm", "ImportError: qtm needs Python 3.10 or newer"),
+    ):
+        program = f"import sys, runpy; sys.version_info = (3, 8, 18); runpy.run_path('qtm.py', run_name={name!r})"
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2 if name == "__main__" else 1, "")
+        assert done.stderr == words if name == "__main__" else words in done.stderr
+
+
 def test_the_example_prices_are_what_the_readme_says():
     for code in ("AAPL", "GOOG", "IBM", "MSFT"):
         with (PRICES / f"{code}.csv").open() as file:
