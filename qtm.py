@@ -5938,6 +5938,8 @@ class TaskManager:
         Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
         DatabaseUnavailable.
         """
+        if not isinstance(request, (TaskRequest, BatchRequest)):
+            raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
         is_single = isinstance(request, TaskRequest)
         batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
         faults = batch.problems()
@@ -6293,6 +6295,8 @@ def start(
     wants a say in between; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable.
     """
     settings = settings or Settings()
+    if not isinstance(settings, Settings):
+        raise TypeError(f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}")
     faults = settings.problems()
     if engine is not None and not callable(engine):
         faults.append(f"engine: must be callable, not {type(engine).__name__}; its name goes into Settings(engine=...)")

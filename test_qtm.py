@@ -3268,6 +3268,15 @@ def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_
         qtm.start(settings(url), engine="my_engine:run")
 
 
+def test_a_text_for_settings_and_an_object_for_a_request_are_type_errors_that_say_what_is_wanted(tmp_path):
+    with pytest.raises(TypeError, match=r"^start takes a qtm\.Settings, say qtm\.Settings\(database_url=\.\.\.\), not str$"):
+        qtm.start(f"sqlite:///{tmp_path}/x.db")
+    with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
+        with pytest.raises(TypeError, match=r"^create_task takes a qtm\.TaskRequest or a qtm\.BatchRequest, not dict$"):
+            tasks.create_task({"stock_code": "AAPL", "config": CONFIG, "params": PARAMS})
+        assert tasks.list_tasks() == ([], None)
+
+
 def test_the_managers_errors(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         created = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], "b"))
