@@ -3904,6 +3904,8 @@ def load_engine(reference: str) -> BacktestEngine:
         for name in attributes.split("."):
             found = getattr(found, name)
     except Exception as error:  # an engine's module may raise anything while it is imported
+        if module_name.endswith(".py"):
+            raise EngineError(f"engine {reference} cannot be imported: did you mean {module_name[:-3]}:{attributes}?") from error
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise EngineError(
             f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
@@ -4998,6 +5000,7 @@ class ProcessHandle:
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
 ENGINE_START_SECONDS = 60.0  # for importing the engine
+SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
 
 
@@ -5113,8 +5116,12 @@ class EngineServer:
     def _await_ready(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
         """Its own short thread: the first frame is the server's only one."""
         try:
+            arrival = select.poll()
+            arrival.register(control, select.POLLIN)
+            if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
+                log_event(logging.INFO, "engine still importing", engine=self._settings.engine, seconds=SLOW_IMPORT_SECONDS)
             message = control.recv(1 << 16)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: closed before it was registered
             message = b""
         said = json.loads(message) if message else {}
         if "failed" in said:
@@ -5124,7 +5131,8 @@ class EngineServer:
                 self._ready = said
                 self._changed.notify_all()
             self.on_change()
-            log_event(logging.INFO, "engine ready", engine=self._settings.engine, version=said["version"])
+            version = {} if said["version"] is None else {"version": said["version"]}
+            log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):  # its socket ends a moment before the process does
                 process.wait(1.0)

@@ -2085,6 +2085,13 @@ def test_an_engine_that_cannot_be_loaded_says_why(reference):
         qtm.load_engine(reference)
 
 
+def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path, monkeypatch):
+    (tmp_path / "filed_engine.py").write_text("def run(task, progress): return {}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(qtm.EngineError, match=r"^engine filed_engine\.py:run cannot be imported: did you mean filed_engine:run\?$"):
+        qtm.load_engine("filed_engine.py:run")
+
+
 # ==== 15-20 Results, Engine process, Supervisor, Attempt handles, Engine server, Thread runner ========================
 
 
@@ -2799,6 +2806,32 @@ def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is
     fields = [record.fields for record in caplog.records if record.msg.event == "engine output"]
     assert [one["text"][:7] for one in fields] == ["one", "two", "threexx"]
     assert sum(len(one["text"]) + 1 for one in fields) <= qtm.MAX_OUTPUT_BYTES + 1
+
+
+@pytest.mark.parametrize("version", [None, "mine 3"])
+def test_an_import_that_takes_long_is_told_of_once_and_a_version_where_there_is_one(tmp_path, monkeypatch, caplog, version):
+    caplog.set_level("INFO", "qtm")
+    monkeypatch.setattr(qtm, "SLOW_IMPORT_SECONDS", 0.0 if version is None else DEADLINE_SECONDS)
+    os.mkfifo(tmp_path / "gate")
+    engine = f"""
+        open({str(tmp_path / "gate")!r}).read()
+        def run(task, progress):
+            return {{}}
+        run.version = {version!r}
+    """
+
+    def told(name):
+        return [record.fields for record in caplog.records if record.msg.event == name]
+
+    with with_engine(tmp_path, monkeypatch, "late_engine", engine) as tasks:
+        if version is None:
+            eventually(lambda: told("engine still importing"))
+        (tmp_path / "gate").write_text("")
+        eventually(lambda: told("engine ready"))
+        assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
+    named = {"engine": "late_engine:run"}
+    assert told("engine still importing") == ([{**named, "seconds": 0.0}] if version is None else [])
+    assert told("engine ready") == [named if version is None else {**named, "version": version}]
 
 
 def test_a_validate_that_prints_much_refuses_nothing(tmp_path, monkeypatch):
