@@ -9430,6 +9430,8 @@ class ApiServer(http.server.HTTPServer):
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 SAME_STOP_SECONDS = 0.5  # GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
+OWN_DESCRIPTORS = 48  # for files, the engine server, and clients that are told to come again
+SLOT_DESCRIPTORS = 6  # three for an attempt, and as many while it is started
 
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance, and hiding it there would tell it
@@ -9596,14 +9598,25 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
         log_event(logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy)
 
 
+def within_descriptors(settings: Settings) -> Settings:
+    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is too few for all connections
+    and slots, fewer connections, so that those beyond are told, and no slot fails for want of a pipe."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    room = most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size
+    if most == resource.RLIM_INFINITY or room >= settings.max_connections:
+        return settings
+    log_event(logging.WARNING, "too few open files", limit=most, max_connections=max(1, room), asked=settings.max_connections)
+    return dataclasses.replace(settings, max_connections=max(1, room))
+
+
 def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
     """Serve until a signal, or until the scheduler fails (exit code 1)."""
     look_ahead(settings, with_http, with_scheduler)
     share_heap()
     signals = ServiceSignals()
     signals.install()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # three for a slot, one for a connection: the usual 1,024 are soon used up
+    settings = within_descriptors(settings)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
     try:
         database = open_patiently(settings, signals)
@@ -9620,12 +9633,7 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
     try:
         if server:
             server.begin(tasks)
-            log_event(
-                logging.INFO,
-                "serving",
-                url=server.url,
-                scheduler=with_scheduler,
-            )
+            log_event(logging.INFO, "serving", url=server.url, scheduler=with_scheduler)
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:

@@ -7433,13 +7433,16 @@ def run(task, progress):
 class LoggedService:
     """`serve` with a log on file; requests go by `ask`, and everything that it ever told is in `told`."""
 
-    def __init__(self, folder, url: str, **environment: str):
+    def __init__(self, folder, url: str, open_files: int = 0, **environment: str):
         self.port = private_mariadb.free_port()
         self.answers: list[str] = []
         self.file = folder / "log"
         given = {"QTM_DATABASE_URL": url, "QTM_PORT": str(self.port), "PYTHONPATH": str(folder), **environment}
+        command = [sys.executable, str(ROOT / "qtm.py"), "serve"]
+        if open_files:
+            command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
         with self.file.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, str(ROOT / "qtm.py"), "serve"], env={**os.environ, **given}, stderr=log)
+            self.process = subprocess.Popen(command, env={**os.environ, **given}, stderr=log)
 
     def ask(self, method: str, path: str, given=None, token: str = "full", headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
@@ -7465,15 +7468,45 @@ class LoggedService:
 
 
 @contextlib.contextmanager
-def logged_service(folder, url: str, **environment: str):
+def logged_service(folder, url: str, open_files: int = 0, **environment: str):
     (folder / "loud_engine.py").write_text(LOUD_ENGINE)
-    served = LoggedService(folder, url, QTM_ENGINE="loud_engine:run", **environment)
+    served = LoggedService(folder, url, open_files, QTM_ENGINE="loud_engine:run", **environment)
     try:
         yield served
     finally:
         if served.process.poll() is None:
             served.process.kill()
             served.process.wait()
+
+
+def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
+    """Else those beyond would hang without a word, and attempts would fail for want of a pipe."""
+    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", open_files=128, QTM_WORKERS="4") as served:
+        eventually(lambda: served.ask("GET", "/readyz")[0] == 200)
+        with contextlib.ExitStack() as stack:
+            for _ in range(120):
+                stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            status, text = served.ask("GET", "/healthz")
+            assert (status, json.loads(text)["code"]) == (503, 50303)
+        eventually(lambda: served.ask("GET", "/healthz")[0] == 200)
+        clients = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(40)]
+        ids = json.loads(served.ask("POST", f"{A}/createTask", body(stock_code=..., stock_codes=list("ABCDEFGH")))[1])["data"]["task_ids"]
+        for task_id in ids:
+            assert json.loads(served.ask("GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1])["data"]["status"] == "completed"
+        for client in clients:
+            client.close()
+        served.stop()
+    (line,) = [line for line in served.lines if "too few open files" in line]
+    assert "limit=128 max_connections=48 asked=512" in line
+    assert {line.split()[1] for line in served.lines} <= {"INFO", "WARNING"}
+
+
+def test_where_the_system_sets_no_limit_nothing_is_taken_away(monkeypatch):
+    chosen = settings("sqlite:///q.db", max_connections=65_536)
+    monkeypatch.setattr(qtm.resource, "setrlimit", lambda *_: None)
+    for limit, expected in ((qtm.resource.RLIM_INFINITY, 65_536), (1 << 20, 65_536), (1024, 1024 - 48 - 6 - 8), (10, 1)):
+        monkeypatch.setattr(qtm.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert qtm.within_descriptors(chosen).max_connections == expected
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
