@@ -324,7 +324,7 @@ class HeadTooLarge(QtmError):
 
 
 class DatabaseUnavailable(QtmError):
-    """The database cannot be reached or cannot be written now. Nothing was applied; try again later."""
+    """The database cannot be reached or cannot be written now. Unless it is an OutcomeUnknown, nothing was applied; try again later."""
 
     http_status, code, error = 503, 50301, "database_unavailable"
 
@@ -336,7 +336,7 @@ class DatabaseRefused(DatabaseUnavailable):
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The connection was lost at COMMIT: it may have been applied, and reading back was not possible either."""
+    """The connection was lost at COMMIT: it may have been applied, or may still be, and reading back gave no certainty."""
 
     code, error = 50302, "outcome_unknown"
 
@@ -487,7 +487,7 @@ def _is_host(text: str) -> bool:
     """Whether this is a host name or an IP address, without scheme, brackets and port."""
     try:
         return HOST_NAME.fullmatch(text) is not None or socket.inet_pton(socket.AF_INET6, text) != b""
-    except OSError:
+    except (OSError, ValueError):  # the latter for what is not even ASCII
         return False
 
 
@@ -1293,22 +1293,22 @@ class Places(queue.LifoQueue["tuple[Any, int] | None"]):
 
     def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, int] | None:
         """The same, waiting for one. Raises queue.Empty after ``timeout`` seconds."""
-        with self.mutex:
-            if self.queue:
-                return self.queue.pop()
-            mine: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
-            self._line.append(mine)
+        mine: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
         try:
+            with self.mutex:
+                if self.queue:
+                    return self.queue.pop()
+                self._line.append(mine)
             return mine.get(timeout=timeout)
         except BaseException as error:
             with self.mutex:
                 if mine in self._line:
                     self._line.remove(mine)
                     raise
-            place = mine.get_nowait()  # given in the last moment
             if isinstance(error, queue.Empty):
-                return place
-            self.put(place)
+                return mine.get_nowait()  # given in the last moment
+            with contextlib.suppress(queue.Empty):
+                self.put(mine.get_nowait())
             raise
 
 
@@ -1892,7 +1892,11 @@ class MySQLDialect:
             self._conversions.pop(kind, None)
 
     def open(self) -> None:
-        """Nothing is held between connections."""
+        """Nothing is held between connections. Raises SettingsError for TLS files that cannot be used from the start."""
+        try:
+            self._ssl_context()
+        except DatabaseRefused as error:
+            raise SettingsError(error.message) from None
 
     def close(self) -> None:
         """Nothing is held between connections."""
@@ -2181,8 +2185,8 @@ class Database:
         """``work`` in one transaction, tried again when it surely was not applied.
 
         When the connection is lost at COMMIT, ``confirm`` reads back on a new one: its value is the outcome, and None means
-        that nothing was applied, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
-        OutcomeUnknown when reading back fails or there is no ``confirm``.
+        that nothing is applied so far, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
+        OutcomeUnknown when reading back fails, when there is no ``confirm``, and when no later try succeeds.
         """
 
         def run(cursor: Any, state: CommitState) -> T:
@@ -2227,7 +2231,7 @@ class Database:
                 outcome = self._read_back(confirm, unknown)
                 if outcome is not None:
                     return outcome
-                is_worth_it = time.monotonic() - begun < CONFLICT_SECONDS
+                is_worth_it = attempt == 1 or time.monotonic() - begun < CONFLICT_SECONDS
             except TransactionConflict as conflict:
                 failure, is_worth_it = conflict, time.monotonic() - begun < CONFLICT_SECONDS
             except DatabaseUnavailable as away:
@@ -2838,7 +2842,7 @@ def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-PURGE_TASKS = 500
+PURGE_TASKS = 500  # in one transaction, and as many keys
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -3570,16 +3574,15 @@ class TaskDAO:
         return row is not None
 
     def purge(self, retention_days: float) -> int:
-        """Delete up to 500 tasks that ended more than ``retention_days`` ago, with their results, and then batches and
-        keys that are as old and of which no task is left; how many tasks they were."""
+        """Delete up to 500 tasks that ended more than ``retention_days`` ago, with their results, and then batches that are as old and
+        empty; how many tasks they were."""
 
         def work(session: Session) -> int:
-            now = cast("tuple[Any, ...]", session.row("SELECT UTC_TIMESTAMP(6)"))[0]
-            cutoff = datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days)
+            cutoff = self._cutoff(session, retention_days)
             # Ids begin with their milliseconds, so that the old end of the table is found by its key.
             milliseconds = int(cutoff.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
             head = f"{max(0, milliseconds):012x}"
-            parameters = {"cutoff": cutoff.strftime("%Y-%m-%d %H:%M:%S.%f"), "newest": f"{head[:8]}-{head[8:]}", "limit": PURGE_TASKS}
+            parameters = {"cutoff": f"{cutoff:%Y-%m-%d %H:%M:%S.%f}", "newest": f"{head[:8]}-{head[8:]}", "limit": PURGE_TASKS}
             rows = session.rows(
                 """SELECT task_id FROM backtest_tasks WHERE task_id < :newest AND finished_at < :cutoff
                    AND status IN ('completed', 'failed', 'cancelled') ORDER BY task_id LIMIT :limit""",
@@ -3587,10 +3590,32 @@ class TaskDAO:
             )
             self._delete_tasks(session, [row[0] for row in rows])
             self._delete_empty_batches(session, parameters)
-            self._delete_spent_keys(session, parameters)
             return len(rows)
 
         return self.database.write(work, confirm=lambda session: 0)
+
+    def purge_keys(self, retention_days: float) -> int:
+        """Delete up to 500 Idempotency-Keys that are older than ``retention_days`` and whose tasks are gone; how many. Until then a repeat
+        must find them. Ids grow: no task of the key's batch is left up to the last of its own, whose list ends with a quote and a
+        bracket."""
+        left = """SELECT 1 FROM backtest_tasks t
+                  WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.task_id <= SUBSTR(task_ids, -38, 36)"""
+
+        def work(session: Session) -> int:
+            rows = session.rows(
+                f"SELECT idempotency_key FROM backtest_idempotency_keys WHERE created_at < :cutoff AND NOT EXISTS ({left}) LIMIT :limit",
+                {"cutoff": f"{self._cutoff(session, retention_days):%Y-%m-%d %H:%M:%S.%f}", "limit": PURGE_TASKS},
+            )
+            if rows:
+                names, keys = _in_list([row[0] for row in rows])
+                session.execute(f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names})", keys)
+            return len(rows)
+
+        return self.database.write(work, confirm=lambda session: 0)
+
+    def _cutoff(self, session: Session, retention_days: float) -> datetime.datetime:
+        now = cast("tuple[Any, ...]", session.row("SELECT UTC_TIMESTAMP(6)"))[0]
+        return datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days)
 
     def _delete_tasks(self, session: Session, task_ids: Sequence[str]) -> None:
         if task_ids:
@@ -3612,19 +3637,6 @@ class TaskDAO:
         if rows:
             names, keys = _in_list([row[0] for row in rows])
             session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
-
-    def _delete_spent_keys(self, session: Session, parameters: Mapping[str, Any]) -> None:
-        """Those whose tasks are gone: until then a repeat must find them. Ids grow, so that the oldest one of the batch tells; the
-        last of a list of ids ends with a quote and a bracket."""
-        oldest = "SELECT task_id FROM backtest_tasks t WHERE t.batch_id = backtest_idempotency_keys.batch_id ORDER BY task_id LIMIT 1"
-        rows = session.rows(
-            f"""SELECT idempotency_key FROM backtest_idempotency_keys
-                WHERE created_at < :cutoff AND COALESCE(({oldest}), '~') > SUBSTR(task_ids, -38, 36) LIMIT :limit""",
-            parameters,
-        )
-        if rows:
-            names, keys = _in_list([row[0] for row in rows])
-            session.execute(f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names})", keys)
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
@@ -4411,6 +4423,14 @@ class TaskFault(NamedTuple):
     message: str
 
 
+def _named_fields(error: BaseException) -> list[FieldError]:
+    """Those that an engine's InvalidTask names, or none where what it holds is no list of them."""
+    found = getattr(error, "errors", None) if isinstance(error, InvalidTask) else None
+    if not isinstance(found, (list, tuple)):
+        return []
+    return [one for one in found if isinstance(one, FieldError) and isinstance(one.field, str) and isinstance(one.message, str)]
+
+
 def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFault]:
     """What the engine's ``validate`` refuses; it stops looking after 100 tasks."""
     faults: dict[int, list[TaskFault]] = {}
@@ -4420,9 +4440,8 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
         except BaseException as error:  # user code; any exception refuses the task
             described = _describe(error)
             message = described["message"] if isinstance(error, InvalidTask) else f"{described['type']}: {described['message']}"
-            named = [one for one in error.errors if isinstance(one, FieldError)] if isinstance(error, InvalidTask) else []
-            told = named or [FieldError("params", message)]
-            faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in told]
+            told = _named_fields(error) or [FieldError("params", message)]
+            faults[place] = [TaskFault(place, _clean(field), _clean(why)) for field, why in told]
         if len(faults) == MAX_LISTED:
             break
     return [fault for found in faults.values() for fault in found]
@@ -5757,7 +5776,8 @@ class TaskScheduler:
     def _purge(self) -> None:
         if self._settings.retention_days and self._clock() >= self._next_purge:
             count = self._dao.purge(self._settings.retention_days)
-            self._next_purge = self._clock() + (1.0 if count == PURGE_TASKS else PURGE_INTERVAL_SECONDS)
+            keys = self._dao.purge_keys(self._settings.retention_days) if count < PURGE_TASKS else 0
+            self._next_purge = self._clock() + (1.0 if PURGE_TASKS in (count, keys) else PURGE_INTERVAL_SECONDS)
             if count:
                 log_event(logging.INFO, "old tasks deleted", tasks=count, retention_days=self._settings.retention_days)
 
@@ -5975,6 +5995,9 @@ class TaskManager:
                     ready[number] = found
                 else:
                     answers[number] = found
+            except DatabaseUnavailable as error:  # each of the others would only wait for the same
+                answers.update(dict.fromkeys(range(number, len(requests)), kept(error)))
+                break
             except QtmError as error:
                 answers[number] = kept(error)
         answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
@@ -6016,7 +6039,7 @@ class TaskManager:
             raise EngineUnavailable("the engine took its time over requests before this one", retry_after_seconds=2)
         codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
         tasks = [TaskRequest(code, batch.config, item) for code in codes for item in batch.params]
-        runner = ThreadRunner(run_backtest) if self._is_builtin or self._runner is None else self._runner
+        runner = ThreadRunner(run_backtest) if self._is_builtin else cast(Runner, self._runner)
         found = [self._field_error(batch, fault) for fault in runner.validate(tasks)]
         faults = list(dict.fromkeys(found))  # one of the config comes with every params
         if faults:
@@ -6230,6 +6253,10 @@ class TaskManager:
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
+        try:
+            datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
+        except ValueError:  # such as a 31st of February, on which nothing was made; MySQL would call it an error
+            return [], None
         return self.dao.list_batches(limit, cursor)
 
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
@@ -7868,9 +7895,7 @@ STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks w
 WAIT = Parameter("wait", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}, "Seconds to wait for the end.")
 OF_TASK = (TASK_ID, WAIT)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
-BATCH_CURSOR = page_cursor(
-    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\.[0-9]{1,6})?~[A-Za-z0-9._:-]{1,64}"
-)
+BATCH_CURSOR = page_cursor(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?~[A-Za-z0-9._:-]{1,64}")
 ONCE = Parameter(
     "Idempotency-Key",
     matching(IDEMPOTENCY_KEY.pattern),
@@ -8077,7 +8102,10 @@ class TaskAPI:
                     log_event(logging.WARNING, "not ready", error=error.message)
                     self._probe_error = error
                 self._probed_at = time.monotonic()
-            problem = f"the database takes no writes now ({self._probe_error.error})" if self._probe_error else None
+            problem = None
+            if self._probe_error:
+                is_old = isinstance(self._probe_error, SchemaError)
+                problem = "the schema is not current" if is_old else f"the database takes no writes now ({self._probe_error.error})"
         finally:
             self._probe_lock.release()
         scheduler = self.tasks.scheduler
@@ -8998,7 +9026,8 @@ def trim_memory() -> None:
 
 def _too_late(lane: Lane) -> QtmError:
     if lane is Lane.ENGINE:
-        return EngineUnavailable(f"the engine was not asked within {LATE_SECONDS} s: others came before", retry_after_seconds=2)
+        message = f"creates before this one have waited for the engine, or for the database, for {LATE_SECONDS} s"
+        return EngineUnavailable(message, retry_after_seconds=2)
     return DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
 
 
@@ -9228,6 +9257,8 @@ class ApiServer(http.server.HTTPServer):
         is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
         if route.takes == "CreateTask" and self.api.tasks.asks_engine:
             lane = Lane.ENGINE
+            if len(request.body) > QUICK_BODY_BYTES:
+                connection.stand_alone()
         elif is_of_batch or len(request.body) > QUICK_BODY_BYTES:
             lane = Lane.LONG
         else:
@@ -9284,7 +9315,8 @@ class ApiServer(http.server.HTTPServer):
         request = connection.request
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
-        level = logging.ERROR if response.status == 500 else logging.INFO if method == "POST" or response.status >= 400 else logging.DEBUG
+        is_told = method == "POST" or (response.status >= 400 and response.status != 409)  # "not finished" is what one asks again for
+        level = logging.ERROR if response.status == 500 else logging.INFO if is_told else logging.DEBUG
         if logger.isEnabledFor(level):
             told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
             log_event(level, "request", **told, request_id=connection.request_id, **response.log)
@@ -9405,17 +9437,16 @@ class ApiServer(http.server.HTTPServer):
         late = DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
         for _, connection in self._jobs.take_overdue(math.inf):
             self._guard(connection, self._finish, connection, failure(late))
-        unanswered = [connection for connection in self._connections.values() if connection.phase is Phase.BUSY]
-        if unanswered:
-            log_event(
-                logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(one.request_id for one in unanswered)
-            )
         self._is_over = True
         self._wake_up()
         deadline = time.monotonic() + 1.0
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for connection in (*self._connections.values(), *self._leaving.values()):
+        connections = (*self._connections.values(), *self._leaving.values())
+        unanswered = [connection.request_id for connection in connections if connection.phase is Phase.BUSY]
+        if unanswered:
+            log_event(logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(unanswered))
+        for connection in connections:
             connection.close()
         if not any(thread.is_alive() for thread in self._threads):
             self._epoll.close()
@@ -9644,10 +9675,12 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
             kill_strays()
         log_event(logging.INFO, "stopping")
     finally:
-        tasks.drain()
-        if server:
-            server.drain(5.0)
-        tasks.close()
+        try:
+            tasks.drain()
+            if server:
+                server.drain(5.0)
+        finally:  # whatever becomes of the clients, the tasks are given back
+            tasks.close()
     log_event(logging.INFO, "stopped")
     failed = tasks.scheduler is not None and tasks.scheduler.failure is not None
     if failed:
