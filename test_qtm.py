@@ -1791,6 +1791,20 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
     assert create("second") != created["second"]
 
 
+def test_whether_a_key_is_spent_is_read_from_one_entry_of_the_index_of_batches(dao, monkeypatch):
+    """However large the batch: with a scan of it for each key, a purge would time out."""
+    for _ in range(3):
+        add(dao, *["A"] * 500, batch_id="large")
+    statements, real = [], qtm.Session.execute
+    monkeypatch.setattr(qtm.Session, "execute", lambda *given: (statements.append(given[1:]), real(*given))[1])
+    dao.purge_keys(30.0)
+    monkeypatch.undo()
+    ((sql, parameters),) = [given for given in statements if "idempotency_keys" in given[0]]
+    plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql}", parameters))
+    assert "backtest_tasks_batch" in plan
+    assert not re.search("filesort|temporary|TEMP B-TREE|SCAN t", plan), plan
+
+
 def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
     """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
     database = qtm.Database(mariadb.create_database("qtm_purge"))
