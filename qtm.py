@@ -39,7 +39,9 @@ Threads and processes::
       metrics           while it counts tasks
 
 Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
-held across a database call, user code or a join, but Lead._line, by which threads that have nothing to do wait in turn.
+held across a database call, user code or a join, but these on purpose: Lead._line, by which threads that have nothing
+to do wait in turn, and PendingLimit._lock, TaskAPI._probe_lock and EngineServer._validator_lock, by which one asks for
+all.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
