@@ -7056,6 +7056,11 @@ class Lane(enum.Enum):
     LONG = "long"  # large answers and changes
     ENGINE = "engine"  # creates that the user's engine is asked about
 
+    @property
+    def is_long(self) -> bool:
+        """Whether a worker of this lane shall not poll as well."""
+        return self is Lane.LONG or self is Lane.ENGINE
+
 
 @dataclass(frozen=True)
 class Route:
@@ -8799,11 +8804,6 @@ class Job(NamedTuple):
     connections: Sequence[Connection]
     lane: Lane = Lane.READ
 
-    @property
-    def is_long(self) -> bool:
-        """Whether the worker shall not poll as well."""
-        return self.lane is Lane.LONG or self.lane is Lane.ENGINE
-
 
 class JobQueue:
     """Requests that wait for a worker, in lanes of so many workers each, and there is one thread more than all, to poll. What comes
@@ -8844,7 +8844,7 @@ class JobQueue:
         found, oldest = None, math.inf
         for lane, waiting in self._waiting.items():
             if waiting and self._free[lane]:
-                if lane is Lane.LONG or lane is Lane.ENGINE:
+                if lane.is_long:
                     return lane
                 if waiting[0].queued_at < oldest:
                     found, oldest = lane, waiting[0].queued_at
@@ -9118,7 +9118,7 @@ class ApiServer(http.server.HTTPServer):
                 if not self._lead.is_back(me):
                     return None
                 self._poll()
-            elif job.is_long:
+            elif job.lane.is_long:
                 self._lead.leave(me)
                 return job
             else:
@@ -9134,7 +9134,7 @@ class ApiServer(http.server.HTTPServer):
             log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
         finally:
             self._jobs.done(job)
-            if job.is_long:
+            if job.lane.is_long:
                 self._trim_at = time.monotonic() + TRIM_SECONDS
 
     def _poll(self) -> None:

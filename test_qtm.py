@@ -5385,17 +5385,17 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
         jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), qtm.Lane.READ)
         jobs.add(FakeClient(LIST_ROUTE, query=i), qtm.Lane.LONG)
     taken = [jobs.take() for _ in range(4)]
-    assert [job.is_long for job in taken] == [True, True, False, False]
+    assert [job.lane.is_long for job in taken] == [True, True, False, False]
     jobs.want_look()
     assert jobs.take() is None
     jobs.done(taken[2])
     assert jobs.take() == qtm.Job(()), "a look goes first"
     assert jobs.take() is None
     jobs.done(taken[0])
-    assert jobs.take().is_long
+    assert jobs.take().lane.is_long
     assert jobs.take() is None
     jobs.done(qtm.Job(()))
-    assert not jobs.take().is_long
+    assert not jobs.take().lane.is_long
     assert len(jobs) == 2 + 2
 
 
@@ -5408,7 +5408,7 @@ def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other():
         jobs.add(second, lane)
     taken = {job.lane: job for job in [jobs.take() for _ in range(3)]}
     assert {lane: job.connections for lane, job in taken.items()} == {lane: [first] for lane, (first, _) in clients.items()}
-    assert [job.is_long for job in taken.values()] == [True, False, False], "of the short ones the oldest"
+    assert [job.lane.is_long for job in taken.values()] == [True, False, False], "of the short ones the oldest"
     assert jobs.take() is None
     jobs.done(taken[qtm.Lane.READ])
     assert jobs.take().connections == clients[qtm.Lane.READ][1:]
