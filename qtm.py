@@ -118,6 +118,7 @@ import functools
 import hashlib
 import hmac
 import http
+import http.client
 import http.server
 import importlib
 import json
@@ -7369,7 +7370,7 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
 
     def openapi(api: TaskAPI, _request: HttpRequest) -> Response:
         """GET /openapi.json: this document."""
-        return Response(200, document(bool(api.tasks.settings.api_token)))
+        return Response(200, document(bool(api.settings.api_token)))
 
     all_routes = (*routes, Route("GET", "/openapi.json", openapi, lane=Lane.NOW, is_open=True))
     return all_routes
@@ -7941,13 +7942,37 @@ def _selection(body: Any) -> tuple[str | None, str | None]:
 class TaskAPI:
     """The handlers: each takes a request and gives a Response, or raises a QtmError."""
 
-    def __init__(self, tasks: TaskManager, paths: Iterable[str] = ()) -> None:
-        self.tasks = tasks
+    def __init__(self, settings: Settings, paths: Iterable[str] = ()) -> None:
+        self.settings = settings
         self.monitor = HttpMonitor(paths)  # whoever answers tells it
-        self._counter = TaskCounter(tasks.dao)
+        self._tasks: TaskManager | None = None  # these two are written once, by `open`
+        self._counter: TaskCounter | None = None
         self._probe_lock = threading.Lock()  # guards the next two; one probe at a time runs under it, on purpose
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
+
+    def open(self, tasks: TaskManager, on_counted: Callable[[], None] = _nothing) -> None:
+        """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for /metrics, by the counting thread."""
+        self._counter = TaskCounter(tasks.dao)
+        self._counter.on_counted = on_counted
+        self._tasks = tasks
+
+    def close(self) -> None:
+        """Changes of tasks are of no interest any more."""
+        if self._tasks:
+            self._tasks.listen(None)
+
+    @property
+    def tasks(self) -> TaskManager:
+        """The manager. Raises DatabaseUnavailable before `open`."""
+        if self._tasks is None:
+            raise DatabaseUnavailable("not ready: the service is starting and waits for its database", retry_after_seconds=2)
+        return self._tasks
+
+    @property
+    def asks_engine(self) -> bool:
+        """Whether a create asks the user's engine."""
+        return self._tasks is not None and self._tasks.asks_engine
 
     def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response | Later:
         """POST createTask: every stock x every params, stored all or none."""
@@ -8099,12 +8124,13 @@ class TaskAPI:
 
     def readyz(self, request: HttpRequest) -> Response:
         """GET /readyz: the database takes writes, the schema is current, and the last poll is fresh."""
+        tasks = self.tasks
         if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):  # no more workers than one shall wait for a database that hangs
             raise DatabaseUnavailable("not ready: the database has not answered yet", retry_after_seconds=2)
         try:
             if time.monotonic() - self._probed_at > PROBE_SECONDS:
                 try:
-                    self.tasks.dao.probe()
+                    tasks.dao.probe()
                     self._probe_error = None
                 except QtmError as error:  # who asks needs no token, so that the log alone tells more
                     log_event(logging.WARNING, "not ready", error=error.message)
@@ -8116,7 +8142,7 @@ class TaskAPI:
                 problem = "the schema is not current" if is_old else f"the database takes no writes now ({self._probe_error.error})"
         finally:
             self._probe_lock.release()
-        scheduler = self.tasks.scheduler
+        scheduler = tasks.scheduler
         if problem is None and scheduler and not scheduler.is_fresh():
             problem = "the scheduler's last poll is too old"
         if problem:
@@ -8129,22 +8155,21 @@ class TaskAPI:
 
     def metrics(self, request: HttpRequest) -> Response | Later:
         """GET /metrics: in Prometheus' text format, whether the database is there or not."""
-        if self._counter.begin() and request.may_wait:
+        if self._counter and self._counter.begin() and request.may_wait:
             return Later(WaitKey("count", ""), SCRAPE_WAIT_SECONDS)
-        families = [*process_metrics(), *self.monitor.metrics(), *self._counter.metrics(), *database_metrics(self.tasks.dao.snapshot())]
-        if self.tasks.scheduler:
-            families += scheduler_metrics(self.tasks.scheduler)
+        families = [*process_metrics(), *self.monitor.metrics()]
+        if self._counter and self._tasks:
+            families += [*self._counter.metrics(), *database_metrics(self._tasks.dao.snapshot())]
+            if self._tasks.scheduler:
+                families += scheduler_metrics(self._tasks.scheduler)
         return Response(200, metrics_text(families).encode(), content_type=METRICS_TYPE)
-
-    def on_counted(self, told: Callable[[], None]) -> None:
-        """Have ``told`` called at the end of each count for /metrics, by the thread that counts."""
-        self._counter.on_counted = told
 
     def ended(self, keys: Sequence[WaitKey]) -> set[WaitKey]:
         """Those of the keys whose task, batch or count has ended."""
         ids = {kind: [key.id for key in keys if key.kind == kind] for kind in ("task", "batch")}
         ended = self.tasks.ended(ids["task"], ids["batch"])
-        return {key for key in keys if (not self._counter.is_counting if key.kind == "count" else key.id in ended)}
+        is_counting = self._counter is not None and self._counter.is_counting
+        return {key for key in keys if (not is_counting if key.kind == "count" else key.id in ended)}
 
 
 API = "/api/v1/backtest"
@@ -8227,6 +8252,9 @@ ROUTES = with_document(
 )
 
 
+WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # what a worker answers
+
+
 class Router:
     """Finds the route of a request: 404 for an unknown path, 405 with Allow for another method."""
 
@@ -8239,7 +8267,8 @@ class Router:
         """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
         methods = self._paths.get(path)
         if methods is None:
-            raise PathNotFound(f"there is no {path[:200]}; the endpoints are under {API}/")
+            known = f"the endpoints are under {API}/" if f"{API}/createTask" in self._paths else f"known are {', '.join(self._paths)}"
+            raise PathNotFound(f"there is no {path[:200]}; {known}")
         route = methods.get("GET" if method == "HEAD" else method)
         if route is None:
             allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
@@ -9035,19 +9064,20 @@ def _too_late(lane: Lane) -> QtmError:
 
 
 class ApiServer(http.server.HTTPServer):
-    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on. Its threads take turns: the
+    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and all that needs the database
+    from `open` on: before, requests for it get 503 database_unavailable. Its threads take turns: the
     one that has the lead polls all sockets, cuts requests and answers the short ones, all that are alike together; for a long one it
     leaves the lead to the next. Raises SettingsError for an address or TLS files that cannot be used."""
 
     request_queue_size = 1024
     allow_reuse_address = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.api: TaskAPI  # set by begin, before anybody is answered
+    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+        self.api = TaskAPI(settings, [route.path for route in routes])
         self.settings = settings
         self.date = email.utils.formatdate(usegmt=True)  # written by the tick
         self.is_draining = False  # written by drain
-        self.router = Router(ROUTES)
+        self.router = Router(routes)
         self.rules = AccessRules(settings)
         self._certificate = Certificate(settings) if settings.tls_cert else None
         self._jobs = JobQueue(WORKERS)
@@ -9083,14 +9113,13 @@ class ApiServer(http.server.HTTPServer):
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http{'s' if self.settings.tls_cert else ''}://{host}:{self.server_port}"
 
-    def begin(self, tasks: TaskManager) -> None:
-        """Serve in threads of its own; until then clients only queue."""
-        self.api = TaskAPI(tasks, [route.path for route in ROUTES])
+    def begin(self, tasks: TaskManager | None = None) -> None:
+        """Serve in threads of its own; until then clients only queue. ``tasks`` may come later, by `open`."""
+        if tasks:
+            self.open(tasks)
         self.api.monitor.gauge("qtm_http_connections", "Open connections.", lambda: len(self._connections))
         self.api.monitor.gauge("qtm_http_requests_waiting", "Requests that wait for a task or batch to end.", lambda: len(self._waiters))
         self.api.monitor.gauge("qtm_http_requests_queued", "Requests that wait for a worker.", lambda: len(self._jobs))
-        self.api.on_counted(self._counted)
-        tasks.listen(self._changed)
         self._epoll = select.epoll()
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_descriptor, select.EPOLLIN)
@@ -9098,6 +9127,11 @@ class ApiServer(http.server.HTTPServer):
         self._threads = [threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(THREADS)]
         for thread in self._threads:
             thread.start()
+
+    def open(self, tasks: TaskManager) -> None:
+        """Answer from these tasks from now on."""
+        tasks.listen(self._changed)
+        self.api.open(tasks, self._counted)
 
     # -- the lead ------------------------------------------------------------------------------------------------------------
 
@@ -9258,7 +9292,7 @@ class ApiServer(http.server.HTTPServer):
         if route.lane is Lane.NOW:
             return self._settle(connection, self._handled(connection))
         is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
-        if route.takes == "CreateTask" and self.api.tasks.asks_engine:
+        if route.takes == "CreateTask" and self.api.asks_engine:
             lane = Lane.ENGINE
             if len(request.body) > QUICK_BODY_BYTES:
                 connection.stand_alone()
@@ -9436,7 +9470,7 @@ class ApiServer(http.server.HTTPServer):
 
     def _end_threads(self) -> None:
         """A worker may be held up by a database that does not answer: it ends with the process."""
-        self.api.tasks.listen(None)
+        self.api.close()
         late = DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
         for _, connection in self._jobs.take_overdue(math.inf):
             self._guard(connection, self._finish, connection, failure(late))
@@ -9462,6 +9496,7 @@ class ApiServer(http.server.HTTPServer):
 
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
+PING_SECONDS = 2.0  # for an answer to `ping`
 SAME_STOP_SECONDS = 0.5  # GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 OWN_DESCRIPTORS = 48  # for files, the engine server, and clients that are told to come again
@@ -9549,6 +9584,55 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
+PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # and a random end: processes in one network namespace may share a pid
+
+
+class LocalProbe:
+    """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and ends with the process.
+    The main thread answers on it, so that a frozen process does not."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(f"\0{PROBE_NAME}{os.urandom(8).hex()}")
+        self._socket.listen()
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
+    def answer(self) -> None:
+        """Tell one client that this process is alive."""
+        with contextlib.suppress(OSError):  # the client has gone
+            client, _ = self._socket.accept()
+            with client:
+                client.send(b"alive")
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._socket.close()
+
+    @staticmethod
+    def ask_all(seconds: float) -> list[bool]:
+        """For each such worker of this user in this network namespace, whether it answers within ``seconds``."""
+        try:
+            lines = pathlib.Path("/proc/net/unix").read_text().splitlines()
+        except OSError:  # not Linux
+            return []
+        names = [line.split()[-1] for line in lines]
+        return [LocalProbe._ask(name[1:], seconds) for name in sorted({name for name in names if name.startswith(f"@{PROBE_NAME}")})]
+
+    @staticmethod
+    def _ask(name: str, seconds: float) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(seconds)
+            try:
+                sock.connect(f"\0{name}")
+                return sock.recv(16) == b"alive"
+            except OSError:
+                return False
+
+
 class ServiceSignals:
     """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the process at
     once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in whatever thread it runs:
@@ -9584,10 +9668,14 @@ class ServiceSignals:
         with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
             os.write(self._notify, b".")
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Until something happened, or ``seconds`` have passed."""
-        if select.select([self._wake], [], [], seconds)[0]:
+    def wait(self, seconds: float | None = None, probe: LocalProbe | None = None) -> None:
+        """Until something happened, or ``seconds`` have passed; a ``probe`` is answered."""
+        watched = [self._wake] if probe is None else [self._wake, probe.fileno()]
+        readable = select.select(watched, [], [], seconds)[0]
+        if self._wake in readable:
             os.read(self._wake, 4096)
+        if probe and probe.fileno() in readable:
+            probe.answer()
 
 
 def share_heap() -> None:
@@ -9644,37 +9732,35 @@ def within_descriptors(settings: Settings) -> Settings:
     return dataclasses.replace(settings, max_connections=max(1, room))
 
 
-def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> int:
-    """Serve until a signal, or until the scheduler fails (exit code 1)."""
-    look_ahead(settings, with_http, with_scheduler)
-    share_heap()
-    signals = ServiceSignals()
-    signals.install()
-    settings = within_descriptors(settings)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
+def open_tasks(settings: Settings, signals: ServiceSignals, with_scheduler: bool) -> TaskManager | None:
+    """The manager of a service, once its database is there; None when the service was asked to stop before."""
     try:
         database = open_patiently(settings, signals)
     except DatabaseUnavailable:
         if signals.is_stopping:
-            return 0  # asked to stop before there was anything to serve
+            return None
         raise
     try:
-        server = ApiServer(settings) if with_http else None
-        tasks = start(settings, scheduler=with_scheduler, database=database)
+        return start(settings, scheduler=with_scheduler, database=database)
     except BaseException:
         database.close()
         raise
+
+
+def serve_tasks(tasks: TaskManager, server: ApiServer | None, signals: ServiceSignals) -> int:
+    """Serve until a signal, or until the scheduler fails; the exit code."""
+    probe = None if server else LocalProbe()
     try:
         if server:
-            server.begin(tasks)
-            log_event(logging.INFO, "serving", url=server.url, scheduler=with_scheduler)
+            server.open(tasks)
+            log_event(logging.INFO, "serving", url=server.url, scheduler=tasks.scheduler is not None)
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:
                 signals.stop()
         trim_memory()
         while not signals.is_stopping:
-            signals.wait()
+            signals.wait(probe=probe)
             kill_strays()
         log_event(logging.INFO, "stopping")
     finally:
@@ -9684,23 +9770,85 @@ def run_service(settings: Settings, with_http: bool, with_scheduler: bool) -> in
                 server.drain(5.0)
         finally:  # whatever becomes of the clients, the tasks are given back
             tasks.close()
+            if probe:
+                probe.close()
     log_event(logging.INFO, "stopped")
-    failed = tasks.scheduler is not None and tasks.scheduler.failure is not None
-    if failed:
-        sys.stderr.write(f"qtm: {tasks.scheduler and tasks.scheduler.failure}\n")
-    if tasks.scheduler and isinstance(tasks.scheduler.failure, EngineError):
-        return 2  # a matter of settings
-    return 1 if failed else 0
+    failure = tasks.scheduler.failure if tasks.scheduler else None
+    if failure:
+        sys.stderr.write(f"qtm: {failure}\n")
+    return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
+
+
+def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
+    """Listen, unless there are no routes, then connect to the database and serve. A probe is answered from the first moment."""
+    look_ahead(settings, bool(routes), with_scheduler)
+    share_heap()
+    signals = ServiceSignals()
+    signals.install()
+    settings = within_descriptors(settings)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
+    server = ApiServer(settings, routes) if routes else None
+    try:
+        if server:
+            server.begin()
+        tasks = open_tasks(settings, signals, with_scheduler)
+        return serve_tasks(tasks, server, signals) if tasks else 0
+    finally:
+        if server:
+            server.drain(5.0)  # again, where the tasks were opened
+
+
+def is_port_given(options: argparse.Namespace) -> bool:
+    """Whether a port was chosen, by flag or environment."""
+    text = os.environ.get("QTM_PORT")
+    return options.port is not None or (text is not None and not _is_service_link("QTM_PORT", text))
 
 
 def command_serve(settings: Settings, options: argparse.Namespace) -> int:
     """HTTP and a scheduler."""
-    return run_service(settings, with_http=True, with_scheduler=not options.no_scheduler)
+    return run_service(settings, ROUTES, with_scheduler=not options.no_scheduler)
 
 
 def command_worker(settings: Settings, options: argparse.Namespace) -> int:
-    """A scheduler without HTTP."""
-    return run_service(settings, with_http=False, with_scheduler=True)
+    """A scheduler; with a port, probes and metrics too."""
+    return run_service(settings, WORKER_ROUTES if is_port_given(options) else (), with_scheduler=True)
+
+
+def ask_health(settings: Settings) -> str:
+    """What is wrong with the service on the host and port of the settings; empty when it is alive."""
+    connection: http.client.HTTPConnection
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    if settings.tls_cert:
+        import ssl
+
+        context = ssl._create_unverified_context()  # the certificate names the service to others, not this loopback address
+        connection = http.client.HTTPSConnection(host, settings.port, timeout=PING_SECONDS, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, settings.port, timeout=PING_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"nothing answers at {host}:{settings.port}: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    return "" if status == 200 else f"{host}:{settings.port} answers with status {status}"
+
+
+def command_ping(settings: Settings, options: argparse.Namespace) -> int:
+    """0 when the service on this port is alive; without QTM_PORT, workers of this machine that have no port are asked as well."""
+    fault = ask_health(settings)
+    if not fault:
+        sys.stdout.write(f"alive at port {settings.port}\n")
+        return 0
+    answers = [] if is_port_given(options) else LocalProbe.ask_all(PING_SECONDS)
+    if answers and all(answers):
+        sys.stdout.write(f"alive: {len(answers)} worker{'s' * (len(answers) > 1)} without a port\n")
+        return 0
+    if answers:
+        fault = f"{answers.count(False)} of {len(answers)} workers without a port do not answer within {PING_SECONDS:g} s"
+    sys.stderr.write(f"qtm: {fault}; QTM_HOST and QTM_PORT choose which service is asked\n")
+    return 1
 
 
 def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
@@ -9785,7 +9933,8 @@ def command_check(settings: Settings, options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "serve": (command_serve, "HTTP API and scheduler"),
-    "worker": (command_worker, "scheduler without HTTP (MySQL or MariaDB)"),
+    "worker": (command_worker, "scheduler without the API (MySQL or MariaDB); with QTM_PORT set it answers probes and /metrics"),
+    "ping": (command_ping, "whether the service or worker of these settings is alive; for health checks of containers"),
     "migrate": (command_migrate, "bring the database to the newest schema"),
     "check": (command_check, "examine settings, engine and database; changes nothing"),
 }
@@ -9827,6 +9976,8 @@ def fill_standard_descriptors() -> None:
 def read_settings(options: argparse.Namespace) -> Settings:
     """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings before."""
     flags = {item.name: text for item in dataclasses.fields(Settings) if (text := getattr(options, item.name, None)) is not None}
+    if options.command == "ping":  # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
+        flags["allow_anonymous"] = "1"
     try:
         return Settings.load(os.environ, flags)
     except SettingsError as error:

@@ -7086,6 +7086,11 @@ def service(url: str, *arguments: str, prefix: tuple[str, ...] = (), **environme
 
 
 def ask(port: int, path: str, given=None):
+    return whole_answer(port, path, given)[:2]
+
+
+def whole_answer(port: int, path: str, given=None):
+    """Status, JSON and headers; 0 without an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     try:
         connection.request(
@@ -7094,9 +7099,9 @@ def ask(port: int, path: str, given=None):
         response = connection.getresponse()
         answer = json.loads(response.read())
         check_answer("GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer)
-        return response.status, answer
+        return response.status, answer, dict(response.getheaders())
     except OSError:
-        return 0, None
+        return 0, None, {}
     finally:
         connection.close()
 
@@ -7337,10 +7342,139 @@ def test_a_service_may_start_before_its_database():
             line = eventually(process.stderr.readline)
             assert "waiting for the database" in line
             assert process.poll() is None
+            assert ask(port, "/healthz")[0] == 200
+            for path, given in (
+                ("/readyz", None),
+                (f"{A}/createTask", body()),
+                (f"{A}/getTaskStatus?task_id=x&wait=9", None),
+                (f"{A}/getTasksByBatch?batch_id=x&wait=9", None),
+                (f"{A}/listTasks", None),
+                (f"{A}/cancelTask", {"batch_id": "x"}),
+            ):
+                status, answer, headers = whole_answer(port, path, given)
+                assert (status, answer["error"], int(headers["Retry-After"]) > 0) == (503, "database_unavailable", True), path
+                assert answer["message"] == "not ready: the service is starting and waits for its database", path
+            for path, expected in (("/", b"<html"), ("/metrics", b"qtm_http_requests_total"), ("/openapi.json", b'"openapi"')):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+                    assert expected in response.read()
             server.start()
             eventually(lambda: ask(port, "/readyz")[0] == 200)
+            (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
+            assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
+        server.kill()
+        with service(url) as (process, port):
+            eventually(lambda: ask(port, "/healthz")[0] == 200)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_SECONDS) == 0, "asked to stop before there was anything to serve"
+        server.start()
         done = run_command("serve", QTM_DATABASE_URL=url.replace("root@", "nobody:geheim@"))
         assert (done.returncode, "access denied" in done.stderr, "geheim" in done.stderr) == (1, True, False)
+
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+@contextlib.contextmanager
+def frozen(pid: int):
+    """The process is stopped meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def ping(tmp_path):
+    """Runs the health check of the Dockerfile: exit code and words."""
+    words = json.loads(re.search(r"HEALTHCHECK(?:.*\\\n)*? +CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
+    command = [word.replace("/app", str(ROOT)) for word in words]
+
+    def run(**environment: str):
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
+        done = subprocess.run(
+            [sys.executable, *command[1:]], cwd=tmp_path, env={**kept, **environment}, capture_output=True, text=True,
+            timeout=DEADLINE_SECONDS, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("serve",), {}),
+        (("serve",), {"QTM_HOST": "0.0.0.0", "QTM_API_TOKEN": "full-token-1"}),
+        (("serve", "--allow-anonymous"), {"QTM_HOST": "0.0.0.0"}),
+        (("worker",), {}),
+    ],
+    ids=["serve", "every address", "anonymous by a flag", "worker"],
+)
+def test_ping_knows_a_service_and_a_worker_with_a_port(arguments, options, ping, tmp_path):
+    with service(f"sqlite:///{tmp_path}/q.db", *arguments, **options) as (process, port):
+        environment = {"QTM_PORT": str(port), **options}  # as in a container: its environment, and none of its flags
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        assert ping(**environment) == (0, f"alive at port {port}\n")
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer full-token-1"})
+        ) as response:
+            assert b"qtm_scheduler_heartbeat_age_seconds" in response.read()
+        if arguments == ("worker",):
+            assert ask(port, "/listTasks")[1]["message"] == "there is no /listTasks; known are /healthz, /readyz, /metrics"
+            with frozen(process.pid):
+                code, words = ping(**environment)
+                assert (code, words.startswith(f"qtm: nothing answers at 127.0.0.1:{port}: timed out")) == (1, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+        code, words = ping(**environment)
+        assert (code, f"nothing answers at 127.0.0.1:{port}: " in words, "Traceback" in words) == (1, True, False)
+
+
+def test_ping_knows_a_worker_without_a_port(tmp_path):
+    """In a network namespace of its own, where no other worker is seen."""
+    alone = ("unshare", "--net", "--map-root-user")
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: this machine does not permit a namespace of networks")
+    program = f"""if True:
+        import os, signal, subprocess, sys, time
+        command = [sys.executable, {str(ROOT / "qtm.py")!r}]
+        ping = lambda: subprocess.run([*command, "ping"], capture_output=True, text=True)
+        def eventually(code):
+            deadline = time.monotonic() + {DEADLINE_SECONDS}
+            while (done := ping()).returncode != code and time.monotonic() < deadline:
+                pass
+            print(done.returncode, done.stdout.strip() or done.stderr.strip())
+        eventually(1)
+        worker = subprocess.Popen([*command, "worker"], stderr=subprocess.DEVNULL)
+        eventually(0)
+        worker.send_signal(signal.SIGSTOP)
+        eventually(1)
+        worker.send_signal(signal.SIGCONT)
+        eventually(0)
+        worker.send_signal(signal.SIGTERM)
+        print(worker.wait())
+        eventually(1)
+    """
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", program], cwd=tmp_path, env={**kept, "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db"},
+        capture_output=True, text=True, timeout=4 * DEADLINE_SECONDS, check=True,
+    )  # fmt: skip
+    before, alive, is_frozen, again, code, after = done.stdout.splitlines()
+    assert before.startswith("1 qtm: nothing answers at 127.0.0.1:8080: ")
+    assert (alive, again, code) == ("0 alive: 1 worker without a port", "0 alive: 1 worker without a port", "0")
+    assert is_frozen.startswith("1 qtm: 1 of 1 workers without a port do not answer within 2 s; ")
+    assert after.startswith("1 qtm: nothing answers at 127.0.0.1:8080: ")
+
+
+def test_the_image_has_a_home_that_its_user_may_write_to_and_a_port_for_workers():
+    environment = dict(re.findall(r"^ +?(?:ENV )?(\w+)=(\S+)", DOCKERFILE.replace("ENV ", "    "), re.MULTILINE))
+    home, user = environment["HOME"], re.search(r"^USER (\d+):", DOCKERFILE, re.MULTILINE)[1]
+    made = re.search(r"for path in \(([^)]*)\)", DOCKERFILE)[1]
+    assert f"'{home}'" in made
+    assert f"os.chown(path, {user}, {user})" in DOCKERFILE
+    assert environment["QTM_PORT"] == "8080"
 
 
 def run_command(*arguments: str, **environment: str):
