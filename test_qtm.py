@@ -2400,7 +2400,8 @@ def test_each_attempt_runs_in_its_own_fresh_process(running):
     results = [running.get_task_result(task.task_id).result for task in (first, second)]
     assert (first.status, first.progress, first.engine_version) == (qtm.TaskStatus.COMPLETED, 1.0, "test 1")
     assert [result["params"]["n"] for result in results] == [1, 2]
-    assert [(result["nice"], result["name"]) for result in results] == [(10, "qtm-engine")] * 2, "engines yield to the service"
+    nice = min(19, os.nice(0) + 10)  # engines yield to the service
+    assert [(result["nice"], result["name"]) for result in results] == [(nice, "qtm-engine")] * 2
     assert len({os.getpid(), *(result["pid"] for result in results)}) == 3
     assert not any(is_alive(result["pid"]) for result in results)
 

@@ -5,10 +5,13 @@ With ``MYSQLD`` in the environment, the path of MySQL's server binary, it is a M
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import getpass
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -43,16 +46,45 @@ def _binary(*names: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of loopback that nothing listens on now.
+
+    It lies below the ports that the system gives to outgoing connections (from 32768 on by default): a server that is killed and
+    started again must find its port free.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def die_with_parent() -> None:
     """In a child before exec: SIGKILL when the thread that started it ends, so start servers from the main thread."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+@functools.cache
+def _empty_data(mysql: str) -> pathlib.Path:
+    """A data folder as the installer makes it, made once per process; every server starts on a copy."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-mariadb-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if mysql:
+        init = folder / "init.sql"
+        init.write_text(MYSQL_INIT)
+        command = [mysql, "--no-defaults", "--initialize-insecure", f"--init-file={init}"]
+    else:
+        install = _binary("mariadb-install-db", "mysql_install_db")
+        command = [install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
+    # A tmpdir of its own: an installer that starts at the same time clears the shared one.
+    command += [f"--datadir={folder / 'data'}", f"--tmpdir={folder}", f"--user={getpass.getuser()}"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise RuntimeError(f"the data folder of MariaDB could not be made:\n{(done.stdout + done.stderr)[-6000:]}")
+    return folder / "data"
 
 
 class PrivateMariaDB:
@@ -85,7 +117,7 @@ class PrivateMariaDB:
         """Start it, on new or existing data, and wait until it answers."""
         data = self.folder / "data"
         if not data.exists():
-            self._create_data(data)
+            shutil.copytree(_empty_data(self._mysql), data)
         command = [
             self._server,
             "--no-defaults",
@@ -109,17 +141,6 @@ class PrivateMariaDB:
         # preexec_fn: only a system call, and servers start before other threads do
         self._process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._await_answer()
-
-    def _create_data(self, data: pathlib.Path) -> None:
-        if self._mysql:
-            init = self.folder / "init.sql"
-            init.write_text(MYSQL_INIT)
-            command = [self._mysql, "--no-defaults", "--initialize-insecure", f"--init-file={init}"]
-        else:
-            install = _binary("mariadb-install-db", "mysql_install_db")
-            command = [install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        command += [f"--datadir={data}", f"--user={getpass.getuser()}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + START_SECONDS
