@@ -121,6 +121,7 @@ import http
 import http.client
 import http.server
 import importlib
+import inspect
 import json
 import logging
 import math
@@ -145,7 +146,7 @@ import traceback
 import types
 import urllib.parse
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -383,7 +384,7 @@ class DatabaseInUse(SettingsError):
 
 
 class EngineError(QtmError):
-    """The engine cannot be imported or is not callable."""
+    """The engine cannot be imported, or can never run a backtest."""
 
 
 class SchemaError(QtmError):
@@ -3905,11 +3906,58 @@ class BacktestEngine(Protocol):
     """Runs one backtest and returns one JSON object. Raises InvalidTask for a task that can never succeed.
 
     ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable: ``validate(task)``
-    (raises InvalidTask; called at create, so it must be quick) and ``version`` (text).
+    (raises InvalidTask; called at create, so it must be quick) and ``version`` (text). Both may be ``async def``.
     """
 
     def __call__(self, task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
         """Run the backtest."""
+
+
+def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
+    """Why calling this with the parameters of ``wanted`` can never give a value; None where it can, or where nobody can tell."""
+    if not callable(call):
+        return f"is not callable but {type(call).__name__}"
+    inner = call
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if (
+        isinstance(inner, type)
+        and not issubclass(inner, Mapping)
+        and (type(inner).__call__, inner.__new__) == (type.__call__, object.__new__)
+    ):
+        return "is a class without __call__"
+    for function in (inner, type(inner).__call__):  # the latter for an instance
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            return "is a generator function"
+    try:
+        signature = inspect.signature(call, follow_wrapped=False)  # of a decorated function, what is called, not what is shown
+    except (TypeError, ValueError):  # a builtin, or compiled code
+        return None
+    try:
+        signature.bind(*wanted.parameters)
+    except TypeError:
+        names = [one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()]
+        return f"takes {inspect.Signature(names)}"
+    return None
+
+
+RUN_SIGNATURE = inspect.signature(lambda task, progress: None)
+VALIDATE_SIGNATURE = inspect.signature(lambda task: None)
+
+
+def usable_engine(found: Any, name: str) -> BacktestEngine:
+    """``found``, or an instance of it when it is a class with ``__call__``. Raises EngineError for what can never run a backtest."""
+    if isinstance(found, type) and any("__call__" in vars(one) for one in found.__mro__):
+        try:
+            found = found()
+        except Exception as error:  # its __init__ is user code
+            why = f"{type(error).__name__}: {error}"
+            raise EngineError(f"engine {name} is a class of which no instance can be made without arguments: {why}") from error
+    if fault := _call_fault(found, RUN_SIGNATURE):
+        raise EngineError(f"engine {name} {fault}: it must be a function run{RUN_SIGNATURE} that returns the result")
+    if hasattr(found, "validate") and (fault := _call_fault(found.validate, VALIDATE_SIGNATURE)):
+        raise EngineError(f"engine {name}: its validate {fault}: it must be a function validate{VALIDATE_SIGNATURE}")
+    return cast(BacktestEngine, found)
 
 
 def load_engine(reference: str) -> BacktestEngine:
@@ -3926,9 +3974,7 @@ def load_engine(reference: str) -> BacktestEngine:
         raise EngineError(
             f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
         ) from error
-    if not callable(found):
-        raise EngineError(f"engine {reference} is not callable but {type(found).__name__}")
-    return cast(BacktestEngine, found)
+    return usable_engine(found, reference)
 
 
 def _clean(text: str) -> str:
@@ -4394,10 +4440,23 @@ OUT_OF_MEMORY = {
 OUT_OF_MEMORY_BYTES = dump_json(OUT_OF_MEMORY).encode()
 
 
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
+
+
+def _completed(value: Any) -> Any:
+    """What a call gave, awaited where it must be: an engine may be ``async def``."""
+    if not inspect.isawaitable(value):
+        return value
+    import asyncio  # here, since few engines need it
+
+    return asyncio.run(_awaited(value))
+
+
 def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """Run one attempt; the frame that tells its end: ``result`` or ``error`` with ``retryable``."""
     try:
-        result = engine(task, progress)
+        result = _completed(engine(task, progress))
     except InvalidTask as error:
         return {"error": {"type": "invalid_task", "message": _clean(error.message)[:2000], "traceback": None}, "retryable": False}
     except MemoryError:
@@ -4440,7 +4499,7 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
     faults: dict[int, list[TaskFault]] = {}
     for place, task in enumerate(tasks):
         try:
-            engine.validate(task)
+            _completed(engine.validate(task))
         except BaseException as error:  # user code; any exception refuses the task
             described = _describe(error)
             message = described["message"] if isinstance(error, InvalidTask) else f"{described['type']}: {described['message']}"
@@ -6337,8 +6396,13 @@ def start(
     if not isinstance(settings, Settings):
         raise TypeError(f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}")
     faults = settings.problems()
-    if engine is not None and not callable(engine):
-        faults.append(f"engine: must be callable, not {type(engine).__name__}; its name goes into Settings(engine=...)")
+    try:
+        if isinstance(engine, str):
+            faults.append("engine: must be callable, not str; its name goes into Settings(engine=...)")
+        elif engine is not None:
+            engine = usable_engine(engine, getattr(engine, "__name__", type(engine).__name__))
+    except EngineError as error:
+        faults.append(error.message)
     if faults:
         raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
     database = database or open_database(settings)

@@ -21,6 +21,7 @@ import functools
 import gc
 import hashlib
 import http.client
+import importlib
 import importlib.resources
 import inspect
 import io
@@ -28,6 +29,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import os
 import pathlib
 import platform
@@ -2816,6 +2818,213 @@ def with_engine(tmp_path, monkeypatch, name: str, text: str, **options):
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(str(tmp_path))
     return qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=f"{name}:run", **options))
+
+
+CALLABLES = textwrap.dedent(
+    """
+    import functools, operator
+    import qtm
+
+    ANSWER = {"x": 1}
+
+    def wrapped(function):
+        @functools.wraps(function)
+        def call(task, progress):
+            return function(task, progress, 3)
+        return call
+
+    class Method:
+        def two(self, task, progress):
+            return ANSWER
+
+        async def later(self, task, progress):
+            return ANSWER
+
+        def one(self, task):
+            return ANSWER
+
+        @staticmethod
+        def static(task, progress):
+            return ANSWER
+
+        @classmethod
+        def of_class(cls, task, progress):
+            return ANSWER
+
+    class Instance(Method):
+        __call__ = Method.two
+
+    class AsyncInstance(Method):
+        __call__ = Method.later
+
+    class ShortInstance(Method):
+        __call__ = Method.one
+
+    class YieldingInstance:
+        def __call__(self, task, progress):
+            yield ANSWER
+
+    class NeedsArguments(Instance):
+        def __init__(self, folder):
+            self.folder = folder
+
+    class Document(dict):
+        def __init__(self, task, progress):
+            super().__init__(ANSWER)
+
+    def function(task, progress):
+        return ANSWER
+
+    def with_default(task, progress, depth=3):
+        return ANSWER
+
+    def with_keyword(task, progress, *, depth=3):
+        return ANSWER
+
+    def catch_all(*args, **options):
+        return ANSWER
+
+    def three(task, progress, depth):
+        return {"x": depth - 2}
+
+    async def later(task, progress):
+        import asyncio
+        await asyncio.sleep(0)
+        progress(0.5, "half")
+        return ANSWER
+
+    @functools.wraps(later)
+    def decorated_later(*args):
+        return later(*args)
+
+    def needs_keyword(task, progress, *, depth):
+        return ANSWER
+
+    def one(task):
+        return ANSWER
+
+    def nothing():
+        return ANSWER
+
+    def by_keyword(*, task, progress):
+        return ANSWER
+
+    def generator(task, progress):
+        yield ANSWER
+
+    async def async_generator(task, progress):
+        yield ANSWER
+
+    def validated(validate):
+        def run(task, progress):
+            return ANSWER
+        run.validate = validate
+        return run
+
+    decorated = wrapped(three)
+    from_lambda = lambda task, progress: ANSWER
+    part = functools.partial(three, depth=3)
+    part_of_instance = functools.partial(Instance())
+    part_too_many = functools.partial(function, None)
+    part_of_generator = functools.partial(generator)
+    builtin = functools.partial(max, ANSWER, key=lambda one: one is ANSWER)
+    methods = Method()
+    instance, async_instance, short_instance, yielding_instance = Instance(), AsyncInstance(), ShortInstance(), YieldingInstance()
+    text = "run"
+    validate_takes_two = validated(lambda task, progress: None)
+    validate_yields = validated(lambda task: (yield))
+    validate_is_text = validated("validate")
+    """
+)
+TAKEN = [
+    *("function", "with_default", "with_keyword", "catch_all", "from_lambda", "decorated", "decorated_later", "part", "part_of_instance"),
+    *("builtin", "methods.two", "methods.static", "methods.of_class", "methods.later", "later", "instance", "async_instance"),
+    *("Instance", "AsyncInstance", "Document"),
+]
+RUN = "it must be a function run(task, progress) that returns the result"
+NO_ENGINES = {
+    "needs_keyword": f"takes (task, progress, *, depth): {RUN}",
+    "three": f"takes (task, progress, depth): {RUN}",
+    "one": f"takes (task): {RUN}",
+    "nothing": f"takes (): {RUN}",
+    "by_keyword": f"takes (*, task, progress): {RUN}",
+    "methods.one": f"takes (task): {RUN}",
+    "short_instance": f"takes (task): {RUN}",
+    "ShortInstance": f"takes (task): {RUN}",
+    "part_too_many": f"takes (progress): {RUN}",
+    "generator": f"is a generator function: {RUN}",
+    "async_generator": f"is a generator function: {RUN}",
+    "part_of_generator": f"is a generator function: {RUN}",
+    "yielding_instance": f"is a generator function: {RUN}",
+    "Method": f"is a class without __call__: {RUN}",
+    "NeedsArguments": "is a class of which no instance can be made without arguments: TypeError",
+    "text": f"is not callable but str: {RUN}",
+    "validate_takes_two": "its validate takes (task, progress): it must be a function validate(task)",
+    "validate_yields": "its validate is a generator function: it must be a function validate(task)",
+    "validate_is_text": "its validate is not callable but str: it must be a function validate(task)",
+}
+
+
+@pytest.fixture
+def callables(tmp_path, monkeypatch):
+    """A module of callables of every kind, importable under its name."""
+    (tmp_path / "callables.py").write_text(CALLABLES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "callables", raising=False)
+    return importlib.import_module("callables")
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_callable_that_takes_task_and_progress_is_an_engine(tmp_path, callables, name):
+    engine = operator.attrgetter(name)(callables)
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), engine) as tasks:
+        task = run_one(tasks, "any", max_attempts=1)
+        assert (task.error, tasks.get_task_result(task.task_id).result) == (None, {"x": 1})
+    assert callable(qtm.load_engine(f"callables:{name}"))
+
+
+@pytest.mark.parametrize("name", NO_ENGINES)
+def test_what_can_never_run_a_backtest_is_refused_with_the_signature_that_it_must_have(tmp_path, callables, name):
+    with pytest.raises(qtm.EngineError) as caught:
+        qtm.load_engine(f"callables:{name}")
+    assert f"callables:{name}" in caught.value.message
+    assert NO_ENGINES[name] in caught.value.message
+    if name != "text":
+        with pytest.raises(qtm.SettingsError) as refused:
+            qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), operator.attrgetter(name)(callables))
+        assert NO_ENGINES[name] in refused.value.message
+    assert not (tmp_path / "q.db").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "check"])
+def test_a_command_says_of_an_engine_that_can_never_run_what_it_must_be(tmp_path, callables, command):
+    url = f"sqlite:///{tmp_path}/q.db"
+    done = run_command(command, QTM_DATABASE_URL=url, QTM_ENGINE="callables:generator", QTM_PORT="0", PYTHONPATH=str(tmp_path))
+    assert done.returncode == (1 if command == "check" else 2)
+    assert NO_ENGINES["generator"] in (done.stdout if command == "check" else done.stderr)
+
+
+def test_an_async_engine_and_its_async_validate_run_in_a_process(tmp_path, monkeypatch):
+    engine = """
+        import asyncio, qtm
+        async def run(task, progress):
+            progress(0.5, "half way")
+            await asyncio.sleep(0)
+            if task.params.get("fails"):
+                raise ValueError("no luck")
+            return {"x": 1}
+        async def validate(task):
+            await asyncio.sleep(0)
+            if task.params.get("refused"):
+                raise qtm.InvalidTask("not this")
+        run.validate = validate
+    """
+    with with_engine(tmp_path, monkeypatch, "async_engine", engine) as tasks:
+        done, failed = run_one(tasks, "any"), run_one(tasks, "any", {"fails": True}, max_attempts=1)
+        assert (tasks.get_task_result(done.task_id).result, done.error) == ({"x": 1}, None)
+        assert (failed.error["type"], failed.error["message"], failed.message) == ("ValueError", "no luck", "half way")
+        with pytest.raises(qtm.InvalidTask, match="not this"):
+            run_one(tasks, "any", {"refused": True})
 
 
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
