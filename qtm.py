@@ -7532,18 +7532,28 @@ const [PAGE, MOST_ROWS, MOST_COLUMNS, MOST_TEXT, MOST_STRETCHES] = [100, 200, 50
 const $ = (id) => document.getElementById(id);
 
 // ---- Drawing. A view is described by h(); put() changes the page only where the description differs from the one before, so that a
-// refresh leaves focus, scrolling, selection and typed text alone. Every text of the API becomes a text node, never markup.
-const h = (tag, given, ...children) => ({ tag, given: given ?? {}, children: children.flat(9).filter((child) => child || child === 0) });
+// refresh leaves focus, scrolling, selection and typed text alone. Only what h() made becomes an element. Every value of the API becomes a
+// text node, an object too, whatever names it has.
+class Described {
+  constructor(tag, given, children) {
+    Object.assign(this, { tag, given, children });
+  }
+}
+const isElement = (item) => item instanceof Described;
+const textOf = (value) => (typeof value === "object" ? JSON.stringify(value) : `${value}`);
+const h = (tag, given, ...children) =>
+  new Described(tag, given ?? {}, children.flat(9).filter((child) => child || child === 0));
 
-function make({ tag, given }) {
-  if (!tag) return new Text();
+function make(item) {
+  if (!isElement(item)) return new Text();
+  const { tag, given } = item;
   const isSvg = ["svg", "rect", "path"].includes(tag);
   const node = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   return Object.assign(node, { described: h(tag, { key: given.key }) });
 }
 
 function fit(node, item) {
-  if (!item.tag) return node.data === `${item}` || (node.data = item);
+  if (!isElement(item)) return node.data === textOf(item) || (node.data = textOf(item));
   put(node, item.children); // first, since a select takes no value before its options are there
   const before = node.described.given;
   for (const name of Object.keys({ ...before, ...item.given })) {
@@ -7559,7 +7569,8 @@ function fit(node, item) {
 function put(parent, items) {
   const old = [...parent.childNodes];
   const nodes = items.map((item) => {
-    const i = old.findIndex(({ described }) => described?.tag === item.tag && described?.given.key === item.given?.key);
+    const [tag, key] = isElement(item) ? [item.tag, item.given.key] : [];
+    const i = old.findIndex(({ described }) => described?.tag === tag && described?.given.key === key);
     return i < 0 ? make(item) : old.splice(i, 1)[0];
   });
   for (const node of old) node.remove();
@@ -7571,7 +7582,7 @@ function put(parent, items) {
 const percent = (share) => `${Math.floor(share * 100 + 1e-5)}%`;
 const words = (name) => name.slice(0, 1).toUpperCase() + name.slice(1).replaceAll("_", " ");
 const many = (count, noun) => `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
-const short = (text, most) => (text.length > most ? `${text.slice(0, most)}…` : text);
+const short = (value, most) => ((text) => (text.length > most ? `${text.slice(0, most)}…` : text))(textOf(value));
 const open = (counts) => counts.pending + counts.running;
 const isOpen = (task) => ["pending", "running"].includes(task.status);
 const link = (kind, id, query = "") => `#/${kind}${id ? `/${encodeURIComponent(id)}` : ""}${`${query}` && `?${query}`}`;
@@ -7592,7 +7603,7 @@ function number(value, name = "") {
 
 function cell(value, name) {
   if (typeof value === "number") return number(value, name);
-  return value === null || value === undefined ? "—" : short(typeof value === "string" ? value : JSON.stringify(value), 500);
+  return value === null || value === undefined ? "—" : short(value, 500);
 }
 
 function took(start, end) {
@@ -7650,7 +7661,8 @@ function actions(...buttons) {
 function taskTable(tasks, inBatch) {
   if (!tasks.length) return h("p", null, "No task fits.");
   const columns = [["Status"], ["Stock"], ["Parameters", "words"], ["Progress", "num"], ["Message", "words"], ["Created", "minor"]];
-  const told = ({ status, error, message }) => short(status === "failed" && error ? `${error.type}: ${error.message}` : message, 160);
+  const failure = ({ type, message }) => `${textOf(type)}: ${textOf(message)}`;
+  const told = ({ status, error, message }) => short(status === "failed" && error ? failure(error) : message, 160);
   const params = (task) => short(Object.entries(task.params).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", "), 80);
   return table("Tasks", inBatch ? columns : [...columns, ["Batch", "minor"]], tasks.map((task) => [
     task.task_id, status(task.status), h("a", { href: link("task", task.task_id), title: task.task_id }, task.stock_code), params(task),
@@ -7709,7 +7721,7 @@ function drawCurve(curve) {
   const half = high / 2 - low / 2; // the whole may be more than a number holds
   const y = (i) => (half > 0 ? ((high / 2 - values[i] / 2) / half) * 100 : 50);
   const spot = (i) => `${(last ? (i / last) * 1000 : 500).toFixed(1)} ${y(i).toFixed(2)}`;
-  const date = (i) => short(String(curve[i][0]), 24), told = `${date(at)}: ${number(values[at])}`;
+  const date = (i) => short(curve[i][0], 24), told = `${date(at)}: ${number(values[at])}`;
   const pick = (i) => paint((picked = Math.max(0, Math.min(last, Math.round(i)))));
   const point = ({ clientX, currentTarget: svg }) => pick(((clientX - svg.getBoundingClientRect().left) / svg.clientWidth) * last);
   const label = `From ${date(0)} to ${date(last)}, lowest ${number(low)}, highest ${number(high)}`;
@@ -7736,7 +7748,7 @@ function facts(task) {
   const place = task.queue_position && `Number ${task.queue_position.toLocaleString()}, ${WAITS[task.waiting_for] ?? ""}`;
   const most = task.attempt > task.max_attempts ? "" : ` of at most ${task.max_attempts}`; // a release or retry gave more
   const attempt = `${task.attempt || "none yet"}${most}, up to ${number(task.timeout_seconds)} s each`;
-  const known = [["Status", [status(task.status), ` ${task.status_text}`]], ["Queue", place],
+  const known = [["Status", [status(task.status), " ", task.status_text]], ["Queue", place],
     ["Batch", h("a", { href: link("batch", task.batch_id) }, task.batch_id)], ["Task", task.task_id], ["Attempt", attempt],
     ["Priority", task.priority], ["Created", when(task.created_at)], ["May start", task.status === "pending" && when(task.run_at)],
     ["Started", when(task.started_at)], ["Finished", when(task.finished_at)], ["Took", took(task.started_at, task.finished_at)],
@@ -7776,7 +7788,7 @@ async function batch({ id, query }, get) {
     actions(["Cancel batch", "cancelTask", { batch_id }, count, `Cancel what is pending or running: ${many(count, "task")}?`],
       ["Retry failed", "retryTask", { batch_id }, counts.failed, `Run ${many(counts.failed, "failed task")} again?`]),
     filters(place), taskTable(tasks, true), pager(place, next_cursor, "Next tasks")];
-  return { title: `${percent(share)} · ${name ?? id}`, isLive: count > 0, draw };
+  return { title: `${percent(share)} · ${textOf(name ?? id)}`, isLive: count > 0, draw };
 }
 
 async function tasks({ query }, get) {
@@ -7792,12 +7804,12 @@ async function task({ id: task_id }, get) {
   const draw = () => [h("h1", null, stock_code, " ", h("span", { class: "dim" }, cell(task.config.strategy))),
     h("div", { class: "bar wide" }, progress(task.progress)), h("p", null, task.message),
     error && h("section", { class: "alarm", key: "error" }, h("strong", null, error.type),
-      ` in attempt ${error.attempt}: ${error.message}`, error.traceback && fold("Traceback", error.traceback)),
+      ` in attempt ${textOf(error.attempt)}: `, error.message, error.traceback && fold("Traceback", error.traceback)),
     actions(["Cancel task", "cancelTask", { task_id }, isOpen(task), "Cancel this task?"],
       ["Retry task", "retryTask", { task_id }, /failed|cancelled/.test(status), "Run this task again?"]),
     h("dl", null, facts(task)), found && drawResult(found), section("Parameters", json(task.params)),
     section("Configuration", json(task.config)), drawAttempts(attempts)];
-  return { title: `${status === "running" ? percent(task.progress) : status} · ${stock_code}`, isLive: isOpen(task), found, draw };
+  return { title: `${status === "running" ? percent(task.progress) : status} · ${textOf(stock_code)}`, isLive: isOpen(task), found, draw };
 }
 
 // ---- Requests. The token is in this tab's session and in a header, never in a URL.

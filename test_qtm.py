@@ -6987,6 +6987,70 @@ def test_hostile_texts_are_shown_as_texts(tmp_path, show):
         page.shows("task_id", selector="#fault")
 
 
+HOSTILE = """
+const done = arguments[0], real = fetch, seen = {}, paths = new Set(), answers = {};
+const hostile = { tag: "meta", given: { "http-equiv": "refresh", content: "0; url=/healthz" }, children: ["x"], toString: 1, length: 9 };
+let target;
+const hurt = (value, path) => {
+  for (const [name, part] of Object.entries(value ?? {})) {
+    const at = `${path}.${Array.isArray(value) ? "*" : name}`;
+    paths.add(at);
+    if (at === target) value[name] = hostile;
+    else if (typeof part === "object") hurt(part, at);
+  }
+};
+window.fetch = async (...given) => {
+  const answer = JSON.parse((answers[given[0]] ??= await (await real(...given)).text()));
+  hurt(answer.data, new URL(given[0], location).pathname.split("/").at(-1));
+  return new Response(JSON.stringify(answer));
+};
+(async () => {
+  data = undefined;
+  await refresh();
+  for (target of [...paths]) {
+    data = undefined;
+    await refresh();
+    const made = document.querySelectorAll("main :is(meta, base, link, script, style, iframe, object, img)").length;
+    const isShown = document.body.textContent.includes('"http-equiv"');
+    seen[target] = made || document.head.childElementCount !== 5 ? "element" : isShown ? "text" : "hidden";
+  }
+  window.fetch = real;
+  target = data = undefined;
+  await refresh();
+  done(seen);
+})();
+"""
+OF_ENGINES = {  # what an engine says or a client stores as it likes, by view: where it must still be shown
+    "#/tasks": ["tasks.*.error.type", "tasks.*.error.message", "tasks.*.params.fast", "tasks.*.stock_code"],
+    "#/batch/b": ["tasks.*.error.type", "tasks.*.message", "name"],
+    "failed": ["error.type", "error.message", "error.traceback", "error.attempt", "message", "engine_version", "worker_id", "status_text",
+               "config.strategy", "params.fast", "attempts.*.error.message"],
+    "done": ["result.metrics.sharpe", "result.equity_curve.*.*", "result.trades.*.n", "result.notes", "message", "stock_code"],
+}  # fmt: skip
+
+
+def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
+    """The page once took an object with a `tag` for an element: an engine's error could send its reader to another site."""
+    result = {"metrics": {"sharpe": 1.0}, "equity_curve": [["a", 1], ["b", 2]], "trades": [{"n": 1}], "notes": "x"}
+    engine = Staged(result)
+    engine.is_over.set()
+    with staged(tmp_path, engine) as server:
+        done = add_batch(server, ["D"], batch_id="b", name="named")
+        failed = add_batch(server, ["F"], batch_id="b", strategy="fails")
+        wait_for(server, done + failed)
+        page = show(server)
+        page.shows("named")
+        for view, expected in OF_ENGINES.items():
+            fragment = {"failed": f"#/task/{failed[0]}", "done": f"#/task/{done[0]}"}.get(view, view)
+            page.run("location.hash = arguments[0]", fragment)
+            eventually(lambda fragment=fragment: page.run("return data && `#/${place.path}` === arguments[0]", fragment))
+            seen = page.driver.execute_async_script(HOSTILE)
+            assert len(seen) > 20
+            assert {path: what for path, what in seen.items() if what == "element"} == {}, view
+            hidden = [name for name in expected if all(what != "text" for path, what in seen.items() if path.partition(".")[2] == name)]
+            assert hidden == [], (view, seen)
+
+
 INJECTED = b"""
 <img src="/healthz" onerror="taken.push('onerror')"><p onclick="taken.push('onclick')">here</p><style>p { color: red }</style>
 <script>taken.push("inline")</script><script src="/openapi.json"></script><iframe src="/"></iframe>
