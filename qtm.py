@@ -2403,6 +2403,27 @@ CREATE TABLE backtest_attempts (
   output_tail   TEXT NOT NULL,               -- the end of what it printed
   PRIMARY KEY (task_id, attempt)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 3: stock codes of any script; indexes for every list and count
+-- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version before, which force an
+-- index by its name, always find it. The CREATE INDEX below are for SQLite; MySQL has these indexes by then. SQLite takes texts of any
+-- width and compares their bytes, and so do the NO PAD collations.
+/*! ALTER TABLE backtest_tasks
+  MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */ /*M! COLLATE utf8mb4_nopad_bin */ /*!80017 COLLATE utf8mb4_0900_bin */
+  /*! NOT NULL,
+  ADD INDEX backtest_tasks_batch_stock (batch_id, stock_code, status, task_id), */
+  DROP INDEX backtest_tasks_stock /*! , ADD INDEX backtest_tasks_stock (stock_code, status, task_id) */;
+/*! ALTER TABLE backtest_tasks */
+  DROP INDEX backtest_tasks_batch /*! , ADD INDEX backtest_tasks_batch (batch_id, status, task_id, progress) */;
+
+-- For getTasksByBatch, a branch for each status, and for the counts and the progress of a batch, which read nothing else.
+CREATE INDEX backtest_tasks_batch ON backtest_tasks (batch_id, status, task_id, progress);
+
+-- For the tasks of a stock, in one batch and in all, a branch for each status.
+CREATE INDEX backtest_tasks_batch_stock ON backtest_tasks (batch_id, stock_code, status, task_id);
+CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, status, task_id);
+
+ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of the paths that are stored as text, having no JSON form
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by probed_at.
@@ -2416,7 +2437,7 @@ CREATE TABLE IF NOT EXISTS qtm_schema (
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin */
 """
 
-ALREADY_THERE = ("already exists", "Duplicate key name", "Duplicate column name", "duplicate column name")
+ALREADY_THERE = ("already exists", "Duplicate key name", "Duplicate column name", "duplicate column name", "no such index")
 
 
 def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
@@ -3601,14 +3622,19 @@ class TaskDAO:
     def purge_keys(self, retention_days: float) -> int:
         """Delete up to 500 Idempotency-Keys that are older than ``retention_days`` and whose tasks are gone; how many. Until then a repeat
         must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends with a quote
-        and a bracket. Ordered as the index of batches is, else MySQL scans another, and one row tells, however large the batch."""
-        oldest = """SELECT t.task_id FROM backtest_tasks t
-                    WHERE t.batch_id = backtest_idempotency_keys.batch_id ORDER BY t.batch_id, t.task_id LIMIT 1"""
+        and a bracket. The oldest of each status is one entry of the index of batches, however large the batch."""
+        last = "SUBSTR(task_ids, -38, 36)"
+        is_gone = " AND ".join(
+            f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
+                WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
+                ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > {last}"""
+            for status in TaskStatus
+        )
 
         def work(session: Session) -> int:
             rows = session.rows(
                 f"""SELECT idempotency_key FROM backtest_idempotency_keys
-                    WHERE created_at < :cutoff AND COALESCE(({oldest}), '~') > SUBSTR(task_ids, -38, 36) LIMIT :limit""",
+                    WHERE created_at < :cutoff AND {is_gone} LIMIT :limit""",
                 {"cutoff": f"{self._cutoff(session, retention_days):%Y-%m-%d %H:%M:%S.%f}", "limit": PURGE_TASKS},
             )
             if rows:

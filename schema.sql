@@ -91,3 +91,24 @@ CREATE TABLE backtest_attempts (
   output_tail   TEXT NOT NULL,               -- the end of what it printed
   PRIMARY KEY (task_id, attempt)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 3: stock codes of any script; indexes for every list and count
+-- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version before, which force an
+-- index by its name, always find it. The CREATE INDEX below are for SQLite; MySQL has these indexes by then. SQLite takes texts of any
+-- width and compares their bytes, and so do the NO PAD collations.
+/*! ALTER TABLE backtest_tasks
+  MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */ /*M! COLLATE utf8mb4_nopad_bin */ /*!80017 COLLATE utf8mb4_0900_bin */
+  /*! NOT NULL,
+  ADD INDEX backtest_tasks_batch_stock (batch_id, stock_code, status, task_id), */
+  DROP INDEX backtest_tasks_stock /*! , ADD INDEX backtest_tasks_stock (stock_code, status, task_id) */;
+/*! ALTER TABLE backtest_tasks */
+  DROP INDEX backtest_tasks_batch /*! , ADD INDEX backtest_tasks_batch (batch_id, status, task_id, progress) */;
+
+-- For getTasksByBatch, a branch for each status, and for the counts and the progress of a batch, which read nothing else.
+CREATE INDEX backtest_tasks_batch ON backtest_tasks (batch_id, status, task_id, progress);
+
+-- For the tasks of a stock, in one batch and in all, a branch for each status.
+CREATE INDEX backtest_tasks_batch_stock ON backtest_tasks (batch_id, stock_code, status, task_id);
+CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, status, task_id);
+
+ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of the paths that are stored as text, having no JSON form

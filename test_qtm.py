@@ -989,6 +989,11 @@ def shape_of(database) -> dict:
     return sorted(database.read(lambda session: session.rows(sql)), key=str)
 
 
+OLDER_TASK = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress, message, attempt,
+    max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
+    VALUES ('0', 'b', '600519.SH', '{}', '{}', 'pending', 0, '', 0, 1, 1, 60, 0, '2026-01-01', '2026-01-01', 0)"""
+
+
 def test_migrating_twice_changes_nothing(url):
     database = qtm.Database(url)
     assert qtm.migrate(database) == sorted(qtm.schema_steps())
@@ -1024,12 +1029,18 @@ def test_a_newer_database_is_refused(database):
         qtm.migrate(database)
 
 
-def test_several_replicas_may_migrate_at_once(mariadb):
+@pytest.mark.parametrize("before", [0, 2])
+def test_several_replicas_may_migrate_at_once(mariadb, before):
     url = mariadb.create_database("qtm_many")
     databases = [qtm.Database(url) for _ in range(4)]
+    steps = qtm.schema_steps()
+    if before:
+        qtm.migrate(databases[0], {step: steps[step] for step in steps if step <= before})
+        mariadb.execute("USE qtm_many", OLDER_TASK)
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         done = list(threads.map(qtm.migrate, databases))
-    assert sorted(done) == [[], [], [], sorted(qtm.schema_steps())]
+    assert sorted(done) == [[], [], [], [step for step in sorted(steps) if step > before]]
+    assert [task.stock_code for task in qtm.TaskDAO(databases[0]).list_tasks()[0]] == ["600519.SH"] * (before > 0)
     for database in databases:
         database.close()
 
@@ -7763,10 +7774,10 @@ def run_command(*arguments: str, **environment: str):
 
 
 def test_migrate_check_and_their_exit_codes(url):
-    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == "applied schema steps: 1, 2\n"
+    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {', '.join(map(str, qtm.schema_steps()))}\n"
     assert "none" in run_command("migrate", QTM_DATABASE_URL=url).stdout
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "good     schema: step 2 of 2" in done.stdout, "fault" in done.stdout) == (0, True, False)
+    assert (done.returncode, "good     schema: step 3 of 3" in done.stdout, "fault" in done.stdout) == (0, True, False)
     assert {finding["level"] for finding in json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)} == {"good"}
     done = run_command("check", QTM_DATABASE_URL=url, QTM_ENGINE="nothing_like_this:run")
     assert (done.returncode, "fault    engine" in done.stdout) == (1, True)
