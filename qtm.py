@@ -122,6 +122,7 @@ import http.client
 import http.server
 import importlib
 import inspect
+import io
 import json
 import logging
 import math
@@ -746,8 +747,8 @@ PRIORITIES = (-100, 100)
 class TaskRequest:
     """One backtest, as an engine gets it and as a Python caller asks for it.
 
-    ``config`` holds ``strategy``, ``start_date``, ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission``
-    (0 <= x < 1, a fraction of each trade's value); other keys pass through. ``params`` are the strategy's own.
+    ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``, ``end_date`` (ISO, start <= end),
+    ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of each trade's value). ``params`` are the strategy's own.
     ``timeout_seconds`` (of one attempt) and ``max_attempts`` (1-100) default to the settings. ``task_id`` and
     ``attempt`` are set for the engine, not by callers.
     """
@@ -829,11 +830,7 @@ def _date_of(value: Any) -> datetime.date | None:
 def _config_faults(config: Any) -> list[FieldError]:
     if not isinstance(config, Mapping):
         return [FieldError("config", "must be an object")]
-    faults = [
-        FieldError(f"config.{name}", "is missing")
-        for name in ("strategy", "start_date", "end_date", "initial_cash", "commission")
-        if name not in config
-    ]
+    faults = []
     if "strategy" in config and not (isinstance(config["strategy"], str) and 1 <= len(config["strategy"]) <= STRATEGY_LENGTH):
         faults.append(FieldError("config.strategy", f"must be a text of 1 to {STRATEGY_LENGTH} characters"))
     dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
@@ -3920,11 +3917,13 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
 
 
 # ==== 14 Backtest engine ==============================================================================================
-# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in exact
-# decimals (prices as they stand in the file), so that a crossing or a share count never hangs on binary rounding; only
-# the metrics, at the end, are doubles.
+# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in decimals of 50
+# digits (prices as they stand in the file), so that a crossing or a share count never hangs on rounding; only the metrics, at
+# the end, are doubles.
 
 TRADING_DAYS = 252  # a year, for annual figures
+BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
+TEN_DIGITS_LESS = decimal.Context(prec=40)  # rounds to it what may be off at the 50th, so that equal amounts are equal
 Progress = Callable[..., None]
 
 
@@ -4022,47 +4021,201 @@ class Bar(NamedTuple):
     close: decimal.Decimal
 
 
-def _price(text: str) -> decimal.Decimal:
+# How a header may call the columns that are read, in any letter case, and with or without spaces and . _ - ( ) < >.
+PRICE_COLUMNS = {
+    "date": ("date", "datetime", "time", "timestamp", "tradedate", "日期", "交易日期", "时间"),
+    "open": ("open", "openprice", "开盘", "开盘价", "开盘价元"),
+    "close": ("close", "closeprice", "收盘", "收盘价", "收盘价元"),
+    "adj close": (
+        *("adjclose", "adjustedclose", "closeadj", "closehfq", "closeqfq"),
+        *(
+            form.format(kind)
+            for kind in ("", "前", "后")
+            for form in ("{}复权收盘价", "{}复权收盘", "{}复权价", "收盘价{}复权", "收盘{}复权")
+        ),
+    ),
+}
+COLUMN_OF_NAME = {name: column for column, names in PRICE_COLUMNS.items() for name in names}
+# An adjustment that is not read: whether its factor multiplies or divides, and whether the prices have it already, differs by vendor.
+UNREAD_ADJUSTMENT = re.compile(r"adj.*factor|.*factor.*adj|(?!.*(开盘|最高|最低|成交)).*复权")
+DATE_TEXT = re.compile(r"([0-9]{4})(?:([-/])([0-9]{1,2})\2([0-9]{1,2})|([0-9]{2})([0-9]{2}))(?:[T ](.+))?")
+MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?")
+PRICE_TEXT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+NO_PRICE = frozenset(("", "null", "nan", "na", "n/a", "#n/a", "none", "-", "--"))
+PRICES = (decimal.Decimal("1e-12"), decimal.Decimal("1e15"))
+MAX_FILE_NAME_BYTES = 255  # on Linux
+
+
+def price_file_name(stock_code: str) -> str:
+    """The name of a stock's file in QTM_DATA_DIR: its code and ".csv".
+
+    What a file name cannot hold ("/" and what is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``. A name of more
+    than 255 bytes is cut and ends in "%~" and 16 digits of the SHA-256 of the code.
+    """
+    name = "".join(
+        char if char.isprintable() and char not in "/%" else urllib.parse.quote(char, safe="", errors="surrogatepass")
+        for char in stock_code
+    )
+    if len(name.encode("utf-8")) + len(".csv") > MAX_FILE_NAME_BYTES:
+        tail = "%~" + hashlib.sha256(stock_code.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        name = name.encode("utf-8")[: MAX_FILE_NAME_BYTES - len(tail) - len(".csv")].decode("utf-8", "ignore") + tail
+    return f"{name}.csv"
+
+
+def _date_text(text: str) -> str:
+    """YYYY-MM-DD of a date as price files write it. Raises ValueError with the reason."""
+    match = DATE_TEXT.fullmatch(text)
+    if not match:
+        raise ValueError("is not a date; write it as YYYY-MM-DD, YYYYMMDD or YYYY/MM/DD")
+    if match[7] is not None and not MIDNIGHT.fullmatch(match[7]):
+        raise ValueError("has a time other than midnight; a file holds one row a day")
+    try:
+        return datetime.date(int(match[1]), int(match[3] or match[5]), int(match[4] or match[6])).isoformat()
+    except ValueError:
+        raise ValueError("is a date that does not exist") from None
+
+
+def _price(text: str) -> decimal.Decimal | None:
+    """A price; None where there is none, as on a day without trade. Raises ValueError with the reason."""
+    if text.lower() in NO_PRICE:
+        return None
+    if not PRICE_TEXT.fullmatch(text):
+        raise ValueError("is not a price; write it as 1234.56, without separators of thousands, signs or units")
     price = decimal.Decimal(text)
-    if not price.is_finite() or price <= 0:
-        raise ValueError(f"{text!r} is not a price")
-    return price
+    if price and not PRICES[0] <= price <= PRICES[1]:
+        raise ValueError(f"is not a price from {PRICES[0]} to {PRICES[1]}")
+    return price or None
+
+
+class PriceFile:
+    """The rows of one CSV file, in their own order. Whatever it cannot be sure of it refuses, with line, column and text."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.name = path.name
+        self._reader = csv.reader(io.StringIO(self._text(path), newline=""), strict=True)
+        self._header = next(self._rows(), [])
+        self._columns = self._places()
+        self._is_adjusted = "adj close" in self._columns
+
+    def _text(self, path: pathlib.Path) -> str:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise InvalidTask(f"there are no prices for {path.stem}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
+        except (OSError, ValueError) as error:
+            raise InvalidTask(f"{path.name} cannot be read: {error}") from None
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise InvalidTask(f"{path.name}, line {line}: byte {data[error.start]:#x} is not UTF-8; save the file as UTF-8") from None
+
+    def _rows(self) -> Iterator[list[str]]:
+        """The cells of each line without spaces around them; lines without any text are passed over."""
+        try:
+            for row in self._reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield cells
+        except csv.Error as error:
+            raise InvalidTask(f"{self.name}, line {self._reader.line_num}: {error}") from None
+
+    def _places(self) -> dict[str, int]:
+        places: dict[str, int] = {}
+        seen: set[str] = set()
+        for place, name in enumerate(self._header):
+            plain = re.sub(r"[\s._()（）<>-]", "", name).casefold()
+            column = COLUMN_OF_NAME.get(plain)
+            if name and (name.casefold() in seen or column in places):
+                same = name if column is None else self._header[places[column]]
+                raise self._refusal(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
+            if column is None and UNREAD_ADJUSTMENT.match(plain):
+                raise self._refusal(f"the column {name!r} adjusts prices in a way that is not known; give an Adj Close, or remove it")
+            seen.add(name.casefold())
+            if column is not None:
+                places[column] = place
+        for column in ("date", "open", "close"):
+            if column not in places:
+                names = ", ".join(PRICE_COLUMNS[column])
+                hint = "; separate the columns by commas" if len(self._header) == 1 else ""
+                raise self._refusal(f"has no column {column!r} (any of {names}); its header is {self._header}{hint}")
+        return places
+
+    def _refusal(self, reason: str) -> InvalidTask:
+        return InvalidTask(f"{self.name}, line {self._reader.line_num}: {reason}")
+
+    def _cell(self, row: list[str], column: str, read: Callable[[str], T]) -> T:
+        place = self._columns[column]
+        try:
+            return read(row[place])
+        except ValueError as error:
+            raise self._refusal(f"column {self._header[place]!r}: {row[place][:100]!r} {error}") from None
+
+    def dated_rows(self) -> Iterator[tuple[str, list[str]]]:
+        """Each row behind its date, which ascend or descend; every row has as many fields as the header."""
+        last, is_ascending = "", None
+        for row in self._rows():
+            if len(row) != len(self._header):
+                text = ",".join(row)[:200]
+                more = "; a number must not hold a comma" if len(row) > len(self._header) else ""
+                raise self._refusal(f"{len(row)} fields under a header of {len(self._header)}: {text!r}{more}")
+            date = self._cell(row, "date", _date_text)
+            if date == last:
+                raise self._refusal(f"column {self._header[self._columns['date']]!r}: the date {date} stands twice")
+            if last and is_ascending not in (None, date > last):
+                order = "ascend" if is_ascending else "descend"
+                raise self._refusal(f"column {self._header[self._columns['date']]!r}: {date} after {last}, where dates {order}")
+            is_ascending = date > last if last else None
+            last = date
+            yield date, row
+
+    def bar(self, date: str, row: list[str]) -> Bar | None:
+        """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a suspended day."""
+        opening, close = self._cell(row, "open", _price), self._cell(row, "close", _price)
+        adjusted = self._cell(row, "adj close", _price) if self._is_adjusted else close
+        if opening is None or close is None or adjusted is None:
+            return None
+        return Bar(date, opening * adjusted / close if self._is_adjusted else opening, adjusted)
+
+
+class PriceHistory(NamedTuple):
+    """The bars of one stock in a period, in order of time, and how many rows in it had no prices."""
+
+    bars: list[Bar]
+    skipped_rows: int
+
+
+def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHistory:
+    """The bars of a CSV file with ``start_date <= date <= end_date``.
+
+    The header names Date, Open and Close in any case and order, in English or Chinese (see PRICE_COLUMNS). With a column Adj Close
+    it is the close, and the open is open x Adj Close / Close. Dates ascend or descend. A row that lacks a price is skipped and
+    counted. Raises InvalidTask, with line, column and text, for whatever is ambiguous.
+    """
+    file = PriceFile(path)
+    bars: list[Bar] = []
+    skipped = 0
+    dates: list[str] = []
+    with decimal.localcontext(BOOKS):
+        for date, row in file.dated_rows():
+            dates.append(date)
+            if start_date <= date <= end_date:
+                bar = file.bar(date, row)
+                if bar is None:
+                    skipped += 1
+                else:
+                    bars.append(bar)
+    if not bars:
+        held = f"it holds {min(dates)} to {max(dates)}" if dates else "it holds none at all"
+        raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {held}; rows of this period without prices: {skipped}")
+    if bars[0].date > bars[-1].date:
+        bars.reverse()
+    return PriceHistory(bars, skipped)
 
 
 def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
-    """The bars of a CSV file with ``start_date <= date <= end_date``.
-
-    The header names Date, Open and Close in any case and order; dates are ISO and ascend. Raises InvalidTask, with the
-    line, for a file that cannot be used.
-    """
-    bars: list[Bar] = []
-    line = 0
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            missing = [name for name in ("date", "open", "close") if name not in header]
-            if missing:
-                raise InvalidTask(f"{path.name} has no column {missing[0]!r}; its header is {header}")
-            date_at, open_at, close_at = (header.index(name) for name in ("date", "open", "close"))
-            last = ""
-            for row in reader:
-                if not row:
-                    continue  # an empty line, as many files end with
-                line, date = reader.line_num, row[date_at]
-                if not ISO_DATE.fullmatch(date) or date <= last:
-                    raise InvalidTask(f"{path.name}:{reader.line_num}: dates must be ISO and ascend, not {date!r} after {last!r}")
-                last = date
-                if start_date <= date <= end_date:
-                    bars.append(Bar(date, _price(row[open_at]), _price(row[close_at])))
-    except FileNotFoundError:
-        raise InvalidTask(f"there are no prices for {path.stem}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
-    except (OSError, csv.Error, IndexError, ValueError, decimal.InvalidOperation) as error:
-        why = "a price is not a number" if isinstance(error, decimal.InvalidOperation) else f"{type(error).__name__}: {error}"
-        raise InvalidTask(f"{path.name} cannot be read{f' at line {line}' if line else ''}: {why}") from None
-    if not bars:
-        raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}")
-    return bars
+    """The bars alone of `read_prices`."""
+    return read_prices(path, start_date, end_date).bars
 
 
 def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:
@@ -4074,7 +4227,7 @@ def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) 
     if strategy == "buy_and_hold":
         yield from (True for _ in bars)
         return
-    fast, slow = params["fast"], params["slow"]
+    fast, slow = int(params["fast"]), int(params["slow"])
     fast_sum = slow_sum = decimal.Decimal(0)
     for i, bar in enumerate(bars):
         fast_sum += bar.close - (bars[i - fast].close if i >= fast else 0)
@@ -4084,7 +4237,7 @@ def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) 
 
 @dataclass
 class Ledger:
-    """The books of one run, in exact decimals: cash, shares, the equity at each close, and the round trips."""
+    """The books of one run, in decimals: cash, shares, the equity at each close, and the round trips."""
 
     cash: decimal.Decimal
     commission: decimal.Decimal
@@ -4099,7 +4252,7 @@ class Ledger:
     def buy(self, bar: Bar) -> None:
         """All in, whole shares, at the open: floor(cash / (open x (1 + commission)))."""
         each = bar.open * (1 + self.commission)
-        self.shares = int(self.cash // each)
+        self.shares = int(TEN_DIGITS_LESS.plus(self.cash / each))
         self.cost = each * self.shares
         self.cash -= self.cost
         self.entry_date, self.entry_price = bar.date, bar.open
@@ -4115,7 +4268,7 @@ class Ledger:
                 "exit_date": bar.date,
                 "exit_price": float(bar.open),
                 "shares": self.shares,
-                "profit": float(proceeds - self.cost),
+                "profit": float(TEN_DIGITS_LESS.plus(proceeds) - TEN_DIGITS_LESS.plus(self.cost)),
             }
         )
         self.shares = 0
@@ -4167,40 +4320,61 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
     }
 
 
-def _invalid_field(field: str, message: str) -> InvalidTask:
-    return InvalidTask(message, [FieldError(field, message)])
+STRATEGY_PARAMS: Mapping[str, Sequence[str]] = {"buy_and_hold": (), "sma_cross": ("fast", "slow")}
+NEEDED_CONFIG, OPTIONAL_CONFIG = ("strategy", "start_date", "end_date"), ("initial_cash", "commission")
+DEFAULT_CASH = 100_000
+AVERAGE_BARS = (1, 100_000)
+
+
+def _unknown_names(path: str, found: Iterable[str], known: Sequence[str], reader: str) -> list[FieldError]:
+    """Names that would be ignored, and the numbers would then not be those that were asked for."""
+    words = f"reads only {', '.join(known)}" if known else "reads none"
+    return [FieldError(f"{path}.{str(name)[:100]}", f"is unknown; {reader} {words}") for name in found if name not in known]
+
+
+def _sma_cross_faults(params: Mapping[str, Any]) -> list[FieldError]:
+    low, high = AVERAGE_BARS
+    values = {name: _whole(params.get(name)) for name in STRATEGY_PARAMS["sma_cross"]}
+    faults = [
+        FieldError(f"params.{name}", f"sma_cross needs params.{name}, a whole number from {low} to {high}")
+        for name, value in values.items()
+        if _number_fault(name, value, low, high, whole=True)
+    ]
+    if not faults and values["fast"] >= values["slow"]:
+        message = f"params.fast ({values['fast']}) must be less than params.slow ({values['slow']})"
+        faults.append(FieldError("params.fast", message))
+    return faults
 
 
 def validate_backtest(task: TaskRequest) -> None:
-    """What the built-in engine can know of a task without its prices. Raises InvalidTask."""
-    strategy = task.config["strategy"]
-    if strategy == "buy_and_hold":
-        return
-    if strategy != "sma_cross":
-        raise _invalid_field("config.strategy", f"strategy {strategy!r} is not one of buy_and_hold, sma_cross")
-    for name in ("fast", "slow"):
-        value = task.params.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
-            raise _invalid_field(f"params.{name}", f"sma_cross needs params.{name}, a whole number from 1 to 100000")
-    if task.params["fast"] >= task.params["slow"]:
-        message = f"params.fast ({task.params['fast']}) must be less than params.slow ({task.params['slow']})"
-        raise _invalid_field("params.fast", message)
+    """What the built-in engine can know of a task without its prices. Raises InvalidTask with every fault."""
+    config = task.config
+    faults = [FieldError(f"config.{name}", "is missing, and the built-in engine needs it") for name in NEEDED_CONFIG if name not in config]
+    faults += _unknown_names("config", config, (*NEEDED_CONFIG, *OPTIONAL_CONFIG), "the built-in engine")
+    strategy: Any = config.get("strategy")
+    if strategy in STRATEGY_PARAMS:
+        faults += _unknown_names("params", task.params, STRATEGY_PARAMS[strategy], strategy)
+        faults += _sma_cross_faults(task.params) if strategy == "sma_cross" else ()
+    elif strategy is not None:
+        faults.append(FieldError("config.strategy", f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}"))
+    if faults:
+        raise InvalidTask(f"{faults[0].field}: {faults[0].message}", faults)
 
 
 def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
-    """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv``.
+    """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv`` (see `price_file_name`).
 
     A signal on a bar's close trades at the next bar's open, with commission as a fraction of each trade's value; an open
-    position at the end is marked at the last close. Returns ``metrics``, ``equity_curve`` and ``trades``.
+    position at the end is marked at the last close. Returns ``metrics``, ``equity_curve``, ``trades`` and ``skipped_rows``, how many
+    rows of the period had no prices.
     """
     validate_backtest(task)
     folder = pathlib.Path(os.environ.get("QTM_DATA_DIR", Settings.data_dir))
     config = task.config
-    bars = read_bars(folder / f"{task.stock_code}.csv", config["start_date"], config["end_date"])
-    with decimal.localcontext() as context:
-        context.prec = 50  # sums and products of prices stay exact; only divisions round, at the 50th digit
-        initial_cash = decimal.Decimal(str(config["initial_cash"]))
-        ledger = Ledger(initial_cash, decimal.Decimal(str(config["commission"])))
+    bars, skipped_rows = read_prices(folder / price_file_name(task.stock_code), config["start_date"], config["end_date"])
+    with decimal.localcontext(BOOKS):
+        initial_cash = decimal.Decimal(str(config.get("initial_cash", DEFAULT_CASH)))
+        ledger = Ledger(initial_cash, decimal.Decimal(str(config.get("commission", 0))))
         wanted = False
         for i, (bar, signal_at_close) in enumerate(zip(bars, long_signals(bars, config["strategy"], task.params), strict=True)):
             if wanted and not ledger.shares:
@@ -4213,7 +4387,7 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
                 progress(i / len(bars), f"{bar.date}: equity {ledger.equity[-1]:.2f}")
         metrics = backtest_metrics(initial_cash, ledger)
     curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, ledger.equity, strict=True)]
-    return {"metrics": metrics, "equity_curve": curve, "trades": ledger.trades}
+    return {"metrics": metrics, "equity_curve": curve, "trades": ledger.trades, "skipped_rows": skipped_rows}
 
 
 run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
@@ -7281,7 +7455,7 @@ def _request_schemas() -> dict[str, Any]:
     create = {
         "stock_code": code,
         "stock_codes": _list(code, **some),
-        "config": _object(config, description="Other keys pass through to the engine."),
+        "config": _object(config, list(config), description="Which keys are required is up to the engine; other keys pass through to it."),
         "params": {"anyOf": [{"type": "object"}, _list({"type": "object"}, **some)], "default": {}},
         "batch_id": {**matching(BATCH_ID.pattern), "type": ["string", "null"]},
         "name": _length(["string", "null"], NAME_LENGTH),

@@ -313,7 +313,9 @@ WRONG_BODIES = [
     ("no stock", body(stock_code=...), {"stock_code"}),
     ("both", body(stock_codes=["A"]), {"stock_code"}),
     ("no config", body(config=...), {"config"}),
-    ("empty config", body(config={}), {f"config.{n}" for n in ("strategy", "start_date", "end_date", "initial_cash", "commission")}),
+    ("config", body(config=[]), {"config"}),
+    ("strategy", body(config={"strategy": ""}), {"config.strategy"}),
+    ("null for cash", body(config={"initial_cash": None}), {"config.initial_cash"}),
     ("start after end", body(config={**CONFIG, "start_date": "2013-01-01"}), {"config.start_date"}),
     ("no such day", body(config={**CONFIG, "end_date": "2012-02-30"}), {"config.end_date"}),
     ("other date form", body(config={**CONFIG, "end_date": "20121231"}), {"config.end_date"}),
@@ -358,12 +360,22 @@ def test_of_very_many_faults_all_are_counted_and_the_first_are_listed():
         qtm.BatchRequest.from_body(body(priority="x", name=""))
 
 
+def test_which_keys_config_must_hold_is_the_engines_business(url):
+    engine = lambda task, progress: {"seen": dict(task.config)}  # noqa: E731
+    with qtm.start(settings(url), engine=engine) as tasks:
+        for config in ({}, {"strategy": "mine"}, {"commission": 0.1, "universe": {"own": ["key", 1]}}):
+            task = tasks.create_task(qtm.BatchRequest.from_body(body(config=config))).task_ids[0]
+            tasks.wait(task, timeout_seconds=DEADLINE_SECONDS)
+            assert tasks.get_task_result(task).result == {"seen": config}
+
+
 def test_the_built_in_engine_names_the_field_that_it_refuses(dao):
     tasks = qtm.TaskManager(dao, qtm.Settings())
     for config, params, fields in (
         ({"strategy": "macd"}, [PARAMS, {}], ["config.strategy"]),
         ({}, [PARAMS, {"fast": 9, "slow": 3}, {"fast": 1}], ["params[1].fast", "params[2].slow"]),
         ({}, [{"slow": 3}], ["params.fast"]),
+        ({"stamp_duty": 0.001}, [{**PARAMS, "fasst": 9}], ["config.stamp_duty", "params.fasst"]),
     ):
         with pytest.raises(qtm.InvalidTask) as caught:
             tasks.create_task(qtm.BatchRequest(["A", "B"], {**CONFIG, **config}, params))
@@ -1966,13 +1978,14 @@ def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb):
 # ==== 14 Backtest engine ==============================================================================================
 
 
-def exact_metrics(code: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
+def exact_metrics(text: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
     """design.md section 5 by naive loops on exact fractions; roots and powers with 60 digits at the very end."""
     bars = []
-    for line in (PRICES / f"{code}.csv").read_text().split("\n")[1:]:
-        cells = line.split(",")
-        if len(cells) == 6 and start <= cells[0] <= end:
-            bars.append((fractions.Fraction(cells[1]), fractions.Fraction(cells[4])))
+    for row in csv.DictReader(io.StringIO(text)):
+        if start <= row["Date"] <= end:
+            opening, close = fractions.Fraction(row["Open"]), fractions.Fraction(row["Close"])
+            ratio = fractions.Fraction(row["Adj Close"]) / close if "Adj Close" in row else 1
+            bars.append((opening * ratio, close * ratio))
     closes = [close for _, close in bars]
     money, rate = fractions.Fraction(cash), fractions.Fraction(commission)
     shares, cost, wins, trips, held, equity, long_since_close = 0, None, 0, 0, 0, [], False
@@ -2021,18 +2034,46 @@ def exact_statistics(initial, equity, held, trips, wins) -> dict:
         }
 
 
+def without_column(text: str, name: str) -> str:
+    rows = list(csv.reader(io.StringIO(text)))
+    place = rows[0].index(name)
+    return "".join(",".join(row[:place] + row[place + 1 :]) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("is_adjusted", [True, False], ids=["adjusted", "as traded"])
 @pytest.mark.parametrize("code", ["AAPL", "GOOG", "IBM", "MSFT"])
 @pytest.mark.parametrize(
     ("strategy", "params"),
     [("sma_cross", {"fast": 10, "slow": 30}), ("sma_cross", {"fast": 20, "slow": 50}), ("buy_and_hold", {})],
     ids=["10/30", "20/50", "hold"],
 )
-def test_the_built_in_engine_equals_an_exact_computation(code, strategy, params):
-    found = qtm.run_backtest(qtm.TaskRequest(code, {**CONFIG, "strategy": strategy}, params), lambda *_: None)["metrics"]
-    exact = exact_metrics(code, strategy, params, "2005-01-03", "2012-12-31", "100000", "0.001")
+def test_the_built_in_engine_equals_an_exact_computation(tmp_path, monkeypatch, code, strategy, params, is_adjusted):
+    text = (PRICES / f"{code}.csv").read_text()
+    text = text if is_adjusted else without_column(text, "Adj Close")
+    found = run_on(tmp_path, monkeypatch, text, strategy, params)["metrics"]
+    exact = exact_metrics(text, strategy, params, "2005-01-03", "2012-12-31", "100000", "0.001")
     assert found.keys() == exact.keys()
     for name, value in exact.items():
         assert found[name] == (value if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), name
+
+
+def test_the_readme_tells_the_metrics_of_its_first_task():
+    told = json.loads("{" + re.search(r'\{(\s+"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}")
+    assert told == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
+
+
+def test_a_split_is_no_loss():
+    config = {**CONFIG, "start_date": "2005-02-01", "end_date": "2005-03-31", "strategy": "buy_and_hold"}
+    found = qtm.run_backtest(qtm.TaskRequest("AAPL", config), lambda *_: None)["metrics"]
+    assert found["max_drawdown"] > -0.2  # the price halved on 2005-02-28
+
+
+def test_an_adjusted_price_without_a_last_digit_buys_as_many_shares_as_a_fraction(tmp_path, monkeypatch):
+    # bought and sold at an open of 20 x 2 / 6 = 6.66...: 100 buys exactly 15, and gives exactly 100 back
+    rows = "Date,Open,Close,Adj Close\n2005-01-03,6,6,1\n2005-01-04,6,6,2\n2005-01-05,20,6,2\n2005-01-06,20,6,2\n"
+    result = run_on(tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=100, commission=0)
+    assert [(trade["shares"], trade["profit"]) for trade in result["trades"]] == [(15, 0.0)]
+    assert (result["equity_curve"][2], result["metrics"]["win_rate"]) == (["2005-01-05", 30.0], 0.0)
 
 
 def run_on(tmp_path, monkeypatch, rows: str, strategy="buy_and_hold", params=None, **config):
@@ -2066,15 +2107,6 @@ def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
     assert (flat["metrics"]["sharpe"], flat["metrics"]["annual_volatility"], flat["metrics"]["total_return"]) == (None, 0.0, 0.0)
 
 
-def test_empty_lines_of_prices_are_passed_over_and_faults_name_their_line(tmp_path):
-    path = tmp_path / "X.csv"
-    path.write_bytes(b"Date,Open,Close\r\n2020-01-01,1,2\r\n\r\n2020-01-02,1,2\r\n\r\n")
-    assert [bar.date for bar in qtm.read_bars(path, "2020-01-01", "2020-12-31")] == ["2020-01-01", "2020-01-02"]
-    path.write_text("Date,Open,Close\n2020-01-01,1,2\n2020-01-02,null,2\n")
-    with pytest.raises(qtm.InvalidTask, match=r"line 3: a price is not a number"):
-        qtm.read_bars(path, "2020-01-01", "2020-12-31")
-
-
 def test_an_annual_return_beyond_a_double_is_null_and_named(tmp_path, monkeypatch):
     (tmp_path / "X.csv").write_text("Date,Open,Close\n2020-01-01,1,1\n2020-01-02,1,1000\n2020-01-03,1000,1000000000\n")
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
@@ -2084,30 +2116,161 @@ def test_an_annual_return_beyond_a_double_is_null_and_named(tmp_path, monkeypatc
     assert document.non_finite == ["metrics.annual_return"]
 
 
+# What a price file may look like: its text, or its bytes; the bars as (date, open, close); rows without prices.
+TWO_DAYS = [("2020-01-02", "1", "2"), ("2020-01-03", "3", "4")]
+READ_PRICES = {
+    "plain": ("Date,Open,Close\n2020-01-02,1,2\n2020-01-03,3,4\n", TWO_DAYS, 0),
+    "Windows": (b"\xef\xbb\xbfDate,Open,Close\r\n2020-01-02,1,2\r\n\r\n2020-01-03,3,4\r\n\r\n", TWO_DAYS, 0),
+    "old Macintosh": ("Date,Open,Close\r2020-01-02,1,2\r2020-01-03,3,4", TWO_DAYS, 0),
+    "quotes and spaces": ('"Date", "Open",Close\n"2020-01-02", 1 ,"2"\n2020-01-03,3,4\n'.replace(' "', '"'), TWO_DAYS, 0),
+    "lines of nothing but commas": ("\n,,\nDate,Open,Close\n2020-01-02,1,2\n,,\n2020-01-03,3,4\n , ,\n", TWO_DAYS, 0),
+    "order and case of the columns": ("close,Volume,OPEN,date,Code\n2,7,1,2020-01-02,X\n4,7,3,2020-01-03,X\n", TWO_DAYS, 0),
+    "Chinese": ("日期,股票代码,开盘,收盘,最高,最低,成交量\n2020-01-02,1,1,2,2,1,7\n2020-01-03,1,3,4,4,3,7\n", TWO_DAYS, 0),
+    "Chinese prices": ("交易日期,开盘价,最高价,最低价,收盘价(元)\n20200102,1,2,1,2\n20200103,3,4,3,4\n", TWO_DAYS, 0),
+    "tushare": ("ts_code,trade_date,open,high,low,close,vol\nX,20200103,3,4,3,4,7\nX,20200102,1,2,1,2,7\n", TWO_DAYS, 0),
+    "a pandas index": (",Date,Open,Close,\n0,2020-01-02,1,2,\n1,2020-01-03,3,4,\n", TWO_DAYS, 0),
+    "descending": ("Date,Open,Close\n2020-01-03,3,4\n2020-01-02,1,2\n", TWO_DAYS, 0),
+    "slashes": ("Date,Open,Close\n2020/01/02,1,2\n2020/1/3,3,4\n", TWO_DAYS, 0),
+    "midnight": ("Date,Open,Close\n2020-01-02 00:00:00-05:00,1,2\n2020-01-03T00:00:00.000Z,3,4\n", TWO_DAYS, 0),
+    "midnight of Shanghai": ("Date,Open,Close\n2020/01/02 00:00,1,2\n20200103 00:00:00+0800,3,4\n", TWO_DAYS, 0),
+    "an exponent": ("Date,Open,Close\n2020-01-02,1e-05,.5\n2020-01-03,3.,4E+2\n",
+                    [("2020-01-02", "0.00001", "0.5"), ("2020-01-03", "3", "400")], 0),
+    "adjusted": ("Date,Open,Close,Adj Close\n2020-01-02,1,2,1\n2020-01-03,3,4,2\n",
+                 [("2020-01-02", "0.5", "1"), ("2020-01-03", "1.5", "2")], 0),
+    "adjusted, of a vendor": ("Date,Open,Close,Adj. Open,Adj. Close\n2020-01-02,1,2,9,2\n2020-01-03,3,4,9,8\n",
+                              [("2020-01-02", "1", "2"), ("2020-01-03", "6", "8")], 0),
+    "adjusted, in Chinese": ("日期,开盘,收盘,后复权收盘价,后复权开盘价\n2020-01-02,1,2,1,7\n2020-01-03,3,4,2,7\n",
+                             [("2020-01-02", "0.5", "1"), ("2020-01-03", "1.5", "2")], 0),
+    "said to be unadjusted": ("date,open,close,adjustflag,factor\n2020-01-02,1,2,3,9\n2020-01-03,3,4,3,9\n", TWO_DAYS, 0),
+    "rows of null": ("Date,Open,Close\n2020-01-01,null,null\n2020-01-02,1,2\n2020-01-03,3,4\n2020-01-04,NaN,NaN\n2020-01-05,,\n",
+                     TWO_DAYS, 3),
+    "suspended days": ("Date,Open,Close,Volume\n2020-01-01,0,0,0\n2020-01-02,1,2,7\n2020-01-03,3,4,7\n2020-01-06,0.00,4,0\n", TWO_DAYS, 2),
+    "an adjusted price that is missing": ("Date,Open,Close,Adj Close\n2020-01-01,5,5,\n2020-01-02,1,2,2\n2020-01-03,3,4,4\n", TWO_DAYS, 1),
+    "without prices outside of the period": ("Date,Open,Close\n2019-01-01,,\n2020-01-02,1,2\n2020-01-03,3,4\n2021-01-01,,\n", TWO_DAYS, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "bars", "skipped_rows"), READ_PRICES.values(), ids=READ_PRICES)
+def test_what_a_price_file_says_is_read(tmp_path, text, bars, skipped_rows):
+    path = tmp_path / "X.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = qtm.read_prices(path, "2020-01-01", "2020-12-31")
+    assert found == ([(date, decimal.Decimal(opening), decimal.Decimal(close)) for date, opening, close in bars], skipped_rows)
+    assert qtm.read_bars(path, "2020-01-01", "2020-12-31") == found.bars
+
+
+# What is refused: the file, and what the refusal says of it: line, column and text.
+HEAD = "Date,Open,Close\n2020-01-01,5,5\n"
+REFUSED_PRICES = {
+    "nothing": ("", ["line 0", "no column 'date'", "trade"]),
+    "no open": ("Date,Close\n2020-01-03,1\n", ["line 1", "no column 'open'", "开盘", "['Date', 'Close']"]),
+    "semicolons": ("Date;Open;Close\n2020-01-03;1,5;2,5\n", ["line 1", "Date;Open;Close", "commas"]),
+    "decimal commas": (HEAD + "2020-01-03,1,154.00,1,160.00\n", ["line 3", "5 fields", "'2020-01-03,1,154.00,1,160.00'", "comma"]),
+    "more fields, empty ones": (HEAD + "2020-01-03,1,154,\n", ["line 3", "4 fields", "'2020-01-03,1,154,'"]),
+    "fewer fields": (HEAD + "2020-01-03,1\n", ["line 3", "2 fields", "'2020-01-03,1'"]),
+    "a line that was cut": ("Date,Open,Close,Volume\n2020-01-03,1,15", ["line 2", "3 fields", "'2020-01-03,1,15'"]),
+    "two of one name": ("Date,Open,Close,Close\n2020-01-03,1,1,2\n", ["line 1", "'Close' and 'Close'"]),
+    "two for the close": ("Date,Open,Close,收盘\n2020-01-03,1,1,2\n", ["line 1", "'Close' and '收盘'"]),
+    "two of another name": ("Date,Open,Close,Volume,volume\n2020-01-03,1,1,2,2\n", ["line 1", "'volume'"]),
+    "two for the adjusted close": ("日期,开盘,收盘,前复权收盘价,后复权收盘价\n2020-01-03,1,1,1,1\n",
+                                   ["line 1", "前复权收盘价", "后复权收盘价"]),
+    "a factor": ("trade_date,open,close,adj_factor\n20200103,1,1,1\n", ["line 1", "'adj_factor'", "Adj Close"]),
+    "a Chinese factor": ("日期,开盘,收盘,复权因子\n20200103,1,1,1\n", ["line 1", "'复权因子'"]),
+    "adjusted somehow": ("日期,开盘,收盘,后复权\n20200103,1,1,1\n", ["line 1", "'后复权'"]),
+    "no such day": (HEAD + "2020-02-30,1,1\n", ["line 3", "'Date'", "'2020-02-30'", "does not exist"]),
+    "no such month": (HEAD + "20201301,1,1\n", ["line 3", "'Date'", "'20201301'", "does not exist"]),
+    "day first": (HEAD + "03/01/2020,1,1\n", ["line 3", "'Date'", "'03/01/2020'", "YYYY-MM-DD"]),
+    "mixed separators": (HEAD + "2020-01/03,1,1\n", ["line 3", "'2020-01/03'", "YYYY-MM-DD"]),
+    "seconds since 1970": (HEAD + "1577923200,1,1\n", ["line 3", "'1577923200'", "YYYY-MM-DD"]),
+    "digits of another script": (HEAD + "２０２０-01-03,1,1\n", ["line 3", "'２０２０-01-03'"]),
+    "within a day": (HEAD + "2020-01-03 09:30:00,1,1\n", ["line 3", "'2020-01-03 09:30:00'", "midnight"]),
+    "no date": (HEAD + ",1,1\n", ["line 3", "'Date'", "''"]),
+    "the header again": (HEAD + "Date,Open,Close\n", ["line 3", "'Date'"]),
+    "a day twice": (HEAD + "2020-01-03,1,1\n2020-01-03,1,1\n", ["line 4", "2020-01-03", "twice"]),
+    "a day twice in two forms": (HEAD + "2020-01-03,1,1\n20200103,1,1\n", ["line 4", "2020-01-03", "twice"]),
+    "out of order": (HEAD + "2020-01-03,1,1\n2020-01-02,1,1\n", ["line 4", "2020-01-02 after 2020-01-03", "ascend"]),
+    "out of descending order": ("Date,Open,Close\n2020-01-03,1,1\n2020-01-02,1,1\n2020-01-06,1,1\n", ["line 4", "descend"]),
+    "an underscore": (HEAD + "2020-01-03,1_0,1\n", ["line 3", "'Open'", "'1_0'", "1234.56"]),
+    "thousands": (HEAD + '2020-01-03,1,"1,154.00"\n', ["line 3", "'Close'", "'1,154.00'", "1234.56"]),
+    "a decimal comma": (HEAD + '2020-01-03,1,"1,15"\n', ["line 3", "'Close'", "'1,15'"]),
+    "a currency": (HEAD + "2020-01-03,1,$5\n", ["line 3", "'Close'", "'$5'"]),
+    "a word": (HEAD + "2020-01-03,1,Dividend\n", ["line 3", "'Close'", "'Dividend'"]),
+    "infinite": (HEAD + "2020-01-03,1,inf\n", ["line 3", "'Close'", "'inf'"]),
+    "negative": (HEAD + "2020-01-03,-37.63,1\n", ["line 3", "'Open'", "'-37.63'"]),
+    "too large": (HEAD + "2020-01-03,1e16,1\n", ["line 3", "'Open'", "'1e16'", "1E+15"]),
+    "too small": (HEAD + "2020-01-03,1e-999,1\n", ["line 3", "'Open'", "'1e-999'"]),
+    "an adjusted close": ("Date,Open,Close,Adj Close\n2020-01-03,1,1,x\n", ["line 2", "'Adj Close'", "'x'"]),
+    "a quote without end": (HEAD + '2020-01-03,"1,1\n', ["line 3"]),
+    "not UTF-8": ("日期,开盘,收盘\n".encode("gbk"), ["line 1", "not UTF-8"]),
+    "no bar of the period": ("Date,Open,Close\n1999-01-04,1,1\n1999-01-05,1,1\n",
+                             ["no bar from 2020-01-01 to 2020-12-31", "1999-01-04 to 1999-01-05"]),
+    "no prices in the period": ("Date,Open,Close\n2020-01-04,,\n", ["no bar from", "rows of this period without prices: 1"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED_PRICES.values(), ids=REFUSED_PRICES)
+def test_ambiguous_prices_are_refused_with_line_column_and_text(tmp_path, text, words):
+    path = tmp_path / "X.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(qtm.InvalidTask) as caught:
+        qtm.read_prices(path, "2020-01-01", "2020-12-31")
+    assert [word for word in ["X.csv", *words] if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_skipped_rows_are_counted_in_the_result(tmp_path, monkeypatch):
+    result = run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n2005-01-04,null,null\n2005-01-05,1,1\n")
+    assert (result["skipped_rows"], result["metrics"]["bars"]) == (1, 2)
+
+
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("code", "name"),
     [
-        ("Date,Close\n2005-01-03,1\n", "no column 'open'"),
-        ("", "no column"),
-        ("Date,Open,Close\n2005-01-04,1,1\n2005-01-04,1,1\n", "X.csv:3"),
-        ("Date,Open,Close\n2005-01-04,1\n", "cannot be read"),
-        ("Date,Open,Close\n2005-01-04,1,x\n", "cannot be read"),
-        ("Date,Open,Close\n2005-01-04,1,nan\n", "not a price"),
-        ("Date,Open,Close\n2005-01-04,0,1\n", "not a price"),
-        ("Date,Open,Close\n1999-01-04,1,1\n", "no bar from"),
+        ("600519.SH", "600519.SH.csv"), ("^GSPC", "^GSPC.csv"), ("EURUSD=X", "EURUSD=X.csv"), ("M&M.NS", "M&M.NS.csv"),
+        ("rb2410&rb2501", "rb2410&rb2501.csv"), ("NIFTY 50", "NIFTY 50.csv"), ("平安银行", "平安银行.csv"),
+        ("BTC/USDT", "BTC%2FUSDT.csv"), ("../x", "..%2Fx.csv"), (".", "..csv"), ("..", "...csv"),
+        ("50%", "50%25.csv"), ("a%2Fb", "a%252Fb.csv"),
+        ("a\nb\0", "a%0Ab%00.csv"), ("\ud800", "%ED%A0%80.csv"), ("/" * 64, "%2F" * 64 + ".csv"),
+        pytest.param("𝒳" * 64, "𝒳" * 58 + f"%~{hashlib.sha256(('𝒳' * 64).encode()).hexdigest()[:16]}.csv", id="long"),
     ],
-)
-def test_prices_that_cannot_be_used_are_the_tasks_fault(tmp_path, monkeypatch, rows, words):
-    with pytest.raises(qtm.InvalidTask, match=re.escape(words)):
-        run_on(tmp_path, monkeypatch, rows)
+)  # fmt: skip
+def test_a_code_that_no_file_name_holds_is_percent_encoded(tmp_path, monkeypatch, code, name):
+    assert qtm.price_file_name(code) == name
+    (tmp_path / name).write_text("Date,Open,Close\n2005-01-03,1,1\n")
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    config = {"strategy": "buy_and_hold", "start_date": "2005-01-01", "end_date": "2005-12-31"}
+    metrics = qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)["metrics"]
+    assert (metrics["bars"], metrics["final_equity"]) == (1, 100_000.0)  # what config leaves out has defaults
 
 
-@pytest.mark.parametrize(
-    "params", [{}, {"fast": 1}, {"fast": 30, "slow": 10}, {"fast": True, "slow": 3}, {"fast": 1.0, "slow": 3}, {"fast": 0, "slow": 3}]
-)
-def test_params_that_sma_cross_cannot_use(params):
-    with pytest.raises(qtm.InvalidTask):
-        qtm.validate_backtest(qtm.TaskRequest("X", CONFIG, params))
+BUILT_IN_REFUSALS = [  # changes of config (... takes a key away) and params; the fields that are refused
+    ({}, {}, ["params.fast", "params.slow"]),
+    ({}, {"fast": 1}, ["params.slow"]),
+    ({}, {"fast": 30, "slow": 10}, ["params.fast"]),
+    ({}, {"fast": True, "slow": 3}, ["params.fast"]),
+    ({}, {"fast": 1.5, "slow": 3}, ["params.fast"]),
+    ({}, {"fast": "1", "slow": 3}, ["params.fast"]),
+    ({}, {"fast": 0, "slow": 100_001}, ["params.fast", "params.slow"]),
+    ({}, {"fasst": 9, "fast": 1, "slow": 3}, ["params.fasst"]),
+    ({"stamp_duty": 0.001, "min_commission": 5}, PARAMS, ["config.stamp_duty", "config.min_commission"]),
+    ({"strategy": "buy_and_hold"}, PARAMS, ["params.fast", "params.slow"]),
+    ({"strategy": "macd"}, {"any": 1}, ["config.strategy"]),
+    ({"strategy": ..., "start_date": ..., "end_date": ...}, {}, ["config.strategy", "config.start_date", "config.end_date"]),
+    ({"strategy": ..., "zzz": 1}, {}, ["config.strategy", "config.zzz"]),
+]
+
+
+@pytest.mark.parametrize(("config", "params", "fields"), BUILT_IN_REFUSALS)
+def test_the_built_in_engine_refuses_what_it_would_ignore_or_miss(config, params, fields):
+    config = {name: value for name, value in {**CONFIG, **config}.items() if value is not ...}
+    with pytest.raises(qtm.InvalidTask) as caught:
+        qtm.validate_backtest(qtm.TaskRequest("X", config, params))
+    assert [fault.field for fault in caught.value.errors] == fields
+
+
+def test_a_param_of_10_point_0_is_10(tmp_path, monkeypatch):
+    text = (PRICES / "AAPL.csv").read_text()
+    whole, points = (run_on(tmp_path, monkeypatch, text, "sma_cross", params) for params in (PARAMS, {"fast": 10.0, "slow": 30.0}))
+    assert whole == points
 
 
 @pytest.mark.parametrize("reference", ["nothing_here:run", "json:nothing", "json:__name__"])
