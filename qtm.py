@@ -353,7 +353,7 @@ class TooManyConnections(QtmError):
 
 
 class EngineUnavailable(QtmError):
-    """The engine server process is not there (still starting, or being replaced)."""
+    """The engine cannot be asked now: it is still being imported, or its server process is being replaced."""
 
     http_status, code, error = 503, 50304, "engine_unavailable"
 
@@ -523,6 +523,7 @@ class Settings:
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
     allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
+    engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
     data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
     workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
     poll_seconds: float = _setting(30.0, "how often the scheduler looks for work without being woken", 0.05, 3600)
@@ -3992,12 +3993,14 @@ def load_engine(reference: str) -> BacktestEngine:
         found: Any = importlib.import_module(module_name)
         for name in attributes.split("."):
             found = getattr(found, name)
-    except Exception as error:  # an engine's module may raise anything while it is imported
+    except BaseException as error:  # an engine's module may raise anything while it is imported, SystemExit too
         if module_name.endswith(".py"):
             raise EngineError(f"engine {reference} cannot be imported: did you mean {module_name[:-3]}:{attributes}?") from error
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frame for frame in frames if not frame.filename.startswith((os.path.dirname(os.__file__), "<frozen "))][-1]
+        remedy = '; what its module does as a script belongs under if __name__ == "__main__"' if isinstance(error, SystemExit) else ""
         raise EngineError(
-            f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+            f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno}){remedy}"
         ) from error
     return usable_engine(found, reference)
 
@@ -5010,6 +5013,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     setup = json.loads(control.recv(1 << 20))
     sys.path[:] = setup["sys_path"]
+    sys.argv[1:] = []  # an import that parses the command line is not meant by ours
     atexit.register(_end_import)  # before the import's own, which come first then
     try:
         engine = load_engine(setup["engine"])
@@ -5281,7 +5285,6 @@ class ProcessHandle:
 # ==== 19 Engine server ================================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
-ENGINE_START_SECONDS = 60.0  # for importing the engine
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
 
@@ -5301,12 +5304,15 @@ class Runner(Protocol):
     def start(self, task: TaskRequest) -> TaskHandle:
         """Begin one attempt. Raises EngineUnavailable."""
 
+    def wait_ready(self, seconds: float) -> object:
+        """Wait for the engine's import. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
+
     @property
     def may_refuse(self) -> bool:
         """False when the engine is known to have no ``validate``."""
 
     def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
-        """What the engine itself has against these tasks. Raises EngineUnavailable."""
+        """What the engine itself has against these tasks. Raises EngineUnavailable, at once while it is being imported."""
 
     def close(self) -> None:
         """End everything."""
@@ -5323,6 +5329,7 @@ class EngineServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
+        self._validates: bool | None = None  # what the newest server that was ready said of its engine
         self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
         self._failure: EngineError | None = None
         self._started_at = 0.0
@@ -5342,10 +5349,11 @@ class EngineServer:
         with self._lock:
             process = self._process
         if process is not None and process.poll() is None:
-            if self._ready is None and time.monotonic() - self._started_at > ENGINE_START_SECONDS:
+            limit = self._settings.engine_start_seconds
+            if self._ready is None and time.monotonic() - self._started_at > limit:
                 process.kill()
                 process.wait()
-                self._fail(f"engine {self._settings.engine} was not imported within {ENGINE_START_SECONDS:g} s")
+                self._fail(f"engine {self._settings.engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)")
             return
         if process is not None:
             self._early_ends = self._early_ends + 1 if self._ready is None else 0
@@ -5410,7 +5418,7 @@ class EngineServer:
             self._fail(said["failed"])
         elif said:
             with self._changed:
-                self._ready = said
+                self._ready, self._validates = said, said["validates"]
                 self._changed.notify_all()
             self.on_change()
             version = {} if said["version"] is None else {"version": said["version"]}
@@ -5433,7 +5441,7 @@ class EngineServer:
             self._process = self._control = self._ready = None
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
-        """The server's words once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
+        """What the server says once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure, seconds)
             if self._failure:
@@ -5469,17 +5477,17 @@ class EngineServer:
 
     @property
     def may_refuse(self) -> bool:
-        """As long as it is imported, nobody knows."""
-        ready = self._ready
-        return ready is None or bool(ready["validates"])
+        """Until its first import has ended, nobody knows."""
+        return self._validates is not False
 
     def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
         """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is replaced when it dies."""
-        try:
-            if not self.wait_ready(CHANNEL_TIMEOUT_SECONDS)["validates"]:
-                return []
-        except EngineError:  # the service is about to end by it
-            raise EngineUnavailable("the engine cannot be used; the log of the service says why", retry_after_seconds=5) from None
+        if not self.may_refuse:
+            return []
+        if self._failure:  # the service is about to end by it
+            raise EngineUnavailable("the engine cannot be used; the log of the service says why", retry_after_seconds=5)
+        if not self.is_ready:
+            raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
         frame = dump_json([task.to_dict() for task in tasks]).encode()
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
@@ -5596,6 +5604,9 @@ class ThreadRunner:
     def start(self, task: TaskRequest) -> ThreadHandle:
         """Begin one attempt."""
         return ThreadHandle(self._engine, task)
+
+    def wait_ready(self, seconds: float) -> None:
+        """It always is."""
 
     @property
     def may_refuse(self) -> bool:
@@ -6096,7 +6107,7 @@ class TaskScheduler:
     def _execute(self, attempt: Attempt) -> Outcome:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
         request = attempt.task.to_request()
-        deadline = self._clock() + ENGINE_START_SECONDS
+        deadline = self._clock() + self._settings.engine_start_seconds
         if attempt.released or attempt.lost:
             return Outcome(released=True)
         while True:
@@ -6224,10 +6235,10 @@ class TaskManager:
         self._queue: tuple[QueueHead, float] | None = None
 
     def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
-        """Store one task, or every stock x every params; all are durable when this returns.
+        """Store one task, or every stock x every params; all are durable when this returns. Waits while the engine is being imported.
 
         Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
-        DatabaseUnavailable.
+        DatabaseUnavailable, and EngineError with the reason when the engine cannot be imported.
         """
         if not isinstance(request, (TaskRequest, BatchRequest)):
             raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
@@ -6236,6 +6247,8 @@ class TaskManager:
         faults = batch.problems()
         if faults:
             raise invalid_request(_renamed(faults, is_single, is_single))
+        if self._runner is not None and self.asks_engine:
+            self._runner.wait_ready(self.settings.engine_start_seconds)
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
         if isinstance(created, QtmError):
             raise created
@@ -8399,7 +8412,7 @@ class TaskAPI:
         return success(dump_json({"status": "ok", "version": __version__}))
 
     def readyz(self, request: HttpRequest) -> Response:
-        """GET /readyz: the database takes writes, the schema is current, and the last poll is fresh."""
+        """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the engine is imported."""
         tasks = self.tasks
         if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):  # no more workers than one shall wait for a database that hangs
             raise DatabaseUnavailable("not ready: the database has not answered yet", retry_after_seconds=2)
@@ -8424,6 +8437,8 @@ class TaskAPI:
         if problem:
             raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
         state = scheduler.state() if scheduler else None
+        if state and not state["engine_ready"]:
+            raise EngineUnavailable("not ready: the engine is still being imported", retry_after_seconds=2)
         if state:  # here, too, no names and ids are told
             shown = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
             state = {**{name: state[name] for name in shown}, "running": len(state["running"])}
@@ -8523,7 +8538,7 @@ ROUTES = with_document(
     ),
     Route("GET", "/", TaskAPI.page, lane=Lane.NOW, is_open=True, content_type=PAGE.content_type),
     Route("GET", "/healthz", TaskAPI.healthz, gives="Health", lane=Lane.NOW, is_open=True),
-    Route("GET", "/readyz", TaskAPI.readyz, gives="Readiness", errors=(DatabaseUnavailable,), is_open=True),
+    Route("GET", "/readyz", TaskAPI.readyz, gives="Readiness", errors=(DatabaseUnavailable, EngineUnavailable), is_open=True),
     Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW, content_type=METRICS_TYPE),
 )
 

@@ -2861,7 +2861,7 @@ def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, mon
 @pytest.mark.parametrize(
     ("text", "seconds", "words"),
     [
-        ("import time; time.sleep(600)", 1.0, "was not imported within 1 s"),
+        ("import time; time.sleep(600)", 1.0, "was not imported within QTM_ENGINE_START_SECONDS (1 s)"),
         ("import os; os._exit(5)", 60.0, "at last with code 5, while it imported"),
     ],
     ids=["hang", "exit"],
@@ -2869,13 +2869,14 @@ def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, mon
 def test_an_import_that_never_ends_or_ends_its_process_is_told(tmp_path, monkeypatch, text, seconds, words):
     (tmp_path / "odd_import.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(qtm, "ENGINE_START_SECONDS", seconds)
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", engine="odd_import:run", heartbeat_seconds=0.1)
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", engine="odd_import:run", heartbeat_seconds=0.1, engine_start_seconds=seconds)
     before = len(open_descriptors())
     with qtm.start(chosen) as tasks:
         eventually(lambda: tasks.scheduler.failure)
         assert words in str(tasks.scheduler.failure)
         assert not tasks.scheduler.is_fresh()
+        with pytest.raises(qtm.EngineError, match=re.escape(words)):
+            run_one(tasks, "any")
         process = tasks.scheduler._runner._process
     assert process.poll() is not None
     eventually(lambda: len(open_descriptors()) <= before)
@@ -2970,21 +2971,66 @@ def test_an_attempt_that_the_system_gives_no_process_for_is_given_back(tmp_path,
         assert set(endings[:-1]) == {"released"}
 
 
-def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path):
-    (tmp_path / "broken_engine.py").write_text("import nothing_like_this\n")
-    environment = {**os.environ, "QTM_ENGINE": "broken_engine:run", "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_PORT": "0"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "qtm.py"), "serve"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_like_this", "ModuleNotFoundError: No module named 'nothing_like_this' ("),
+        ("\nimport sys; sys.exit('no licence')", "SystemExit: no licence ("),
+        ("\nfrom argparse import *; p = ArgumentParser(); p.add_argument('--need', required=True); p.parse_args()", "SystemExit: 2 ("),
+        ("\nraise KeyboardInterrupt", "KeyboardInterrupt:  ("),
+    ],
+    ids=["missing module", "exit", "argparse", "interrupt"],
+)
+def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path, text, words):
+    (tmp_path / "broken_engine.py").write_text(f"{text}\n")
+    environment = {"QTM_ENGINE": "broken_engine:run", "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "PYTHONPATH": str(tmp_path)}
+    done = run_command("serve", QTM_PORT="0", **environment)
     assert done.returncode == 2
-    assert "nothing_like_this" in done.stderr
+    assert f"qtm: engine broken_engine:run cannot be imported: {words}" in done.stderr
+    assert "SystemExit" not in words or "broken_engine.py:2); what its module does as a script belongs under if __name__" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_reads_the_command_line_at_its_import_finds_none(tmp_path, monkeypatch):
+    engine = """
+        import argparse
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--depth", type=int, default=3)
+        depth = parser.parse_args().depth
+        def run(task, progress):
+            return {"depth": depth}
+    """
+    with with_engine(tmp_path, monkeypatch, "parsing_engine", engine) as tasks:
+        assert tasks.get_task_result(run_one(tasks, "any").task_id).result == {"depth": 3}
+
+
+def test_while_an_engine_is_imported_a_service_is_not_ready_and_creates_are_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "CHANNEL_TIMEOUT_SECONDS", 10 * DEADLINE_SECONDS)  # which nobody shall wait
+    monkeypatch.syspath_prepend(str(tmp_path))
+    os.mkfifo(tmp_path / "gate")
+    (tmp_path / "gated_engine.py").write_text(f"open({str(tmp_path / 'gate')!r}).read()\ndef run(task, progress): return {{}}\n")
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, engine="gated_engine:run"), scheduler=True) as server:
+        tasks, scheduler = server.api.tasks, server.api.tasks.scheduler
+        eventually(scheduler.is_fresh)
+        status, answer, headers = call(server, "GET", "/readyz")
+        assert (status, answer["code"], headers["Retry-After"]) == (503, 50304, "2")
+        assert answer["message"] == "not ready: the engine is still being imported"
+        status, answer, headers = call(server, "POST", f"{A}/createTask", body())
+        assert (status, answer["error"], headers["Retry-After"]) == (503, "engine_unavailable", "2")
+        assert call(server, "GET", f"{A}/listTasks")[1]["data"]["tasks"] == []
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            embedded = threads.submit(tasks.create_task, qtm.TaskRequest("A", CONFIG, PARAMS))
+            assert not concurrent.futures.wait([embedded], timeout=0.2).done, "by import it waits"
+            (tmp_path / "gate").write_text("")
+            created = embedded.result(DEADLINE_SECONDS)
+        assert tasks.wait(created.task_ids[0], DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+        assert call(server, "GET", "/readyz")[0] == 200
+        (engine_server,) = [pid for pid in descendants(os.getpid()) if qtm._process_name(pid) == qtm.SERVER_NAME and is_alive(pid)]
+        os.kill(engine_server, signal.SIGKILL)
+        eventually(lambda: call(server, "GET", "/readyz")[0] == 503)
+        assert call(server, "POST", f"{A}/createTask", body())[0] == 201, "an engine known to have no validate is not needed"
+        (tmp_path / "gate").write_text("")
+        eventually(lambda: call(server, "GET", "/readyz")[0] == 200)
 
 
 def with_engine(tmp_path, monkeypatch, name: str, text: str, **options):
