@@ -34,6 +34,7 @@ Threads and processes::
                         and answers, others help       supervisor process (one per attempt: reaps, kills, measures)
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
+      upkeep            one: retention                   |
       slot-N            one per running task ========> engine process (own session; runs one attempt)
       engine-output     one: what its import prints           private descriptors
       metrics           while it counts tasks
@@ -2739,6 +2740,13 @@ class ClaimedTask(NamedTuple):
     attempt_limit: int
 
 
+class Purged(NamedTuple):
+    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
+
+    deleted: int
+    last: str | None
+
+
 class RunningTask(NamedTuple):
     """What a reaper sees of a running task: the pair (attempt, heartbeat) moves while its scheduler lives."""
 
@@ -2865,7 +2873,8 @@ def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-PURGE_TASKS = 500  # in one transaction, and as many keys
+PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
+PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -3596,76 +3605,83 @@ class TaskDAO:
         )
         return row is not None
 
-    def purge(self, retention_days: float) -> int:
-        """Delete up to 500 tasks that ended more than ``retention_days`` ago, with their results, and then batches that are as old and
-        empty; how many tasks they were."""
+    def retention_cutoff(self, retention_days: float) -> str:
+        """The time so long ago, by the database's clock."""
+        now = cast("tuple[Any, ...]", self.database.read(lambda session: session.row("SELECT UTC_TIMESTAMP(6)")))[0]
+        return f"{datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days):%Y-%m-%d %H:%M:%S.%f}"
+
+    def purge(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
+        """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with results and records."""
+        # Ids begin with their milliseconds, so that the old end of the table is found by its key.
+        milliseconds = int(datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+        head = f"{max(0, milliseconds):012x}"
+        is_expired = "status IN ('completed', 'failed', 'cancelled') AND finished_at < :cutoff"
+        rows = self.database.rows(
+            f"""SELECT task_id, CASE WHEN {is_expired} THEN 1 ELSE 0 END FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+                WHERE task_id > :after AND task_id < :newest ORDER BY task_id LIMIT :limit""",
+            {"after": after, "newest": f"{head[:8]}-{head[8:]}", "cutoff": cutoff, "limit": limit},
+        )
 
         def work(session: Session) -> int:
-            cutoff = self._cutoff(session, retention_days)
-            # Ids begin with their milliseconds, so that the old end of the table is found by its key.
-            milliseconds = int(cutoff.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
-            head = f"{max(0, milliseconds):012x}"
-            parameters = {"cutoff": f"{cutoff:%Y-%m-%d %H:%M:%S.%f}", "newest": f"{head[:8]}-{head[8:]}", "limit": PURGE_TASKS}
-            rows = session.rows(
-                """SELECT task_id FROM backtest_tasks WHERE task_id < :newest AND finished_at < :cutoff
-                   AND status IN ('completed', 'failed', 'cancelled') ORDER BY task_id LIMIT :limit""",
-                parameters,
+            """Locked before they are deleted: one that retryTask has made pending meanwhile keeps its records."""
+            names, parameters = _in_list(expired)
+            locked = session.rows(
+                f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+                    WHERE task_id IN ({names}) AND {is_expired} /*! FOR UPDATE SKIP LOCKED */""",
+                {**parameters, "cutoff": cutoff},
             )
-            self._delete_tasks(session, [row[0] for row in rows])
-            self._delete_empty_batches(session, parameters)
-            return len(rows)
+            if locked:
+                names, parameters = _in_list([row[0] for row in locked])
+                for table in ("backtest_results", "backtest_attempts", "backtest_tasks"):
+                    session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", parameters)
+            return len(locked)
 
-        return self.database.write(work, confirm=lambda session: 0)
+        expired = [row[0] for row in rows if row[1]]
+        deleted = self.database.write(work, confirm=lambda session: 0) if expired else 0
+        return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
 
-    def purge_keys(self, retention_days: float) -> int:
-        """Delete up to 500 Idempotency-Keys that are older than ``retention_days`` and whose tasks are gone; how many. Until then a repeat
-        must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends with a quote
-        and a bracket. The oldest of each status is one entry of the index of batches, however large the batch."""
-        last = "SUBSTR(task_ids, -38, 36)"
+    def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
+        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete those without tasks."""
+        stamp, _, last = after.partition("~")
+        is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
+        rows = self.database.rows(
+            f"""SELECT batch_id, CASE WHEN {is_empty} THEN 1 ELSE 0 END, created_at FROM backtest_batches
+                WHERE created_at < :cutoff AND created_at >= :stamp AND (created_at > :stamp OR batch_id > :last)
+                ORDER BY created_at, batch_id LIMIT :limit""",
+            {"cutoff": cutoff, "stamp": stamp or "1000-01-01 00:00:00", "last": last, "limit": limit},
+        )
+
+        def work(session: Session) -> int:
+            """Looks twice: a create that adds to one of them holds its row, and has committed when we have locked it."""
+            names, keys = _in_list(empty)
+            session.rows(f"SELECT 1 FROM backtest_batches WHERE batch_id IN ({names}) ORDER BY batch_id /*! FOR UPDATE */", keys)
+            return session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
+
+        empty = [row[0] for row in rows if row[1]]
+        deleted = self.database.write(work, confirm=lambda session: 0) if empty else 0
+        return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
+
+    def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
+        """Look at the next ``limit`` Idempotency-Keys, and delete those that are older than ``cutoff`` and whose tasks are gone. Until
+        then a repeat must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends
+        with a quote and a bracket. The oldest of each status is one entry of the index of batches, however large the batch."""
         is_gone = " AND ".join(
             f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
                 WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
-                ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > {last}"""
+                ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
             for status in TaskStatus
         )
-
-        def work(session: Session) -> int:
-            rows = session.rows(
-                f"""SELECT idempotency_key FROM backtest_idempotency_keys
-                    WHERE created_at < :cutoff AND {is_gone} LIMIT :limit""",
-                {"cutoff": f"{self._cutoff(session, retention_days):%Y-%m-%d %H:%M:%S.%f}", "limit": PURGE_TASKS},
-            )
-            if rows:
-                names, keys = _in_list([row[0] for row in rows])
-                session.execute(f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names})", keys)
-            return len(rows)
-
-        return self.database.write(work, confirm=lambda session: 0)
-
-    def _cutoff(self, session: Session, retention_days: float) -> datetime.datetime:
-        now = cast("tuple[Any, ...]", session.row("SELECT UTC_TIMESTAMP(6)"))[0]
-        return datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days)
-
-    def _delete_tasks(self, session: Session, task_ids: Sequence[str]) -> None:
-        if task_ids:
-            names, parameters = _in_list(task_ids)
-            for table in ("backtest_results", "backtest_attempts"):
-                session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", parameters)
-            session.execute(
-                f"DELETE FROM backtest_tasks WHERE task_id IN ({names}) AND status IN ('completed', 'failed', 'cancelled')", parameters
-            )
-
-    def _delete_empty_batches(self, session: Session, parameters: Mapping[str, Any]) -> None:
-        """Looks twice: a create that adds to one of them holds its row, and has committed when we have locked it."""
-        is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
-        rows = session.rows(
-            f"""SELECT batch_id FROM backtest_batches WHERE created_at < :cutoff AND {is_empty}
-                ORDER BY created_at, batch_id LIMIT :limit /*! FOR UPDATE */""",
-            parameters,
+        rows = self.database.rows(
+            f"""SELECT idempotency_key, CASE WHEN created_at < :cutoff AND {is_gone} THEN 1 ELSE 0 END
+                FROM backtest_idempotency_keys WHERE idempotency_key > :after ORDER BY idempotency_key LIMIT :limit""",
+            {"cutoff": cutoff, "after": after, "limit": limit},
         )
-        if rows:
-            names, keys = _in_list([row[0] for row in rows])
-            session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
+        spent = [row[0] for row in rows if row[1]]
+        names, keys = _in_list(spent)
+        delete = f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names}) AND created_at < :cutoff"
+        parameters = {**keys, "cutoff": cutoff}
+        deleted = self.database.write(lambda session: session.execute(delete, parameters), confirm=lambda session: 0) if spent else 0
+        return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
@@ -5739,14 +5755,114 @@ def new_worker_id() -> str:
 
 # ==== 22 TaskScheduler ================================================================================================
 # One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
-# work; the timer, a create and a finish only wake it.
+# work; the timer, a create and a finish only wake it. Another thread does the upkeep of the database, for which no round waits.
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
-PURGE_INTERVAL_SECONDS = 60.0
 RELEASE_SECONDS = 5.0  # for writing what a stop gives back
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
 OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
+PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
+PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
+PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
+PURGE_CHECK_SECONDS = 3600.0  # how often batches and keys are looked at although no task was deleted
+UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first to the last
+
+
+class Duty:
+    """One kind of upkeep. ``begin`` gives a generator, which does a short step at a time and yields the seconds until the next one.
+    Written by the upkeep thread alone."""
+
+    def __init__(self, name: str, begin: Callable[[], Iterator[float]]) -> None:
+        self.name = name
+        self.failures = 0
+        self.due = -math.inf
+        self._begin = begin
+        self._steps = begin()
+        self._retry_seconds = UPKEEP_RETRY_SECONDS[0]
+
+    def step(self, clock: Callable[[], float]) -> None:
+        """Do one step, if it is due. Whatever fails is logged and tried again later, from the beginning."""
+        if clock() < self.due:
+            return
+        try:
+            pause = next(self._steps)
+            self._retry_seconds = UPKEEP_RETRY_SECONDS[0]
+        except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
+            self.failures += 1
+            pause = self._retry_seconds * random.uniform(0.5, 1.5)  # another replica may be at the same work
+            log_event(logging.WARNING, "upkeep failed", duty=self.name, error=str(error) or repr(error), next_try_seconds=round(pause, 1))
+            logger.debug("upkeep failed", exc_info=True)
+            self._steps, self._retry_seconds = self._begin(), min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1])
+        self.due = clock() + pause
+
+
+class Upkeep:
+    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention. Replicas
+    do it beside each other: they delete what no other has locked, and their passes begin at random times."""
+
+    def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
+        self.duties = [Duty("retention", self._retention)] if settings.retention_days else []
+        self._dao = dao
+        self._settings = settings
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin, if there is anything to do."""
+        if self.duties:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is being done."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(RELEASE_SECONDS)
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(self.step()):
+            pass
+
+    def step(self) -> float:
+        """One step of each duty that is due; seconds until there is another."""
+        for duty in self.duties:
+            if not self._stopped.is_set():
+                duty.step(self._clock)
+        return max(0.0, min((duty.due for duty in self.duties), default=math.inf) - self._clock())
+
+    def _retention(self) -> Iterator[float]:
+        """Passes over all that is old enough. Batches and keys are looked at when tasks were deleted: nothing else makes them
+        superfluous, but a replica that died between the two."""
+        days, next_check = self._settings.retention_days, -math.inf
+        while True:
+            cutoff, before = self._dao.retention_cutoff(days), self.purged_tasks
+            yield from self._pass(self._dao.purge, cutoff, PURGE_ROWS, True)
+            deleted = self.purged_tasks - before
+            if deleted or self._clock() >= next_check:
+                yield from self._pass(self._dao.purge_batches, cutoff, PURGE_ROWS)
+                yield from self._pass(self._dao.purge_keys, cutoff, PURGE_KEYS)
+                next_check = self._clock() + PURGE_CHECK_SECONDS
+            if deleted:
+                log_event(logging.INFO, "old tasks deleted", tasks=deleted, retention_days=days)
+            yield PURGE_PASS_SECONDS * random.uniform(0.5, 1.5)
+
+    def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int, are_tasks: bool = False) -> Iterator[float]:
+        """Steps over a table, each about as long as it may be, with pauses of the same length for all others."""
+        after: str | None = ""
+        rows = min(most, PURGE_FIRST_ROWS)
+        while after is not None:
+            started = self._clock()
+            deleted, after = purge(cutoff, after, rows)
+            took = self._clock() - started
+            if are_tasks:
+                self.purged_tasks += deleted
+            if took > PURGE_STEP_SECONDS:
+                rows = max(1, rows // 2)
+            elif took < PURGE_STEP_SECONDS / 2:
+                rows = min(most, 2 * rows)
+            yield took * random.uniform(0.5, 1.0)
 
 
 class TaskScheduler:
@@ -5787,12 +5903,11 @@ class TaskScheduler:
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
-        # The next six are written by the scheduler thread alone, the activity by `stop` as well.
+        # The next five are written by the scheduler thread alone, the activity by `stop` as well.
         self._last_beat: float | None = None
         self._last_poll: float | None = None
         self._last_poll_at: str | None = None
         self._next_beat = 0.0
-        self._next_purge = 0.0
         self._activity = "not started"
         self._ended: Counter[str] = Counter()  # attempts by how they ended; written under _lock
 
@@ -5919,7 +6034,7 @@ class TaskScheduler:
             self.on_failure()
 
     def step(self) -> None:
-        """One round: engine server, heartbeats, orphans, progress, claims, upkeep; then set the timer for the next.
+        """One round: engine server, heartbeats, orphans, progress, claims; then set the timer for the next.
 
         Raises EngineError when the engine cannot be imported; a database that is away only delays the next round.
         """
@@ -5928,7 +6043,6 @@ class TaskScheduler:
             self._beat_and_reap()
             self._write_progress()
             due = self._claim()
-            self._purge()
         except QtmError as error:  # one of no known class too: running backtests are not thrown away for it, and readiness tells
             self._leases.failed()
             self._is_away = True
@@ -6046,14 +6160,6 @@ class TaskScheduler:
             self._end(other, lost=True)
         self._handoff.put(attempt)
         self._board.tell(task.task_id, task.batch_id)
-
-    def _purge(self) -> None:
-        if self._settings.retention_days and self._clock() >= self._next_purge:
-            count = self._dao.purge(self._settings.retention_days)
-            keys = self._dao.purge_keys(self._settings.retention_days) if count < PURGE_TASKS else 0
-            self._next_purge = self._clock() + (1.0 if PURGE_TASKS in (count, keys) else PURGE_INTERVAL_SECONDS)
-            if count:
-                log_event(logging.INFO, "old tasks deleted", tasks=count, retention_days=self._settings.retention_days)
 
     def _backoff(self, attempt: int) -> float:
         return backoff_seconds(self._settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
@@ -6227,6 +6333,7 @@ class TaskManager:
         self.dao = dao
         self.settings = settings
         self.scheduler = scheduler
+        self.upkeep = Upkeep(dao, settings)
         self._runner = runner
         self._is_builtin = settings.engine == "qtm:run_backtest" and not isinstance(runner, ThreadRunner)
         self._limit = PendingLimit(dao, settings.max_pending)
@@ -6573,6 +6680,7 @@ class TaskManager:
         self.drain()
         if self.scheduler:
             self.scheduler.stop()
+        self.upkeep.stop()
         self.dao.database.close()
 
     def __enter__(self) -> TaskManager:
@@ -6621,16 +6729,21 @@ def start(
     database = database or open_database(settings)
     dao, board = TaskDAO(database), ChangeBoard()
     if not scheduler:
-        return TaskManager(dao, settings, board=board)
-    runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
-    own = TaskScheduler(dao, runner, settings, board)
-    runner.on_change = own.wake
+        tasks = TaskManager(dao, settings, board=board)
+    else:
+        runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
+        own = TaskScheduler(dao, runner, settings, board)
+        runner.on_change = own.wake
+        tasks = TaskManager(dao, settings, own, runner, board)
     try:
-        own.start()
+        tasks.upkeep.start()
+        if tasks.scheduler:
+            tasks.scheduler.start()
     except BaseException:
+        tasks.upkeep.stop()
         database.close()
         raise
-    return TaskManager(dao, settings, own, runner, board)
+    return tasks
 
 
 # ==== 24 HTTP messages ================================================================================================
@@ -7195,6 +7308,15 @@ def database_metrics(snapshot: Mapping[str, Any]) -> list[Metric]:
         _by("pool", "qtm_database_pool_size", "gauge", "Connections, at most.", use["size"]),
         _by("pool", "qtm_database_pool_in_use", "gauge", "Connections in use.", use["in_use"]),
         _by("pool", "qtm_database_pool_waits_total", "counter", "Uses that had to wait for a connection.", use["waits"]),
+    ]
+
+
+def upkeep_metrics(upkeep: Upkeep) -> list[Metric]:
+    """What the upkeep of this process did."""
+    failures = {duty.name: duty.failures for duty in upkeep.duties}
+    return [
+        _by("duty", "qtm_upkeep_failures_total", "counter", "Steps of upkeep that failed and are tried again.", failures),
+        _single("qtm_purged_tasks_total", "counter", "Tasks that were deleted here for their age.", upkeep.purged_tasks),
     ]
 
 
@@ -8451,6 +8573,7 @@ class TaskAPI:
         families = [*process_metrics(), *self.monitor.metrics()]
         if self._counter and self._tasks:
             families += [*self._counter.metrics(), *database_metrics(self._tasks.dao.snapshot())]
+            families += upkeep_metrics(self._tasks.upkeep)
             if self._tasks.scheduler:
                 families += scheduler_metrics(self._tasks.scheduler)
         return Response(200, metrics_text(families).encode(), content_type=METRICS_TYPE)

@@ -1763,19 +1763,41 @@ def test_a_task_whose_text_is_too_long_for_the_database_to_make_is_still_read():
         database.close()
 
 
-def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
+LONG_AGO = "2020-01-01 00:00:00.000000"
+
+
+def grow_old(dao, *task_ids: str) -> list[str]:
+    """Ended tasks, with what belongs to them, as if they had been made and had ended long ago; their new ids, in order."""
+    names = ", ".join(f"'{task_id}'" for task_id in task_ids)
+    statements = [
+        f"UPDATE {table} SET task_id = REPLACE(task_id, SUBSTR(task_id, 1, 8), '00000000') WHERE task_id IN ({names})"
+        for table in ("backtest_tasks", "backtest_results", "backtest_attempts")
+    ]
+    statements += [
+        f"UPDATE backtest_tasks SET finished_at = '{LONG_AGO}' WHERE task_id < '00000001'",
+        *(f"UPDATE {table} SET created_at = '{LONG_AGO}'" for table in ("backtest_batches", "backtest_idempotency_keys")),
+    ]
+    for sql in statements:
+        dao.database.write(lambda s, sql=sql: s.execute(sql))
+    return ["0" * 8 + task_id[8:] for task_id in task_ids]
+
+
+def upkeep_pass(dao, **options) -> int:
+    """All steps of one pass of the retention; how many tasks are gone."""
+    clock = FakeClock()
+    upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0, **options), clock)
+    while upkeep.step() < qtm.PURGE_PASS_SECONDS / 2:
+        clock.now += 0.001
+    assert [duty.failures for duty in upkeep.duties if duty.name == "retention"] == [0]
+    return upkeep.purged_tasks
+
+
+def test_retention_deletes_what_ended_long_ago_and_nothing_else(dao):
     done, fresh, waiting = (add(dao, batch_id=name)[0] for name in ("old", "fresh", "waiting"))
     for _ in range(2):
         dao.finish(dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
-    old = "0" * 8 + done[8:]  # the id of a task made long ago
-    for table in ("backtest_tasks", "backtest_results", "backtest_attempts"):
-        dao.database.write(lambda s, t=table: s.execute(f"UPDATE {t} SET task_id = :old WHERE task_id = :done", {"old": old, "done": done}))
-    for statement in (
-        "UPDATE backtest_tasks SET finished_at = :then WHERE task_id = :old",
-        "UPDATE backtest_batches SET created_at = :then",
-    ):
-        dao.database.write(lambda s, sql=statement: s.execute(sql, {"then": "2020-01-01 00:00:00.000000", "old": old}))
-    assert dao.purge(30.0) == 1
+    (old,) = grow_old(dao, done)
+    assert upkeep_pass(dao) == 1
     assert dao.get(old) is None
     assert dao.get_batch("old") is None
     assert dao.get_result(fresh).result == {}
@@ -1783,6 +1805,40 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else(dao):
     for table in ("backtest_results", "backtest_attempts"):
         rows = dao.database.read(lambda s, t=table: s.rows(f"SELECT task_id FROM {t}"))
         assert [row[0] for row in rows] == [fresh]
+
+
+def test_a_task_that_is_retried_while_it_is_purged_is_gone_or_keeps_its_records(dao, monkeypatch):
+    """At whatever statement of the purge the retry comes."""
+    real, number = qtm.Session.execute, 0
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        while True:
+            number += 1
+            (made,) = add(dao, max_attempts=1)
+            dao.finish(dao.claim("w", 1)[0], qtm.Outcome(error_type="E", message="for the test"), 0.0, "", 0.0, None)
+            (task_id,) = grow_old(dao, made)
+            calls: list[str] = []
+            retries: list[concurrent.futures.Future[bool]] = []
+
+            def execute(session, sql, parameters=qtm.NO_PARAMETERS, task_id=task_id, calls=calls, retries=retries, place=number):
+                if threading.current_thread() is threading.main_thread():
+                    calls.append(sql)
+                    if len(calls) == place:
+                        retries.append(threads.submit(dao.retry, task_id))
+                        concurrent.futures.wait(retries, timeout=0.2)
+                return real(session, sql, parameters)
+
+            monkeypatch.setattr(qtm.Session, "execute", execute)
+            dao.purge(dao.retention_cutoff(30.0))
+            monkeypatch.undo()
+            if not retries:
+                break
+            was_retried = retries[0].result(DEADLINE_SECONDS)
+            task = dao.get(task_id)
+            assert was_retried == (task is not None), calls
+            assert [one.ending for one in dao.get_attempts(task_id)] == (["failed"] if task else []), calls
+            dao.database.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
+            dao.database.write(lambda s: s.execute("DELETE FROM backtest_attempts"))
+    assert number > 4
 
 
 def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
@@ -1801,9 +1857,9 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
         for task_id in task_ids:
             dao.database.write(lambda s, key=task_id: s.execute("DELETE FROM backtest_tasks WHERE task_id = :key", {"key": key}))
         before = len(dao.database.rows(keys))
-        purged = dao.purge_keys(30.0)
+        purged = dao.purge_keys(dao.retention_cutoff(30.0))
         left = [row[0] for row in dao.database.rows(keys)]
-        assert purged == before - len(left)
+        assert purged == (before - len(left), None)
         return left
 
     assert after_deleting() == ["first", "second"]
@@ -1812,7 +1868,7 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
     assert after_deleting(created["first"][1]) == ["second"]
     assert after_deleting(*created["second"]) == []
     dao.database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'"))
-    dao.purge(30.0)
+    upkeep_pass(dao)
     assert create("second") != created["second"]
 
 
@@ -1822,12 +1878,129 @@ def test_whether_a_key_is_spent_is_read_from_one_entry_of_the_index_of_batches(d
         add(dao, *["A"] * 500, batch_id="large")
     statements, real = [], qtm.Session.execute
     monkeypatch.setattr(qtm.Session, "execute", lambda *given: (statements.append(given[1:]), real(*given))[1])
-    dao.purge_keys(30.0)
+    dao.purge_keys(LONG_AGO)
     monkeypatch.undo()
     ((sql, parameters),) = [given for given in statements if "idempotency_keys" in given[0]]
     plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql}", parameters))
     assert "backtest_tasks_batch" in plan
     assert not re.search("filesort|temporary|TEMP B-TREE|SCAN t", plan), plan
+
+
+def test_a_step_of_the_retention_handles_a_bounded_number_of_rows(dao, monkeypatch):
+    """Tasks that are kept, too: an old end of the table that is full of them is looked at piece by piece."""
+    kept = grow_old(dao, *add(dao, *["K"] * 300, batch_id="kept"))
+    gone = []
+    for number in range(50):
+        request = qtm.BatchRequest(["A"] * 10, CONFIG, [PARAMS])
+        ids = qtm.new_task_ids(10)
+        dao.create(request, ids[0], ids, 60.0, 3, f"key-{number}", "same")
+        gone += ids
+    dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE stock_code = 'A'"))
+    grow_old(dao, *gone)
+    kept_batch = dao.get_batch("kept")
+    read, real = [], qtm.Session.rows
+
+    def rows(session, sql, parameters=qtm.NO_PARAMETERS):
+        found = real(session, sql, parameters)
+        read.append((sql.split()[1].rstrip(","), len(found)))
+        return found
+
+    monkeypatch.setattr(qtm.Session, "rows", rows)
+    assert upkeep_pass(dao) == len(gone)
+    monkeypatch.undo()
+    for column, limit in {"task_id": qtm.PURGE_ROWS, "batch_id": qtm.PURGE_ROWS, "idempotency_key": qtm.PURGE_KEYS}.items():
+        assert 0 < max(number for name, number in read if name == column) <= limit
+    assert len([1 for name, _ in read if name == "idempotency_key"]) == 3
+    assert dao.database.rows("SELECT COUNT(*) FROM backtest_idempotency_keys") == [(0,)]
+    assert kept_batch.total == dao.get_batch("kept").total == len(kept)
+
+
+def test_two_replicas_purge_beside_each_other(dao):
+    ids = add(dao, *["A"] * 900)
+    dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'cancelled'"))
+    grow_old(dao, *ids)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        counts = [one.result(DEADLINE_SECONDS) for one in [threads.submit(upkeep_pass, dao) for _ in range(2)]]
+    assert sum(counts) == 900
+    assert dao.list_tasks()[0] == []
+
+
+class PurgedDAO:
+    """A DAO whose purges take as long on a fake clock as they are told to."""
+
+    def __init__(self, clock):
+        self.clock, self.calls, self.seconds_a_row, self.left, self.failure = clock, [], 0.0, {}, None
+
+    def retention_cutoff(self, days):
+        return LONG_AGO
+
+    def _step(self, name, limit):
+        if self.failure:
+            raise self.failure
+        self.calls.append((name, limit))
+        deleted = min(limit, self.left.get(name, 0))
+        self.left[name] = self.left.get(name, 0) - deleted
+        self.clock.now += self.seconds_a_row * deleted
+        return qtm.Purged(deleted, "x" if self.left[name] else None)
+
+    def purge(self, cutoff, after, limit):
+        return self._step("tasks", limit)
+
+    def purge_batches(self, cutoff, after, limit):
+        return self._step("batches", limit)
+
+    def purge_keys(self, cutoff, after, limit):
+        return self._step("keys", limit)
+
+
+def test_the_retention_paces_itself_by_what_its_steps_take():
+    clock = FakeClock()
+    dao = PurgedDAO(clock)
+    dao.left, dao.seconds_a_row = {"tasks": 2000}, 0.0001
+    upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0), clock)
+
+    def until_idle() -> list[tuple[str, int]]:
+        dao.calls[:] = []
+        while True:
+            before = clock.now
+            pause = upkeep.step()
+            if pause > 1.0:
+                return list(dao.calls)
+            assert 0.5 * (clock.now - before) <= pause + 1e-9 <= clock.now - before + 2e-9, "as long as others had to wait, or half of it"
+            clock.now += pause
+
+    calls = until_idle()
+    assert [limit for name, limit in calls if name == "tasks"][:5] == [25, 50, 100, 200, 200], "20 ms are what a step may take"
+    assert {name for name, _ in calls} == {"tasks", "batches", "keys"}
+    clock.now += 100.0
+    assert {name for name, _ in until_idle()} == {"tasks"}, "without a task deleted, nothing else became superfluous"
+    clock.now += qtm.PURGE_CHECK_SECONDS
+    assert {name for name, _ in until_idle()} == {"tasks", "batches", "keys"}
+    clock.now += 100.0
+    dao.left, dao.seconds_a_row = {"tasks": 100}, 1.0  # results of 60 MB
+    dao.calls[:] = []
+    while len(dao.calls) < 6:
+        clock.now += upkeep.step()
+    assert [limit for _, limit in dao.calls] == [25, 12, 6, 3, 1, 1]
+
+
+def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
+    clock = FakeClock()
+    dao = PurgedDAO(clock)
+    dao.failure = ZeroDivisionError("for the test")
+    upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0), clock)
+    pauses = []
+    for _ in range(12):
+        pauses.append(upkeep.step())
+        clock.now += pauses[-1]
+    (failures,) = [duty.failures for duty in upkeep.duties if duty.name == "retention"]
+    assert failures == 12
+    assert pauses[0] <= 1.5
+    assert 150 <= pauses[-1] <= 450
+    dao.failure, dao.left = None, {"tasks": 3}
+    while upkeep.step() < 1.0:
+        clock.now += 0.01
+    assert upkeep.purged_tasks == 3
 
 
 def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
@@ -1852,11 +2025,11 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         adding = threads.submit(add, dao, batch_id="old")
         assert inserted.wait(DEADLINE_SECONDS)
-        purging = threads.submit(dao.purge, 30.0)
+        purging = threads.submit(dao.purge_batches, dao.retention_cutoff(30.0))
         assert not concurrent.futures.wait([purging], timeout=0.5).done
         go.set()
         (task_id,) = adding.result(DEADLINE_SECONDS)
-        assert purging.result(DEADLINE_SECONDS) == 0
+        assert purging.result(DEADLINE_SECONDS) == (0, None)
     assert dao.get_batch("old").total == 1
     assert dao.get(task_id) is not None
     database.close()
@@ -4708,6 +4881,27 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
         found = scrape(server)
         assert (found("qtm_database_up"), found("qtm_tasks", status="pending"), found("qtm_info", version=qtm.__version__)) == (0, None, 1)
         assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["fails", "hangs"])
+def test_a_retention_that_fails_or_hangs_stops_neither_rounds_nor_readiness(url, is_slow, monkeypatch):
+    began, go = threading.Event(), threading.Event()
+
+    def purge(*_):
+        began.set()
+        if is_slow:
+            assert go.wait(DEADLINE_SECONDS)
+        raise RuntimeError("for the test")
+
+    monkeypatch.setattr(qtm.TaskDAO, "purge", purge)
+    with serving(settings(url, port=0, retention_days=1.0), scheduler=True, engine=lambda task, progress: {}) as server:
+        assert began.wait(DEADLINE_SECONDS)
+        (task_id,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
+        assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
+        assert call(server, "GET", "/readyz")[0] == 200
+        counted = lambda: scrape(server)("qtm_upkeep_failures_total", duty="retention")  # noqa: E731
+        assert counted() == 0 if is_slow else eventually(counted, every=0.1) >= 1
+        go.set()
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):

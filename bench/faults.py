@@ -337,7 +337,8 @@ class ScriptedHandle:
 
 
 class Life:
-    """A scheduler without threads. A `turn` makes one step, plays what was claimed, and lets 10 s of its clock pass."""
+    """A scheduler and its upkeep, without threads. A `turn` makes one step of each, plays what was claimed, and lets 10 s of their
+    clock pass."""
 
     def __init__(self, dao: qtm.TaskDAO, play: Play, **options: Any) -> None:
         self.now = 1000.0
@@ -345,6 +346,7 @@ class Life:
         chosen = qtm.Settings(retry_backoff_seconds=0.0, **options)
         self.scheduler = qtm.TaskScheduler(dao, self.runner, chosen, clock=lambda: self.now, timer=SilentTimer)  # type: ignore[arg-type]
         self.scheduler._stopped = ImpatientEvent()
+        self.upkeep = qtm.Upkeep(dao, chosen, clock=lambda: self.now)
 
     def step(self) -> None:
         """A step, and 10 s."""
@@ -354,6 +356,7 @@ class Life:
     def turn(self) -> None:
         """A step, and all attempts that it claimed, each to its end."""
         self.step()
+        self.upkeep.step()
         scheduler = self.scheduler
         while not scheduler._handoff.empty():
             attempt = scheduler._handoff.get()
