@@ -6966,6 +6966,12 @@ class ChunkedBody:
             elif not self._data(buffer):
                 return None
 
+    def drop(self, buffer: bytearray) -> bool:
+        """Drop what belongs to the body from the front of the buffer, and what was taken before; whether that was all of it."""
+        is_whole = self.take(buffer) is not None
+        self._body.clear()
+        return is_whole
+
     def _line(self, buffer: bytearray, most: int) -> bytes | None:
         """The next line without its end, or None while it is incomplete."""
         end = buffer.find(b"\r\n", 0, most + 2)
@@ -7082,11 +7088,14 @@ class MessageReader:
         del self._buffer[: self._length]
         return body
 
-    def discard(self, length: int) -> int:
-        """Drop up to ``length`` bytes of an unwanted body; how many are still to come."""
-        dropped = min(length, len(self._buffer))
+    def discard(self) -> bool:
+        """Drop what is here of an unwanted body; whether that was all of it. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
+        if self._chunked:
+            return self._chunked.drop(self._buffer)
+        dropped = min(self._length, len(self._buffer))
         del self._buffer[:dropped]
-        return length - dropped
+        self._length -= dropped
+        return not self._length
 
 
 # ==== 25 Metrics ======================================================================================================
@@ -8823,16 +8832,15 @@ class Certificate:
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
 
-MAX_DRAINED_BYTES = 64 * 1024  # of an unwanted body that are read and dropped; beyond, the connection closes
 RECEIVE_BYTES = 64 * 1024
 IDLE_SECONDS = 75.0  # a kept connection without a request
 HEAD_SECONDS = 10.0  # for the whole head, from its first byte
-BODY_SECONDS = 120.0  # for the whole body
+BODY_SECONDS = 120.0  # for the whole body, also for one that is dropped
 BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
 MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
 STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
 SEND_SECONDS = 600.0  # for a client to take one whole answer
-LINGER_SECONDS = 1.0  # after an answer that closes: what the client is still sending would else reset the connection
+LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: bytes that nobody reads would reset the connection
 MAX_REQUESTS_IN_A_ROW = 16  # of one client that sends many at once, before others get their turn
 
 EPOLL_READ = select.EPOLLIN | select.EPOLLONESHOT if sys.platform == "linux" else 0
@@ -8864,7 +8872,7 @@ class Stream:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RD)  # of the TCP socket below TLS
 
-    def shut(self) -> None:
+    def shut(self, is_client_sending: bool) -> None:
         """Say that nothing more comes from here."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
@@ -8912,11 +8920,13 @@ class TlsStream(Stream):
             self.needs = EPOLL_WRITE
         raise BlockingIOError
 
-    def shut(self) -> None:
-        """Say so within TLS, too."""
-        with contextlib.suppress(OSError, ValueError):  # it also waits for the client's word, which we do not need
-            self._tls.unwrap()
-        super().shut()
+    def shut(self, is_client_sending: bool) -> None:
+        """Say so within TLS, too. OpenSSL also looks for the client's close_notify, and sends a fatal alert when it finds data: a client
+        that is still sending reads the end from the TCP socket, when that is closed."""
+        if not is_client_sending:
+            with contextlib.suppress(OSError, ValueError):  # there is no close_notify yet, and none is needed
+                self._tls.unwrap()
+            super().shut(is_client_sending)
 
 
 class Phase(enum.Enum):
@@ -8931,6 +8941,9 @@ class Phase(enum.Enum):
     DISCARDING = "discarding"  # an unwanted body goes by
     LINGERING = "lingering"  # answered for the last time; what still comes is dropped
     CLOSED = "closed"
+
+
+RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 
 class Connection:
@@ -8950,11 +8963,12 @@ class Connection:
         self._started = 0.0
         self._closes = False
         self._is_head = False
-        self._unwanted = 0  # bytes of a refused body that are still to come
+        self._is_unwanted = False  # the body at hand is that of a refused request
+        self._is_cut_off = False  # the client may be sending what nobody can make a request of
         self._received = 0  # bytes of the body at hand
         self._body_begun = 0.0
         self._unsent: list[memoryview] = []
-        self._send_until = 0.0
+        self._last_deadline = 0.0  # of sending and of lingering, whatever the client does meanwhile
         self._unwelcome: QtmError | None = None  # the answer to whatever comes
 
     # -- what the polling thread calls -------------------------------------------------------------------------------------
@@ -8990,7 +9004,7 @@ class Connection:
         if now > self.deadline:
             return True
         seconds = now - self._body_begun
-        return phase in (Phase.BODY, Phase.DISCARDING) and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
+        return phase in RECEIVING and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
 
     def leave(self) -> None:
         """The service stops: a request that has arrived is still answered, and then whoever reads, a worker perhaps, finds the end."""
@@ -9051,14 +9065,15 @@ class Connection:
         if not data:
             self.close()  # gone, between requests or in the middle of one
         elif self.phase is Phase.LINGERING:
-            self._linger(len(data))
+            self._received += len(data)
+            self._linger()
         elif self._unwelcome:
             self._refuse_framing(self._unwelcome)
         else:
             self._received += len(data)
             self._reader.feed(data)
             if self.phase is Phase.BODY and not self._server.hold(self, self._received):
-                self._refuse_framing(self._server.overloaded())
+                self._refuse_body(self._server.overloaded())
             else:
                 self.advance()
 
@@ -9076,9 +9091,12 @@ class Connection:
     def _step(self) -> bool:
         """True when a request was answered, so that the next may be at hand."""
         if self.phase is Phase.DISCARDING:
-            self._unwanted = self._reader.discard(self._unwanted)
-            if self._unwanted:
+            if not self._reader.discard():
                 self._server.arm(self, EPOLL_READ)
+                return False
+            self._is_unwanted = False
+            if self._closes:
+                self._linger()
                 return False
             self._become(Phase.IDLE, IDLE_SECONDS)
         if self.phase is not Phase.BODY:
@@ -9112,15 +9130,16 @@ class Connection:
         request, fields = parse_head(head)
         self.request, self._closes, length = request, fields.closes, fields.length
         expects = fields.expects and not self._reader.has_more
+        most = self._server.settings.max_body_bytes
+        self._reader.expect_body(length, most)
         try:
             self.route = self._server.admit(request, length)
         except QtmError as error:
-            if length is None or length > MAX_DRAINED_BYTES or expects:  # one that waits for our word sends no body now
-                self._closes = True
-            self._unwanted = 0 if self._closes else length or 0
+            self._is_cut_off = expects or (length or 0) > most  # a client that waits for our word sends no body, or sends it all the same
+            self._is_unwanted = length != 0 and not self._is_cut_off
+            self._closes = self._closes or self._is_cut_off
             self.answer(failure(error))
             return False
-        self._reader.expect_body(length, self._server.settings.max_body_bytes)
         if length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
             if expects:
@@ -9137,15 +9156,26 @@ class Connection:
     def _become(self, phase: Phase, seconds: float) -> None:
         now = time.monotonic()
         self.deadline = now + seconds
-        if phase in (Phase.BODY, Phase.DISCARDING):
+        if phase in RECEIVING:
             self._body_begun, self._received = now, self._reader.size  # what came with the head counts
         self.phase = phase
 
     # -- answers out -----------------------------------------------------------------------------------------------------------
 
+    def _refuse_body(self, error: QtmError) -> None:
+        """Refuse the request whose body is coming."""
+        self._closes = self._is_unwanted = True
+        with contextlib.suppress(QtmError):  # what is here is no longer counted; nothing after it will be read as a request
+            self._reader.discard()
+        if self.answer(failure(error)):
+            self.advance()
+
     def _refuse_framing(self, error: QtmError) -> None:
-        self._closes, self._unwanted = True, 0
+        self._closes = self._is_cut_off = True
         self._reader = MessageReader()  # what it holds of a body is no longer counted
+        if self._is_unwanted:  # answered already
+            self._linger()
+            return
         if self.phase is not Phase.BODY:  # no request of its own yet
             self._start()
         self.answer(failure(error))
@@ -9159,7 +9189,7 @@ class Connection:
         self._unsent += self._written(response)
         self._server.answered(self, response, time.perf_counter() - self._started)
         self.request = None  # its body may be large, and the client idle
-        self._send_until = time.monotonic() + SEND_SECONDS
+        self._last_deadline = time.monotonic() + SEND_SECONDS
         return self._flush()
 
     def _written(self, response: Response) -> list[memoryview]:
@@ -9191,7 +9221,7 @@ class Connection:
         try:
             self._push()
         except BlockingIOError:
-            self.deadline = min(time.monotonic() + STALL_SECONDS, self._send_until)
+            self.deadline = min(time.monotonic() + STALL_SECONDS, self._last_deadline)
             self.phase = Phase.SENDING
             self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))  # it stays whole to its last byte
             self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
@@ -9201,30 +9231,27 @@ class Connection:
             self.close()
             return False
         self._server.release(self)
-        if self._closes:
-            self._linger(0)
-            return False
         self._is_head = False
-        if self._unwanted:
+        if self._is_unwanted:
             self._become(Phase.DISCARDING, BODY_SECONDS)
+        elif self._closes:
+            self._linger()
+            return False
         else:
             self._become(Phase.IDLE, IDLE_SECONDS)
         return True
 
-    def _linger(self, dropped: int) -> None:
-        """Close so that the last answer arrives: unread bytes would reset the connection and take the answer along."""
+    def _linger(self) -> None:
+        """Close so that the last answer arrives, however much the client is sending: many send all of a request before they read."""
         if self.phase is not Phase.LINGERING:
-            self._stream.shut()
+            self._stream.shut(self._is_cut_off)
             if not self._server.let_linger(self):
                 self.close()
                 return
-            self._become(Phase.LINGERING, LINGER_SECONDS)
-            self._received = 0
-        self._received += dropped
-        if self._received > 16 * MAX_DRAINED_BYTES:
-            self.close()
-        else:
-            self._server.arm(self, EPOLL_READ)
+            self._become(Phase.LINGERING, BODY_SECONDS)
+            self._last_deadline = self.deadline
+        self.deadline = min(time.monotonic() + LINGER_SECONDS, self._last_deadline)
+        self._server.arm(self, EPOLL_READ)
 
     def close(self) -> None:
         """Forget the client."""

@@ -51,9 +51,11 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import urllib.error
 import urllib.request
 import warnings
 import weakref
+from collections.abc import Iterator
 
 import campaign
 import faults
@@ -4651,15 +4653,6 @@ def test_head_http_1_0_absolute_form_and_expect(api):
         assert sock.recv(1024).startswith(b"HTTP/1.1 400 ")
 
 
-def test_an_unwanted_body_is_drained_or_the_connection_closes(api):
-    wrong = f"POST {A}/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: ".encode()
-    kept = raw(api, wrong + b"5\r\n\r\nGET /" + GET + b"Connection: close\r\n\r\n")
-    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", kept)] == [404, 200]
-    closed = raw(api, wrong + b"100000\r\n\r\n" + GET + b"\r\n")
-    assert re.findall(rb"HTTP/1\.1 (\d+)", closed) == [b"404"]
-    assert raw(api, POST + b"Content-Length: 99999999\r\n\r\n").startswith(b"HTTP/1.1 413 ")
-
-
 def scraped(text: str) -> dict:
     """What Prometheus' own parser reads: (name, labels) to value; every family has a type and a help."""
     found = {}
@@ -5573,7 +5566,7 @@ class FakeStream:
     def stop_reading(self) -> None:
         self.calls.append("stop_reading")
 
-    def shut(self) -> None:
+    def shut(self, is_client_sending) -> None:
         self.calls.append("shut")
 
     def close(self) -> None:
@@ -5839,7 +5832,7 @@ def test_large_bodies_and_answers_pass_tls_whole(secure, certificate, monkeypatc
     with secured(secure, certificate) as one:
         status, answer = one.call("POST", f"{A}/createTask", text.encode())
         assert status == 400, answer[:200]
-        text = json.dumps(body(stock_code=..., stock_codes=["S"] * 5000))[:-1] + " " * 3_000_000 + "}"
+        text = json.dumps(body(stock_code=..., stock_codes=["S"] * 5000))[:-1] + " " * 8_000_000 + "}"
         status, answer = one.call("POST", f"{A}/createTask", text.encode())
         assert status == 201, answer[:200]
         ids = json.loads(answer)["data"]["task_ids"]
@@ -6325,7 +6318,6 @@ def test_what_is_held_is_what_is_in_memory(large, monkeypatch):
 
 
 def test_probes_are_answered_and_refused_bodies_forgotten_when_nothing_more_may_be_held(edge, monkeypatch):
-    monkeypatch.setattr(qtm, "LINGER_SECONDS", DEADLINE_SECONDS)
     with client_of(edge, POST + b"Content-Length: 250000\r\n\r\n" + b" " * 200_000) as first:
         eventually(lambda: sum(edge._held.values()) >= 200_000)
         monkeypatch.setattr(qtm, "MAX_HELD_BYTES", sum(edge._held.values()))
@@ -6334,7 +6326,7 @@ def test_probes_are_answered_and_refused_bodies_forgotten_when_nothing_more_may_
         (connection,) = edge._held
         first.sendall(b" ")
         assert overloaded(first.recv(65536))
-        eventually(lambda: connection.phase is qtm.Phase.LINGERING)
+        eventually(lambda: connection.phase is qtm.Phase.DISCARDING)
         assert (connection._reader.size, edge._held) == (0, {})
 
 
@@ -6371,15 +6363,21 @@ def test_what_long_answers_left_in_the_heap_is_given_back_once_all_is_quiet(larg
 
 def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(qtm, "BODY_SECONDS", 0.6)
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         with client_of(server, b"nonsense\r\n\r\n") as silent:
             assert answered(until_closed(silent)) == [400]
             eventually(lambda: not server._leaving)
-        with client_of(server, b"nonsense\r\n\r\n") as flooding, contextlib.suppress(ConnectionError):
+        with client_of(server, b"nonsense\r\n\r\n") as flooding:
             assert answered(flooding.recv(65536)) == [400]
-            for _ in range(1000):
-                flooding.sendall(b"x" * 65536)
-            pytest.fail("64 MB were read after the last answer")
+
+            def is_dropped():
+                try:
+                    return flooding.send(b"x" * 65536) < 0
+                except ConnectionError:
+                    return True
+
+            eventually(is_dropped, every=0.001)
 
 
 SCHEMATHESIS = f"""
@@ -6541,8 +6539,8 @@ def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 3600.0)  # of the one that holds the place
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1)) as server, client_of(server) as holder:
         eventually(lambda: server._connections)
-        monkeypatch.setattr(qtm, "LINGER_SECONDS", 60.0)
-        monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
+        for name, value in {"LINGER_SECONDS": 60.0, "MIN_BODY_RATE": 0, "MAX_LEAVING": 20}.items():
+            monkeypatch.setattr(qtm, name, value)
         for sent in (HIDDEN, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000, b"") * 5:
             with client_of(server, sent) as sock:
                 answer = until_closed(sock)
@@ -6965,16 +6963,151 @@ def test_a_client_that_asks_whether_to_go_on_is_told_by_the_head_alone(tmp_path)
             assert answered(raw(server, sent)) == [400]
 
 
-def test_an_unwanted_body_is_passed_over_up_to_64_kib(edge):
-    wrong = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
-    for length, statuses in ((qtm.MAX_DRAINED_BYTES, [404, 200]), (qtm.MAX_DRAINED_BYTES + 1, [404])):
-        with client_of(edge, wrong % length) as client:
-            text = HIDDEN * 2000  # which is no request
+def test_an_unwanted_body_is_passed_over_unless_it_is_longer_than_any(edge):
+    last, most = GET + b"Connection: close\r\n\r\n", qtm.Settings().max_body_bytes
+    text = HIDDEN * (most // len(HIDDEN) + 1)  # which is no request
+    head = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    for length, statuses in ((5, [404, 200]), (most, [404, 200]), (most + 1, [404])):
+        with client_of(edge, head + b"Content-Length: %d\r\n\r\n" % length) as client:
             client.sendall(text[: length // 2])
-            client.sendall(text[length // 2 : length] + GET + b"Connection: close\r\n\r\n")
+            client.sendall(text[length // 2 : length] + last)
             assert answered(until_closed(client)) == statuses
-    chunked = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
-    assert answered(raw(edge, chunked + HIDDEN)) == [404]
+    for chunks, statuses in ((b"2\r\n{}\r\n0\r\n\r\n", [404, 200]), (b"2\r\n{}x", [404]), (b"fffffff\r\n{}", [404]), (b"zz\r\n", [404])):
+        assert answered(raw(edge, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + last)) == statuses, "and one answer to each"
+    assert answered(raw(edge, head + b"Connection: close\r\nContent-Length: 5\r\n\r\n" + b" " * 5 + HIDDEN)) == [404]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection to a socket in the file system."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.host)
+
+
+@contextlib.contextmanager
+def nginx(folder, *servers: str):
+    """A private nginx with these server blocks; without its binary a loud skip, and a failure under CI."""
+    binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not binary:
+        if os.environ.get("CI"):
+            pytest.fail("CI is set and nginx is missing")
+        pytest.skip("ATTENTION, PROXIES ARE NOT TESTED: no nginx (Debian: apt-get install nginx-light)")
+    kinds = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\nevents {{}}\n"
+        f"http {{ access_log off; client_max_body_size 64m;\n{kinds}{''.join(servers)} }}\n"
+    )
+    with (folder / "nginx.out").open("wb") as output:
+        process = subprocess.Popen([binary, "-p", str(folder), "-c", str(folder / "nginx.conf")], stdout=output, stderr=output)
+    try:
+        eventually(lambda: (folder / "nginx.pid").exists() and (folder / "nginx.pid").read_text().strip() == str(process.pid))
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+LONG_HEAD = {f"X-{i}": "y" for i in range(qtm.MAX_FIELDS)}
+REFUSALS = {  # path, header fields beside those of a good create, bytes of its body
+    400: ("createTask", {"Content-Length": "+5"}, 8_000_000),
+    401: ("createTask", {"Authorization": "Bearer wrong-token"}, 8_000_000),
+    403: ("createTask", {"Authorization": "Bearer look-token"}, 8_000_000),
+    404: ("nothing", {}, 8_000_000),
+    405: ("listTasks", {}, 8_000_000),
+    413: ("createTask", {}, 9_000_000),
+    415: ("createTask", {"Content-Type": "text/plain"}, 8_000_000),
+    417: ("createTask", {"Expect": "magic"}, 8_000_000),
+    421: ("createTask", {"Host": "evil.example"}, 8_000_000),
+    431: ("createTask", LONG_HEAD, 8_000_000),
+}
+
+
+def whole(length: int) -> Iterator[bytes]:
+    """A body as clients send one from memory."""
+    yield b" " * length
+
+
+def slowly(length: int) -> Iterator[bytes]:
+    """One that takes longer than an answer's linger once took."""
+    for _ in range(10):
+        yield b" " * 50_000
+        threading.Event().wait(0.25)
+
+
+def written_first(connection, status: int, is_chunked: bool = False, body=whole) -> int:
+    """The status that a client reads who sends all of its request first."""
+    name, fields, length = REFUSALS[status]
+    known = {"Host": "127.0.0.1", "Content-Type": "application/json", "Authorization": "Bearer full-token"}
+    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(500_000 if body is slowly else length)}
+    with contextlib.closing(connection):
+        connection.putrequest("POST", f"{A}/{name}", skip_host=True)
+        for field in {**known, **framing, **fields}.items():
+            connection.putheader(*field)
+        connection.endheaders()
+        for part in body(length):
+            connection.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(part), part) if is_chunked else part)
+        answer = connection.getresponse()
+        assert len(answer.read()) == int(answer.headers["Content-Length"])
+    return answer.status
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A service with tokens."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('guarded')}/q.db"
+    with serving(settings(url, port=0, api_token=("full-token",), read_token=("look-token",))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_a_refusal_reaches_a_client_that_sends_all_of_its_request_first(guarded, status):
+    def connection():
+        return http.client.HTTPConnection("127.0.0.1", guarded.server_port, timeout=DEADLINE_SECONDS)
+
+    assert [written_first(connection(), status) for _ in range(5)] == [status] * 5
+    if status != 400:
+        assert written_first(connection(), status, is_chunked=True) == status
+
+
+def test_a_refusal_reaches_a_client_that_sends_slowly(guarded):
+    statuses = [status for status in REFUSALS if status != 413]  # of a body that is not too long
+    with concurrent.futures.ThreadPoolExecutor(len(statuses)) as threads:
+        connections = [http.client.HTTPConnection("127.0.0.1", guarded.server_port, timeout=DEADLINE_SECONDS) for _ in statuses]
+        assert list(threads.map(functools.partial(written_first, body=slowly), connections, statuses)) == statuses
+
+
+def test_a_refusal_reaches_urllib_and_a_client_over_tls(guarded, tmp_path, certificate):
+    asked = urllib.request.Request(f"{guarded.url}{A}/createTask", b" " * 8_000_000, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS)
+    with error.value as answer:
+        assert (answer.code, json.load(answer)["error"]) == (401, "unauthorized")
+    files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",), **files)
+    with serving(chosen) as server:
+        for status in REFUSALS:
+            assert written_first(Secured(server, certificate).connection, status) == status
+
+
+@pytest.mark.parametrize("buffering", ["on", "off"])
+def test_a_refusal_reaches_a_client_behind_nginx(guarded, tmp_path, buffering):
+    block = (
+        f"server {{ listen unix:{tmp_path}/front; location / {{ proxy_request_buffering {buffering};\n"
+        f"proxy_pass http://127.0.0.1:{guarded.server_port}; }} }}\n"
+    )
+    with nginx(tmp_path, block):
+        for status in (401, 403, 404, 405, 413, 415, 431):  # the others nginx refuses itself, or has a Host and a framing of its own
+            connection = UnixConnection(f"{tmp_path}/front", timeout=DEADLINE_SECONDS)
+            assert [written_first(connection, status) for _ in range(3)] == [status] * 3, (tmp_path / "error.log").read_text()
+
+
+def test_a_body_that_is_refused_for_want_of_room_is_passed_over(guarded, monkeypatch):
+    monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 1_000_000)
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.server_port, timeout=DEADLINE_SECONDS)
+    monkeypatch.setitem(REFUSALS, 503, ("createTask", {}, 8_000_000))
+    assert written_first(connection, 503) == 503
 
 
 @pytest.mark.parametrize(
