@@ -132,6 +132,7 @@ import pathlib
 import queue
 import random
 import re
+import reprlib
 import resource
 import select
 import selectors
@@ -4618,6 +4619,23 @@ def _memory_bytes(pid: int, file: str = "status") -> int:
     return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
+def _fraction(value: Any) -> float | None:
+    """A number from 0 to 1, or None for anything else; a sum that rounding took past an end is the end."""
+    try:
+        value = value.item() if callable(getattr(value, "item", None)) else value  # a scalar of numpy
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except Exception:  # whatever the engine gave may raise anything
+        return None
+    return max(0.0, min(1.0, number)) if -1e-9 <= number <= 1 + 1e-9 else None
+
+
+def _short_repr(value: Any) -> str:
+    try:
+        return _clean(reprlib.repr(value))[:100]
+    except Exception:  # user code, or an int of more digits than Python writes
+        return type(value).__name__
+
+
 class ProgressSender:
     """The ``progress`` of an engine process: checks, keeps from falling, and sends at most every 50 ms."""
 
@@ -4627,14 +4645,18 @@ class ProgressSender:
         self._message = ""
         self._last_sent = float("-inf")
         self._is_sent = True
+        self._is_warned = False
         self._lock = threading.Lock()  # guards all fields and the channel; held while a frame is sent, so that frames stay whole
 
     def __call__(self, fraction: float, message: str = "") -> None:
-        """Report ``fraction`` (0.0-1.0, more or less is cut) and what to tell people (at most 500 characters)."""
-        value, text = float(fraction), _clean(str(message)[:500])
+        """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at most 500 characters)."""
+        value, text = _fraction(fraction), _clean(str(message)[:500])
         with self._lock:
-            if not math.isnan(value):
-                self._highest = max(self._highest, min(1.0, value))
+            if value is not None:
+                self._highest = max(self._highest, value)
+            elif not self._is_warned:
+                self._is_warned = True
+                send_frame(self._channel, {"ignored": _short_repr(fraction)})
             self._message, self._is_sent = text, False
             if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
                 self._flush()
@@ -5075,6 +5097,12 @@ class TaskHandle(Protocol):
         """Ask any thread's way for an early end; `run` then returns soon."""
 
 
+def _warn_of_progress(task: TaskRequest, value: str) -> None:
+    """Once for each attempt."""
+    remedy = "give a fraction from 0 to 1, such as done / total"
+    log_event(logging.WARNING, "progress ignored", task_id=task.task_id, attempt=task.attempt, value=value, remedy=remedy)
+
+
 class OutputLog:
     """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and dropped.
     The last 4 KiB are kept for the attempt's record."""
@@ -5240,6 +5268,8 @@ class ProcessHandle:
     def _take_frame(self, frame: dict[str, Any], on_report: Callable[[Report], None]) -> None:
         if "progress" in frame:
             on_report(Report(frame["progress"], frame["message"]))
+        elif "ignored" in frame:
+            _warn_of_progress(self._task, frame["ignored"])
         elif "started" in frame:
             self.engine_version = frame["version"]
         elif "result" in frame:
@@ -5566,6 +5596,7 @@ class ThreadHandle:
         self._engine = engine
         self._task = task
         self._stopped = threading.Event()
+        self._is_warned = False  # of a progress that is none; of the engine's threads, where two at once would only warn twice
         self._events: queue.SimpleQueue[dict[str, Any] | Report | None] = queue.SimpleQueue()
 
     def stop(self) -> None:
@@ -5601,8 +5632,11 @@ class ThreadHandle:
     def _progress(self, fraction: float, message: str = "") -> None:
         if self._stopped.is_set():
             raise TaskStopped("this attempt was stopped")
-        if math.isfinite(fraction):
-            self._events.put(Report(max(0.0, min(1.0, float(fraction))), _clean(str(message))[:500]))
+        value = _fraction(fraction)
+        if value is None and not self._is_warned:
+            self._is_warned = True
+            _warn_of_progress(self._task, _short_repr(fraction))
+        self._events.put(Report(value or 0.0, _clean(str(message))[:500]))  # progress never falls: 0 leaves it as it is
 
 
 class ThreadRunner:

@@ -3422,6 +3422,62 @@ def test_an_async_engine_and_its_async_validate_run_in_a_process(tmp_path, monke
             run_one(tasks, "any", {"refused": True})
 
 
+PROGRESS_ENGINE = """
+    import decimal, fractions
+
+    class Scalar:
+        def __init__(self, value):
+            self.value = value
+        def item(self):
+            return self.value
+
+    class Hostile:
+        def __float__(self):
+            raise RuntimeError
+        __repr__ = __float__
+
+    FRACTIONS = [0.25, decimal.Decimal("0.25"), fractions.Fraction(1, 4), Scalar(0.25), 1, 1 + 1e-12]
+    IGNORED = [
+        50, 1.5, -0.5, -1, float("nan"), float("inf"), float("-inf"), True, False, Scalar(True), None, "0.5", b"1", [], 1j,
+        10**5000, Hostile(), decimal.Decimal("sNaN"), ["x" * 10_000] * 1000,
+    ]
+
+    def run(task, progress):
+        progress(0.125, "before")
+        value = (FRACTIONS if task.params["is_fraction"] else IGNORED)[task.params["index"]]
+        for _ in range(2):
+            progress(value, "this counts")
+        raise ValueError("so that progress and message stay as they were")
+"""
+
+
+@pytest.mark.parametrize("runner", ["process", "thread"])
+def test_progress_that_is_no_fraction_is_ignored_and_warned_of_once_with_its_value(tmp_path, monkeypatch, caplog, runner):
+    caplog.set_level("WARNING", "qtm")
+    scope: dict = {}
+    exec(textwrap.dedent(PROGRESS_ENGINE), scope)
+    engine = scope["run"] if runner == "thread" else None
+    (tmp_path / "progress_engine.py").write_text(textwrap.dedent(PROGRESS_ENGINE))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="progress_engine:run", workers=4), engine) as tasks:
+
+        def run_all(is_fraction: bool, count: int) -> list[qtm.TaskInfo]:
+            params = [{"is_fraction": is_fraction, "index": index} for index in range(count)]
+            created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, params, max_attempts=1))
+            assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
+            return [tasks.get_task_status(task_id) for task_id in created.task_ids]
+
+        taken = run_all(True, len(scope["FRACTIONS"]))
+        assert [task.progress for task in taken] == [0.25, 0.25, 0.25, 0.25, 1.0, 1.0]
+        assert caplog.records == []
+        ignored = run_all(False, len(scope["IGNORED"]))
+        assert {(task.error["type"], task.progress, task.message) for task in ignored} == {("ValueError", 0.125, "this counts")}
+    warned = {record.fields["task_id"]: record.fields["value"] for record in caplog.records if record.msg.event == "progress ignored"}
+    assert len(caplog.records) == len(warned) == len(ignored)
+    assert [warned[task.task_id] for task in ignored][:8] == ["50", "1.5", "-0.5", "-1", "nan", "inf", "-inf", "True"]
+    assert max(len(value) for value in warned.values()) <= 100
+
+
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
     engine = """
         import signal
@@ -7534,7 +7590,7 @@ def test_hostile_texts_are_shown_as_texts(tmp_path, show):
         page.shows("task_id", selector="#fault")
 
 
-HOSTILE = """
+TAKEOVER = """
 const done = arguments[0], real = fetch, seen = {}, paths = new Set(), answers = {};
 const hostile = { tag: "meta", given: { "http-equiv": "refresh", content: "0; url=/healthz" }, children: ["x"], toString: 1, length: 9 };
 let target;
@@ -7591,7 +7647,7 @@ def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
             fragment = {"failed": f"#/task/{failed[0]}", "done": f"#/task/{done[0]}"}.get(view, view)
             page.run("location.hash = arguments[0]", fragment)
             eventually(lambda fragment=fragment: page.run("return data && `#/${place.path}` === arguments[0]", fragment))
-            seen = page.driver.execute_async_script(HOSTILE)
+            seen = page.driver.execute_async_script(TAKEOVER)
             assert len(seen) > 20
             assert {path: what for path, what in seen.items() if what == "element"} == {}, view
             hidden = [name for name in expected if all(what != "text" for path, what in seen.items() if path.partition(".")[2] == name)]
