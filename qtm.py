@@ -124,6 +124,7 @@ import http.server
 import importlib
 import inspect
 import io
+import itertools
 import json
 import logging
 import math
@@ -739,6 +740,9 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, sum
 STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEY_FAULT = "must be 1 to 255 visible ASCII characters"
 STRATEGY_LENGTH = 100  # characters
 MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
 NAME_LENGTH = 200
@@ -851,6 +855,77 @@ def _config_faults(config: Any) -> list[FieldError]:
     return faults
 
 
+def _without_numpy(value: Any) -> Any:
+    """Scalars and arrays of numpy as Python's own, by duck typing. Times become texts: numpy itself would give nanoseconds as integers.
+    A duration, and what has names beside its values (a Series, a structured array), stays as it is."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if not kind or kind == "m" or hasattr(value, "index") or value.dtype.names:
+        return value
+    return value.astype(str).tolist() if kind == "M" else value.tolist()
+
+
+def _document_key(path: str, given: Any, known: Collection[str], faults: list[FieldError]) -> str | None:
+    """The text of a key of a dict; None when there is a fault."""
+    key = _without_numpy(given.value if isinstance(given, enum.Enum) else given)
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or _bad_text(key):
+        faults.append(FieldError(path, f"the key {repr(given)[:60]} must be a text"))
+    elif key in known:
+        faults.append(FieldError(path, f"the key {key[:60]!r} stands twice"))
+    else:
+        return str.__str__(key)
+    return None
+
+
+def plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> Any:
+    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and tuples become numbers,
+    texts and lists. What has no JSON form becomes one of the ``faults``, with its path."""
+
+    def refuse(reason: str) -> None:
+        faults.append(FieldError(path, reason))
+
+    value = _without_numpy(value.value if isinstance(value, enum.Enum) else value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return refuse(fault) if (fault := _bad_text(value)) else str.__str__(value)
+    if isinstance(value, int):
+        return int(value) if value.bit_length() < 64 else refuse(f"the integer {str(value)[:24]} is beyond 64 bits")
+    if isinstance(value, (float, decimal.Decimal)):
+        return float(value) if math.isfinite(value) else refuse(f"{value} is not JSON")
+    if isinstance(value, datetime.date) and value == value:  # a datetime too; pandas' NaT is unlike itself
+        return value.isoformat()
+    if depth == MAX_JSON_DEPTH:
+        return refuse(f"nests deeper than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, Mapping):
+        found: dict[str, Any] = {}
+        for given, item in value.items():
+            if (key := _document_key(path, given, found, faults)) is not None:
+                found[key] = plain(f"{path}.{key}", item, faults, depth + 1)
+        return found
+    if isinstance(value, (list, tuple, range, deque)) and not hasattr(value, "_fields"):
+        return [plain(f"{path}[{i}]", item, faults, depth + 1) for i, item in enumerate(value)]
+    return refuse(f"a {type(value).__name__} has no JSON form: give a number, a text, a list or a dict")
+
+
+def _plain_config(config: Any, faults: list[FieldError]) -> Any:
+    """Its dates may be any date or midnight of Python, numpy or pandas."""
+    found = plain("config", config, faults)
+    for name in ("start_date", "end_date") if isinstance(found, dict) else ():
+        if not isinstance(config.get(name, ""), str) and (match := DATE_AT_MIDNIGHT.fullmatch(str(found[name]))):
+            found[name] = match[1]
+    return found
+
+
+def _plain_list(value: Any) -> Any:
+    """What is to be a list, from any iterable but a text or a dict; what is none stays for `problems` to refuse."""
+    value = _without_numpy(value) if not hasattr(value, "index") or not hasattr(value, "tolist") else value.tolist()  # codes in a Series
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
+    return value
+
+
 @dataclass(frozen=True)
 class BatchRequest:
     """Many backtests in one: every stock code x every params object, stock-major, all or nothing."""
@@ -900,6 +975,29 @@ class BatchRequest:
         return cls(
             [task.stock_code], task.config, [task.params], task.batch_id, task.name, task.priority, task.timeout_seconds, task.max_attempts
         )
+
+    @classmethod
+    def from_python(cls, request: TaskRequest | BatchRequest) -> BatchRequest:
+        """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest that lists every fault."""
+        is_single = isinstance(request, TaskRequest)
+        batch = cls.of(request) if isinstance(request, TaskRequest) else request
+        faults: list[FieldError] = []
+        params = [batch.params] if isinstance(batch.params, Mapping) else _plain_list(batch.params)
+        documents = [plain(f"params[{i}]", item, faults) for i, item in enumerate(params)] if isinstance(params, list) else params
+        codes = _plain_list(batch.stock_codes)
+        found = dataclasses.replace(
+            batch,
+            stock_codes=[str(code) if isinstance(code, str) else code for code in codes] if isinstance(codes, list) else codes,
+            config=_plain_config(batch.config, faults),
+            params=documents,
+            priority=_without_numpy(batch.priority),
+            timeout_seconds=_without_numpy(batch.timeout_seconds),
+            max_attempts=_without_numpy(batch.max_attempts),
+        )
+        faults = faults or found.problems()
+        if faults:
+            raise invalid_request(_renamed(faults, is_single, is_single))
+        return found
 
     def problems(self) -> list[FieldError]:
         """Every fault of this request; empty when all is well."""
@@ -6316,6 +6414,83 @@ LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enou
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
+def _type_error(name: str, wanted: str, value: Any) -> TypeError:
+    return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def text_argument(name: str, value: Any) -> str:
+    """The text of an argument. Raises TypeError that names it."""
+    if not isinstance(value, str):
+        raise _type_error(name, "a text", value)
+    return str.__str__(value)  # of a TaskStatus, too, its text
+
+
+def optional_text(name: str, value: Any) -> str | None:
+    """A text or None."""
+    return None if value is None else text_argument(name, value)
+
+
+def texts_argument(name: str, values: Any) -> list[str]:
+    """The texts of an argument that takes several."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise _type_error(name, "a list of texts", values)
+    return [text_argument(f"{name}[{i}]", value) for i, value in enumerate(values)]
+
+
+def statuses_argument(values: Any) -> list[TaskStatus]:
+    """Statuses, each a TaskStatus or its text; one alone will do. Raises TypeError, and InvalidRequest for a text that is none."""
+    known = [status.value for status in TaskStatus]
+    texts = texts_argument("statuses", [values] if isinstance(values, str) else values)  # a TaskStatus is a text too
+    faults = [FieldError(f"statuses[{i}]", f"must be one of {', '.join(known)}") for i, text in enumerate(texts) if text not in known]
+    if faults:
+        raise invalid_request(faults)
+    return [TaskStatus(text) for text in texts]
+
+
+def number_argument(name: str, value: Any, whole: bool = False) -> Any:
+    """A number of Python or numpy. Raises TypeError, and InvalidRequest for NaN."""
+    number = _without_numpy(value)
+    if isinstance(number, bool) or not isinstance(number, int if whole else (int, float)):
+        raise _type_error(name, "a whole number" if whole else "a number", value)
+    if number != number:
+        raise invalid_request([FieldError(name, "must be a number, not nan")])
+    return number
+
+
+def limit_argument(value: Any) -> int:
+    """The size of a page."""
+    number: int = number_argument("limit", value, whole=True)
+    if number < 1:
+        raise invalid_request([FieldError("limit", f"must be at least 1, not {number}")])
+    return number
+
+
+def page_arguments(batch_id: Any, statuses: Any, stock_code: Any, limit: Any, cursor: Any) -> tuple[Any, ...]:
+    """Those of a listing, checked."""
+    found = optional_text("batch_id", batch_id), statuses_argument(statuses), optional_text("stock_code", stock_code)
+    return *found, limit_argument(limit), optional_text("cursor", cursor)
+
+
+def create_arguments(requests: Any) -> Iterator[tuple[TaskRequest | BatchRequest, str | None]]:
+    """Each request with its key, from one request, or from several, each alone or with its key."""
+    many = [requests] if isinstance(requests, (TaskRequest, BatchRequest)) else requests
+    if isinstance(many, (str, bytes, Mapping)) or not isinstance(many, Iterable):
+        raise _type_error("requests", "a list of qtm.TaskRequest and qtm.BatchRequest", requests)
+    for i, item in enumerate(many):
+        request, key = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        if not isinstance(request, (TaskRequest, BatchRequest)):
+            raise _type_error(f"requests[{i}]", "a qtm.TaskRequest or a qtm.BatchRequest, alone or with its Idempotency-Key", item)
+        yield request, optional_text("idempotency_key", key)
+
+
+def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
+    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for a key that is no text."""
+    key = optional_text("idempotency_key", idempotency_key)
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
+    return BatchRequest.from_python(request)
+
+
 class PendingLimit:
     """Refuses creates that would leave more than ``most`` tasks pending; 0 refuses none. To count many takes long, so that a count is
     good for ten times as long as it took; what is created here meanwhile is added. What schedulers and other replicas do, and creates
@@ -6383,11 +6558,7 @@ class TaskManager:
         """
         if not isinstance(request, (TaskRequest, BatchRequest)):
             raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
-        is_single = isinstance(request, TaskRequest)
-        batch = BatchRequest.of(request) if isinstance(request, TaskRequest) else request
-        faults = batch.problems()
-        if faults:
-            raise invalid_request(_renamed(faults, is_single, is_single))
+        batch = checked_create(request, idempotency_key)
         if self._runner is not None and self.asks_engine:
             self._runner.wait_ready(self.settings.engine_start_seconds)
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
@@ -6395,32 +6566,35 @@ class TaskManager:
             raise created
         return created
 
-    def create_tasks(self, requests: Sequence[tuple[BatchRequest, str | None]], are_checked: bool = False) -> list[CreatedBatch | QtmError]:
-        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task` gives or raises for each.
+    def create_tasks(
+        self,
+        requests: TaskRequest | BatchRequest | Iterable[TaskRequest | BatchRequest | tuple[TaskRequest | BatchRequest, str | None]],
+        are_checked: bool = False,
+    ) -> list[CreatedBatch | QtmError]:
+        """Requests that wait at the same time, each alone or with its Idempotency-Key: what `create_task` gives or raises for each.
         Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
-        `BatchRequest.from_body`."""
+        `BatchRequest.from_body`, with keys that were checked too."""
+        asked = list(create_arguments(requests))
         ready: dict[int, NewBatch] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
-        for number, (request, key) in enumerate(requests):
+        for number, (request, key) in enumerate(asked):
             try:
-                faults = [] if are_checked else request.problems()
-                if faults:
-                    raise invalid_request(faults)
-                found = self._new_batch(request, key, deadline)
+                batch = request if are_checked and isinstance(request, BatchRequest) else checked_create(request, key)
+                found = self._new_batch(batch, key, deadline)
                 if isinstance(found, NewBatch):
                     ready[number] = found
                 else:
                     answers[number] = found
             except DatabaseUnavailable as error:  # each of the others would only wait for the same
-                answers.update(dict.fromkeys(range(number, len(requests)), kept(error)))
+                answers.update(dict.fromkeys(range(number, len(asked)), kept(error)))
                 break
             except QtmError as error:
                 answers[number] = kept(error)
         answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
         if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
             self.scheduler.wake()
-        return [answers[number] for number in range(len(requests))]
+        return [answers[number] for number in range(len(asked))]
 
     def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewBatch | CreatedBatch:
         """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
@@ -6474,7 +6648,7 @@ class TaskManager:
 
     def get_task_status(self, task_id: str) -> TaskInfo:
         """The task without its result. Raises TaskNotFound."""
-        task = self.dao.get(task_id)
+        task = self.dao.get(text_argument("task_id", task_id))
         if task is None:
             raise self._no_task(task_id)
         return task
@@ -6485,6 +6659,7 @@ class TaskManager:
     def get_status_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
         """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the queue, or the error.
         Many cost little more than one. Raises DatabaseUnavailable for all of them."""
+        task_ids = texts_argument("task_ids", task_ids)
         found = self.dao.get_texts(task_ids)
         queue = self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
         answers: dict[str, str | QtmError] = {}
@@ -6501,6 +6676,8 @@ class TaskManager:
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
         """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else (None, None)."""
+        if not isinstance(task, TaskInfo):
+            raise _type_error("task", "a qtm.TaskInfo", task)
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
 
     def _place(self, task: TaskInfo | TaskText, queue: QueueHead) -> tuple[int, str]:
@@ -6526,6 +6703,8 @@ class TaskManager:
         cursor: str | None = None,
     ) -> BatchInfo:
         """The batch with its counts and a page of its tasks in the order of creation. Raises BatchNotFound."""
+        text_argument("batch_id", batch_id)
+        batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or following)
         batch = self.get_batch(batch_id, Tally.of(tasks) if is_all else None)
@@ -6540,6 +6719,8 @@ class TaskManager:
         cursor: str | None = None,
     ) -> str:
         """The same as JSON text, as getTasksByBatch answers it. Raises BatchNotFound."""
+        text_argument("batch_id", batch_id)
+        batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         page = self.dao.list_page(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or page.next_cursor)
         batch = self.get_batch(batch_id, page.tally if is_all else None)
@@ -6547,7 +6728,9 @@ class TaskManager:
 
     def get_batch(self, batch_id: str, tally: Tally | None = None) -> BatchInfo:
         """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Raises BatchNotFound."""
-        batch = self.dao.get_batch(batch_id, tally)
+        if not isinstance(tally, (Tally, type(None))):
+            raise _type_error("tally", "a qtm.Tally or None", tally)
+        batch = self.dao.get_batch(text_argument("batch_id", batch_id), tally)
         if batch is None:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return batch
@@ -6557,7 +6740,7 @@ class TaskManager:
 
         Raises TaskNotFound, TaskNotFinished.
         """
-        found = self.dao.get_result(task_id)
+        found = self.dao.get_result(text_argument("task_id", task_id))
         if found is None:
             raise self._no_task(task_id)
         if not found.task.status.is_final:
@@ -6570,6 +6753,7 @@ class TaskManager:
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
         whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
+        task_ids = texts_argument("task_ids", task_ids)
         found = self.dao.get_result_texts(task_ids)
         answers: dict[str, str | QtmError | None] = {}
         for task_id in task_ids:
@@ -6587,7 +6771,7 @@ class TaskManager:
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first; at most the newest 100. Raises TaskNotFound."""
-        attempts = self.dao.get_attempts(task_id)
+        attempts = self.dao.get_attempts(text_argument("task_id", task_id))
         if not attempts:
             self.get_task_status(task_id)
         return attempts
@@ -6597,7 +6781,7 @@ class TaskManager:
 
         Raises TaskNotFound, TaskFinished (completed or failed).
         """
-        changed = self.dao.cancel(task_id)
+        changed = self.dao.cancel(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if task.status is not TaskStatus.CANCELLED:
             raise TaskFinished(f"the task is {task.status.value} and can no longer be cancelled")
@@ -6625,7 +6809,7 @@ class TaskManager:
 
         Raises TaskNotFound, TaskNotRetryable.
         """
-        changed = self.dao.retry(task_id)
+        changed = self.dao.retry(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if not changed:
             raise TaskNotRetryable(f"the task is {task.status.value}; only failed and cancelled ones can be retried")
@@ -6654,7 +6838,7 @@ class TaskManager:
         cursor: str | None = None,
     ) -> tuple[list[TaskInfo], str | None]:
         """A page of tasks, newest first, and the cursor of the next page (None: this was the last)."""
-        return self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor)
+        return self.dao.list_tasks(*page_arguments(batch_id, statuses, stock_code, limit, cursor))
 
     def list_text(
         self,
@@ -6665,11 +6849,12 @@ class TaskManager:
         cursor: str | None = None,
     ) -> str:
         """The same as JSON text, as listTasks answers it."""
-        page = self.dao.list_page(batch_id, statuses, stock_code, limit, cursor)
+        page = self.dao.list_page(*page_arguments(batch_id, statuses, stock_code, limit, cursor))
         return f'{{"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}}}'
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
+        limit, cursor = limit_argument(limit), optional_text("cursor", cursor)
         try:
             datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
         except ValueError:  # such as a 31st of February, on which nothing was made; MySQL would call it an error
@@ -6678,14 +6863,16 @@ class TaskManager:
 
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
         """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound."""
+        text_argument("task_id", task_id)
         return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
         """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound."""
+        text_argument("batch_id", batch_id)
         return self._wait(batch_id, timeout_seconds, lambda: self.get_batch(batch_id), lambda batch: batch.is_final)
 
     def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
-        deadline = time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
         with self._board.watch(key) as event:
             while True:
                 event.clear()
@@ -6697,10 +6884,12 @@ class TaskManager:
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
         """Those of the tasks and batches that have ended, or are not there: for many waiting clients at once."""
-        return self.dao.ended(task_ids, batch_ids)
+        return self.dao.ended(texts_argument("task_ids", task_ids), texts_argument("batch_ids", batch_ids))
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
         """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not block."""
+        if listener is not None and not callable(listener):
+            raise _type_error("listener", "callable or None", listener)
         self._board.listener = listener
 
     def drain(self) -> None:
@@ -6747,7 +6936,11 @@ def start(
     handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one from `open_database`, for who
     wants a say in between; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable.
     """
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
+    if not isinstance(scheduler, bool):
+        raise _type_error("scheduler", "True or False", scheduler)
+    if not isinstance(database, (Database, type(None))):
+        raise _type_error("database", "a qtm.Database or None", database)
     if not isinstance(settings, Settings):
         raise TypeError(f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}")
     faults = settings.problems()
@@ -8334,7 +8527,6 @@ PAGE = Response(200, DASHBOARD.encode(), content_type="text/html; charset=utf-8"
 # waits for anything but the database.
 
 MAX_WAIT_SECONDS = 60.0
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
 PROBE_WAIT_SECONDS = 1.0  # for the measurement of another request
 
@@ -8363,7 +8555,7 @@ ONCE = Parameter(
     "Idempotency-Key",
     matching(IDEMPOTENCY_KEY.pattern),
     "The same key with the same body creates once.",
-    fault="must be 1 to 255 visible ASCII characters",
+    fault=KEY_FAULT,
     place="header",
 )
 

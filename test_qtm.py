@@ -16,6 +16,7 @@ import ctypes
 import dataclasses
 import datetime
 import decimal
+import enum
 import fractions
 import functools
 import gc
@@ -51,6 +52,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import types
 import urllib.error
 import urllib.request
 import warnings
@@ -62,6 +64,7 @@ import faults
 import hypothesis
 import hypothesis.strategies as st
 import jsonschema_rs
+import numpy
 import openapi_spec_validator
 import private_mariadb
 import prometheus_client.parser
@@ -4008,6 +4011,169 @@ def test_a_text_for_settings_and_an_object_for_a_request_are_type_errors_that_sa
         with pytest.raises(TypeError, match=r"^create_task takes a qtm\.TaskRequest or a qtm\.BatchRequest, not dict$"):
             tasks.create_task({"stock_code": "AAPL", "config": CONFIG, "params": PARAMS})
         assert tasks.list_tasks() == ([], None)
+
+
+SOME_TASK = qtm.TaskRequest("AAPL", CONFIG, PARAMS)
+LISTING = {
+    "statuses": [(7, "statuses must be a list of texts, not int"), ([7], "statuses[0] must be a text, not int")],
+    "stock_code": [(7, "stock_code must be a text, not int")],
+    "limit": [("9", "limit must be a whole number, not str"), (True, "limit must be a whole number, not bool"), (None, None), (1.5, None)],
+    "cursor": [(7, "cursor must be a text, not int")],
+}
+TASK = {"task_id": [(None, "task_id must be a text, not NoneType"), (7, None), (b"x", None), (["x"], "task_id must be a text, not list")]}
+BATCH_OF = {"batch_id": [(7, "batch_id must be a text, not int"), (None, None)]}
+TEXTS = [("abc", None), (None, None), ([7], None), ([None], None)]
+SECONDS = {"timeout_seconds": [(None, "timeout_seconds must be a number, not NoneType"), ("9", None), (True, None)]}
+REQUESTS = [(None, "requests must be a list of qtm.TaskRequest and qtm.BatchRequest, not NoneType"), ({}, None), ("x", None), ([{}], None)]
+WRONG_ARGUMENTS = {  # of every public method, every argument that may be of a wrong type: values, and the words of the TypeError
+    "create_task": {
+        "request": [({}, "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")],
+        "idempotency_key": [(7, "idempotency_key must be a text, not int")],
+    },
+    "create_tasks": {
+        "requests": [*REQUESTS, ([(SOME_TASK, 7)], "idempotency_key must be a text, not int"), ([(SOME_TASK, None, 1)], None)]
+    },
+    "get_task_status": TASK,
+    "get_status_texts": {"task_ids": TEXTS},
+    "queue_position": {"task": [("x", "task must be a qtm.TaskInfo, not str")]},
+    "get_tasks_by_batch": {**BATCH_OF, **LISTING},
+    "get_batch_text": {**BATCH_OF, **LISTING},
+    "get_batch": {**BATCH_OF, "tally": [(7, "tally must be a qtm.Tally or None, not int")]},
+    "get_task_result": TASK,
+    "get_result_texts": {"task_ids": TEXTS},
+    "get_task_attempts": TASK,
+    "cancel_task": TASK,
+    "cancel_batch": BATCH_OF,
+    "retry_task": TASK,
+    "retry_batch": BATCH_OF,
+    "list_tasks": {"batch_id": [(7, None)], **LISTING},
+    "list_text": {"batch_id": [(7, None)], **LISTING},
+    "list_batches": {"limit": LISTING["limit"], "cursor": LISTING["cursor"]},
+    "wait": {**TASK, **SECONDS},
+    "wait_batch": {**BATCH_OF, **SECONDS},
+    "ended": {"task_ids": TEXTS, "batch_ids": TEXTS},
+    "listen": {"listener": [(7, "listener must be callable or None, not int")]},
+}
+
+
+def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
+    """By every public method of the manager, and nothing is stored or changed."""
+    public = {name: inspect.signature(member) for name, member in inspect.getmembers(qtm.TaskManager, inspect.isfunction) if name[0] != "_"}
+    expected = {
+        name: {argument for argument in found.parameters if argument not in ("self", "are_checked")} for name, found in public.items()
+    }
+    assert {name: set(arguments) for name, arguments in WRONG_ARGUMENTS.items()} == {name: all_ for name, all_ in expected.items() if all_}
+    with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
+        (task_id,) = tasks.create_task(qtm.TaskRequest("AAPL", CONFIG, PARAMS, batch_id="b")).task_ids
+        good = {
+            "task_id": task_id, "batch_id": "b", "task_ids": [task_id], "batch_ids": ["b"], "timeout_seconds": 0, "request": SOME_TASK,
+        }  # fmt: skip
+        before = tasks.list_tasks()
+        for method, arguments in WRONG_ARGUMENTS.items():
+            for name, cases in arguments.items():
+                for value, words in cases:
+                    others = {other: good[other] for other in arguments if other in good and other != name}
+                    with pytest.raises(TypeError) as caught:
+                        getattr(tasks, method)(**others, **{name: value})
+                    assert str(caught.value) == words or (words is None and name in str(caught.value)), (method, name, value, caught.value)
+        assert tasks.list_tasks() == before
+    for name, value in (("scheduler", "no"), ("database", "sqlite:///q.db"), ("settings", "")):
+        with pytest.raises(TypeError, match=f"{name}|a qtm.Settings"):
+            qtm.start(**{name: value})
+
+
+class Side(enum.IntEnum):
+    LONG = 1
+
+
+LENIENT = [  # what Python callers have at hand, and what the task holds then
+    ("numpy int", numpy.int64(10), 10),
+    ("numpy float", numpy.float32(0.5), 0.5),
+    ("numpy bool", numpy.bool_(True), True),
+    ("numpy text", numpy.str_("a"), "a"),
+    ("numpy array", numpy.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+    ("numpy day", numpy.datetime64("2005-01-03"), "2005-01-03"),
+    ("numpy days in nanoseconds", numpy.array(["2005-01-03"], "datetime64[ns]"), ["2005-01-03T00:00:00.000000000"]),
+    ("array of objects", numpy.array([numpy.int8(1), None], object), [1, None]),
+    ("date", datetime.date(2005, 1, 3), "2005-01-03"),
+    ("Decimal", decimal.Decimal("0.001"), 0.001),
+    ("enum", Side.LONG, 1),
+    ("tuple, range", (1, range(2)), [1, [0, 1]]),
+    ("other mappings, keys of numpy", types.MappingProxyType({numpy.int64(1): numpy.str_("x")}), {"1": "x"}),
+]
+NOT_JSON = [  # and what has no JSON form, with the end of the field's path and the reason
+    ({1, 2}, "", "a set has no JSON form: give a number, a text, a list or a dict"),
+    ([1, {"a": object()}], "[1].a", "a object has no JSON form: give a number, a text, a list or a dict"),
+    (float("nan"), "", "nan is not JSON"),
+    (numpy.array([1.0, numpy.inf]), "[1]", "inf is not JSON"),
+    (numpy.timedelta64(1, "ns"), "", "a timedelta64 has no JSON form: give a number, a text, a list or a dict"),
+    (numpy.array([(1,)], dtype=[("a", int)]), "", "a ndarray has no JSON form: give a number, a text, a list or a dict"),
+    (1 << 64, "", "the integer 18446744073709551616 is beyond 64 bits"),
+    ("a\0", "", "a text holds NUL"),
+    ("\ud800", "", "a text holds half of a surrogate pair"),
+    ({1: 1, "1": 2}, "", "the key '1' stands twice"),
+    ({(1, 2): 1}, "", "the key (1, 2) must be a text"),
+    (functools.reduce(lambda inner, _: [inner], range(70), 1), "[0]" * 63, "nests deeper than 64 levels"),
+]
+
+
+def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
+    with qtm.start(settings(url, engine="mine:run"), scheduler=False) as tasks:
+        params = {name: value for name, value, _ in LENIENT}
+        config = {**CONFIG, "start_date": numpy.datetime64("2005-01-03", "ns"), "end_date": datetime.datetime(2012, 12, 31), **params}
+        config["initial_cash"], config["commission"] = numpy.int32(100_000), decimal.Decimal("0.001")
+        request = qtm.BatchRequest(
+            numpy.array(["AAPL", "GOOG"]), config, ({**PARAMS, **params, "n": n} for n in range(2)), priority=numpy.int64(5),
+            timeout_seconds=numpy.float32(60), max_attempts=numpy.int8(2),
+        )  # fmt: skip
+        created = tasks.create_task(request)
+        stored = tasks.get_tasks_by_batch(created.batch_id, statuses="pending", limit=numpy.int64(10)).tasks
+        expected = {name: value for name, _, value in LENIENT}
+        assert [task.params for task in stored] == [{**PARAMS, **expected, "n": n} for n in range(2)] * 2
+        assert [task.config for task in stored] == [{**CONFIG, **expected}] * 4
+        assert {(task.stock_code, task.priority, task.timeout_seconds, task.max_attempts) for task in stored} == {
+            ("AAPL", 5, 60.0, 2),
+            ("GOOG", 5, 60.0, 2),
+        }
+        single = qtm.BatchRequest(["A"], CONFIG, PARAMS)
+        assert [answer.count for answer in tasks.create_tasks(single)] == [1]
+        assert [answer.count for answer in tasks.create_tasks([SOME_TASK, single, (SOME_TASK, "key"), (single, None)])] == [1] * 4
+        everything = tasks.list_tasks()[0]
+        for statuses in (
+            ["pending"],
+            "pending",
+            [qtm.TaskStatus.PENDING],
+            qtm.TaskStatus.PENDING,
+            ("pending", "failed"),
+            iter(["pending"]),
+        ):
+            assert tasks.list_tasks(statuses=statuses)[0] == everything
+        assert tasks.wait(everything[0].task_id, numpy.float64(0)).status is qtm.TaskStatus.PENDING
+
+
+@pytest.mark.parametrize(("value", "place", "reason"), NOT_JSON)
+def test_what_has_no_json_form_is_refused_by_its_path(value, place, reason, tmp_path):
+    for field in ("config", "params"):
+        request = qtm.TaskRequest("AAPL", CONFIG, {"x": value}) if field == "params" else qtm.TaskRequest("AAPL", {**CONFIG, "x": value})
+        with pytest.raises(qtm.InvalidRequest) as refused:
+            qtm.BatchRequest.from_python(request)
+        assert refused.value.errors[0] == (f"{field}.x{place}", reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "fault"),
+    [
+        ("list_tasks", {"statuses": ["done"]}, ("statuses[0]", "must be one of pending, running, completed, failed, cancelled")),
+        ("list_tasks", {"limit": 0}, ("limit", "must be at least 1, not 0")),
+        ("list_batches", {"limit": -1}, ("limit", "must be at least 1, not -1")),
+        ("wait", {"task_id": "x", "timeout_seconds": math.nan}, ("timeout_seconds", "must be a number, not nan")),
+        ("create_task", {"request": SOME_TASK, "idempotency_key": ""}, ("idempotency_key", "must be 1 to 255 visible ASCII characters")),
+    ],
+)
+def test_an_argument_of_a_wrong_value_is_an_invalid_request_that_names_it(method, arguments, fault, tmp_path):
+    with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks, pytest.raises(qtm.InvalidRequest) as refused:
+        getattr(tasks, method)(**arguments)
+    assert refused.value.errors == (fault,)
 
 
 def test_the_managers_errors(url):
