@@ -414,27 +414,97 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")  # an IPv4 address too
 
 
+def _is_host(text: str) -> bool:
+    """Whether this is a host name or an IP address, without scheme, brackets and port."""
+    try:
+        return HOST_NAME.fullmatch(text) is not None or socket.inet_pton(socket.AF_INET6, text) != b""
+    except (OSError, ValueError):  # the latter for what is not even ASCII
+        return False
+
+
+class DatabaseHost(NamedTuple):
+    """One server of a database URL."""
+
+    name: str = "127.0.0.1"
+    port: int = 3306
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
 @dataclass(frozen=True)
 class DatabaseUrl:
     """The parts of a database URL. ``kind`` is ``sqlite`` (then only ``path`` counts) or ``mysql``."""
 
     kind: str
     path: str = ""
-    host: str = "127.0.0.1"
-    port: int = 3306
+    hosts: tuple[DatabaseHost, ...] = (DatabaseHost(),)  # in the order in which they are tried
     user: str = ""
     password: str = field(default="", repr=False)
     name: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def ssl_mode(self) -> str:
+        """``disabled``, ``required``, ``verify`` or, by default, ``preferred``: TLS where the server offers it, unverified."""
+        return self.options.get("ssl_mode", "verify" if "ssl_ca" in self.options else "preferred")
 
-MYSQL_OPTIONS = ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
+    @property
+    def is_remote(self) -> bool:
+        """Whether the connection leaves this machine."""
+        return "unix_socket" not in self.options and any(host.name not in LOOPBACK_HOSTS for host in self.hosts)
+
+
+MYSQL_URL = "mysql://USER:PASSWORD@HOST:PORT/NAME"
+MYSQL_HOST = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
+MYSQL_OPTIONS: Mapping[str, tuple[str, ...]] = {  # and the values that they may have, if not any text
+    "ssl_mode": ("disabled", "required", "verify"),
+    "ssl_ca": (),
+    "ssl_cert": (),
+    "ssl_key": (),
+    "unix_socket": (),
+}
+
+
+def _mysql_hosts(text: str) -> Iterator[DatabaseHost]:
+    """The servers of ``HOST:PORT,[IPV6]:PORT,...``; a port may be left out. Raises SettingsError."""
+    for part in text.split(","):
+        found = MYSQL_HOST.fullmatch(part)
+        name, port = ((found[1] or found[2]).lower(), int(found[3] or 3306)) if found else ("", 0)
+        if not _is_host(name) or not 1 <= port <= 65535:
+            raise SettingsError(f"a host cannot be read: {MYSQL_URL}, several as HOST:PORT,HOST:PORT, IPv6 as [::1]:3306")
+        yield DatabaseHost(name, port)
+
+
+def _mysql_options(query: str, host_count: int) -> dict[str, str]:
+    """The options of a URL. Raises SettingsError, and ValueError for a text that is no query."""
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    options = dict(pairs)
+    for name, value in pairs:
+        if name not in MYSQL_OPTIONS:
+            raise SettingsError(f"unknown option {name!r}; known are {', '.join(MYSQL_OPTIONS)}")
+        choices = MYSQL_OPTIONS[name]
+        if not value or (choices and value not in choices):
+            raise SettingsError(f"the option {name} must be {' or '.join(choices) or 'a path'}, not {value!r}")
+    if len(pairs) > len(options):
+        raise SettingsError("an option stands twice")
+    mode = options.get("ssl_mode")
+    if "ssl_ca" in options and mode not in (None, "verify"):
+        raise SettingsError(f"ssl_ca is there to verify the server, which ssl_mode={mode} does not")
+    if "ssl_cert" in options and "ssl_ca" not in options and mode not in ("required", "verify"):
+        raise SettingsError("ssl_cert is used with TLS only: add ssl_ca, or ssl_mode=required or verify")
+    if "ssl_key" in options and "ssl_cert" not in options:
+        raise SettingsError("ssl_key needs ssl_cert")
+    if "unix_socket" in options and host_count > 1:
+        raise SettingsError("unix_socket is one server: name one host")
+    return options
 
 
 def parse_database_url(url: str) -> DatabaseUrl:
     """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or ``mysql://user:password@host:3306/name?ssl_ca=file``.
 
-    ``mariadb://`` and ``mysql+pymysql://`` mean the same as ``mysql://``. Raises SettingsError, without the password.
+    Several servers of one MySQL, MariaDB or Galera cluster are separated by commas: ``host1:3306,[::1]:3306``. ``mariadb://`` and
+    ``mysql+pymysql://`` mean the same as ``mysql://``. Raises SettingsError, without the password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
@@ -444,22 +514,20 @@ def parse_database_url(url: str) -> DatabaseUrl:
         return DatabaseUrl("sqlite", path=path)
     if scheme not in ("mysql", "mariadb", "mysql+pymysql"):
         raise SettingsError("must start with sqlite:/// or mysql://")
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port or 3306
-        options = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise SettingsError("cannot be read: mysql://USER:PASSWORD@HOST:PORT/NAME, special characters percent-encoded") from None
-    if "@" in parts.path + parts.fragment or ("@" in parts.query and "@" not in parts.netloc):  # the rest of a password that is not encoded
+    authority, path, query, fragment = cast("re.Match[str]", re.fullmatch(r"(?s)([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest)).groups()
+    if "@" in path + fragment or ("@" in query and "@" not in authority):  # the rest of a password that is not encoded
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
-    name = urllib.parse.unquote(parts.path.lstrip("/"))
-    unknown = sorted(set(options) - set(MYSQL_OPTIONS))
-    if unknown:
-        raise SettingsError(f"unknown option {unknown[0]!r}; known are {', '.join(MYSQL_OPTIONS)}")
-    if not parts.hostname or not name:
-        raise SettingsError("needs a host and a database name: mysql://USER:PASSWORD@HOST:PORT/NAME")
-    user, password = (urllib.parse.unquote(text or "") for text in (parts.username, parts.password))
-    return DatabaseUrl("mysql", "", parts.hostname, port, user, password, name, options)
+    account, _, servers = authority.rpartition("@")
+    user, _, password = map(urllib.parse.unquote, account.partition(":"))
+    name = urllib.parse.unquote(path.lstrip("/"))
+    if not servers or not name:
+        raise SettingsError(f"needs a host and a database name: {MYSQL_URL}")
+    try:
+        hosts = tuple(_mysql_hosts(servers))
+        options = _mysql_options(query, len(hosts))
+    except ValueError:
+        raise SettingsError(f"cannot be read: {MYSQL_URL}, special characters percent-encoded") from None
+    return DatabaseUrl("mysql", "", hosts, user, password, name, options)
 
 
 def _setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False) -> Any:
@@ -491,14 +559,6 @@ def _is_service_link(name: str, text: str) -> bool:
     return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
 
 
-def _is_host(text: str) -> bool:
-    """Whether this is a host name or an IP address, without scheme, brackets and port."""
-    try:
-        return HOST_NAME.fullmatch(text) is not None or socket.inet_pton(socket.AF_INET6, text) != b""
-    except (OSError, ValueError):  # the latter for what is not even ASCII
-        return False
-
-
 class Fault(NamedTuple):
     """A fault of settings: the fields that it comes from, the one to mend first, and what is wrong."""
 
@@ -518,7 +578,7 @@ class Fault(NamedTuple):
 class Settings:
     """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
 
-    database_url: str = _setting("sqlite:///qtm.db", "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_ca=FILE", secret=True)
+    database_url: str = _setting("sqlite:///qtm.db", "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT,.../NAME?ssl_ca=FILE", secret=True)
     host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1")
     port: int = _setting(8080, "TCP port to listen on", 0, 65535)
     api_token: tuple[str, ...] = _setting((), "bearer tokens that clients must send, comma-separated", secret=True)
@@ -1689,25 +1749,39 @@ class LeanReading:
         return pymysql.err.OperationalError(MYSQL_LOST, f"Lost connection to MySQL server during query ({why})")
 
 
-def _lean_connection(pymysql: Any) -> Any:
-    """The class of connections. PyMySQL's own prefers TLS and does not verify it, but reads all CA certificates of the system for
-    every connection: some 40 ms, for nothing to be verified by them. This one has an empty context for all."""
-    import ssl
+CLEAR_TEXT_PLUGINS = (b"mysql_clear_password", b"dialog")  # of the server's login: the password is sent as it is
 
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
+
+def _lean_connection(pymysql: Any, ssl_mode: str) -> Any:
+    """The class of connections. What a URL demands of TLS is held here, since PyMySQL's releases differ: 1.1 goes on without TLS, CA or
+    not, where the server's greeting offers none, and in all of them the server chooses the plugin that asks for the password."""
+    tls = pymysql.constants.CLIENT.SSL
 
     class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
         known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
+        is_writable = True  # by its server's settings, as they were at connect
         hangup: Any = None
         prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
 
         def _escape_string(self, text: str) -> str:
             return super()._escape_string(text) if self.server_status & MYSQL_NO_ESCAPES else escape_mysql_text(text)
 
-        def _create_ssl_ctx(self, options: Any) -> Any:
-            return super()._create_ssl_ctx(options) if options else unverified
+        def _request_authentication(self) -> None:
+            if not self.server_capabilities & tls:
+                if ssl_mode in ("required", "verify"):
+                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5)
+                self.ssl = self._ssl_required = False
+                self.client_flag &= ~tls
+            super()._request_authentication()
+
+        def _process_auth(self, plugin_name: bytes, *rest: Any) -> Any:
+            if plugin_name in CLEAR_TEXT_PLUGINS and ssl_mode != "verify" and not self.unix_socket:
+                raise DatabaseRefused(
+                    f"the server asks for the password in clear text ({plugin_name.decode()}), which is sent over verified TLS only: "
+                    "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL",
+                    retry_after_seconds=5,
+                )
+            return super()._process_auth(plugin_name, *rest)
 
     return LeanConnection
 
@@ -1988,7 +2062,8 @@ class MySQLDialect:
         self._texts: dict[str, str] = {}  # statement texts are constants of this module, so these two stay small
         self._names: dict[str, tuple[str, ...]] = {}
         self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
-        self._connection_class = _lean_connection(pymysql)
+        self._host = 0  # the number of the server that was connected to last; written at connect by any thread
+        self._connection_class = _lean_connection(pymysql, url.ssl_mode)
         self._conversions = dict(pymysql.converters.conversions)
         for kind in (7, 12):  # TIMESTAMP and DATETIME stay text: it is what we send on
             self._conversions.pop(kind, None)
@@ -2004,12 +2079,45 @@ class MySQLDialect:
         """Nothing is held between connections."""
 
     def connect(self, read_only: bool) -> Any:
-        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount."""
+        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount. Of several servers, to the one
+        that was used last and then to the others in their order: the first that can write, else the first that answers."""
+        count = len(self._url.hosts)
+        failures: list[DatabaseUnavailable] = []
+        spare, spare_number = None, 0
+        for number in [(self._host + step) % count for step in range(count)]:
+            try:
+                connection = self._connect_to(self._url.hosts[number])
+            except DatabaseUnavailable as error:
+                failures.append(error)
+                kept(error)  # with its frames it would keep the socket open
+                continue
+            if connection.is_writable or count == 1:
+                if spare:
+                    spare.close()
+                self._host = number
+                return connection
+            if spare:
+                connection.close()
+            else:
+                spare, spare_number = connection, number
+        if spare:
+            self._host = spare_number
+            return spare
+        raise self._no_server(failures)
+
+    def _no_server(self, failures: Sequence[DatabaseUnavailable]) -> DatabaseUnavailable:
+        """The one error for those of all servers. It is a refusal only if each of them refused."""
+        if len(failures) == 1:
+            return failures[0]
+        kind = DatabaseRefused if all(isinstance(error, DatabaseRefused) for error in failures) else DatabaseUnavailable
+        return kind("; ".join(dict.fromkeys(error.message for error in failures)), retry_after_seconds=failures[0].retry_after_seconds)
+
+    def _connect_to(self, host: DatabaseHost) -> Any:
         url, session = self._url, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
         try:
             connection = self._connection_class(
-                host=url.host,
-                port=url.port,
+                host=host.name,
+                port=host.port,
                 user=url.user,
                 password=url.password.encode("utf-8"),  # a text would be sent as latin-1, and a failure to do so names it
                 database=url.name,
@@ -2022,18 +2130,20 @@ class MySQLDialect:
                 write_timeout=MYSQL_IO_TIMEOUT_SECONDS,
                 conv=self._conversions,
                 ssl=self._ssl_context(),
+                ssl_disabled=url.ssl_mode == "disabled",
                 init_command=session,
             )
         except (self._pymysql.Error, OSError, RuntimeError) as error:
-            raise self._connect_error(error) from error
+            raise self._connect_error(error, host) from error
         try:
             with connection.cursor() as cursor:
                 limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={2**32 - 1}"
                 cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
-                cursor.execute("SELECT @@max_allowed_packet")
+                cursor.execute("SELECT @@max_allowed_packet, @@read_only")
                 row = cursor.fetchone()
                 # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
                 self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
+                connection.is_writable = bool(row) and not int(row[1])
             connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
             connection.hangup = select.poll()
             connection.hangup.register(connection._sock.fileno(), select.POLLIN)
@@ -2043,25 +2153,32 @@ class MySQLDialect:
         return connection
 
     def _ssl_context(self) -> Any:
-        """A verifying context when the URL names a CA; else PyMySQL's own default, which prefers TLS and does not verify."""
-        options = self._url.options
-        if "ssl_ca" not in options:
+        """What `LeanConnection` makes of TLS hangs on ssl_mode. Without verification no CA is read: to read all that the system has takes
+        some 40 ms, which PyMySQL's own default spends on every connection."""
+        mode, options = self._url.ssl_mode, self._url.options
+        if mode == "disabled":
             return None
         import ssl
 
         try:
-            context = ssl.create_default_context(cafile=options["ssl_ca"])
+            if mode == "verify":
+                context = ssl.create_default_context(cafile=options.get("ssl_ca"))
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             if "ssl_cert" in options:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
         except (OSError, ssl.SSLError) as error:
             raise DatabaseRefused(f"the database's TLS files cannot be used: {error}", retry_after_seconds=5) from None
         return context
 
-    def _connect_error(self, error: Exception) -> QtmError:
+    def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        place = f"{self._url.host}:{self._url.port}/{self._url.name}"
+        place = f"{host}/{self._url.name}"
         if number in MYSQL_WRONG_SETTINGS:
             return DatabaseRefused(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
+        if verify_message := getattr(getattr(error, "original_exception", None), "verify_message", ""):  # of ssl.SSLCertVerificationError
+            return DatabaseRefused(f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5)
         if isinstance(error, RuntimeError) or "cryptography" in str(error):
             remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
             return DatabaseRefused(remedy, retry_after_seconds=5)
@@ -2182,8 +2299,8 @@ class MySQLDialect:
         names, parameters = ", ".join(f":{name}" for name in MYSQL_FACTS), {name: name for name in MYSQL_FACTS}
         rows = session.rows(f"SHOW VARIABLES WHERE Variable_name IN ({names})", parameters)
         cipher = session.row("SHOW STATUS LIKE 'Ssl_cipher'")
-        is_remote = self._url.host not in LOOPBACK_HOSTS and "unix_socket" not in self._url.options
-        return {**dict(rows), "cipher": cipher[1] if cipher else "", "is_remote": str(is_remote)}
+        is_verified = str(self._url.ssl_mode == "verify")
+        return {**dict(rows), "cipher": cipher[1] if cipher else "", "is_remote": str(self._url.is_remote), "is_verified": is_verified}
 
 
 # ==== 9 Transactions ==================================================================================================
@@ -3926,11 +4043,11 @@ def check_writable(facts: Mapping[str, str]) -> Finding | None:
 
 def check_encryption(facts: Mapping[str, str]) -> Finding | None:
     """Tasks and the password cross the network."""
-    if facts.get("is_remote") != "True" or facts.get("cipher"):
+    if facts.get("is_remote") != "True" or facts.get("is_verified") == "True":
         return None
-    return Finding(
-        "warning", "encryption", "the connection is in clear text", "others on the network can read it", "add ?ssl_ca=FILE to the URL"
-    )
+    message = "TLS, and the server is not verified" if facts.get("cipher") else "the connection is in clear text"
+    why = "others on the network can read and change it" + (", as a server in between" if facts.get("cipher") else "")
+    return Finding("warning", "encryption", message, why, "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL")
 
 
 def check_file(facts: Mapping[str, str]) -> Finding | None:
@@ -6918,6 +7035,8 @@ def open_database(settings: Settings) -> Database:
     database = Database(settings.database_url, settings.pool_size)
     try:
         migrate(database)
+        if finding := check_encryption(database.read(database.dialect.facts)):
+            log_event(logging.WARNING, "database connection not safe", message=finding.message, why=finding.why, remedy=finding.remedy)
     except BaseException:
         database.close()
         raise

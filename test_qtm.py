@@ -272,10 +272,12 @@ def test_wrong_tokens_are_refused_at_start_and_not_shown(tokens, fault):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("sqlite:///a.db", ("sqlite", "a.db", "127.0.0.1", 3306, "", "", "")),
-        ("sqlite:////x/a%20b.db", ("sqlite", "/x/a b.db", "127.0.0.1", 3306, "", "", "")),
-        ("mysql://u:p%40ss@db:3307/n", ("mysql", "", "db", 3307, "u", "p@ss", "n")),
-        ("mariadb://u@db/n", ("mysql", "", "db", 3306, "u", "", "n")),
+        ("sqlite:///a.db", ("sqlite", "a.db", (("127.0.0.1", 3306),), "", "", "")),
+        ("sqlite:////x/a%20b.db", ("sqlite", "/x/a b.db", (("127.0.0.1", 3306),), "", "", "")),
+        ("mysql://u:p%40ss@db:3307/n", ("mysql", "", (("db", 3307),), "u", "p@ss", "n")),
+        ("mariadb://u@DB/n", ("mysql", "", (("db", 3306),), "u", "", "n")),
+        ("mysql://u:p@h1:3306,h2,10.0.0.3:3307/n", ("mysql", "", (("h1", 3306), ("h2", 3306), ("10.0.0.3", 3307)), "u", "p", "n")),
+        ("mysql://u:p@[::1]:3307,[fe80::2]/n", ("mysql", "", (("::1", 3307), ("fe80::2", 3306)), "u", "p", "n")),
     ],
 )
 def test_database_urls(text, parts):
@@ -283,11 +285,57 @@ def test_database_urls(text, parts):
 
 
 @pytest.mark.parametrize(
-    "text", ["sqlite://a.db", "sqlite:///:memory:", "sqlite:///", "mysql://db", "mysql:///n", "mysql://h/n?x=1", "redis://h/0"]
+    ("query", "mode"),
+    [
+        ("", "preferred"),
+        ("?ssl_mode=disabled", "disabled"),
+        ("?ssl_mode=required", "required"),
+        ("?ssl_mode=required&ssl_cert=c&ssl_key=k", "required"),
+        ("?ssl_mode=verify", "verify"),
+        ("?ssl_ca=f", "verify"),
+        ("?ssl_ca=f&ssl_cert=c&ssl_mode=verify", "verify"),
+    ],
 )
+def test_a_database_url_says_what_is_demanded_of_tls(query, mode):
+    assert qtm.parse_database_url(f"mysql://u@db/n{query}").ssl_mode == mode
+
+
+@pytest.mark.parametrize("text", ["sqlite://a.db", "sqlite:///:memory:", "sqlite:///", "mysql://db", "mysql:///n", "redis://h/0"])
 def test_wrong_database_urls_are_refused(text):
     with pytest.raises(qtm.SettingsError):
         qtm.parse_database_url(text)
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        *(
+            (f"{hosts}/n", "a host cannot be read")
+            for hosts in ("h:x", "h:0", "h:65536", "h1,", ",h1", "h1,,h2", "::1", "[h1]:x", "[::1", "a b")
+        ),
+        ("h/n?x=1", "unknown option 'x'"),
+        ("h/n?x", "cannot be read"),
+        *((f"h/n?{name}=", f"the option {name} must be") for name in qtm.MYSQL_OPTIONS),
+        ("h/n?ssl_mode=maybe", "disabled or required or verify, not 'maybe'"),
+        ("h/n?ssl_ca=a&ssl_ca=b", "twice"),
+        ("h/n?ssl_ca=a&ssl_mode=required", "ssl_mode=required does not"),
+        ("h/n?ssl_ca=a&ssl_mode=disabled", "ssl_mode=disabled does not"),
+        ("h/n?ssl_cert=a&ssl_key=b", "ssl_cert is used with TLS only"),
+        ("h/n?ssl_cert=a&ssl_mode=disabled", "ssl_cert is used with TLS only"),
+        ("h/n?ssl_key=a&ssl_ca=b", "ssl_key needs ssl_cert"),
+        ("h1,h2/n?unix_socket=/s", "name one host"),
+    ],
+)
+def test_wrong_hosts_and_options_of_a_database_url_are_named_and_the_password_is_not(rest, words):
+    with pytest.raises(qtm.SettingsError, match=words) as caught:
+        qtm.parse_database_url(f"mysql://u:geheimnis@{rest}")
+    assert "geheimnis" not in caught.value.message
+
+
+def test_a_password_in_the_place_of_the_host_is_not_shown():
+    with pytest.raises(qtm.SettingsError) as caught:
+        qtm.parse_database_url("mysql://u:geheimnis/n")
+    assert "geheimnis" not in caught.value.message
 
 
 def test_mysql_without_pymysql_says_what_to_install(tmp_path):
@@ -911,12 +959,12 @@ def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, m
     subprocess.run(made, check=True, capture_output=True)
     with private_server([f"--ssl-cert={certificate}", f"--ssl-key={key}"], buffer_pool="32M") as server:
         url = server.create_database("qtm_tls")
-        for options in ("", f"?ssl_ca={certificate}"):
+        for options in ("", "?ssl_mode=required", f"?ssl_ca={certificate}", "?ssl_mode=disabled"):
             database = qtm.Database(url + options)
-            assert database.read(database.dialect.facts)["cipher"].startswith("TLS")
+            assert database.read(database.dialect.facts)["cipher"].startswith("TLS") == (options != "?ssl_mode=disabled")
             database.close()
         stranger = qtm.Database(f"{url}?ssl_ca={other_ca(tmp_path)}")
-        with pytest.raises(qtm.DatabaseUnavailable):
+        with pytest.raises(qtm.DatabaseRefused, match="not trusted"):
             stranger.read(lambda session: session.row("SELECT 1"))
         stranger.close()
 
@@ -926,6 +974,146 @@ def other_ca(folder: pathlib.Path) -> pathlib.Path:
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=other"]
     subprocess.run([*made, "-keyout", str(folder / "other.key"), "-out", str(folder / "other.pem")], check=True, capture_output=True)
     return folder / "other.pem"
+
+
+class RogueServer(threading.Thread):
+    """Speaks enough of MySQL's protocol to ask each client for its password in clear text, over TLS if it has a certificate."""
+
+    def __init__(self, plugin: bytes, certificate=None) -> None:
+        super().__init__(daemon=True)
+        self.received = b""
+        self._plugin = plugin
+        self._tls = None
+        if certificate:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*certificate)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def run(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            with contextlib.suppress(OSError, IndexError):  # the latter for a client that has gone
+                self._serve(sock)
+            sock.close()
+
+    def _serve(self, sock) -> None:
+        client = pymysql.constants.CLIENT
+        bits = (
+            client.PROTOCOL_41 | client.SECURE_CONNECTION | client.PLUGIN_AUTH | client.CONNECT_WITH_DB | (client.SSL if self._tls else 0)
+        )
+        ends = struct.pack("<HBHHB", bits & 0xFFFF, 45, 2, bits >> 16, 21) + bytes(10)
+        greeting = b"\x0a8.0.36\0" + bytes(4) + b"12345678\0" + ends + b"123456789012\0mysql_native_password\0"
+        sock.settimeout(DEADLINE_SECONDS)
+        sock.sendall(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
+        answer = sock.recv(36)
+        if self._tls and answer[0] == 32:  # asks for TLS, and may have begun it
+            sock = self._tls.wrap_socket(sock, server_side=True)
+        number = 2 if isinstance(sock, ssl.SSLSocket) else 1  # of the packet that says who logs in
+        answer += sock.recv(4096)
+        switch = b"\xfe" + self._plugin
+        sock.sendall(len(switch).to_bytes(3, "little") + bytes([number + 1]) + switch)
+        self.received += answer + sock.recv(4096)
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.join(DEADLINE_SECONDS)
+
+
+PLUGINS = (b"mysql_clear_password\0", b"dialog\0\x05Password: ")
+CONNECT = """
+import sys, pymysql, qtm
+print(pymysql.VERSION_STRING)
+for url in sys.argv[1:]:
+    try:
+        qtm.MySQLDialect(qtm.parse_database_url(url)).connect(False)
+    except qtm.DatabaseUnavailable as error:
+        print(error.message)
+"""
+
+
+@pytest.fixture(scope="session", params=["1.1.0", "current"])
+def pymysql_release(request, tmp_path_factory):
+    """The environment in which Python imports that release of PyMySQL."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if request.param != "current":
+        folder = tmp_path_factory.mktemp("pymysql")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), f"pymysql=={request.param}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+            refuse(f"ATTENTION, PyMySQL {request.param} IS NOT TESTED: {done.stderr[-500:]}")
+        environment["PYTHONPATH"] = f"{folder}:{ROOT}"
+    return request.param, environment
+
+
+def test_the_password_goes_out_in_clear_text_over_verified_tls_only(pymysql_release, certificate, tmp_path):
+    """Whatever the server asks for and the release of the driver does: 1.1.0 goes on without TLS even where a CA is given."""
+    release, environment = pymysql_release
+    clear, none, wrong = "asks for the password in clear text", "offers no TLS", "is not trusted: self-signed certificate"
+    stranger = other_ca(tmp_path)
+    demands = {
+        None: {"": clear, "?ssl_mode=disabled": clear, "?ssl_mode=required": none, "?ssl_mode=verify": none, f"?ssl_ca={stranger}": none},
+        certificate: {"": clear, "?ssl_mode=disabled": clear, "?ssl_mode=required": clear, f"?ssl_ca={stranger}": wrong},
+    }
+    with contextlib.ExitStack() as stack:
+        cases = []
+        for (files, options), plugin in itertools.product(demands.items(), PLUGINS):
+            rogue = RogueServer(plugin, files)
+            rogue.start()
+            stack.callback(rogue.stop)
+            cases += [(rogue, f"mysql://u:geheimnis@127.0.0.1:{rogue.port}/n{option}", words) for option, words in options.items()]
+            if files:  # a server that is the one that its owner meant
+                cases.append((rogue, f"mysql://u:open-sesame@127.0.0.1:{rogue.port}/n?ssl_ca={files[0]}", "cannot connect"))
+        command = [sys.executable, "-c", CONNECT, *(url for _, url, _ in cases)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=2 * DEADLINE_SECONDS)
+    version, *errors = done.stdout.splitlines()
+    assert release in (version, "current")
+    for (rogue, url, words), error in zip(cases, errors, strict=True):
+        assert words in error, (url, error)
+        assert b"geheimnis" not in rogue.received
+        assert b"open-sesame" not in url.encode() or b"open-sesame" in rogue.received
+
+
+def test_an_unverified_connection_to_another_host_is_warned_of_at_start_and_by_check(mariadb, monkeypatch, caplog):
+    url = mariadb.create_database("qtm_remote")
+    monkeypatch.setattr(qtm.DatabaseUrl, "is_remote", True)
+    caplog.set_level(logging.WARNING, logger="qtm")
+    qtm.start(settings(url), scheduler=False).close()
+    (line,) = [str(record.msg) for record in caplog.records if "not safe" in str(record.msg)]
+    assert "the connection is in clear text" in line
+    assert "ssl_mode=verify" in line
+    assert [found.level for found in qtm.check_database(settings(url)) if found.subject == "encryption"] == ["warning"]
+
+
+def test_of_several_servers_the_first_that_answers_is_used_and_one_that_is_frozen_is_not_waited_for_again(mariadb, monkeypatch):
+    monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 1)
+    name = mariadb.create_database("qtm_hosts").rpartition("/")[2]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{private_mariadb.free_port()},127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{mariadb.port}"
+        database = qtm.Database(f"mysql://root@{hosts}/{name}")
+        assert qtm.migrate(database)
+        dao = qtm.TaskDAO(database)
+        add(dao)
+        silent.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+        database._writers.drop_idle()
+        add(dao)
+        with pytest.raises(BlockingIOError):  # nobody came again
+            silent.accept()
+        database.close()
+    nobody = ",".join(f"127.0.0.1:{private_mariadb.free_port()}" for _ in range(2))
+    database = qtm.Database(f"mysql://root@{nobody}/{name}")
+    with pytest.raises(qtm.DatabaseUnavailable) as caught:
+        qtm.migrate(database)
+    assert all(place in caught.value.message for place in nobody.split(","))
+    database.close()
 
 
 def test_a_connection_that_verifies_nothing_reads_no_certificates(mariadb, monkeypatch):
@@ -974,7 +1162,8 @@ def test_what_keeps_a_running_service_from_logging_in_again_is_an_outage():
     dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1:1/x?ssl_ca=/nowhere"))
     with pytest.raises(qtm.DatabaseRefused, match="TLS files") as caught:
         dialect.connect(False)
-    needed = dialect._connect_error(RuntimeError("'cryptography' package is required for sha256_password or caching_sha2_password"))
+    lacking = RuntimeError("'cryptography' package is required for sha256_password or caching_sha2_password")
+    needed = dialect._connect_error(lacking, qtm.DatabaseHost())
     for error in (caught.value, needed):
         assert (type(error), error.http_status, error.retry_after_seconds) == (qtm.DatabaseRefused, 503, 5)
     assert "pip install cryptography" in needed.message
@@ -2110,7 +2299,8 @@ WRONG_FACTS = [
     ("innodb_flush_log_at_trx_commit", "warning", {"innodb_flush_log_at_trx_commit": "2"}),
     ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
     ("read_only", "fault", {"read_only": "ON"}),
-    ("encryption", "warning", {"is_remote": "True", "cipher": ""}),
+    ("encryption", "warning", {"is_remote": "True", "cipher": "", "is_verified": "False"}),
+    ("encryption", "warning", {"is_remote": "True", "cipher": "TLS_AES_256_GCM_SHA384", "is_verified": "False"}),
     ("file system", "fault", {"version": "3.40.1", "file_system": "nfs4"}),
     ("disk", "warning", {"version": "3.40.1", "file_system": "ext4", "free_bytes": "1000"}),
 ]

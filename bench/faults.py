@@ -197,7 +197,12 @@ class Oracle:
             self._connection = sqlite3.connect(parts.path, 10.0, isolation_level=None, check_same_thread=False)
         else:
             self._connection = pymysql.connect(
-                host=parts.host, port=parts.port, user=parts.user, database=parts.name, autocommit=True, ssl_disabled=True
+                host=parts.hosts[0].name,
+                port=parts.hosts[0].port,
+                user=parts.user,
+                database=parts.name,
+                autocommit=True,
+                ssl_disabled=True,
             )
 
     def watch(self) -> None:
