@@ -350,7 +350,7 @@ class OutcomeUnknown(DatabaseUnavailable):
 
 
 class TooManyConnections(QtmError):
-    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows."""
+    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows, or one address has its share of them, and none is idle."""
 
     http_status, code, error = 503, 50303, "too_many_connections"
 
@@ -9049,6 +9049,15 @@ class Router:
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
 
+
+def peer_of(client: str) -> str:
+    """What counts as one peer: an IPv4 address, or the /64 network from which an IPv6 host may take any address."""
+    if ":" not in client:
+        return client
+    network = socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8]
+    return f"{socket.inet_ntop(socket.AF_INET6, network + bytes(8))}/64"
+
+
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
 
@@ -9179,6 +9188,8 @@ class Certificate:
 
 RECEIVE_BYTES = 64 * 1024
 IDLE_SECONDS = 75.0  # a kept connection without a request
+MIN_IDLE_SECONDS = 1.0  # after which it may have to make room for another
+TRIAL_SECONDS = 2.0  # for the head of a client beyond the cap, which may be a probe
 HEAD_SECONDS = 10.0  # for the whole head, from its first byte
 BODY_SECONDS = 120.0  # for the whole body, also for one that is dropped
 BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
@@ -9288,16 +9299,20 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
+ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 
 class Connection:
     """One client: its requests one after another, and one answer for each."""
 
-    def __init__(self, stream: Stream, descriptor: int, server: ApiServer) -> None:
+    def __init__(self, stream: Stream, descriptor: int, server: ApiServer, client: str = "") -> None:
         self.descriptor = descriptor
+        self.client = client  # its address
+        self.peer = peer_of(client)
         self.phase = Phase.IDLE  # written by who has the connection, after the deadline; read by the thread that polls
-        self.deadline = time.monotonic() + HEAD_SECONDS  # a new client has something to ask
+        self.since = time.monotonic()  # when it became idle, or its head or body began
+        self.deadline = self.since + HEAD_SECONDS  # a new client has something to ask
         self.request: HttpRequest | None = None
         self.route: Route | None = None  # set with the request, once it was admitted
         self.request_id = ""
@@ -9311,10 +9326,9 @@ class Connection:
         self._is_unwanted = False  # the body at hand is that of a refused request
         self._is_cut_off = False  # the client may be sending what nobody can make a request of
         self._received = 0  # bytes of the body at hand
-        self._body_begun = 0.0
         self._unsent: list[memoryview] = []
         self._last_deadline = 0.0  # of sending and of lingering, whatever the client does meanwhile
-        self._unwelcome: QtmError | None = None  # the answer to whatever comes
+        self._unwelcome: QtmError | None = None  # the answer to whatever comes but a probe
 
     # -- what the polling thread calls -------------------------------------------------------------------------------------
 
@@ -9335,6 +9349,8 @@ class Connection:
         """This phase has lasted too long; a worker may have ended it just now if it was waiting."""
         if phase is Phase.WAITING:
             self._server.wake(self)
+        elif self.is_on_trial and type(self._stream) is Stream:
+            self._refuse_framing(cast(QtmError, self._unwelcome))
         elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.has_more):
             self._refuse_framing(RequestTimeout(f"the {phase.value} did not arrive in time"))
         else:
@@ -9348,21 +9364,32 @@ class Connection:
             return False
         if now > self.deadline:
             return True
-        seconds = now - self._body_begun
+        seconds = now - self.since
         return phase in RECEIVING and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
 
     def leave(self) -> None:
         """The service stops: a request that has arrived is still answered, and then whoever reads, a worker perhaps, finds the end."""
         if self.phase in (Phase.IDLE, Phase.HEAD):
-            self._stream.stop_reading()
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Close as soon as whoever reads finds the end; a request that has arrived is still answered."""
+        self._stream.stop_reading()
+
+    def may_make_room(self, now: float) -> bool:
+        """Whether nothing is lost when it closes: it has no request, or was refused one."""
+        return self.phase in (Phase.IDLE, Phase.HEAD, Phase.DISCARDING) and now - self.since >= MIN_IDLE_SECONDS
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it is one too many, and has not asked for anything yet."""
+        return self._unwelcome is not None and self.phase in (Phase.IDLE, Phase.HEAD)
 
     def turn_away(self, error: QtmError) -> None:
-        """Answer before anything was asked, and close. Over TLS the client has a word first; until then it does not count."""
-        if type(self._stream) is Stream:
-            self._refuse_framing(error)
-        elif self._server.let_linger(self):
+        """One too many: only a probe is answered, and until it has asked it does not count."""
+        if self._server.let_linger(self):
             self._unwelcome = error
-            self._server.arm(self, EPOLL_READ)
+            self.deadline = self.since + TRIAL_SECONDS
         else:
             self.close()
 
@@ -9412,8 +9439,6 @@ class Connection:
         elif self.phase is Phase.LINGERING:
             self._received += len(data)
             self._linger()
-        elif self._unwelcome:
-            self._refuse_framing(self._unwelcome)
         else:
             self._received += len(data)
             self._reader.feed(data)
@@ -9464,7 +9489,7 @@ class Connection:
             if self._server.is_draining and not self._reader.has_more:
                 self.close()
                 return False
-            self._become(Phase.HEAD, HEAD_SECONDS)
+            self._become(Phase.HEAD, TRIAL_SECONDS if self._unwelcome else HEAD_SECONDS)
         self._server.arm(self, EPOLL_READ)
         return False
 
@@ -9473,7 +9498,9 @@ class Connection:
         self._start()
         self._is_head = head.startswith(b"HEAD ")
         request, fields = parse_head(head)
-        self.request, self._closes, length = request, fields.closes, fields.length
+        if self._unwelcome and request.path not in ALWAYS_ANSWERED:
+            raise self._unwelcome
+        self.request, self._closes, length = request, fields.closes or self._unwelcome is not None, fields.length
         expects = fields.expects and not self._reader.has_more
         most = self._server.settings.max_body_bytes
         self._reader.expect_body(length, most)
@@ -9499,10 +9526,10 @@ class Connection:
         self.request = self.route = None
 
     def _become(self, phase: Phase, seconds: float) -> None:
-        now = time.monotonic()
-        self.deadline = now + seconds
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
         if phase in RECEIVING:
-            self._body_begun, self._received = now, self._reader.size  # what came with the head counts
+            self._received = self._reader.size  # what came with the head counts
         self.phase = phase
 
     # -- answers out -----------------------------------------------------------------------------------------------------------
@@ -10021,7 +10048,7 @@ class ApiServer(http.server.HTTPServer):
     def _accept(self) -> None:
         for _ in range(MAX_ACCEPTED):
             try:
-                sock, _ = self.get_request()
+                sock, address = self.get_request()
             except BlockingIOError:
                 return
             except OSError as error:  # out of descriptors, most likely: what waits would wake us again at once
@@ -10030,23 +10057,46 @@ class ApiServer(http.server.HTTPServer):
                 self._epoll.modify(self.socket.fileno(), 0)
                 return
             try:
-                self._welcome(sock)
+                self._welcome(sock, str(address[0]).removeprefix("::ffff:"))
             except OSError as error:  # reset since: TLS looks who is there
                 log_event(logging.DEBUG, "client gone", error=repr(error))
                 sock.close()
 
-    def _welcome(self, sock: socket.socket) -> None:
-        """A connection for a new client; one too many gets an answer that closes it. Raises OSError."""
-        descriptor, most = sock.fileno(), self.settings.max_connections
+    def _welcome(self, sock: socket.socket, client: str) -> None:
+        """A connection for a new client; of one too many only a probe is answered. Raises OSError."""
+        descriptor = sock.fileno()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         stream = TlsStream(sock, self._certificate.context) if self._certificate else Stream(sock)
-        connection = Connection(stream, descriptor, self)
-        is_full = len(self._connections) >= most
+        connection = Connection(stream, descriptor, self, client)
+        error = self._make_room(connection.peer)
         self._connections[descriptor] = connection
-        self._epoll.register(descriptor, 0 if is_full else EPOLL_READ)
-        if is_full:
-            error = TooManyConnections(f"there are {most} connections already", retry_after_seconds=1)
+        self._epoll.register(descriptor, EPOLL_READ)
+        if error:
+            on_trial = [one for one in (*self._leaving.values(),) if one.is_on_trial] if len(self._leaving) >= MAX_LEAVING else []
+            if on_trial:  # the oldest: else silent clients would keep probes out
+                self._guard(on_trial[0], on_trial[0].close)
             self._guard(connection, connection.turn_away, error)
+
+    def _make_room(self, peer: str) -> TooManyConnections | None:
+        """Where a new connection would be one too many, of all or of its peer, have the one close that has been idle for longest; the
+        refusal where none is idle. One peer gets three quarters of the places: more could leave nobody else any, and a proxy needs many."""
+        most, connections = self.settings.max_connections, [*self._connections.values()]
+        share = most - most // 4
+        if len(connections) < share:
+            return None
+        own = [one for one in connections if one.peer == peer]
+        crowd = own if len(own) >= share else connections if len(connections) >= most else []
+        now = time.monotonic()
+        idle = [one for one in crowd if one.may_make_room(now)]
+        if idle:
+            longest = min(idle, key=lambda one: (one.phase is not Phase.IDLE, one.since))
+            if self.let_linger(longest):
+                self._guard(longest, longest.make_room)
+                return None
+        if not crowd:
+            return None
+        whose = f" from {peer}" if crowd is own else ""
+        return TooManyConnections(f"there are {len(crowd)} connections{whose} already", retry_after_seconds=1)
 
     # -- what connections ask for ------------------------------------------------------------------------------------------
 

@@ -5437,15 +5437,8 @@ def test_who_asks_readyz_learns_nothing_about_the_database_and_the_log_does(api,
     assert "db.internal" in line["error"]
 
 
-def test_connections_beyond_the_cap_get_503_and_idle_ones_do_not_delay_a_drain(tmp_path):
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=2)) as server:
-        with contextlib.ExitStack() as stack:
-            for _ in range(2):
-                stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
-            eventually(lambda: len(server._connections) == 2)
-            status, answer, headers = call(server, "GET", "/healthz")
-            assert (status, answer["code"], headers["Retry-After"], len(headers["X-Request-Id"])) == (503, 50303, "1", 16)
-        eventually(lambda: not server._connections)
+def test_idle_connections_do_not_delay_a_drain(tmp_path):
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         idle = socket.create_connection(("127.0.0.1", server.server_port))
         eventually(lambda: server._connections)
         started = time.monotonic()
@@ -6575,9 +6568,10 @@ def until_closed(sock) -> bytes:
     return b"".join(parts)
 
 
-def client_of(server, sent: bytes = b"", receive_buffer: int = 0):
+def client_of(server, sent: bytes = b"", receive_buffer: int = 0, address: str = "127.0.0.1"):
     """A client's socket, which has sent this."""
     sock = socket.socket()
+    sock.bind((address, 0))
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(DEADLINE_SECONDS)
@@ -6946,50 +6940,119 @@ def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
     assert len(told) <= 2 * 4 * len(kinds)
 
 
-def test_a_client_beyond_the_cap_reads_its_503_although_it_had_sent_its_request(tmp_path, monkeypatch):
-    """Bytes that nobody reads would reset the connection, and the reset would overtake the answer."""
-    monkeypatch.setattr(qtm, "HEAD_SECONDS", 3600.0)  # of the one that holds the place
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1)) as server, client_of(server) as holder:
-        eventually(lambda: server._connections)
-        for name, value in {"LINGER_SECONDS": 60.0, "MIN_BODY_RATE": 0, "MAX_LEAVING": 20}.items():
-            monkeypatch.setattr(qtm, name, value)
-        for sent in (HIDDEN, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000, b"") * 5:
+LISTED = f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+BUSY = POST + b"Content-Length: 100\r\n\r\n{"  # no answer is due yet
+PROBED = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() for path in ("/healthz", "/readyz", "/metrics")]
+
+
+@contextlib.contextmanager
+def crowded(tmp_path, monkeypatch, *sent: tuple[str, bytes], most: int = 4):
+    """A service of 4 places, and clients of these addresses that have sent this, in this order, each a while after the one before."""
+    for name, value in {"BODY_GRACE_SECONDS": 600.0, "HEAD_SECONDS": 600.0, "MIN_IDLE_SECONDS": 0.0, "TRIAL_SECONDS": 0.2}.items():
+        monkeypatch.setattr(qtm, name, value)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=most)) as server, contextlib.ExitStack() as stack:
+        clients = []
+        for address, data in sent:
+            clients.append(stack.enter_context(client_of(server, data, address=address)))
+            if data.endswith(b"\r\n\r\n"):
+                assert answered(clients[-1].recv(65536)) == [200]
+            phase = qtm.Phase.BODY if data == BUSY else qtm.Phase.IDLE
+            eventually(lambda phase=phase: [one.phase for one in list(server._connections.values())][len(clients) - 1 :] == [phase])
+        yield server, clients
+
+
+def test_probes_are_answered_beyond_the_cap_and_others_get_503_with_retry_after(tmp_path, monkeypatch):
+    """Also one that had sent its request: bytes that nobody reads would reset the connection, and the reset would overtake the answer."""
+    holders = [(f"127.0.0.{i}", BUSY) for i in range(2, 6)]
+    with crowded(tmp_path, monkeypatch, *holders) as (server, clients):
+        for probe in PROBED * 2:
+            with client_of(server, probe + LISTED) as sock:
+                answer = until_closed(sock)
+                assert answered(answer) == [200]
+                assert b"\r\nConnection: close\r\n" in answer
+        for sent in (LISTED, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000, b"GET /x", b""):
             with client_of(server, sent) as sock:
                 answer = until_closed(sock)
-                assert answered(answer) == [503]
+                assert answered(answer) == [503], sent[:40]
                 assert b"\r\nRetry-After: 1\r\n" in answer
-        eventually(lambda: not server._leaving and len(server._connections) == 1)
-        turned_away = [client_of(server, HIDDEN) for _ in range(40)]
-        eventually(lambda: len(server._leaving) == 20)
-        for sock in turned_away[20:]:
-            until_closed(sock)
-        eventually(lambda: len(server._connections) == 1)
-        assert len(server._leaving) == 20, "those beyond are closed at once"
-        for sock in turned_away:
-            sock.close()
+                assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["message"] == "there are 4 connections already"
         eventually(lambda: not server._leaving)
-        holder.sendall(HIDDEN)
-        assert answered(holder.recv(65536)) == [200]
+        clients[0].sendall(b"}" + b" " * 98)
+        assert answered(clients[0].recv(65536)) == [400], "who has a place keeps it"
 
 
-def test_clients_beyond_the_cap_read_their_503_over_tls_and_silent_ones_are_bounded(tmp_path, certificate, monkeypatch):
+CROWDS = {  # who is there, the address of who comes then, and which of them makes room (None: the newcomer is refused)
+    "silent ones": ([("127.0.0.2", b""), ("127.0.0.3", b""), ("127.0.0.4", b""), ("127.0.0.5", b"")], "127.0.0.6", 0),
+    "one that was served": ([("127.0.0.2", BUSY), ("127.0.0.3", LISTED), ("127.0.0.4", b""), ("127.0.0.5", b"")], "127.0.0.6", 1),
+    "none is idle": ([("127.0.0.2", BUSY), ("127.0.0.3", BUSY), ("127.0.0.4", BUSY), ("127.0.0.5", BUSY)], "127.0.0.6", None),
+    "one peer has its share": ([("127.0.0.2", BUSY), ("127.0.0.2", BUSY), ("127.0.0.2", BUSY)], "127.0.0.2", None),
+    "the share of another peer": ([("127.0.0.2", BUSY), ("127.0.0.2", BUSY), ("127.0.0.2", BUSY)], "127.0.0.3", -1),
+    "an idle one of its own": ([("127.0.0.3", b""), ("127.0.0.2", BUSY), ("127.0.0.2", b""), ("127.0.0.2", BUSY)], "127.0.0.2", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CROWDS.values(), ids=CROWDS)
+def test_the_longest_idle_makes_room_and_one_peer_never_takes_every_place(tmp_path, monkeypatch, case):
+    sent, newcomer, gone = case
+    with crowded(tmp_path, monkeypatch, *sent) as (server, clients), client_of(server, LISTED, address=newcomer) as sock:
+        answer = sock.recv(65536)
+        assert answered(answer) == [503 if gone is None else 200]
+        if gone is None and len(sent) < 4:
+            assert b"there are 3 connections from 127.0.0.2 already" in answer
+        if gone is not None and gone >= 0:
+            assert clients.pop(gone).recv(65536) == b""
+        assert len(server._connections) == len(clients) + (gone is not None)
+        for client in clients:
+            client.sendall(HIDDEN if len(answer) else b"")
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # the busy ones: this is of their body
+                assert client.recv(65536) != b""
+
+
+def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
+    for client, peer in {
+        "10.0.0.1": "10.0.0.1", "2001:db8:0:1::1": "2001:db8:0:1::/64", "2001:db8:0:1:ffff::2": "2001:db8:0:1::/64",
+        "2001:db8:0:2::1": "2001:db8:0:2::/64", "::1": "::/64", "fe80::1%eth0": "fe80::/64", "": "",
+    }.items():  # fmt: skip
+        assert qtm.peer_of(client) == peer
+
+
+def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
+    with crowded(tmp_path, monkeypatch, *[(f"127.0.0.{i}", BUSY) for i in range(2, 6)]) as (server, _), contextlib.ExitStack() as stack:
+        monkeypatch.setattr(qtm, "TRIAL_SECONDS", 600.0)
+        silent = [stack.enter_context(client_of(server)) for _ in range(40)]
+        for sock in silent[:20]:
+            assert until_closed(sock) == b"", "the oldest are closed"
+        assert len(server._leaving) <= 20
+        for probe in PROBED:
+            with client_of(server, probe) as sock:
+                assert answered(until_closed(sock)) == [200]
+
+
+def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounded(tmp_path, certificate, monkeypatch):
+    for name, value in {"BODY_GRACE_SECONDS": 600.0, "MAX_LEAVING": 20}.items():
+        monkeypatch.setattr(qtm, name, value)
     files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1, **files)) as server:
         with secured(server, certificate) as holder:
-            assert holder.call("GET", "/healthz")[0] == 200
-            for _ in range(30):
+            holder.connection.connect()
+            holder.connection.sock.sendall(BUSY)
+            eventually(lambda: in_phase(server, qtm.Phase.BODY) == 1)
+            for path, status in (("/healthz", 200), ("/readyz", 200), (f"{A}/listTasks", 503)) * 8:
                 with secured(server, certificate) as one:
-                    one.connection.request("GET", "/healthz")
+                    one.connection.request("GET", path)
                     answer = one.connection.getresponse()
-                    assert (answer.status, answer.headers["Retry-After"], json.loads(answer.read())["code"]) == (503, "1", 50303)
+                    assert (answer.status, answer.headers["Connection"]) == (status, "close")
+                    assert answer.headers["Retry-After"] == (None if status == 200 else "1")
+                    assert json.loads(answer.read())["code"] == (0 if status == 200 else 50303)
             eventually(lambda: not server._leaving and len(server._connections) == 1)
             silent = [client_of(server) for _ in range(40)]
-            for sock in silent[20:]:
+            for sock in silent[:20]:
                 assert until_closed(sock) == b""
-            eventually(lambda: len(server._connections) == 1)
-            assert len(server._leaving) == 20
-            assert holder.call("GET", "/healthz")[0] == 200
+            assert len(server._leaving) <= 20
+            with secured(server, certificate) as one:
+                assert one.call("GET", "/healthz")[0] == 200
             for sock in silent:
                 sock.close()
         eventually(lambda: not server._connections and not server._leaving)
