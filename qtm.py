@@ -3567,13 +3567,13 @@ class TaskDAO:
         self, claimed: ClaimedTask, outcome: Outcome, delay_seconds: float, message: str, progress: float, engine_version: str | None
     ) -> TaskStatus | None:
         """Write how an attempt ended: completed, failed, or pending again after ``delay_seconds``. None when the task is no
-        longer this attempt's, so that the outcome is void."""
+        longer this attempt's, so that the outcome is void. A task that completes keeps no message: it told of work under way."""
         task = claimed.task
         parameters = {
             **self._ending(outcome, task.attempt, claimed.attempt_limit, delay_seconds),
             "task_id": task.task_id,
             "worker_id": task.worker_id,
-            "message": message,
+            "message": "" if outcome.result_json is not None else message,
             "progress": round(progress, DECIMALS),
             "engine_version": engine_version,
             "result": outcome.result_json,

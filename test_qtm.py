@@ -1518,6 +1518,7 @@ def test_an_attempt_ends_completed_with_its_result(dao):
     assert dao.finish(claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED
     found = dao.get_result(claimed.task.task_id)
     assert (found.result, found.non_finite, found.task.progress, found.task.engine_version) == ({"x": None}, ["x"], 1.0, "v1")
+    assert found.task.message == "", "it told of work under way"
     assert dao.finish(claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED, "the same outcome again is known as written"
 
 
@@ -3772,10 +3773,11 @@ def test_an_engine_that_is_killed_leaves_no_shared_memory(tmp_path, monkeypatch)
     with with_engine(tmp_path, monkeypatch, "sharing_engine", engine) as tasks:
         done = run_one(tasks, "any", {"seconds": 0})
         late = run_one(tasks, "any", {"seconds": 600}, timeout_seconds=2.0, max_attempts=1)
-    assert (done.status.value, late.error["type"]) == ("completed", "timeout")
-    for task in (done, late):
-        assert task.message.startswith("psm_")
-        assert not os.path.exists(f"/dev/shm/{task.message}")
+        names = [tasks.get_task_result(done.task_id).result["name"], late.message]
+    assert (done.status.value, done.message, late.error["type"]) == ("completed", "", "timeout")
+    for name in names:
+        assert name.startswith("psm_")
+        assert not os.path.exists(f"/dev/shm/{name}")
 
 
 def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch):
