@@ -1379,6 +1379,15 @@ class LogEvent(NamedTuple):
         return " ".join([self.event, *parts])
 
 
+MAX_ERROR_TEXT = 500  # of an error that others raised, in a message or a log line
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception of others says, cut short. A UnicodeError carries the whole text that it is about, which its ``str`` leaves out."""
+    text = f"{type(error).__name__}: {error}" if isinstance(error, UnicodeError) else repr(error)
+    return text[:MAX_ERROR_TEXT]
+
+
 def log_event(level: int, event: str, **fields: Any) -> None:
     """One line per event. It is said to come from here, as it would anyway: to find that out takes as long as to write the line."""
     if logger.isEnabledFor(level):
@@ -1587,7 +1596,7 @@ class ConnectionPool:
         try:
             connection.close()
         except Exception as error:  # a driver may raise anything from a broken connection, which is gone either way
-            log_event(logging.DEBUG, "closing a broken connection failed", error=repr(error))
+            log_event(logging.DEBUG, "closing a broken connection failed", error=error_text(error))
 
     def snapshot(self) -> dict[str, int]:
         """``size``, ``in_use`` and ``waits`` (check-outs that had to wait) now."""
@@ -1973,7 +1982,7 @@ class SQLiteDialect:
 
     def error(self, error: Exception, committing: bool) -> QtmError:
         """Busy is a conflict; a full, broken or unwritable disk is unavailable; the rest is a fault of ours."""
-        text = str(error)
+        text = str(error)[:MAX_ERROR_TEXT]
         if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
             return DuplicateKey(text)
         if isinstance(error, sqlite3.OperationalError):
@@ -2032,14 +2041,20 @@ MYSQL_FACTS = (
     *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
     *("innodb_flush_log_at_trx_commit", "max_connections"),
 )
+# Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not in the character set (1292,
+# 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
+MYSQL_QUOTES_VALUES = frozenset({1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038})
 MYSQL_TOO_MANY_STATEMENTS = 1461  # max_prepared_stmt_count
 MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
 
-def _second(error: Exception) -> str:
-    """The text of a driver error, without the number before it."""
-    return str(error.args[1]) if len(error.args) > 1 else str(error)
+def _driver_text(error: Exception) -> str:
+    """What the server or its driver says, without the number before it, and without what it quotes of statements and values."""
+    if len(error.args) < 2 or not isinstance(error.args[0], int):
+        return error_text(error)
+    text = str(error.args[1])
+    return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[:MAX_ERROR_TEXT]
 
 
 class MySQLDialect:
@@ -2245,12 +2260,12 @@ class MySQLDialect:
         if committing and (lost or number == 0):
             return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2)
         if lost:
-            return DatabaseUnavailable(f"the database cannot be used: error {number} {_second(error)}", retry_after_seconds=2)
+            return DatabaseUnavailable(f"the database cannot be used: error {number} {_driver_text(error)}", retry_after_seconds=2)
         if number in MYSQL_CONFLICTS:
-            return TransactionConflict(f"the database is busy: error {number} {_second(error)}", retry_after_seconds=1)
+            return TransactionConflict(f"the database is busy: error {number} {_driver_text(error)}", retry_after_seconds=1)
         if number == 1062:
-            return DuplicateKey(_second(error))
-        return QtmError(f"unexpected database error {number}: {_second(error)}")
+            return DuplicateKey(_driver_text(error))
+        return QtmError(f"unexpected database error {number}: {_driver_text(error)}")
 
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
@@ -6040,7 +6055,13 @@ class Duty:
         except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
             self.failures += 1
             pause = self._retry_seconds * random.uniform(0.5, 1.5)  # another replica may be at the same work
-            log_event(logging.WARNING, "upkeep failed", duty=self.name, error=str(error) or repr(error), next_try_seconds=round(pause, 1))
+            log_event(
+                logging.WARNING,
+                "upkeep failed",
+                duty=self.name,
+                error=str(error)[:MAX_ERROR_TEXT] or error_text(error),
+                next_try_seconds=round(pause, 1),
+            )
             logger.debug("upkeep failed", exc_info=True)
             self._steps, self._retry_seconds = self._begin(), min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1])
         self.due = clock() + pause
@@ -6277,7 +6298,7 @@ class TaskScheduler:
         except BaseException as error:  # whatever it is: the service must not live on without its scheduler
             self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
-            log_event(level, "scheduler failed", worker_id=self.worker_id, error=str(error) or repr(error))
+            log_event(level, "scheduler failed", worker_id=self.worker_id, error=str(error)[:MAX_ERROR_TEXT] or error_text(error))
             logger.debug("scheduler failed", exc_info=True)
         if self.failure:
             self.on_failure()
@@ -6423,7 +6444,7 @@ class TaskScheduler:
             try:
                 self._run(attempt)
             except Exception as error:  # a fault of ours must not take the slot with it; the lease brings the task back
-                told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": repr(error)}
+                told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": error_text(error)}
                 log_event(logging.CRITICAL, "slot failed", **told)
                 logger.debug("slot failed", exc_info=True)
             finally:
@@ -9599,7 +9620,7 @@ class Connection:
             self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
             return False
         except OSError as error:
-            log_event(logging.DEBUG, "answer not taken", request_id=self.request_id, error=repr(error))
+            log_event(logging.DEBUG, "answer not taken", request_id=self.request_id, error=error_text(error))
             self.close()
             return False
         self._server.release(self)
@@ -10052,14 +10073,14 @@ class ApiServer(http.server.HTTPServer):
             except BlockingIOError:
                 return
             except OSError as error:  # out of descriptors, most likely: what waits would wake us again at once
-                log_event(logging.WARNING, "accepting failed", error=repr(error))
+                log_event(logging.WARNING, "accepting failed", error=error_text(error))
                 self._is_accepting = False
                 self._epoll.modify(self.socket.fileno(), 0)
                 return
             try:
                 self._welcome(sock, str(address[0]).removeprefix("::ffff:"))
             except OSError as error:  # reset since: TLS looks who is there
-                log_event(logging.DEBUG, "client gone", error=repr(error))
+                log_event(logging.DEBUG, "client gone", error=error_text(error))
                 sock.close()
 
     def _welcome(self, sock: socket.socket, client: str) -> None:
@@ -10240,7 +10261,7 @@ class ApiServer(http.server.HTTPServer):
             return [failure(error)] * len(connections)
         except Exception as error:  # alone, the one that it came from tells
             if len(requests) > 1:
-                log_event(logging.WARNING, "requests could not be answered together", count=len(requests), error=repr(error))
+                log_event(logging.WARNING, "requests could not be answered together", count=len(requests), error=error_text(error))
         return [self._handled(connection) for connection in connections]
 
     def _handled(self, connection: Connection) -> Response | Later:
@@ -10256,7 +10277,7 @@ class ApiServer(http.server.HTTPServer):
         if isinstance(error, QtmError) and type(error) is not QtmError:
             return failure(error)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
-        log_event(logging.ERROR, "internal error", request_id=connection.request_id, error=repr(error), traceback=trace)
+        log_event(logging.ERROR, "internal error", request_id=connection.request_id, error=error_text(error), traceback=trace)
         ours = QtmError(f"internal error; the log has it under request id {connection.request_id}")
         ours.log = getattr(error, "log", {})
         return failure(ours)
@@ -10385,7 +10406,7 @@ class LogFormatter(logging.Formatter):
 
 def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
     lines = traceback.format_exception(error, limit=-8) if error else []
-    log_event(logging.ERROR, event, **fields, error=repr(error), traceback="".join(lines))
+    log_event(logging.ERROR, event, **fields, error=error_text(error) if error else None, traceback="".join(lines))
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:

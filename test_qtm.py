@@ -1177,6 +1177,39 @@ def test_a_full_disk_or_memory_of_the_server_is_an_outage():
         assert isinstance(dialect.error(error, committing=False), qtm.DatabaseUnavailable), number
 
 
+@pytest.mark.parametrize("number", [0xD800, 0xDCFF], ids=["lone surrogate", "escaped byte"])
+def test_an_error_of_the_driver_carries_neither_statement_nor_values(dao, number, caplog):
+    (task_id,) = add(dao)
+    (claimed,) = dao.claim("w", 1)
+    with pytest.raises(qtm.QtmError) as caught:
+        dao.report_progress(claimed.task, 0.5, chr(number) + "geheim" * 1000)
+    texts = [caught.value.message, qtm.error_text(caught.value), qtm.error_text(caught.value.__cause__ or caught.value), caplog.text]
+    for text in texts:
+        assert len(text) < 600
+        assert not re.search("geheim|UPDATE|backtest_tasks", text), text
+    assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
+
+
+MYSQL_TEXTS = {
+    1062: "Duplicate entry 'geheim' for key 'PRIMARY'",
+    1064: "You have an error in your SQL syntax near 'INSERT INTO x VALUES ('geheim', 'it''s\ngeheim')' at line 1",
+    1292: "Truncated incorrect DOUBLE value: 'geheim'",
+    1366: "Falscher string-Wert: 'geheim' f\u00fcr Feld message",
+    1300: "Invalid utf8mb4 character string: 'geheim'",
+    9999: "x" * 100_000,
+    2013: "y" * 100_000,
+    1205: "z" * 100_000,
+}
+
+
+@pytest.mark.parametrize("number", MYSQL_TEXTS)
+def test_what_the_server_says_is_cut_and_quotes_nothing(number):
+    dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n"))
+    message = dialect.error(pymysql.err.OperationalError(number, MYSQL_TEXTS[number]), committing=False).message
+    assert "geheim" not in message
+    assert len(message) < 600
+
+
 # ==== 10 Migrations ===================================================================================================
 
 
