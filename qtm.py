@@ -34,7 +34,7 @@ Threads and processes::
                         and answers, others help       supervisor process (one per attempt: reaps, kills, measures)
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
-      upkeep            one: retention                   |
+      upkeep            one: retention, checkpoints      |
       slot-N            one per running task ========> engine process (own session; runs one attempt)
       engine-output     one: what its import prints           private descriptors
       metrics           while it counts tasks
@@ -1804,6 +1804,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
+SQLITE_FREE_BYTES = 8 * 1024 * 1024  # with fewer on its disk a service is not ready: a larger create may fail
 SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
@@ -1821,6 +1822,7 @@ class Dialect(Protocol):
     begin: str
     explain: str  # before a query: its plan as rows
     max_document_bytes: int
+    has_log: bool  # a write-ahead log that somebody must see to, see `truncate_log`
 
     def open(self) -> None:
         """Take what must be held while the database is in use. Raises SettingsError or DatabaseUnavailable."""
@@ -1851,6 +1853,15 @@ class Dialect(Protocol):
 
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns."""
+
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+
+    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
+        """Have the log begin anew at no size; False when readers did not let go of it. Writers wait as long as it does."""
+
+    def room_fault(self) -> str:
+        """Why larger writes would fail although a small one does not, or an empty text."""
 
     def close(self) -> None:
         """Give back what `open` took."""
@@ -1901,6 +1912,7 @@ class SQLiteDialect:
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"
     max_document_bytes = 512 * 1024 * 1024
+    has_log = True
 
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)  # whatever name it is opened by, there is one lock
@@ -1962,6 +1974,7 @@ class SQLiteDialect:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
+            connection.execute("PRAGMA temp_store=MEMORY")  # a statement's journal would be a file outside the data folder
             if read_only:
                 connection.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
@@ -2019,6 +2032,26 @@ class SQLiteDialect:
         """The side file is the lock."""
         yield
 
+    def log_bytes(self) -> int:
+        """Of the file ``-wal``."""
+        try:
+            return os.stat(self.path + "-wal").st_size
+        except OSError:
+            return 0
+
+    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
+        """By a checkpoint, which waits for readers that began before it."""
+        connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
+        try:
+            return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
+
+    def room_fault(self) -> str:
+        """On a full disk a small write still goes where the log has been before."""
+        free = shutil.disk_usage(os.path.dirname(self.path)).free
+        return "" if free >= SQLITE_FREE_BYTES else f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}"
+
     def facts(self, session: Session) -> dict[str, str]:
         """The version, and where the file lies."""
         folder = pathlib.Path(self.path).resolve().parent
@@ -2063,6 +2096,7 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
+    has_log = False
 
     def __init__(self, url: DatabaseUrl) -> None:
         try:
@@ -2309,6 +2343,18 @@ class MySQLDialect:
             connection._read_timeout = MYSQL_IO_TIMEOUT_SECONDS
             cursor.execute(f"SELECT RELEASE_LOCK({name})")
 
+    def log_bytes(self) -> int:
+        """The server sees to its own."""
+        return 0
+
+    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
+        """There is nothing to do."""
+        return True
+
+    def room_fault(self) -> str:
+        """The server alone knows."""
+        return ""
+
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, the cipher of the connection, and the server's clock."""
         names, parameters = ", ".join(f":{name}" for name in MYSQL_FACTS), {name: name for name in MYSQL_FACTS}
@@ -2519,6 +2565,14 @@ class Database:
         """A raw connection for migrations, outside any transaction."""
         with self._writers.connection() as connection:
             yield connection
+
+    def truncate_log(self, wait_seconds: float) -> bool:
+        """See `Dialect.truncate_log`. The one writer does it, so that no other connection commits meanwhile."""
+        with self._writers.connection() as connection:
+            try:
+                return self.dialect.truncate_log(connection, wait_seconds)
+            except Exception as error:  # the driver's own, which the dialect alone knows by name
+                raise self._translated(error, committing=False) from error
 
     def snapshot(self) -> dict[str, Any]:
         """The monitor's counters and the use of the pools."""
@@ -3922,6 +3976,9 @@ class TaskDAO:
             return int(cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0])
 
         step, known = self.database.write(work, confirm=lambda session: None), max(schema_steps())
+        fault = self.database.dialect.room_fault()
+        if fault:
+            raise DatabaseUnavailable(f"the database cannot grow: {fault}", retry_after_seconds=5)
         if step < known:  # a newer one is a replica of the next version at work: this one goes on until it is replaced
             raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
 
@@ -6030,6 +6087,9 @@ PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
 PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
 PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
 PURGE_CHECK_SECONDS = 3600.0  # how often batches and keys are looked at although no task was deleted
+CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked at
+CHECKPOINT_BYTES = 8 * 1024 * 1024  # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
+CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)  # for readers; doubling from the first to the last with each try in vain
 UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first to the last
 
 
@@ -6068,12 +6128,15 @@ class Duty:
 
 
 class Upkeep:
-    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention. Replicas
-    do it beside each other: they delete what no other has locked, and their passes begin at random times."""
+    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention, and
+    checkpoints of SQLite. Replicas do it beside each other: they delete what no other has locked, and their passes begin at random
+    times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
         self.duties = [Duty("retention", self._retention)] if settings.retention_days else []
+        if dao.database.dialect.has_log:
+            self.duties.append(Duty("checkpoint", self._checkpoint))
         self._dao = dao
         self._settings = settings
         self._clock = clock
@@ -6117,6 +6180,15 @@ class Upkeep:
             if deleted:
                 log_event(logging.INFO, "old tasks deleted", tasks=deleted, retention_days=days)
             yield PURGE_PASS_SECONDS * random.uniform(0.5, 1.5)
+
+    def _checkpoint(self) -> Iterator[float]:
+        """A log with readers that overlap never begins anew by itself."""
+        database, (wait, longest) = self._dao.database, CHECKPOINT_WAIT_SECONDS
+        while True:
+            if database.dialect.log_bytes() > CHECKPOINT_BYTES:
+                is_done = database.truncate_log(wait)
+                wait = CHECKPOINT_WAIT_SECONDS[0] if is_done else min(2 * wait, longest)
+            yield CHECKPOINT_SECONDS
 
     def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int, are_tasks: bool = False) -> Iterator[float]:
         """Steps over a table, each about as long as it may be, with pauses of the same length for all others."""

@@ -1177,6 +1177,13 @@ def test_a_full_disk_or_memory_of_the_server_is_an_outage():
         assert isinstance(dialect.error(error, committing=False), qtm.DatabaseUnavailable), number
 
 
+def test_sqlite_makes_no_file_outside_the_folder_of_its_database(tmp_path):
+    """A statement that inserts some hundred rows keeps a journal, for which a container with one writable folder has no place."""
+    database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    assert [run(lambda session: session.rows("PRAGMA temp_store")) for run in (database.read, database.write)] == [[(2,)], [(2,)]]
+    database.close()
+
+
 @pytest.mark.parametrize("number", [0xD800, 0xDCFF], ids=["lone surrogate", "escaped byte"])
 def test_an_error_of_the_driver_carries_neither_statement_nor_values(dao, number, caplog):
     (task_id,) = add(dao)
@@ -2156,6 +2163,9 @@ def test_two_replicas_purge_beside_each_other(dao):
 class PurgedDAO:
     """A DAO whose purges take as long on a fake clock as they are told to."""
 
+    class database:
+        dialect = types.SimpleNamespace(has_log=False)
+
     def __init__(self, clock):
         self.clock, self.calls, self.seconds_a_row, self.left, self.failure = clock, [], 0.0, {}, None
 
@@ -2229,6 +2239,31 @@ def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
     while upkeep.step() < 1.0:
         clock.now += 0.01
     assert upkeep.purged_tasks == 3
+
+
+def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
+    """A reader that stays, as many that overlap do, keeps it from beginning anew; meanwhile others write as ever."""
+    database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    qtm.migrate(database)
+    dao, clock, log = qtm.TaskDAO(database), FakeClock(), tmp_path / "q.db-wal"
+    upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db"), clock)
+    reader = sqlite3.connect(tmp_path / "q.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM backtest_tasks").fetchone()
+    for _ in range(12):
+        dao.create(qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_000_000}]), *(ids := qtm.new_task_ids(1)), ids, 60.0, 3)
+    for _ in range(3):
+        clock.now += upkeep.step()
+        add(dao)
+        assert log.stat().st_size > 12_000_000
+    reader.close()
+    clock.now += upkeep.step()
+    upkeep.step()
+    assert log.stat().st_size == 0
+    assert [duty.failures for duty in upkeep.duties] == [0]
+    add(dao)
+    assert len(dao.list_tasks()[0]) == 16
+    database.close()
 
 
 def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
@@ -5321,6 +5356,15 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
         found = scrape(server)
         assert (found("qtm_database_up"), found("qtm_tasks", status="pending"), found("qtm_info", version=qtm.__version__)) == (0, None, 1)
         assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
+
+
+def test_a_service_whose_disk_is_nearly_full_is_not_ready(tmp_path, monkeypatch):
+    """The small write of the probe still goes where the log of SQLite has been before."""
+    monkeypatch.setattr(qtm.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=1_000_000))
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        assert (call(server, "GET", "/readyz")[0], call(server, "GET", "/healthz")[0]) == (503, 200)
+        monkeypatch.undo()
+        eventually(lambda: call(server, "GET", "/readyz")[0] == 200, every=0.2)
 
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["fails", "hangs"])
