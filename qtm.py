@@ -5359,6 +5359,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
+STATE_SECONDS = 1.0  # between two states of one progress bar in the log
 
 
 def _nothing() -> None:
@@ -5390,40 +5391,78 @@ def _warn_of_progress(task: TaskRequest, value: str) -> None:
     log_event(logging.WARNING, "progress ignored", task_id=task.task_id, attempt=task.attempt, value=value, remedy=remedy)
 
 
+def _last_state(line: bytes) -> bytes:
+    """What of a line is still to be seen on a terminal, where a carriage return begins it anew."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
+
+
 class OutputLog:
     """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and dropped.
-    The last 4 KiB are kept for the attempt's record."""
 
-    def __init__(self, event: str, **fields: Any) -> None:
-        self._event, self._fields = event, fields
-        self._rest = b""
-        self._bytes = 0
-        self._tail = b""
+    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and while it lasts at most once a second. Only
+    what is logged counts to the 64 KiB, and states in between are logged in the first half of them alone, so that a bar of hours leaves
+    room for what comes after it. The end of the output, 4 KiB, is kept for the attempt's record."""
+
+    def __init__(self, event: str, clock: Callable[[], float] = time.monotonic, **fields: Any) -> None:
+        self._event, self._clock, self._fields = event, clock, fields
+        self._line = b""  # the last state of a line that has not ended
+        self._state = b""  # of this line, what was logged already
+        self._next_state = math.inf  # when it may be logged
+        self._tail = b""  # the lines before it
+        self._bytes = self._logged_bytes = 0
+        self._is_cut = False
 
     @property
     def tail(self) -> str:
         """The end of the output, as text that every database takes."""
-        return _clean(self._tail.decode("utf-8", "replace"))
+        return _clean((self._tail + self._line.rstrip(b"\r"))[-MAX_OUTPUT_TAIL_BYTES:].decode("utf-8", "replace"))
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
-        self._tail = (self._tail + data)[-MAX_OUTPUT_TAIL_BYTES:]
-        before, self._bytes = self._bytes, self._bytes + len(data)
-        if before >= MAX_OUTPUT_BYTES:
-            return
-        *lines, self._rest = (self._rest + data[: MAX_OUTPUT_BYTES - before]).split(b"\n")
-        for line in lines:
-            self._log(line)
+        self._bytes += len(data)
+        *lines, rest = (self._line + data).split(b"\n")
+        if self._is_cut:
+            lines = lines[-MAX_OUTPUT_TAIL_BYTES:]  # the tail holds no more of them
+        ended = [_last_state(line) for line in lines]
+        for line in ended:
+            self._end_line(line)
+        self._tail = (self._tail + b"".join(line + b"\n" for line in ended))[-MAX_OUTPUT_TAIL_BYTES:]
+        self._rewrite(rest)
+        if len(self._line) > MAX_OUTPUT_BYTES:
+            self._log(self._line)
+            self._line = self._line[-MAX_OUTPUT_TAIL_BYTES:]
 
     def close(self) -> None:
         """Log the last line, which may lack its end, and how much was dropped."""
-        if self._rest:
-            self._log(self._rest)
-        if self._bytes > MAX_OUTPUT_BYTES:
-            log_event(logging.WARNING, f"{self._event} cut", **self._fields, bytes=self._bytes, kept_bytes=MAX_OUTPUT_BYTES)
+        if line := self._line.rstrip(b"\r"):
+            self._end_line(line)
+        if self._is_cut:
+            log_event(logging.WARNING, f"{self._event} cut", **self._fields, bytes=self._bytes, kept_bytes=self._logged_bytes)
+
+    def _rewrite(self, line: bytes) -> None:
+        """Keep the last state of a line that has not ended, and log a whole one now and then: one that a carriage return follows."""
+        before, _, state = line.rstrip(b"\r").rpartition(b"\r")
+        whole = state if line.endswith(b"\r") else _last_state(before)
+        self._line = state + line[len(line.rstrip(b"\r")) :][:1]
+        if not whole:
+            return
+        now = self._clock()
+        self._next_state = min(self._next_state, now + STATE_SECONDS)  # a bar that is quick is logged at its end alone
+        if now >= self._next_state and self._logged_bytes < MAX_OUTPUT_BYTES // 2:
+            self._log(whole)
+            self._state, self._next_state = whole, now + STATE_SECONDS
+
+    def _end_line(self, line: bytes) -> None:
+        if not self._state or line != self._state:
+            self._log(line)
+        self._state, self._next_state = b"", math.inf
 
     def _log(self, line: bytes) -> None:
-        log_event(logging.INFO, self._event, **self._fields, text=line.decode("utf-8", "replace"))
+        room = MAX_OUTPUT_BYTES - self._logged_bytes
+        self._is_cut = self._is_cut or room <= 0 or len(line) > room
+        if room > 0:
+            self._logged_bytes += min(room, len(line) + 1)
+            log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
 
 
 def _signal_name(number: int) -> str:

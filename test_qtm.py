@@ -3158,6 +3158,101 @@ def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(r
     assert sum(len(record.fields["text"]) for record in caplog.records if "text" in getattr(record, "fields", {})) <= qtm.MAX_OUTPUT_BYTES
 
 
+def logged(caplog, event: str) -> list[str]:
+    """The texts of the lines of an engine's output in the log."""
+    return [record.fields["text"] for record in caplog.records if record.msg.event == event]
+
+
+BAR = "".join(f"\r{number * 100 // 3000:3d}%|{'#' * 60}| {number}/3000" for number in range(3001))
+REWRITTEN = {
+    "a bar that begins with it": ("start\n" + BAR + "\nend\n", ["start", f"100%|{'#' * 60}| 3000/3000", "end"]),
+    "a bar that ends with it": ("1/3\r2/3\r3/3\r\nend\n", ["3/3", "end"]),
+    "no line end": ("1/3\r2/3\r3/3", ["3/3"]),
+    "no line end but it": ("1/3\r2/3\r3/3\r", ["3/3"]),
+    "two bars": ("\r1/2\r2/2\n\r1/2\r2/2\n", ["2/2", "2/2"]),
+    "a text over a bar": ("1/2\rdone\n", ["done"]),
+    "lines of Windows": ("one\r\n\r\ntwo\r\n", ["one", "", "two"]),
+    "nothing else": ("\r\r\r", []),
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_of_a_line_that_is_written_anew_the_last_state_is_logged_however_it_arrives(caplog, name):
+    caplog.set_level("INFO", logger="qtm")
+    data, lines = REWRITTEN[name][0].encode(), REWRITTEN[name][1]
+    for cut in range(min(len(data), 40)):
+        caplog.clear()
+        output = qtm.OutputLog("output", clock=lambda: 0.0)
+        for piece in (data[:cut], data[cut:]):
+            output.feed(piece)
+        output.close()
+        assert logged(caplog, "output") == lines
+        assert output.tail.splitlines() == lines
+
+
+def test_a_long_bar_is_logged_once_a_second_at_most_and_leaves_room_for_what_comes_after_it(caplog):
+    caplog.set_level("INFO", logger="qtm")
+    clock = FakeClock()
+    output = qtm.OutputLog("output", clock=clock)
+    for tenth in range(50):
+        output.feed(b"\rstep %d" % tenth)
+        clock.now += 0.1
+    output.feed(b"\ndone\n")
+    assert logged(caplog, "output")[-2:] == ["step 49", "done"]
+    steps = [int(text.split()[1]) for text in logged(caplog, "output")[:-1]]
+    assert len(steps) == 5
+    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(steps[:-1]))
+    for second in range(20_000):
+        output.feed(b"second %d %s\r" % (second, b"#" * 80))
+        clock.now += 1.0
+    output.feed(b"\nthe last word\n")
+    output.close()
+    assert logged(caplog, "output")[-1] == output.tail.splitlines()[-1] == "the last word"
+    assert not [record for record in caplog.records if record.msg.event == "output cut"]
+    assert sum(len(text) + 1 for text in logged(caplog, "output")) <= qtm.MAX_OUTPUT_BYTES
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\r", b"\n", b"x\r", b"x\n", b"\r\n"])
+def test_output_without_end_is_kept_in_bounds(caplog, piece):
+    caplog.set_level("WARNING", logger="qtm")
+    output = qtm.OutputLog("output", clock=lambda: 0.0)
+    data = piece * (65536 // len(piece))
+    tracemalloc.start()
+    for _ in range(8):
+        output.feed(data)
+    held, before = 0, tracemalloc.get_traced_memory()[0]
+    for _ in range(20):
+        output.feed(data)
+        held = max(held, tracemalloc.get_traced_memory()[0] - before)
+    tracemalloc.stop()
+    output.close()
+    assert held < 1 << 20
+    cut = [record.fields for record in caplog.records if record.msg.event == "output cut"]
+    is_cut = piece not in (b"\r", b"x\r")  # of those one state is kept
+    assert cut == ([{"bytes": 28 * len(data), "kept_bytes": qtm.MAX_OUTPUT_BYTES}] if is_cut else [])
+    assert len(output.tail) <= qtm.MAX_OUTPUT_TAIL_BYTES
+
+
+def test_a_progress_bar_leaves_its_last_state_in_log_and_record(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="qtm")
+    engine = """
+        import sys
+        def run(task, progress):
+            for number in range(3001):
+                sys.stderr.write(f"\\r{number}/3000 {'#' * 60}")
+                sys.stderr.flush()
+            sys.stderr.write("\\n")
+            print("three thousand steps later")
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "bar_engine", engine) as tasks:
+        task = run_one(tasks, "any")
+        (record,) = tasks.get_task_attempts(task.task_id)
+    lines = [f"3000/3000 {'#' * 60}", "three thousand steps later"]
+    assert logged(caplog, "task output")[-2:] == record.output_tail.splitlines()[-2:] == lines
+    assert not [record for record in caplog.records if record.msg.event == "task output cut"]
+
+
 def test_the_engines_own_validate_refuses_at_create(running):
     with pytest.raises(qtm.InvalidTask, match="refused by the engine"):
         run_one(running, "refused")
@@ -9017,7 +9112,7 @@ print("import says\\nthis \x1b[31m")
 warnings.warn("a warning of the import")
 
 def run(task, progress):
-    print("first line\\x1b[31m \\u2028 \\x85 \\\\ \\"quoted\\" \\r carriage", flush=True)
+    print("first line\\x1b[31m \\u2028 \\x85 \\\\ \\"quoted\\"", flush=True)
     os.write(1, b"\\xff\\xfe not utf-8 \\xed\\xa0\\x80 surrogate \\0 nul\\n" + b'{"event": "forged", "level": "ERROR"}\\n')
     os.write(2, b"2026-01-01T00:00:00.000000Z ERROR forged task_id=1")
     if task.params.get("fail"):
