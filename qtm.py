@@ -745,15 +745,22 @@ _strict_json = json.JSONDecoder(  # json.loads makes one each time
 )
 
 
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NEITHER_BRACKET_NOR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
+
+
 def _json_depth(body: bytes) -> int:
-    """How deep the brackets outside texts nest. No pattern runs over a whole text: one that fails at its end would be tried
-    again from every quote in it, for hours."""
-    outside = b"".join(re.sub(rb"\\.", b"", body, flags=re.DOTALL).split(b'"')[::2])
-    depth = deepest = 0
-    for match in re.finditer(rb"([\[{])|[\]}]", outside):
-        depth += 1 if match[1] else -1
-        deepest = max(deepest, depth)
-    return deepest
+    """How deep the brackets outside texts nest; more than MAX_JSON_DEPTH are not counted to the end. A few passes in C over the
+    whole body: 20 ms for 10 MB, where a loop over its brackets takes 900."""
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    marks = unescaped.translate(_ONE_KIND, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
+    if b"[" * (MAX_JSON_DEPTH + 1) in brackets:
+        return MAX_JSON_DEPTH + 1
+    depth = 0
+    while depth <= MAX_JSON_DEPTH and (fewer := brackets.replace(b"[]", b"")) != brackets:  # each pass takes the innermost level
+        depth, brackets = depth + 1, fewer
+    return depth + brackets.count(b"[")
 
 
 def _bad_text(value: Any) -> str | None:
@@ -3016,6 +3023,7 @@ class Outcome:
 
 
 WORKER_LOST = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
+NOT_STORED = Outcome(error_type="not_stored", message="the outcome could not be stored; the log of the service says why")
 
 
 class ClaimedTask(NamedTuple):
@@ -4229,6 +4237,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
 TRADING_DAYS = 252  # a year, for annual figures
 BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
 TEN_DIGITS_LESS = decimal.Context(prec=40)  # rounds to it what may be off at the 50th, so that equal amounts are equal
+MAX_VERSION = 100  # characters of an engine's version
 Progress = Callable[..., None]
 
 
@@ -4317,7 +4326,7 @@ def _clean(text: str) -> str:
 def engine_version(engine: BacktestEngine) -> str | None:
     """What the engine calls itself, at most 100 characters."""
     version = getattr(engine, "version", None)
-    return None if version is None else _clean(str(version))[:100]
+    return None if version is None else _clean(str(version))[:MAX_VERSION]
 
 
 class Bar(NamedTuple):
@@ -4706,7 +4715,10 @@ run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 # numpy, pandas or a hostile engine put into it.
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
-MAX_FRAME_BYTES = MAX_RESULT_BYTES + 1024 * 1024
+MAX_FRAME_BYTES = 2 * MAX_RESULT_BYTES + 1024 * 1024  # a frame holds a result as a JSON string: each quote and backslash takes two bytes
+MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
+MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
+MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
 
 
 def send_frame(sock: socket.socket, value: Any) -> None:
@@ -4726,13 +4738,60 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
     return b"".join(parts)
 
 
-def receive_frame(sock: socket.socket) -> Any:
-    """The next frame of a blocking socket, or None at its end."""
+def _frame_value(body: bytes) -> Any:
+    try:
+        return parse_json(body)
+    except MalformedJSON as error:
+        raise ValueError(error.message) from None
+
+
+def receive_frame(sock: socket.socket, max_bytes: int | None = None) -> Any:
+    """The next frame of a blocking socket as strict JSON, or None at the socket's end. Raises ValueError for anything else."""
     head = _receive_exactly(sock, 4)
     if head is None:
         return None
-    body = _receive_exactly(sock, struct.unpack("!I", head)[0])
-    return None if body is None else json.loads(body)
+    (size,) = struct.unpack("!I", head)
+    if max_bytes is not None and size > max_bytes:
+        raise ValueError(f"a frame of {size} bytes, more than {max_bytes}")
+    body = _receive_exactly(sock, size)
+    return None if body is None else _frame_value(body)
+
+
+def _is_text(value: Any, max_length: int) -> bool:
+    return isinstance(value, str) and len(value) <= max_length
+
+
+def _is_error(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"type", "message", "traceback"}
+        and _is_text(value["type"], MAX_ERROR_TYPE)
+        and _is_text(value["message"], MAX_ERROR_MESSAGE)
+        and (value["traceback"] is None or _is_text(value["traceback"], MAX_TRACEBACK))
+    )
+
+
+# What an engine process may send: for each kind of frame its keys, and what each value must be.
+FRAMES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
+    {"started": lambda value: value is True, "version": lambda value: value is None or _is_text(value, MAX_VERSION)},
+    {
+        "progress": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1,
+        "message": lambda value: _is_text(value, MAX_MESSAGE),
+    },
+    {"ignored": lambda value: _is_text(value, MAX_IGNORED)},
+    {"result": lambda value: isinstance(value, str), "non_finite": lambda value: isinstance(value, str)},
+    {"error": _is_error, "retryable": lambda value: isinstance(value, bool)},
+)
+
+
+def read_frame(body: bytes) -> dict[str, Any]:
+    """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a frame that is not
+    strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
+    frame = _frame_value(body)
+    for shape in FRAMES:
+        if isinstance(frame, dict) and frame.keys() == shape.keys() and all(is_right(frame[key]) for key, is_right in shape.items()):
+            return frame
+    raise ValueError("no frame of an engine process")
 
 
 class ResultDocument(NamedTuple):
@@ -4816,7 +4875,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     except BaseException as second:  # user code, which may raise KeyboardInterrupt as well
         message = f"(its message cannot be read: {type(second).__name__})"
     text = "".join(traceback.format_tb(error.__traceback__)[-20:])
-    return {"type": type(error).__name__, "message": message[:2000] or type(error).__name__, "traceback": text[-8000:] or None}
+    name = type(error).__name__[:MAX_ERROR_TYPE]
+    return {"type": name, "message": message[:MAX_ERROR_MESSAGE] or name, "traceback": text[-MAX_TRACEBACK:] or None}
 
 
 # ==== 16 Engine process ===============================================================================================
@@ -4918,9 +4978,9 @@ def _fraction(value: Any) -> float | None:
 
 def _short_repr(value: Any) -> str:
     try:
-        return _clean(reprlib.repr(value))[:100]
+        return _clean(reprlib.repr(value))[:MAX_IGNORED]
     except Exception:  # user code, or an int of more digits than Python writes
-        return type(value).__name__
+        return type(value).__name__[:MAX_IGNORED]
 
 
 class ProgressSender:
@@ -4937,7 +4997,7 @@ class ProgressSender:
 
     def __call__(self, fraction: float, message: str = "") -> None:
         """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at most 500 characters)."""
-        value, text = _fraction(fraction), _clean(str(message)[:500])
+        value, text = _fraction(fraction), _clean(str(message)[:MAX_MESSAGE])
         with self._lock:
             if value is not None:
                 self._highest = max(self._highest, value)
@@ -4986,7 +5046,8 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     try:
         result = _completed(engine(task, progress))
     except InvalidTask as error:
-        return {"error": {"type": "invalid_task", "message": _clean(error.message)[:2000], "traceback": None}, "retryable": False}
+        message = _clean(error.message)[:MAX_ERROR_MESSAGE]
+        return {"error": {"type": "invalid_task", "message": message, "traceback": None}, "retryable": False}
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
@@ -5014,6 +5075,18 @@ class TaskFault(NamedTuple):
     message: str
 
 
+def read_faults(value: Any, task_count: int) -> list[TaskFault]:
+    """The faults that `_validate_loop` found in so many tasks; as strict as `read_frame`. Raises ValueError."""
+    faults = [TaskFault(*fault) for fault in value if isinstance(fault, list) and len(fault) == 3] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(faults) != len(value):
+        raise ValueError("no list of faults")
+    for place, path, message in faults:
+        is_place = isinstance(place, int) and not isinstance(place, bool) and 0 <= place < task_count
+        if not (is_place and isinstance(path, str) and isinstance(message, str)):
+            raise ValueError("no fault of a task of this request")
+    return faults
+
+
 def _named_fields(error: BaseException) -> list[FieldError]:
     """Those that an engine's InvalidTask names, or none where what it holds is no list of them."""
     found = getattr(error, "errors", None) if isinstance(error, InvalidTask) else None
@@ -5039,9 +5112,11 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
 
 
 def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
-    """Answer each frame (a list of tasks) with the faults found: ``[[place, field, message], ...]``."""
-    while (tasks := receive_frame(channel)) is not None:
-        send_frame(channel, validation_faults(engine, map(TaskRequest.from_dict, tasks)))
+    """Answer each frame ``[nonce, tasks]`` with the faults found: ``[nonce, [[place, field, message], ...]]``. What the engine itself
+    writes on the channel lacks the nonce of a later request, and is taken for no answer to it."""
+    while (request := receive_frame(channel)) is not None:
+        nonce, tasks = request
+        send_frame(channel, [nonce, validation_faults(engine, map(TaskRequest.from_dict, tasks))])
 
 
 def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
@@ -5481,6 +5556,7 @@ class ProcessHandle:
         self._control, self._channel, self._output = control, channel, output
         self._log = OutputLog("task output", task_id=task.task_id, attempt=task.attempt)
         self._received = bytearray()  # of the channel; a frame is whole before it is read
+        self._is_warned = False  # of a fraction of its progress that was none
         self._is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
         self._outcome: Outcome | None = None  # from the result or error frame
         self._exit: dict[str, Any] | None = None  # the supervisor's report, or {} when it died without one
@@ -5574,27 +5650,39 @@ class ProcessHandle:
         if self._is_garbled:
             return bool(data)
         self._received += data
-        while len(self._received) >= 4:
-            (size,) = struct.unpack_from("!I", self._received)
-            if size <= MAX_FRAME_BYTES and len(self._received) < 4 + size:
-                break
-            body = bytes(memoryview(self._received)[4 : 4 + size])
-            del self._received[: 4 + size]
-            try:
-                self._take_frame(json.loads(body), on_report)
-            except (ValueError, KeyError, TypeError):  # not ours: the engine found the descriptor and wrote on it
-                self._is_garbled = True
-                self._outcome = Outcome(
-                    error_type="crashed", message="the engine wrote on the descriptor of its result, which cannot be read"
-                )
-                self.stop()  # or it would wait for ever to have its result taken
-                return False
+        try:
+            while (body := self._next_frame()) is not None:
+                self._take_frame(read_frame(body), on_report)
+        except ValueError:
+            self._is_garbled = True
+            self._received.clear()
+            self._outcome = Outcome(error_type="crashed", message="the engine wrote on the descriptor of its result, which cannot be read")
+            self.stop()  # or it would wait for ever to have its result taken
+            return False
         return bool(data)
 
+    def _next_frame(self) -> bytes | None:
+        """Cut a whole frame from what was received. Raises ValueError for a length that no frame has."""
+        if len(self._received) < 4:
+            return None
+        (size,) = struct.unpack_from("!I", self._received)
+        if size > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {size} bytes, more than {MAX_FRAME_BYTES}")
+        if len(self._received) < 4 + size:
+            return None
+        body = bytes(memoryview(self._received)[4 : 4 + size])
+        del self._received[: 4 + size]
+        return body
+
     def _take_frame(self, frame: dict[str, Any], on_report: Callable[[Report], None]) -> None:
+        if self._outcome is not None:
+            raise ValueError("a frame after the last one")
         if "progress" in frame:
             on_report(Report(frame["progress"], frame["message"]))
         elif "ignored" in frame:
+            if self._is_warned:
+                raise ValueError("a second warning, where one is sent")
+            self._is_warned = True
             _warn_of_progress(self._task, frame["ignored"])
         elif "started" in frame:
             self.engine_version = frame["version"]
@@ -5864,25 +5952,28 @@ class EngineServer:
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
                 try:
-                    return self._ask_validator(frame)
+                    return self._ask_validator(frame, len(tasks))
                 except TimeoutError:
                     self._close_validator()
                     raise InvalidTask(f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request") from None
-                except (OSError, EOFError):
+                except (OSError, EOFError, ValueError):  # ValueError: the engine wrote on the descriptor of the answer
                     self._close_validator()
         raise InvalidTask("the engine's validate ended its process on this request")
 
-    def _ask_validator(self, frame: bytes) -> list[TaskFault]:
-        """Raises TimeoutError, and EOFError or another OSError when the process has ended."""
+    def _ask_validator(self, frame: bytes, task_count: int) -> list[TaskFault]:
+        """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an answer that is none."""
         if self._validator is None:
             self._validator = self._fork(START_VALIDATOR)
         channel = self._validator[1]
         channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
-        send_frame(channel, frame)
-        faults = receive_frame(channel)
-        if faults is None:
+        nonce = os.urandom(8).hex()
+        send_frame(channel, b'["%s",%s]' % (nonce.encode(), frame))
+        answer = receive_frame(channel, MAX_FRAME_BYTES)
+        if answer is None:
             raise EOFError
-        return [TaskFault(*fault) for fault in faults]
+        if not isinstance(answer, list) or len(answer) != 2 or answer[0] != nonce:
+            raise ValueError("no answer to this request")
+        return read_faults(answer[1], task_count)
 
     def _close_validator(self) -> None:
         if self._validator:
@@ -5962,7 +6053,7 @@ class ThreadHandle:
         if value is None and not self._is_warned:
             self._is_warned = True
             _warn_of_progress(self._task, _short_repr(fraction))
-        self._events.put(Report(value or 0.0, _clean(str(message))[:500]))  # progress never falls: 0 leaves it as it is
+        self._events.put(Report(value or 0.0, _clean(str(message))[:MAX_MESSAGE]))  # progress never falls: 0 leaves it as it is
 
 
 class ThreadRunner:
@@ -6053,6 +6144,8 @@ class Attempt:
         self.progress = 0.0
         self.message = ""
         self.unwritten = False  # progress that the database does not have yet
+        self.failed_writes = 0  # of progress, in a row; of the scheduler thread alone, as the next
+        self.next_write = 0.0  # not before this time, once one has failed
         self.is_written = False  # its outcome is in the database: it beats no more
         self.lost = False  # cancelled, or taken over by others: end it and discard the outcome
         self.recording = False  # its outcome is being written, and that write tells whether it is lost
@@ -6097,6 +6190,10 @@ class LeaseWatch:
                 expired.append(task)
         return expired
 
+    def forget(self, task_id: str) -> None:
+        """Let the lease of this task begin again with the next poll."""
+        self._seen.pop(task_id, None)
+
     def seconds_to_expiry(self) -> float:
         """When to observe again for the first lease that would be over by then."""
         return min((self._lease_seconds - (self._counted - since) for _, since in self._seen.values()), default=math.inf)
@@ -6121,7 +6218,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 RELEASE_SECONDS = 5.0  # for writing what a stop gives back
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
-OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s
+OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
 PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
 PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
@@ -6246,6 +6343,12 @@ class Upkeep:
             yield took * random.uniform(0.5, 1.0)
 
 
+def _ascii_error_text(error: Exception) -> str:
+    """What an error says, in ASCII, so that every database takes it."""
+    text = error.message if isinstance(error, QtmError) else error_text(error)
+    return text.encode("ascii", "backslashreplace").decode()[:MAX_ERROR_TEXT]
+
+
 class TaskScheduler:
     """Runs pending tasks on the engine, one per slot, FIFO within a priority. `start` it once, `stop` it once."""
 
@@ -6272,6 +6375,9 @@ class TaskScheduler:
         self._claiming = False  # tasks may be ours in the database that are not in _attempts yet
         self._cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
         self._attempts: dict[tuple[str, int], Attempt] = {}
+        # Attempts that left their slot while the database still has them running, and how to end them. Written by slot threads
+        # under _lock, together with the removal from _attempts; taken out by the scheduler thread.
+        self._unwritten: dict[tuple[str, int], Outcome] = {}
         self._handoff: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._woken = threading.Event()
         self._draining = threading.Event()  # claim no more
@@ -6298,10 +6404,7 @@ class TaskScheduler:
         """Start the scheduler thread and the slots. On SQLite, which one process holds, what runs now is an orphan."""
         if self._dao.database.dialect.name == "sqlite":
             for orphan in self._dao.running():
-                self._dao.reclaim(orphan, 0.0)
-                self._ended[WORKER_LOST.ending] += 1
-                told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id}
-                log_event(logging.WARNING, "orphan taken back", **told)
+                self._take_back(orphan, 0.0)
         self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
         for number in range(1, self._settings.workers + 1):
             self._threads.append(threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True))
@@ -6475,37 +6578,72 @@ class TaskScheduler:
         running = self._dao.running()
         self._release_unknown(running)
         for orphan in self._leases.observe(now, running):
-            status = self._dao.reclaim(orphan, self._backoff(orphan.attempt))
-            if status:
-                with self._lock:
-                    self._ended[WORKER_LOST.ending] += 1
-                told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
-                log_event(logging.WARNING, "orphan taken back", **told)
-                self._board.tell(orphan.task_id)
+            self._take_back(orphan, self._backoff(orphan.attempt))
         self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
 
+    def _take_back(self, orphan: RunningTask, delay_seconds: float) -> None:
+        status = self._reclaim(orphan, delay_seconds, WORKER_LOST)
+        if status:
+            with self._lock:
+                self._ended[WORKER_LOST.ending] += 1
+            told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
+            log_event(logging.WARNING, "orphan taken back", **told)
+            self._board.tell(orphan.task_id)
+
+    def _reclaim(self, task: RunningTask, delay_seconds: float, outcome: Outcome) -> TaskStatus | None:
+        """`TaskDAO.reclaim`, an error of which stays with this task, unless the database is away for all."""
+        try:
+            return self._dao.reclaim(task, delay_seconds, outcome)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # whatever the database has against this row
+            log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
+            self._leases.forget(task.task_id)
+            return None
+
     def _release_unknown(self, running: Sequence[RunningTask]) -> None:
-        """Give back what the database says we run, but we do not know of: the answer to its claim was lost."""
+        """End what the database says we run, but no slot does. Either its outcome could not be written, which counts as a failed
+        attempt; or the answer to its claim was lost, so that it never reached a slot, and it is released."""
         with self._lock:
             known = set(self._attempts)
         for task in running:
-            is_unknown = task.worker_id == self.worker_id and (task.task_id, task.attempt) not in known
-            if is_unknown and self._dao.reclaim(task, 0.0, Outcome(released=True)):
-                log_event(logging.WARNING, "unknown claim given back", task_id=task.task_id, attempt=task.attempt)
+            key = (task.task_id, task.attempt)
+            if task.worker_id != self.worker_id or key in known:
+                continue
+            outcome = self._unwritten.get(key, Outcome(released=True))
+            if self._reclaim(task, 0.0 if outcome.released else self._backoff(task.attempt), outcome):
+                self._unwritten.pop(key, None)
+                event = "unknown claim given back" if outcome.released else "unwritten attempt ended"
+                log_event(logging.WARNING, event, task_id=task.task_id, attempt=task.attempt)
+                self._board.tell(task.task_id)
                 self.wake()
 
     def _write_progress(self) -> None:
+        """Whatever fails here stays with its attempt: the next one is written, and the round goes on. A database that is away
+        fails the heartbeat as well, for which there must be time."""
+        now = self._clock()
         with self._lock:
-            attempts = [one for one in self._attempts.values() if one.unwritten and not one.lost and not one.is_written]
-        for attempt in attempts:
+            unwritten = [one for one in self._attempts.values() if one.unwritten and not one.lost and not one.is_written]
+        for attempt in sorted(unwritten, key=lambda one: one.next_write):
+            if attempt.next_write > now or self._clock() > self._next_beat:
+                continue
             with self._lock:
                 progress, message, attempt.unwritten = attempt.progress, attempt.message, False
             try:
                 if not self._dao.report_progress(attempt.task, progress, message):
                     self._next_beat = 0.0  # it has ended, or is no longer ours: a beat tells
-            except QtmError:
-                attempt.unwritten = True  # the next round writes it, or a newer one
-                raise
+                attempt.failed_writes = 0
+            except Exception as error:  # the text is the engine's, the database's refusal of any class
+                self._progress_failed(attempt, error)
+
+    def _progress_failed(self, attempt: Attempt, error: Exception) -> None:
+        """Have a later round write this progress, or newer progress of the same attempt."""
+        attempt.unwritten = True
+        attempt.failed_writes += 1
+        attempt.next_write = self._clock() + backoff_seconds(DATABASE_RETRY_SECONDS, attempt.failed_writes, 1.0)
+        if attempt.failed_writes == 1:
+            told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": _ascii_error_text(error)}
+            log_event(logging.WARNING, "progress not written", **told)
 
     def _claim(self) -> float:
         """Fill the free slots; seconds until there may be more to claim."""
@@ -6552,26 +6690,40 @@ class TaskScheduler:
             attempt = self._handoff.get()
             if attempt is None:
                 return
+            ending = NOT_STORED  # for an attempt of which nothing could be written
             try:
                 self._run(attempt)
-            except Exception as error:  # a fault of ours must not take the slot with it; the lease brings the task back
-                told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": error_text(error)}
-                log_event(logging.CRITICAL, "slot failed", **told)
-                logger.debug("slot failed", exc_info=True)
+            except Exception as error:  # a fault of ours must not take the slot with it
+                ending = self._slot_failed(attempt, error)
             finally:
                 with self._idle:
-                    del self._attempts[attempt.task.task_id, attempt.task.attempt]
+                    key = attempt.task.task_id, attempt.task.attempt
+                    if not attempt.is_written and not attempt.lost and not self._stopped.is_set():
+                        self._unwritten[key] = ending
+                    del self._attempts[key]
                     self._idle.notify_all()
                 self._board.tell(attempt.task.task_id, attempt.task.batch_id)
                 self.wake()
 
+    def _slot_failed(self, attempt: Attempt, error: Exception) -> Outcome:
+        """A fault of ours in a slot is an outcome that counts: released, the attempt would meet the same fault for ever."""
+        told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": _ascii_error_text(error)}
+        log_event(logging.CRITICAL, "slot failed", **told)
+        logger.debug("slot failed", exc_info=True)
+        return Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {_ascii_error_text(error)}")
+
     def _run(self, attempt: Attempt) -> None:
-        """One attempt: start it, listen until it ends, write how."""
+        """One attempt: start it, listen until it ends, write how it ended."""
         task = attempt.task
         told: dict[str, Any] = {"task_id": task.task_id, "attempt": task.attempt}
         more = {"batch_id": task.batch_id, "worker_id": self.worker_id, "stock_code": task.stock_code}
         log_event(logging.INFO, "attempt started", **told, **more)
-        outcome = self._execute(attempt)
+        try:
+            outcome = self._execute(attempt)
+        except Exception as error:
+            outcome = self._slot_failed(attempt, error)
+            if attempt.handle:
+                attempt.handle.stop()
         if attempt.released and outcome.result_json is None:
             outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
@@ -6583,8 +6735,10 @@ class TaskScheduler:
             outcome = self._record(attempt, outcome)
         if attempt.lost:
             outcome = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler", usage=outcome.usage)
-            with contextlib.suppress(DatabaseUnavailable, TransactionConflict):  # the record alone is the poorer for it
+            try:
                 self._dao.close_attempt(task, outcome)
+            except Exception as error:  # the record alone is the poorer for it
+                log_event(logging.WARNING, "record of an attempt not completed", **told, error=_ascii_error_text(error))
         ending = outcome.ending if attempt.is_written or attempt.lost else "unwritten"
         with self._lock:
             self._ended[ending] += 1
@@ -6622,33 +6776,40 @@ class TaskScheduler:
 
     def _record(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Write the outcome, however long the database is away: the work is done and must not be lost. Sets ``lost`` when the
-        task is no longer this attempt's. An outcome that the database refuses, while it is there, becomes a failure."""
-        task, pause, refusals = attempt.task, 0.1, 0
-        told = {"task_id": task.task_id, "attempt": task.attempt}
-        progress = 1.0 if outcome.result_json is not None else attempt.progress
-        version = attempt.handle.engine_version if attempt.handle else None
+        task is no longer this attempt's. An outcome that the database refuses, while it is there, becomes a failure that holds
+        nothing of the engine's; when that is refused as well, the attempt leaves its slot and `_release_unknown` ends it."""
+        told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt}
+        pause, refusals = 0.1, 0
         with self._lock:
             attempt.recording = True
-        while not attempt.lost:
+        while not attempt.lost and refusals < 2 * OUTCOME_TRIES:
             try:
-                # What a stop gives back is due at once; what found no process to run in, after a pause.
-                delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(task.attempt)
-                attempt.is_written = self._dao.finish(attempt.claimed, outcome, delay, attempt.message, progress, version) is not None
+                attempt.is_written = self._write_outcome(attempt, outcome, with_engine_texts=refusals < OUTCOME_TRIES)
                 if not attempt.is_written:
                     self._end(attempt, lost=True)
                 break
             except (DatabaseUnavailable, TransactionConflict) as error:
                 log_event(logging.WARNING, "outcome kept until the database is back", **told, error=error.message)
-            except QtmError as error:
-                log_event(logging.ERROR, "outcome refused by the database", **told, error=error.message)
+            except Exception as error:  # the texts are the engine's, the database's refusal of any class
+                log_event(logging.ERROR, "outcome refused by the database", **told, error=_ascii_error_text(error))
                 refusals += 1
                 if refusals == OUTCOME_TRIES:
-                    message = f"the outcome ({outcome.ending}) could not be stored: {error.message}"[:2000]
-                    outcome = Outcome(error_type="not_stored", message=message, usage=outcome.usage)
+                    message = f"the outcome ({outcome.ending}) could not be stored: {_ascii_error_text(error)}"
+                    outcome, pause = Outcome(error_type="not_stored", message=message, usage=outcome.usage._replace(output_tail=None)), 0.1
             if self._stopped.wait(pause):
                 break  # the stop's own deadline is over: the lease brings the task back
             pause = min(5.0, pause * 2)
         return outcome
+
+    def _write_outcome(self, attempt: Attempt, outcome: Outcome, with_engine_texts: bool) -> bool:
+        """False when the task is no longer this attempt's."""
+        progress = 1.0 if outcome.result_json is not None else attempt.progress
+        message, version = "", None
+        if with_engine_texts:
+            message, version = attempt.message, attempt.handle.engine_version if attempt.handle else None
+        # What a stop gives back is due at once; what found no process to run in, after a pause.
+        delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(attempt.task.attempt)
+        return self._dao.finish(attempt.claimed, outcome, delay, message, progress, version) is not None
 
 
 # ==== 23 TaskManager ==================================================================================================

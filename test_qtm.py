@@ -2769,8 +2769,17 @@ def test_results_that_are_no_json_are_refused_with_their_path():
 
 ENGINES = textwrap.dedent(
     """
-    import os, signal, subprocess, sys, time, ctypes, itertools, re, threading
+    import os, signal, socket, stat, struct, subprocess, sys, time, ctypes, itertools, re, threading
     import qtm
+
+    def write_frames(frames):  # as qtm itself does, on the channel of this process
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if number > 2 and stat.S_ISSOCK(os.fstat(number).st_mode):
+                    for frame in map(bytes.fromhex, frames):
+                        os.write(number, struct.pack("!I", len(frame)) + frame)
+            except OSError:
+                pass
 
     def run(task, progress):
         return globals()[task.config["strategy"]](task, progress)
@@ -2778,6 +2787,8 @@ ENGINES = textwrap.dedent(
     def validate(task):
         if task.config["strategy"] == "refused":
             raise qtm.InvalidTask("refused by the engine")
+        if task.config["strategy"] == "validate_writes":
+            write_frames(task.params["frames"])
         if task.config["strategy"] == "validate_dies":
             os._exit(3)
         if task.config["strategy"] == "fields" and task.params["window"] < 0:
@@ -2923,6 +2934,12 @@ ENGINES = textwrap.dedent(
             except OSError:
                 pass
         return {}
+
+    def writes_frames(task, progress):
+        progress(0.25, "before")
+        write_frames(task.params["frames"])
+        while True:
+            time.sleep(60)
 
     def fork_bomb(task, progress):
         for _ in range(5):
@@ -3372,6 +3389,78 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, conte
     assert (task.status.value, task.error["type"]) == ("failed", "crashed"), task.error
     assert "wrote on" in task.error["message"] or "without a result" in task.error["message"]
     assert task.finished_at < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
+
+
+FORGED = {
+    "an object as message": '{"progress":0.5,"message":{"a":1}}',
+    "half a surrogate pair": '{"progress":0.5,"message":"\\ud800"}',
+    "NUL": '{"progress":0.5,"message":"\\u0000"}',
+    "no UTF-8": b'{"progress":0.5,"message":"\xff"}',
+    "a long message": json.dumps({"progress": 0.5, "message": "x" * 501}),
+    "progress beyond 1": '{"progress":1.5,"message":""}',
+    "negative progress": '{"progress":-0.5,"message":""}',
+    "true as progress": '{"progress":true,"message":""}',
+    "text as progress": '{"progress":"0.5","message":""}',
+    "NaN as progress": '{"progress":NaN,"message":""}',
+    "a number beyond a double": '{"progress":1e999,"message":""}',
+    "a key twice": '{"progress":0.5,"progress":0.25,"message":""}',
+    "no message": '{"progress":0.5}',
+    "an object as what was ignored": '{"ignored":{}}',
+    "a long text of what was ignored": json.dumps({"ignored": "x" * 101}),
+    "one key more": '{"progress":0.5,"message":"","more":1}',
+    "an object as version": '{"started":true,"version":{}}',
+    "one as started": '{"started":1,"version":"x"}',
+    "a long version": json.dumps({"started": True, "version": "x" * 101}),
+    "an object as type": '{"error":{"type":{},"message":[1]}}',
+    "a list as message": '{"error":{"type":"x","message":[1],"traceback":null},"retryable":true}',
+    "a long type": json.dumps({"error": {"type": "x" * 201, "message": "", "traceback": None}, "retryable": True}),
+    "a long error": json.dumps({"error": {"type": "x", "message": "x" * 2001, "traceback": None}, "retryable": True}),
+    "a long traceback": json.dumps({"error": {"type": "x", "message": "", "traceback": "x" * 8001}, "retryable": True}),
+    "one as retryable": '{"error":{"type":"x","message":"","traceback":null},"retryable":1}',
+    "a number as result": '{"result":5,"non_finite":"[]"}',
+    "a list as non_finite": '{"result":"{}","non_finite":[]}',
+    "depth without end": "[" * 200_000,
+    "null": "null",
+    "a list": '[{"progress":0.5,"message":""}]',
+}
+
+
+def as_frames(*texts) -> dict[str, list[str]]:
+    return {"frames": [(text if isinstance(text, bytes) else text.encode()).hex() for text in texts]}
+
+
+def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
+    pids = tmp_path / "pids"
+    (other,) = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})).task_ids
+    eventually(lambda: pids.exists() and pids.read_text())
+    for name, frame in FORGED.items():
+        task = run_one(running, "writes_frames", as_frames(frame), max_attempts=1)
+        assert (task.status.value, task.error["type"], task.attempt) == ("failed", "crashed", 1), name
+        assert "wrote on the descriptor" in task.error["message"], name
+        assert running.scheduler.is_fresh(), name
+    good = '{"progress":0.5,"message":""}'
+    ends = '{"error":{"type":"x","message":"","traceback":null},"retryable":true}'
+    ignored = '{"ignored":"x"}'
+    for late in ([good, ends, good], [ignored, ignored]):
+        assert run_one(running, "writes_frames", as_frames(*late), max_attempts=1).error["type"] == "crashed", late
+    task = running.get_task_status(other)
+    assert (task.status.value, task.attempt, running.scheduler.state()["attempts_ended"]) == ("running", 1, {"crashed": len(FORGED) + 2})
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+
+
+def test_a_forged_answer_of_validate_refuses_its_request_alone(running):
+    for answer in ("{}", "[1]", '["nonce",[]]', "[]", '[[0,"params","x"]]', "[" * 200_000, "x"):
+        with pytest.raises(qtm.InvalidTask, match="ended its process"):
+            run_one(running, "validate_writes", as_frames(answer, answer))
+        assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED, answer
+    with pytest.raises(qtm.InvalidTask, match="refused by the engine"):
+        run_one(running, "refused")
+
+
+def test_a_result_of_many_quotes_and_backslashes_fits_its_frame():
+    document = qtm.dump_json({"x": '\\"' * 100_000})
+    growth = len(qtm.dump_json({"result": document, "non_finite": "[]"})) / len(document)
+    assert growth * qtm.MAX_RESULT_BYTES <= qtm.MAX_FRAME_BYTES
 
 
 def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
@@ -4029,6 +4118,8 @@ class HeldHandle:
     def run(self, on_report):
         self.report = on_report
         assert self.done.wait(DEADLINE_SECONDS)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
         return self.outcome
 
     def stop(self):
@@ -4306,6 +4397,124 @@ def test_an_outcome_that_the_database_refuses_fails_its_attempt(stage, dao, monk
     eventually(lambda: dao.get(task_id).status is qtm.TaskStatus.FAILED)
     error = dao.get(task_id).error
     assert (error["type"], "(completed) could not be stored" in error["message"], "1644" in error["message"]) == ("not_stored", True, True)
+
+
+def failing_for(stock_code: str, function, error: Exception):
+    """The DAO's method, which fails for the tasks of one stock."""
+
+    def call(task, *rest):
+        if dataclasses.replace(getattr(task, "task", task)).stock_code == stock_code:
+            raise error
+        return function(task, *rest)
+
+    return call
+
+
+WRITE_ERRORS = {
+    "driver": UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    "type": TypeError("dict can not be used as parameter"),
+    "refused": qtm.QtmError("unexpected database error 1366: Incorrect string value"),
+    "busy": qtm.TransactionConflict("the database is busy"),
+    "away": qtm.DatabaseUnavailable("the database cannot be used"),
+}
+
+
+@pytest.fixture
+def two_running(url, monkeypatch):
+    """A manager with the attempts of stocks A and B under way, and the event that lets both end."""
+    monkeypatch.setattr(qtm, "PROGRESS_WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(qtm, "OUTCOME_TRIES", 2)
+    go = threading.Event()
+
+    def engine(task, progress):
+        while task.stock_code in "AB" and not go.wait(0.01):
+            progress(0.5, "words of the engine")
+        return {"words of": "the engine"}
+
+    engine.version = "words of the engine"
+    with qtm.start(settings(url, workers=3, heartbeat_seconds=0.1, lease_seconds=30.0), engine=engine) as tasks:
+        yield tasks, go
+        go.set()
+
+
+@pytest.mark.parametrize("kind", WRITE_ERRORS)
+def test_progress_that_cannot_be_written_stays_with_its_attempt(two_running, monkeypatch, kind):
+    tasks, go = two_running
+    monkeypatch.setattr(tasks.dao, "report_progress", failing_for("A", tasks.dao.report_progress, WRITE_ERRORS[kind]))
+    first, second = (tasks.create_task(qtm.TaskRequest(code, CONFIG)).task_ids[0] for code in "AB")
+    eventually(lambda: tasks.get_task_status(second).progress == 0.5)
+    assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED, "claims go on"
+    assert (tasks.scheduler.state()["activity"], tasks.scheduler.is_fresh()) == ("running", True)
+    assert tasks.get_task_status(first).progress == 0.0
+    go.set()
+    assert [tasks.wait(one, DEADLINE_SECONDS).status.value for one in (first, second)] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("kind", ["driver", "type", "refused"])
+@pytest.mark.parametrize("is_bare_refused", [False, True])
+def test_an_outcome_that_cannot_be_written_stays_with_its_attempt(two_running, monkeypatch, kind, is_bare_refused):
+    tasks, go = two_running
+    finish = tasks.dao.finish
+
+    def refuse_texts(claimed, outcome, delay_seconds, message, progress, version):
+        texts = f"{outcome} {message} {version}"
+        if claimed.task.stock_code == "A" and (is_bare_refused or "words" in texts):
+            raise WRITE_ERRORS[kind]
+        return finish(claimed, outcome, delay_seconds, message, progress, version)
+
+    monkeypatch.setattr(tasks.dao, "finish", refuse_texts)
+    first, second = (tasks.create_task(qtm.TaskRequest(code, CONFIG, max_attempts=1)).task_ids[0] for code in "AB")
+    eventually(lambda: tasks.get_task_status(first).progress == 0.5)
+    go.set()
+    assert tasks.wait(second, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+    task = tasks.wait(first, DEADLINE_SECONDS)
+    assert (task.status.value, task.error["type"], task.attempt, task.message) == ("failed", "not_stored", 1, "")
+    assert [(one.attempt, one.ending) for one in tasks.get_task_attempts(first)] == [(1, "failed")], "it counts"
+    assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
+    assert tasks.scheduler.is_fresh()
+
+
+def test_an_orphan_that_cannot_be_reclaimed_keeps_no_other_waiting(stage, dao, monkeypatch):
+    scheduler, runner, clock = stage
+    runner.is_ready = False  # so that nothing is claimed
+    stuck, free = add(dao, "A", "B")
+    dao.claim("dead:1:x", 2)
+    reclaim = dao.reclaim
+
+    def refuse_one(orphan, *rest):
+        if orphan.task_id == stuck:
+            raise qtm.QtmError("unexpected database error 1644: no")
+        return reclaim(orphan, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dao, "reclaim", refuse_one)
+        for passed in (0.0, *[10.0] * 5):
+            clock.now += passed
+            scheduler.step()
+        assert (dao.get(stuck).status.value, dao.get(free).status.value) == ("running", "pending")
+        assert scheduler.is_fresh()
+    for _ in range(6):
+        clock.now += 10.0
+        scheduler.step()
+    assert dao.get(stuck).error["type"] == "worker_lost", "its lease began again"
+
+
+def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
+    scheduler, runner, _ = stage
+    (task_id,) = add(dao, max_attempts=2)
+    for _ in range(2):
+        before = len(runner.handles)
+        scheduler.step()
+        eventually(lambda before=before: len(runner.handles) > before and runner.handles[-1].report)
+        runner.handles[-1].outcome = RuntimeError("no luck \ud800")
+        runner.handles[-1].done.set()
+        eventually(lambda: not scheduler.state()["running"])
+    task = dao.get(task_id)
+    assert (task.status.value, task.attempt, task.error["type"]) == ("failed", 2, "internal")
+    assert "no luck" in task.error["message"]
+    add(dao)
+    scheduler.step()
+    eventually(lambda: len(runner.handles) == 3)
 
 
 def test_without_a_thread_for_its_timer_the_scheduler_waits_by_itself(stage, dao, monkeypatch):
