@@ -1858,6 +1858,9 @@ class Dialect(Protocol):
     def filled(self, template: str, values: Sequence[str]) -> str:
         """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``."""
 
+    def byte_length(self, text: str) -> str:
+        """An expression for the length of a text in bytes of UTF-8."""
+
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns."""
 
@@ -2033,6 +2036,10 @@ class SQLiteDialect:
         """By ``printf``: a chain of ``||`` copies what it has at every link."""
         text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
         return f"printf('{text}', {', '.join(values)})"
+
+    def byte_length(self, text: str) -> str:
+        """By a cast: ``LENGTH`` of a text counts characters, up to its first NUL."""
+        return f"LENGTH(CAST({text} AS BLOB))"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -2333,6 +2340,10 @@ class MySQLDialect:
         first, *rest = (text.replace("'", "''") for text in template.split("@"))
         parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
         return f"CONCAT(CAST('{first}' AS BINARY), {', '.join(parts)})"
+
+    def byte_length(self, text: str) -> str:
+        """``LENGTH`` counts bytes."""
+        return f"LENGTH({text})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -2821,7 +2832,7 @@ CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FOR
     ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
 
-# Counts that MariaDB and MySQL give up after 5 s, before our own timeout would take the connection for broken.
+# Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for broken.
 BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
 
 
@@ -3108,6 +3119,68 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[FrequentStatemen
         yield statement, dict(zip(names, part + part[-1:] * (len(names) - len(part)), strict=True))
 
 
+class StatusChange(NamedTuple):
+    """A change that clients ask for: which statuses it takes, and its assignments."""
+
+    before: tuple[TaskStatus, ...]
+    to: str
+
+
+CANCEL = StatusChange((TaskStatus.PENDING, TaskStatus.RUNNING), "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
+RETRY = StatusChange(
+    (TaskStatus.FAILED, TaskStatus.CANCELLED),
+    """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '', run_at = UTC_TIMESTAMP(6),
+       started_at = NULL, finished_at = NULL, worker_id = NULL""",
+)
+
+
+class Selection(NamedTuple):
+    """Which tasks a list shows: of one batch, of these statuses, of one stock, beyond a cursor (a task's id), at most so many."""
+
+    batch_id: str | None = None
+    statuses: Sequence[TaskStatus] = ()
+    stock_code: str | None = None
+    limit: int = 100
+    cursor: str | None = None
+    newest_first: bool = True
+
+    def source(self) -> str:
+        """The ids of the page as a FROM item with the parameters of `parameters`. A branch for each status reads one range of an index
+        that ends in the id, so that a page reads few entries more than it shows. Left to themselves, optimizers walk the primary key
+        for two statuses, or all tasks of a stock to find those of a batch."""
+        wanted = [name for name in ("batch_id", "stock_code") if getattr(self, name)]
+        index = "_".join(["backtest_tasks", *(name.partition("_")[0] for name in wanted or ["status"])])
+        statuses = sorted({status.value for status in self.statuses or (TaskStatus if wanted else ())})
+        order, beyond, up_to = ("DESC", "<", ">=") if self.newest_first else ("ASC", ">", "<=")
+        page = f"ORDER BY task_id {order} LIMIT :limit"
+        branches = [
+            f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX ({index if status else "PRIMARY"}) */
+                WHERE {"".join(f"{name} = :{name} AND " for name in wanted)}{f"status = '{status}' AND" if status else ""}
+                task_id {beyond} :cursor AND task_id {up_to} :last {page}"""
+            for status in statuses or [""]
+        ]
+        if len(branches) == 1:
+            return f"({branches[0]}) AS page"
+        union = " UNION ALL ".join(f"SELECT task_id FROM ({branch}) AS {status}" for status, branch in zip(statuses, branches, strict=True))
+        return f"(SELECT task_id FROM ({union}) AS branches {page}) AS page"
+
+    def parameters(self, limit: int, last: str | None = None) -> dict[str, Any]:
+        """For at most ``limit`` ids, up to ``last``."""
+        first, end = ("~", "") if self.newest_first else ("", "~")
+        code = self.stock_code or ""
+        return {
+            "batch_id": _key(self.batch_id or ""),
+            "stock_code": "" if code.endswith(" ") else code,  # MySQL before 8.0.17 ignores a space at the end
+            "cursor": first if self.cursor is None else self.cursor,
+            "last": end if last is None else last,
+            "limit": limit,
+        }
+
+
+# The rows of a page, in the order of its ids; CROSS JOIN keeps SQLite, and STRAIGHT_JOIN MySQL, from another.
+PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
+
+
 def _check_document(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise BodyTooLarge(f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})")
@@ -3165,6 +3238,7 @@ def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict
 # Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
 
+PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
 PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
@@ -3411,8 +3485,8 @@ class TaskDAO:
         done = dict.fromkeys(batch_ids, 0.0)
         names, parameters = _in_list(batch_ids)
         rows = session.rows(
-            f"""SELECT batch_id, status, COUNT(*), SUM(progress) FROM backtest_tasks WHERE batch_id IN ({names})
-                GROUP BY batch_id, status""",
+            f"""{BOUNDED_SELECT} batch_id, status, COUNT(*), SUM(progress) FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
+                WHERE batch_id IN ({names}) GROUP BY batch_id, status""",
             parameters,
         )
         for batch_id, status, count, progress in rows:
@@ -3430,32 +3504,43 @@ class TaskDAO:
         newest_first: bool = True,
     ) -> tuple[list[TaskInfo], str | None]:
         """A page of tasks in the order of their ids and the cursor of the next page (None: this was the last)."""
-        where, parameters = self._selection(batch_id, statuses, stock_code, cursor, newest_first)
-        order = "DESC" if newest_first else "ASC"
-        rows = self.database.read(
-            lambda session: session.rows(
-                f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {where} ORDER BY task_id {order} LIMIT :limit",
-                {**parameters, "limit": limit + 1},
-            )
-        )
-        tasks = [_task(row) for row in rows[:limit]]
-        return tasks, tasks[-1].task_id if len(rows) > limit else None
+        return self._tasks_of(Selection(batch_id, statuses, stock_code, limit, cursor, newest_first))
 
-    def _selection(
-        self, batch_id: str | None, statuses: Sequence[TaskStatus], stock_code: str | None, cursor: str | None, newest_first: bool
-    ) -> tuple[str, dict[str, Any]]:
-        """The condition of a list and its parameters."""
-        names, parameters = _in_list([status.value for status in statuses])
-        # Beside a batch or stock the status must not choose the index: SQLite would walk all tasks of that status.
-        status = "COALESCE(status, '')" if batch_id or stock_code else "status"
-        wanted = [
-            (batch_id, "batch_id = :batch_id"),
-            (stock_code, "stock_code = :stock_code"),
-            (statuses, f"{status} IN ({names})"),
-            (cursor, "task_id < :cursor" if newest_first else "task_id > :cursor"),
-        ]
-        where = " AND ".join(text for value, text in wanted if value) or "1 = 1"
-        return where, {**parameters, "batch_id": _key(batch_id or ""), "stock_code": _key(stock_code or ""), "cursor": cursor}
+    def _tasks_of(self, selection: Selection) -> tuple[list[TaskInfo], str | None]:
+        ids, has_more, _ = self._page_ids(selection)
+        if not ids:
+            return [], None
+        columns = ", ".join("backtest_tasks." + name.strip() for name in TASK_COLUMNS.split(","))
+        rows = self.database.rows(
+            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} FROM {selection.source()} {PAGE_ROWS}",
+            selection.parameters(selection.limit, ids[-1]),
+        )
+        tasks = sorted(map(_task, rows), key=lambda task: task.task_id, reverse=selection.newest_first)
+        return tasks, self._following(selection, ids, has_more, [task.task_id for task in tasks])
+
+    def _page_ids(self, selection: Selection) -> tuple[list[str], bool, int]:
+        """The ids of a page in their order, whether more follow, and the bytes of its documents, at most PAGE_BYTES but of one task."""
+        documents = " + ".join(self.database.dialect.byte_length(f"COALESCE({name}, '')") for name in ("config", "params", "error"))
+        entry = self.database.dialect.filled("@ @", ["backtest_tasks.task_id", f"({documents})"])
+        rows = self.database.rows(
+            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT({entry}) FROM {selection.source()} {PAGE_ROWS}",
+            selection.parameters(selection.limit + 1),
+        )
+        entries = sorted(_utf8(rows[0][0]).split(","), reverse=selection.newest_first) if rows[0][0] else []
+        most, total = min(PAGE_BYTES, self.database.dialect.max_document_bytes), 0
+        ids: list[str] = []
+        for task_id, size in (entry.split(" ") for entry in entries[: selection.limit]):
+            if ids and total + int(size) > most:
+                break
+            ids.append(task_id)
+            total += int(size)
+        return ids, len(entries) > len(ids), total
+
+    def _following(self, selection: Selection, ids: Sequence[str], has_more: bool, found: Sequence[str]) -> str | None:
+        """The cursor of the next page. The rows were read after the ids: tasks that came between them may have filled the page."""
+        if len(found) == selection.limit and found[-1] != ids[-1]:
+            return found[-1]
+        return ids[-1] if has_more else None
 
     def list_page(
         self,
@@ -3467,38 +3552,26 @@ class TaskDAO:
         newest_first: bool = True,
     ) -> TaskPage:
         """What `list_tasks` gives, as one text that the database made, with its counts: for 5,000 tasks a fiftieth of the work here."""
-        where, parameters = self._selection(batch_id, statuses, stock_code, cursor, newest_first)
+        selection = Selection(batch_id, statuses, stock_code, limit, cursor, newest_first)
+        ids, has_more, documents = self._page_ids(selection)
+        if not ids:
+            return TaskPage("", Tally.of([]), None)
         counts = ", ".join(f"COUNT(CASE status WHEN '{status.value}' THEN 1 END)" for status in TaskStatus)
-        row = self.database.read(
-            lambda session: session.row(
-                f"""SELECT GROUP_CONCAT(task_id), GROUP_CONCAT({self._task_json}), SUM(progress), {counts},
-                       SUM(LENGTH(config) + LENGTH(params) + COALESCE(LENGTH(error), 0))
-                    FROM {self._page_source(where, batch_id is not None, newest_first)}""",
-                {**parameters, "limit": limit, "last": limit - 1},
-            )
-        )
-        ids_text, text, progress, *numbers, documents = cast("tuple[Any, ...]", row)
-        ids = ids_text.split(",") if ids_text else []
+        row = self.database.rows(
+            f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json}), SUM(progress),
+                   {counts} FROM {selection.source()} {PAGE_ROWS}""",
+            selection.parameters(limit, ids[-1]),
+        )[0]
+        ids_text, text, progress, *numbers = row
+        found = ids_text.split(",") if ids_text else []
         # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not surely whole and in order is
         # read row by row. A text is as long as its documents and some kilobytes, so that half a packet is far from the cut.
-        is_whole = max(int(documents or 0), len(text or "")) < self.database.dialect.max_document_bytes
-        if not is_whole or ids != sorted(ids, reverse=newest_first):
-            return self._page_of_rows(batch_id, statuses, stock_code, limit, cursor, newest_first)
+        is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
+        if not is_whole or found != sorted(found, reverse=newest_first):
+            tasks, following = self._tasks_of(selection)
+            return TaskPage(",".join([task.to_json() for task in tasks]), Tally.of(tasks), following)
         tally = Tally({status.value: int(number) for status, number in zip(TaskStatus, numbers, strict=True)}, float(progress or 0.0))
-        is_last = len(ids) < limit or not self.list_tasks(batch_id, statuses, stock_code, 1, ids[-1], newest_first)[0]
-        return TaskPage(_utf8(text or ""), tally, None if is_last else ids[-1])
-
-    def _page_source(self, where: str, is_batch: bool, newest_first: bool) -> str:
-        """The FROM of a page. The rows of a batch are bounded by the id of the last one: a derived table would copy them all."""
-        if is_batch and not newest_first:
-            last = f"SELECT task_id FROM backtest_tasks WHERE {where} ORDER BY task_id LIMIT 1 OFFSET :last"
-            return f"backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */ WHERE {where} AND task_id <= COALESCE(({last}), '~')"
-        order = "DESC" if newest_first else "ASC"
-        return f"(SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {where} ORDER BY task_id {order} LIMIT :limit) AS backtest_tasks"
-
-    def _page_of_rows(self, *selection: Any) -> TaskPage:
-        tasks, following = self.list_tasks(*selection)
-        return TaskPage(",".join([task.to_json() for task in tasks]), Tally.of(tasks), following)
+        return TaskPage(_utf8(text or ""), tally, self._following(selection, ids, has_more, found))
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -3526,11 +3599,10 @@ class TaskDAO:
             open_keys.update(row[0] for row in self.database.rows(statement, parameters))
         ended = set(task_ids) - open_keys
         open_keys.clear()
-        # From the end of the batch, which is what runs last: of one that is not over, the first row that is looked at tells.
-        sql = """SELECT batch_id, (SELECT 1 FROM backtest_tasks t
-                     WHERE t.batch_id = b.batch_id AND COALESCE(t.status, '') IN ('pending', 'running')
-                     ORDER BY t.batch_id DESC, t.task_id DESC LIMIT 1)
-                 FROM backtest_batches b WHERE batch_id IN"""
+        some = """SELECT 1 FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
+                  WHERE t.batch_id = b.batch_id AND t.status = '{}' LIMIT 1"""
+        sql = f"""SELECT batch_id, COALESCE(({some.format("pending")}), ({some.format("running")})) FROM backtest_batches b
+                  WHERE batch_id IN"""
         for statement, parameters in _key_lists(sql, batch_ids):
             open_keys.update(batch_id for batch_id, is_open in self.database.rows(statement, parameters) if is_open)
         return ended | (set(batch_ids) - open_keys)
@@ -3800,62 +3872,52 @@ class TaskDAO:
 
     def cancel(self, task_id: str) -> bool:
         """pending or running -> cancelled; False when it was neither."""
-        return self._cancel("task_id = :id", task_id) == 1
+        return len(self._change_some(CANCEL, [_key(task_id)])) == 1
 
     def cancel_batch(self, batch_id: str) -> int:
         """Cancel all pending and running tasks of a batch; how many they were."""
-        return self._cancel("batch_id = :id", batch_id)
-
-    def _cancel(self, which: str, value: str) -> int:
-        change = "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)"
-        return self._change_and_count(change, f"{which} AND COALESCE(status, '') IN ('pending', 'running')", value)
+        return self._change_batch(CANCEL, batch_id)
 
     def retry(self, task_id: str) -> bool:
         """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
-        return self._retry("task_id = :id AND status IN ('failed', 'cancelled')", task_id) == 1
+        return len(self._change_some(RETRY, [_key(task_id)])) == 1
 
     def retry_batch(self, batch_id: str) -> int:
         """Retry all failed tasks of a batch; how many they were."""
-        return self._retry("batch_id = :id AND COALESCE(status, '') = 'failed'", batch_id)
+        return self._change_batch(RETRY._replace(before=(TaskStatus.FAILED,)), batch_id)
 
-    def _retry(self, which: str, value: str) -> int:
-        change = """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
-                    run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL"""
-        return self._change_and_count(change, which, value)
-
-    def _change_and_count(self, change: str, where: str, value: str) -> int:
+    def _change_batch(self, change: StatusChange, batch_id: str) -> int:
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
-        When it fails half way, a repeat does the rest."""
-        total, after = 0, ""
+        When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
+        task changes, locks would meet those ends in the opposite order."""
+        total, selection = 0, Selection(batch_id, change.before, newest_first=False)
         while True:
-            changed = self._change_some(change, where, {"id": _key(value), "after": after, "limit": CHANGED_TASKS})
-            total += len(changed)
-            if len(changed) < CHANGED_TASKS:
+            rows = self.database.rows(f"SELECT task_id FROM {selection.source()}", selection.parameters(CHANGED_TASKS))
+            ids = sorted(row[0] for row in rows)
+            total += len(self._change_some(change, ids)) if ids else 0
+            if len(ids) < CHANGED_TASKS:
                 return total
-            after = changed[-1]
+            selection = selection._replace(cursor=ids[-1])
 
-    def _change_some(self, change: str, where: str, parameters: Mapping[str, Any]) -> list[str]:
-        """The first tasks after an id, changed. They no longer match then: that is how a lost COMMIT is read back."""
+    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> list[str]:
+        """Those of the tasks that have a status to change, changed. They no longer match then: that is how a lost COMMIT is read back."""
         taken: list[str] = []
         doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        # COALESCE: left to itself, SQLite would walk all tasks of a status
+        select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+            WHERE COALESCE(status, '') IN ({", ".join(f"'{status.value}'" for status in change.before)}) AND task_id IN"""
 
         def work(session: Session) -> list[str]:
-            rows = session.rows(
-                f"""SELECT task_id FROM backtest_tasks WHERE {where} AND task_id > :after
-                    ORDER BY task_id LIMIT :limit /*! FOR UPDATE */""",
-                parameters,
-            )
-            taken[:] = [row[0] for row in rows]
+            names, keys = _in_list(task_ids)
+            taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
             if taken:
                 names, keys = _in_list(taken)
-                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change} WHERE task_id IN ({names})", keys)
+                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})", keys)
             return taken or doubtful
 
         def confirm(session: Session) -> list[str] | None:
             doubtful[:] = taken or doubtful
-            first = {**parameters, "first": doubtful[0] if doubtful else ""}
-            unchanged = session.row(f"SELECT 1 FROM backtest_tasks WHERE task_id = :first AND {where}", first)
-            return None if unchanged else doubtful
+            return None if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""}) else doubtful
 
         return self.database.write(work, confirm)
 

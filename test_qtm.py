@@ -1835,8 +1835,9 @@ def test_a_page_as_one_text_holds_what_its_rows_hold(dao, monkeypatch, spoiled):
     if spoiled == "too long":
         monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 500)
     if spoiled == "in disorder":
-        honest = dao._page_source
-        monkeypatch.setattr(dao, "_page_source", lambda where, is_batch, newest_first: honest(where, is_batch, not newest_first))
+        honest = qtm.Selection.source
+        other_way = "(SELECT task_id FROM {} ORDER BY task_id {} LIMIT :limit) AS page"
+        monkeypatch.setattr(qtm.Selection, "source", lambda self: other_way.format(honest(self), "ASC" if self.newest_first else "DESC"))
     if spoiled == "cut off" and dao.database.dialect.name == "mysql":
         dao.database.write(lambda session: session.execute("SET SESSION group_concat_max_len = 4096"))
         monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 4096)
@@ -1863,6 +1864,126 @@ def test_the_pages_of_a_batch_as_text_agree_with_its_counts(url):
         assert json.loads(tasks.list_text(limit=4)) == {"tasks": [task.to_dict() for task in found], "next_cursor": following}
         with pytest.raises(qtm.BatchNotFound):
             tasks.get_batch_text("nothing")
+
+
+MANY_TASKS = 20_000
+STEPS_PER_ROW = 150  # instructions of SQLite's machine for a row that is shown, by far the dearest
+
+
+class RowCounter:
+    """What a database reads for one verb: handler calls of the one session of MariaDB, or instructions of SQLite's machine in rows."""
+
+    def __init__(self, url: str, monkeypatch) -> None:
+        self.steps = 0
+        connect = sqlite3.connect
+
+        def counted(*given, **named):
+            connection = connect(*given, **named)
+            connection.set_progress_handler(self._step, STEPS_PER_ROW)
+            return connection
+
+        monkeypatch.setattr(sqlite3, "connect", counted)
+        self.database = qtm.Database(url, pool_size=1)
+
+    def _step(self) -> int:
+        self.steps += 1
+        return 0
+
+    def read_by(self, verb) -> int:
+        """How many rows the verb reads."""
+        before = self._count()
+        verb()
+        return self._count() - before
+
+    def _count(self) -> int:
+        if self.database.dialect.name == "sqlite":
+            return self.steps
+        rows = dict(self.database.rows("SHOW SESSION STATUS LIKE 'Handler_%'"))
+        return sum(int(value) for name, value in rows.items() if "_read_" in name or name == "Handler_tmp_write")
+
+
+def fill_for_row_bounds(dao) -> str:
+    """20,000 tasks: a small batch, a large one of a single stock in which all but three completed, one of two stocks that are pending,
+    and a newer one. The id in the middle of the large one."""
+    add(dao, *["BIG"] * 5, "RARE", batch_id="small")
+    large = []
+    for count in (9_000, 9_000):
+        large += (ids := qtm.new_task_ids(count))
+        dao.create(qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"), "large", ids, 60.0, 3)
+    dao.create(qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting"), "waiting", qtm.new_task_ids(1_980), 60.0, 3)
+    add(dao, *["RARE"] * 14, batch_id="newest")
+    end = """UPDATE backtest_tasks SET status = :status, progress = 1.0, finished_at = created_at
+             WHERE batch_id <> 'waiting' AND task_id <= :last"""
+    for status, last in (("completed", "~"), ("failed", large[2])):
+        dao.database.write(lambda s, p={"status": status, "last": last}: s.execute(end, p))
+    return large[9_000]
+
+
+STATUS_FILTERS = {
+    "any": [], "most": ["completed"], "few and old": ["failed"], "none": ["cancelled"], "two": ["failed", "cancelled"],
+    "two, one is most": ["completed", "running"], "every": [status.value for status in qtm.TaskStatus],
+}  # fmt: skip
+PLACES = {
+    "everywhere": {}, "large batch": {"batch_id": "large"}, "small batch": {"batch_id": "small"}, "no batch": {"batch_id": "none"},
+    "common stock": {"stock_code": "BIG"}, "rare stock": {"stock_code": "RARE"}, "no stock": {"stock_code": "none"},
+    "all of a batch": {"batch_id": "large", "stock_code": "BIG"}, "none of a batch": {"batch_id": "large", "stock_code": "RARE"},
+    "old batch, common stock": {"batch_id": "small", "stock_code": "BIG"},
+    "new batch, common stock": {"batch_id": "newest", "stock_code": "BIG"},
+}  # fmt: skip
+PAGE_ROWS_READ = 400  # for ten tasks: five statuses, each asked for eleven, twice, by way of temporary tables, and the rows themselves
+VERBS = {  # and how many rows each may read
+    "batch that is over": (lambda dao: dao.ended([], ["large"]), 50),
+    "batch that waits": (lambda dao: dao.ended([], ["waiting"]), 50),
+    "batches that are over or not": (lambda dao: dao.ended([], ["large", "waiting", "small", "none"] * 10), 200),
+    "cancel of a batch that is over": (lambda dao: dao.cancel_batch("large"), 50),
+    "retry of a batch without failures": (lambda dao: dao.retry_batch("waiting"), 50),
+    "retry of a few of a batch": (lambda dao: dao.retry_batch("large"), 100),
+    "counts of a batch": (lambda dao: dao.get_batch("large"), 18_100),
+    "counts of a small batch": (lambda dao: dao.get_batch("small"), 50),
+    "counts of all batches": (lambda dao: dao.list_batches(), 20_200),
+    "claim": (lambda dao: dao.claim("w", 1), 100),
+    "spent keys": (lambda dao: dao.purge_keys(0.0), 50),
+}
+
+
+def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
+    """Pages as text and as rows, from the end and from the middle. One test, since the 20,000 tasks take seconds to make."""
+    counter = RowCounter(url, monkeypatch)
+    qtm.migrate(counter.database)
+    dao = qtm.TaskDAO(counter.database)
+    middle, found = fill_for_row_bounds(dao), {}
+    for (place, chosen), (name, statuses) in itertools.product(PLACES.items(), STATUS_FILTERS.items()):
+        for newest_first, cursor in ((True, None), (False, middle)):
+            selection = {**chosen, "statuses": list(map(qtm.TaskStatus, statuses)), "cursor": cursor, "newest_first": newest_first}
+            for verb in (dao.list_page, dao.list_tasks):
+                rows = counter.read_by(functools.partial(verb, limit=10, **selection))
+                found[verb.__name__, place, name, newest_first, cursor is None] = (rows, PAGE_ROWS_READ)
+    found.update({name: (counter.read_by(functools.partial(verb, dao)), bound) for name, (verb, bound) in VERBS.items()})
+    assert {case: both for case, both in found.items() if both[0] > both[1]} == {}
+    counter.database.close()
+
+
+def test_a_page_ends_at_its_bytes(url, monkeypatch):
+    """Whatever limit was asked for; a task that is larger than a page is a page of its own."""
+    monkeypatch.setattr(qtm, "PAGE_BYTES", 10_000)
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        sizes = [1_500] * 3 + [8_000] * 3 + [30_000] + [1_500] * 3
+        ids = qtm.new_task_ids(len(sizes))
+        tasks.dao.create(qtm.BatchRequest(["A"], {}, [{"x": "\u20ac" * (size // 3)} for size in sizes], "b"), "b", ids, 60.0, 3)
+        pages, cursor = [], None
+        while not pages or cursor:
+            batch = tasks.get_tasks_by_batch("b", cursor=cursor)
+            text = json.loads(tasks.get_batch_text("b", cursor=cursor))
+            assert ([task["task_id"] for task in text["tasks"]], text["next_cursor"]) == (
+                [one.task_id for one in batch.tasks],
+                batch.next_cursor,
+            )
+            pages.append([task.task_id for task in batch.tasks])
+            cursor = batch.next_cursor
+        assert [len(page) for page in pages] == [3, 1, 1, 1, 1, 3]
+        assert [task_id for page in pages for task_id in page] == ids
+        assert tasks.list_tasks()[0][0].task_id == ids[-1]
+        assert len(tasks.list_tasks()[0]) == 3
 
 
 def test_pages_go_through_everything_once(dao):
