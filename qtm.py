@@ -222,6 +222,7 @@ class Unauthorized(QtmError):
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
+        self.is_wrong = reason == "invalid_token"
         self.challenge = 'Bearer realm="qtm"' + (f', error="{reason}"' if reason else "")
 
 
@@ -9403,6 +9404,12 @@ class Router:
 # Who may ask, judged by the head of a request alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
+FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged one by one
+FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
+MAX_PAUSE_SECONDS = 5.0  # until a wrong token is answered, however many came before it
+FORGIVEN_SECONDS = 60.0  # without another failure, after which a peer begins anew; further ones are summed up as often
+MAX_FAILING_PEERS = 1024
+MAX_LOGGED_PATH = 200  # characters
 
 
 def peer_of(client: str) -> str:
@@ -9411,6 +9418,63 @@ def peer_of(client: str) -> str:
         return client
     network = socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8]
     return f"{socket.inet_ntop(socket.AF_INET6, network + bytes(8))}/64"
+
+
+@dataclass
+class _Failures:
+    """Of one peer."""
+
+    count: int = 0  # since it began anew
+    unlogged: int = 0  # since the last sum
+    last_at: float = 0.0
+    answer_at: float = 0.0  # when the last one that is paused is answered
+
+
+class TokenFailures:
+    """The requests of each peer that had no right token. Beyond the first few, the answers to wrong tokens are paused, one behind the
+    other, and all failures are summed up in the log. A right token is never paused: behind a proxy all clients are one peer.
+    Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()  # guards all below; held for a look-up, and once a minute for the sums
+        self._peers: dict[str, _Failures] = {}  # the one that failed last stands last
+        self._forgotten = 0  # failures not logged of peers that had to make room
+        self._next_sum = clock() + FORGIVEN_SECONDS
+
+    def note(self, peer: str, is_wrong: bool) -> tuple[bool, float]:
+        """Count one; whether it is logged by itself, and for how long its answer is paused."""
+        now = self._clock()
+        with self._lock:
+            found = self._peers.pop(peer, None) or _Failures()
+            if now - found.last_at > FORGIVEN_SECONDS:
+                found.count = 0
+            if len(self._peers) >= MAX_FAILING_PEERS:
+                self._forgotten += self._peers.pop(next(iter(self._peers))).unlogged
+            self._peers[peer] = found
+            found.count, found.last_at = found.count + 1, now
+            if found.count <= FREE_FAILURES:
+                return True, 0.0
+            found.unlogged += 1
+            if not is_wrong:
+                return False, 0.0
+            found.answer_at = min(max(found.answer_at, now) + FAILURE_SECONDS, now + MAX_PAUSE_SECONDS)
+            return False, found.answer_at - now
+
+    def take_sums(self, is_due: bool = False) -> list[tuple[str, int]]:
+        """How many failures of which peer have not been logged, once a minute or when ``is_due``; "others" had to make room."""
+        now = self._clock()
+        if now < self._next_sum and not is_due:
+            return []
+        with self._lock:
+            self._next_sum = now + FORGIVEN_SECONDS
+            sums = [(peer, found.unlogged) for peer, found in self._peers.items() if found.unlogged]
+            sums += [("others", self._forgotten)] if self._forgotten else []
+            self._peers = {peer: found for peer, found in self._peers.items() if now - found.last_at <= FORGIVEN_SECONDS}
+            for found in self._peers.values():
+                found.unlogged = 0
+            self._forgotten = 0
+        return sums
 
 
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
@@ -9649,6 +9713,7 @@ class Phase(enum.Enum):
     BUSY = "busy"  # a worker has the request, or it waits for one; nothing is armed
     WAITING = "waiting"  # the request waits for a task or batch to end
     SENDING = "sending"  # the client has not taken all of the answer
+    PAUSED = "paused"  # the answer is a refusal that is held back for a while; nothing is armed
     DISCARDING = "discarding"  # an unwanted body goes by
     LINGERING = "lingering"  # answered for the last time; what still comes is dropped
     CLOSED = "closed"
@@ -9678,6 +9743,8 @@ class Connection:
         self._started = 0.0
         self._closes = False
         self._is_head = False
+        self.is_summed_up = False  # its request is not logged by itself
+        self._refusal: Response | None = None  # what is paused
         self._is_unwanted = False  # the body at hand is that of a refused request
         self._is_cut_off = False  # the client may be sending what nobody can make a request of
         self._received = 0  # bytes of the body at hand
@@ -9704,6 +9771,9 @@ class Connection:
         """This phase has lasted too long; a worker may have ended it just now if it was waiting."""
         if phase is Phase.WAITING:
             self._server.wake(self)
+        elif phase is Phase.PAUSED:
+            if self.answer(cast(Response, self._refusal)):
+                self.advance()
         elif self.is_on_trial and type(self._stream) is Stream:
             self._refuse_framing(cast(QtmError, self._unwelcome))
         elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.has_more):
@@ -9726,6 +9796,8 @@ class Connection:
         """The service stops: a request that has arrived is still answered, and then whoever reads, a worker perhaps, finds the end."""
         if self.phase in (Phase.IDLE, Phase.HEAD):
             self.make_room()
+        elif self.phase is Phase.PAUSED:
+            self.on_deadline(Phase.PAUSED)
 
     def make_room(self) -> None:
         """Close as soon as whoever reads finds the end; a request that has arrived is still answered."""
@@ -9733,7 +9805,7 @@ class Connection:
 
     def may_make_room(self, now: float) -> bool:
         """Whether nothing is lost when it closes: it has no request, or was refused one."""
-        return self.phase in (Phase.IDLE, Phase.HEAD, Phase.DISCARDING) and now - self.since >= MIN_IDLE_SECONDS
+        return self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING) and now - self.since >= MIN_IDLE_SECONDS
 
     @property
     def is_on_trial(self) -> bool:
@@ -9865,7 +9937,7 @@ class Connection:
             self._is_cut_off = expects or (length or 0) > most  # a client that waits for our word sends no body, or sends it all the same
             self._is_unwanted = length != 0 and not self._is_cut_off
             self._closes = self._closes or self._is_cut_off
-            self.answer(failure(error))
+            self._refuse(error)
             return False
         if length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
@@ -9879,6 +9951,7 @@ class Connection:
         """A request begins, of which nothing is known yet."""
         self._started, self.request_id = time.perf_counter(), f"{random.getrandbits(64):016x}"
         self.request = self.route = None
+        self.is_summed_up = False
 
     def _become(self, phase: Phase, seconds: float) -> None:
         self.since = time.monotonic()
@@ -9888,6 +9961,18 @@ class Connection:
         self.phase = phase
 
     # -- answers out -----------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, error: QtmError) -> None:
+        """Answer a request that was not admitted; to one of many with wrong tokens a little later."""
+        response, seconds = failure(error), 0.0
+        if type(error) is Unauthorized:
+            is_logged, seconds = self._server.failures.note(self.peer, error.is_wrong)
+            self.is_summed_up = not is_logged
+        if seconds:
+            self._refusal = response
+            self._become(Phase.PAUSED, seconds)
+        else:
+            self.answer(response)
 
     def _refuse_body(self, error: QtmError) -> None:
         """Refuse the request whose body is coming."""
@@ -10247,6 +10332,7 @@ class ApiServer(http.server.HTTPServer):
         self.is_draining = False  # written by drain
         self.router = Router(routes)
         self.rules = AccessRules(settings)
+        self.failures = TokenFailures()
         self._certificate = Certificate(settings) if settings.tls_cert else None
         self._jobs = JobQueue(WORKERS)
         self._waiters = Waiters(max(1, settings.max_connections // 2))
@@ -10377,6 +10463,7 @@ class ApiServer(http.server.HTTPServer):
                 self._guard(connection, connection.on_deadline, phase)
             elif self.is_draining:
                 self._guard(connection, connection.leave)
+        self._log_failures()
         for lane, connection in self._jobs.take_overdue(now - LATE_SECONDS):
             self._guard(connection, self._finish, connection, failure(_too_late(lane)))
         if len(self._waiters) and now >= self._next_look:
@@ -10544,10 +10631,14 @@ class ApiServer(http.server.HTTPServer):
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
         is_told = method == "POST" or (response.status >= 400 and response.status != 409)  # "not finished" is what one asks again for
-        level = logging.ERROR if response.status == 500 else logging.INFO if is_told else logging.DEBUG
+        level = logging.ERROR if response.status == 500 else logging.INFO if is_told and not connection.is_summed_up else logging.DEBUG
         if logger.isEnabledFor(level):
-            told = {"method": method, "path": path, "status": response.status, "ms": round(seconds * 1000, 2)}
-            log_event(level, "request", **told, request_id=connection.request_id, **response.log)
+            told = {"method": method, "path": path[:MAX_LOGGED_PATH], "status": response.status, "ms": round(seconds * 1000, 2)}
+            log_event(level, "request", client=connection.client, **told, request_id=connection.request_id, **response.log)
+
+    def _log_failures(self, is_due: bool = False) -> None:
+        for peer, count in self.failures.take_sums(is_due):
+            log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
 
     # -- the jobs ------------------------------------------------------------------------------------------------------------
 
@@ -10657,6 +10748,7 @@ class ApiServer(http.server.HTTPServer):
             self._wake_up()
             self._emptied.wait(seconds)
             self._end_threads()
+            self._log_failures(is_due=True)
         self.server_close()
 
     def _end_threads(self) -> None:
@@ -10902,11 +10994,22 @@ def missing_prices(settings: Settings) -> Finding | None:
     return Finding("warning", "prices", f"{settings.data_dir} holds no CSV file", why, remedy)
 
 
+def tokens_in_clear(settings: Settings) -> Finding | None:
+    """What to say when tokens would cross a network unencrypted."""
+    if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
+        return None
+    why = "whoever sees the traffic between a client and qtm can read the token and use it"
+    remedy = "set QTM_TLS_CERT and QTM_TLS_KEY, or let a proxy on this machine speak TLS and listen on 127.0.0.1"
+    return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
+
+
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
-    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be used, warns of prices
-    that are missing."""
+    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be used, warns of tokens in clear
+    and of prices that are missing."""
     if with_http and settings.tls_cert:
         tls_context(settings)
+    if with_http and (finding := tokens_in_clear(settings)):
+        log_event(logging.WARNING, "tokens in clear", message=finding.message, why=finding.why, remedy=finding.remedy)
     if with_scheduler and (finding := missing_prices(settings)):
         log_event(logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy)
 
@@ -11066,7 +11169,7 @@ def check_settings(settings: Settings) -> Finding:
             tls_context(settings)
     except SettingsError as error:
         return Finding("fault", "settings", error.message, NO_START, "mend QTM_TLS_CERT and QTM_TLS_KEY")
-    return Finding("good", "settings", "all are in range")
+    return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
 
 
 def check_engine(settings: Settings) -> Finding:

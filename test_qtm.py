@@ -5813,7 +5813,8 @@ def test_a_retention_that_fails_or_hangs_stops_neither_rounds_nor_readiness(url,
         go.set()
 
 
-def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):
+def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "FREE_FAILURES", 100)
     chosen = settings(
         f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token", "second-token"), read_token=("look-token", "see-token")
     )
@@ -5853,6 +5854,69 @@ def test_a_read_only_token_reads_and_never_writes(api):
                 assert call_status(api, method, f"{route.path}?{query}", look) not in (401, 403), route.path
     assert call(api, "GET", f"{A}/listTasks", None, look)[1]["data"]["tasks"][0]["status"] == "pending"
     assert call(api, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
+
+
+def test_wrong_tokens_of_one_peer_are_answered_one_behind_the_other_and_summed_up():
+    clock = FakeClock()
+    failures = qtm.TokenFailures(clock)
+    assert [failures.note("a", True) for _ in range(10)] == [(True, 0.0)] * 10
+    assert [failures.note("a", True)[1] for _ in range(8)] == [1, 2, 3, 4, 5, 5, 5, 5], "at once"
+    assert failures.note("b", True) == (True, 0.0), "another peer"
+    assert failures.note("a", False) == (False, 0.0), "no token is no guess"
+    clock.now += 4.5
+    assert failures.note("a", True) == (False, 1.5), "behind those that are still paused"
+    assert failures.take_sums() == []
+    clock.now += qtm.FORGIVEN_SECONDS
+    assert failures.take_sums() == [("a", 10)]
+    assert failures.take_sums(is_due=True) == []
+    clock.now += qtm.FORGIVEN_SECONDS
+    assert failures.note("a", True) == (True, 0.0)
+    for peer in range(3 * qtm.MAX_FAILING_PEERS):
+        for _ in range(12):
+            failures.note(str(peer), True)
+    sums = failures.take_sums(is_due=True)
+    assert len(sums) == qtm.MAX_FAILING_PEERS + 1, "memory is bounded"
+    assert sums[-1] == ("others", 2 * 2 * qtm.MAX_FAILING_PEERS)
+
+
+def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answered_at_once(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    for name in ("FAILURE_SECONDS", "MAX_PAUSE_SECONDS"):
+        monkeypatch.setattr(qtm, name, 600.0)  # what is paused stays so until the service stops
+    wrong = f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer wrong-token\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("right-token",))) as server:
+            guessing = stack.enter_context(client_of(server, wrong * 12, address="127.0.0.2"))
+            eventually(lambda: in_phase(server, qtm.Phase.PAUSED) == 1)
+            for address, sent, status in (
+                ("127.0.0.2", wrong.replace(b"wrong", b"right"), 200),
+                ("127.0.0.2", wrong.replace(b"Authorization: Bearer wrong-token\r\n", b""), 401),
+                ("127.0.0.2", HIDDEN, 200),
+                ("127.0.0.3", wrong, 401),
+            ):
+                with client_of(server, sent, address=address) as sock:
+                    assert answered(sock.recv(65536)) == [status]
+            hasty = stack.enter_context(client_of(server, wrong, address="127.0.0.2"))
+            eventually(lambda: in_phase(server, qtm.Phase.PAUSED) == 2)
+            reset(hasty)
+        assert answered(until_closed(guessing)) == [401] * 11, "a stop holds nothing back"
+    lines = [record.fields for record in caplog.records if record.msg.event == "request"]
+    assert collections.Counter(line["client"] for line in lines) == {"127.0.0.2": 10, "127.0.0.3": 1}
+    (told,) = [record.fields for record in caplog.records if record.msg.event == "more requests without a right token"]
+    assert (told["client"], told["count"]) == ("127.0.0.2", 3)
+
+
+def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most(edge, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    for sent in (asking("x" * 10_000), b"GET / HTTP/9.9\r\n\r\n", LISTED.replace(b"GET", b"DELETE")):
+        with client_of(edge, sent, address="127.0.0.9") as sock:
+            assert answered(sock.recv(65536))[0] >= 400
+    lines = [record.fields for record in caplog.records if record.msg.event == "request"]
+    assert [(line["client"], len(line["path"])) for line in lines] == [
+        ("127.0.0.9", 200),
+        ("127.0.0.9", 1),
+        ("127.0.0.9", len(f"{A}/listTasks")),
+    ]
 
 
 def test_tokens_are_rotated_by_a_time_in_which_both_are_taken(tmp_path):
@@ -6537,7 +6601,7 @@ def test_a_wait_that_ends_at_its_deadline_is_answered_whoever_is_first(edge, mon
     assert call(edge, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
 
 
-@pytest.mark.parametrize("phase", list(qtm.Phase))
+@pytest.mark.parametrize("phase", [phase for phase in qtm.Phase if phase is not qtm.Phase.PAUSED])
 def test_a_stop_leaves_reading_to_whoever_has_the_connection(phase):
     connection, stream, server = fake_connection(HIDDEN)
     connection.phase = phase
@@ -9104,13 +9168,19 @@ def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
-def test_serve_warns_of_missing_prices_in_the_words_of_check(tmp_path):
+def test_serve_warns_of_missing_prices_and_tokens_in_clear_in_the_words_of_check(tmp_path):
     environment = {"QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_DATA_DIR": str(tmp_path)}
-    (finding,) = [one for one in json.loads(run_command("check", "--json", **environment).stdout) if one["subject"] == "prices"]
-    with service(QTM_LOG_FORMAT="json", url=environment["QTM_DATABASE_URL"], QTM_DATA_DIR=str(tmp_path)) as (process, _):
-        event = json.loads(process.stderr.readline())
-    told = {name: event[name] for name in ("message", "why", "remedy")}
-    assert (event["level"], event["event"], told) == ("WARNING", "no prices", {name: finding[name] for name in told})
+    environment.update(QTM_HOST="127.0.0.9", QTM_API_TOKEN="a-token-of-some-length")
+    found = {one.pop("subject"): one for one in json.loads(run_command("check", "--json", **environment).stdout)}
+    with service(QTM_LOG_FORMAT="json", url=environment.pop("QTM_DATABASE_URL"), **environment) as (process, _):
+        events = [json.loads(process.stderr.readline()) for _ in range(2)]
+    for event, (name, subject) in zip(events, (("tokens in clear", "tokens"), ("no prices", "prices")), strict=True):
+        told = {name: event[name] for name in ("message", "why", "remedy")}
+        assert (event["level"], event["event"], told) == ("WARNING", name, {name: found[subject][name] for name in told})
+    outside = qtm.Settings(host="0.0.0.0", api_token=("a-token-of-some-length",))
+    assert qtm.tokens_in_clear(outside)
+    for quiet in ({"host": "::1"}, {"tls_cert": "x"}, {"api_token": (), "allow_anonymous": True}):
+        assert qtm.tokens_in_clear(dataclasses.replace(outside, **quiet)) is None
     assert qtm.missing_prices(qtm.Settings()) is None
     assert qtm.missing_prices(qtm.Settings(engine="mine:run", data_dir=str(tmp_path))) is None
 
