@@ -1943,7 +1943,9 @@ class SQLiteDialect:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise DatabaseInUse(
-                f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
+                f"{self.path} is in use by this process: an earlier qtm.start() has it open; use the manager that it gave, or close() that"
+                if holder == str(os.getpid())
+                else f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
                 "stop that one, or use MySQL or MariaDB for several"
             ) from None
         try:
@@ -2434,10 +2436,25 @@ class CommitState:
     is_sent: bool = False  # all of it, COMMIT included
 
 
+PATCHABLE = ("threading", "thread", "socket", "select", "subprocess", "os", "queue")
+
+
+def refuse_greenlets() -> None:
+    """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits (gevent's ``patch_all``)."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    for name, is_patched in (("gevent", gevent and gevent.is_module_patched), ("eventlet", eventlet and eventlet.is_monkey_patched)):
+        if is_patched and any(map(is_patched, PATCHABLE)):
+            raise SettingsError(
+                f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): "
+                "run `qtm.py serve` as a process of its own and use it over HTTP, or do without the patch"
+            )
+
+
 class Database:
     """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share one."""
 
     def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
+        refuse_greenlets()
         parts = parse_database_url(url)
         self.dialect: Dialect = SQLiteDialect(parts.path) if parts.kind == "sqlite" else MySQLDialect(parts)
         self.monitor = DatabaseMonitor()
@@ -5809,7 +5826,25 @@ class ProcessHandle:
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
+PYTHON_NAMES = ("python", "pypy")  # how the file of an interpreter begins; else it is a program that Python is a part of
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
+
+
+def python_program() -> str:
+    """The path of this Python, which sys.executable is not within another program (uWSGI, an application that embeds Python).
+    Raises EngineError."""
+    if os.path.basename(sys.executable or "").lower().startswith(PYTHON_NAMES):
+        return sys.executable
+    folders = list(dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix)))
+    for folder in folders:
+        for name in (f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3"):
+            path = os.path.join(folder, "bin", name)
+            if os.access(path, os.X_OK):
+                return path
+    raise EngineError(
+        f"there is no Python to run engines with: sys.executable is {sys.executable!r}, and there is none in bin of "
+        f"{' and '.join(folders)}; set sys.executable to the path of python3 before qtm.start()"
+    )
 
 
 class Runner(Protocol):
@@ -5888,6 +5923,8 @@ class EngineServer:
             self._forget()
         try:
             self._launch()
+        except EngineError as error:
+            self._fail(error.message)
         except (OSError, RuntimeError) as error:  # no process, thread or descriptor now
             log_event(logging.WARNING, "engine server not started, trying again", error=str(error))
             with self._lock:
@@ -5904,11 +5941,12 @@ class EngineServer:
         environment["QTM_DATA_DIR"] = self._settings.data_dir
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path.insert(0, {str(BASE_DIR)!r}); import qtm; sys.exit(qtm.main())"
-        command = [sys.executable, "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
+        command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
         # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
         path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
         setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
-        ours.send(dump_json(setup).encode())  # before the start: one that is killed at once has no reader
+        # ASCII, since a folder's name may be of bytes that are no UTF-8; before the start: one that is killed at once has no reader.
+        ours.send(json.dumps(setup).encode())
         nothing, pipe, same, passed = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT, [theirs.fileno()]
         process = subprocess.Popen(command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment)
         theirs.close()
@@ -7032,6 +7070,7 @@ class TaskManager:
         if not isinstance(request, (TaskRequest, BatchRequest)):
             raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
         batch = checked_create(request, idempotency_key)
+        self._check_scheduler()
         if self._runner is not None and self.asks_engine:
             self._runner.wait_ready(self.settings.engine_start_seconds)
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
@@ -7048,6 +7087,8 @@ class TaskManager:
         Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
         `BatchRequest.from_body`, with keys that were checked too."""
         asked = list(create_arguments(requests))
+        if not are_checked:
+            self._check_scheduler()
         ready: dict[int, NewBatch] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
@@ -7068,6 +7109,13 @@ class TaskManager:
         if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
             self.scheduler.wake()
         return [answers[number] for number in range(len(asked))]
+
+    def _check_scheduler(self) -> None:
+        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any more."""
+        failure = self.scheduler.failure if self.scheduler else None
+        if failure:
+            kind = EngineError if isinstance(failure, EngineError) else QtmError
+            raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
     def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewBatch | CreatedBatch:
         """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
@@ -7335,12 +7383,13 @@ class TaskManager:
         return self.dao.list_batches(limit, cursor)
 
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
-        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound."""
+        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound; EngineError, or another QtmError,
+        where the scheduler of this manager has failed."""
         text_argument("task_id", task_id)
         return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound."""
+        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound, and as `wait` does."""
         text_argument("batch_id", batch_id)
         return self._wait(batch_id, timeout_seconds, lambda: self.get_batch(batch_id), lambda batch: batch.is_final)
 
@@ -7353,6 +7402,7 @@ class TaskManager:
                 remaining = deadline - time.monotonic()
                 if done(value) or remaining <= 0 or self._board.is_closed:
                     return value
+                self._check_scheduler()
                 event.wait(min(WAIT_POLL_SECONDS, remaining))
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
@@ -10326,6 +10376,7 @@ class ApiServer(http.server.HTTPServer):
     allow_reuse_address = True
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+        refuse_greenlets()
         self.api = TaskAPI(settings, [route.path for route in routes])
         self.settings = settings
         self.date = email.utils.formatdate(usegmt=True)  # written by the tick
@@ -11211,7 +11262,7 @@ def check_database(settings: Settings) -> list[Finding]:
 def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """On stdout, for people or for a script."""
     if as_json:
-        sys.stdout.write(dump_json([finding._asdict() for finding in findings]) + "\n")
+        sys.stdout.write(json.dumps([finding._asdict() for finding in findings]) + "\n")
         return
     for finding in findings:
         reasons = [f"{'':9}{name} {text}\n" for name, text in (("why:", finding.why), ("do: ", finding.remedy)) if text]
@@ -11264,6 +11315,8 @@ def fill_standard_descriptors() -> None:
         os.set_inheritable(number, True)
     os.close(number)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be of bytes that no encoding has
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 

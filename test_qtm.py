@@ -4680,6 +4680,88 @@ def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
     release.set()
 
 
+def test_a_cell_of_a_notebook_that_runs_again_is_told_that_its_own_process_has_the_file(tmp_path):
+    chosen = settings(f"sqlite:///{tmp_path}/x.db")
+    with qtm.start(chosen, scheduler=False) as tasks:
+        with pytest.raises(qtm.DatabaseInUse) as refused:
+            qtm.start(chosen, scheduler=False)
+        assert str(refused.value) == (
+            f"{tmp_path}/x.db is in use by this process: an earlier qtm.start() has it open; use the manager that it gave, or close() that"
+        )
+        assert tasks.list_tasks() == ([], None)
+    qtm.start(chosen, scheduler=False).close()
+
+
+def test_a_manager_whose_scheduler_has_failed_says_why(url, tmp_path, monkeypatch):
+    (tmp_path / "broken_engine.py").write_text("import nothing_like_this")
+    monkeypatch.syspath_prepend(tmp_path)
+    with qtm.start(settings(url, engine="broken_engine:run")) as tasks:
+        reason = r"^the scheduler of this manager has failed: .*nothing_like_this"
+        (task_id,) = add(tasks.dao, batch_id="b")
+        with pytest.raises(qtm.EngineError, match=reason):
+            tasks.wait(task_id, DEADLINE_SECONDS)
+        with pytest.raises(qtm.EngineError, match=reason):
+            tasks.wait_batch("b", DEADLINE_SECONDS)
+        for create in (tasks.create_task, tasks.create_tasks):
+            with pytest.raises(qtm.EngineError, match=reason):
+                create(SOME_TASK)
+        assert tasks.get_task_status(task_id).status is qtm.TaskStatus.PENDING, "what is known can be read"
+        tasks.cancel_task(task_id)
+        assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.CANCELLED
+
+
+@pytest.mark.parametrize("program", [None, "", "/usr/sbin/uwsgi"])
+def test_within_another_program_engines_run_on_the_python_of_its_prefix(program, url, monkeypatch):
+    monkeypatch.setattr(sys, "executable", program)
+    with qtm.start(settings(url)) as tasks:
+        task = tasks.wait(tasks.create_task(SOME_TASK).task_ids[0], DEADLINE_SECONDS)
+        assert task.status is qtm.TaskStatus.COMPLETED
+    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+    monkeypatch.setattr(sys, "base_exec_prefix", "/nowhere")
+    with qtm.start(settings(url)) as tasks, pytest.raises(qtm.EngineError) as failed:
+        eventually(lambda: tasks.scheduler.failure)
+        tasks.create_task(SOME_TASK)
+    assert str(failed.value) == (
+        f"the scheduler of this manager has failed: there is no Python to run engines with: sys.executable is {program!r}, "
+        "and there is none in bin of /nowhere; set sys.executable to the path of python3 before qtm.start()"
+    )
+
+
+EVENTLET = """
+import sys, types
+sys.modules["eventlet.patcher"] = types.SimpleNamespace(is_monkey_patched=lambda name: name == "thread")
+"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "library"),
+    [
+        ("import gevent.monkey; gevent.monkey.patch_all()\nimport qtm", "gevent"),
+        ("import qtm\nimport gevent.monkey; gevent.monkey.patch_all()", "gevent"),
+        ("import qtm\nimport gevent.monkey; gevent.monkey.patch_all(thread=False, select=False, subprocess=False)", "gevent"),
+        (f"import qtm\n{EVENTLET}", "eventlet"),
+    ],
+    ids=["before the import", "after it", "in parts", "eventlet"],
+)
+def test_a_process_with_greenlets_for_threads_is_refused_in_words(patch, library, tmp_path):
+    program = f"""
+{patch}
+for begin in (qtm.start, lambda: qtm.Database("sqlite:///q.db"), lambda: sys.exit(qtm.main(["serve"]))):
+    try:
+        begin()
+    except (qtm.SettingsError, SystemExit) as error:
+        print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "QTM_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        timeout=DEADLINE_SECONDS,
+    )  # fmt: skip
+    words = f"{library} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): run `qtm.py serve` as a "
+    first, second, code = done.stdout.splitlines()
+    assert (first.startswith(words), second == first, code, done.stderr) == (True, True, "2", f"qtm: {first}\n")
+
+
 def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_engine(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     with qtm.start(settings(url), scheduler=False) as tasks, pytest.raises(qtm.InvalidRequest) as refused:
@@ -9388,6 +9470,39 @@ def test_check_refuses_what_serve_refuses(tmp_path):
         assert (served.returncode, fault in served.stderr) == (2, True)
         assert (done.returncode, "fault    database: " in done.stdout, fault in done.stdout) == (1, True, True)
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_folders_whose_names_are_no_utf_8_are_folders_like_any_other(tmp_path):
+    folder = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xbb\xd8\xb2\xe2"))  # of a name in GBK
+    (folder / "examples" / "prices").mkdir(parents=True)
+    for file in ("qtm.py", "schema.sql", "examples/prices/AAPL.csv"):
+        shutil.copy(ROOT / file, folder / file)
+    (folder / "mine.py").write_text("import qtm\n\ndef run(task, progress):\n    return qtm.run_backtest(task, progress)\n")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
+    port = private_mariadb.free_port()
+    command = [sys.executable, str(folder / "qtm.py")]
+    environment = {**kept, "QTM_PORT": str(port), "QTM_ENGINE": "mine:run"}
+    process = subprocess.Popen([*command, "serve"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        ids = ask(port, f"{A}/createTask", body(stock_code=..., stock_codes=["AAPL", "NONE"]))[1]["data"]["task_ids"]
+        done, failed = (ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"] for task_id in ids)
+        assert (done["status"], failed["error"]["type"]) == ("completed", "invalid_task")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        log = process.communicate()[1]
+    assert "Traceback" not in log
+    for arguments in (("check",), ("check", "--json"), ("migrate",)):
+        for url in ("sqlite:///qtm.db", f"sqlite:///{folder}/none/q.db"):
+            done = subprocess.run(
+                [*command, *arguments], cwd=folder, env={**environment, "QTM_DATABASE_URL": url, "QTM_DATA_DIR": str(folder)},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (done.returncode in (0, 1, 2), "Traceback" in done.stderr) == (True, False), done.stderr
+            if "--json" in arguments:
+                assert all(finding["level"] for finding in json.loads(done.stdout))
 
 
 def test_check_finds_no_fault_in_a_file_that_a_service_uses(tmp_path):
