@@ -339,7 +339,8 @@ class DatabaseUnavailable(QtmError):
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database is there, and refuses the account or does not know the database's name; or there is no way to log in to it."""
+    """The database is there, and refuses the account or its writes, or does not know the database's name; or there is no way to log in
+    to it."""
 
     code, error = 50306, "database_refused"
 
@@ -1847,6 +1848,12 @@ class Dialect(Protocol):
     def error(self, error: Exception, committing: bool) -> QtmError:
         """Our error for one of the driver; ``committing``: it came from COMMIT."""
 
+    def is_already(self, error: Exception) -> bool:
+        """Whether a change of the schema failed because it was made before."""
+
+    def is_no_table(self, error: Exception) -> bool:
+        """Whether a query failed because its table is not there."""
+
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """Run statements that share their parameters, in one round trip if there is any; yields when one more was answered."""
 
@@ -2020,6 +2027,14 @@ class SQLiteDialect:
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
+    def is_already(self, error: Exception) -> bool:
+        """By the text: SQLite translates none, and has no numbers for these."""
+        return any(words in str(error) for words in ("already exists", "duplicate column name", "no such index"))
+
+    def is_no_table(self, error: Exception) -> bool:
+        """By the text, too."""
+        return "no such table" in str(error)
+
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """One after another: there are no round trips to save."""
         for statement in statements:
@@ -2095,6 +2110,14 @@ MYSQL_FACTS = (
 # 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
 MYSQL_QUOTES_VALUES = frozenset({1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038})
 MYSQL_TOO_MANY_STATEMENTS = 1461  # max_prepared_stmt_count
+MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
+MYSQL_DENIED = frozenset({1142, 1143, 1227, 1370})  # the account has not the right
+MYSQL_BINLOG = 1665  # a write at READ COMMITTED, where the binary log holds statements
+MYSQL_ALREADY = frozenset({1050, 1060, 1061, 1091})  # table, column or index is there already, or is gone already
+MYSQL_NO_TABLE = 1146
+DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema only
+BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
+BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
 MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
@@ -2203,7 +2226,7 @@ class MySQLDialect:
             raise self._connect_error(error, host) from error
         try:
             with connection.cursor() as cursor:
-                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={2**32 - 1}"
+                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
                 cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
                 cursor.execute("SELECT @@max_allowed_packet, @@read_only")
                 row = cursor.fetchone()
@@ -2316,7 +2339,20 @@ class MySQLDialect:
             return TransactionConflict(f"the database is busy: error {number} {_driver_text(error)}", retry_after_seconds=1)
         if number == 1062:
             return DuplicateKey(_driver_text(error))
+        if number in MYSQL_DENIED:
+            remedy = f"GRANT {DATABASE_RIGHTS} ON {self._url.name}.* TO the account"
+            return DatabaseRefused(f"the account may not do this: {_driver_text(error)} (error {number}); {remedy}", retry_after_seconds=5)
+        if number == MYSQL_BINLOG:
+            return DatabaseRefused(f"binlog_format is STATEMENT: {BINLOG_WHY}; {BINLOG_REMEDY}", retry_after_seconds=5)
         return QtmError(f"unexpected database error {number}: {_driver_text(error)}")
+
+    def is_already(self, error: Exception) -> bool:
+        """By the number, since texts come in the server's language."""
+        return bool(error.args) and error.args[0] in MYSQL_ALREADY
+
+    def is_no_table(self, error: Exception) -> bool:
+        """By the number."""
+        return error.args[:1] == (MYSQL_NO_TABLE,)
 
     def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
@@ -2757,8 +2793,6 @@ CREATE TABLE IF NOT EXISTS qtm_schema (
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin */
 """
 
-ALREADY_THERE = ("already exists", "Duplicate key name", "Duplicate column name", "duplicate column name", "no such index")
-
 
 def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
     """The statements of each step of a schema text, by number."""
@@ -2770,9 +2804,14 @@ def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
     return steps
 
 
-def _applied_statements(cursor: Any) -> set[tuple[int, int]]:
-    cursor.execute(SCHEMA_TABLE)
-    cursor.execute("SELECT step, statement FROM qtm_schema")
+def _applied_statements(database: Database, cursor: Any) -> set[tuple[int, int]]:
+    """What is on record, by step and place; nothing where there is no record yet."""
+    try:
+        cursor.execute("SELECT step, statement FROM qtm_schema")
+    except Exception as error:  # only the driver knows its classes
+        if not database.dialect.is_no_table(error):
+            raise
+        return set()
     return {(int(step), int(statement)) for step, statement in cursor.fetchall()}
 
 
@@ -2781,7 +2820,7 @@ def _apply_statement(database: Database, cursor: Any, step: int, index: int, sql
     try:
         cursor.execute(sql)
     except Exception as error:  # only the driver knows its classes; what is not "already there" goes on
-        if not any(words in str(error) for words in ALREADY_THERE):
+        if not database.dialect.is_already(error):
             raise
     record = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
     database.dialect.run(cursor, record, {"step": step, "statement": index})
@@ -2799,27 +2838,33 @@ def schema_step(database: Database) -> int:
     return max((int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])), default=0)
 
 
+def _missing_statements(steps: Mapping[int, list[str]], done: Collection[tuple[int, int]]) -> dict[int, list[int]]:
+    """The places of the statements that are not on record, by step in order. Raises SchemaError for a newer database."""
+    newest = max((step for step, _ in done), default=0)
+    if newest > max(steps):
+        raise SchemaError(f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm")
+    missing = {step: [index for index in range(len(steps[step])) if (step, index) not in done] for step in sorted(steps)}
+    return {step: indexes for step, indexes in missing.items() if indexes}
+
+
 def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Bring the database up to the newest step; the numbers of the steps in which something was done.
 
     Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be reached.
     """
     steps = steps or schema_steps()
-    changed = []
-    with database.single_connection() as connection, database.dialect.migration_lock(connection):
+    changed: list[int] = []
+    with database.single_connection() as connection:
         cursor = connection.cursor()
         try:
-            done = _applied_statements(cursor)
-            newest = max((step for step, _ in done), default=0)
-            if newest > max(steps):
-                raise SchemaError(f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm")
-            for step, statements in sorted(steps.items()):
-                missing = [index for index in range(len(statements)) if (step, index) not in done]
-                for index in missing:
-                    _apply_statement(database, cursor, step, index, statements[index])
-                if missing:
-                    changed.append(step)
-                    log_event(logging.INFO, "schema step applied", step=step)
+            if _missing_statements(steps, _applied_statements(database, cursor)):  # else the account needs no right to change tables
+                with database.dialect.migration_lock(connection):
+                    cursor.execute(SCHEMA_TABLE)
+                    for step, indexes in _missing_statements(steps, _applied_statements(database, cursor)).items():
+                        for index in indexes:
+                            _apply_statement(database, cursor, step, index, steps[step][index])
+                        changed.append(step)
+                        log_event(logging.INFO, "schema step applied", step=step)
         except QtmError:
             raise
         except Exception as error:  # the driver's own, translated as in every transaction
@@ -4188,8 +4233,7 @@ def check_binlog(facts: Mapping[str, str]) -> Finding | None:
     """InnoDB refuses to write at READ COMMITTED when the binary log holds statements."""
     if facts.get("log_bin", "OFF") == "OFF" or facts.get("binlog_format") != "STATEMENT":
         return None
-    why = "the server refuses every write of a READ COMMITTED session (error 1665)"
-    return Finding("fault", "binlog_format", "STATEMENT", why, "SET GLOBAL binlog_format = ROW (or MIXED)")
+    return Finding("fault", "binlog_format", "STATEMENT", BINLOG_WHY, BINLOG_REMEDY)
 
 
 def check_writable(facts: Mapping[str, str]) -> Finding | None:
@@ -4244,9 +4288,9 @@ def check_claim(database: Database) -> Finding:
     """The claim must read its index in order: with a sort it would lock every pending row, and others would get none."""
     try:
         plan = str(database.rows(f"{database.dialect.explain} {CLAIMABLE}", {"limit": 1}))
-    except DatabaseUnavailable:
-        raise
     except QtmError as error:
+        if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseRefused):
+            raise
         remedy = "a table or index that is missing stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"
         return Finding("fault", "claim", error.message, "no scheduler can take a task", remedy)
     if "backtest_tasks_queue" in plan and "filesort" not in plan and "TEMP B-TREE" not in plan:
@@ -4263,11 +4307,10 @@ def check_privileges(database: Database) -> Finding | None:
         for write in (f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0", f"DELETE FROM {table} WHERE 1 = 0"):
             try:
                 database.read(lambda session, sql="EXPLAIN " + write: session.rows(sql))  # type: ignore[misc]
-            except DatabaseUnavailable:
-                raise
             except QtmError as error:
-                rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
-                remedy = f"GRANT {rights} to the account; a table that is missing: see schema.sql"
+                if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseRefused):
+                    raise
+                remedy = f"GRANT {DATABASE_RIGHTS} to the account; a table that is missing: see schema.sql"
                 return Finding("fault", "privileges", error.message, "tasks cannot be created, run or ended", remedy)
     return Finding("good", "privileges", "every table can be written")
 

@@ -1247,8 +1247,17 @@ def test_migrating_twice_changes_nothing(url):
     database.close()
 
 
-def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mariadb, tmp_path):
-    """From nothing and from every older step; the process dies after a statement, before or after it is on record."""
+@pytest.fixture
+def in_german(mariadb):
+    """The server's messages, for sessions that begin now."""
+    mariadb.execute("SET GLOBAL lc_messages = 'de_DE'")
+    yield
+    mariadb.execute("SET GLOBAL lc_messages = 'en_US'")
+
+
+def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mariadb, in_german, tmp_path):
+    """From nothing and from every older step; the process dies after a statement, before or after it is on record. In whatever
+    language the server speaks."""
     steps = qtm.schema_steps()
     expected = None
     points = [(0, 0), *((one, count + 1) for one in steps for count in range(len(steps[one])))]
@@ -1266,6 +1275,54 @@ def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mar
             expected = expected or found
             assert found == expected
             database.close()
+
+
+SERVING_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def test_an_account_without_rights_to_change_tables_serves_a_schema_that_is_current(mariadb, in_german):
+    """And is told in words what it lacks while the schema is not."""
+    url = mariadb.create_database("qtm_rights")
+    mariadb.execute("CREATE OR REPLACE USER server@'%' IDENTIFIED BY 'p'", f"GRANT {SERVING_RIGHTS} ON qtm_rights.* TO server@'%'")
+    mine = settings(url.replace("root@", "server:p@"))
+    for steps in ({}, {1: qtm.schema_steps()[1]}):
+        if steps:
+            qtm.migrate(database := qtm.Database(url), steps)
+            database.close()
+        with pytest.raises(qtm.DatabaseRefused, match=r"error 1142\); GRANT SELECT, INSERT, .*CREATE.* ON qtm_rights\.\*"):
+            qtm.start(mine)
+    qtm.migrate(database := qtm.Database(url))
+    database.close()
+    with qtm.start(mine, engine=lambda task, progress: {}) as tasks:
+        (task_id,) = tasks.create_task(qtm.TaskRequest("A", CONFIG)).task_ids
+        assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+    assert [found.subject for found in qtm.check_database(mine) if found.level == "fault"] == []
+
+
+@pytest.mark.parametrize("mode", ["TRADITIONAL", "", "ANSI,NO_BACKSLASH_ESCAPES", "ORACLE"])
+def test_whatever_the_servers_sql_mode_is_tasks_are_served(mariadb, mode):
+    url = mariadb.create_database("qtm_modes")
+    ((before,),) = mariadb.execute("SELECT @@GLOBAL.sql_mode")
+    mariadb.execute(f"SET GLOBAL sql_mode = '{mode}'")
+    try:
+        with qtm.start(settings(url), engine=lambda task, progress: {"text": "'\\\""}) as tasks:
+            batch = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [{"text": 'it\'s \\ a "test"'}]))
+            for task_id in batch.task_ids:
+                assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+                assert tasks.get_task_result(task_id).result == {"text": "'\\\""}
+            assert json.loads(tasks.get_batch_text(batch.batch_id))["tasks"][1]["params"] == {"text": 'it\'s \\ a "test"'}
+    finally:
+        mariadb.execute(f"SET GLOBAL sql_mode = '{before}'")
+
+
+def test_a_binary_log_of_statements_is_refused_in_the_words_of_check():
+    with private_server(["--log-bin", "--binlog-format=STATEMENT", "--server-id=1", "--lc-messages=de_DE"]) as server:
+        mine = settings(server.create_database("qtm_log"))
+        with pytest.raises(qtm.DatabaseRefused) as caught:
+            qtm.start(mine)
+        (found,) = [found for found in qtm.check_database(mine) if found.subject == "binlog_format"]
+        assert found.level == "fault"
+        assert caught.value.message == f"binlog_format is STATEMENT: {found.why}; {found.remedy}"
 
 
 def test_a_newer_database_is_refused(database):
