@@ -116,6 +116,7 @@ import decimal
 import email.utils
 import enum
 import functools
+import gc
 import hashlib
 import hmac
 import http
@@ -5009,6 +5010,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove shared memory, once all others are killed
+LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
@@ -5256,6 +5258,38 @@ def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
         send_frame(channel, OUT_OF_MEMORY_BYTES)
 
 
+def _flush_log_queues(listener_class: Any) -> None:
+    """Nobody keeps a list of listeners. The thread of one that the import started is not there in a fork, so that it is done here."""
+    for listener in [one for one in gc.get_objects() if issubclass(type(one), listener_class)]:
+        with contextlib.suppress(AttributeError):  # its thread was never started
+            listener.stop()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if isinstance(record := listener.dequeue(False), logging.LogRecord):  # or the sign for the thread to end
+                    listener.handle(record)
+
+
+def _flush_log_handlers() -> None:
+    """`logging.shutdown`, after the queues between loggers and handlers are empty."""
+    module = sys.modules.get("logging.handlers")
+    if module and any(isinstance(one(), module.QueueHandler) for one in logging._handlerList):  # type: ignore[attr-defined]
+        _flush_log_queues(module.QueueListener)
+    logging.shutdown()
+
+
+def _shut_down_logging() -> None:
+    """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a second at most."""
+    thread = threading.Thread(target=_flush_log_handlers, name="logging-shutdown", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no memory for one
+        return
+    thread.join(LOG_HANDLERS_SECONDS)
+    if thread.is_alive():
+        with contextlib.suppress(OSError):  # the engine may have closed it
+            os.write(2, b"qtm: a log handler did not flush within %g s; what it holds back is lost\n" % LOG_HANDLERS_SECONDS)
+
+
 def _yield_to_the_service() -> None:
     """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says nothing outside of one:
     hence the session is given the same."""
@@ -5298,6 +5332,7 @@ def _engine_process(
         _validate_loop(engine, channel)
         os._exit(0)
     _run_attempt(engine, channel)
+    _shut_down_logging()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the engine may have closed them
             stream.flush()

@@ -4102,6 +4102,79 @@ def test_progress_that_is_no_fraction_is_ignored_and_warned_of_once_with_its_val
     assert max(len(value) for value in warned.values()) <= 100
 
 
+LOGGING_ENGINE = """
+    import logging, logging.handlers, queue, sys, threading, time
+    import qtm
+
+    class Hanging(logging.StreamHandler):
+        def flush(self):
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(3600)
+
+    class Failing(logging.StreamHandler):
+        def close(self):
+            raise RuntimeError("no luck")
+
+    class Slow(logging.StreamHandler):
+        def emit(self, record):
+            time.sleep(0.002)
+            super().emit(record)
+
+    def queued(target, start=True):
+        records = queue.Queue()
+        listener = logging.handlers.QueueListener(records, target)
+        if start:
+            listener.start()
+        handler = logging.handlers.QueueHandler(records)
+        handler.kept = listener
+        return handler
+
+    class FullBuffer(logging.handlers.BufferingHandler):
+        def flush(self):
+            for record in self.buffer:
+                sys.stderr.write(record.getMessage() + "\\n")
+            self.buffer = []
+
+    HANDLERS = {
+        "memory": lambda: logging.handlers.MemoryHandler(1000, logging.CRITICAL, logging.StreamHandler()),
+        "buffering": lambda: FullBuffer(1000),
+        "queue": lambda: queued(Slow()),
+        "queue of a memory handler": lambda: queued(logging.handlers.MemoryHandler(1000, logging.CRITICAL, logging.StreamHandler())),
+        "queue that nobody reads": lambda: queued(logging.StreamHandler(), start=False),
+        "hanging": Hanging,
+        "failing": Failing,
+    }
+    at_import = logging.getLogger("import")
+    at_import.addHandler(queued(logging.StreamHandler()))
+
+    def run(task, progress):
+        qtm.LOG_HANDLERS_SECONDS = 0.5 if task.params["handler"] == "hanging" else 30.0
+        log = logging.getLogger("import" if task.params["handler"] == "queue of the import" else "run")
+        if log is not at_import:
+            log.addHandler(HANDLERS[task.params["handler"]]())
+        for number in range(20):
+            log.warning("line %d", number)
+        if task.params["fails"]:
+            raise ValueError("no luck")
+        return {}
+"""
+HELD_BACK = ["memory", "buffering", "queue", "queue of a memory handler", "queue that nobody reads", "queue of the import", "failing"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_log_handlers_hold_back_is_written_before_an_attempt_ends(tmp_path, monkeypatch, fails):
+    with with_engine(tmp_path, monkeypatch, "logging_engine", LOGGING_ENGINE, workers=2) as tasks:
+        params = [{"handler": name, "fails": fails} for name in (*HELD_BACK, "hanging")]
+        created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, params, max_attempts=1))
+        assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
+        for name, task_id in zip((*HELD_BACK, "hanging"), created.task_ids, strict=True):
+            task, (record,) = tasks.get_task_status(task_id), tasks.get_task_attempts(task_id)
+            assert (task.status.value, record.exit_code) == ("failed" if fails else "completed", 0), name
+            lines = record.output_tail.splitlines()
+            assert [f"line {number}" for number in range(20)] == [line for line in lines if line.startswith("line ")], name
+            assert name != "hanging" or lines[-1] == "qtm: a log handler did not flush within 0.5 s; what it holds back is lost"
+
+
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
     engine = """
         import signal
