@@ -415,6 +415,7 @@ TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the great
 ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")  # an IPv4 address too
+ORIGIN = re.compile(rf"(https?://)(\[[0-9A-Fa-f:.]+\]|{HOST_NAME.pattern})(:[0-9]{{1,5}})?", re.IGNORECASE)
 
 
 def _is_host(text: str) -> bool:
@@ -588,6 +589,7 @@ class Settings:
     read_token: tuple[str, ...] = _setting((), "more bearer tokens, which may read and not write", secret=True)
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
     allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
+    allowed_origins: tuple[str, ...] = _setting((), "more origins whose pages may write, such as https://qtm.example, comma-separated")
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
     data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
@@ -673,6 +675,10 @@ class Settings:
         for host in self.allowed_hosts:
             if not _is_host(host):
                 yield Fault(("allowed_hosts",), f"{host!r} must be a host name or an IP address, without scheme, brackets and port")
+        for origin in self.allowed_origins:
+            if not ORIGIN.fullmatch(origin):
+                message = f"{origin!r} must be as browsers send it, such as https://qtm.example or http://10.0.0.1:8888, without a path"
+                yield Fault(("allowed_origins",), message)
         for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token)):
             if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens):
                 yield Fault((name,), "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
@@ -8698,7 +8704,7 @@ dialog { border: 1px solid var(--edge); border-radius: 6px; background: var(--ba
 </dialog>
 <script>
 "use strict";
-const API = "/api/v1/backtest/", STATUSES = ["completed", "running", "pending", "failed", "cancelled"];
+const API = "api/v1/backtest/", STATUSES = ["completed", "running", "pending", "failed", "cancelled"];
 const PERCENT = /(_return|^max_drawdown|^exposure|^win_rate|^annual_volatility)$/;
 const WAITS = { slot: "waiting for a free slot", backoff: "waiting until it may start", no_scheduler: "and no scheduler is running" };
 const [LIVE_SECONDS, QUIET_SECONDS, WORST_SECONDS, REQUEST_SECONDS] = [2, 15, 30, 30];
@@ -8945,7 +8951,7 @@ async function batches({ query }, get) {
 function firstSteps() {
   const token = sessionStorage.getItem("qtm-token") ? ' -H "Authorization: Bearer $QTM_API_TOKEN"' : "";
   return [h("h1", null, "No backtests yet"), h("p", null, "Create the first ones in a terminal, two stocks × two pairs of averages:"),
-    h("pre", { tabindex: 0 }, `curl -s ${location.origin}${API}createTask -H 'Content-Type: application/json'${token} -d '{
+    h("pre", { tabindex: 0 }, `curl -s ${new URL(API, location)}createTask -H 'Content-Type: application/json'${token} -d '{
   "batch_id": "first", "stock_codes": ["AAPL", "MSFT"], "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
   "config": {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
 }'`)];
@@ -8986,7 +8992,8 @@ async function task({ id: task_id }, get) {
   return { title: `${status === "running" ? percent(task.progress) : status} · ${textOf(stock_code)}`, isLive: isOpen(task), found, draw };
 }
 
-// ---- Requests. The token is in this tab's session and in a header, never in a URL.
+// ---- Requests. The token is in this tab's session and in a header, never in a URL. Paths are relative, since a proxy may serve the page
+// and the API under a prefix.
 async function ask(path, query, signal, body) {
   const token = sessionStorage.getItem("qtm-token");
   const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body && { "Content-Type": "application/json" }) };
@@ -9025,8 +9032,8 @@ function paint() {
 }
 
 async function seeService(signal) {
-  const { version } = await ask("/healthz", {}, signal);
-  const { scheduler, message } = await ask("/readyz", {}, signal).catch((error) => error);
+  const { version } = await ask("healthz", {}, signal);
+  const { scheduler, message } = await ask("readyz", {}, signal).catch((error) => error);
   const slots = scheduler ? `${scheduler.running} of ${many(scheduler.slots, "slot")} busy` : "no scheduler here";
   if (!signal.aborted) put($("service"), [`${version} · ${message ?? `ready, ${slots}`}`]);
 }
@@ -9618,6 +9625,7 @@ class AccessRules:
     def __init__(self, settings: Settings) -> None:
         self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
         self._hosts = {host.strip("[]").lower() for host in (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)}
+        self._origins = {self._without_default_port(origin) for origin in settings.allowed_origins}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
         self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
 
@@ -9647,9 +9655,22 @@ class AccessRules:
             raise ReadOnlyToken("this token may only read", "insufficient_scope")
         if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
             raise UnsupportedMediaType("send the body as Content-Type: application/json")
-        scheme, _, authority = headers.get("origin", "").partition("://")
-        if "origin" in headers and (scheme not in ("http", "https") or authority != headers.get("host")):  # https: a proxy may speak it
-            raise ForeignOrigin("this page belongs to another origin")
+        if "origin" in headers and not self._may_write(headers["origin"], headers.get("host", "")):
+            origin, host = headers["origin"][:100], headers.get("host", "")[:100]
+            message = f"a page of the origin {origin!r} may not write to the host {host!r}; if it is qtm's own behind a proxy, have the"
+            raise ForeignOrigin(f"{message} proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS")
+
+    def _may_write(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin may: one of the same host (with https, too: a proxy may speak it), or an allowed one."""
+        return origin in (f"http://{host}", f"https://{host}") or self._without_default_port(origin) in self._origins
+
+    def _without_default_port(self, origin: str) -> str:
+        """An origin as browsers send it."""
+        match = ORIGIN.fullmatch(origin)
+        if match is None:
+            return origin
+        scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+        return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
 
     def _matches(self, headers: Mapping[str, str]) -> list[bool]:
         """For each token of ours that was sent, whether it may write. All are compared, each in constant time; hashes, since

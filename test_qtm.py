@@ -239,6 +239,24 @@ def test_host_names_and_addresses_are_allowed_hosts():
     assert qtm.Settings.load({"QTM_ALLOWED_HOSTS": "qtm, my_service,a.example.,10.0.0.1,fd00::1,::ffff:1.2.3.4,Q-1"}).problems() == []
 
 
+def test_allowed_origins_are_as_browsers_send_them():
+    good = "https://qtm.example, http://10.0.0.1:8888,http://[fd00::1]:80,HTTPS://Hub"
+    assert qtm.Settings.load({"QTM_ALLOWED_ORIGINS": good}).problems() == []
+    for wrong in (
+        "qtm.example",
+        "https://qtm.example/",
+        "https://a/b",
+        "ftp://a",
+        "null",
+        "*",
+        "https://*.example",
+        "https://a:b",
+        "https://",
+    ):
+        (fault,) = qtm.Settings(allowed_origins=("https://fine.example", wrong)).problems()
+        assert fault.startswith(f"QTM_ALLOWED_ORIGINS: {wrong!r} must be as browsers send it")
+
+
 def test_secrets_are_in_no_repr_and_no_message():
     shown = repr(qtm.Settings(database_url="mysql://u:geheim@h/n", api_token=("tokentoken",)))
     assert "geheim" not in shown
@@ -6158,6 +6176,20 @@ def test_host_origin_media_type_and_token_are_checked(url):
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "null"})[0] == 403
 
 
+def test_pages_of_allowed_origins_may_write_and_a_refusal_names_the_setting(tmp_path):
+    allowed = ("https://qtm.example:443", "http://Hub:8888")
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, allowed_origins=allowed)) as server:
+        for origin, status in {
+            "https://qtm.example": 201, "http://hub:8888": 201, f"http://127.0.0.1:{server.server_port}": 201,
+            "http://qtm.example": 403, "http://hub": 403, "http://hub:88888": 403, "https://qtm.example.evil": 403, "null": 403, "": 403,
+        }.items():  # fmt: skip
+            got, answer, _ = call(server, "POST", f"{A}/createTask", body(), {"Origin": origin})
+            assert got == status, origin
+            if got == 403:
+                assert answer["error"] == "foreign_origin"
+                assert all(part in answer["message"] for part in (repr(origin), "QTM_ALLOWED_ORIGINS", f"127.0.0.1:{server.server_port}"))
+
+
 def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
     for host in ("127.0.0.1", "::1"):
         with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, host=host)) as server:
@@ -8905,6 +8937,30 @@ def test_a_page_outlives_the_service_and_finds_it_again(tmp_path, show):
         add_batch(server, name="after")
         page.shows("after", "before")
         assert (page.text("#fault"), page.run("return window.isSame")) == ("", True)
+
+
+def test_the_page_works_behind_a_proxy_on_another_port_and_under_a_prefix(tmp_path, show):
+    """`proxy_pass` alone sends the Host of the upstream, beside the Origin of the page."""
+    alone, own_host, other = (private_mariadb.free_port() for _ in range(3))
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, allowed_origins=(f"http://127.0.0.1:{alone}",))
+    with serving(chosen) as server:
+        up = f"proxy_pass http://127.0.0.1:{server.server_port}"
+        blocks = [
+            f"server {{ listen 127.0.0.1:{alone}; location / {{ {up}; }} location /a/prefix/ {{ {up}/; }} }}\n",
+            f"server {{ listen 127.0.0.1:{own_host}; location / {{ {up}; proxy_set_header Host $http_host; }} }}\n",
+            f"server {{ listen 127.0.0.1:{other}; location / {{ {up}; }} }}\n",
+        ]
+        with nginx(tmp_path, *blocks):
+            for port, prefix in ((alone, ""), (alone, "a/prefix/"), (own_host, ""), (other, "")):
+                front = types.SimpleNamespace(server_port=port)
+                (task_id,) = add_batch(server)
+                page = show(front, f"{prefix}#/task/{task_id}")
+                page.shows(task_id)
+                assert "ready" in page.text("#service")
+                page.click("Cancel task")
+                page.click("Cancel task", "dialog button")
+                page.shows("QTM_ALLOWED_ORIGINS" if port == other else "Cancelled; it will not run.")
+        assert server.api.tasks.list_tasks()[0][0].status is qtm.TaskStatus.PENDING, "of the other one"
 
 
 def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(idle, show, monkeypatch):
