@@ -785,6 +785,29 @@ def _bad_text(value: Any) -> str | None:
     return None
 
 
+def _check_keys(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        _unique_keys(pairs)  # raises
+
+
+def _no_value(_text: str) -> None:
+    """In place of a number: to check one, nothing has to be made of it."""
+
+
+_json_checker = json.JSONDecoder(object_pairs_hook=_check_keys, parse_int=_no_value, parse_float=_no_value, parse_constant=_no_constant)
+
+
+def check_json(text: str) -> None:
+    """Raise ValueError unless this is one JSON text, at most 64 deep, without duplicate keys, NaN and lone surrogates. For texts of many
+    megabytes: it keeps no value, and calls Python often enough that other threads run beside it."""
+    body = text.encode("utf-8")
+    if _json_depth(body) > MAX_JSON_DEPTH:
+        raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
+    _json_checker.decode(text)
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
+        dump_json(json.loads(text)).encode("utf-8")
+
+
 def parse_json(body: bytes) -> Any:
     """The value of one strict JSON text: UTF-8 without BOM, no duplicate keys, NaN, lone surrogates or NUL, at most
     64 deep, integers within 64 bits, floats within a double. Raises MalformedJSON."""
@@ -4901,6 +4924,22 @@ def _is_error(value: Any) -> bool:
     )
 
 
+def _is_document(value: Any) -> bool:
+    """Whether this is the text of a JSON object. It goes into answers as it is, so that one with a quote or bracket of its own would be
+    read as members of the answer."""
+    if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("{"):
+        return False
+    check_json(value)
+    return True
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("["):
+        return False
+    check_json(value)
+    return all(isinstance(item, str) for item in json.loads(value))
+
+
 # What an engine process may send: for each kind of frame its keys, and what each value must be.
 FRAMES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
     {"started": lambda value: value is True, "version": lambda value: value is None or _is_text(value, MAX_VERSION)},
@@ -4909,7 +4948,7 @@ FRAMES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
         "message": lambda value: _is_text(value, MAX_MESSAGE),
     },
     {"ignored": lambda value: _is_text(value, MAX_IGNORED)},
-    {"result": lambda value: isinstance(value, str), "non_finite": lambda value: isinstance(value, str)},
+    {"result": _is_document, "non_finite": _is_list_of_texts},
     {"error": _is_error, "retryable": lambda value: isinstance(value, bool)},
 )
 

@@ -3615,6 +3615,16 @@ FORGED = {
     "one as retryable": '{"error":{"type":"x","message":"","traceback":null},"retryable":1}',
     "a number as result": '{"result":5,"non_finite":"[]"}',
     "a list as non_finite": '{"result":"{}","non_finite":[]}',
+    "members of the answer as result": json.dumps({"result": '1},"forged":{"a":1', "non_finite": "[]"}),
+    "members of the answer as non_finite": json.dumps({"result": "{}", "non_finite": '[]},"forged":{"a":1'}),
+    **{
+        f"{text[:20]} as result": json.dumps({"result": text, "non_finite": "[]"})
+        for text in (
+            *("", "1", "[]", '"x"', "{", "{}}", '{"a":NaN}', '{"a":-Infinity}', '{"a":1,"a":2}', '{"a":"\n"}', "{'a':1}", '{"a":01}'),
+            *('{"a":"\\ud800"}', '{"a":"\\x41"}', '{"a":' * 65 + "1" + "}" * 65),
+        )
+    },
+    **{f"{text} as non_finite": json.dumps({"result": "{}", "non_finite": text}) for text in ("", "{}", '"x"', "[1]", '["x"', "[[]]")},
     "depth without end": "[" * 200_000,
     "null": "null",
     "a list": '[{"progress":0.5,"message":""}]',
@@ -3642,6 +3652,19 @@ def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
     task = running.get_task_status(other)
     assert (task.status.value, task.attempt, running.scheduler.state()["attempts_ended"]) == ("running", 1, {"crashed": len(FORGED) + 2})
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+
+
+def test_what_json_can_say_is_a_result(running):
+    documents = [
+        '{"a":"\\ud83d\\ude00 \\\\ud800 \\u0000"}',
+        '{"a":1e400,"b":123456789012345678901234567890}',
+        '{"a":' * 64 + "1" + "}" * 64,
+    ]
+    for document in documents:
+        frame = json.dumps({"result": document, "non_finite": '["\\u0000"]'})
+        task = run_one(running, "writes_frames", as_frames(frame), max_attempts=1, timeout_seconds=1.0)
+        assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None), document[:50]
+        assert running.get_task_result(task.task_id).result == json.loads(document)
 
 
 def test_a_forged_answer_of_validate_refuses_its_request_alone(running):
