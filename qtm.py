@@ -143,6 +143,7 @@ import signal
 import socket
 import socketserver
 import sqlite3
+import stat
 import struct
 import subprocess
 import threading
@@ -1843,7 +1844,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
-SQLITE_FREE_BYTES = 8 * 1024 * 1024  # with fewer on its disk a service is not ready: a larger create may fail
+SQLITE_FREE_BYTES = 1024 * 1024  # with fewer on its disk a service is not ready: larger creates fail, or soon will
 SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
@@ -1953,6 +1954,27 @@ def sqlite_fault(path: str) -> str:
     return "" if os.access(place, os.W_OK) else f"this account cannot write to {place}"
 
 
+PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are their owner's alone, unless he says otherwise
+
+
+def open_lock_file(path: str) -> int:
+    """A descriptor of this lock file, which is made if need be. Raises SettingsError for what qtm cannot have made: a link, which would
+    have it write into another file, or anything but a process id."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, PRIVATE_MODE)
+    except OSError as error:
+        if os.path.islink(path):
+            raise SettingsError(f"{path} is a symbolic link, where qtm expects a file of its own: remove it") from None
+        raise SettingsError(sqlite_fault(path.removesuffix(".lock")) or f"cannot open {path}: {error.strerror}") from None
+    found = os.fstat(descriptor)
+    is_ours = found.st_uid in (os.geteuid(), os.stat(os.path.dirname(path)).st_uid) or os.geteuid() == 0
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and is_ours and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0)):
+        return descriptor
+    os.close(descriptor)
+    raise SettingsError(f"{path} is not a lock file of this account's: move it away")
+
+
 class SQLiteDialect:
     """One file, held by one process through a lock on a side file; WAL, and durable commits (synchronous=FULL)."""
 
@@ -1970,31 +1992,39 @@ class SQLiteDialect:
         """Lock ``<path>.lock`` for this process. Raises DatabaseInUse, and SettingsError for a file that cannot be used."""
         import fcntl  # POSIX only, and so is the rest of a scheduler's work
 
-        try:
-            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SettingsError(sqlite_fault(self.path) or f"cannot open {self.path}.lock: {error.strerror}") from None
+        descriptor = open_lock_file(self.path + ".lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise DatabaseInUse(
-                f"{self.path} is in use by this process: an earlier qtm.start() has it open; use the manager that it gave, or close() that"
-                if holder == str(os.getpid())
-                else f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
+                f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
                 "stop that one, or use MySQL or MariaDB for several"
             ) from None
         try:
             self._check_head()
+            self._make_file()
         except SettingsError:
             with contextlib.suppress(OSError):
                 os.unlink(self.path + ".lock")  # who has opened it meanwhile meets the same fault
             os.close(descriptor)
             raise
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._lock_file = descriptor
+
+    def _make_file(self) -> None:
+        """Its mode is that of the files which SQLite puts beside it. One that is there keeps the mode that it was given."""
+        for end in ("-wal", "-shm", "-journal"):
+            if os.path.islink(self.path + end):
+                raise SettingsError(f"{self.path}{end} is a symbolic link, which SQLite would follow: remove it")
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE))
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise SettingsError(sqlite_fault(self.path) or f"cannot make {self.path}: {error.strerror}") from None
 
     def _check_head(self) -> None:
         """Raises SettingsError for a file that is none of SQLite's. With the lock alone: to close a file takes away the locks that
@@ -11361,6 +11391,26 @@ def check_settings(settings: Settings) -> Finding:
     return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
 
 
+def _others_can_read(path: str) -> bool:
+    """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
+    try:
+        real = pathlib.Path(path).resolve()
+        return bool(real.stat().st_mode & stat.S_IROTH) and all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+    except OSError:
+        return False
+
+
+def check_files(settings: Settings) -> Finding | None:
+    """What everybody on this machine can read, and should not."""
+    parts = parse_database_url(settings.database_url)
+    database = [parts.path + end for end in ("", "-wal", "-shm", ".lock")] if parts.kind == "sqlite" else [parts.options.get("ssl_key", "")]
+    found = [path for path in (*database, settings.tls_key) if path and _others_can_read(path)]
+    if not found:
+        return None
+    why = "every account of this machine can copy what is in it: tasks and results, or the key of the certificate"
+    return Finding("warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}")
+
+
 def check_engine(settings: Settings) -> Finding:
     """Whether the engine can be imported, and whether the built-in one finds prices."""
     sys.path.insert(0, os.getcwd())
@@ -11409,7 +11459,8 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
     """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
-    findings = [check_settings(settings), check_engine(settings), *check_database(settings)]
+    files = check_files(settings)
+    findings = [check_settings(settings), *([files] if files else []), check_engine(settings), *check_database(settings)]
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 

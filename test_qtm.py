@@ -1167,6 +1167,64 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
     assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}/q.db"
 
 
+def _link(folder, lock):
+    lock.symlink_to(folder / "victim")
+
+
+def _dangling_link(folder, lock):
+    lock.symlink_to(folder / "nowhere")
+
+
+def _hard_link(folder, lock):
+    os.link(folder / "victim", lock)
+
+
+def _other_file(folder, lock):
+    lock.write_text("precious")
+
+
+def _pipe(folder, lock):
+    os.mkfifo(lock)
+
+
+def _folder(folder, lock):
+    lock.mkdir()
+
+
+@pytest.mark.parametrize("make", [_link, _dangling_link, _hard_link, _other_file, _pipe, _folder], ids=lambda make: make.__name__[1:])
+def test_what_is_no_lock_file_of_ours_is_refused_and_left_as_it_is(tmp_path, make):
+    (tmp_path / "victim").write_text("precious")
+    lock = tmp_path / "q.db.lock"
+    make(tmp_path, lock)
+    before = lock.lstat()
+    with pytest.raises(qtm.SettingsError, match=re.escape(str(lock))):
+        qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (lock.lstat().st_ino, lock.lstat().st_mode, lock.lstat().st_size) == (before.st_ino, before.st_mode, before.st_size)
+    assert sorted(os.listdir(tmp_path)) == ["q.db.lock", "victim"]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_a_link_in_the_place_of_a_file_of_sqlites_is_refused(tmp_path, end):
+    (tmp_path / f"q.db{end}").symlink_to(tmp_path / "victim")
+    with pytest.raises(qtm.SettingsError, match=f"q.db{end} is a symbolic link"):
+        qtm.Database(f"sqlite:///{tmp_path}/q.db")
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("mode", [None, 0o640, 0o644], ids=["made by qtm", "group", "everybody"])
+def test_files_that_qtm_makes_are_their_owners_alone_and_others_keep_their_mode(tmp_path, mode):
+    """What SQLite puts beside the database has its mode, so that who shares it with a group shares all of it."""
+    if mode is not None:
+        (tmp_path / "q.db").touch()
+        (tmp_path / "q.db").chmod(mode)
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), scheduler=False) as tasks:
+        add(tasks.dao)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    wanted = 0o600 if mode is None else mode
+    assert modes == {"q.db": wanted, "q.db-wal": wanted, "q.db-shm": wanted, "q.db.lock": 0o600}
+
+
 def test_one_file_has_one_lock_whatever_link_it_is_opened_by(tmp_path):
     (tmp_path / "link.db").symlink_to(tmp_path / "q.db")
     first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
@@ -2606,6 +2664,22 @@ def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb):
         mariadb.execute("SET GLOBAL read_only = 0")
     mariadb.execute("DROP TABLE qtm_test.backtest_tasks")
     assert {found.subject for found in qtm.check_database(settings(url)) if found.level == "fault"} == {"claim", "privileges"}
+
+
+def test_check_names_the_files_that_everybody_can_read():
+    with tempfile.TemporaryDirectory() as folder:  # the folders of pytest are private
+        os.chmod(folder, 0o755)
+        key = pathlib.Path(folder, "key.pem")
+        key.touch(0o644)
+        mine = settings(f"sqlite:///{folder}/q.db", tls_key=str(key), tls_cert="unused.pem")
+        with qtm.start(dataclasses.replace(mine, tls_key="", tls_cert=""), scheduler=False):
+            pass
+        finding = qtm.check_files(mine)
+        assert (finding.level, finding.message) == ("warning", f"others can read {key}")
+        os.chmod(f"{folder}/q.db", 0o644)
+        assert qtm.check_files(mine).remedy == f"chmod o= {folder}/q.db {key}"
+        os.chmod(folder, 0o750)
+        assert qtm.check_files(mine) is None
 
 
 # ==== 14 Backtest engine ==============================================================================================
