@@ -536,7 +536,7 @@ def parse_database_url(url: str) -> DatabaseUrl:
 
 
 def _setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high, "secret": secret})
+    return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high})
 
 
 def _parse_setting(default: Any, text: str) -> Any:
@@ -558,12 +558,6 @@ def _parse_setting(default: Any, text: str) -> Any:
     return text
 
 
-def _is_service_link(name: str, text: str) -> bool:
-    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST, QTM_PORT_8080_TCP_ADDR."""
-    is_url = name == "QTM_PORT" and text.startswith(("tcp://", "udp://"))
-    return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
-
-
 class Fault(NamedTuple):
     """A fault of settings: the fields that it comes from, the one to mend first, and what is wrong."""
 
@@ -577,6 +571,46 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}"
+
+
+SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
+SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
+MAX_SECRET_BYTES = 64 * 1024  # of a file that holds a secret
+
+
+def _read_secret(path: str) -> str:
+    """What a file holds, without the ends of lines: several tokens may stand on a line each. Raises ValueError with the reason."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(MAX_SECRET_BYTES).decode().split()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # it is not UTF-8, or the path holds NUL
+        raise ValueError(f"{path} cannot be read: it holds bytes that are no text") from None
+    if not lines:
+        raise ValueError(f"{path} holds nothing")
+    return ",".join(lines)
+
+
+def _take_secret_files(texts: dict[str, str]) -> list[Fault]:
+    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give secrets as files. The faults."""
+    faults = []
+    for name in SECRET_NAMES:
+        path = texts.pop(f"{name}_file", None)
+        if path is not None and name in texts:
+            faults.append(Fault((f"{name}_file", name), f"QTM_{name.upper()} is set too: set one of the two"))
+        elif path is not None:
+            try:
+                texts[name] = _read_secret(path)
+            except ValueError as error:
+                faults.append(Fault((f"{name}_file", name), str(error)))
+    return faults
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST, QTM_PORT_8080_TCP_ADDR."""
+    is_url = name == "QTM_PORT" and text.startswith(("tcp://", "udp://"))
+    return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
 
 
 @dataclass(frozen=True)
@@ -616,7 +650,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
-        """Settings from defaults, then ``environ``, then ``flags`` (field name to text).
+        """Settings from defaults, then ``environ``, then ``flags`` (field name to text); QTM_API_TOKEN_FILE and the like name files.
 
         Raises SettingsError with every fault at once, unknown ``QTM_*`` names included.
         """
@@ -624,8 +658,9 @@ class Settings:
         environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
         texts = {name[4:].lower(): text for name, text in environ.items() if name.startswith("QTM_")}
         texts.pop("url", None)  # QTM_URL belongs to clients of the service
-        faults = [Fault((name,), "there is no such setting") for name in sorted(set(texts) - names)]
+        faults = [Fault((name,), "there is no such setting") for name in sorted(set(texts) - names - SECRET_FILES)]
         texts.update(flags or {})
+        faults += _take_secret_files(texts)
         values: dict[str, Any] = {}
         for item in dataclasses.fields(cls):
             if item.name in texts:
@@ -636,7 +671,7 @@ class Settings:
         settings = cls(**values)
         if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
             faults.append(Fault(("database_url",), "a process list would show the password in --database-url: set it in the environment"))
-        faults += settings._faults(unread={fault.fields[0] for fault in faults})
+        faults += settings._faults(unread={name for fault in faults for name in fault.fields})
         if faults:
             errors = [FieldError(fault.name, fault.message) for fault in faults]
             raise SettingsError("settings are wrong:\n  " + "\n  ".join(map(str, faults)), errors)
@@ -5093,7 +5128,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may go to 
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
 TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
 MEMORY_POLL_SECONDS = 0.1
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
+SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
 SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
 SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
 
@@ -5645,6 +5681,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     setup = json.loads(control.recv(1 << 20))
+    if setup["core_limit"] != SAME_LIMIT:
+        resource.setrlimit(resource.RLIMIT_CORE, (setup["core_limit"], resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.path[:] = setup["sys_path"]
     sys.argv[1:] = []  # an import that parses the command line is not meant by ours
     atexit.register(_end_import)  # before the import's own, which come first then
@@ -6033,6 +6071,8 @@ class EngineServer:
     """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it lives as
     long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it ends."""
 
+    core_limit: ClassVar[int] = SAME_LIMIT  # soft limit of the size of engines' core files, where this process has lowered its own
+
     def __init__(self, settings: Settings) -> None:
         self.on_change: Callable[[], None] = _nothing  # called when the server became ready, or failed; set by the scheduler
         self._settings = settings
@@ -6089,7 +6129,7 @@ class EngineServer:
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        secrets = {"QTM_" + item.name.upper() for item in dataclasses.fields(Settings) if item.metadata["secret"]}
+        secrets = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
         environment = {name: text for name, text in os.environ.items() if name not in secrets}
         environment["QTM_DATA_DIR"] = self._settings.data_dir
         # Imported, not run as a script: an import finds its compiled code in the cache.
@@ -6098,6 +6138,7 @@ class EngineServer:
         # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
         path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
         setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
+        setup["core_limit"] = self.core_limit
         # ASCII, since a folder's name may be of bytes that are no UTF-8; before the start: one that is killed at once has no reader.
         ours.send(json.dumps(setup).encode())
         nothing, pipe, same, passed = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT, [theirs.fileno()]
@@ -11292,8 +11333,18 @@ def serve_tasks(tasks: TaskManager, server: ApiServer | None, signals: ServiceSi
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
+def protect_memory() -> None:
+    """No process of the same user may read this one's memory and environment, where the secrets are, and no core file holds them. The
+    engine server is a program of its own: the first does not apply to it, and it sets the limit of core files back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    EngineServer.core_limit = soft
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    _prctl(PR_SET_DUMPABLE, 0)
+
+
 def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
     """Listen, unless there are no routes, then connect to the database and serve. A probe is answered from the first moment."""
+    protect_memory()
     look_ahead(settings, bool(routes), with_scheduler)
     share_heap()
     signals = ServiceSignals()

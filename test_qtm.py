@@ -365,6 +365,38 @@ def test_mysql_without_pymysql_says_what_to_install(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"QTM_API_TOKEN_FILE": b"full-token-1\n"}, {"api_token": ("full-token-1",)}),
+        ({"QTM_API_TOKEN_FILE": b"one-token,two-token\r\nthree-token"}, {"api_token": ("one-token", "two-token", "three-token")}),
+        ({"QTM_API_TOKEN": "full-token-1", "QTM_READ_TOKEN_FILE": b"look-token\n"}, {"read_token": ("look-token",)}),
+        ({"QTM_DATABASE_URL_FILE": b"mysql://u:p@h/n\n"}, {"database_url": "mysql://u:p@h/n"}),
+        ({"QTM_API_TOKEN_FILE": b"full-token-1", "QTM_API_TOKEN": "x"}, "QTM_API_TOKEN_FILE: QTM_API_TOKEN is set too: set one of the two"),
+        ({"QTM_DATABASE_URL_FILE": b"", "QTM_DATABASE_URL": ""}, "QTM_DATABASE_URL_FILE: QTM_DATABASE_URL is set too: set one of the two"),
+        ({"QTM_API_TOKEN_FILE": b" \n"}, "QTM_API_TOKEN_FILE: {path} holds nothing"),
+        ({"QTM_API_TOKEN_FILE": b"\xff"}, "QTM_API_TOKEN_FILE: {path} cannot be read: it holds bytes that are no text"),
+        ({"QTM_API_TOKEN_FILE": "/none"}, "QTM_API_TOKEN_FILE: /none cannot be read: No such file or directory"),
+        ({"QTM_API_TOKEN_FILE": "/"}, "QTM_API_TOKEN_FILE: / cannot be read: Is a directory"),
+        ({"QTM_API_TOKEN_FILE": b"short"}, "QTM_API_TOKEN: each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"),
+        ({"QTM_PORT_FILE": "/none"}, "QTM_PORT_FILE: there is no such setting"),
+    ],
+)  # fmt: skip
+def test_a_secret_may_come_from_a_file(environment, expected, tmp_path):
+    path = tmp_path / "secret"
+    for name, value in environment.items():
+        if isinstance(value, bytes):
+            path.write_bytes(value)
+            environment = {**environment, name: str(path)}
+    if isinstance(expected, dict):
+        found = qtm.Settings.load(environment)
+        assert {name: getattr(found, name) for name in expected} == expected
+    else:
+        with pytest.raises(qtm.SettingsError) as refused:
+            qtm.Settings.load(environment)
+        assert refused.value.message == "settings are wrong:\n  " + expected.format(path=path)
+
+
 # ==== 3-5 JSON, Requests, Tasks =======================================================================================
 
 
@@ -10109,6 +10141,69 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
     assert len(served.answers) > 20
 
 
+SPY_ENGINE = """
+import os, pathlib, resource
+
+def told(path):
+    try:
+        if os.path.isdir(path):
+            return [os.readlink(f"{path}/{name}") for name in os.listdir(path)]
+        with open(path, "rb") as file:
+            return repr(file.read(1 << 20))
+    except OSError as error:
+        return type(error).__name__
+
+def run(task, progress):
+    pids, pid = [], os.getppid()
+    while pid > 1 and pid != task.params["service"]:
+        pids.append(pid)
+        pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    found = {name: told(f"/proc/{task.params['service']}/{name}") for name in ("environ", "mem", "maps", "fd")}
+    return {
+        "service": found, "is_parent": pid == task.params["service"], "between": [told(f"/proc/{one}/environ") for one in pids],
+        "own": repr(dict(os.environ)), "core": resource.getrlimit(resource.RLIMIT_CORE),
+    }
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what /proc shows")
+def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
+    """Not even one of the same user. As root we give up what lets root read everything."""
+    prefix = ("setpriv", "--bounding-set=-sys_ptrace,-sys_admin,-perfmon") if os.geteuid() == 0 else ()
+    (tmp_path / "spy_engine.py").write_text(SPY_ENGINE)
+    (tmp_path / "look").write_text(SECRETS["look"])
+    (tmp_path / "url").write_text(f"sqlite:///{tmp_path}/q.db")
+    environment = {
+        "QTM_API_TOKEN": SECRETS["full"], "QTM_READ_TOKEN_FILE": str(tmp_path / "look"), "QTM_ENGINE": "spy_engine:run",
+        "PYTHONPATH": str(tmp_path), "QTM_DATABASE_URL_FILE": str(tmp_path / "url"),
+    }  # fmt: skip
+    kept = {name: text for name, text in os.environ.items() if name != "QTM_DATABASE_URL"}
+    served = LoggedService.__new__(LoggedService)
+    served.port, served.answers = private_mariadb.free_port(), []
+    served.process = subprocess.Popen(
+        [*prefix, sys.executable, str(ROOT / "qtm.py"), "serve"], env={**kept, **environment, "QTM_PORT": str(served.port)}
+    )
+    try:
+        eventually(lambda: served.ask("GET", "/readyz", token="look")[0] == 200)
+        (task_id,) = json.loads(served.ask("POST", f"{A}/createTask", body(params={"service": served.process.pid}))[1])["data"]["task_ids"]
+        found = json.loads(served.ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="look")[1])["data"]["result"]
+        assert served.ask("POST", f"{A}/createTask", body(), token="look")[0] == 403
+        metrics = served.ask("GET", "/metrics")[1]
+        limits = pathlib.Path(f"/proc/{served.process.pid}/limits").read_text()
+        served.stop()
+    finally:
+        served.process.kill()
+        served.process.wait()
+    assert found["is_parent"]
+    assert found["service"] == dict.fromkeys(("environ", "mem", "maps", "fd"), "PermissionError")
+    told = " ".join([found["own"], *found["between"]])
+    assert "QTM_DATA_DIR" in told
+    assert (told_secrets(told), [name for name in environment if name in told and name not in ("QTM_ENGINE", "PYTHONPATH")]) == ([], [])
+    assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
+    assert found["core"] == list(resource.getrlimit(resource.RLIMIT_CORE)), "an engine's own core files are as the system wants them"
+    assert "process_open_fds" in metrics
+
+
 def drop_connections(server) -> None:
     """Hang up on all clients but this one."""
     with contextlib.closing(private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root")) as connection:
@@ -11072,6 +11167,7 @@ def test_public_names_have_docstrings():
 def test_every_endpoint_setting_command_and_code_is_in_the_readme():
     names = [route.path.rpartition("/")[2] or "| `GET /` |" for route in qtm.ROUTES] + list(qtm.COMMANDS)
     names += ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
+    names += [f"`QTM_{name.upper()}`" for name in qtm.SECRET_FILES]
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
     assert len(README.splitlines()) < 330
