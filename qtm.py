@@ -299,7 +299,7 @@ class BodyTooLarge(QtmError):
 
 
 class UnsupportedMediaType(QtmError):
-    """A write whose body is not declared as application/json."""
+    """A write whose body is not declared as application/json, or is compressed."""
 
     http_status, code, error = 415, 41501, "unsupported_media_type"
 
@@ -7869,9 +7869,9 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
     match = REQUEST_LINE.fullmatch(first)
     if match is None:
         raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
-    if match[3] != b"1" or match[4] not in b"01":
+    if match[3] != b"1":
         raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    version = (1, int(match[4]))
+    version = (1, min(int(match[4]), 1))  # a later minor version is read as the one that we know (RFC 9110 2.5)
     fields = (_known_fields if len(block) <= MAX_KNOWN_BYTES else _head_fields)(block, version)
     headers, target = fields.headers, match[2].decode("latin-1")
     absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
@@ -7879,8 +7879,9 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
         _check_authority(absolute[1])
         headers = {**headers, "host": absolute[1]}
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
-    path, query = _parse_target(target)
-    return HttpRequest(match[1].decode(), path, query, headers, version), fields
+    method = match[1].decode()
+    path, query = ("*", {}) if (method, target) == ("OPTIONS", "*") else _parse_target(target)
+    return HttpRequest(method, path, query, headers, version), fields
 
 
 class ChunkedBody:
@@ -9634,6 +9635,10 @@ class Router:
 
     def find(self, method: str, path: str) -> Route:
         """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
+        if path == "*":
+            raise MethodNotAllowed(
+                "there is no OPTIONS", ", ".join(sorted({"HEAD", *(one for found in self._paths.values() for one in found)}))
+            )
         methods = self._paths.get(path)
         if methods is None:
             known = f"the endpoints are under {API}/" if f"{API}/createTask" in self._paths else f"known are {', '.join(self._paths)}"
@@ -9722,7 +9727,7 @@ class TokenFailures:
         return sums
 
 
-JSON_TYPE = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # another one than UTF-8
 
 
 def _sha256(text: str) -> bytes:
@@ -9763,8 +9768,11 @@ class AccessRules:
         """Raises ReadOnlyToken, UnsupportedMediaType, ForeignOrigin."""
         if self._tokens and not any(self._matches(headers)):
             raise ReadOnlyToken("this token may only read", "insufficient_scope")
-        if not JSON_TYPE.fullmatch(headers.get("content-type", "")):
-            raise UnsupportedMediaType("send the body as Content-Type: application/json")
+        media_type, *parameters = headers.get("content-type", "").split(";")
+        if media_type.strip().lower() != "application/json" or any(map(CHARSET.match, parameters)):
+            raise UnsupportedMediaType("send the body as Content-Type: application/json, in UTF-8")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
         if "origin" in headers and not self._may_write(headers["origin"], headers.get("host", "")):
             origin, host = headers["origin"][:100], headers.get("host", "")[:100]
             message = f"a page of the origin {origin!r} may not write to the host {host!r}; if it is qtm's own behind a proxy, have the"

@@ -5886,6 +5886,41 @@ def test_an_empty_line_between_requests_is_passed_over(api):
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400", b"200"]
 
 
+TOLERATED = {  # the head of a create, and the status that it gets
+    "gzip": (POST + b"Content-Encoding: gzip\r\n", 415),
+    "two encodings": (POST + b"Content-Encoding: gzip, identity\r\n", 415),
+    "no encoding": (POST + b"Content-Encoding: Identity\r\n", 400),
+    "an empty parameter": (POST.replace(b"/json", b"/json;"), 400),
+    "further parameters": (POST.replace(b"/json", b"/json; charset=UTF-8; indent=4"), 400),
+    "a charset in quotes": (POST.replace(b"/json", b'/JSON ; Charset="Utf-8" ;'), 400),
+    "another parameter": (POST.replace(b"/json", b"/json;version=1"), 400),
+    "another charset": (POST.replace(b"/json", b"/json; charset=latin-1"), 415),
+    "a second charset": (POST.replace(b"/json", b"/json; charset=utf-8; charset=utf-16"), 415),
+    "a charset that begins so": (POST.replace(b"/json", b"/json; charset=utf-8x"), 415),
+    "another type before it": (POST.replace(b"application/json", b"text/plain; application/json"), 415),
+    "another type that begins so": (POST.replace(b"/json", b"/json-patch+json"), 415),
+    "no type": (POST.replace(b"application/json", b""), 415),
+    "HTTP/1.2": (POST.replace(b"HTTP/1.1", b"HTTP/1.2"), 400),
+    "HTTP/1.9": (POST.replace(b"HTTP/1.1", b"HTTP/1.9"), 400),
+}
+
+
+@pytest.mark.parametrize("case", TOLERATED.values(), ids=TOLERATED)
+def test_what_other_clients_send_is_understood_or_refused_for_what_it_is(edge, case):
+    head, status = case
+    answer = raw(edge, head + b"Content-Length: 2\r\n\r\n{}" + HIDDEN)
+    assert answered(answer) == [status, 200], "400 is that the create lacks everything"
+    assert json.loads(answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"] == {400: "invalid_request"}.get(
+        status, "unsupported_media_type"
+    )
+
+
+def test_options_of_the_whole_service_is_405_with_allow(edge):
+    answer = raw(edge, b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HIDDEN)
+    assert answered(answer) == [405, 200]
+    assert b"\r\nAllow: GET, HEAD, POST\r\n" in answer
+
+
 def test_a_method_that_no_route_takes_is_405_with_allow_or_404(api):
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "secret"):
         status, body, headers = call(api, method, f"{A}/createTask", b"{}")
