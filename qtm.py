@@ -872,7 +872,15 @@ def parse_json(body: bytes) -> Any:
 
 MAX_TASKS_PER_CREATE = 10_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
-STOCK_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+# Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use and tags. Written out, so
+# that every Python and the OpenAPI document, which is JSON and holds no surrogates, mean the same.
+NOT_PRINTABLE = (
+    r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\uffff"
+    "\U000e0000-\U000e00ff\U000f0000-\U0010ffff"
+)
+STOCK_CODE_LENGTH = 64  # characters
+STOCK_CODE_PATTERN = f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
+STOCK_CODE = re.compile(STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
@@ -947,17 +955,21 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _stock_code_fault(code: Any) -> str:
+    if isinstance(code, str):
+        return f"must be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
+    is_number = isinstance(code, int) and not isinstance(code, bool)
+    return f'must be a text, "{code}" in quotes' if is_number and abs(code) < 10**STOCK_CODE_LENGTH else "must be a text"
+
+
 def _stock_code_faults(codes: Any) -> list[FieldError]:
     if not isinstance(codes, (list, tuple)) or not codes:
         return [FieldError("stock_codes", "must be a list of at least one stock code")]
     if len(codes) > MAX_TASKS_PER_CREATE:
         return [FieldError("stock_codes", f"{len(codes)} tasks are more than {MAX_TASKS_PER_CREATE} in one request")]
     matches = STOCK_CODE.fullmatch
-    return [
-        FieldError(f"stock_codes[{i}]", "must be 1 to 32 of A-Z a-z 0-9 . _ - and start with a letter or digit")
-        for i, code in enumerate(codes)
-        if not (isinstance(code, str) and matches(code))
-    ]
+    wrong = [(i, code) for i, code in enumerate(codes) if not (isinstance(code, str) and matches(code))]
+    return [FieldError(f"stock_codes[{i}]", _stock_code_fault(code)) for i, code in wrong]
 
 
 def _date_of(value: Any) -> datetime.date | None:
@@ -1308,7 +1320,7 @@ class TaskInfo:
         started = "null" if self.started_at is None else f'"{self.started_at}"'
         finished = "null" if self.finished_at is None else f'"{self.finished_at}"'
         return (
-            f'{{"task_id":"{self.task_id}","batch_id":"{self.batch_id}","stock_code":"{self.stock_code}",'
+            f'{{"task_id":"{self.task_id}","batch_id":"{self.batch_id}","stock_code":{_quoted(self.stock_code)},'
             f'"config":{self.config_json},"params":{self.params_json},'
             f'"status":"{self.status.value}","status_text":"{self.status_text}",'
             f'"progress":{self.progress!r},"message":{_quoted(self.message)},'
@@ -2998,7 +3010,7 @@ BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT 
 # one has the other fields of a TaskText before it.
 TASK_TEXT = "@ @ @ @Z "
 TASK_JSON = (
-    '{"task_id":"@","batch_id":"@","stock_code":"@","config":@,"params":@,"status":"@","status_text":"@","progress":@,"message":@,'
+    '{"task_id":"@","batch_id":"@","stock_code":@,"config":@,"params":@,"status":"@","status_text":"@","progress":@,"message":@,'
     '"attempt":@,"max_attempts":@,"timeout_seconds":@,"priority":@,"created_at":"@Z","run_at":"@Z","started_at":@,"finished_at":@,'
     '"worker_id":@,"error":@,"engine_version":@}'
 )
@@ -3021,7 +3033,8 @@ def _task_json(dialect: Dialect, head: str = "", values: Sequence[str] = ()) -> 
     status_text = f"""CASE WHEN status = 'running' THEN {running} WHEN status = 'pending' AND attempt > 0 THEN {again}
         ELSE CASE status {others} END END"""
     columns = [
-        *("backtest_tasks.task_id", "batch_id", "stock_code", "config", "params", "status", status_text, "progress", quoted("message")),
+        *("backtest_tasks.task_id", "batch_id", quoted("stock_code"), "config", "params", "status", status_text, "progress"),
+        quoted("message"),
         *("attempt", "max_attempts", "timeout_seconds", "-priority_rank", "REPLACE(created_at, ' ', 'T')", "REPLACE(run_at, ' ', 'T')"),
         *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), "COALESCE(error, 'null')", quoted("engine_version")),
     ]
@@ -4635,7 +4648,9 @@ class PriceFile:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            raise InvalidTask(f"there are no prices for {path.stem}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
+            raise InvalidTask(
+                f"there are no prices for {urllib.parse.unquote(path.stem)}: {path} does not exist (QTM_DATA_DIR names the folder)"
+            ) from None
         except (OSError, ValueError) as error:
             raise InvalidTask(f"{path.name} cannot be read: {error}") from None
         try:
@@ -8535,7 +8550,7 @@ def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _request_schemas() -> dict[str, Any]:
     """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
-    code, date, some = matching(STOCK_CODE.pattern), {"type": "string", "format": "date"}, {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
+    code, date, some = matching(STOCK_CODE_PATTERN), {"type": "string", "format": "date"}, {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
     config = {
         "strategy": _length("string", STRATEGY_LENGTH),
         "start_date": {**date, "description": "The first day, not after end_date."},

@@ -425,10 +425,14 @@ WRONG_BODIES = [
     ("cash", body(config={**CONFIG, "initial_cash": 0}), {"config.initial_cash"}),
     ("bool is no number", body(config={**CONFIG, "commission": True}), {"config.commission"}),
     ("commission of one", body(config={**CONFIG, "commission": 1}), {"config.commission"}),
-    ("path as stock", body(stock_code="../x"), {"stock_code"}),
     ("stock with newline", body(stock_code="A\n"), {"stock_code"}),
-    ("long stock", body(stock_code="A" * 33), {"stock_code"}),
-    ("one wrong of many", body(stock_code=..., stock_codes=["A", "b c", 3]), {"stock_codes[1]", "stock_codes[2]"}),
+    ("long stock", body(stock_code="A" * 65), {"stock_code"}),
+    ("stock of a space", body(stock_code=" "), {"stock_code"}),
+    ("space behind a stock", body(stock_code="A "), {"stock_code"}),
+    ("ideographic space before a stock", body(stock_code="\u3000A"), {"stock_code"}),
+    ("stock that turns the line round", body(stock_code="A\u202eB"), {"stock_code"}),
+    ("half a character as stock", body(stock_code="A\ud800B"), {"stock_code"}),
+    ("one wrong of many", body(stock_code=..., stock_codes=["A", "b\0c", 3]), {"stock_codes[1]", "stock_codes[2]"}),
     ("no stocks", body(stock_code=..., stock_codes=[]), {"stock_codes"}),
     ("too many", body(stock_code=..., stock_codes=["A"] * 10_001), {"stock_codes"}),
     ("too many together", body(stock_code=..., stock_codes=["A"] * 5_001, params=[{}, {}]), {"stock_codes"}),
@@ -454,9 +458,87 @@ def test_a_wrong_body_lists_every_fault_with_its_path(given, fields):
     assert {fault.field for fault in caught.value.errors} == fields
 
 
+def test_what_is_no_stock_code_is_told_what_one_is():
+    rule = "must be a text of 1 to 64 printable characters without a space at either end"
+    given = {
+        600519: 'must be a text, "600519" in quotes',
+        True: "must be a text",
+        1.5: "must be a text",
+        10**5000: "must be a text",
+        "": rule,
+    }
+    for code, message in given.items():
+        with pytest.raises(qtm.InvalidRequest) as caught:
+            qtm.BatchRequest.from_body(body(stock_code=code))
+        assert caught.value.message == f"stock_code: {message}"
+
+
+STOCK_CODES = [
+    *(
+        "^GSPC",
+        "BTC/USDT",
+        "EURUSD=X",
+        "M&M.NS",
+        "rb2410&rb2501",
+        "\u5e73\u5b89\u94f6\u884c",
+        "NIFTY 50",
+        "NIFTY  50",
+        "600519.SH",
+        "600519",
+    ),
+    *(
+        "aapl",
+        "AAPL",
+        "\u00c9",
+        "E\u0301",
+        "\u00e9",
+        "\u00df",
+        "ss",
+        "..",
+        "../x",
+        "-",
+        "a,b",
+        "100%25",
+        "%s",
+        "@",
+        "?",
+        "#",
+        "+",
+        "a+b",
+        ":limit",
+    ),
+    *("'", '"', "\\", "*/", "--", ";", "<b>", "\U0001f600", "\U00020000" * 64, "\u0e01\u0e33", "A" * 64, "NULL"),
+]
+
+
+def test_any_printable_code_is_stored_listed_and_run_as_it_is(url):
+    """And is equal to no other: not by case, accent, normal form or spaces."""
+    with qtm.start(settings(url, workers=4), engine=lambda task, _: {"code": task.stock_code}) as tasks:
+        created = tasks.create_task(qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=STOCK_CODES, batch_id="codes")))
+        others = tasks.create_tasks([(qtm.BatchRequest(STOCK_CODES, CONFIG, [PARAMS]), None) for _ in range(2)])  # by other statements
+        assert all(isinstance(other, qtm.CreatedBatch) for other in others)
+        assert eventually(lambda: tasks.get_batch("codes").is_final)
+        for code, task_id in zip(STOCK_CODES, created.task_ids, strict=True):
+            assert tasks.get_task_result(task_id).result == {"code": code}
+            (task,) = tasks.get_tasks_by_batch("codes", stock_code=code).tasks
+            assert (task.task_id, task.stock_code, json.loads(task.to_json())["stock_code"]) == (task_id, code, code)
+            assert [one["stock_code"] for one in json.loads(tasks.list_text(stock_code=code))["tasks"]] == [code] * 3
+            assert [one.stock_code for one in tasks.list_tasks(stock_code=code)[0]] == [code] * 3
+
+
+def test_a_code_travels_in_queries_as_it_is(api):
+    codes = [code for code in STOCK_CODES if not code.isalnum()]
+    assert call(api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=codes, batch_id="codes"))[0] == 201
+    for code in codes:
+        query = urllib.parse.urlencode({"stock_code": code, "batch_id": "codes"})
+        for verb in ("listTasks", "getTasksByBatch"):
+            status, answer, _ = call(api, "GET", f"{A}/{verb}?{query}")
+            assert (status, [task["stock_code"] for task in answer["data"]["tasks"]]) == (200, [code])
+
+
 def test_of_very_many_faults_all_are_counted_and_the_first_are_listed():
     with pytest.raises(qtm.InvalidRequest) as caught:
-        qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=["?"] * 150, params=[3] * 5))
+        qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=["\n"] * 150, params=[3] * 5))
     assert caught.value.message.endswith("(and 154 more; 100 are listed)")
     assert len(json.loads(qtm.failure(caught.value).body)["errors"]) == 100
     with pytest.raises(qtm.InvalidRequest, match=r"\(and 1 more\)$"):
@@ -2199,11 +2281,13 @@ six_decimals = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 stamps = st.datetimes(datetime.datetime(1000, 1, 1), datetime.datetime(9999, 12, 31)).map(
     lambda stamp: stamp.isoformat(" ", "microseconds")
 )
+stock_codes = st.from_regex(qtm.STOCK_CODE, fullmatch=True)
 ascii_texts = st.text(st.characters(min_codepoint=1, max_codepoint=126), max_size=20)
 # What a row of backtest_tasks may hold, beside its keys.
 task_rows = st.fixed_dictionaries(
     {
-        "config": json_objects.map(qtm.dump_json), "params": json_objects.map(qtm.dump_json), "message": json_texts,
+        "stock_code": stock_codes, "config": json_objects.map(qtm.dump_json), "params": json_objects.map(qtm.dump_json),
+        "message": json_texts,
         "status": st.sampled_from([status.value for status in qtm.TaskStatus]), "progress": six_decimals,
         "attempt": st.integers(0, 5), "max_attempts": st.integers(1, 100), "priority_rank": st.integers(-100, 100),
         "timeout_seconds": st.integers(1000, 31_536_000_000_000).map(lambda millionths: millionths / 10**6),
@@ -5336,7 +5420,7 @@ def test_waiting_for_a_batch_ends_with_its_last_task_or_with_the_wait(url):
 
 def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
-        good, bad = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.BatchRequest(["a b"], CONFIG, [PARAMS])
+        good, bad = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.BatchRequest(["a\n"], CONFIG, [PARAMS])
         refused = qtm.BatchRequest(["A"], CONFIG, [{"fast": 9, "slow": 3}])
         answers = tasks.create_tasks([(good, None), (bad, None), (good, "key"), (refused, None), (good, "key"), (good, None)])
         stored = qtm.CreatedBatch
