@@ -151,6 +151,7 @@ import time
 import traceback
 import types
 import urllib.parse
+import weakref
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -381,6 +382,10 @@ class DuplicateKey(QtmError):
     """A unique key exists already. The DAO turns it into an answer; callers never see it."""
 
     error = "duplicate_key"
+
+
+class ForkedProcess(QtmError):
+    """A manager or a database is used in a process that was forked from the one that it belongs to."""
 
 
 class SettingsError(QtmError):
@@ -1483,6 +1488,55 @@ def log_event(level: int, event: str, **fields: Any) -> None:
         )
 
 
+# -- what a process that is forked from this one must not use ---------------------------------------------------------------
+
+
+class Inheritable(Protocol):
+    """What holds sockets or locks of this process."""
+
+    def forked(self) -> None:
+        """Called in a process that was forked from this one, which has this thread alone: give up what belongs to the parent, without a
+        lock, which another thread may have held, and without a word to the other side."""
+
+
+_inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
+
+
+def _give_up_inherited() -> None:
+    for one in list(_inheritable):
+        one.forked()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_give_up_inherited)
+
+
+def give_up_when_forked(one: Inheritable) -> None:
+    """Have its `forked` called in processes that are forked from this one. Those that qtm itself starts are not: they begin anew."""
+    _watch_forks()
+    _inheritable.add(one)
+
+
+def close_inherited(sock: socket.socket | None) -> None:
+    """Close a socket that the parent goes on using: nothing is sent, and its object closes nothing later."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.close(cast("socket.socket", sock).detach())
+
+
+class LeftToParent:
+    """Stands in a forked process where the parent's things were: whatever is asked of it raises ForkedProcess."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ForkedProcess(
+            "this manager belongs to the process from which this one was forked: call qtm.start() after the fork, in each process that "
+            "uses it (with gunicorn, without --preload, or in the hook post_fork)"
+        )
+
+
+LEFT_TO_PARENT: Any = LeftToParent()
+
+
 class DatabaseMonitor:
     """What the database layer did since the start. Written by all threads under one lock, read by `snapshot`."""
 
@@ -1610,6 +1664,7 @@ class ConnectionPool:
         self._places = Places()
         for _ in range(size):
             self._places.put(None)
+        self._open: dict[int, Any] = {}  # all connections by their identity, for `forked`; each is written by who has it
         self._waits = 0  # check-outs that had to wait; a statistic, so a lost increment does no harm
 
     def connection(self) -> LentConnection:
@@ -1622,11 +1677,15 @@ class ConnectionPool:
     def check_out(self) -> tuple[Any, int]:
         """A connection and its generation, to be given back. Raises the same."""
         place, generation = self._checkout(), self._generation  # read before connecting: `drop_idle` means what is opened now, too
+        if place:
+            return place
         try:
-            return place or (self._connect(), generation)
+            connection = self._connect()
         except BaseException:
             self._places.put(None)
             raise
+        self._open[id(connection)] = connection
+        return connection, generation
 
     def give_back(self, place: tuple[Any, int], is_broken: bool) -> None:
         """For others to use, unless it is broken or of a generation before."""
@@ -1679,7 +1738,14 @@ class ConnectionPool:
                 self._discard(place[0])
             self._places.put(None)
 
+    def forked(self, abandon: Callable[[Any], None]) -> None:
+        """This process is a child of the one that opened them: give up all connections, also those that other threads had."""
+        self._places = LEFT_TO_PARENT
+        for connection in list(self._open.values()):
+            abandon(connection)
+
     def _discard(self, connection: Any) -> None:
+        self._open.pop(id(connection), None)
         try:
             connection.close()
         except Exception as error:  # a driver may raise anything from a broken connection, which is gone either way
@@ -1950,6 +2016,12 @@ class Dialect(Protocol):
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns."""
 
+    def abandon(self, connection: Any) -> None:
+        """Leave a connection to the parent of this process."""
+
+    def forked(self) -> None:
+        """Leave to the parent of this process what `open` took."""
+
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
 
@@ -2034,6 +2106,7 @@ class SQLiteDialect:
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)  # whatever name it is opened by, there is one lock
         self._lock_file: int | None = None  # written by open and close only
+        self._abandoned: list[Any] = []
 
     def open(self) -> None:
         """Lock ``<path>.lock`` for this process. Raises DatabaseInUse, and SettingsError for a file that cannot be used."""
@@ -2170,6 +2243,14 @@ class SQLiteDialect:
     def migration_lock(self, connection: Any) -> Iterator[None]:
         """The side file is the lock."""
         yield
+
+    def abandon(self, connection: Any) -> None:
+        """Never closed here: SQLite forbids it."""
+        self._abandoned.append(connection)
+
+    def forked(self) -> None:
+        """To close this copy releases nothing as long as the parent has its own; kept, it would hold the lock when the parent has ended."""
+        self.close()
 
     def log_bytes(self) -> int:
         """Of the file ``-wal``."""
@@ -2507,6 +2588,13 @@ class MySQLDialect:
             connection._read_timeout = MYSQL_IO_TIMEOUT_SECONDS
             cursor.execute(f"SELECT RELEASE_LOCK({name})")
 
+    def abandon(self, connection: Any) -> None:
+        """Without the word QUIT, by which the server would end the parent's session."""
+        close_inherited(connection._sock)
+
+    def forked(self) -> None:
+        """Nothing is held between connections."""
+
     def log_bytes(self) -> int:
         """The server sees to its own."""
         return 0
@@ -2609,6 +2697,15 @@ class Database:
         else:
             self._readers = self._writers = ConnectionPool(lambda: dialect.connect(False), dialect.is_usable, pool_size)
         dialect.open()
+        self._is_left = False  # written by forked
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave it to the parent of this process."""
+        self._is_left, self.monitor = True, DatabaseMonitor()
+        for pool in {self._readers, self._writers}:
+            pool.forked(self.dialect.abandon)
+        self.dialect.forked()
 
     def read(self, work: Callable[[Session], T]) -> T:
         """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection when it
@@ -2762,6 +2859,8 @@ class Database:
 
     def close(self) -> None:
         """Close the readers first, so that the writer makes the last checkpoint; then release the file."""
+        if self._is_left:
+            return
         self._readers.close()
         self._writers.close()
         self.dialect.close()
@@ -5849,6 +5948,12 @@ class ProcessHandle:
         self._pids: dict[str, int] = {}
         self._kill_deadline: float | None = None  # when even the supervisor did not answer; written by stop, read by run
         self._timed_out = False
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave the attempt to the parent of this process, whose end its supervisor shall see."""
+        close_inherited(self._control)
+        close_inherited(self._channel)
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL to all after the grace of 2 s."""
@@ -6102,6 +6207,12 @@ class EngineServer:
         self._early_ends = 0  # servers in a row that ended before they were ready; of the scheduler thread alone
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
         self._validator: tuple[socket.socket, socket.socket, int] | None = None
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave it to the parent of this process, whose end it shall see."""
+        for sock in (self._control, *(self._validator or ())[:2]):
+            close_inherited(cast("socket.socket | None", sock))
 
     @property
     def is_ready(self) -> bool:
@@ -7269,6 +7380,11 @@ class TaskManager:
         self._board = board or ChangeBoard()
         # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what they work with."""
+        self.dao = self.scheduler = self.upkeep = self._runner = self._limit = self._board = LEFT_TO_PARENT
 
     def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
         """Store one task, or every stock x every params; all are durable when this returns. Waits while the engine is being imported.
@@ -7631,7 +7747,9 @@ class TaskManager:
             self.scheduler.drain()
 
     def close(self) -> None:
-        """Stop the scheduler with its grace, then close the database."""
+        """Stop the scheduler with its grace, then close the database. In a forked process there is nothing to close."""
+        if self.dao is LEFT_TO_PARENT:
+            return
         self.drain()
         if self.scheduler:
             self.scheduler.stop()
@@ -9938,6 +10056,10 @@ class Stream:
         """Close the socket."""
         self._socket.close()
 
+    def forked(self) -> None:
+        """Leave it to the parent of this process."""
+        close_inherited(self._socket)
+
 
 class TlsStream(Stream):
     """The same over TLS; its handshake happens in the first calls of `receive`."""
@@ -10347,6 +10469,10 @@ class Connection:
         self.deadline = min(time.monotonic() + LINGER_SECONDS, self._last_deadline)
         self._server.arm(self, EPOLL_READ)
 
+    def forked(self) -> None:
+        """Leave the client to the parent of this process."""
+        self._stream.forked()
+
     def close(self) -> None:
         """Forget the client."""
         self.phase = Phase.CLOSED
@@ -10638,6 +10764,13 @@ class ApiServer(http.server.HTTPServer):
             reason = error.strerror or error
             raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose") from None
         self.socket.setblocking(False)
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave port and clients to the parent of this process: here nobody would answer them."""
+        close_inherited(self.socket)
+        for connection in [*self._connections.values(), *self._leaving.values()]:
+            connection.forked()
 
     def server_bind(self) -> None:
         """Without the stock look-up of the host's full name, which can stall a start."""

@@ -5481,6 +5481,89 @@ def test_a_wait_is_woken_by_a_local_change(url):
         assert not tasks._board._waiting
 
 
+FORKING = """if True:
+    import json, os, signal, sys, time
+    import qtm
+
+    url, engine = sys.argv[1:3]
+    tasks = qtm.start(qtm.Settings(database_url=url, engine=engine, port=0, shutdown_grace_seconds=0.1, engine_start_seconds=30.0))
+    server = qtm.ApiServer(tasks.settings)
+    server.begin(tasks)
+    config = {"strategy": "sleeps", "start_date": "2020-01-01", "end_date": "2021-01-01", "initial_cash": 1, "commission": 0}
+    request = qtm.TaskRequest("X", config, {"file": os.devnull})
+    (running,) = tasks.create_task(request).task_ids
+    while tasks.get_task_status(running).status.value != "running" or not tasks.scheduler.state()["running"]:
+        time.sleep(0.01)
+    answer, tell = os.pipe()
+    if os.fork() == 0:
+        said = {}
+        for name, call in {
+            "create_task": lambda: tasks.create_task(request), "get_task_status": lambda: tasks.get_task_status(running),
+            "cancel_task": lambda: tasks.cancel_task(running), "wait": lambda: tasks.wait(running, 1.0),
+            "retry_task": lambda: tasks.retry_task(running), "list_tasks": lambda: tasks.list_tasks(),
+            "scheduler": lambda: tasks.scheduler.state(), "dao": lambda: tasks.dao.get(running),
+        }.items():
+            try:
+                said[name] = repr(call())
+            except Exception as error:
+                said[name] = f"{type(error).__name__}: {error}"
+        tasks.close()
+        tasks.__exit__()
+        os.write(tell, json.dumps(said).encode())
+        os.close(tell)
+        os.read(0, 1)  # it outlives the parent
+        os._exit(0)
+    os.close(tell)
+    said = json.loads(os.read(answer, 100_000))
+    (second,) = tasks.create_task(request).task_ids
+    found = [tasks.get_task_status(task_id).status.value for task_id in (running, second)]
+    print(json.dumps({"said": said, "found": found, "port": server.server_port}), flush=True)
+    if sys.argv[3] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    server.drain(1.0)
+    tasks.close()
+    print("closed", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "die"])
+def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_nothing(url, engines, end, tmp_path, mariadb):
+    """The parent is unharmed; and once it has ended, others take over although the child lives."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, url, engines, end]
+    parent = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        told = json.loads(parent.stdout.readline())
+        assert set(told["said"]) == {
+            "create_task",
+            "get_task_status",
+            "cancel_task",
+            "wait",
+            "retry_task",
+            "list_tasks",
+            "scheduler",
+            "dao",
+        }
+        for verb, words in told["said"].items():
+            assert words.startswith("ForkedProcess: this manager belongs to the process from which"), (verb, words)
+        assert told["found"] == ["running", "pending"]
+        if end == "close":
+            assert parent.stdout.readline() == "closed\n"
+        else:
+            parent.wait(DEADLINE_SECONDS)
+        with socket.socket() as sock:
+            assert sock.connect_ex(("127.0.0.1", told["port"])) != 0, "nobody listens on the port"
+        if url.startswith("mysql"):
+            sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'qtm_test'"
+            eventually(lambda: mariadb.execute(sql) == [(0,)])
+        with qtm.start(settings(url), scheduler=False) as tasks:
+            assert len(tasks.list_tasks()[0]) == 2
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)  # the child is there at least
+        parent.communicate()
+
+
 # ==== 24-33 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
 
 
