@@ -2881,7 +2881,7 @@ def test_the_built_in_engine_equals_an_exact_computation(tmp_path, monkeypatch, 
 
 
 def test_the_readme_tells_the_metrics_of_its_first_task():
-    told = json.loads("{" + re.search(r'\{(\s+"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}")
+    told = json.loads("{" + re.search(r'\{(\s*"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}")
     assert told == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
 
 
@@ -11373,6 +11373,91 @@ def test_every_endpoint_setting_command_and_code_is_in_the_readme():
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
     assert len(README.splitlines()) < 330
+
+
+def blocks(kind: str) -> list[str]:
+    """The fenced blocks of the README of one kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def fresh_folder(tmp_path):
+    """What a newcomer has: the files, a shell, and this Python as python3. Gives the folder and the environment."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    folder = tmp_path / "qtm"
+    folder.mkdir()
+    for file in ("qtm.py", "schema.sql", "dashboard.html"):
+        shutil.copy(ROOT / file, folder)
+    shutil.copytree(PRICES, folder / "examples" / "prices")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("QTM_", "PYTHON"))}
+    return folder, {**kept, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+@contextlib.contextmanager
+def typed_service(command: str, folder, environment):
+    """The README's command that serves, on a free port in place of 8080, which may be taken here."""
+    port = private_mariadb.free_port()
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {command}"], cwd=folder, env={**environment, "QTM_PORT": str(port)}, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        yield port
+        process.send_signal(signal.SIGINT)  # Ctrl-C
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_folder):
+    if not shutil.which("curl"):
+        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip("ATTENTION, THE README IS NOT TRIED: curl is missing")
+    folder, environment = fresh_folder
+    serve, install, create, follow, result, *_ = blocks("sh")
+    assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), ".ci/run does it"
+    with typed_service(serve, folder, environment) as port:
+        typed = "".join((create, follow, result)).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+        assert f"127.0.0.1:{port}" in typed
+        done = subprocess.run(["sh", "-e"], input=typed, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    line, metrics = blocks("text")[0].splitlines()[0], blocks("json")[0]
+    created, rest = done.stdout.split("}}", 1)
+    assert json.loads(created + "}}")["data"]["count"] == 8
+    followed, told = rest[: rest.index("\n{")], rest[rest.index("\n{") :]
+    assert len(followed.splitlines()) == 8
+    assert line[36:] in [found[36:] for found in followed.splitlines()], "but for the id"
+    assert told.strip() == metrics.strip()
+
+
+def test_the_readmes_python_runs_as_it_stands(fresh_folder):
+    folder, environment = fresh_folder
+    embedded, engine = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=embedded,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    status, _, metrics = done.stdout.partition(". ")
+    assert (status, ast.literal_eval(metrics)) == ("Completed; the result is ready", json.loads(blocks("json")[0]))
+    (folder / "my_engine.py").write_text(engine)
+    (serve,) = [block for block in blocks("sh") if "my_engine" in block]
+    with typed_service(serve, folder, environment) as port:
+        refused, created = (ask(port, f"{A}/createTask", body(params=params, max_attempts=1))[1] for params in ({}, {"window": 5}))
+        ended = [ask(port, f"{A}/getTaskResult?task_id={one['data']['task_ids'][0]}&wait=30")[1]["data"] for one in (refused, created)]
+    assert [(one["status"], one["engine_version"]) for one in ended] == [("failed", "mine 3"), ("completed", "mine 3")]
+    assert (ended[0]["error"]["type"], ended[1]["result"]["metrics"]) == ("invalid_task", {"sharpe": 1.2})
+
+
+def test_no_block_of_the_readme_is_indented():
+    assert re.findall(r"\n\n {4,}\S.*", re.sub(r"^```\w+\n.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)) == []
+    assert README.count("```") == 2 * len(re.findall(r"^```\w+\n.*?^```$", README, re.MULTILINE | re.DOTALL)), "each says what it holds"
 
 
 def test_importing_qtm_starts_nothing(tmp_path):
