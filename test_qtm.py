@@ -66,6 +66,7 @@ import hypothesis.strategies as st
 import jsonschema_rs
 import numpy
 import openapi_spec_validator
+import private_galera
 import private_mariadb
 import prometheus_client.parser
 import pymysql.converters
@@ -109,6 +110,19 @@ def mariadb():
     """One private server for the session."""
     with private_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def galera():
+    """Three nodes of a cluster for the session; each test leaves them as they are."""
+    try:
+        cluster = private_galera.PrivateGalera(is_durable=False)
+    except private_mariadb.MariaDBMissing as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI is set and Galera is missing: {error}")
+        pytest.skip(f"ATTENTION, Galera IS NOT TESTED: {error}")
+    with cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

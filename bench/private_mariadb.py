@@ -6,6 +6,7 @@ With ``MYSQLD`` in the environment, the path of MySQL's server binary, it is a M
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import getpass
@@ -98,6 +99,7 @@ class PrivateMariaDB:
 
     def __init__(self, options: Sequence[str] = (), buffer_pool: str = "256M", is_durable: bool = True) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-mariadb-"))
+        self.data = self.folder / "data"
         self.port = free_port()
         self._options = [*options, *([] if is_durable else ["--innodb-flush-method=nosync"])]
         self._buffer_pool = buffer_pool
@@ -115,14 +117,31 @@ class PrivateMariaDB:
 
     def start(self) -> None:
         """Start it, on new or existing data, and wait until it answers."""
-        data = self.folder / "data"
-        if not data.exists():
-            shutil.copytree(_empty_data(self._mysql), data)
-        command = [
+        self.launch()
+        self.await_answer()
+
+    def launch(self, *options: str) -> None:
+        """Start it, on new or existing data, and do not wait."""
+        if not self.data.exists():
+            shutil.copytree(_empty_data(self._mysql), self.data)
+        environment = {**os.environ, "PATH": f"{self.folder}:{os.environ.get('PATH', '')}"}  # where a cluster has a script
+        self._is_ended = False
+        # preexec_fn: only a system call, and servers start before other threads do
+        self._process = subprocess.Popen(
+            self._command(options), preexec_fn=die_with_parent, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def run_once(self, *options: str) -> str:
+        """Have the server do one thing and end; its whole log."""
+        subprocess.run(self._command(options), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return (self.folder / "log.err").read_text(errors="replace")
+
+    def _command(self, options: Sequence[str]) -> list[str]:
+        return [
             self._server,
             "--no-defaults",
             f"--user={getpass.getuser()}",
-            f"--datadir={data}",
+            f"--datadir={self.data}",
             f"--socket={self.folder / 's'}",
             f"--pid-file={self.folder / 'pid'}",
             f"--log-error={self.folder / 'log.err'}",
@@ -136,20 +155,17 @@ class PrivateMariaDB:
             "--max-connections=300",
             *(["--mysqlx=OFF"] if self._mysql else []),
             *self._options,
+            *options,
         ]
-        self._is_ended = False
-        # preexec_fn: only a system call, and servers start before other threads do
-        self._process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._await_answer()
 
-    def _await_answer(self) -> None:
+    def await_answer(self, sql: str = "SELECT 1", answer: object = 1) -> None:
+        """Wait until the first value of a query is ``answer``. Raises RuntimeError when the server ends, and after 60 s."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process and self._process.poll() is None:
-            try:
-                pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2, ssl_disabled=True).close()
-                return
-            except pymysql.Error:
-                time.sleep(0.05)
+            with contextlib.suppress(pymysql.Error):
+                if self.execute(sql)[0][0] == answer:
+                    return
+            time.sleep(0.05)
         raise RuntimeError(f"MariaDB did not start:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
