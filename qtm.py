@@ -3053,13 +3053,8 @@ def _missing_statements(steps: Mapping[int, list[str]], done: Collection[tuple[i
     return {step: indexes for step, indexes in missing.items() if indexes}
 
 
-def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
-    """Bring the database up to the newest step; the numbers of the steps in which something was done.
-
-    Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be reached.
-    """
-    steps = steps or schema_steps()
-    changed: list[int] = []
+def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
+    """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does so at the same time."""
     with database.single_connection() as connection:
         cursor = connection.cursor()
         try:
@@ -3069,13 +3064,31 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
                     for step, indexes in _missing_statements(steps, _applied_statements(database, cursor)).items():
                         for index in indexes:
                             _apply_statement(database, cursor, step, index, steps[step][index])
-                        changed.append(step)
+                            changed.add(step)
                         log_event(logging.INFO, "schema step applied", step=step)
         except QtmError:
             raise
         except Exception as error:  # the driver's own, translated as in every transaction
             raise database.dialect.error(error, committing=False) from error
-    return changed
+
+
+def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
+    """Bring the database up to the newest step; the numbers of the steps in which something was done.
+
+    Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be reached, TransactionConflict when
+    it stays busy.
+    """
+    begun, changed = time.monotonic(), set[int]()
+    while True:
+        try:
+            _migrate_once(database, steps or schema_steps(), changed)
+            return sorted(changed)
+        except DuplicateKey:  # the nodes of a cluster do not see each other's named lock: another replica has applied a statement first
+            log_event(logging.INFO, "another replica migrates the database, too")
+        except TransactionConflict:
+            if time.monotonic() - begun > CONFLICT_SECONDS:
+                raise
+        time.sleep(random.uniform(0.02, 0.2))
 
 
 # ==== 11 Rows =========================================================================================================
@@ -11395,7 +11408,7 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
             return open_database(settings)
         except DatabaseRefused:
             raise
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, TransactionConflict) as error:  # the latter from a cluster that is losing its quorum
             if signals.is_stopping or time.monotonic() > deadline:
                 raise
             log_event(logging.WARNING, "waiting for the database", error=error.message)
@@ -11446,7 +11459,7 @@ def open_tasks(settings: Settings, signals: ServiceSignals, with_scheduler: bool
     """The manager of a service, once its database is there; None when the service was asked to stop before."""
     try:
         database = open_patiently(settings, signals)
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, TransactionConflict):
         if signals.is_stopping:
             return None
         raise

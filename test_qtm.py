@@ -9573,6 +9573,15 @@ def whole_answer(port: int, path: str, given=None):
         connection.request(
             "GET" if given is None else "POST", path, None if given is None else json.dumps(given), {"Content-Type": "application/json"}
         )
+@pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
+def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(monkeypatch, tmp_path, error):
+    failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
+    monkeypatch.setattr(signals, "wait", lambda seconds=None: None)
+    monkeypatch.setattr(qtm, "open_database", lambda chosen: (_ for _ in ()).throw(failures.pop()) if failures else real(chosen))
+    qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals).close()
+    assert failures == []
+
+
         response = connection.getresponse()
         answer = json.loads(response.read())
         check_answer("GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer)
