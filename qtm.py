@@ -4155,7 +4155,7 @@ class TaskDAO:
 
     def cancel(self, task_id: str) -> bool:
         """pending or running -> cancelled; False when it was neither."""
-        return len(self._change_some(CANCEL, [_key(task_id)])) == 1
+        return len(self._change_some(CANCEL, [_key(task_id)])[0]) == 1
 
     def cancel_batch(self, batch_id: str) -> int:
         """Cancel all pending and running tasks of a batch; how many they were."""
@@ -4163,7 +4163,7 @@ class TaskDAO:
 
     def retry(self, task_id: str) -> bool:
         """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
-        return len(self._change_some(RETRY, [_key(task_id)])) == 1
+        return len(self._change_some(RETRY, [_key(task_id)])[0]) == 1
 
     def retry_batch(self, batch_id: str) -> int:
         """Retry all failed tasks of a batch; how many they were."""
@@ -4173,25 +4173,32 @@ class TaskDAO:
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
         When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
         task changes, locks would meet those ends in the opposite order."""
-        total, selection = 0, Selection(batch_id, change.before, newest_first=False)
+        total, most, selection = 0, CHANGED_TASKS, Selection(batch_id, change.before, newest_first=False)
         while True:
             rows = self.database.rows(f"SELECT task_id FROM {selection.source()}", selection.parameters(CHANGED_TASKS))
             ids = sorted(row[0] for row in rows)
-            total += len(self._change_some(change, ids)) if ids else 0
+            start = 0
+            while start < len(ids):
+                changed, tried = self._change_some(change, ids[start : start + most])
+                total, start, most = total + len(changed), start + tried, min(2 * tried, CHANGED_TASKS)
             if len(ids) < CHANGED_TASKS:
                 return total
             selection = selection._replace(cursor=ids[-1])
 
-    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> list[str]:
-        """Those of the tasks that have a status to change, changed. They no longer match then: that is how a lost COMMIT is read back."""
+    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
+        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth after each conflict, since on a
+        cluster a transaction of many rows loses to every small one of another node. What was changed no longer matches: that is how a
+        lost COMMIT is read back."""
         taken: list[str] = []
         doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        sizes = [len(task_ids)]  # of each try, and of the next one
         # COALESCE: left to itself, SQLite would walk all tasks of a status
         select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
             WHERE COALESCE(status, '') IN ({", ".join(f"'{status.value}'" for status in change.before)}) AND task_id IN"""
 
         def work(session: Session) -> list[str]:
-            names, keys = _in_list(task_ids)
+            names, keys = _in_list(task_ids[: sizes[-1]])
+            sizes.append(max(1, sizes[-1] // 10))
             taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
             if taken:
                 names, keys = _in_list(taken)
@@ -4200,9 +4207,10 @@ class TaskDAO:
 
         def confirm(session: Session) -> list[str] | None:
             doubtful[:] = taken or doubtful
+            sizes[-1] = sizes[-2]  # no conflict: the same again
             return None if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""}) else doubtful
 
-        return self.database.write(work, confirm)
+        return self.database.write(work, confirm), sizes[-2]
 
     # -- workers, upkeep ---------------------------------------------------------------------------------------------------
 

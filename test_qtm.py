@@ -2702,6 +2702,28 @@ def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
     assert seen["pool"]["in_use"] == 0
 
 
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again_later(dao, monkeypatch, verb):
+    """As on a cluster, where a transaction of many rows may lose to small ones for ever: here those of more than ten do."""
+    add(dao, *["A"] * 130, batch_id="b")
+    if verb == "retry":
+        dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'failed'"))
+    sizes, execute = [], qtm.Session.execute
+
+    def losing(session, sql, parameters=qtm.NO_PARAMETERS):
+        if sql.startswith("UPDATE backtest_tasks"):
+            sizes.append(len(parameters))
+            if len(parameters) > 10:
+                raise qtm.TransactionConflict("for the test")
+        return execute(session, sql, parameters)
+
+    monkeypatch.setattr(qtm.Session, "execute", losing)
+    assert (dao.cancel_batch("b") if verb == "cancel" else dao.retry_batch("b")) == 130
+    assert dao.get_batch("b").counts["cancelled" if verb == "cancel" else "pending"] == 130
+    assert sizes[:4] == [130, 13, 1, 2]
+    assert max(sizes[4:]) > 10, "it grows until the next conflict"
+
+
 # ==== 13 Doctor =======================================================================================================
 
 
