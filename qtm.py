@@ -472,6 +472,7 @@ MYSQL_OPTIONS: Mapping[str, tuple[str, ...]] = {  # and the values that they may
     "ssl_ca": (),
     "ssl_cert": (),
     "ssl_key": (),
+    "sync_wait": ("0", "1"),
     "unix_socket": (),
 }
 
@@ -1921,7 +1922,8 @@ def _lean_connection(pymysql: Any, ssl_mode: str) -> Any:
 
     class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
         known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
-        is_writable = True  # by its server's settings, as they were at connect
+        is_writable = True  # as its server was at connect
+        is_reusable = True
         hangup: Any = None
         prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
 
@@ -1975,6 +1977,7 @@ class Dialect(Protocol):
     begin: str
     explain: str  # before a query: its plan as rows
     max_document_bytes: int
+    is_cluster: bool  # other nodes take writes too: they certify what is written at COMMIT, and know no locks of each other
     has_log: bool  # a write-ahead log that somebody must see to, see `truncate_log`
 
     def open(self) -> None:
@@ -2101,6 +2104,7 @@ class SQLiteDialect:
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"
     max_document_bytes = 512 * 1024 * 1024
+    is_cluster = False
     has_log = True
 
     def __init__(self, path: str) -> None:
@@ -2292,8 +2296,9 @@ MYSQL_USELESS = MYSQL_FULL | frozenset(
 MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
 MYSQL_FACTS = (
     *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
-    *("innodb_flush_log_at_trx_commit", "max_connections"),
+    *("innodb_flush_log_at_trx_commit", "max_connections", "wsrep_on", "wsrep_sync_wait"),
 )
+MYSQL_STATES = ("Ssl_cipher", "wsrep_cluster_status", "wsrep_cluster_size", "wsrep_local_state_comment")
 # Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not in the character set (1292,
 # 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
 MYSQL_QUOTES_VALUES = frozenset({1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038})
@@ -2339,6 +2344,7 @@ class MySQLDialect:
         self._texts: dict[str, str] = {}  # statement texts are constants of this module, so these two stay small
         self._names: dict[str, tuple[str, ...]] = {}
         self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
+        self.is_cluster = False  # until a server said so; written at connect
         self._host = 0  # the number of the server that was connected to last; written at connect by any thread
         self._connection_class = _lean_connection(pymysql, url.ssl_mode)
         self._conversions = dict(pymysql.converters.conversions)
@@ -2413,14 +2419,7 @@ class MySQLDialect:
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error, host) from error
         try:
-            with connection.cursor() as cursor:
-                limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
-                cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
-                cursor.execute("SELECT @@max_allowed_packet, @@read_only")
-                row = cursor.fetchone()
-                # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
-                self.max_document_bytes = int(row[0] if row else 0) // 2 - 4096
-                connection.is_writable = bool(row) and not int(row[1])
+            self._set_up(connection)
             connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
             connection.hangup = select.poll()
             connection.hangup.register(connection._sock.fileno(), select.POLLIN)
@@ -2428,6 +2427,26 @@ class MySQLDialect:
             connection.close()
             raise self.error(error, committing=False) from error
         return connection
+
+    def _set_up(self, connection: Any) -> None:
+        """Settings of the session, and what they hang on. A node of Galera may lag behind what was acknowledged on another one, so that a
+        read there would miss a task that was just created: wsrep_sync_wait has reads, and BEGIN, wait until it has caught up."""
+        with connection.cursor() as cursor:
+            limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
+            cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
+            cursor.execute("SELECT @@max_allowed_packet, @@read_only /*M!100101 , @@wsrep_on */")
+            packet, read_only, *wsrep = cursor.fetchone()
+            # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
+            self.max_document_bytes = int(packet) // 2 - 4096
+            connection.is_writable = not int(read_only)
+            if not any(map(int, wsrep)):
+                return
+            self.is_cluster = True
+            cursor.execute("SHOW STATUS LIKE 'wsrep_ready'")
+            connection.is_reusable = cursor.fetchone()[1] == "ON"
+            connection.is_writable &= connection.is_reusable
+            if connection.is_reusable and self._url.options.get("sync_wait") != "0":  # a node without quorum would fail what waits
+                cursor.execute("SET SESSION wsrep_sync_wait=1")
 
     def _ssl_context(self) -> Any:
         """What `LeanConnection` makes of TLS hangs on ssl_mode. Without verification no CA is read: to read all that the system has takes
@@ -2465,7 +2484,7 @@ class MySQLDialect:
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up (or said why): no round trip needed."""
-        return connection._sock is not None and not connection.hangup.poll(0)
+        return connection.is_reusable and connection._sock is not None and not connection.hangup.poll(0)
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
         """One that the server keeps is sent with its values alone, any other as a text."""
@@ -2608,12 +2627,31 @@ class MySQLDialect:
         return ""
 
     def facts(self, session: Session) -> dict[str, str]:
-        """Variables of this session and its server, the cipher of the connection, and the server's clock."""
-        names, parameters = ", ".join(f":{name}" for name in MYSQL_FACTS), {name: name for name in MYSQL_FACTS}
-        rows = session.rows(f"SHOW VARIABLES WHERE Variable_name IN ({names})", parameters)
-        cipher = session.row("SHOW STATUS LIKE 'Ssl_cipher'")
-        is_verified = str(self._url.ssl_mode == "verify")
-        return {**dict(rows), "cipher": cipher[1] if cipher else "", "is_remote": str(self._url.is_remote), "is_verified": is_verified}
+        """Variables of this session and its server, their states, and of several servers which answer and how their clocks differ."""
+        found: dict[str, str] = {}
+        for source, names in (("VARIABLES", MYSQL_FACTS), ("STATUS", MYSQL_STATES)):
+            marks, parameters = ", ".join(f":{name.lower()}" for name in names), {name.lower(): name for name in names}
+            found.update(
+                (name.lower(), value) for name, value in session.rows(f"SHOW {source} WHERE Variable_name IN ({marks})", parameters)
+            )
+        ours = {"is_remote": str(self._url.is_remote), "is_verified": str(self._url.ssl_mode == "verify")}
+        return {**found, **ours, **self._server_facts()}
+
+    def _server_facts(self) -> dict[str, str]:
+        """``servers``: how many the URL names; ``unreachable``: why some cannot be used; ``clock_spread``: seconds between their clocks."""
+        errors, ahead = [], []
+        for host in self._url.hosts if len(self._url.hosts) > 1 else ():
+            try:
+                with contextlib.closing(self._connect_to(host)) as connection, connection.cursor() as cursor:
+                    cursor.execute("SELECT UTC_TIMESTAMP(6)")
+                    theirs = datetime.datetime.fromisoformat(cursor.fetchone()[0]).replace(tzinfo=datetime.timezone.utc)
+                    ahead.append(theirs.timestamp() - time.time())
+            except QtmError as error:
+                errors.append(error.message)
+            except self._pymysql.Error as error:
+                errors.append(f"{host}: {_driver_text(error)}")
+        spread = max(ahead, default=0.0) - min(ahead, default=0.0)
+        return {"servers": str(len(self._url.hosts)), "unreachable": "; ".join(errors), "clock_spread": f"{spread:.3f}"}
 
 
 # ==== 9 Transactions ==================================================================================================
@@ -3255,7 +3293,9 @@ class QueueHead:
 
 
 # What a create inserts, see TaskDAO.
-LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */"
+LOCK_BATCH = "SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */"
+DELETE_BATCH = "DELETE FROM backtest_batches WHERE batch_id = :batch_id"
+REWRITE_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, :created_at)"
 INSERT_BATCH = FrequentStatement("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))")
 INSERT_KEY = """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
     VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))"""
@@ -3594,7 +3634,7 @@ class TaskDAO:
         def work(session: Session) -> CreatedBatch:
             for statement in keys:
                 session.execute(statement, parameters)
-            if not (new.request.batch_id and session.row(LOCK_BATCH, parameters)):
+            if not (new.request.batch_id and self._lock_batch(session, new.batch_id)):
                 session.execute(INSERT_BATCH, parameters)
             for statement, values in inserts:
                 session.execute(statement, {**parameters, **values})
@@ -3619,6 +3659,15 @@ class TaskDAO:
                 if known:
                     return known
         raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
+
+    def _lock_batch(self, session: Session, batch_id: str) -> bool:
+        """Whether the batch is there; then retention leaves it until our COMMIT. Nodes of a cluster do not see each other's locks, but
+        certify what is written: there its row is written anew, as it was, so that of create and retention one has to try again."""
+        row = session.row(LOCK_BATCH, {"batch_id": batch_id})
+        if row and self.database.dialect.is_cluster:
+            session.execute(DELETE_BATCH, {"batch_id": batch_id})
+            session.execute(REWRITE_BATCH, {"batch_id": batch_id, "name": row[0], "created_at": row[1]})
+        return row is not None
 
     def _inserts(self, new: NewBatch, max_bytes: int) -> list[tuple[str, dict[str, str]]]:
         """The statements that insert the tasks, with the parameters that are their own. Raises BodyTooLarge."""
@@ -4477,8 +4526,8 @@ def check_encryption(facts: Mapping[str, str]) -> Finding | None:
     """Tasks and the password cross the network."""
     if facts.get("is_remote") != "True" or facts.get("is_verified") == "True":
         return None
-    message = "TLS, and the server is not verified" if facts.get("cipher") else "the connection is in clear text"
-    why = "others on the network can read and change it" + (", as a server in between" if facts.get("cipher") else "")
+    message = "TLS, and the server is not verified" if facts.get("ssl_cipher") else "the connection is in clear text"
+    why = "others on the network can read and change it" + (", as a server in between" if facts.get("ssl_cipher") else "")
     return Finding("warning", "encryption", message, why, "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL")
 
 
@@ -4495,9 +4544,61 @@ def check_file(facts: Mapping[str, str]) -> Finding | None:
     return None
 
 
+def check_cluster(facts: Mapping[str, str]) -> Finding | None:
+    """A node of Galera works while it sees the majority of its cluster."""
+    if facts.get("wsrep_on") != "ON":
+        return None
+    status, state, size = facts["wsrep_cluster_status"], facts["wsrep_local_state_comment"], int(facts["wsrep_cluster_size"])
+    if status != "Primary":
+        message, why = (
+            f"the node is {status} and sees {size} of its cluster",
+            "it has lost the majority, and refuses every statement until then",
+        )
+        remedy = "start the other nodes, or mend the network between them; qtm waits meanwhile. If they are gone for good, on one node: "
+        return Finding("fault", "cluster", message, why, f"{remedy}SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'")
+    if state != "Synced":
+        return Finding("warning", "cluster", f"the node is {state}", "it lags behind, or refuses statements", "wait until it is Synced")
+    if size < 3:
+        why, remedy = "when one is lost, the rest has no majority and stops", "run three, or two and an arbitrator (garbd)"
+        return Finding("warning", "cluster", f"Primary, with {size} nodes in sight", why, remedy)
+    return Finding("good", "cluster", f"Primary, Synced, {size} nodes, {facts['servers']} in the URL")
+
+
+def check_sync_wait(facts: Mapping[str, str]) -> Finding | None:
+    """A node applies what others have committed a moment later."""
+    if facts.get("wsrep_on") != "ON" or facts.get("wsrep_cluster_status") != "Primary":
+        return None
+    if int(facts["wsrep_sync_wait"]) & 1:
+        return Finding("good", "wsrep_sync_wait", facts["wsrep_sync_wait"])
+    why = "what was acknowledged on one node is missed on another for a moment: 404 after a 201, work that is given back"
+    return Finding("warning", "wsrep_sync_wait", facts["wsrep_sync_wait"], why, "take sync_wait=0 out of QTM_DATABASE_URL")
+
+
+def check_servers(facts: Mapping[str, str]) -> Finding | None:
+    """Those that the URL lists."""
+    if int(facts.get("servers", "1")) < 2:
+        return None
+    if not facts["unreachable"]:
+        return Finding("good", "servers", f"all {facts['servers']} answer")
+    return Finding(
+        "warning", "servers", facts["unreachable"], "there are fewer to go on with", "start them, or take them out of QTM_DATABASE_URL"
+    )
+
+
+def check_server_clocks(facts: Mapping[str, str]) -> Finding | None:
+    """Each task is due by the clock of the node that made it wait, and is claimed by the clock of another."""
+    if int(facts.get("servers", "1")) < 2:
+        return None
+    spread = float(facts["clock_spread"])
+    if spread < CLOCK_SKEW_SECONDS:
+        return Finding("good", "server clocks", f"{spread:.3f} s apart")
+    why = "attempts are tried again, and retention deletes, that much sooner or later than set"
+    return Finding("warning", "server clocks", f"{spread:.1f} s apart", why, "run a time service (NTP) on every server")
+
+
 FACT_CHECKS = (
     *(check_version, check_isolation, check_packet, check_durability, check_binlog, check_writable, check_encryption),
-    *(check_file,),
+    *(check_cluster, check_sync_wait, check_servers, check_server_clocks, check_file),
 )
 
 
@@ -4561,6 +4662,8 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     database = dao.database
     facts = database.read(database.dialect.facts)
     findings = [finding for check in FACT_CHECKS if (finding := check(facts))]
+    if facts.get("wsrep_on") == "ON" and facts.get("wsrep_cluster_status") != "Primary":
+        return findings  # no table can be read
     findings += [check_clock(database)]
     step, known = schema_step(database), max(schema_steps())
     if step > known:

@@ -1107,7 +1107,7 @@ def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, m
         url = server.create_database("qtm_tls")
         for options in ("", "?ssl_mode=required", f"?ssl_ca={certificate}", "?ssl_mode=disabled"):
             database = qtm.Database(url + options)
-            assert database.read(database.dialect.facts)["cipher"].startswith("TLS") == (options != "?ssl_mode=disabled")
+            assert database.read(database.dialect.facts)["ssl_cipher"].startswith("TLS") == (options != "?ssl_mode=disabled")
             database.close()
         stranger = qtm.Database(f"{url}?ssl_ca={other_ca(tmp_path)}")
         with pytest.raises(qtm.DatabaseRefused, match="not trusted"):
@@ -2765,6 +2765,10 @@ def test_the_doctor_finds_tasks_whose_scheduler_is_gone(dao):
 
 
 MYSQL_8 = {"version": "8.0.36", "transaction_isolation": "READ-COMMITTED", "max_allowed_packet": "67108864", "log_bin": "ON"}
+GALERA = {
+    **{"version": "10.11.19-MariaDB", "wsrep_on": "ON", "wsrep_cluster_status": "Primary", "wsrep_cluster_size": "3"},
+    **{"wsrep_local_state_comment": "Synced", "wsrep_sync_wait": "1", "servers": "3", "unreachable": "", "clock_spread": "0.002"},
+}
 WRONG_FACTS = [
     ("version", "fault", {"version": "5.7.44-log"}),
     ("version", "fault", {"version": "10.5.9-MariaDB"}),
@@ -2774,8 +2778,14 @@ WRONG_FACTS = [
     ("innodb_flush_log_at_trx_commit", "warning", {"innodb_flush_log_at_trx_commit": "2"}),
     ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
     ("read_only", "fault", {"read_only": "ON"}),
-    ("encryption", "warning", {"is_remote": "True", "cipher": "", "is_verified": "False"}),
-    ("encryption", "warning", {"is_remote": "True", "cipher": "TLS_AES_256_GCM_SHA384", "is_verified": "False"}),
+    ("encryption", "warning", {"is_remote": "True", "ssl_cipher": "", "is_verified": "False"}),
+    ("encryption", "warning", {"is_remote": "True", "ssl_cipher": "TLS_AES_256_GCM_SHA384", "is_verified": "False"}),
+    ("cluster", "fault", {**GALERA, "wsrep_cluster_status": "non-Primary", "wsrep_cluster_size": "1"}),
+    ("cluster", "warning", {**GALERA, "wsrep_local_state_comment": "Donor/Desynced"}),
+    ("cluster", "warning", {**GALERA, "wsrep_cluster_size": "2"}),
+    ("wsrep_sync_wait", "warning", {**GALERA, "wsrep_sync_wait": "0"}),
+    ("servers", "warning", {**GALERA, "unreachable": "cannot connect to the database at db2:3306/qtm: refused"}),
+    ("server clocks", "warning", {**GALERA, "clock_spread": "3.512"}),
     ("file system", "fault", {"version": "3.40.1", "file_system": "nfs4"}),
     ("disk", "warning", {"version": "3.40.1", "file_system": "ext4", "free_bytes": "1000"}),
 ]
@@ -9563,6 +9573,15 @@ for round in range(500):
 """
 
 
+@pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
+def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(monkeypatch, tmp_path, error):
+    failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
+    monkeypatch.setattr(signals, "wait", lambda seconds=None: None)
+    monkeypatch.setattr(qtm, "open_database", lambda chosen: (_ for _ in ()).throw(failures.pop()) if failures else real(chosen))
+    qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals).close()
+    assert failures == []
+
+
 def test_a_stop_signal_that_comes_as_the_wait_begins_is_not_lost():
     subprocess.run([sys.executable, "-c", STOPPED_AGAIN_AND_AGAIN], cwd=ROOT, timeout=60, check=True)
 
@@ -9595,15 +9614,6 @@ def whole_answer(port: int, path: str, given=None):
         connection.request(
             "GET" if given is None else "POST", path, None if given is None else json.dumps(given), {"Content-Type": "application/json"}
         )
-@pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
-def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(monkeypatch, tmp_path, error):
-    failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
-    monkeypatch.setattr(signals, "wait", lambda seconds=None: None)
-    monkeypatch.setattr(qtm, "open_database", lambda chosen: (_ for _ in ()).throw(failures.pop()) if failures else real(chosen))
-    qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals).close()
-    assert failures == []
-
-
         response = connection.getresponse()
         answer = json.loads(response.read())
         check_answer("GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer)
@@ -9872,7 +9882,7 @@ def test_a_service_may_start_before_its_database():
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
                     assert expected in response.read()
             server.start()
-            eventually(lambda: ask(port, "/readyz")[0] == 200)
+            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)  # its log goes to a pipe that nobody reads
             (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
             assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
         server.kill()
@@ -11343,6 +11353,170 @@ def test_a_short_storm_of_hostile_requests_is_answered_and_leaves_nothing(kind, 
     assert report.tally.answered > 2_000
     assert {"create", "hostile create", "hostile parameters", "mutant", "refused framing", "random bytes"} <= report.tally.kinds.keys()
     assert {200, 201, 400, 404, 405, 413, 415, 421, 431} <= report.tally.statuses.keys()
+
+
+# ==== Cluster =========================================================================================================
+
+
+def node_of(database) -> int:
+    """The port of the server that a database is connected to."""
+    return int(database.rows("SELECT @@port")[0][0])
+
+
+@contextlib.contextmanager
+def databases(*urls):
+    """Opened, and the first one migrated."""
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(contextlib.closing(qtm.Database(url))) for url in urls]
+        qtm.migrate(opened[0])
+        yield opened
+
+
+def test_replicas_that_start_together_on_an_empty_cluster_all_start(galera):
+    """GET_LOCK is local to a node, so that they apply the same statements at the same time."""
+    for trial in range(6):
+        _, urls = galera.create_database(f"qtm_start_{trial}")
+        with concurrent.futures.ThreadPoolExecutor(3) as threads:
+            opened = list(threads.map(lambda url: qtm.open_database(settings(url)), urls))
+        assert [qtm.schema_step(database) for database in opened] == [max(qtm.schema_steps())] * 3
+        for database in opened:
+            database.close()
+
+
+def test_what_was_acknowledged_on_one_node_is_read_on_a_node_that_lags(galera):
+    _, urls = galera.create_database("qtm_lag")
+    lagging = galera.nodes[2]
+    with databases(urls[0], urls[2], f"{urls[2]}?sync_wait=0") as (ahead, behind, careless):
+        assert qtm.TaskDAO(careless).get("none") is qtm.TaskDAO(behind).get("none") is None  # they are connected, and know the tables
+        root = pymysql.connect(host="127.0.0.1", port=lagging.port, user="root", ssl_disabled=True)
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            root.cursor().execute("FLUSH TABLES WITH READ LOCK")  # until the end of this connection
+            (task_id,) = add(qtm.TaskDAO(ahead))
+            assert qtm.TaskDAO(careless).get(task_id) is None, "the node lags, and this URL does not wait"
+            reading = thread.submit(qtm.TaskDAO(behind).get, task_id)
+            waits = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT task_id%' AND db = 'qtm_lag'"
+            eventually(lambda: lagging.execute(waits))
+            root.close()
+            assert reading.result(DEADLINE_SECONDS).task_id == task_id
+        assert qtm.TaskDAO(behind).cancel(task_id)
+
+
+def test_a_batch_is_cancelled_while_another_node_changes_its_tasks(galera):
+    """A transaction of many rows loses to every small one that another node commits first."""
+    _, urls = galera.create_database("qtm_cancel")
+    with databases(urls[0]) as (database,):
+        dao, done = qtm.TaskDAO(database), threading.Event()
+        ids = add(dao, *["A"] * 2000, batch_id="large")
+
+        def disturb(node):
+            options = {"port": node.port, "user": "root", "database": "qtm_cancel", "autocommit": True, "ssl_disabled": True}
+            numbers, changes = random.Random(node.port), 0
+            with contextlib.closing(pymysql.connect(host="127.0.0.1", **options)) as connection, connection.cursor() as cursor:
+                while not done.is_set():
+                    with contextlib.suppress(pymysql.OperationalError):  # that one has lost
+                        sql = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = %s AND status = 'pending'"
+                        changes += cursor.execute(sql, (numbers.choice(ids),))
+            return changes
+
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            disturbing = [threads.submit(disturb, node) for node in galera.nodes[1:] * 2]
+            try:
+                assert dao.cancel_batch("large") == 2000
+            finally:
+                done.set()
+            assert sum(future.result(DEADLINE_SECONDS) for future in disturbing) > 0
+        assert dao.get_batch("large").counts["cancelled"] == 2000
+
+
+@pytest.mark.parametrize("held", ["create", "retention"])
+def test_retention_on_one_node_spares_an_old_batch_to_which_a_create_on_another_adds(galera, monkeypatch, held):
+    _, urls = galera.create_database("qtm_purge")
+    with databases(*urls[:2]) as (first, second):
+        add(qtm.TaskDAO(first), batch_id="old")
+        first.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
+        first.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00'"))
+        reached, go = threading.Event(), threading.Event()
+        execute, point = (
+            qtm.Session.execute,
+            {"create": "INSERT INTO backtest_tasks", "retention": "DELETE FROM backtest_batches WHERE batch_id IN"},
+        )
+
+        def pausing(session, sql, parameters=qtm.NO_PARAMETERS):
+            matched = execute(session, sql, parameters)
+            if point[held] in sql and not reached.is_set():
+                reached.set()
+                assert go.wait(DEADLINE_SECONDS)
+            return matched
+
+        monkeypatch.setattr(qtm.Session, "execute", pausing)
+        both = {
+            "create": lambda: add(qtm.TaskDAO(first), batch_id="old"),
+            "retention": lambda: qtm.TaskDAO(second).purge_batches("2021-01-01 00:00:00"),
+        }
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            under_way = thread.submit(both.pop(held))
+            assert reached.wait(DEADLINE_SECONDS)
+            for other in both.values():
+                other()
+            go.set()
+            under_way.result(DEADLINE_SECONDS)
+        batch = qtm.TaskDAO(second).get_batch("old")
+        assert batch is not None
+        assert batch.total == 1
+
+
+def test_another_node_is_used_when_one_turns_read_only_or_goes_away_and_check_names_it(galera):
+    url, _ = galera.create_database("qtm_failover")
+    account = ["CREATE OR REPLACE USER app@'127.0.0.1'", "GRANT ALL ON qtm_failover.* TO app@'127.0.0.1'"]  # read_only holds for it
+    galera.nodes[0].execute(*account)
+    first, second, third = galera.nodes
+    with databases(url.replace("root", "app")) as (database,):
+        dao = qtm.TaskDAO(database)
+        assert node_of(database) == first.port
+        first.execute("SET GLOBAL read_only = 1")
+        try:
+            ids = add(dao)
+            assert node_of(database) == second.port
+        finally:
+            first.execute("SET GLOBAL read_only = 0")
+        assert {found.subject: found.level for found in qtm.check_database(settings(url))}.items() >= {
+            *(("cluster", "good"), ("wsrep_sync_wait", "good"), ("servers", "good"), ("server clocks", "good"), ("claim", "good")),
+        }
+        second.stop()
+        try:
+            ids += add(dao)
+            assert node_of(database) in (first.port, third.port)
+            levels = {found.subject: (found.level, found.message) for found in qtm.check_database(settings(url))}
+            assert levels["cluster"] == ("warning", "Primary, with 2 nodes in sight")
+            assert levels["servers"][0] == "warning"
+            assert str(second.port) in levels["servers"][1]
+        finally:
+            second.launch()
+            galera.await_ready()
+        assert {task.task_id for task in qtm.TaskDAO(database).list_tasks()[0]} == set(ids)
+
+
+def test_a_service_that_starts_while_its_cluster_loses_the_majority_waits(galera):
+    _, urls = galera.create_database("qtm_quorum")
+    alone, *others = galera.nodes
+    state = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'wsrep_cluster_status'"
+    for node in others:
+        node.freeze()
+    try:
+        with service(urls[0]) as (_, port):
+            alone.await_answer(state, "non-Primary")
+            (found,) = [found for found in qtm.check_database(settings(urls[0])) if found.level == "fault"]
+            assert (found.subject, found.message) == ("cluster", "the node is non-Primary and sees 1 of its cluster")
+            assert "pc.bootstrap" in found.remedy
+            eventually(lambda: ask(port, "/healthz")[0] == 200)
+            assert ask(port, "/readyz")[0] == 503
+            for node in others:
+                node.thaw()
+            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)  # its log goes to a pipe that nobody reads
+    finally:
+        for node in others:
+            node.thaw()
+        galera.await_ready()
 
 
 # ==== House rules =====================================================================================================
