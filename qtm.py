@@ -3232,6 +3232,37 @@ class Tally(NamedTuple):
         return cls({status.value: found[status.value] for status in TaskStatus}, math.fsum([task.progress for task in tasks]))
 
 
+LARGE_BATCH = 20_000  # tasks, which are counted in some 10 ms; the counts of more are kept
+COUNTS_SECONDS = 1.0  # how old the counts of a large batch may be in an answer
+NEXT_PAGE_COUNTS_SECONDS = 60.0  # and in the pages after the first, which are not worth a count of their own
+MAX_KEPT_COUNTS = 1000  # batches
+
+
+class KeptTallies:
+    """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of the batch shows them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the below; held for lookups only
+        self._kept: dict[str, tuple[float, Tally]] = {}  # by batch, the oldest first; with the time before they were counted
+
+    def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, Tally]:
+        """Those that are no older."""
+        since = time.monotonic() - max_age_seconds
+        with self._lock:
+            found = {batch_id: self._kept[batch_id] for batch_id in batch_ids if batch_id in self._kept}
+        return {batch_id: tally for batch_id, (counted_at, tally) in found.items() if counted_at >= since}
+
+    def keep(self, tallies: Mapping[str, Tally], counted_at: float) -> None:
+        """Keep those of large batches."""
+        with self._lock:
+            for batch_id, tally in tallies.items():
+                self._kept.pop(batch_id, None)
+                if sum(tally.counts.values()) >= LARGE_BATCH:
+                    self._kept[batch_id] = counted_at, tally
+            while len(self._kept) > MAX_KEPT_COUNTS:
+                del self._kept[next(iter(self._kept))]
+
+
 def _batch(row: Sequence[Any], tally: Tally) -> BatchInfo:
     """A BatchInfo from a row of batch_id, name, created_at."""
     batch_id, name, created_at = row
@@ -3574,6 +3605,7 @@ class TaskDAO:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._kept_tallies = KeptTallies()
         dialect = database.dialect
         self._task_json = _task_json(dialect)
         self._select_texts = f"SELECT {_task_text(dialect)} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
@@ -3798,24 +3830,30 @@ class TaskDAO:
 
         return self.database.read(work)
 
-    def get_batch(self, batch_id: str, tally: Tally | None = None) -> BatchInfo | None:
+    def get_batch(self, batch_id: str, tally: Tally | None = None, max_age_seconds: float = 0.0) -> BatchInfo | None:
         """The batch with its counts and progress; None when there is no such batch. Counts come from ``tally``, where the caller
-        has read all of the batch: then they agree with it, and nothing is read twice."""
+        has read all of the batch: then they agree with it, and nothing is read twice. Those of a large batch may be as old as
+        ``max_age_seconds``."""
 
         def work(session: Session) -> BatchInfo | None:
             sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
             row = session.row(sql, {"batch_id": _key(batch_id)})
             if row is None:
                 return None
-            return _batch(row, tally or self._tallies(session, [batch_id])[batch_id])
+            return _batch(row, tally or self._tallies(session, [batch_id], max_age_seconds)[batch_id])
 
         return self.database.read(work)
 
-    def _tallies(self, session: Session, batch_ids: Sequence[str]) -> dict[str, Tally]:
-        """The tasks of each batch, counted by one statement."""
-        counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in batch_ids}
-        done = dict.fromkeys(batch_ids, 0.0)
-        names, parameters = _in_list(batch_ids)
+    def _tallies(self, session: Session, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, Tally]:
+        """The tasks of each batch; those that are not known are counted by one statement."""
+        known = self._kept_tallies.known(batch_ids, max_age_seconds) if max_age_seconds else {}
+        wanted = [batch_id for batch_id in batch_ids if batch_id not in known]
+        if not wanted:
+            return known
+        started = time.monotonic()
+        counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in wanted}
+        done = dict.fromkeys(wanted, 0.0)
+        names, parameters = _in_list(wanted)
         rows = session.rows(
             f"""{BOUNDED_SELECT} batch_id, status, COUNT(*), SUM(progress) FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
                 WHERE batch_id IN ({names}) GROUP BY batch_id, status""",
@@ -3824,7 +3862,9 @@ class TaskDAO:
         for batch_id, status, count, progress in rows:
             counts[batch_id][status] = int(count)
             done[batch_id] += float(progress)
-        return {batch_id: Tally(counts[batch_id], done[batch_id]) for batch_id in batch_ids}
+        counted = {batch_id: Tally(counts[batch_id], done[batch_id]) for batch_id in wanted}
+        self._kept_tallies.keep(counted, started)
+        return {**known, **counted}
 
     def list_tasks(
         self,
@@ -3917,7 +3957,7 @@ class TaskDAO:
                 {"stamp": stamp, "last": last, "limit": limit + 1},
             )
             page = rows[:limit]
-            tallies = self._tallies(session, [row[0] for row in page]) if page else {}
+            tallies = self._tallies(session, [row[0] for row in page], COUNTS_SECONDS) if page else {}
             more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
             return [_batch(row, tallies[row[0]]) for row in page], more
 
@@ -7672,12 +7712,13 @@ class TaskManager:
         limit: int = MAX_PAGE,
         cursor: str | None = None,
     ) -> BatchInfo:
-        """The batch with its counts and a page of its tasks in the order of creation. Raises BatchNotFound."""
+        """The batch with its counts and a page of its tasks in the order of creation. Of a large batch the counts may be a second old,
+        and beyond the first page a minute. Raises BatchNotFound."""
         text_argument("batch_id", batch_id)
         batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or following)
-        batch = self.get_batch(batch_id, Tally.of(tasks) if is_all else None)
+        batch = self.get_batch(batch_id, Tally.of(tasks) if is_all else None, NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS)
         return dataclasses.replace(batch, tasks=tasks, next_cursor=following)
 
     def get_batch_text(
@@ -7687,20 +7728,24 @@ class TaskManager:
         stock_code: str | None = None,
         limit: int = MAX_PAGE,
         cursor: str | None = None,
+        has_waited: bool = False,
     ) -> str:
-        """The same as JSON text, as getTasksByBatch answers it. Raises BatchNotFound."""
+        """The same as JSON text, as getTasksByBatch answers it; a client that ``has_waited`` for the end gets the counts of now. Raises
+        BatchNotFound."""
         text_argument("batch_id", batch_id)
         batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         page = self.dao.list_page(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or page.next_cursor)
-        batch = self.get_batch(batch_id, page.tally if is_all else None)
+        max_age_seconds = 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS
+        batch = self.get_batch(batch_id, page.tally if is_all else None, max_age_seconds)
         return f'{dump_json(batch.summary())[:-1]},"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}}}'
 
-    def get_batch(self, batch_id: str, tally: Tally | None = None) -> BatchInfo:
-        """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Raises BatchNotFound."""
+    def get_batch(self, batch_id: str, tally: Tally | None = None, max_age_seconds: float = 0.0) -> BatchInfo:
+        """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Those of a large batch may be as old as
+        ``max_age_seconds``. Raises BatchNotFound."""
         if not isinstance(tally, (Tally, type(None))):
             raise _type_error("tally", "a qtm.Tally or None", tally)
-        batch = self.dao.get_batch(text_argument("batch_id", batch_id), tally)
+        batch = self.dao.get_batch(text_argument("batch_id", batch_id), tally, max_age_seconds)
         if batch is None:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return batch
@@ -7761,7 +7806,7 @@ class TaskManager:
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self.get_batch(batch_id)
+        self.get_batch(batch_id, max_age_seconds=NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.cancel_batch(batch_id)
         if count:
             self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
@@ -7788,7 +7833,7 @@ class TaskManager:
 
     def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self.get_batch(batch_id)
+        self.get_batch(batch_id, max_age_seconds=NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.retry_batch(batch_id)
         if count:
             self._retried()
@@ -7840,7 +7885,8 @@ class TaskManager:
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
         """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound, and as `wait` does."""
         text_argument("batch_id", batch_id)
-        return self._wait(batch_id, timeout_seconds, lambda: self.get_batch(batch_id), lambda batch: batch.is_final)
+        self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])), bool)
+        return self.get_batch(batch_id)
 
     def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
         deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
@@ -9686,7 +9732,8 @@ class TaskAPI:
         if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
             return Later(WaitKey("batch", batch_id), wait)
         with _about(batch_id=batch_id) as ids:
-            return success(self.tasks.get_batch_text(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor), log=ids)
+            statuses = [TaskStatus(one) for one in status]
+            return success(self.tasks.get_batch_text(batch_id, statuses, stock_code, limit, cursor, has_waited=wait > 0), log=ids)
 
     def cancel_task(self, request: HttpRequest) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""

@@ -2201,7 +2201,8 @@ VERBS = {  # and how many rows each may read
     "retry of a few of a batch": (lambda dao: dao.retry_batch("large"), 100),
     "counts of a batch": (lambda dao: dao.get_batch("large"), 18_100),
     "counts of a small batch": (lambda dao: dao.get_batch("small"), 50),
-    "counts of all batches": (lambda dao: dao.list_batches(), 20_200),
+    "counts of a large batch a moment later": (lambda dao: dao.get_batch("large", max_age_seconds=DEADLINE_SECONDS), 50),
+    "counts of all batches, but of the large one": (lambda dao: dao.list_batches(), 2_200),
     "claim": (lambda dao: dao.claim("w", 1), 100),
     "spent keys": (lambda dao: dao.purge_keys(0.0), 50),
 }
@@ -2209,6 +2210,8 @@ VERBS = {  # and how many rows each may read
 
 def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     """Pages as text and as rows, from the end and from the middle. One test, since the 20,000 tasks take seconds to make."""
+    monkeypatch.setattr(qtm, "LARGE_BATCH", 10_000)
+    monkeypatch.setattr(qtm, "COUNTS_SECONDS", DEADLINE_SECONDS)
     counter = RowCounter(url, monkeypatch)
     qtm.migrate(counter.database)
     dao = qtm.TaskDAO(counter.database)
@@ -2222,6 +2225,35 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     found.update({name: (counter.read_by(functools.partial(verb, dao)), bound) for name, (verb, bound) in VERBS.items()})
     assert {case: both for case, both in found.items() if both[0] > both[1]} == {}
     counter.database.close()
+
+
+def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters(api, monkeypatch):
+    """After a wait, a cancel and a retry, and always for a small batch."""
+    tasks = api.api.tasks
+    ids = add(tasks.dao, *["A"] * 5, batch_id="large")
+    add(tasks.dao, "A", batch_id="small")
+    monkeypatch.setattr(qtm, "COUNTS_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(qtm, "LARGE_BATCH", 5)
+
+    def shown(query: str) -> list[int]:
+        batches = [call(api, "GET", f"{A}/getTasksByBatch?batch_id={name}&limit=1{query}")[1]["data"] for name in ("large", "small")]
+        return [batch["counts"]["cancelled"] for batch in batches]
+
+    assert shown("") == [0, 0]
+    tasks.dao.cancel(ids[0])
+    tasks.dao.cancel_batch("small")
+    assert shown("") == shown("&status=failed") == shown(f"&cursor={ids[0]}") == [0, 1]
+    listed = {batch.batch_id: batch.counts["cancelled"] for batch in tasks.list_batches()[0]}
+    assert listed == {"large": 0, "small": 1}
+    assert tasks.wait_batch("large", 0.0).counts["cancelled"] == 1
+    assert shown("") == [1, 1], "what was counted meanwhile is kept"
+    tasks.dao.cancel(ids[1])
+    assert shown("&wait=0.01") == [2, 1]
+    assert tasks.cancel_batch("large")[1].counts["cancelled"] == 5
+    assert shown("") == [5, 1]
+    monkeypatch.setattr(qtm, "COUNTS_SECONDS", 0.0)
+    tasks.dao.retry(ids[0])
+    assert shown("") == [4, 1]
 
 
 def test_a_page_ends_at_its_bytes(url, monkeypatch):
