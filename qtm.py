@@ -5627,7 +5627,8 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
 
 def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
     """Answer each frame ``[nonce, tasks]`` with the faults found: ``[nonce, [[place, field, message], ...]]``. What the engine itself
-    writes on the channel lacks the nonce of a later request, and is taken for no answer to it."""
+    writes on the channel lacks the nonce of a later request, and is taken for no answer to it. The first frame says that it has started."""
+    send_frame(channel, {"started": True})
     while (request := receive_frame(channel)) is not None:
         nonce, tasks = request
         send_frame(channel, [nonce, validation_faults(engine, map(TaskRequest.from_dict, tasks))])
@@ -5980,6 +5981,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
 # ==== 18 Attempt handles ==============================================================================================
 # The service's hold on an attempt under way: its slot thread runs one until the attempt has ended, however it ends.
 
+START_SECONDS = 10.0  # for an engine process to say that it has started
+START_CHECK_SECONDS = 0.5  # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
@@ -6099,10 +6102,13 @@ def _signal_name(number: int) -> str:
 class ProcessHandle:
     """An attempt in its own processes. `run` belongs to one slot thread; `stop` may come from any."""
 
-    def __init__(self, task: TaskRequest, control: socket.socket, channel: socket.socket, output: int) -> None:
+    def __init__(
+        self, task: TaskRequest, control: socket.socket, channel: socket.socket, output: int, on_silence: Callable[[], None] = _nothing
+    ) -> None:
         self.engine_version: str | None = None
         self._task = task
         self._control, self._channel, self._output = control, channel, output
+        self._on_silence = on_silence  # called when no supervisor has answered in the time for the start
         self._log = OutputLog("task output", task_id=task.task_id, attempt=task.attempt)
         self._received = bytearray()  # of the channel; a frame is whole before it is read
         self._is_warned = False  # of a fraction of its progress that was none
@@ -6111,6 +6117,9 @@ class ProcessHandle:
         self._exit: dict[str, Any] | None = None  # the supervisor's report, or {} when it died without one
         self._pids: dict[str, int] = {}
         self._kill_deadline: float | None = None  # when even the supervisor did not answer; written by stop, read by run
+        self._deadline = math.inf  # of the attempt, which begins when the engine process says so
+        self._unstarted_seconds = 0.0
+        self._is_given_up = False  # it did not start in time
         self._timed_out = False
         give_up_when_forked(self)
 
@@ -6128,8 +6137,6 @@ class ProcessHandle:
 
     def run(self, on_report: Callable[[Report], None]) -> Outcome:
         """Hand the task over, then listen until the supervisor reports the end."""
-        timeout = cast(float, self._task.timeout_seconds)
-        deadline = time.monotonic() + timeout
         try:
             self._hand_over()
             with selectors.DefaultSelector() as selector:
@@ -6137,14 +6144,14 @@ class ProcessHandle:
                 selector.register(self._channel, selectors.EVENT_READ, lambda: self._read_channel(on_report))
                 selector.register(self._output, selectors.EVENT_READ, self._read_output)
                 while self._exit is None:
-                    self._turn(selector, deadline)
+                    self._turn(selector)
             self._drain(on_report)
         finally:
             self._log.close()
             self._control.close()
             self._channel.close()
             os.close(self._output)
-        return dataclasses.replace(self._ending(timeout), usage=self._usage())
+        return dataclasses.replace(self._ending(), usage=self._usage())
 
     def _usage(self) -> ProcessUsage:
         report = self._exit or {}
@@ -6160,19 +6167,32 @@ class ProcessHandle:
         os.set_blocking(self._output, False)
         self._control.setblocking(False)
 
-    def _turn(self, selector: selectors.BaseSelector, deadline: float) -> None:
+    def _turn(self, selector: selectors.BaseSelector) -> None:
         """One wait of the loop, and what it brought."""
-        now = time.monotonic()
-        limit = deadline if self._kill_deadline is None else self._kill_deadline
-        for key, _ in selector.select(min(max(0.0, limit - now), STOP_CHECK_SECONDS)):
+        before = time.monotonic()
+        limit = self._deadline if self._kill_deadline is None else self._kill_deadline
+        longest = START_CHECK_SECONDS if self._deadline == math.inf else STOP_CHECK_SECONDS
+        for key, _ in selector.select(min(max(0.0, limit - before), longest)):
             if not key.data() and key.fileobj is not self._control:
                 selector.unregister(key.fileobj)  # its other end is closed, and would be readable for ever
         now = time.monotonic()
-        if self._kill_deadline is None and now >= deadline:
+        if self._kill_deadline is None and self._deadline == math.inf:
+            self._await_start(now - before)
+        elif self._kill_deadline is None and now >= self._deadline:
             self._timed_out = self._outcome is None
             self.stop()
         elif self._kill_deadline is not None and now >= self._kill_deadline:
             self._kill_by_pid()
+
+    def _await_start(self, seconds: float) -> None:
+        """Give up an attempt that does not start: its engine server, supervisor or engine process is frozen."""
+        self._unstarted_seconds += min(seconds, START_CHECK_SECONDS)
+        if self._unstarted_seconds >= START_SECONDS:
+            self._is_given_up = True
+            log_event(logging.WARNING, "attempt not started", task_id=self._task.task_id, attempt=self._task.attempt, seconds=START_SECONDS)
+            if not self._pids:
+                self._on_silence()
+            self.stop()
 
     def _kill_by_pid(self) -> None:
         """The supervisor hangs (frozen, or in the kernel). Its control socket is open, so its pid is still its own."""
@@ -6240,7 +6260,10 @@ class ProcessHandle:
             self._is_warned = True
             _warn_of_progress(self._task, frame["ignored"])
         elif "started" in frame:
+            if self._deadline != math.inf:
+                raise ValueError("a second start")
             self.engine_version = frame["version"]
+            self._deadline = time.monotonic() + cast(float, self._task.timeout_seconds)
         elif "result" in frame:
             self._outcome = Outcome(result_json=frame["result"], non_finite_json=frame["non_finite"])
         else:
@@ -6270,14 +6293,15 @@ class ProcessHandle:
                 if not poll.poll(0) or not read():
                     break
 
-    def _ending(self, timeout_seconds: float) -> Outcome:
+    def _ending(self) -> Outcome:
         """How the attempt ended, from what was received and how the process died."""
+        if self._is_given_up and (self._outcome is None or self._outcome.error_type):
+            return Outcome(released=True)
         if self._outcome is not None and not (self._timed_out and self._outcome.error_type):
             return self._outcome
         if self._timed_out:  # whatever the engine made of SIGTERM: SystemExit, KeyboardInterrupt
-            return Outcome(
-                error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({timeout_seconds:g} s) and was ended"
-            )
+            limit = cast(float, self._task.timeout_seconds)
+            return Outcome(error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({limit:g} s) and was ended")
         report = self._exit or {}
         code = report.get("exit")
         if "no_process" in report:
@@ -6351,6 +6375,15 @@ class Runner(Protocol):
         """End everything."""
 
 
+class Forked(NamedTuple):
+    """Our ends of a supervisor's control socket, an engine process's channel and output, and the server that was asked to fork them."""
+
+    control: socket.socket
+    channel: socket.socket
+    output: int
+    server: subprocess.Popen[bytes]
+
+
 class EngineServer:
     """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it lives as
     long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it ends."""
@@ -6370,13 +6403,14 @@ class EngineServer:
         self._started_at = 0.0
         self._early_ends = 0  # servers in a row that ended before they were ready; of the scheduler thread alone
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
-        self._validator: tuple[socket.socket, socket.socket, int] | None = None
+        self._validator: Forked | None = None
         give_up_when_forked(self)
 
     def forked(self) -> None:
         """Leave it to the parent of this process, whose end it shall see."""
-        for sock in (self._control, *(self._validator or ())[:2]):
-            close_inherited(cast("socket.socket | None", sock))
+        validator = self._validator
+        for sock in (self._control, *((validator.control, validator.channel) if validator else ())):
+            close_inherited(sock)
 
     @property
     def is_ready(self) -> bool:
@@ -6497,16 +6531,27 @@ class EngineServer:
 
     def start(self, task: TaskRequest) -> ProcessHandle:
         """Fork one attempt. Raises EngineUnavailable."""
-        return ProcessHandle(task, *self._fork(START_TASK))
+        forked = self._fork(START_TASK)
+        return ProcessHandle(task, forked.control, forked.channel, forked.output, lambda: self._end_frozen(forked.server))
 
-    def _fork(self, kind: bytes) -> tuple[socket.socket, socket.socket, int]:
-        """A new supervisor and engine process: our ends of control, channel and output."""
+    def _end_frozen(self, server: subprocess.Popen[bytes]) -> None:
+        """Kill a server that does not fork; called by any thread. The scheduler thread starts another."""
+        if server.poll() is None:
+            log_event(logging.WARNING, "engine server does not answer, replacing it", seconds=START_SECONDS)
+            server.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is in the kernel; the heartbeat's round looks again
+                server.wait(KILL_GRACE_SECONDS)
+        self.on_change()
+
+    def _fork(self, kind: bytes) -> Forked:
+        """Have the server fork a supervisor and an engine process. Raises EngineUnavailable."""
         control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel, their_channel = socket.socketpair()
         output, their_output = os.pipe()
         try:
             with self._lock:
-                if self._control is None or self._ready is None:
+                server = self._process
+                if server is None or self._control is None or self._ready is None:
                     raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
                 socket.send_fds(self._control, [kind], [their_control.fileno(), their_channel.fileno(), their_output])
         except (OSError, EngineUnavailable) as error:
@@ -6518,7 +6563,7 @@ class EngineServer:
             their_control.close()
             their_channel.close()
             os.close(their_output)
-        return control, channel, output
+        return Forked(control, channel, output, server)
 
     @property
     def may_refuse(self) -> bool:
@@ -6547,9 +6592,7 @@ class EngineServer:
 
     def _ask_validator(self, frame: bytes, task_count: int) -> list[TaskFault]:
         """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an answer that is none."""
-        if self._validator is None:
-            self._validator = self._fork(START_VALIDATOR)
-        channel = self._validator[1]
+        channel = (self._validator or self._start_validator()).channel
         channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
         nonce = os.urandom(8).hex()
         send_frame(channel, b'["%s",%s]' % (nonce.encode(), frame))
@@ -6560,11 +6603,24 @@ class EngineServer:
             raise ValueError("no answer to this request")
         return read_faults(answer[1], task_count)
 
+    def _start_validator(self) -> Forked:
+        """Raises EngineUnavailable when the server does not fork: that is none of the request's fault."""
+        self._validator = forked = self._fork(START_VALIDATOR)
+        forked.channel.settimeout(START_SECONDS)
+        try:
+            if receive_frame(forked.channel, MAX_FRAME_BYTES) is None:
+                raise EOFError
+        except TimeoutError:
+            self._close_validator()
+            self._end_frozen(forked.server)
+            raise EngineUnavailable("the engine server does not answer and is being replaced", retry_after_seconds=2) from None
+        return forked
+
     def _close_validator(self) -> None:
         if self._validator:
-            self._validator[0].close()
-            self._validator[1].close()
-            os.close(self._validator[2])
+            self._validator.control.close()
+            self._validator.channel.close()
+            os.close(self._validator.output)
             self._validator = None
 
     def close(self) -> None:
@@ -7028,7 +7084,7 @@ class TaskScheduler:
         """End the attempts of tasks that were cancelled; their outcomes are void."""
         with self._lock:
             attempts = [attempt for attempt in self._attempts.values() if belongs(attempt.task)]
-            self._cancelled_meanwhile = self._claiming
+            self._cancelled_meanwhile = self._cancelled_meanwhile or self._claiming
         for attempt in attempts:
             self._end(attempt, lost=True)
 

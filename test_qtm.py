@@ -3999,6 +3999,41 @@ def test_an_engine_server_that_is_killed_is_replaced(running):
     assert running.scheduler._runner._process is not process
 
 
+def engine_server_pid() -> int:
+    (pid,) = [pid for pid in set(qtm._children("self")) if pathlib.Path(f"/proc/{pid}/comm").read_text() == "qtm-server\n"]
+    return pid
+
+
+def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(tmp_path, engines, monkeypatch):
+    monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=2)) as tasks:
+        other = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(tmp_path / "pid")})).task_ids[0]
+        eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        frozen = engine_server_pid()
+        os.kill(frozen, signal.SIGSTOP)
+        task = run_one(tasks, "good", max_attempts=1, timeout_seconds=0.5)  # which begins when the engine does
+        assert (task.status, task.error, is_alive(frozen)) == (qtm.TaskStatus.COMPLETED, None, False)
+        assert [one.ending for one in tasks.get_task_attempts(task.task_id)] == ["released", "completed"]
+        assert (tasks.get_task_status(other).status.value, tasks.get_task_status(other).attempt) == ("running", 1)
+
+
+def test_a_create_that_meets_a_frozen_engine_server_is_no_fault_of_the_client(tmp_path, engines, monkeypatch):
+    monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines)) as tasks:
+        eventually(lambda: tasks.scheduler.state()["engine_ready"])
+        frozen = engine_server_pid()
+        os.kill(frozen, signal.SIGSTOP)
+        with pytest.raises(qtm.EngineUnavailable, match="being replaced"):
+            run_one(tasks, "good")
+        assert not is_alive(frozen)
+
+        def created_again():
+            with contextlib.suppress(qtm.EngineUnavailable):  # the next server imports the engine
+                return run_one(tasks, "good")
+
+        assert eventually(created_again).status is qtm.TaskStatus.COMPLETED
+
+
 def test_an_engine_process_whose_supervisor_died_at_once_runs_nothing():
     program = """if True:
         import os, socket, qtm
@@ -4768,6 +4803,35 @@ def test_a_heartbeat_that_meets_an_end_being_written_does_not_take_it_for_a_loss
     eventually(lambda: not scheduler.state()["running"])
     assert scheduler.state()["attempts_ended"] == {"completed": 1}
     assert dao.get(task_id).status is qtm.TaskStatus.COMPLETED
+
+
+def test_of_two_cancels_while_a_claim_is_under_way_none_is_forgotten(stage, dao, monkeypatch):
+    """The first comes before the claimed attempt is known, the second just after the claim; the clock stands still, so that no
+    heartbeat is due."""
+    scheduler, runner, _ = stage
+    scheduler.step()
+    (task_id,) = add(dao)
+    claim, notify_all = dao.claim, scheduler._idle.notify_all
+
+    def cancelled_claim(*arguments):
+        claimed = claim(*arguments)
+        assert dao.cancel(task_id)
+        scheduler.discard(lambda task: task.task_id == task_id)
+        return claimed
+
+    def second_cancel():
+        notify_all()
+        scheduler.discard(lambda task: False)
+
+    monkeypatch.setattr(dao, "claim", cancelled_claim)
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler._idle, "notify_all", second_cancel)
+        scheduler.step()
+    monkeypatch.undo()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    scheduler.step()
+    eventually(lambda: not scheduler.state()["running"])
+    assert dao.get(task_id).status is qtm.TaskStatus.CANCELLED
 
 
 def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage, dao):
