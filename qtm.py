@@ -753,6 +753,8 @@ class Settings:
 # numbers beyond 64 bits, depth without end) is refused here, with the reason.
 
 MAX_JSON_DEPTH = 64
+MAX_BODY_VALUES = 1_000_000  # of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
+JSON_SLICE_BYTES = 64 * 1024  # that are looked at in a row, so that other threads run beside it
 
 
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode  # json.dumps makes an encoder each time
@@ -814,6 +816,24 @@ def _json_depth(body: bytes) -> int:
     return depth + brackets.count(b"[")
 
 
+def _count_values(body: bytes) -> int:
+    """How many values a JSON text has, as far as it is JSON; the most that it can have where that is no more than MAX_BODY_VALUES."""
+    most = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+    if most <= MAX_BODY_VALUES:
+        return most
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside, is_inside = bytearray(), False  # all but the texts, each of which leaves a quote; whether a text goes on
+    for start in range(0, len(unescaped), JSON_SLICE_BYTES):
+        parts = unescaped[start : start + JSON_SLICE_BYTES].split(b'"')
+        outside += b'"'.join(parts[is_inside::2])
+        is_inside ^= len(parts) % 2 == 0
+        if is_inside:
+            outside += b'"'
+    compact = outside.translate(None, b" \t\r\n")
+    filled = sum(compact.count(opening) - compact.count(pair) for opening, pair in ((b"[", b"[]"), (b"{", b"{}")))
+    return 1 + compact.count(b",") + filled
+
+
 def _bad_text(value: Any) -> str | None:
     """Why a text inside a parsed document cannot be stored, or None. The document's depth is bounded before."""
     if isinstance(value, str):
@@ -870,6 +890,15 @@ def parse_json(body: bytes) -> Any:
     if b"\\u" in body and (fault := _bad_text(value)):
         raise MalformedJSON(f"the body is not strict JSON: {fault}")
     return value
+
+
+def parse_body(body: bytes) -> Any:
+    """The value of a request's body: strict JSON of at most MAX_BODY_VALUES values, which are counted before any is made.
+    Raises MalformedJSON."""
+    count = _count_values(body)
+    if count > MAX_BODY_VALUES:
+        raise MalformedJSON(f"the body has {count} values, more than {MAX_BODY_VALUES}")
+    return parse_json(body)
 
 
 # ==== 4 Requests ======================================================================================================
@@ -9711,7 +9740,7 @@ class TaskAPI:
         for i, request in enumerate(requests):
             try:
                 key = take(request, (ONCE,))["idempotency_key"]
-                asked[i] = BatchRequest.from_body(parse_json(request.body)), key
+                asked[i] = BatchRequest.from_body(parse_body(request.body)), key
             except QtmError as error:
                 outcomes[i] = kept(error)
         for i, created in zip(asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True):
@@ -9793,7 +9822,7 @@ class TaskAPI:
 
     def cancel_task(self, request: HttpRequest) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
-        task_id, batch_id = _selection(parse_json(request.body))
+        task_id, batch_id = _selection(parse_body(request.body))
         with _about(task_id=task_id, batch_id=batch_id) as ids:
             if task_id is not None:
                 return success(self.tasks.cancel_task(task_id).to_json(), log=ids)
@@ -9802,7 +9831,7 @@ class TaskAPI:
 
     def retry_task(self, request: HttpRequest) -> Response:
         """POST retryTask: a failed or cancelled task, or all failed ones of a batch."""
-        task_id, batch_id = _selection(parse_json(request.body))
+        task_id, batch_id = _selection(parse_body(request.body))
         with _about(task_id=task_id, batch_id=batch_id) as ids:
             if task_id is not None:
                 return success(self.tasks.retry_task(task_id).to_json(), log=ids)
