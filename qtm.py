@@ -153,7 +153,7 @@ import types
 import urllib.parse
 import weakref
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -1471,11 +1471,17 @@ class BatchInfo:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A finished task with its result as JSON text (None unless completed) and the paths that were NaN or infinite."""
+    """A finished task with its result as JSON text (None unless completed).
+
+    ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe", "kind": "nan"}``, or ``inf`` or
+    ``-inf`` (None where an older version stored the result). ``converted`` lists what has no JSON form and is kept as its text, or as
+    null where it stands for a missing value: ``{"path": "trades[0].held", "type": "datetime.timedelta"}``.
+    """
 
     task: TaskInfo
     result_json: str | None
-    non_finite: Sequence[str] = ()
+    non_finite: Sequence[Mapping[str, str | None]] = ()
+    converted: Sequence[Mapping[str, str]] = ()
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -3236,12 +3242,20 @@ class TaskText(NamedTuple):
     json: str
 
 
+def _with_kinds(non_finite_json: str) -> str:
+    """The version before stored paths alone, without their kinds."""
+    if not non_finite_json.startswith('["'):
+        return non_finite_json
+    return dump_json([{"path": path, "kind": None} for path in json.loads(non_finite_json)])
+
+
 class ResultText(NamedTuple):
-    """A task as JSON text, and as they are stored its result and the paths of what was not finite; None unless completed."""
+    """A task as JSON text, with its result and what `TaskResult` lists of it; None unless completed."""
 
     task: TaskText
     result_json: str | None
     non_finite_json: str | None
+    converted_json: str | None
 
 
 def _iso(stamp: str | None) -> str | None:
@@ -3392,12 +3406,18 @@ class Outcome:
 
     result_json: str | None = None
     non_finite_json: str = "[]"
+    converted_json: str = "[]"
     error_type: str | None = None
     message: str = ""
     traceback: str | None = None
     retryable: bool = True
     released: bool = False
     usage: ProcessUsage = NO_USAGE
+
+    @property
+    def result_bytes(self) -> int:
+        """What is stored of a result."""
+        return sum(len(text.encode("utf-8")) for text in (self.result_json or "", self.non_finite_json, self.converted_json))
 
     @property
     def ending(self) -> str:
@@ -3640,7 +3660,7 @@ class TaskDAO:
         self._select_texts = f"SELECT {_task_text(dialect)} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
         self._select_result, self._select_results = (
-            f"""SELECT {_task_text(dialect)}, {result}, non_finite FROM backtest_tasks
+            f"""SELECT {_task_text(dialect)}, {result}, non_finite, converted FROM backtest_tasks
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
             for result in ("result", short)
         )
@@ -3810,17 +3830,18 @@ class TaskDAO:
         columns = ", ".join("t." + name.strip() for name in TASK_COLUMNS.split(","))
         row = self.database.read(
             lambda session: session.row(
-                f"""SELECT {columns}, r.result, r.non_finite FROM backtest_tasks t
+                f"""SELECT {columns}, r.result, r.non_finite, r.converted FROM backtest_tasks t
                     LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE t.task_id = :task_id""",
                 {"task_id": _key(task_id)},
             )
         )
         if row is None:
             return None
-        task = _task(row[:-2])
+        task = _task(row[:-3])
         if task.status is not TaskStatus.COMPLETED:
             return TaskResult(task, None)
-        return TaskResult(task, row[-2], json.loads(row[-1]))
+        result, non_finite, converted = row[-3:]
+        return TaskResult(task, result, json.loads(_with_kinds(non_finite)), json.loads(converted or "[]"))
 
     def get_texts(self, task_ids: Sequence[str]) -> dict[str, TaskText]:
         """Tasks as JSON text that the database made, those that are there, by one statement for every 256."""
@@ -3830,7 +3851,7 @@ class TaskDAO:
         """The same with their results; of several, those that are long are left out, so that together they stay small."""
         sql = self._select_results if len(task_ids) > 1 else self._select_result
         return {
-            task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None)))
+            task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None, None)))
             for task, rest in self._texts(sql, task_ids)
         }
 
@@ -4128,6 +4149,7 @@ class TaskDAO:
             "engine_version": engine_version,
             "result": outcome.result_json,
             "non_finite": outcome.non_finite_json,
+            "converted": outcome.converted_json,
         }
         status = TaskStatus(parameters["status"])
 
@@ -4138,7 +4160,9 @@ class TaskDAO:
             if status is TaskStatus.COMPLETED:
                 session.execute("DELETE FROM backtest_results WHERE task_id = :task_id", parameters)
                 session.execute(
-                    "INSERT INTO backtest_results (task_id, result, non_finite) VALUES (:task_id, :result, :non_finite)", parameters
+                    """INSERT INTO backtest_results (task_id, result, non_finite, converted)
+                       VALUES (:task_id, :result, :non_finite, :converted)""",
+                    parameters,
                 )
             return status
 
@@ -5305,11 +5329,19 @@ def _is_document(value: Any) -> bool:
     return True
 
 
-def _is_list_of_texts(value: Any) -> bool:
-    if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("["):
-        return False
-    check_json(value)
-    return all(isinstance(item, str) for item in json.loads(value))
+def _is_list_of(*names: str) -> Callable[[Any], bool]:
+    """The same for a list of objects with these keys, whose values are texts."""
+
+    def is_right(value: Any) -> bool:
+        if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("["):
+            return False
+        check_json(value)
+        return all(
+            isinstance(item, dict) and item.keys() == set(names) and all(isinstance(text, str) for text in item.values())
+            for item in json.loads(value)
+        )
+
+    return is_right
 
 
 # What an engine process may send: for each kind of frame its keys, and what each value must be.
@@ -5320,7 +5352,7 @@ FRAMES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
         "message": lambda value: _is_text(value, MAX_MESSAGE),
     },
     {"ignored": lambda value: _is_text(value, MAX_IGNORED)},
-    {"result": _is_document, "non_finite": _is_list_of_texts},
+    {"result": _is_document, "non_finite": _is_list_of("path", "kind"), "converted": _is_list_of("path", "type")},
     {"error": _is_error, "retryable": lambda value: isinstance(value, bool)},
 )
 
@@ -5336,77 +5368,337 @@ def read_frame(body: bytes) -> dict[str, Any]:
 
 
 class ResultDocument(NamedTuple):
-    """An engine's result as strict JSON text, and the paths of what was not finite and became null."""
+    """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}`` with the kind nan, inf or
+    -inf; and what has no JSON form and became its text, each ``{"path", "type"}``."""
 
     text: str
-    non_finite: list[str]
+    non_finite: list[dict[str, str]]
+    converted: list[dict[str, str]]
 
 
-def _plain_key(key: Any, path: str) -> str:
-    key = key.item() if hasattr(key, "item") and callable(key.item) else key
-    if isinstance(key, (datetime.date, datetime.datetime)):
-        return key.isoformat()
-    if isinstance(key, bool) or not isinstance(key, (str, int, float)):
-        raise TypeError(f"a key at {path[:200] or 'the top'} is {type(key).__name__}, not text")
-    return str(key)
+class ResultFault(ValueError):
+    """What a result holds cannot be kept without loss; the message names its path."""
 
 
-def _unwrapped(value: Any, path: str) -> Any:
-    """One step from a foreign type towards JSON's: by what the value can do, not by where it comes from."""
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        # pandas' NaT is a datetime that is not equal to itself
-        return value.isoformat() if value == value else float("nan")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    for method in ("tolist", "item", "to_dict", "isoformat"):  # numpy arrays, numpy scalars, pandas, timestamps
-        found = getattr(value, method, None)
-        if callable(found) and not isinstance(value, type):
-            return found()
-    raise TypeError(f"{type(value).__name__} at {path[:200] or 'the top'} cannot be written as JSON")
+_needs_quotes = re.compile(r'[.\[\]"]').search
 
 
-def _plain(value: Any, path: str, non_finite: list[str], depth: int) -> Any:
-    """``value`` in JSON's own types; the slow way, for results that need it."""
-    if depth > MAX_JSON_DEPTH:
-        raise ValueError(f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {path[:200]}")
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return float(value)
-        non_finite.append(path)
-        return None
-    if isinstance(value, Mapping):
-        return {
-            _plain_key(key, path): _plain(item, f"{path}.{key}" if path else str(key), non_finite, depth + 1) for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, f"{path}[{i}]", non_finite, depth + 1) for i, item in enumerate(value)]
-    return _plain(_unwrapped(value, path), path, non_finite, depth + 1)
+def _path_text(path: Sequence[str | int]) -> str:
+    """Such as ``curve[1].value``; a key that would read as more than one step is quoted: ``metrics["a.b"]``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not step or _needs_quotes(step):
+            text += f"[{dump_json(step)}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
+def _library_name(kind: type) -> str:
+    """The top-level module and the name of a class: libraries move their classes between submodules."""
+    module = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _in_utf8(text: str) -> str:
+    return text if _is_utf8(text) else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return _in_utf8(str(value))
+    except MemoryError:
+        raise
+    except Exception as error:  # user code
+        return f"<{_library_name(type(value))}, whose text cannot be read: {type(error).__name__}>"
+
+
+# What `pandas`, `numpy` and `polars` give is known by the names of its class and of the classes above it, without importing them.
+KEY_LIBRARIES = {"numpy.generic", "pandas.Period", "pandas.Interval", "pandas.NaTType", "pandas.NAType", "uuid.UUID"}
+
+
+def _ancestors(kind: type) -> tuple[str, ...]:
+    return tuple(_library_name(base) for base in kind.__mro__)
+
+
+Convert = Callable[["ResultWriter", Any], Any]
+
+
+class ResultWriter:
+    """Makes JSON's own types of what an engine returned. `value` walks it once; what is plain already costs a look at its type."""
+
+    def __init__(self, find_converter: Callable[[type[Any]], Convert], cleans_texts: bool = False) -> None:
+        self.non_finite: list[dict[str, str]] = []
+        self.converted: list[dict[str, str]] = []
+        self._cleans_texts = cleans_texts  # looks at every text for what UTF-8 cannot hold; seldom needed
+        self._plain = frozenset({bool, type(None)} if cleans_texts else {bool, type(None), str})  # types that stay as they are
+        self._find_converter = find_converter
+        self._converters: dict[type[Any], Convert] = {}  # of the types that were met
+        self._path: list[str | int] = []  # of the value in hand, as it stands in the document
+
+    @property
+    def path(self) -> str:
+        """Where the value in hand stands in the document."""
+        return _path_text(self._path)
+
+    def value(self, value: Any) -> Any:
+        """Any value in JSON's own types. Raises ResultFault for equal keys, for a cycle, and for more than 64 levels."""
+        kind = type(value)
+        if kind in self._plain:
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else self._not_finite(value)
+        if kind is int:
+            return value if -(2**63) <= value < 2**64 else self.text_of(value)
+        if kind is dict:
+            return self.members(value.items())
+        if kind is list or kind is tuple:
+            return self.items(value)
+        return self._text(value) if kind is str else self._foreign(value)
+
+    def items(self, values: Sequence[Any]) -> list[Any]:
+        """A list. Most hold plain values, for which nothing is called."""
+        self._go_down(0)
+        path, plain, isfinite, result = self._path, self._plain, math.isfinite, []
+        for i, item in enumerate(values):
+            kind = type(item)
+            if kind in plain or (kind is float and isfinite(item)):
+                result.append(item)
+            else:
+                path[-1] = i
+                result.append(self.items(item) if kind is list else self.value(item))
+        path.pop()
+        return result
+
+    def members(self, pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        """An object. Raises ResultFault for keys that are equal as texts: one value of them would be lost."""
+        self._go_down("")
+        result: dict[str, Any] = {}
+        path, plain = self._path, self._plain
+        for key, item in pairs:
+            name = key if type(key) is str else self.key(key)
+            path[-1] = name = _in_utf8(name) if self._cleans_texts else name
+            if name in result:
+                raise ResultFault(f"two keys of one object are the same as text, {self.path[:200]!r}, and JSON holds only one")
+            result[name] = item if type(item) in plain else self.value(item)
+        path.pop()
+        return result
+
+    def key(self, key: Any) -> str:
+        """The text of a key; one that has no natural text is listed."""
+        if isinstance(key, enum.Enum):
+            key = key.value
+        if "numpy.generic" in _ancestors(type(key)) and key.dtype.kind in "biuf":
+            key = key.item()
+        if isinstance(key, str):
+            return str.__str__(key)
+        if key is None or isinstance(key, bool):
+            return dump_json(key)
+        if isinstance(key, tuple):
+            return ".".join(map(self.key, key))
+        if isinstance(key, (datetime.date, datetime.time)) and key == key:  # NaT, a datetime, is not equal to itself
+            return key.isoformat()
+        if not isinstance(key, (int, float, decimal.Decimal, datetime.timedelta)) and not KEY_LIBRARIES & set(_ancestors(type(key))):
+            self.converted.append({"path": _path_text([*self._path[:-1], _text_of(key)]), "type": _library_name(type(key))})
+        return _text_of(key)
+
+    def text_of(self, value: Any) -> str:
+        """What has no JSON form, as its text, which is listed."""
+        self.converted.append({"path": self.path, "type": _library_name(type(value))})
+        return _text_of(value)
+
+    def missing(self, value: Any) -> None:
+        """A missing value of a library that has one of its own, as null, which is listed."""
+        self.text_of(value)
+
+    def _text(self, text: str) -> str:
+        return text if _is_utf8(text) else self.text_of(text)
+
+    def _not_finite(self, value: float) -> None:
+        kind = "nan" if value != value else "inf" if value > 0 else "-inf"
+        self.non_finite.append({"path": self.path, "kind": kind})
+
+    def _go_down(self, step: str | int) -> None:
+        if len(self._path) >= MAX_JSON_DEPTH:
+            raise ResultFault(f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {self.path[:200]}")
+        self._path.append(step)
+
+    def _foreign(self, value: Any) -> Any:
+        """A value of another type; as text where its own methods fail."""
+        depth, places = len(self._path), (len(self.non_finite), len(self.converted))
+        try:
+            kind = type(value)
+            if kind not in self._converters:
+                self._converters[kind] = self._find_converter(kind)
+            return self._converters[kind](self, value)
+        except (MemoryError, ResultFault):
+            raise
+        except Exception:  # methods of user objects
+            del self._path[depth:], self.non_finite[places[0] :], self.converted[places[1] :]
+            return self.text_of(value)
+
+
+def _numpy_scalar(writer: ResultWriter, value: Any) -> Any:
+    kind = value.dtype.kind
+    if kind in "mM" and value != value:
+        return writer.missing(value)
+    if kind == "M":
+        return str(value)
+    if kind == "V" and value.dtype.names:
+        return writer.members([(name, value[name]) for name in value.dtype.names])
+    if kind == "f":  # longdouble holds more digits than a double
+        is_double = value.dtype.itemsize <= 8 or not math.isfinite(value)
+        return writer.value(float(value)) if is_double else writer.text_of(value)
+    return writer.value(value.item()) if kind in "biuU" else writer.text_of(value)
+
+
+def _numpy_array(writer: ResultWriter, array: Any) -> Any:
+    kind = array.dtype.kind
+    if array.ndim and (kind in "mMVc" or (kind == "f" and array.dtype.itemsize > 8)):  # whose tolist() loses unit, names or digits
+        return writer.items(list(array))
+    return writer.value(array.tolist() if array.ndim or kind == "O" else array[()])
+
+
+def _is_plain_index(index: Any) -> bool:
+    """0, 1, 2, ...: the place in a list says the same."""
+    return type(index).__name__ == "RangeIndex" and (index.start, index.step, index.name) == (0, 1, None)
+
+
+def _index_labels(index: Any) -> list[Any]:
+    """Periods and durations as their text, which is not listed: a label need be no more than unique."""
+    labels = [None if label != label else label for label in index.tolist()]
+    is_text = type(index).__name__ in ("PeriodIndex", "TimedeltaIndex", "IntervalIndex")
+    return [label if label is None else str(label) for label in labels] if is_text else labels
+
+
+def _index_columns(index: Any, taken: Collection[str], writer: ResultWriter) -> dict[str, list[Any]]:
+    """The levels of an index by their names, or as pandas' own reset_index() names them."""
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
+    result: dict[str, list[Any]] = {}
+    for i, level in enumerate(levels):
+        own = [] if level.name is None else [writer.key(level.name)]
+        names = [*own, *(["index"] if len(levels) == 1 else []), f"level_{i}"]
+        name = next((name for name in names if name not in taken and name not in result), names[0])
+        result[name] = _index_labels(level)
+    return result
+
+
+def _pandas_frame(writer: ResultWriter, frame: Any) -> Any:
+    """A list of records, which hold the index too unless it only counts. Raises ResultFault for two columns of one name."""
+    names = [writer.key(name) for name in frame.columns.tolist()]
+    columns = [frame.iloc[:, i].tolist() for i in range(len(names))]
+    if not _is_plain_index(frame.index):
+        levels = _index_columns(frame.index, names, writer)
+        names, columns = [*levels, *names], [*levels.values(), *columns]
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise ResultFault(f"two columns of a frame are named {repeated!r}, at {writer.path[:200]}")
+    return writer.items([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
+
+
+def _pandas_series(writer: ResultWriter, series: Any) -> Any:
+    """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where two are equal."""
+    index, values = series.index, series.tolist()
+    if _is_plain_index(index):
+        return writer.items(values)
+    if index.nlevels > 1:
+        return _pandas_frame(writer, series.to_frame("value" if series.name is None else series.name))
+    labels = _index_labels(index)
+    is_of_times = type(index).__name__ in ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
+    if not is_of_times and not (labels and all(isinstance(label, datetime.date) for label in labels)):
+        keys = [writer.key(label) for label in labels]
+        if len(set(keys)) == len(keys):
+            return writer.members(zip(keys, values, strict=True))
+    return writer.items([[label, item] for label, item in zip(labels, values, strict=True)])
+
+
+def _date(writer: ResultWriter, value: Any) -> Any:
+    return value.isoformat() if value == value else writer.missing(value)
+
+
+def _decimal(writer: ResultWriter, value: decimal.Decimal) -> Any:
+    """A double, as all numbers of JSON are read; a number beyond doubles as its text."""
+    number = math.nan if value.is_nan() else float(value)
+    return writer.text_of(value) if math.isinf(number) and value.is_finite() else writer.value(number)
+
+
+def _by_method(name: str) -> Convert:
+    def convert(writer: ResultWriter, value: Any) -> Any:
+        found = getattr(value, name)()
+        return writer.text_of(value) if type(found) is type(value) else writer.value(found)
+
+    return convert
+
+
+LIBRARY_CONVERTERS: Mapping[str, Convert] = {
+    "numpy.MaskedConstant": lambda writer, value: None,  # as tolist() of a masked array has it
+    "numpy.ndarray": _numpy_array,
+    "numpy.generic": _numpy_scalar,
+    "pandas.DataFrame": _pandas_frame,
+    "pandas.Series": _pandas_series,
+    "pandas.Index": lambda writer, index: writer.items(_index_labels(index)),
+    "pandas.NaTType": ResultWriter.missing,
+    "pandas.NAType": ResultWriter.missing,
+    "polars.DataFrame": _by_method("to_dicts"),
+    "polars.Series": _by_method("to_list"),
+}
+BUILT_IN_CONVERTERS: Sequence[tuple[tuple[type, ...], Convert]] = (
+    ((int,), lambda writer, value: writer.value(int(value))),
+    ((float,), lambda writer, value: writer.value(float(value))),
+    ((str,), lambda writer, value: writer.value(str.__str__(value))),
+    ((Mapping,), lambda writer, value: writer.members(value.items())),
+    ((bytes, bytearray, memoryview, datetime.timedelta), ResultWriter.text_of),
+    ((Sequence, Set, MappingView), lambda writer, value: writer.items(list(value))),
+    ((datetime.date, datetime.time), _date),
+    ((decimal.Decimal,), _decimal),
+)
+
+
+def _converter(kind: type[Any]) -> Convert:
+    """How values of this type are written: by its library, by what it is, by what it can do, and else as text."""
+    if issubclass(kind, enum.Enum):
+        return lambda writer, value: writer.value(value.value)
+    for name in _ancestors(kind):
+        if name in LIBRARY_CONVERTERS:
+            return LIBRARY_CONVERTERS[name]
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):  # a namedtuple
+        return lambda writer, value: writer.members(zip(kind._fields, value, strict=True))
+    for types_of, convert in BUILT_IN_CONVERTERS:
+        if issubclass(kind, types_of):
+            return convert
+    if dataclasses.is_dataclass(kind):
+        return lambda writer, value: writer.members((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
+    for method in ("tolist", "item", "to_dict", "isoformat"):  # arrays, scalars and times of other libraries
+        if callable(getattr(kind, method, None)):
+            return _by_method(method)
+    return ResultWriter.text_of
 
 
 def result_document(result: Any) -> ResultDocument:
-    """A result as strict JSON. Takes what numpy, pandas, Decimal, dates and dataclasses give, without importing them.
+    """A result as strict JSON. Takes what numpy, pandas, polars, Decimal, dates and dataclasses give, without importing them.
 
-    Raises ValueError or TypeError, with the path, for what JSON cannot hold: other objects, cycles, depth over 64.
+    Raises TypeError for a result that is no object, and ResultFault, with the path, for what cannot be kept without loss: keys that
+    are equal as texts, cycles, depth over 64.
     """
-    if not isinstance(result, Mapping):
-        raise TypeError(f"a result must be a mapping, not {type(result).__name__}")
-    non_finite: list[str] = []
-    try:
-        text = dump_json(result)
-    except (TypeError, ValueError, RecursionError):
-        text = dump_json(_plain(result, "", non_finite, 0))
-    body = text.encode("utf-8")  # raises UnicodeEncodeError, a ValueError, for half surrogate pairs
-    if _json_depth(body) > MAX_JSON_DEPTH:
-        raise ValueError(f"the result nests deeper than {MAX_JSON_DEPTH} levels")
-    return ResultDocument(text, non_finite)
+    for cleans_texts in (False, True):
+        writer = ResultWriter(_converter, cleans_texts)
+        document = writer.value(result)
+        if not isinstance(document, dict):
+            raise TypeError(f"a result must be a mapping, not {type(result).__name__}")
+        text = dump_json(document)
+        if _is_utf8(text):
+            break
+    return ResultDocument(text, writer.non_finite, writer.converted)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
@@ -5602,12 +5894,12 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     except BaseException as error:  # conversion calls methods of user objects
         message = _clean(_describe(error)["message"])
         return {"error": {"type": "invalid_result", "message": message, "traceback": None}, "retryable": False}
-    non_finite = dump_json(document.non_finite)
-    size = len(document.text.encode("utf-8")) + len(non_finite.encode("utf-8"))
+    frame = {"result": document.text, "non_finite": dump_json(document.non_finite), "converted": dump_json(document.converted)}
+    size = sum(len(text.encode("utf-8")) for text in frame.values())
     if size > MAX_RESULT_BYTES:
-        message = f"the result and its non_finite have {size} bytes, more than {MAX_RESULT_BYTES}"
+        message = f"the result, its non_finite and converted have {size} bytes, more than {MAX_RESULT_BYTES}"
         return {"error": {"type": "result_too_large", "message": message, "traceback": None}, "retryable": False}
-    return {"result": document.text, "non_finite": non_finite}
+    return frame
 
 
 class TaskFault(NamedTuple):
@@ -6294,7 +6586,7 @@ class ProcessHandle:
             self.engine_version = frame["version"]
             self._deadline = time.monotonic() + cast(float, self._task.timeout_seconds)
         elif "result" in frame:
-            self._outcome = Outcome(result_json=frame["result"], non_finite_json=frame["non_finite"])
+            self._outcome = Outcome(frame["result"], frame["non_finite"], frame["converted"])
         else:
             error = frame["error"]
             self._outcome = Outcome(
@@ -6709,7 +7001,7 @@ class ThreadHandle:
                 on_report(event)
                 continue
             if "result" in event:
-                return Outcome(result_json=event["result"], non_finite_json=event["non_finite"])
+                return Outcome(event["result"], event["non_finite"], event["converted"])
             error = event["error"]
             return Outcome(error_type=error["type"], message=error["message"], traceback=error["traceback"], retryable=event["retryable"])
 
@@ -7397,9 +7689,9 @@ class TaskScheduler:
         if attempt.released and outcome.result_json is None:
             outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
-        size = len((outcome.result_json or "").encode("utf-8")) + len(outcome.non_finite_json.encode("utf-8"))
-        if outcome.result_json is not None and size > limit:
-            message = f"the result and its non_finite have {size} bytes, more than the database takes in one packet ({limit})"
+        if outcome.result_json is not None and outcome.result_bytes > limit:
+            size = outcome.result_bytes
+            message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
             outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
         if not attempt.lost:
             outcome = self._record(attempt, outcome)
@@ -7865,8 +8157,9 @@ class TaskManager:
             elif row.non_finite_json is not None and row.result_json is None:
                 answers[task_id] = None
             else:
-                result, paths = row.result_json or "null", row.non_finite_json or "[]"
-                answers[task_id] = f'{row.task.json[:-1]},"result":{result},"non_finite":{paths}}}'
+                result, converted = row.result_json or "null", row.converted_json or "[]"
+                non_finite = _with_kinds(row.non_finite_json or "[]")
+                answers[task_id] = f'{row.task.json[:-1]},"result":{result},"non_finite":{non_finite},"converted":{converted}}}'
         return answers
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
@@ -8968,7 +9261,16 @@ def _task_schemas() -> dict[str, Any]:
         "TaskStatus": _object(
             {**task, "queue_position": {**whole, "description": "Of a pending task; 1 is next."}, "waiting_for": waiting}
         ),
-        "TaskResult": _object({**task, "result": {"type": ["object", "null"]}, "non_finite": _list(text)}),
+        "TaskResult": _object(
+            {
+                **task,
+                "result": {"type": ["object", "null"]},
+                "non_finite": _list(_ref("schemas", "NonFinite")),
+                "converted": _list(_ref("schemas", "Converted")),
+            }
+        ),
+        "NonFinite": _object({"path": text, "kind": {"enum": ["nan", "inf", "-inf", None], "description": "What is null in the result."}}),
+        "Converted": _object({"path": text, "type": {**text, "description": "Of what is kept as its text."}}),
         "TaskAttempts": _object({"task_id": text, "attempts": _list(_object(attempt))}),
         "Created": _object({"batch_id": text, "count": count, "task_ids": _list(text)}),
         "Batch": _object(summary),
@@ -9358,10 +9660,13 @@ const PARTS = [
 ];
 
 function drawResult(found) {
-  const { result, non_finite } = found;
+  const { result, non_finite, converted } = found;
+  const listed = (words, list, name) => list.length > 0 &&
+    h("p", null, words, short(list.map((item) => (item[name] ? `${item.path} (${item[name]})` : item.path)).join(", "), 1000));
   const fitting = PARTS.filter(([name, isGood]) => isGood(result[name]));
   const rest = Object.entries(result).filter(([name]) => !fitting.some(([known]) => known === name));
-  return [non_finite.length > 0 && h("p", null, `Not a number or infinite, and therefore null: ${short(non_finite.join(", "), 1000)}`),
+  return [listed("Not a number or infinite, and therefore null: ", non_finite, "kind"),
+    listed("Without a form in JSON, and therefore text, or null where missing: ", converted, "type"),
     fitting.map(([name, , draw]) => draw(result[name])), // the rest may be megabytes, which are made into text once
     rest.length > 0 && (found.more ??= section("More of the result", json(Object.fromEntries(rest))))];
 }
