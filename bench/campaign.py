@@ -2,11 +2,13 @@
 
     python bench/campaign.py --database both --seed 7          the quick form, about a minute
     python bench/campaign.py --database mariadb --minutes 60   the long form
+    python bench/campaign.py --database galera                 a cluster of three nodes
 
 Services run as real processes, clients create, cancel and retry tasks, and a seeded plan of faults strikes both: the
 processes of a service (itself, its engine server, supervisors, engines, all at once; frozen past the lease; stopped by
-SIGTERM) and, on MariaDB, the database (killed, frozen, read-only, its connections killed or used up). Who was killed is
-started again, as Kubernetes would. The same seed gives the same plan; the moments within the service differ.
+SIGTERM) and the database: MariaDB (killed, frozen, read-only, its connections killed or used up) or nodes of a cluster
+(one killed or frozen, two of three frozen). Who was killed is started again, as Kubernetes would. The same seed gives the
+same plan; the moments within the service differ.
 
 The oracle stands outside the service and believes none of its logs. It has three sources:
 
@@ -66,6 +68,7 @@ from typing import Any, NamedTuple
 
 import pymysql
 import pymysql.cursors
+from private_galera import PrivateGalera
 from private_mariadb import PrivateMariaDB, die_with_parent
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -561,7 +564,74 @@ class MariaDBTarget:
         self._server.remove()
 
 
-Target = SQLiteTarget | MariaDBTarget
+class GaleraTarget:
+    """A cluster of three nodes, all of which every service knows, in the same order."""
+
+    name = "galera"
+    workers = 2  # of each service
+    good: Sequence[str] = (*GOOD, "patient")
+
+    def __init__(self) -> None:
+        self._cluster = PrivateGalera()
+        self._next = 0  # the node that is struck next
+        self.url = ""
+        self.faults: Mapping[str, tuple[Callable[[float], Steps], float, float]] = {
+            "node killed": (self._node_killed, 0.5, LEASE_SECONDS + 2.0),
+            "node frozen": (self._node_frozen, 0.5, LEASE_SECONDS + 4.0),
+            "majority frozen": (self._majority_frozen, 0.5, LEASE_SECONDS + 4.0),
+        }
+
+    def start(self) -> None:
+        """Start the nodes."""
+        self._cluster.start()
+        self.url, _ = self._cluster.create_database("qtm")
+
+    def _struck(self) -> PrivateMariaDB:
+        self._next = (self._next + 1) % len(self._cluster.nodes)
+        return self._cluster.nodes[self._next]
+
+    def _node_killed(self, seconds: float) -> Steps:
+        node = self._struck()
+        node.kill()
+        try:
+            yield seconds
+        finally:
+            self._cluster.rejoin(node)
+
+    def _frozen(self, nodes: Sequence[PrivateMariaDB], seconds: float) -> Steps:
+        for node in nodes:
+            node.freeze()
+        try:
+            yield seconds
+        finally:
+            for node in nodes:
+                node.thaw()
+            self._cluster.await_ready()
+
+    def _node_frozen(self, seconds: float) -> Steps:
+        return self._frozen([self._struck()], seconds)
+
+    def _majority_frozen(self, seconds: float) -> Steps:
+        return self._frozen([self._struck(), self._struck()], seconds)
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """Ask the first node."""
+        return self._cluster.nodes[0].execute("SET SESSION wsrep_sync_wait = 1", "USE qtm", sql)
+
+    def problems(self) -> list[str]:
+        """What the nodes hold differently: they must be the same."""
+        tables = "backtest_tasks, backtest_results, backtest_batches, backtest_attempts"
+        sums = [str(node.execute("SET SESSION wsrep_sync_wait = 1", "USE qtm", f"CHECKSUM TABLE {tables}")) for node in self._cluster.nodes]
+        return sums if len(set(sums)) > 1 else []
+
+    def remove(self) -> None:
+        """End the nodes, delete their folders."""
+        self._cluster.remove()
+
+
+Target = SQLiteTarget | MariaDBTarget | GaleraTarget
+# Faults of a database that cut off some services and not others: which node each is at, and whether it still gets a connection.
+CUT_OFF_SOME = ("too many connections", "node killed", "node frozen", "majority frozen")
 
 
 # -- the services ------------------------------------------------------------------------------------------------------
@@ -1207,8 +1277,7 @@ class Oracle:
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
             retried = told is not None and told.retried_in(window)
             cut_off = any(
-                fault.kind == "too many connections"
-                or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
+                fault.kind in CUT_OFF_SOME or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
                 for fault in self._injector.injected
                 if fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS and window.meets(Interval(fault.begin, fault.end))
             )
@@ -1230,7 +1299,7 @@ class Oracle:
             reasons = [
                 fault
                 for fault in self._injector.injected
-                if (fault.kind == "too many connections" or (fault.replica == execution.replica and fault.kind.endswith(touching)))
+                if (fault.kind in CUT_OFF_SOME or (fault.replica == execution.replica and fault.kind.endswith(touching)))
                 and window.meets(Interval(fault.begin, fault.end))
             ]
             if not reasons:
@@ -1396,18 +1465,19 @@ class Campaign:
 
 
 def run_campaign(database: str, seconds: float, seed: int, folder: pathlib.Path, replicas: int = 3) -> CampaignReport:
-    """Faults for ``seconds`` on ``sqlite`` (one service) or ``mariadb`` (a private server and ``replicas`` services).
+    """Faults for ``seconds`` on ``sqlite`` (one service), ``mariadb`` (a private server) or ``galera`` (three nodes), both with
+    ``replicas`` services.
 
     ``folder`` must be empty; logs, ledger and the SQLite file stay in it. Raises MariaDBMissing. Main thread only.
     """
-    target: Target = SQLiteTarget(folder) if database == "sqlite" else MariaDBTarget()
+    target: Target = SQLiteTarget(folder) if database == "sqlite" else GaleraTarget() if database == "galera" else MariaDBTarget()
     return Campaign(target, seconds, seed, 1 if database == "sqlite" else replicas, folder).run()
 
 
 def main() -> int:
     """Run from the command line; 1 when something was found."""
     parser = argparse.ArgumentParser(description="Inject faults, and look whether anything was lost, twice or stuck.")
-    parser.add_argument("--database", choices=["sqlite", "mariadb", "both"], default="both")
+    parser.add_argument("--database", choices=["sqlite", "mariadb", "galera", "both"], default="both", help="both: sqlite, mariadb")
     parser.add_argument("--seconds", type=float, default=20.0, help="of faults on each database (default 20)")
     parser.add_argument("--minutes", type=float, help="the same, in minutes")
     parser.add_argument("--seed", type=int, default=None, help="of the plan (default: a new one)")
