@@ -3412,6 +3412,7 @@ class Outcome:
     traceback: str | None = None
     retryable: bool = True
     released: bool = False
+    by_stop_signal: bool = False  # SIGTERM or its like ended the engine process, and it was not qtm that sent it
     usage: ProcessUsage = NO_USAGE
 
     @property
@@ -6639,7 +6640,8 @@ class ProcessHandle:
             message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
         else:
             message = f"the engine process exited with code {code} without a result"
-        return Outcome(error_type="crashed", message=message)
+        by_stop_signal = self._kill_deadline is None and code is not None and -code in STOP_SIGNALS
+        return Outcome(error_type="crashed", message=message, by_stop_signal=by_stop_signal)
 
 
 # ==== 19 Engine server ================================================================================================
@@ -7180,6 +7182,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
 RELEASE_SECONDS = 5.0  # for writing what a stop gives back
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
+STOP_NOTICE_SECONDS = 2.0  # a stop signal to all processes may reach the engine a moment before the service, which may be busy
 OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
 PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
@@ -7686,7 +7689,7 @@ class TaskScheduler:
             outcome = self._slot_failed(attempt, error)
             if attempt.handle:
                 attempt.handle.stop()
-        if attempt.released and outcome.result_json is None:
+        if outcome.result_json is None and (attempt.released or self._is_of_stop(outcome)):
             outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
         if outcome.result_json is not None and outcome.result_bytes > limit:
@@ -7706,6 +7709,13 @@ class TaskScheduler:
             self._ended[ending] += 1
         fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
         log_event(logging.INFO, "attempt ended", **told, ending=ending, **fields)
+
+    def _is_of_stop(self, outcome: Outcome) -> bool:
+        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and some inits of containers send
+        it to every process."""
+        if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
+            return self._draining.is_set()
+        return outcome.by_stop_signal and self._draining.wait(STOP_NOTICE_SECONDS)
 
     def _execute(self, attempt: Attempt) -> Outcome:
         """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""

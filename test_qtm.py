@@ -3559,6 +3559,8 @@ ENGINES = textwrap.dedent(
 
     def exits_at_sigterm(task, progress):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+        if "file" in task.params:
+            open(task.params["file"], "w").write(str(os.getpid()))
         while True:
             time.sleep(60)
 
@@ -5220,6 +5222,42 @@ def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines
         task = tasks.get_task_status(created.task_ids[0])
         assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
         assert tasks.queue_position(task) == (1, "no_scheduler")
+
+
+@pytest.mark.parametrize("strategy", ["sleeps", "exits_at_sigterm"])
+def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strategy):
+    """As systemd and scancel send it; one that goes to an engine alone counts."""
+    (tmp_path / "hostile_engines.py").write_text(ENGINES)
+    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path), "QTM_SHUTDOWN_GRACE_SECONDS": "20"}
+    with service(url, prefix=("setsid",), **environment) as (process, port):
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+
+        def begin_one(name):
+            config, params = {**CONFIG, "strategy": strategy}, {"file": str(tmp_path / name)}
+            (task_id,) = ask(port, f"{A}/createTask", body(config=config, params=params, max_attempts=1))[1]["data"]["task_ids"]
+            return task_id, int(eventually(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text()))
+
+        alone, pid = begin_one("alone")
+        os.kill(pid, signal.SIGTERM)
+        ended = ask(port, f"{A}/getTaskStatus?task_id={alone}&wait=30")[1]["data"]
+        assert (ended["status"], ended["error"]["type"]) == ("failed", {"sleeps": "crashed"}.get(strategy, "SystemExit"))
+        task_id, pid = begin_one("all")
+        below = [one for one in descendants(process.pid) if one != pid]
+        if strategy == "sleeps":
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda: not is_alive(pid))
+        os.killpg(process.pid, signal.SIGTERM)
+        for one in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGTERM)
+        if strategy != "sleeps":
+            eventually(lambda: ask(port, "/healthz")[0] == 0)  # it stops
+            os.kill(pid, signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        task = tasks.get_task_status(task_id)
+        assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
+        assert [one.ending for one in tasks.get_task_attempts(task_id)] == ["released"]
 
 
 def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engines):
