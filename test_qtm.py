@@ -2312,6 +2312,26 @@ def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters
     assert shown("") == [4, 1]
 
 
+def test_a_server_ends_what_lists_and_counts_for_too_long(mariadb, monkeypatch):
+    """Here since somebody has locked the table; a list that reads too much is ended alike."""
+    monkeypatch.setattr(qtm, "BOUNDED_SELECT", qtm.BOUNDED_SELECT.replace("max_statement_time = 5", "max_statement_time = 0.1"))
+    url = mariadb.create_database("qtm_slow_lists")
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        add(tasks.dao, "A", batch_id="b")
+        verbs = [
+            tasks.list_tasks,
+            tasks.list_text,
+            tasks.list_batches,
+            *(lambda one=one: one("b") for one in (tasks.get_batch, tasks.get_batch_text)),
+        ]
+        with private_mariadb.pymysql.connect(host="127.0.0.1", port=mariadb.port, user="root", database="qtm_slow_lists") as other:
+            other.cursor().execute("LOCK TABLES backtest_tasks WRITE")
+            for verb in verbs:
+                with pytest.raises(qtm.TransactionConflict, match="1969"):
+                    verb()
+        assert [bool(verb()) for verb in verbs] == [True] * 5
+
+
 def test_a_page_ends_at_its_bytes(url, monkeypatch):
     """Whatever limit was asked for; a task that is larger than a page is a page of its own."""
     monkeypatch.setattr(qtm, "PAGE_BYTES", 10_000)

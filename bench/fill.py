@@ -146,8 +146,9 @@ def result_json() -> str:
     return json.dumps({"metrics": metrics, "equity_curve": curve, "trades": trades}, separators=(",", ":"))
 
 
-def fill(url: str, rows: int) -> int:
-    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches; how many batches."""
+def fill(url: str, rows: int, is_one_batch: bool = False) -> int:
+    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches, or all of them in the first;
+    how many times 5,000 there are."""
     batches = max(1, round(rows / BATCH_TASKS))
     config, result = json.dumps(CONFIG, separators=(",", ":")), result_json()
     with _open(url) as (cursor, mark):
@@ -158,9 +159,11 @@ def fill(url: str, rows: int) -> int:
             created = FIRST_CREATED + datetime.timedelta(hours=batch)
             stamp, hour = created.strftime("%Y-%m-%d %H:%M:%S.000000"), created.strftime("%Y-%m-%d %H:")
             cursor.execute("BEGIN")
-            cursor.execute(INSERT_BATCH.replace("?", mark), (batch_id(batch), f"universe scan {batch + 1}", stamp))
+            owner = batch_id(0 if is_one_batch else batch)
+            if owner == batch_id(batch):
+                cursor.execute(INSERT_BATCH.replace("?", mark), (owner, f"universe scan {batch + 1}", stamp))
             head = _id_head(batch)
-            cursor.execute(INSERT_TASKS.replace("?", mark), (head, batch_id(batch), config, stamp, stamp, hour, hour))
+            cursor.execute(INSERT_TASKS.replace("?", mark), (head, owner, config, stamp, stamp, hour, hour))
             if batch < RESULT_BATCHES:
                 cursor.execute(INSERT_RESULTS.replace("?", mark), (head, result))
             cursor.execute("COMMIT")

@@ -1,0 +1,197 @@
+"""What lists, pages, counts and filters take as the table grows: one table for SQLite and one for MariaDB.
+
+    python3 bench/scale.py [--sizes 10000,1000000,10000000] [--one-batch 600000] [--databases sqlite,mariadb] [--rounds 30] [--folder DIR]
+
+Fills a SQLite file and a private MariaDB by SQL with each number of tasks, asks each question many times, with and without tasks that
+fit, and prints minimum, median and maximum in milliseconds and the ratio of the minimum, which other work on the machine disturbs
+least, to that of the smallest size: at most 1.2, or a millisecond more, is the aim. Questions about batches ask about one of 5,000;
+``--one-batch`` adds a database that is one batch of so many, in which a page, a filter and the counts have bounds of their own: 20, 20
+and 300 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import fill
+import private_mariadb
+
+import qtm
+
+SIZES = (10_000, 1_000_000, 10_000_000)
+MOST_RATIO = 1.2
+SLACK_MS = 1.0  # a quick question varies by as much from run to run
+BOUNDS_MS = {"page": 20.0, "filter": 20.0, "counts": 300.0}  # in one batch, however large
+SLOW_SECONDS = 60.0  # after which a question is asked no more
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One request as the service answers it."""
+
+    kind: str
+    name: str
+    ask: Callable[[], object]
+
+
+def questions(tasks: qtm.TaskManager, batch: str, code: str) -> Iterator[Question]:
+    """Of all tasks, of a batch, and of a stock; ``code`` is one of the batch."""
+    status = qtm.TaskStatus
+    filters: dict[str, dict[str, object]] = {
+        "any": {},
+        "most": {"statuses": [status.COMPLETED]},
+        "some": {"statuses": [status.FAILED]},
+        "none": {"statuses": [status.RUNNING]},
+        "two": {"statuses": [status.FAILED, status.RUNNING]},
+    }
+    places: dict[str, dict[str, object]] = {
+        "all tasks": {},
+        "a stock": {"stock_code": code},
+        "no stock": {"stock_code": "-"},
+        "a batch": {"batch_id": batch},
+        "a batch, a stock": {"batch_id": batch, "stock_code": code},
+        "a batch, no stock": {"batch_id": batch, "stock_code": "-"},
+    }
+    for place, chosen in places.items():
+        for name, filtered in filters.items():
+            asked = {**chosen, **filtered}
+            kind = "filter" if filtered or "stock_code" in chosen else "page"
+            yield Question(kind, f"listTasks {place}, {name}", lambda asked=asked: tasks.list_text(**asked))  # type: ignore[misc]
+    cursor = qtm.parse_json(tasks.list_text(batch_id=batch, limit=50).encode())["next_cursor"]
+    yield Question("page", "getTasksByBatch, a further page", lambda: tasks.get_batch_text(batch, limit=100, cursor=cursor))
+    yield Question("counts", "getTasksByBatch, one task and the counts", lambda: tasks.get_batch_text(batch, limit=1))
+    yield Question("counts", "listBatches, two", lambda: tasks.list_batches(2))
+    yield Question("wait", "whether a batch has ended", lambda: tasks.ended((), [batch]))
+    yield Question("change", "cancel of a batch that is over", lambda: tasks.dao.cancel_batch(batch))
+
+
+def milliseconds(ask: Callable[[], object], rounds: int) -> list[float]:
+    """What each round took, the first left out; fewer rounds of a slow one."""
+    found: list[float] = []
+    begun = time.perf_counter()
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        try:
+            ask()
+        except qtm.QtmError as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            return [float("inf")]
+        if number or time.perf_counter() - begun > SLOW_SECONDS / 10:
+            found.append(1000 * (time.perf_counter() - started))
+        if time.perf_counter() - begun > SLOW_SECONDS:
+            break
+    return found
+
+
+Answers = dict[str, tuple[str, float, float, float]]  # by question: its kind, minimum, median, maximum
+
+
+def measured(url: str, batch: str, code: str, rounds: int) -> Answers:
+    """The questions, asked of a filled database."""
+    answers = {}
+    qtm.COUNTS_SECONDS = 0.0  # each count is a new one
+    with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
+        for question in questions(tasks, batch, code):
+            took = milliseconds(question.ask, rounds)
+            answers[question.name] = (question.kind, min(took), statistics.median(took), max(took))
+    return answers
+
+
+@contextlib.contextmanager
+def database(kind: str, folder: pathlib.Path, buffer_pool: str) -> Iterator[str]:
+    """The URL of an empty database with qtm's tables, which goes away afterwards."""
+    if kind == "sqlite":
+        place = pathlib.Path(tempfile.mkdtemp(prefix="qtm-scale-", dir=folder))
+        url = f"sqlite:///{place}/qtm.db"
+        migrate(url)
+        try:
+            yield url
+        finally:
+            shutil.rmtree(place)
+        return
+    tempfile.tempdir = str(folder)
+    with private_mariadb.PrivateMariaDB(buffer_pool=buffer_pool, is_durable=False) as server:
+        url = server.create_database("qtm")
+        migrate(url)
+        yield url
+
+
+def migrate(url: str) -> None:
+    """Make the tables."""
+    opened = qtm.Database(url)
+    qtm.migrate(opened)
+    opened.close()
+
+
+def verdict(kind: str, least: float, smallest: float | None, in_one_batch: bool) -> str:
+    """The ratio to the smallest size, or the bound, marked where it is missed."""
+    if in_one_batch:
+        bound = BOUNDS_MS.get(kind)
+        return "" if bound is None else f"of {bound:.0f}" + (" MISSED" if least > bound else "")
+    if smallest is None:
+        return ""
+    missed = least > MOST_RATIO * smallest and least > smallest + SLACK_MS
+    return f"x{least / smallest:.2f}" + (" MISSED" if missed else "")
+
+
+def show(title: str, found: Answers, smallest: Answers | None, in_one_batch: bool) -> int:
+    """Print a table; how many questions missed their bound."""
+    print(f"\n{title}\n{'':52}{'min':>9}{'median':>9}{'max':>9}  ms", flush=True)
+    missed = 0
+    for name, (kind, least, median, most) in found.items():
+        told = verdict(kind, least, smallest[name][1] if smallest else None, in_one_batch)
+        missed += "MISSED" in told
+        print(f"{name:52}{least:9.2f}{median:9.2f}{most:9.2f}  {told}", flush=True)
+    return missed
+
+
+def run(kind: str, sizes: Sequence[int], one_batch: int, rounds: int, folder: pathlib.Path, buffer_pool: str) -> int:
+    """All tables of one kind of database; how many questions missed their bound."""
+    missed, smallest = 0, None
+    for size in sizes:
+        with database(kind, folder, buffer_pool) as url:
+            started = time.perf_counter()
+            batches = fill.fill(url, size)
+            title = f"{kind}, {size:,} tasks in batches of {fill.BATCH_TASKS:,} (filled in {time.perf_counter() - started:.0f} s)"
+            found = measured(url, fill.batch_id(batches // 2), fill.stock_code(1), rounds)
+            missed += show(title, found, smallest, in_one_batch=False)
+            smallest = smallest or found
+    if one_batch:
+        with database(kind, folder, buffer_pool) as url:
+            fill.fill(url, one_batch, is_one_batch=True)
+            found = measured(url, fill.batch_id(0), fill.stock_code(1), rounds)
+            missed += show(f"{kind}, {one_batch:,} tasks in one batch", found, None, in_one_batch=True)
+    return missed
+
+
+def main() -> int:
+    """Print the tables; 1 when a bound was missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of tasks, the smallest first (%(default)s)")
+    parser.add_argument("--one-batch", type=int, default=600_000, help="tasks of one batch, 0: leave it out (%(default)s)")
+    parser.add_argument("--databases", default="sqlite,mariadb")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()), help="for the files (%(default)s)")
+    parser.add_argument("--buffer-pool", default="1G", help="of MariaDB (%(default)s)")
+    given = parser.parse_args()
+    sizes = [int(size) for size in given.sizes.split(",") if size]
+    os.makedirs(given.folder, exist_ok=True)
+    missed = [run(kind, sizes, given.one_batch, given.rounds, given.folder, given.buffer_pool) for kind in given.databases.split(",")]
+    print(f"\n{sum(missed)} missed")
+    return 1 if any(missed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
