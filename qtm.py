@@ -2158,7 +2158,9 @@ class SQLiteDialect:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise DatabaseInUse(
-                f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
+                f"{self.path} is in use by this process: an earlier qtm.start() has it open; use the manager that it gave, or close() that"
+                if holder == str(os.getpid())
+                else f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
                 "stop that one, or use MySQL or MariaDB for several"
             ) from None
         try:
