@@ -1958,7 +1958,7 @@ def _lean_connection(pymysql: Any, ssl_mode: str) -> Any:
     class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
         known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
         is_writable = True  # as its server was at connect
-        is_reusable = True
+        is_reusable = True  # False: its node was not ready, and the session is not set up
         hangup: Any = None
         prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
 
@@ -2012,7 +2012,7 @@ class Dialect(Protocol):
     begin: str
     explain: str  # before a query: its plan as rows
     max_document_bytes: int
-    is_cluster: bool  # other nodes take writes too: they certify what is written at COMMIT, and know no locks of each other
+    is_cluster: bool  # Galera: other nodes accept writes, too; written rows are certified at COMMIT, row locks are local to a node
     has_log: bool  # a write-ahead log that somebody must see to, see `truncate_log`
 
     def open(self) -> None:
@@ -2426,7 +2426,7 @@ class MySQLDialect:
         raise self._no_server(failures)
 
     def _no_server(self, failures: Sequence[DatabaseUnavailable]) -> DatabaseUnavailable:
-        """The one error for those of all servers. It is a refusal only if each of them refused."""
+        """One error for those of all servers; a DatabaseRefused only if every server refused."""
         if len(failures) == 1:
             return failures[0]
         kind = DatabaseRefused if all(isinstance(error, DatabaseRefused) for error in failures) else DatabaseUnavailable
@@ -2466,8 +2466,9 @@ class MySQLDialect:
         return connection
 
     def _set_up(self, connection: Any) -> None:
-        """Settings of the session, and what they hang on. A node of Galera may lag behind what was acknowledged on another one, so that a
-        read there would miss a task that was just created: wsrep_sync_wait has reads, and BEGIN, wait until it has caught up."""
+        """Set the variables of the session, and read the limits and the state of its server. A Galera node may lag behind what another
+        node has acknowledged, so that a read misses a task that was just created: with wsrep_sync_wait=1, reads and BEGIN wait until
+        the node has caught up."""
         with connection.cursor() as cursor:
             limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
             cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
@@ -2482,12 +2483,12 @@ class MySQLDialect:
             cursor.execute("SHOW STATUS LIKE 'wsrep_ready'")
             connection.is_reusable = cursor.fetchone()[1] == "ON"
             connection.is_writable &= connection.is_reusable
-            if connection.is_reusable and self._url.options.get("sync_wait") != "0":  # a node without quorum would fail what waits
+            if connection.is_reusable and self._url.options.get("sync_wait") != "0":  # without quorum every wait would fail
                 cursor.execute("SET SESSION wsrep_sync_wait=1")
 
     def _ssl_context(self) -> Any:
-        """What `LeanConnection` makes of TLS hangs on ssl_mode. Without verification no CA is read: to read all that the system has takes
-        some 40 ms, which PyMySQL's own default spends on every connection."""
+        """The TLS context for the URL's ssl_mode. Without verification it reads no CA: to read all of the system's takes some 40 ms,
+        which PyMySQL's own default spends on every connection."""
         mode, options = self._url.ssl_mode, self._url.options
         if mode == "disabled":
             return None
@@ -3745,8 +3746,9 @@ class TaskDAO:
         raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
 
     def _lock_batch(self, session: Session, batch_id: str) -> bool:
-        """Whether the batch is there; then retention leaves it until our COMMIT. Nodes of a cluster do not see each other's locks, but
-        certify what is written: there its row is written anew, as it was, so that of create and retention one has to try again."""
+        """Lock the row of the batch against retention; False when there is no such batch. Row locks are local to a node of a cluster,
+        which certifies written rows at COMMIT: there the row is deleted and inserted as it was, so that a concurrent retention on
+        another node conflicts, and one of the two is tried again."""
         row = session.row(LOCK_BATCH, {"batch_id": batch_id})
         if row and self.database.dialect.is_cluster:
             session.execute(DELETE_BATCH, {"batch_id": batch_id})
