@@ -146,6 +146,7 @@ import sqlite3
 import stat
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import traceback
@@ -5723,7 +5724,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
-RESOURCE_TRACKER_SECONDS = 1.0  # for multiprocessing's own process to remove shared memory, once all others are killed
+RESOURCE_TRACKER_SECONDS = 8.0  # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
@@ -5767,9 +5768,10 @@ def _process_name(pid: int) -> str:
 
 
 def _tracks_resources(pid: int) -> bool:
-    """Whether this is the process by which multiprocessing removes shared memory and semaphores of processes that were killed."""
+    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes shared memory, semaphores and
+    folders of processes that were killed."""
     try:
-        return b"multiprocessing.resource_tracker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"resource_tracker import main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
@@ -5787,6 +5789,67 @@ def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> Non
             is_spared = spare_supervisors and _process_name(pid) == SUPERVISOR_NAME
             if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and not is_spared:
                 os.kill(pid, signal.SIGKILL)
+
+
+TEMPORARY_FOLDER = re.compile(r"qtm-attempt-\w{8}")
+MAX_FOLDER_BYTES = 75  # of its path: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
+
+
+def _lock_folder(path: str) -> int | None:
+    """The descriptor by which a folder of this user is locked as long as a process holds it; None when others hold it, or it has gone."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(descriptor)
+        if found.st_uid == os.getuid() and os.path.samestat(found, os.stat(path, follow_symlinks=False)):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _make_temporary_folder() -> str | None:
+    """A folder for one attempt, locked as long as any of its processes lives; None where none can be made, or be used for sockets."""
+    if len(os.fsencode(tempfile.gettempdir())) + len("/qtm-attempt-12345678") > MAX_FOLDER_BYTES:
+        return None
+    for _ in range(3):  # a server that starts may take one for stale before it is locked
+        try:
+            path = tempfile.mkdtemp(prefix="qtm-attempt-")
+        except OSError:
+            return None
+        if _lock_folder(path) is not None:
+            return path
+        with contextlib.suppress(OSError):  # it has gone
+            os.rmdir(path)
+    return None
+
+
+def _remove_folder(path: str) -> None:
+    """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it has gone, as it should, or it has an owner that we cannot help
+        if os.path.islink(path):
+            return os.unlink(path)
+        os.chmod(path, 0o700)
+        for folder, names, _ in os.walk(path):
+            for inner in (os.path.join(folder, name) for name in names):
+                if not os.path.islink(inner):
+                    os.chmod(inner, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_stale_folders() -> None:
+    """Those of attempts all of whose processes have gone: the supervisor was killed before it could remove them."""
+    base = tempfile.gettempdir()
+    for name in filter(TEMPORARY_FOLDER.fullmatch, os.listdir(base)):
+        path = os.path.join(base, name)
+        if (lock := _lock_folder(path)) is not None:
+            _remove_folder(path)
+            os.close(lock)
 
 
 MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
@@ -6096,8 +6159,9 @@ class Supervisor:
     """One attempt's guardian process: waits for the engine process, stops it when told or when the service is gone, kills
     every descendant it leaves, and reports how it ended. Single-threaded; signals only wake its `select`."""
 
-    def __init__(self, control: socket.socket, engine_pid: int, memory_bytes: int) -> None:
+    def __init__(self, control: socket.socket, engine_pid: int, memory_bytes: int, folder: str | None) -> None:
         self._control = control
+        self._folder = folder  # of the attempt's temporary files
         self._engine_pid = engine_pid
         self._memory_bytes = memory_bytes
         self._is_out_of_memory = False
@@ -6118,6 +6182,8 @@ class Supervisor:
                 self._kill_engine(signal.SIGKILL)
                 self._deadline = time.monotonic() + 1.0
         self._kill_descendants()
+        if self._folder:
+            _remove_folder(self._folder)
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all that was reaped: the engine process and what it left
         report = {
             "exit": os.waitstatus_to_exitcode(cast(int, self._ended)),
@@ -6176,7 +6242,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._engine_pid, signal.SIGKILL)
         spared_until = time.monotonic() + RESOURCE_TRACKER_SECONDS
-        deadline = time.monotonic() + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
+        deadline = spared_until + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
         while time.monotonic() < deadline:
             for pid in _children():
                 if _tracks_resources(pid) and time.monotonic() < spared_until:
@@ -6211,9 +6277,12 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     supervisor_pid = os.getpid()
+    folder = _make_temporary_folder() if kind == START_TASK else None
+    if folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
     pid = _forked(control.fileno())
     if pid < 0:
-        return
+        return _remove_folder(folder) if folder else None
     if pid == 0:
         try:
             control.close()  # its end must be the supervisor's alone, so that its death is seen
@@ -6223,7 +6292,7 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
     channel.close()
     os.close(output)
     control.send(dump_json({"supervisor": supervisor_pid, "pid": pid}).encode())
-    Supervisor(control, pid, memory_bytes).run()
+    Supervisor(control, pid, memory_bytes, folder).run()
 
 
 def _end_supervisors(keep: Sequence[int]) -> None:
@@ -6296,6 +6365,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     except EngineError as error:
         control.send(dump_json({"failed": _clean(error.message)[:8000]}).encode())
         return 1
+    _remove_stale_folders()
     ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
     control.send(dump_json(ready).encode())
     _serve_forks(engine, control, int(arguments[1]), setup["memory_bytes"])

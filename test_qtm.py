@@ -17,6 +17,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import fcntl
 import fractions
 import functools
 import gc
@@ -4055,12 +4056,11 @@ def open_descriptors() -> list[str]:
 
 
 @pytest.fixture
-def private_temporary_folder(tmp_path, monkeypatch):
-    """Where this process and those that it starts put temporary files."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
+def private_temporary_folder(monkeypatch):
+    """Where the processes that this one starts put temporary files; its path is short, as that of a socket must be."""
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setenv("TMPDIR", name)
+        yield pathlib.Path(name)
 
 
 @pytest.fixture
@@ -4874,24 +4874,146 @@ def test_pages_that_processes_share_count_once_for_the_cap(tmp_path, monkeypatch
         assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None)
 
 
-def test_an_engine_that_is_killed_leaves_no_shared_memory(tmp_path, monkeypatch):
+LEAVING_ENGINE = """
+    import multiprocessing, os, subprocess, sys, tempfile, time
+    from multiprocessing import shared_memory
+    kept = []
+
+    def temporary_directory():
+        kept.append(tempfile.TemporaryDirectory())
+        return [kept[0].name]
+
+    def temporary_files():
+        kept.append(tempfile.NamedTemporaryFile(delete=False))
+        os.chmod(os.path.dirname(kept[0].name), 0o500)
+        made = subprocess.check_output([sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"], text=True)
+        return [kept[0].name, made.strip()]
+
+    def segment():
+        kept.append(shared_memory.SharedMemory(create=True, size=4096))
+        return [f"/dev/shm/{kept[0].name}"]
+
+    def semaphore_of(start_method):
+        kept.append(multiprocessing.get_context(start_method).Semaphore())
+        kept.append(shared_memory.SharedMemory(create=True, size=4096))
+        return [f"/dev/shm/sem.{kept[0]._semlock.name.lstrip('/')}", f"/dev/shm/{kept[1].name}"]
+
+    def spawn():
+        return semaphore_of("spawn")
+
+    def forkserver():
+        from multiprocessing import forkserver
+        forkserver.ensure_running()
+        return semaphore_of("forkserver")
+
+    def tracker_of_a_library():
+        read, write = os.pipe()
+        program = f"from tracking_library.resource_tracker import main; main({read}, False)"
+        started = subprocess.Popen([sys.executable, "-c", program], pass_fds=[read], stdout=subprocess.PIPE)
+        started.stdout.readline()
+        os.close(read)
+        name = f"/dev/shm/qtm-test-{os.getpid()}"
+        open(name, "w").close()
+        os.write(write, name.encode())
+        return [name]
+
+    def run(task, progress):
+        names = globals()[task.params["kind"]]()
+        assert all(map(os.path.exists, names)), names
+        progress(0.5, " ".join(names))
+        if task.params["ending"] == "cancelled":
+            time.sleep(600)
+        if task.params["ending"] == "crashed":
+            os._exit(1)
+        return {"names": names, "tmpdir": os.environ["TMPDIR"], "gettempdir": tempfile.gettempdir()}
+"""
+
+
+TRACKER = """
+    import os, signal
+
+    def main(descriptor, verbose):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("ready", flush=True)
+        os.unlink(open(descriptor).read())  # at the end of all that have the other end
+"""
+
+
+@pytest.mark.parametrize("kind", ["temporary_directory", "temporary_files", "segment", "spawn", "forkserver", "tracker_of_a_library"])
+def test_an_attempt_leaves_no_file_segment_or_semaphore_however_it_ends(private_temporary_folder, tmp_path, monkeypatch, kind):
+    (tmp_path / "tracking_library").mkdir()
+    (tmp_path / "tracking_library" / "resource_tracker.py").write_text(textwrap.dedent(TRACKER))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with with_engine(tmp_path, monkeypatch, "leaving_engine", LEAVING_ENGINE, workers=3) as tasks:
+        created = {}
+        for ending in ("completed", "crashed", "cancelled"):
+            request = qtm.TaskRequest("X", CONFIG, {"kind": kind, "ending": ending}, max_attempts=1)
+            created[ending] = tasks.create_task(request).task_ids[0]
+        message = eventually(lambda: tasks.get_task_status(created["cancelled"]).message)
+        tasks.cancel_task(created["cancelled"])
+        crashed = tasks.wait(created["crashed"], DEADLINE_SECONDS)
+        assert (crashed.error["type"], bool(crashed.message)) == ("crashed", True), crashed.error
+        assert tasks.wait(created["completed"], DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+        eventually(lambda: not tasks.scheduler.state()["running"])
+        result = tasks.get_task_result(created["completed"]).result
+        names = [*result["names"], *crashed.message.split(), *message.split()]
+        assert [name for name in names if os.path.lexists(name)] == []
+        assert result["tmpdir"] == result["gettempdir"]
+        assert result["tmpdir"].startswith(str(private_temporary_folder))
+        assert os.listdir(private_temporary_folder) == []
+
+
+def test_a_resource_tracker_that_waits_for_a_cpu_may_finish(tmp_path, monkeypatch):
     engine = """
-        import time
-        from multiprocessing import shared_memory
+        import os, signal, time
+        from multiprocessing import resource_tracker, shared_memory
         def run(task, progress):
             block = shared_memory.SharedMemory(create=True, size=4096)
-            progress(0.5, block.name)
-            time.sleep(task.params["seconds"])
-            return {"name": block.name}
+            tracker = resource_tracker._resource_tracker
+            os.kill(tracker._pid, signal.SIGSTOP)
+            open(task.params["file"], "w").write(f"{os.getpid()} {tracker._pid} {block.name}.")
+            time.sleep(600)
     """
     with with_engine(tmp_path, monkeypatch, "sharing_engine", engine) as tasks:
-        done = run_one(tasks, "any", {"seconds": 0})
-        late = run_one(tasks, "any", {"seconds": 600}, timeout_seconds=2.0, max_attempts=1)
-        names = [tasks.get_task_result(done.task_id).result["name"], late.message]
-    assert (done.status.value, done.message, late.error["type"]) == ("completed", "", "timeout")
-    for name in names:
-        assert name.startswith("psm_")
+        told = tmp_path / "told"
+        (task_id,) = tasks.create_task(qtm.TaskRequest("X", CONFIG, {"file": str(told)})).task_ids
+        pid, tracker, name = eventually(lambda: told.exists() and (text := told.read_text()).endswith(".") and text[:-1].split())
+        tasks.cancel_task(task_id)
+        eventually(lambda: not is_alive(int(pid)))
+        ended_at = time.monotonic()
+        eventually(lambda: time.monotonic() > ended_at + 1.5)
+        os.kill(int(tracker), signal.SIGCONT)
+        eventually(lambda: not is_alive(int(tracker)))
         assert not os.path.exists(f"/dev/shm/{name}")
+
+
+def test_temporary_folders_of_attempts_that_died_with_their_supervisor_are_removed_at_the_next_start(
+    private_temporary_folder, running, tmp_path
+):
+    folder = private_temporary_folder
+    others = {name: folder / name for name in ("qtm-attempt-mine_too_long", "qtm-attempt-a_locked", "qtm-data")}
+    for path in others.values():
+        path.mkdir()
+    (folder / "qtm-attempt-a__link_").symlink_to(others["qtm-data"])
+    (folder / "qtm-attempt-aa_stale").mkdir(0o500)
+    held = os.open(others["qtm-attempt-a_locked"], os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    pids = tmp_path / "pids"
+    request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
+    (task_id,) = running.create_task(request).task_ids
+    engine, _ = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+    supervisor = parent_of(engine)
+    server = parent_of(supervisor)
+    (own,) = set(os.listdir(folder)) - {*others, "qtm-attempt-a__link_", "qtm-attempt-aa_stale"}
+    os.kill(supervisor, signal.SIGKILL)
+    assert running.wait(task_id, DEADLINE_SECONDS).error["type"] == "crashed"
+    eventually(lambda: not is_alive(engine))
+    assert (folder / own).is_dir()
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: not (folder / own).exists())
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+    assert set(os.listdir(folder)) == {*others, "qtm-attempt-a__link_"}
+    os.close(held)
 
 
 def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch):
