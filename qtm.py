@@ -6345,6 +6345,43 @@ def _end_import(*by_signal: Any) -> None:
         os._exit(0)
 
 
+def _other_threads() -> list[str]:
+    """All threads of this process but this one, those of libraries too: by Python's name or the system's."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found = []
+    for number in map(int, os.listdir("/proc/self/task")):
+        if number != threading.get_native_id():
+            with contextlib.suppress(OSError):  # it has just ended
+                found.append(names.get(number) or pathlib.Path(f"/proc/self/task/{number}/comm").read_text().strip())
+    return sorted(found)
+
+
+def _other_sockets(own: socket.socket) -> list[str]:
+    """The addresses of the open sockets of this process but ``own``: of the other end, or where one listens."""
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # it was that of the listing
+            if number != own.fileno() and os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(number)) as one:
+                    try:
+                        address = one.getpeername()
+                    except OSError:  # not connected
+                        address = one.getsockname()
+                found.append(":".join(map(str, address[:2])) if isinstance(address, tuple) else _clean(os.fsdecode(address)) or "unix")
+    return sorted(found)
+
+
+def _left_by_import(own: socket.socket) -> dict[str, list[str]]:
+    """What the import left that a fork cannot use. Some libraries end their threads before a fork, and start them anew when they need
+    them (OpenBLAS, thus numpy): hence those are counted that outlive one."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # the system gives no process now
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    return {"threads": _other_threads(), "sockets": _other_sockets(own)}
+
+
 def engine_server_main(arguments: Sequence[str]) -> int:
     """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks on demand."""
     control = socket.socket(fileno=int(arguments[0]))
@@ -6366,7 +6403,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         control.send(dump_json({"failed": _clean(error.message)[:8000]}).encode())
         return 1
     _remove_stale_folders()
-    ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate")}
+    ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate"), **_left_by_import(control)}
     control.send(dump_json(ready).encode())
     _serve_forks(engine, control, int(arguments[1]), setup["memory_bytes"])
     signal.signal(signal.SIGALRM, _end_import)
@@ -6721,6 +6758,7 @@ class ProcessHandle:
 # ==== 19 Engine server ================================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
+MAX_LEFT = 20  # threads or sockets that are named
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 PYTHON_NAMES = ("python", "pypy")  # how the file of an interpreter begins; else it is a program that Python is a part of
 ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
@@ -6779,6 +6817,22 @@ class Forked(NamedTuple):
     channel: socket.socket
     output: int
     server: subprocess.Popen[bytes]
+
+
+def left_by_import(engine: str, threads: Sequence[str], sockets: Sequence[str]) -> Finding | None:
+    """What to say of threads and sockets that the engine's import has left; attempts are forks of the process that has imported it."""
+    left, whys, remedies = [], [], []
+    if threads:
+        left.append(f"{len(threads)} thread{'s' * (len(threads) > 1)} ({', '.join(threads[:MAX_LEFT])})")
+        whys.append("no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout")
+        remedies.append("start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone")
+    if sockets:
+        left.append(f"{len(sockets)} open socket{'s' * (len(sockets) > 1)} ({', '.join(sockets[:MAX_LEFT])})")
+        whys.append("all attempts share a socket, and read each other's answers")
+        remedies.append("open connections in run()")
+    if not left:
+        return None
+    return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", "; ".join(whys), "; ".join(remedies))
 
 
 class EngineServer:
@@ -6899,6 +6953,8 @@ class EngineServer:
             self.on_change()
             version = {} if said["version"] is None else {"version": said["version"]}
             log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
+            if left := left_by_import(self._settings.engine, said["threads"], said["sockets"]):
+                log_event(logging.WARNING, "left by the engine's import", message=left.message, why=left.why, remedy=left.remedy)
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):  # its socket ends a moment before the process does
                 process.wait(1.0)
@@ -12263,16 +12319,24 @@ def check_files(settings: Settings) -> Finding | None:
     return Finding("warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}")
 
 
-def check_engine(settings: Settings) -> Finding:
-    """Whether the engine can be imported, and whether the built-in one finds prices."""
-    sys.path.insert(0, os.getcwd())
+def check_engine(settings: Settings) -> list[Finding]:
+    """Whether the engine can be imported, as a service does it; what its import leaves, and whether the built-in one finds prices."""
+    server = EngineServer(settings)
     try:
-        version = engine_version(load_engine(settings.engine))
-    except EngineError as error:
-        return Finding(
-            "fault", "engine", error.message, "no task can run", "mend QTM_ENGINE or its module; the working folder is importable"
-        )
-    return missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{f', version {version}' if version else ''}")
+        while not server.is_ready:
+            server.ensure()
+            with contextlib.suppress(EngineUnavailable):
+                server.wait_ready(0.5)
+        ready = server.wait_ready(0.0)
+    except (EngineError, EngineUnavailable) as error:
+        remedy = "mend QTM_ENGINE or its module; the working folder is importable"
+        return [Finding("fault", "engine", error.message, "no task can run", remedy)]
+    finally:
+        server.close()
+    version = f", version {ready['version']}" if ready["version"] is not None else ""
+    found = missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{version}")
+    left = left_by_import(settings.engine, ready["threads"], ready["sockets"])
+    return [found, left] if left else [found]
 
 
 def check_database(settings: Settings) -> list[Finding]:
@@ -12312,7 +12376,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
     """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
     files = check_files(settings)
-    findings = [check_settings(settings), *([files] if files else []), check_engine(settings), *check_database(settings)]
+    findings = [check_settings(settings), *([files] if files else []), *check_engine(settings), *check_database(settings)]
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 

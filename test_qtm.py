@@ -4786,6 +4786,49 @@ def test_what_log_handlers_hold_back_is_written_before_an_attempt_ends(tmp_path,
             assert name != "hanging" or lines[-1] == "qtm: a log handler did not flush within 0.5 s; what it holds back is lost"
 
 
+LEFT_BY_IMPORTS = {
+    "thread": (
+        "threading.Thread(target=time.sleep, args=(3600,), name='cache refresher', daemon=True).start()",
+        "1 thread (cache refresher)",
+    ),
+    "pool": ("pool = ThreadPoolExecutor(2, 'pool'); list(pool.map(time.sleep, [0.1] * 4))", "2 threads (pool_0, pool_1)"),
+    "thread of a library": (
+        "threading.Thread(target=lambda: (ctypes.CDLL(None).prctl(15, b'polars-0'), named.set(), time.sleep(3600)), daemon=True).start()\n"
+        "named.wait(); threading._active.popitem()",
+        "1 thread (polars-0)",
+    ),
+    "connection": ("kept = socket.create_connection(('127.0.0.1', PORT))", "1 open socket (127.0.0.1:PORT)"),
+    "listener": ("kept = socket.create_server(('127.0.0.1', 0))", "1 open socket (127.0.0.1:"),
+    "unix": ("kept = socket.socketpair()", "2 open sockets (unix, unix)"),
+    "both": (
+        "kept = socket.socketpair()[0]\nthreading.Thread(target=time.sleep, args=(3600,), name='one', daemon=True).start()",
+        "1 thread (one) and 1 open socket (unix)",
+    ),
+    "ended thread": ("thread = threading.Thread(target=int); thread.start(); thread.join()", None),
+    "closed socket": ("socket.create_connection(('127.0.0.1', PORT)).close()", None),
+    "file": ("kept = open('/dev/null')", None),
+    "numpy": ("import numpy; numpy.ones((200, 200)).dot(numpy.ones((200, 200)))", None),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BY_IMPORTS)
+def test_threads_and_sockets_that_the_import_leaves_are_named_by_a_warning_and_by_check(tmp_path, monkeypatch, caplog, name):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text, words = (part and part.replace("PORT", str(server.getsockname()[1])) for part in LEFT_BY_IMPORTS[name])
+        head = "import ctypes, socket, threading, time\nfrom concurrent.futures import ThreadPoolExecutor\nnamed = threading.Event()\n"
+        (tmp_path / "leaving_import.py").write_text(f"{head}{text}\ndef run(task, progress): return {{}}\n")
+        good, *left = qtm.check_engine(settings(f"sqlite:///{tmp_path}/q.db", engine="leaving_import:run"))
+    assert (good.level, good.message) == ("good", "leaving_import:run")
+    warned = [record.fields for record in caplog.records if record.msg.event == "left by the engine's import"]
+    assert warned == [{name: getattr(finding, name) for name in ("message", "why", "remedy")} for finding in left]
+    assert [finding.level for finding in left] == (["warning"] if words else [])
+    for finding in left:
+        assert finding.message.startswith(f"leaving_import:run left {words}")
+        assert ("thread" in words) == ("hangs until its timeout" in finding.why) == ("start threads" in finding.remedy)
+        assert ("socket" in words) == ("share a socket" in finding.why) == ("open connections in run()" in finding.remedy)
+
+
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
     engine = """
         import signal
