@@ -95,9 +95,10 @@ if sys.version_info < (3, 10):  # noqa: UP036  an installer knows; whoever copie
 if __name__ == "__main__":  # one copy of every class: the script runs as the module that everybody else imports
     import os
 
-    if __spec__ is None and sys.executable:  # a script is compiled anew, and the 11 MB that this took would stay: begin again
+    if __spec__ is None and sys.executable:  # a script is compiled anew, and the 28 MB that this took would stay: begin again
         flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
-        program = f"import sys; sys.path[:] = {sys.path!r}; import qtm; sys.exit(qtm.main())"
+        name = ascii(sys.argv[0])[1:-1]  # at the end, so that `pgrep -f 'qtm.py serve'` finds the process
+        program = f"import sys; sys.path[0] = {sys.path[0]!r}; import qtm; sys.exit(qtm.main())  # {name}"
         os.execv(sys.executable, [sys.orig_argv[0], *flags, "-c", program, *sys.argv[1:]])
 
     import qtm

@@ -10222,6 +10222,8 @@ def descendants(pid: int) -> list[int]:
 def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
     with service(url) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
+        command_line = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
+        assert "qtm.py serve" in command_line, "as `pgrep -f` looks for it"
         stocks = ["AAPL", "GOOG", "IBM", "MSFT"]
         created = ask(port, f"{A}/createTask", {"stock_codes": stocks, "config": CONFIG, "params": [PARAMS, {"fast": 20, "slow": 50}]})[1][
             "data"
