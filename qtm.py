@@ -6820,6 +6820,16 @@ class Forked(NamedTuple):
     server: subprocess.Popen[bytes]
 
 
+def engine_path() -> tuple[list[str], list[str]]:
+    """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to the standard library, and
+    what comes after it: the working folder and that of qtm.py, where a csv.py must not take the place of the library's."""
+    library = os.path.dirname(os.__file__)
+    own = list(dict.fromkeys([os.getcwd(), str(BASE_DIR)]))
+    others = [entry for entry in sys.path if entry and entry not in own]
+    place = max((i for i, entry in enumerate(others, 1) if entry in (library, os.path.join(library, "lib-dynload"))), default=0)
+    return others[:place], [*own, *others[place:]]
+
+
 def left_by_import(engine: str, threads: Sequence[str], sockets: Sequence[str]) -> Finding | None:
     """What to say of threads and sockets that the engine's import has left; attempts are forks of the process that has imported it."""
     left, whys, remedies = [], [], []
@@ -6908,12 +6918,15 @@ class EngineServer:
         secrets = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
         environment = {name: text for name, text in os.environ.items() if name not in secrets}
         environment["QTM_DATA_DIR"] = self._settings.data_dir
+        before, after = engine_path()
         # Imported, not run as a script: an import finds its compiled code in the cache.
-        program = f"import sys; sys.path.insert(0, {str(BASE_DIR)!r}); import qtm; sys.exit(qtm.main())"
+        program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
-        # What the service can import, the engine process can; the working directory comes first, as with `python -m`.
-        path = [os.getcwd(), *(entry for entry in sys.path if entry != os.getcwd())]
-        setup = {"engine": self._settings.engine, "sys_path": path, "memory_bytes": self._settings.task_memory_mb * 1024 * 1024}
+        setup = {
+            "engine": self._settings.engine,
+            "sys_path": [*before, *after],
+            "memory_bytes": self._settings.task_memory_mb * 1024 * 1024,
+        }
         setup["core_limit"] = self.core_limit
         # ASCII, since a folder's name may be of bytes that are no UTF-8; before the start: one that is killed at once has no reader.
         ours.send(json.dumps(setup).encode())

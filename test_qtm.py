@@ -4829,6 +4829,20 @@ def test_threads_and_sockets_that_the_import_leaves_are_named_by_a_warning_and_b
         assert ("socket" in words) == ("share a socket" in finding.why) == ("open connections in run()" in finding.remedy)
 
 
+def test_files_of_the_working_folder_do_not_take_the_place_of_the_standard_librarys(tmp_path, monkeypatch):
+    for name in ("csv", "random", "types", "queue", "logging", "_struct", "hypothesis"):
+        (tmp_path / f"{name}.py").write_text("where = 'the working folder'\n")
+    (tmp_path / "near_engine.py").write_text(
+        "import csv, hypothesis, queue\n"
+        "def run(task, progress):\n"
+        "    return {'csv': hasattr(csv, 'where'), 'queue': hasattr(queue, 'where'), 'hypothesis': hasattr(hypothesis, 'where')}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with qtm.start(settings("sqlite:///q.db", engine="near_engine:run")) as tasks:
+        result = tasks.get_task_result(run_one(tasks, "any").task_id).result
+    assert result == {"csv": False, "queue": False, "hypothesis": True}, "before other packages it comes all the same"
+
+
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
     engine = """
         import signal
