@@ -34,7 +34,7 @@ Threads and processes::
                         and answers, others help       supervisor process (one per attempt: reaps, kills, measures)
       scheduler         one: claim, heartbeat, reap      |- fork
       scheduler-timer   a threading.Timer, only wakes    v
-      upkeep            one: retention, checkpoints      |
+      upkeep            one: retention, counts, checkpoints
       slot-N            one per running task ========> engine process (own session; runs one attempt)
       engine-output     one: what its import prints           private descriptors
       metrics           while it counts tasks
@@ -3651,6 +3651,7 @@ PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends 
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
 PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
+COUNTED_TASKS = 100_000  # by one statement, in some 40 ms
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -4527,15 +4528,28 @@ class TaskDAO:
                 age = (datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(due)).total_seconds()
         return counts, max(0.0, age)
 
-    def count_ended(self) -> dict[str, int]:
-        """How many tasks are completed, failed and cancelled. Reads as many index entries, a million in about 0.1 s."""
-        rows = self.database.read(
-            lambda session: session.rows(
-                f"""{BOUNDED_SELECT} status, COUNT(*) FROM backtest_tasks WHERE status IN ('completed', 'failed', 'cancelled')
-                    GROUP BY status"""
+    def first_unsettled(self) -> str:
+        """A text that sorts behind the ids of tasks that have all ended, and not behind those of tasks to come."""
+        newest = self.database.rows("SELECT task_id FROM backtest_tasks ORDER BY task_id DESC LIMIT 1")
+        sql = (
+            "SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */ WHERE status = :status ORDER BY task_id LIMIT 1"
+        )
+        oldest = [str(row[0]) for status in ("pending", "running") for row in self.database.rows(sql, {"status": status})]
+        return min([f"{newest[0][0]}~", *oldest]) if newest else ""
+
+    def count_status(self, status: str, start: str, end: str, limit: int = COUNTED_TASKS) -> tuple[int, str | None]:
+        """How many tasks of this status have an id from ``start`` on and before ``end``, up to ``limit``, and from where on to count
+        more of them. Reads as many entries of an index."""
+        row = self.database.read(
+            lambda session: session.row(
+                f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
+                        SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
+                        WHERE status = :status AND task_id >= :start AND task_id < :end ORDER BY task_id LIMIT :limit) AS counted""",
+                {"status": status, "start": start, "end": end, "limit": limit},
             )
         )
-        return {"completed": 0, "failed": 0, "cancelled": 0, **{status: int(count) for status, count in rows}}
+        count, last = cast("tuple[Any, ...]", row)
+        return int(count), f"{last}~" if count == limit else None
 
     def snapshot(self) -> dict[str, Any]:
         """Statements, errors, time and pool use since the start."""
@@ -7335,6 +7349,12 @@ PURGE_CHECK_SECONDS = 3600.0  # how often batches and keys are looked at althoug
 CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked at
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
 CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)  # for readers; doubling from the first to the last with each try in vain
+ENDED_STATUSES = ("completed", "failed", "cancelled")
+COUNTS_SECONDS = 60.0  # between two counts of all ended tasks, at least
+COUNTS_WANTED_SECONDS = 900.0  # after the last scrape
+COUNT_SHARE = 100  # of the time, one part in so many may be spent with a count
+COUNT_STEP_PAUSES = 4  # times as long as a step of a count, before the next
+MAX_COUNT_PAUSE_SECONDS = 600.0
 UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first to the last
 
 
@@ -7372,14 +7392,73 @@ class Duty:
         self.due = clock() + pause
 
 
+class EndedCounts:
+    """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry for each, 10,000,000 in some
+    4 s. So the upkeep counts, in short steps and one part in a hundred of the time at most; a scrape adds what has ended of the tasks
+    behind those that had all ended then. Retries and purges of older ones show with the next count. Each replica that is scraped
+    counts for itself, and none that is not."""
+
+    def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dao = dao
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the next three, which upkeep and scrapes write
+        self._settled = ""  # all tasks with an id before this had ended
+        self._base = dict.fromkeys(ENDED_STATUSES, 0)  # and are counted here
+        self._newest: tuple[dict[str, int], float] | None = None  # of all tasks, and when
+        self._asked_at = -math.inf  # when a scrape came; written by those
+
+    def newest(self) -> tuple[dict[str, int], float] | None:
+        """The counts by status and the time by the clock that they are of, or None before the first."""
+        with self._lock:
+            return self._newest
+
+    def refresh(self) -> None:
+        """For a scrape: count what is new. Reads 300,000 entries at most; where there are more, the counts stay as they are."""
+        started = self._asked_at = self._clock()
+        with self._lock:
+            settled, base = self._settled, dict(self._base)
+        for status in ENDED_STATUSES:
+            count, more = self._dao.count_status(status, settled, "~")
+            if more:
+                return
+            base[status] += count
+        with self._lock:
+            self._newest = (base, started)
+
+    def recount(self) -> Iterator[float]:
+        """The duty of the upkeep."""
+        while True:
+            if self._clock() - self._asked_at > COUNTS_WANTED_SECONDS:
+                yield COUNTS_SECONDS
+                continue
+            spent, begun, settled = 0.0, self._clock(), self._dao.first_unsettled()
+            base, rest = dict.fromkeys(ENDED_STATUSES, 0), dict.fromkeys(ENDED_STATUSES, 0)
+            for counts, first, end in ((base, "", settled), (rest, settled, "~")):
+                for status in ENDED_STATUSES:
+                    start: str | None = first
+                    while start is not None:
+                        started = self._clock()
+                        count, start = self._dao.count_status(status, start, end)
+                        counts[status] += count
+                        took = self._clock() - started
+                        spent += took
+                        yield COUNT_STEP_PAUSES * took
+            with self._lock:
+                self._settled, self._base = settled, base
+                self._newest = ({status: base[status] + rest[status] for status in ENDED_STATUSES}, begun)
+            yield max(COUNTS_SECONDS, min(COUNT_SHARE * spent, MAX_COUNT_PAUSE_SECONDS))
+
+
 class Upkeep:
-    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention, and
-    checkpoints of SQLite. Replicas do it beside each other: they delete what no other has locked, and their passes begin at random
-    times."""
+    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention, counts for
+    /metrics, checkpoints of SQLite. Replicas do it beside each other: they delete what no other has locked, and their passes begin at
+    random times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
+        self.ended = EndedCounts(dao, clock)
         self.duties = [Duty("retention", self._retention)] if settings.retention_days else []
+        self.duties.append(Duty("counts", self.ended.recount))
         if dao.database.dialect.has_log:
             self.duties.append(Duty("checkpoint", self._checkpoint))
         self._dao = dao
@@ -7389,9 +7468,8 @@ class Upkeep:
         self._thread = threading.Thread(target=self._loop, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Begin, if there is anything to do."""
-        if self.duties:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """End after the step that is being done."""
@@ -7408,7 +7486,7 @@ class Upkeep:
         for duty in self.duties:
             if not self._stopped.is_set():
                 duty.step(self._clock)
-        return max(0.0, min((duty.due for duty in self.duties), default=math.inf) - self._clock())
+        return max(0.0, min(duty.due for duty in self.duties) - self._clock())
 
     def _retention(self) -> Iterator[float]:
         """Passes over all that is old enough. Batches and keys are looked at when tasks were deleted: nothing else makes them
@@ -8890,8 +8968,6 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SCRAPE_WAIT_SECONDS = 1.0  # for the database, within one scrape; it counts as away that has not answered by then
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
 ENDED_SECONDS = 15.0  # and the others, which may be millions
-COUNT_SHARE = 100  # and neither for more than one part in so many of the time
-MAX_COUNT_PAUSE_SECONDS = 600.0
 ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released", "unwritten")
 
 
@@ -8989,26 +9065,26 @@ class HttpMonitor:
 
 
 class TaskCounter:
-    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the open and of the ended
-    ones, each with its pause. A scrape takes the newest counts, and lets `begin` see to it that they are new."""
+    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the open ones and of those that
+    have ended of late, each with its pause. A scrape takes the newest counts, and lets `begin` see to it that they are new."""
 
-    def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, dao: TaskDAO, ended: EndedCounts, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_counted: Callable[[], None] = lambda: None  # called at the end of each round, by its thread
         self._dao = dao
+        self._ended = ended
         self._clock = clock
-        self._lock = threading.Lock()  # guards the next five; never held while the database is asked
+        self._lock = threading.Lock()  # guards the next four; never held while the database is asked
         self.is_counting = False
         self._answered = False  # in this round, or in the last one
         self._round_due = -math.inf
         self._open: tuple[dict[str, int], float, float] | None = None  # counts, age of the queue, when
-        self._ended: tuple[dict[str, int], float] | None = None  # counts, when
         self._open_due = self._ended_due = -math.inf  # of the counting threads alone, one after another
 
     def metrics(self) -> list[Metric]:
         """The newest counts."""
         now = self._clock()
         with self._lock:
-            is_up, opened, ended = self._answered, self._open, self._ended
+            is_up, opened, ended = self._answered, self._open, self._ended.newest()
         counts = {**(opened[0] if opened else {}), **(ended[0] if ended else {})}
         ages = {name: now - part[-1] for name, part in (("open", opened), ("ended", ended)) if part}
         return [
@@ -9039,7 +9115,8 @@ class TaskCounter:
             if self._clock() >= self._ended_due:
                 self._count_ended()
         except QtmError as error:
-            log_event(logging.DEBUG, "tasks not counted", error=error.message)
+            is_away = isinstance(error, DatabaseUnavailable)  # which the scrape itself says
+            log_event(logging.DEBUG if is_away else logging.WARNING, "tasks not counted", error=error.message)
         finally:
             with self._lock:
                 self.is_counting, self._round_due = False, self._clock() + OPEN_SECONDS
@@ -9057,9 +9134,7 @@ class TaskCounter:
     def _count_ended(self) -> None:
         started = self._clock()
         try:
-            counts = self._dao.count_ended()
-            with self._lock:
-                self._ended = (counts, started)
+            self._ended.refresh()
         finally:
             self._ended_due = self._pause(started, ENDED_SECONDS)
 
@@ -10167,7 +10242,7 @@ class TaskAPI:
 
     def open(self, tasks: TaskManager, on_counted: Callable[[], None] = _nothing) -> None:
         """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for /metrics, by the counting thread."""
-        self._counter = TaskCounter(tasks.dao)
+        self._counter = TaskCounter(tasks.dao, tasks.upkeep.ended)
         self._counter.on_counted = on_counted
         self._tasks = tasks
 

@@ -2691,6 +2691,7 @@ def test_the_retention_paces_itself_by_what_its_steps_take():
     dao = PurgedDAO(clock)
     dao.left, dao.seconds_a_row = {"tasks": 2000}, 0.0001
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0), clock)
+    upkeep.duties = [duty for duty in upkeep.duties if duty.name == "retention"]
 
     def until_idle() -> list[tuple[str, int]]:
         dao.calls[:] = []
@@ -2722,6 +2723,7 @@ def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
     dao = PurgedDAO(clock)
     dao.failure = ZeroDivisionError("for the test")
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0), clock)
+    upkeep.duties = [duty for duty in upkeep.duties if duty.name == "retention"]
     pauses = []
     for _ in range(12):
         pauses.append(upkeep.step())
@@ -2742,6 +2744,7 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     qtm.migrate(database)
     dao, clock, log = qtm.TaskDAO(database), FakeClock(), tmp_path / "q.db-wal"
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db"), clock)
+    upkeep.duties = [duty for duty in upkeep.duties if duty.name == "checkpoint"]
     reader = sqlite3.connect(tmp_path / "q.db", isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM backtest_tasks").fetchone()
@@ -2757,7 +2760,7 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     assert log.stat().st_size == 0
     assert [duty.failures for duty in upkeep.duties] == [0]
     add(dao)
-    assert len(dao.list_tasks()[0]) == 16
+    assert database.rows("SELECT COUNT(*) FROM backtest_tasks") == [(16,)]
     database.close()
 
 
@@ -6880,7 +6883,7 @@ def test_the_age_of_the_queue_is_that_of_due_tasks_by_the_databases_clock(dao):
     assert 7200 <= dao.count_open()[1] < 7230
     dao.cancel(first)
     dao.cancel(second)
-    assert dao.count_ended() == {"completed": 0, "failed": 0, "cancelled": 2}
+    assert dao.count_status("cancelled", "", "~") == (2, None)
 
 
 def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(dao, monkeypatch):
@@ -6894,12 +6897,13 @@ def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(d
 
     monkeypatch.setattr(qtm.Session, "execute", execute)
     dao.count_open()
-    dao.count_ended()
+    assert dao.count_status("pending", "", "~", 200)[0] == 200
     monkeypatch.undo()
     is_sqlite = dao.database.dialect.name == "sqlite"
     assert len(statements) == 2
     for sql in statements:
-        plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql.replace(qtm.BOUNDED_SELECT, 'SELECT')}"))
+        given = {"status": "pending", "start": "", "end": "~", "limit": 200}
+        plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql.replace(qtm.BOUNDED_SELECT, 'SELECT')}", given))
         assert ("COVERING INDEX" if is_sqlite else "Using index") in plan, plan
     if not is_sqlite:
         bounded = qtm.BOUNDED_SELECT.replace("= 5", "= 0.01").replace("5000", "10")
@@ -6927,14 +6931,14 @@ class CountedDAO:
     def count_open(self):
         return self._call("open", ({"pending": 1, "running": 0}, 2.5))
 
-    def count_ended(self):
-        return self._call("ended", {"completed": 3, "failed": 0, "cancelled": 0})
+    def count_status(self, status, start, end):
+        return self._call(status, (3, None) if status == "completed" else (0, None))
 
 
 def test_tasks_are_counted_no_more_often_than_their_number_allows():
     clock = FakeClock()
     dao = CountedDAO(clock)
-    counter = qtm.TaskCounter(dao, clock)
+    counter, ended = qtm.TaskCounter(dao, qtm.EndedCounts(dao, clock), clock), list(qtm.ENDED_STATUSES)
 
     def scrape_at(seconds):
         clock.now, dao.calls[:] = max(clock.now, seconds), []
@@ -6944,21 +6948,72 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows():
         return Scrape(scraped(qtm.metrics_text(counter.metrics()))), list(dao.calls)
 
     found, calls = scrape_at(1000.0)
-    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (1, 3, ["ping", "open", "ended"])
+    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (1, 3, ["ping", "open", *ended])
     assert scrape_at(1000.5)[1] == [], "many scrapers cost no more than one"
     assert scrape_at(1001.5)[1] == ["ping", "open"]
-    dao.seconds = {"open": 0.1, "ended": 4.0}
-    assert scrape_at(1016.0)[1] == ["ping", "open", "ended"]  # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
+    dao.seconds = {"open": 0.1, "failed": 4.0}
+    assert scrape_at(1016.0)[1] == ["ping", "open", *ended]  # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
     assert scrape_at(1025.0)[1] == ["ping"]
     found, calls = scrape_at(1027.0)
     assert calls == ["ping", "open"]
     assert found("qtm_tasks_count_age_seconds", count="ended") == pytest.approx(1027.1 - 1016.1)
     assert scrape_at(1419.0)[1] == ["ping", "open"]
-    assert scrape_at(1440.0)[1] == ["ping", "open", "ended"]
+    assert scrape_at(1440.0)[1] == ["ping", "open", *ended]
     dao.failure = qtm.DatabaseUnavailable("gone")
     found, calls = scrape_at(9000.0)
     assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (0, 3, ["ping"])
     assert found("qtm_tasks_count_age_seconds", count="ended") > 7000, "old numbers say that they are old"
+
+
+def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
+    """Whatever is open, ends, is retried or purged meanwhile: at the latest with the next count all is right."""
+    clock = FakeClock()
+    ended, read, real = qtm.EndedCounts(dao, clock), [], dao.count_status
+
+    def count_status(status, start, end):
+        read.append(real(status, start, end, 5)[0])
+        return real(status, start, end, 5)
+
+    def recounted() -> dict[str, int]:
+        while (pause := next(steps)) < qtm.COUNTS_SECONDS:
+            clock.now += pause
+        clock.now += pause
+        return ended.newest()[0]
+
+    def stored() -> dict[str, int]:
+        rows = dict(dao.database.rows("SELECT status, COUNT(*) FROM backtest_tasks GROUP BY status"))
+        return {status: rows.get(status, 0) for status in qtm.ENDED_STATUSES}
+
+    def end(task_ids: list[str]):
+        for number, task_id in enumerate(task_ids):
+            status = qtm.ENDED_STATUSES[number % 3]
+            dao.database.write(
+                lambda s, keys={"id": task_id, "to": status}: s.execute("UPDATE backtest_tasks SET status = :to WHERE task_id = :id", keys)
+            )
+
+    monkeypatch.setattr(dao, "count_status", count_status)
+    steps = ended.recount()
+    assert (next(steps), ended.newest()) == (qtm.COUNTS_SECONDS, None), "nobody has asked"
+    end(add(dao, *["A"] * 9))
+    ended.refresh()
+    assert ended.newest()[0] == stored(), "a few are counted by the scrape itself"
+    end(add(dao, *["B"] * 30))
+    ended.refresh()
+    assert ended.newest()[0] != stored()
+    assert recounted() == stored(), "many by the upkeep"
+    waiting, *others = add(dao, *["C"] * 7)
+    end(others)
+    assert recounted() == stored()
+    end(add(dao, *["D"] * 3))
+    read.clear()
+    ended.refresh()
+    assert (ended.newest()[0], sum(read)) == (stored(), 9), "those of before the one that waits are not counted again"
+    end([waiting])
+    ended.refresh()
+    assert ended.newest()[0] == stored()
+    (failed, *_) = dao.list_tasks(statuses=[qtm.TaskStatus.FAILED], newest_first=False)[0]
+    assert dao.retry(failed.task_id)
+    assert recounted() == stored()
 
 
 def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
