@@ -3580,7 +3580,7 @@ class Selection(NamedTuple):
         return {
             "batch_id": _key(self.batch_id or ""),
             "stock_code": "" if code.endswith(" ") else code,  # MySQL before 8.0.17 ignores a space at the end
-            "cursor": first if self.cursor is None else self.cursor,
+            "cursor": self.cursor or first,
             "last": end if last is None else last,
             "limit": limit,
         }

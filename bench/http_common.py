@@ -44,7 +44,7 @@ def _iso_date(value: object) -> object:
     return value
 
 
-StockCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+StockCode = Annotated[str, StringConstraints(pattern=r"^[^\p{C}\p{Z}](?:[^\p{C}]{0,62}[^\p{C}\p{Z}])?$")]
 BatchId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 IsoDate = Annotated[datetime.date, BeforeValidator(_iso_date)]
 Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
