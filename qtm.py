@@ -5597,9 +5597,16 @@ def _is_plain_index(index: Any) -> bool:
 
 def _index_labels(index: Any) -> list[Any]:
     """Periods and durations as their text, which is not listed: a label need be no more than unique."""
-    labels = [None if label != label else label for label in index.tolist()]
-    is_text = type(index).__name__ in ("PeriodIndex", "TimedeltaIndex", "IntervalIndex")
-    return [label if label is None else str(label) for label in labels] if is_text else labels
+    labels, kind = index.tolist(), type(index).__name__
+    if kind == "DatetimeIndex":
+        texts = [label.isoformat() for label in labels]
+    elif kind in ("PeriodIndex", "TimedeltaIndex", "IntervalIndex"):
+        texts = [str(label) for label in labels]
+    else:
+        texts = labels
+    if not index.hasnans:
+        return texts
+    return [None if label != label else text for label, text in zip(labels, texts, strict=True)]
 
 
 def _index_columns(index: Any, taken: Collection[str], writer: ResultWriter) -> dict[str, list[Any]]:

@@ -191,12 +191,13 @@ results = sa.Table(
     sa.Column("task_id", sa.CHAR(36), primary_key=True),
     sa.Column("result", sa.Text, nullable=False),
     sa.Column("non_finite", sa.Text, nullable=False),
+    sa.Column("converted", sa.Text),
 )
 
 SHOWN = [column for column in tasks.c if column.name not in ("attempt_limit", "heartbeat")]
 BY_ID = sa.select(*SHOWN).where(tasks.c.task_id == sa.bindparam("task_id"))
 BY_ID_WITH_RESULT = (
-    sa.select(*SHOWN, results.c.result, results.c.non_finite)
+    sa.select(*SHOWN, results.c.result, results.c.non_finite, results.c.converted)
     .select_from(tasks.outerjoin(results, results.c.task_id == tasks.c.task_id))
     .where(tasks.c.task_id == sa.bindparam("task_id"))
 )
@@ -323,7 +324,8 @@ class Service:
             raise ApiError(409, 1, "task_not_finished", f"the task is {row.status}: it has no result yet")
         is_completed = row.status == "completed"
         result, non_finite = (from_json(row.result), from_json(row.non_finite)) if is_completed else (None, [])
-        return success({**_task(row), "result": result, "non_finite": non_finite})
+        converted = from_json(row.converted) if row.converted else []
+        return success({**_task(row), "result": result, "non_finite": non_finite, "converted": converted})
 
     def batch(self, batch_id: str, statuses: Sequence[str], stock_code: str | None, limit: int, cursor: str | None) -> bytes:
         """getTasksByBatch: the batch with its counts and a page of its tasks."""
