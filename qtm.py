@@ -116,6 +116,7 @@ import datetime
 import decimal
 import email.utils
 import enum
+import faulthandler
 import functools
 import gc
 import hashlib
@@ -5757,6 +5758,10 @@ TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends
 MEMORY_POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
+STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # has an engine process write where it is
+STACKS_SECONDS = 1.0  # for it to do so, once its time is over
+STACKS_QUIET_SECONDS = 0.1  # without another word of them: they are whole
+MAX_STACKS_BYTES = 256 * 1024  # that are read; the report has no more of them than an error
 SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
 SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
 
@@ -6107,7 +6112,7 @@ def _cap_memory(memory_bytes: int) -> None:
 
 
 def _engine_process(
-    engine: BacktestEngine, channel: socket.socket, output: int, kind: bytes, memory_bytes: int, supervisor_pid: int
+    engine: BacktestEngine, channel: socket.socket, output: int, stacks: int, kind: bytes, memory_bytes: int, supervisor_pid: int
 ) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
@@ -6120,6 +6125,7 @@ def _engine_process(
     for number in (*STOP_SIGNALS, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=False)  # in C: a Python handler waits for C code to return
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     if kind == START_TASK:  # a validator prints where its server does: nobody reads its pipe
@@ -6181,10 +6187,12 @@ class Supervisor:
     """One attempt's guardian process: waits for the engine process, stops it when told or when the service is gone, kills
     every descendant it leaves, and reports how it ended. Single-threaded; signals only wake its `select`."""
 
-    def __init__(self, control: socket.socket, engine_pid: int, memory_bytes: int, folder: str | None) -> None:
+    def __init__(self, control: socket.socket, engine_pid: int, stacks: int, memory_bytes: int, folder: str | None) -> None:
         self._control = control
         self._folder = folder  # of the attempt's temporary files
         self._engine_pid = engine_pid
+        self._stacks_pipe = stacks  # where the engine process writes its stacks
+        self._stacks = ""
         self._memory_bytes = memory_bytes
         self._is_out_of_memory = False
         self._next_memory_check = 0.0
@@ -6212,6 +6220,7 @@ class Supervisor:
             "max_rss_bytes": usage.ru_maxrss * 1024,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
             "out_of_memory": self._is_out_of_memory,
+            "stacks": self._stacks,
         }
         with contextlib.suppress(OSError):  # the service is gone: nobody to tell
             self._control.send(dump_json(report).encode())
@@ -6227,7 +6236,8 @@ class Supervisor:
             self._kill_engine(signal.SIGKILL)
 
     def _obey(self) -> None:
-        """A frame asks for a stop with a grace in seconds; the end of the socket is the end of the service."""
+        """A frame asks for a stop with a grace in seconds, perhaps for the engine's stacks before; the end of the socket is the end of
+        the service."""
         try:
             message = self._control.recv(1024)
         except OSError:
@@ -6236,8 +6246,32 @@ class Supervisor:
             self._kill_engine(signal.SIGKILL)
             self._deadline = time.monotonic() + 1.0
         elif self._deadline is None:
+            grace, *with_stacks = message.split()
+            if with_stacks:
+                self._stacks = self._read_stacks()
             self._kill_engine(signal.SIGTERM)
-            self._deadline = time.monotonic() + float(message)
+            self._deadline = time.monotonic() + float(grace)
+
+    def _read_stacks(self) -> str:
+        """The Python stacks of all threads of the engine process, as far as they come in time. Only a process that has a handler is
+        asked: the signal would end any other, without the time that SIGTERM leaves it."""
+        status = ""
+        with contextlib.suppress(OSError):  # it has just ended
+            status = pathlib.Path(f"/proc/{self._engine_pid}/status").read_text()
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        if caught is None or not int(caught[1], 16) >> (STACKS_SIGNAL - 1) & 1:
+            return ""
+        os.kill(self._engine_pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
+        found, deadline = b"", time.monotonic() + STACKS_SECONDS
+        while len(found) < MAX_STACKS_BYTES and (left := deadline - time.monotonic()) > 0:
+            if not select.select([self._stacks_pipe], [], [], min(left, STACKS_QUIET_SECONDS) if found else left)[0]:
+                break
+            data = os.read(self._stacks_pipe, MAX_STACKS_BYTES - len(found))
+            if not data:
+                break
+            found += data
+        threads = _clean(found.decode("utf-8", "replace")).strip().split("\n\n")
+        return "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]  # the main thread, written last, before what may be cut
 
     def _kill_engine(self, number: int) -> None:
         # The group, and the process in case it has no group of its own yet; alone when the group must be left to tidy up.
@@ -6302,19 +6336,22 @@ def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, 
     folder = _make_temporary_folder() if kind == START_TASK else None
     if folder:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
+    stacks, stacks_of_engine = os.pipe()
     pid = _forked(control.fileno())
     if pid < 0:
         return _remove_folder(folder) if folder else None
     if pid == 0:
         try:
             control.close()  # its end must be the supervisor's alone, so that its death is seen
-            _engine_process(engine, channel, output, kind, memory_bytes, supervisor_pid)
+            os.close(stacks)
+            _engine_process(engine, channel, output, stacks_of_engine, kind, memory_bytes, supervisor_pid)
         finally:
             os._exit(70)
     channel.close()
     os.close(output)
+    os.close(stacks_of_engine)
     control.send(dump_json({"supervisor": supervisor_pid, "pid": pid}).encode())
-    Supervisor(control, pid, memory_bytes, folder).run()
+    Supervisor(control, pid, stacks, memory_bytes, folder).run()
 
 
 def _end_supervisors(keep: Sequence[int]) -> None:
@@ -6441,6 +6478,8 @@ START_CHECK_SECONDS = 0.5  # at most so much of one wait counts to them: while t
 STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
+MAX_OUTPUT_STACKS = 3500  # characters of an engine's stacks that are kept at the end of its output; its error has more of them
+MAX_REPORT_BYTES = 64 * 1024  # of a supervisor's report; a character of its stacks takes 6 at most
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
 
 
@@ -6575,6 +6614,7 @@ class ProcessHandle:
         self._deadline = math.inf  # of the attempt, which begins when the engine process says so
         self._unstarted_seconds = 0.0
         self._is_given_up = False  # it did not start in time
+        self._stacks = ""  # of the engine's threads when its time was over
         self._timed_out = False
         give_up_when_forked(self)
 
@@ -6583,12 +6623,12 @@ class ProcessHandle:
         close_inherited(self._control)
         close_inherited(self._channel)
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL to all after the grace of 2 s."""
+    def stop(self, with_stacks: bool = False) -> None:
+        """SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, the engine's stacks before."""
         if self._kill_deadline is None:
             self._kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + 10.0
             with contextlib.suppress(OSError):  # it has ended by itself
-                self._control.send(str(KILL_GRACE_SECONDS).encode())
+                self._control.send(f"{KILL_GRACE_SECONDS} {'stacks' if with_stacks else ''}".encode())
 
     def run(self, on_report: Callable[[Report], None]) -> Outcome:
         """Hand the task over, then listen until the supervisor reports the end."""
@@ -6601,6 +6641,9 @@ class ProcessHandle:
                 while self._exit is None:
                     self._turn(selector)
             self._drain(on_report)
+            self._stacks = (self._exit or {}).get("stacks", "")
+            if self._stacks:
+                self._log.feed(f"\n{self._stacks[:MAX_OUTPUT_STACKS]}\n".encode())
         finally:
             self._log.close()
             self._control.close()
@@ -6635,7 +6678,7 @@ class ProcessHandle:
             self._await_start(now - before)
         elif self._kill_deadline is None and now >= self._deadline:
             self._timed_out = self._outcome is None
-            self.stop()
+            self.stop(with_stacks=self._timed_out)
         elif self._kill_deadline is not None and now >= self._kill_deadline:
             self._kill_by_pid()
 
@@ -6658,7 +6701,7 @@ class ProcessHandle:
 
     def _read_control(self) -> bool:
         try:
-            message = self._control.recv(4096)
+            message = self._control.recv(MAX_REPORT_BYTES)
         except BlockingIOError:
             return True
         except OSError:
@@ -6756,7 +6799,8 @@ class ProcessHandle:
             return self._outcome
         if self._timed_out:  # whatever the engine made of SIGTERM: SystemExit, KeyboardInterrupt
             limit = cast(float, self._task.timeout_seconds)
-            return Outcome(error_type="timeout", message=f"the attempt ran longer than timeout_seconds ({limit:g} s) and was ended")
+            message = f"the attempt ran longer than timeout_seconds ({limit:g} s) and was ended"
+            return Outcome(error_type="timeout", message=message, traceback=self._stacks or None)
         report = self._exit or {}
         code = report.get("exit")
         if "no_process" in report:
@@ -7154,14 +7198,17 @@ class ThreadHandle:
         """Wait for the thread, the timeout or a stop."""
         timeout = cast(float, self._task.timeout_seconds)
         deadline = time.monotonic() + timeout
-        threading.Thread(target=self._work, name=f"engine-{self._task.task_id}", daemon=True).start()
+        thread = threading.Thread(target=self._work, name=f"engine-{self._task.task_id}", daemon=True)
+        thread.start()
         while True:
             try:
                 event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 self._stopped.set()
                 message = f"the attempt ran longer than timeout_seconds ({timeout:g} s); its thread cannot be killed and was abandoned"
-                return Outcome(error_type="timeout", message=message)
+                frame = sys._current_frames().get(cast(int, thread.ident))
+                stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
+                return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
             if event is None:
                 return Outcome(error_type="stopped", message="the attempt was stopped")
             if isinstance(event, Report):

@@ -3612,6 +3612,17 @@ ENGINES = textwrap.dedent(
     def backtracks(task, progress):
         re.match("(a|a)*b", "a" * 60)
 
+    def waits_in_threads(task, progress):
+        threading.Thread(target=waits_beside, daemon=True).start()
+        print("x" * 200_000)
+        waits_here()
+
+    def waits_here():
+        threading.Event().wait()
+
+    def waits_beside():
+        threading.Event().wait()
+
     def stops_itself(task, progress):
         os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -3791,6 +3802,64 @@ def test_a_timeout_ends_all_processes_of_the_attempt(running, tmp_path):
         assert (task.status.value, task.error["type"]) == ("failed", "timeout")
         assert "1 s" in task.error["message"]
         assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+
+
+WHERE = {  # functions that the stacks of an engine must name when its time is over
+    "sleeps": ["sleeps", "run"],
+    "loops_in_c": ["loops_in_c"],
+    "backtracks": ["backtracks"],
+    "waits_in_threads": ["waits_here", "waits_beside"],
+    "exits_at_sigterm": ["exits_at_sigterm"],
+}
+
+
+def test_a_timeout_shows_where_the_engine_was(tmp_path, engines):
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=len(WHERE))) as tasks:
+        options = {"params": {"file": str(tmp_path / "pid")}, "timeout_seconds": 2.0, "max_attempts": 1}
+        requests = {strategy: qtm.TaskRequest("X", {**CONFIG, "strategy": strategy}, **options) for strategy in WHERE}
+        created = {strategy: tasks.create_task(request).task_ids[0] for strategy, request in requests.items()}
+        for strategy, task_id in created.items():
+            task = tasks.wait(task_id, DEADLINE_SECONDS)
+            assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+            (record,) = tasks.get_task_attempts(task_id)
+            for text in (task.error["traceback"], record.error["traceback"], record.output_tail):
+                assert all(f"in {function}\n" in text for function in WHERE[strategy]), text
+            if strategy == "waits_in_threads":
+                assert task.error["traceback"].index("waits_here") < task.error["traceback"].index("waits_beside"), (
+                    "the main thread comes first"
+                )
+
+
+def test_an_engine_of_its_own_signal_handlers_is_ended_as_before(tmp_path, monkeypatch):
+    engine = """
+        import os, qtm, signal, sys, time
+        def run(task, progress):
+            if task.params["how"] == "default":
+                signal.signal(qtm.STACKS_SIGNAL, signal.SIG_DFL)
+            if task.params["how"] == "other program":
+                os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+            time.sleep(600)
+    """
+    with with_engine(tmp_path, monkeypatch, "odd_engine", engine) as tasks:
+        for how in ("default", "other program"):
+            task = run_one(tasks, "any", {"how": how}, timeout_seconds=1.0, max_attempts=1)
+            assert (task.error["type"], task.error.get("traceback")) == ("timeout", None)
+            (record,) = tasks.get_task_attempts(task.task_id)
+            assert record.exit_signal == "SIGTERM"
+
+
+def test_a_timeout_in_a_thread_shows_where_the_engine_was(tmp_path):
+    go = threading.Event()
+
+    def waits_here(task, progress):
+        go.wait(DEADLINE_SECONDS)
+        return {}
+
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), engine=waits_here) as tasks:
+        task = run_one(tasks, "any", timeout_seconds=0.2, max_attempts=1)
+        go.set()
+    assert task.error["type"] == "timeout"
+    assert "in waits_here\n" in task.error["traceback"]
 
 
 def test_a_timeout_is_told_as_one_whatever_the_engine_raises_at_sigterm(running):
@@ -4310,7 +4379,7 @@ def test_an_engine_process_whose_supervisor_died_at_once_runs_nothing():
         ours, theirs = socket.socketpair()
         qtm.send_frame(ours, {"stock_code": "X", "config": {}})
         nobody = os.getpid()  # certainly not the parent
-        qtm._engine_process(lambda task, progress: {}, theirs, os.pipe()[1], qtm.START_TASK, 0, nobody)
+        qtm._engine_process(lambda task, progress: {}, theirs, os.pipe()[1], os.pipe()[1], qtm.START_TASK, 0, nobody)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False).returncode == 70
