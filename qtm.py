@@ -9482,6 +9482,10 @@ def _list(item: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"type": "array", "items": item, **more}
 
 
+def _or_null(name: str) -> dict[str, Any]:
+    return {"anyOf": [_ref("schemas", name), {"type": "null"}]}
+
+
 def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known comes behind them."""
     found: dict[str, Any] = {}
@@ -9510,18 +9514,23 @@ def _request_schemas() -> dict[str, Any]:
     create = {
         "stock_code": code,
         "stock_codes": _list(code, **some),
-        "config": _object(config, list(config), description="Which keys are required is up to the engine; other keys pass through to it."),
-        "params": {"anyOf": [{"type": "object"}, _list({"type": "object"}, **some)], "default": {}},
+        "config": _ref("schemas", "CreateConfig"),
+        "params": {"anyOf": [_ref("schemas", "Params"), _list(_ref("schemas", "Params"), **some)]},
         "batch_id": {**matching(BATCH_ID.pattern), "type": ["string", "null"]},
         "name": _length(["string", "null"], NAME_LENGTH),
         "priority": _range("integer", PRIORITIES, default=BatchRequest.priority),
         "timeout_seconds": _range(["number", "null"], TIMEOUT_SECONDS),
         "max_attempts": _range(["integer", "null"], ATTEMPTS),
     }
-    either = [{"required": ["stock_code"]}, {"required": ["stock_codes"]}]
+    has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
+    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators of clients take no oneOf at the root
     selection = {"task_id": {"type": "string"}, "batch_id": {"type": "string"}}
     return {
-        "CreateTask": _object(create, [name for name in create if name != "config"], oneOf=either, additionalProperties=False),
+        "CreateTask": _object(create, [name for name in create if name != "config"], **either, additionalProperties=False),
+        "CreateConfig": _object(
+            config, list(config), description="Which keys are required is up to the engine; other keys pass through to it."
+        ),
+        "Params": {"type": "object", "description": "Parameters of the strategy, free.", "additionalProperties": True},
         "Selection": {"type": "object", "properties": selection, "minProperties": 1, "maxProperties": 1, "additionalProperties": False},
     }
 
@@ -9530,16 +9539,21 @@ def _task_schemas() -> dict[str, Any]:
     """What is told of tasks, attempts and batches."""
     count, text, whole = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": ["integer", "null"]}
     share, cursor = {"type": "number", "minimum": 0, "maximum": 1}, {"type": ["string", "null"], "description": "null: the last page."}
-    error = _object({"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"])
-    last_error = {"oneOf": [error, {"type": "null"}]}
-    task = _fields(TaskInfo, status=STATUS, config={"type": "object"}, params={"type": "object"}, progress=share, error=last_error)
-    task["status_text"] = text
-    counts = _object({status.value: count for status in TaskStatus})
+    last_error = _or_null("TaskError")
+    known = {"status": _ref("schemas", "Status"), "config": _ref("schemas", "Config"), "params": _ref("schemas", "Params")}
+    task = {**_fields(TaskInfo, **known, progress=share, error=last_error), "status_text": text}
+    counts = _ref("schemas", "StatusCounts")
     batch = _fields(BatchInfo, counts=counts, progress=share, tasks=_list(_ref("schemas", "Task")), next_cursor=cursor, total=count)
     summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
-    waiting = {"enum": ["slot", "backoff", "no_scheduler", None], "description": "What a pending task waits for."}
-    attempt = _fields(TaskAttempt, ending={"enum": [*ATTEMPT_ENDINGS, None]}, error=last_error)
+    waiting = {**_or_null("WaitingFor"), "description": "What a pending task waits for."}
     return {
+        "Status": STATUS,
+        "WaitingFor": {"type": "string", "enum": ["slot", "backoff", "no_scheduler"]},
+        "Ending": {"type": "string", "enum": list(ATTEMPT_ENDINGS)},
+        "StatusCounts": _object({status.value: count for status in TaskStatus}),
+        "Config": {"type": "object", "description": "As it was created.", "additionalProperties": True},
+        "Result": {"type": "object", "description": "What the engine returned.", "additionalProperties": True},
+        "TaskError": _object({"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"]),
         "Task": _object(task),
         "TaskStatus": _object(
             {**task, "queue_position": {**whole, "description": "Of a pending task; 1 is next."}, "waiting_for": waiting}
@@ -9547,52 +9561,65 @@ def _task_schemas() -> dict[str, Any]:
         "TaskResult": _object(
             {
                 **task,
-                "result": {"type": ["object", "null"]},
+                "result": _or_null("Result"),
                 "non_finite": _list(_ref("schemas", "NonFinite")),
                 "converted": _list(_ref("schemas", "Converted")),
             }
         ),
-        "NonFinite": _object({"path": text, "kind": {"enum": ["nan", "inf", "-inf", None], "description": "What is null in the result."}}),
+        "NonFinite": _object({"path": text, "kind": {**_or_null("NonFiniteKind"), "description": "What is null in the result."}}),
+        "NonFiniteKind": {"type": "string", "enum": ["nan", "inf", "-inf"]},
         "Converted": _object({"path": text, "type": {**text, "description": "Of what is kept as its text."}}),
-        "TaskAttempts": _object({"task_id": text, "attempts": _list(_object(attempt))}),
+        "TaskAttempt": _object(_fields(TaskAttempt, ending=_or_null("Ending"), error=last_error)),
+        "TaskAttempts": _object({"task_id": text, "attempts": _list(_ref("schemas", "TaskAttempt"))}),
         "Created": _object({"batch_id": text, "count": count, "task_ids": _list(text)}),
         "Batch": _object(summary),
         "BatchPage": _object(batch),
         "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": cursor}),
         "BatchList": _object({"batches": _list(_ref("schemas", "Batch")), "next_cursor": cursor}),
-        "Cancelled": {"oneOf": [_ref("schemas", "Task"), _object({"cancelled": count, **summary})]},
-        "Retried": {"oneOf": [_ref("schemas", "Task"), _object({"retried": count, **summary})]},
+        "CancelledBatch": _object({"cancelled": count, **summary}),
+        "RetriedBatch": _object({"retried": count, **summary}),
     }
 
 
 def _service_schemas() -> dict[str, Any]:
-    """What is told of the service, and failures: one schema for each error."""
+    """What is told of the service, and failures: one schema for all of them, so that a client has one class."""
     text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
-    scheduler = _object(
-        {
-            "activity": text,
-            "slots": count,
-            "last_poll_at": {"type": ["string", "null"], "format": "date-time"},
-            "last_poll_age_seconds": {"type": ["number", "null"]},
-            "engine_ready": {"type": "boolean"},
-            "running": count,
-        }
-    )
-    failure = {"code": {"type": "integer"}, "error": text, "message": text, "data": {"type": "null"}}
-    failures = {
-        error.__name__: {
-            "description": " ".join((error.__doc__ or "").split()),
-            "allOf": [_ref("schemas", "Failure")],
-            "properties": {"code": {"const": error.code}, "error": {"const": error.error}},
-        }
-        for error in shown_errors()
+    scheduler = {
+        "activity": text,
+        "slots": count,
+        "last_poll_at": {"type": ["string", "null"], "format": "date-time"},
+        "last_poll_age_seconds": {"type": ["number", "null"]},
+        "engine_ready": {"type": "boolean"},
+        "running": count,
+    }
+    errors = "\n".join(f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors())
+    failure = {
+        "code": {"type": "integer", "description": f"The status and two more digits.\n{errors}"},
+        "error": {**text, "description": "The name of the code."},
+        "message": text,
+        "data": {"type": "null"},
+        "errors": _list(_ref("schemas", "FieldError"), description="Every fault of the request, with its field."),
     }
     return {
         "Health": _object({"status": {"const": "ok"}, "version": text}),
-        "Readiness": _object({"status": {"const": "ready"}, "scheduler": {"oneOf": [scheduler, {"type": "null"}]}}),
-        "Failure": _object({**failure, "errors": _list(_object(_fields(FieldError)))}),
-        **failures,
+        "Readiness": _object({"status": {"const": "ready"}, "scheduler": _or_null("Scheduler")}),
+        "Scheduler": _object(scheduler),
+        "FieldError": _object(_fields(FieldError)),
+        "Failure": _object(failure),
+        "Document": {"type": "object", "description": "An OpenAPI document.", "additionalProperties": True},
     }
+
+
+UNIONS = {"Cancelled": ("Task", "CancelledBatch"), "Retried": ("Task", "RetriedBatch")}  # data that is one of several schemas
+
+
+def _answer_schemas(routes: Iterable[Route]) -> dict[str, Any]:
+    """The envelopes of what routes give."""
+    found = {}
+    for name in {route.gives: None for route in routes if route.gives}:
+        data = {"anyOf": [_ref("schemas", one) for one in UNIONS[name]]} if name in UNIONS else _ref("schemas", name)
+        found[f"{name}Answer"] = _object({"code": {"const": 0}, "message": {"const": "success"}, "data": data})
+    return found
 
 
 def _response(status: int, description: str, schema: Mapping[str, Any], content_type: str = "application/json") -> dict[str, Any]:
@@ -9602,9 +9629,9 @@ def _response(status: int, description: str, schema: Mapping[str, Any], content_
 
 
 def _success(route: Route, status: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object" if route.content_type == "application/json" else "string"}
+    schema: dict[str, Any] = _ref("schemas", "Document") if route.content_type == "application/json" else {"type": "string"}
     if route.gives:
-        schema = _object({"code": {"const": 0}, "message": {"const": "success"}, "data": _ref("schemas", route.gives)})
+        schema = _ref("schemas", f"{route.gives}Answer")
     return _response(status, http.HTTPStatus(status).phrase, schema, route.content_type)
 
 
@@ -9617,7 +9644,7 @@ def _failures(errors: Iterable[type[QtmError]]) -> dict[str, dict[str, Any]]:
         str(status): _response(
             status,
             ", ".join(f"{error.code} {error.error}" for error in found),
-            {"oneOf": [_ref("schemas", error.__name__) for error in found]},
+            _ref("schemas", "Failure"),
         )
         for status, found in by_status.items()
     }
@@ -9638,12 +9665,17 @@ def _links(routes: Iterable[Route]) -> dict[str, Any]:
     return found
 
 
+def _named(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a parameter, with the name of the statuses instead of their list: one class for them in a generated client."""
+    return {**schema, "items": _ref("schemas", "Status")} if schema.get("items") == STATUS else schema
+
+
 def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": (route.answer.__doc__ or "").partition(": ")[2].rstrip("."),
         "parameters": [
-            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required, "schema": item.schema}
+            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required, "schema": _named(item.schema)}
             for item in route.parameters
         ],
         "responses": {str(status): _success(route, status) for status in route.statuses},
@@ -9679,7 +9711,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         },
         "paths": paths,
         "components": {
-            "schemas": {**_request_schemas(), **_task_schemas(), **_service_schemas()},
+            "schemas": {**_request_schemas(), **_task_schemas(), **_service_schemas(), **_answer_schemas(routes)},
             "responses": failures,
             "headers": {
                 name: {"description": meaning, "required": True, "schema": {"type": "string"}} for name, meaning in HEADERS.items()

@@ -6308,7 +6308,8 @@ def answers_of(method: str, path: str) -> dict:
         response = resolved(declared)
         ((content_type, media),) = response["content"].items()
         schema = {**closed(media["schema"]), "components": closed(DOCUMENT["components"])}
-        found[int(status)] = (set(response["headers"]), content_type, jsonschema_rs.Draft202012Validator(schema, validate_formats=True))
+        validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+        found[int(status)] = (set(response["headers"]), content_type, validator, response["description"].split(", "))
     return found
 
 
@@ -6319,9 +6320,10 @@ def check_answer(method: str, target: str, status: int, headers: dict, answer) -
         assert (status, answer["code"]) in ((404, qtm.PathNotFound.code), (405, qtm.MethodNotAllowed.code))
         return
     assert status in answers, f"{method} {target} does not declare {status}: {answer}"
-    names, content_type, validator = answers[status]
+    names, content_type, validator, errors = answers[status]
     assert (headers["Content-Type"], names - set(headers)) == (content_type, set())
     assert method == "HEAD" or [str(error) for error in validator.iter_errors(answer)] == []
+    assert method == "HEAD" or status < 400 or f"{answer['code']} {answer['error']}" in errors
 
 
 def call(server, method: str, path: str, given=None, headers=None):
@@ -7396,6 +7398,68 @@ def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(api):
     assert all(operation["summary"] for item in document["paths"].values() for operation in item.values())
 
 
+def test_every_object_of_the_document_has_a_name_and_no_body_is_a_choice_at_its_root():
+    """Else generators of clients give up on it: it would be of no type."""
+    bodies = [DOCUMENT["paths"][route.path]["post"]["requestBody"] for route in qtm.ROUTES if route.takes]
+    bodies += [resolved(one) for item in DOCUMENT["paths"].values() for found in item.values() for one in found["responses"].values()]
+    schemas = [media["schema"] for found in bodies for media in found["content"].values()]
+    assert {tuple(schema) for schema in schemas} == {("$ref",), ("type",)}, "the second is text"
+    named = DOCUMENT["components"]["schemas"]
+    assert [name for name, schema in named.items() if {"oneOf", "anyOf", "allOf"} & set(schema)] == []
+
+    def inline(schema) -> list:
+        parts = schema if isinstance(schema, list) else schema.values() if isinstance(schema, dict) else ()
+        is_object = isinstance(schema, dict) and ("properties" in schema or schema.get("type") == "object")
+        return [schema] * is_object + [found for part in parts for found in inline(part)]
+
+    for name, schema in named.items():
+        assert inline([schema.get("properties", {}), schema.get("items", {})]) == [], name
+    codes = {error.code for error in all_errors()}
+    assert {int(code) for code in re.findall(r"^- (\d{5}) ", named["Failure"]["properties"]["code"]["description"], re.MULTILINE)} == codes
+
+
+def test_a_client_that_was_generated_from_the_document_is_typed_and_works(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "config.yml").write_text("post_hooks: []\n")  # else it is formatted, by a program that may be missing
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token-1",)), scheduler=True) as server:
+        base = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--config", str(tmp_path / "config.yml")]
+        options = ["--url", f"{base}/openapi.json", "--output-path", str(tmp_path / "qtm_client"), "--fail-on-warning"]
+        made = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert (made.returncode, "warning" in (made.stdout + made.stderr).lower()) == (0, False), made.stdout + made.stderr
+        models = importlib.import_module("qtm_client.models")
+        call_of = {name: importlib.import_module(f"qtm_client.api.default.{name}").sync for name in (
+            "create_task", "get_task_status", "get_tasks_by_batch", "cancel_task", "get_task_result",
+        )}  # fmt: skip
+        client = importlib.import_module("qtm_client.client").AuthenticatedClient(base, token="full-token-1")
+        config = models.CreateConfig.from_dict(CONFIG)
+        wanted = models.CreateTask(config=config, stock_codes=["AAPL", "IBM"], params=models.Params.from_dict(PARAMS), batch_id="b")
+        created = call_of["create_task"](client=client, body=wanted, idempotency_key="once")
+        assert (type(created), created.data.count) == (models.CreatedAnswer, 2)
+        assert call_of["create_task"](client=client, body=wanted, idempotency_key="once").data.task_ids == created.data.task_ids
+        page = call_of["get_tasks_by_batch"](client=client, batch_id="b", wait=30.0, status=[models.Status.COMPLETED])
+        assert (page.data.counts.completed, page.data.tasks[1].stock_code) == (2, "IBM")
+        first = created.data.task_ids[0]
+        status = call_of["get_task_status"](client=client, task_id=first, wait=30.0).data
+        assert (status.status, status.error, status.waiting_for) == (models.Status.COMPLETED, None, None)
+        result = call_of["get_task_result"](client=client, task_id=first).data
+        assert (result.params.to_dict(), result.result["metrics"]["bars"], result.non_finite) == (PARAMS, 2013, [])
+        cancelled = call_of["cancel_task"](client=client, body=models.Selection(batch_id="b"))
+        assert (type(cancelled.data), cancelled.data.cancelled) == (models.CancelledBatch, 0)
+        for body_of, code in (
+            (models.Selection(task_id=first), 40902),
+            (models.Selection(task_id="none"), 40401),
+            (models.Selection(), 40001),
+        ):
+            failed = call_of["cancel_task"](client=client, body=body_of)
+            assert (type(failed), failed.code) == (models.Failure, code)
+        assert failed.errors == [models.FieldError(field="task_id", message="give either task_id or batch_id")]
+        wrong = importlib.import_module("qtm_client.client").AuthenticatedClient(base, token="wrong-token")
+        assert [answer.code for answer in (call_of["get_task_status"](client=wrong, task_id=first),)] == [40101]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "qtm_client"]:
+        del sys.modules[name]
+
+
 def test_the_document_tells_whether_this_service_needs_a_token(tmp_path):
     for tokens, security, status in (((), [{}, {"bearer": []}], 200), (("first-token",), [{"bearer": []}], 401)):
         with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=tokens)) as server:
@@ -7414,13 +7478,16 @@ def test_handlers_take_what_their_routes_declare():
         assert not (route.is_open and route.parameters), "an open route does not look at its query"
 
 
-CREATE = jsonschema_rs.Draft202012Validator(DOCUMENT["components"]["schemas"]["CreateTask"], validate_formats=True)
+CREATE = jsonschema_rs.Draft202012Validator(
+    {**DOCUMENT["components"]["schemas"]["CreateTask"], "components": DOCUMENT["components"]}, validate_formats=True
+)
 
 
 def test_what_the_schema_of_a_create_refuses_is_what_the_code_refuses():
     assert CREATE.is_valid(body())
     assert CREATE.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
-    assert [name for name, given, _ in WRONG_BODIES if CREATE.is_valid(given)] == ["start after end", "too many together"]
+    sendable = [(name, given) for name, given, _ in WRONG_BODIES if "half a character" not in name]  # which no validator reads
+    assert [name for name, given in sendable if CREATE.is_valid(given)] == ["start after end", "too many together"]
 
 
 def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_status(api):
@@ -8712,7 +8779,8 @@ def disagreements(monkeypatch):
         try:
             request = take(given)
         except qtm.InvalidRequest as error:
-            if CREATE.is_valid(given) and not all("is after end_date" in fault.message for fault in error.errors):
+            beyond = ("is after end_date", "in one request")  # what no schema can say
+            if CREATE.is_valid(given) and not all(any(words in fault.message for words in beyond) for fault in error.errors):
                 found.append((given, error.message))
             raise
         found.extend((given, fault.message) for fault in CREATE.iter_errors(given))
