@@ -12248,29 +12248,37 @@ def test_another_node_is_used_when_one_turns_read_only_or_goes_away_and_check_na
     url, _ = galera.create_database("qtm_failover")
     account = ["CREATE OR REPLACE USER app@'127.0.0.1'", "GRANT ALL ON qtm_failover.* TO app@'127.0.0.1'"]  # read_only holds for it
     galera.nodes[0].execute(*account)
-    first, second, third = galera.nodes
+    first, second, _ = galera.nodes
     with databases(url.replace("root", "app")) as (database,):
         dao = qtm.TaskDAO(database)
         assert node_of(database) == first.port
-        first.execute("SET GLOBAL read_only = 1")
         try:
+            first.execute("SET GLOBAL read_only = 1")
             ids = add(dao)
             assert node_of(database) == second.port
+            for node in galera.nodes:
+                node.execute("SET GLOBAL read_only = 1")
+            with pytest.raises(qtm.DatabaseUnavailable):
+                add(dao)
+            assert dao.get(ids[0]) is not None, "where none can write, one is read"
         finally:
-            first.execute("SET GLOBAL read_only = 0")
+            for node in galera.nodes:
+                node.execute("SET GLOBAL read_only = 0")
+        ids += add(dao)
         assert {found.subject: found.level for found in qtm.check_database(settings(url))}.items() >= {
             *(("cluster", "good"), ("wsrep_sync_wait", "good"), ("servers", "good"), ("server clocks", "good"), ("claim", "good")),
         }
-        second.stop()
+        stopped = next(node for node in galera.nodes if node.port == node_of(database))
+        stopped.stop()
         try:
             ids += add(dao)
-            assert node_of(database) in (first.port, third.port)
+            assert node_of(database) != stopped.port
             levels = {found.subject: (found.level, found.message) for found in qtm.check_database(settings(url))}
             assert levels["cluster"] == ("warning", "Primary, with 2 nodes in sight")
             assert levels["servers"][0] == "warning"
-            assert str(second.port) in levels["servers"][1]
+            assert str(stopped.port) in levels["servers"][1]
         finally:
-            second.launch()
+            stopped.launch()
             galera.await_ready()
         assert {task.task_id for task in qtm.TaskDAO(database).list_tasks()[0]} == set(ids)
 
