@@ -6423,7 +6423,7 @@ BAD_REQUESTS = {
     "list": ("POST", "createTask", b"[]", 400, 40001),
     "missing": ("POST", "createTask", b"{}", 400, 40001),
     "types": ("POST", "createTask", body(stock_code=1), 400, 40001),
-    "characters": ("POST", "createTask", body(stock_code="a/b"), 400, 40001),
+    "characters": ("POST", "createTask", body(stock_code="a\tb"), 400, 40001),
     "dates": ("POST", "createTask", body(config={**CONFIG, "start_date": "2013-01-01"}), 400, 40001),
     "too many": ("POST", "createTask", body(stock_code=..., stock_codes=["A"] * 10_001), 400, 40001),
     "engine": ("POST", "createTask", body(params={}), 400, 40004),
