@@ -3305,9 +3305,9 @@ class KeptTallies:
         """Keep those of large batches."""
         with self._lock:
             for batch_id, tally in tallies.items():
-                self._kept.pop(batch_id, None)
+                before = self._kept.pop(batch_id, (counted_at, tally))
                 if sum(tally.counts.values()) >= LARGE_BATCH:
-                    self._kept[batch_id] = counted_at, tally
+                    self._kept[batch_id] = max((counted_at, tally), before, key=lambda kept: kept[0])
             while len(self._kept) > MAX_KEPT_COUNTS:
                 del self._kept[next(iter(self._kept))]
 

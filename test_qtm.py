@@ -3218,9 +3218,12 @@ def test_skipped_rows_are_counted_in_the_result(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_a_code_that_no_file_name_holds_is_percent_encoded(tmp_path, monkeypatch, code, name):
     assert qtm.price_file_name(code) == name
-    (tmp_path / name).write_text("Date,Open,Close\n2005-01-03,1,1\n")
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
     config = {"strategy": "buy_and_hold", "start_date": "2005-01-01", "end_date": "2005-12-31"}
+    shown = f"{code}: " if qtm.STOCK_CODE.fullmatch(code) and "%~" not in name else ""
+    with pytest.raises(qtm.InvalidTask, match=re.escape(f"there are no prices for {shown}")):
+        qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)
+    (tmp_path / name).write_text("Date,Open,Close\n2005-01-03,1,1\n")
     metrics = qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)["metrics"]
     assert (metrics["bars"], metrics["final_equity"]) == (1, 100_000.0)  # what config leaves out has defaults
 

@@ -3,10 +3,10 @@
     python3 bench/scale.py [--sizes 10000,1000000,10000000] [--one-batch 600000] [--databases sqlite,mariadb] [--rounds 30] [--folder DIR]
 
 Fills a SQLite file and a private MariaDB by SQL with each number of tasks, asks each question many times, with and without tasks that
-fit, and prints minimum, median and maximum in milliseconds and the ratio of the minimum, which other work on the machine disturbs
-least, to that of the smallest size: at most 1.2, or a millisecond more, is the aim. Questions about batches ask about one of 5,000;
-``--one-batch`` adds a database that is one batch of so many, in which a page, a filter and the counts have bounds of their own: 20, 20
-and 300 ms.
+fit, and prints minimum, median and maximum in milliseconds, the CPU time of client and server, and its ratio to that at the smallest
+size, which other work on the machine disturbs least: at most 1.2, or a millisecond more, is the aim. Questions about batches ask about
+one of 5,000; ``--one-batch`` adds a database that is one batch of so many, in which a page, a filter and the counts have bounds of
+their own: 20, 20 and 300 ms.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -77,6 +78,15 @@ def questions(tasks: qtm.TaskManager, batch: str, code: str) -> Iterator[Questio
     yield Question("change", "cancel of a batch that is over", lambda: tasks.dao.cancel_batch(batch))
 
 
+def cpu_seconds(server_pid: int | None) -> float:
+    """Of this process and of the server."""
+    ticks = 0
+    if server_pid:
+        fields = pathlib.Path(f"/proc/{server_pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def milliseconds(ask: Callable[[], object], rounds: int) -> list[float]:
     """What each round took, the first left out; fewer rounds of a slow one."""
     found: list[float] = []
@@ -95,29 +105,41 @@ def milliseconds(ask: Callable[[], object], rounds: int) -> list[float]:
     return found
 
 
-Answers = dict[str, tuple[str, float, float, float]]  # by question: its kind, minimum, median, maximum
+class Answer(NamedTuple):
+    """What one question took, in milliseconds."""
+
+    kind: str
+    least: float
+    median: float
+    most: float
+    cpu: float
 
 
-def measured(url: str, batch: str, code: str, rounds: int) -> Answers:
+Answers = dict[str, Answer]  # by question
+
+
+def measured(url: str, batch: str, code: str, rounds: int, server_pid: int | None = None) -> Answers:
     """The questions, asked of a filled database."""
     answers = {}
     qtm.COUNTS_SECONDS = 0.0  # each count is a new one
     with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
         for question in questions(tasks, batch, code):
+            started = cpu_seconds(server_pid)
             took = milliseconds(question.ask, rounds)
-            answers[question.name] = (question.kind, min(took), statistics.median(took), max(took))
+            cpu = 1000 * (cpu_seconds(server_pid) - started) / (len(took) + 1)
+            answers[question.name] = Answer(question.kind, min(took), statistics.median(took), max(took), cpu)
     return answers
 
 
 @contextlib.contextmanager
-def database(kind: str, folder: pathlib.Path, buffer_pool: str) -> Iterator[str]:
-    """The URL of an empty database with qtm's tables, which goes away afterwards."""
+def database(kind: str, folder: pathlib.Path, buffer_pool: str) -> Iterator[tuple[str, int | None]]:
+    """The URL of an empty database with qtm's tables, which goes away afterwards, and the process of its server."""
     if kind == "sqlite":
         place = pathlib.Path(tempfile.mkdtemp(prefix="qtm-scale-", dir=folder))
         url = f"sqlite:///{place}/qtm.db"
         migrate(url)
         try:
-            yield url
+            yield url, None
         finally:
             shutil.rmtree(place)
         return
@@ -125,7 +147,7 @@ def database(kind: str, folder: pathlib.Path, buffer_pool: str) -> Iterator[str]
     with private_mariadb.PrivateMariaDB(buffer_pool=buffer_pool, is_durable=False) as server:
         url = server.create_database("qtm")
         migrate(url)
-        yield url
+        yield url, int((server.folder / "pid").read_text())
 
 
 def migrate(url: str) -> None:
@@ -135,25 +157,25 @@ def migrate(url: str) -> None:
     opened.close()
 
 
-def verdict(kind: str, least: float, smallest: float | None, in_one_batch: bool) -> str:
+def verdict(answer: Answer, smallest: Answer | None, in_one_batch: bool) -> str:
     """The ratio to the smallest size, or the bound, marked where it is missed."""
     if in_one_batch:
-        bound = BOUNDS_MS.get(kind)
-        return "" if bound is None else f"of {bound:.0f}" + (" MISSED" if least > bound else "")
+        bound = BOUNDS_MS.get(answer.kind)
+        return "" if bound is None else f"of {bound:.0f}" + (" MISSED" if answer.least > bound else "")
     if smallest is None:
         return ""
-    missed = least > MOST_RATIO * smallest and least > smallest + SLACK_MS
-    return f"x{least / smallest:.2f}" + (" MISSED" if missed else "")
+    missed = answer.cpu > MOST_RATIO * smallest.cpu and answer.cpu > smallest.cpu + SLACK_MS
+    return f"x{answer.cpu / max(smallest.cpu, 0.01):.2f}" + (" MISSED" if missed else "")
 
 
 def show(title: str, found: Answers, smallest: Answers | None, in_one_batch: bool) -> int:
     """Print a table; how many questions missed their bound."""
-    print(f"\n{title}\n{'':52}{'min':>9}{'median':>9}{'max':>9}  ms", flush=True)
+    print(f"\n{title}\n{'':44}{'min':>9}{'median':>9}{'max':>9}{'CPU':>9}  ms", flush=True)
     missed = 0
-    for name, (kind, least, median, most) in found.items():
-        told = verdict(kind, least, smallest[name][1] if smallest else None, in_one_batch)
+    for name, answer in found.items():
+        told = verdict(answer, smallest[name] if smallest else None, in_one_batch)
         missed += "MISSED" in told
-        print(f"{name:52}{least:9.2f}{median:9.2f}{most:9.2f}  {told}", flush=True)
+        print(f"{name:44}{answer.least:9.2f}{answer.median:9.2f}{answer.most:9.2f}{answer.cpu:9.2f}  {told}", flush=True)
     return missed
 
 
@@ -161,17 +183,17 @@ def run(kind: str, sizes: Sequence[int], one_batch: int, rounds: int, folder: pa
     """All tables of one kind of database; how many questions missed their bound."""
     missed, smallest = 0, None
     for size in sizes:
-        with database(kind, folder, buffer_pool) as url:
+        with database(kind, folder, buffer_pool) as (url, pid):
             started = time.perf_counter()
             batches = fill.fill(url, size)
             title = f"{kind}, {size:,} tasks in batches of {fill.BATCH_TASKS:,} (filled in {time.perf_counter() - started:.0f} s)"
-            found = measured(url, fill.batch_id(batches // 2), fill.stock_code(1), rounds)
+            found = measured(url, fill.batch_id(batches // 2), fill.stock_code(1), rounds, pid)
             missed += show(title, found, smallest, in_one_batch=False)
             smallest = smallest or found
     if one_batch:
-        with database(kind, folder, buffer_pool) as url:
+        with database(kind, folder, buffer_pool) as (url, pid):
             fill.fill(url, one_batch, is_one_batch=True)
-            found = measured(url, fill.batch_id(0), fill.stock_code(1), rounds)
+            found = measured(url, fill.batch_id(0), fill.stock_code(1), rounds, pid)
             missed += show(f"{kind}, {one_batch:,} tasks in one batch", found, None, in_one_batch=True)
     return missed
 
