@@ -4355,17 +4355,18 @@ def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(
         os.kill(frozen, signal.SIGSTOP)
         task = run_one(tasks, "good", max_attempts=1, timeout_seconds=0.5)  # which begins when the engine does
         assert (task.status, task.error, is_alive(frozen)) == (qtm.TaskStatus.COMPLETED, None, False)
-        assert [one.ending for one in tasks.get_task_attempts(task.task_id)] == ["released", "completed"]
+        *before, last = [one.ending for one in tasks.get_task_attempts(task.task_id)]
+        assert (set(before), last) == ({"released"}, "completed"), "on a busy machine the next start may be late too"
         assert (tasks.get_task_status(other).status.value, tasks.get_task_status(other).attempt) == ("running", 1)
 
 
 def test_a_create_that_meets_a_frozen_engine_server_is_no_fault_of_the_client(tmp_path, engines, monkeypatch):
-    monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
     with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines)) as tasks:
         eventually(lambda: tasks.scheduler.state()["engine_ready"])
         frozen = engine_server_pid()
         os.kill(frozen, signal.SIGSTOP)
-        with pytest.raises(qtm.EngineUnavailable, match="being replaced"):
+        with monkeypatch.context() as patch, pytest.raises(qtm.EngineUnavailable, match="being replaced"):
+            patch.setattr(qtm, "START_SECONDS", 1.0)
             run_one(tasks, "good")
         assert not is_alive(frozen)
 
