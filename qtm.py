@@ -1510,6 +1510,7 @@ class LogEvent(NamedTuple):
         return " ".join([self.event, *parts])
 
 
+REMINDER_SECONDS = 10.0  # between two lines about the same thing that goes on
 MAX_ERROR_TEXT = 500  # of an error that others raised, in a message or a log line
 
 
@@ -1525,6 +1526,27 @@ def log_event(level: int, event: str, **fields: Any) -> None:
         logger.handle(
             logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
         )
+
+
+class Reminder:
+    """When to log what goes on for long: at once, when its words change, and every 10 s. Of one thread, or under the caller's lock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._text = ""
+        self._next = -math.inf
+
+    def is_due(self, text: str) -> bool:
+        """Whether to log it now."""
+        now = self._clock()
+        if text == self._text and now < self._next:
+            return False
+        self._text, self._next = text, now + REMINDER_SECONDS
+        return True
+
+    def clear(self) -> None:
+        """It is over: the next time begins anew."""
+        self._text = ""
 
 
 # -- what a process that is forked from this one must not use ---------------------------------------------------------------
@@ -2333,7 +2355,17 @@ MYSQL_FULL = frozenset({3, 20, 1021, 1026, 1030, 1037, 1038, 1114})
 MYSQL_USELESS = MYSQL_FULL | frozenset(
     {1040, 1047, 1053, 1152, 1180, 1184, 1203, 1226, 1243, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
 )
-MYSQL_WRONG_SETTINGS = {1044: "access denied", 1045: "access denied", 1049: "unknown database", 1698: "access denied"}
+# What the server has against a connection, and what to do: no right on the database, or none of that name (MySQL tells the two apart only
+# to who may see it), wrong user or password, a host that it takes none from.
+MYSQL_GRANT = "CREATE DATABASE {name}; GRANT {rights} ON {name}.* TO '{user}'@'%'"
+MYSQL_LOGIN = "check user and password in QTM_DATABASE_URL, or CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
+MYSQL_WRONG_SETTINGS = {
+    1044: ("access denied: user '{user}' has no right on the database {name}, or there is none of that name", MYSQL_GRANT),
+    1045: ("access denied: the server does not know user '{user}', or not with this password", MYSQL_LOGIN),
+    1049: ("there is no database {name}", MYSQL_GRANT),
+    1130: ("the server takes no connections from this host", "CREATE USER '{user}'@'%' IDENTIFIED BY '...', and " + MYSQL_GRANT),
+    1698: ("access denied: the server lets user '{user}' in by other means than a password", MYSQL_LOGIN),
+}
 MYSQL_FACTS = (
     *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
     *("innodb_flush_log_at_trx_commit", "max_connections", "wsrep_on", "wsrep_sync_wait"),
@@ -2361,6 +2393,19 @@ def _driver_text(error: Exception) -> str:
         return error_text(error)
     text = str(error.args[1])
     return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[:MAX_ERROR_TEXT]
+
+
+def _unreachable(error: BaseException) -> str:
+    """Why there is no connection to a server, and what to do; an empty text when it is not the network's doing."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there: start the server, or check host and port in QTM_DATABASE_URL"
+    if isinstance(error, socket.gaierror):
+        return f"the host name is not known ({error.strerror}): check it in QTM_DATABASE_URL, or the name service"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such socket: start the server, or check unix_socket in QTM_DATABASE_URL"
+    if isinstance(error, TimeoutError):  # what sockets raise, too
+        return "no answer in time: check host and port in QTM_DATABASE_URL, and firewalls on the way"
+    return f"{error.strerror or error}"[:MAX_ERROR_TEXT] if isinstance(error, OSError) else ""
 
 
 class MySQLDialect:
@@ -2513,15 +2558,17 @@ class MySQLDialect:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         place = f"{host}/{self._url.name}"
         if number in MYSQL_WRONG_SETTINGS:
-            return DatabaseRefused(f"{MYSQL_WRONG_SETTINGS[number]} at {place} (error {number})", retry_after_seconds=5)
+            names = {"name": self._url.name, "user": self._url.user, "rights": DATABASE_RIGHTS}
+            words, remedy = (text.format(**names) for text in MYSQL_WRONG_SETTINGS[number])
+            return DatabaseRefused(f"{words} (at {place}, error {number}): {remedy}", retry_after_seconds=5)
         if verify_message := getattr(getattr(error, "original_exception", None), "verify_message", ""):  # of ssl.SSLCertVerificationError
             return DatabaseRefused(f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5)
-        if isinstance(error, RuntimeError) or "cryptography" in str(error):
+        if isinstance(error, RuntimeError):
             remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
             return DatabaseRefused(remedy, retry_after_seconds=5)
-        return DatabaseUnavailable(
-            f"cannot connect to the database at {place}: {type(error).__name__} {number or error}", retry_after_seconds=2
-        )
+        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
+        reason = _unreachable(cause) or f"{_driver_text(error)} (error {number})"
+        return DatabaseUnavailable(f"cannot connect to the database at {place}: {reason}", retry_after_seconds=2)
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up (or said why): no round trip needed."""
@@ -7631,6 +7678,7 @@ class TaskScheduler:
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._registered = False
         self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
+        self._reminder = Reminder(clock)  # of the scheduler thread
         # The next five are written by the scheduler thread alone, the activity by `stop` as well.
         self._last_beat: float | None = None
         self._last_poll: float | None = None
@@ -7772,11 +7820,13 @@ class TaskScheduler:
             self._leases.failed()
             self._is_away = True
             is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=self.worker_id, error=error.message)
+            if self._reminder.is_due(error.message):
+                log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=self.worker_id, error=error.message)
             self._activity = "waiting for the database"
             self._set_timer(DATABASE_RETRY_SECONDS)
             return
         self._is_away = False
+        self._reminder.clear()
         self._last_poll = self._clock()
         self._last_poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._activity = "stopping" if self._draining.is_set() else "running" if self._attempts else "idle"
@@ -10322,9 +10372,10 @@ class TaskAPI:
         self.monitor = HttpMonitor(paths)  # whoever answers tells it
         self._tasks: TaskManager | None = None  # these two are written once, by `open`
         self._counter: TaskCounter | None = None
-        self._probe_lock = threading.Lock()  # guards the next two; one probe at a time runs under it, on purpose
+        self._probe_lock = threading.Lock()  # guards the next three; one probe at a time runs under it, on purpose
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
+        self._reminder = Reminder()
 
     def open(self, tasks: TaskManager, on_counted: Callable[[], None] = _nothing) -> None:
         """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for /metrics, by the counting thread."""
@@ -10508,8 +10559,10 @@ class TaskAPI:
                 try:
                     tasks.dao.probe()
                     self._probe_error = None
+                    self._reminder.clear()
                 except QtmError as error:  # who asks needs no token, so that the log alone tells more
-                    log_event(logging.WARNING, "not ready", error=error.message)
+                    if self._reminder.is_due(error.message):
+                        log_event(logging.WARNING, "not ready", error=error.message)
                     self._probe_error = error
                 self._probed_at = time.monotonic()
             problem = None
@@ -12265,7 +12318,7 @@ def share_heap() -> None:
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
     """`open_database`, waiting up to 60 s for a database that is not there yet. Raises what `open_database` raises."""
-    deadline = time.monotonic() + DATABASE_START_SECONDS
+    deadline, reminder = time.monotonic() + DATABASE_START_SECONDS, Reminder()
     while True:
         try:
             return open_database(settings)
@@ -12274,7 +12327,8 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
         except (DatabaseUnavailable, TransactionConflict) as error:  # the latter from a cluster that is losing its quorum
             if signals.is_stopping or time.monotonic() > deadline:
                 raise
-            log_event(logging.WARNING, "waiting for the database", error=error.message)
+            if reminder.is_due(error.message):
+                log_event(logging.WARNING, "waiting for the database", error=error.message)
             signals.wait(1.0)
 
 

@@ -1111,6 +1111,48 @@ def test_the_dialects_agree_on_functions_of_time_and_rows(database):
     assert abs((now - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)).total_seconds()) < 60
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (
+            ("root@127.0.0.1", "root@127.0.0.1:1"),
+            qtm.DatabaseUnavailable,
+            "nothing listens there: start the server, or check host and port",
+        ),
+        (("root@127.0.0.1", "root@no-such-host.invalid"), qtm.DatabaseUnavailable, "the host name is not known .*QTM_DATABASE_URL"),
+        (("/qtm_words", "/qtm_words?unix_socket=/nowhere/s"), qtm.DatabaseUnavailable, "there is no such socket: start the server"),
+        (("root@", "words:wrong@"), qtm.DatabaseRefused, "access denied: .* 'words'.* password .*error 1045.*check user and password"),
+        (
+            ("/qtm_words", "/qtm_nowhere"),
+            qtm.DatabaseRefused,
+            r"no database qtm_nowhere .*1049.*CREATE DATABASE qtm_nowhere; GRANT .* TO 'root'",
+        ),
+        (
+            ("root@", "words:p@"),
+            qtm.DatabaseRefused,
+            r"no right on the database qtm_words.*1044.*CREATE DATABASE qtm_words; GRANT SELECT.*'words'",
+        ),
+    ],
+    ids=["refused", "unknown host", "no socket", "wrong password", "missing database", "no right"],
+)
+def test_why_there_is_no_connection_is_said_in_words_with_what_to_do(mariadb, in_german, change, error, words):
+    url = mariadb.create_database("qtm_words")
+    mariadb.execute("CREATE OR REPLACE USER words@'%' IDENTIFIED BY 'p'", "CREATE OR REPLACE USER words@localhost IDENTIFIED BY 'p'")
+    if ":1" in change[1]:
+        url = url.replace(f":{mariadb.port}", "")
+    with pytest.raises(qtm.DatabaseUnavailable, match=words) as caught:
+        qtm.open_database(settings(url.replace(*change)))
+    assert type(caught.value) is error
+    assert "wrong" not in caught.value.message
+
+
+def test_a_server_that_does_not_answer_is_told_from_one_that_refuses(monkeypatch):
+    monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(qtm.DatabaseUnavailable, match="no answer in time: check host"):
+        qtm.open_database(settings(f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/n"))
+
+
 def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
     first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
     with pytest.raises(qtm.DatabaseInUse, match=f"in use by process {os.getpid()}"):
@@ -10352,6 +10394,23 @@ for round in range(500):
         signals.wait(60.0)
     killer.join()
 """
+
+
+def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatch, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="qtm")
+    clock, signals = FakeClock(), qtm.ServiceSignals()
+    until = clock.now + 25.0
+
+    def open_database(chosen):
+        raise (qtm.SchemaError if clock.now >= until else qtm.DatabaseUnavailable)("refused" if clock.now < until - 3.0 else "no quorum")
+
+    monkeypatch.setattr(signals, "wait", lambda seconds=None: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(qtm, "open_database", open_database)
+    monkeypatch.setattr(qtm, "Reminder", functools.partial(qtm.Reminder, clock))
+    with pytest.raises(qtm.SchemaError):
+        qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals)
+    lines = [record.getMessage() for record in caplog.records if "waiting for the database" in record.getMessage()]
+    assert lines == [*['waiting for the database error="refused"'] * 3, 'waiting for the database error="no quorum"']
 
 
 @pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
