@@ -11486,7 +11486,7 @@ class Result(Call):
     def before(self):
         super().before()
         self.set("completed")
-        self.oracle.rows("INSERT INTO backtest_results VALUES (?, ?, '[]')", self.ids[0], '{"x":1}')
+        self.oracle.rows("INSERT INTO backtest_results (task_id, result, non_finite) VALUES (?, ?, '[]')", self.ids[0], '{"x":1}')
 
     def call(self):
         return self.tasks.get_task_result(self.ids[0])
