@@ -59,7 +59,7 @@ def questions(tasks: qtm.TaskManager, batch: str, code: str) -> Iterator[Questio
     }
     places: dict[str, dict[str, object]] = {
         "all tasks": {},
-        "a stock": {"stock_code": code},
+        "a stock": {"stock_code": code, "limit": 2},  # the smallest size has no more
         "no stock": {"stock_code": "-"},
         "a batch": {"batch_id": batch},
         "a batch, a stock": {"batch_id": batch, "stock_code": code},
