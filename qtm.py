@@ -116,6 +116,7 @@ import datetime
 import decimal
 import email.utils
 import enum
+import errno
 import faulthandler
 import functools
 import gc
@@ -5797,6 +5798,7 @@ CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
 RESOURCE_TRACKER_SECONDS = 8.0  # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
+MAX_CAUSES = 20  # exceptions of a chain that are looked at
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 START_TASK, START_VALIDATOR = b"task", b"validator"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may go to the whole group; the service decides what ends
@@ -6018,6 +6020,40 @@ def _completed(value: Any) -> Any:
     return asyncio.run(_awaited(value))
 
 
+NO_MEMORY_TEXT = re.compile(
+    r"out of memory|cannot allocate memory|unable to allocate|bad_alloc|memory allocation of \d+ bytes failed", re.I
+)
+
+
+def _memory_cap_hit(error: BaseException) -> int:
+    """The cap of this process in bytes, when it stood at it as ``error`` was raised, of which a library may have made something else
+    than a MemoryError; else 0."""
+    cap, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if cap == resource.RLIM_INFINITY:
+        return 0
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            return cap
+        cause = cause and (cause.__cause__ or cause.__context__)
+    # What the frames of its traceback hold is held still.
+    held = re.search(r"^VmData:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text(), re.MULTILINE)
+    is_near = held is not None and int(held[1]) * 1024 > cap - cap // 10
+    return cap if is_near or NO_MEMORY_TEXT.search(_describe(error)["message"]) else 0
+
+
+def _error_frame(error: BaseException, kind: str | None = None, retryable: bool = True) -> dict[str, Any]:
+    """The frame of an attempt that an exception has ended: of the type ``kind``, else of the exception's own."""
+    try:
+        described = {name: value and _clean(value) for name, value in _describe(error).items()}
+        if cap := _memory_cap_hit(error):
+            words = f"the process stood at its cap, QTM_TASK_MEMORY_MB ({cap >> 20} MB): {described['type']}: {described['message']}"
+            return {"error": {**described, "type": "out_of_memory", "message": words[:MAX_ERROR_MESSAGE]}, "retryable": True}
+        return {"error": {**described, **({"type": kind, "traceback": None} if kind else {})}, "retryable": retryable}
+    except (MemoryError, OSError):  # OSError: of /proc, for want of memory
+        return OUT_OF_MEMORY
+
+
 def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """Run one attempt; the frame that tells its end: ``result`` or ``error`` with ``retryable``."""
     try:
@@ -6028,14 +6064,13 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
-        return {"error": {name: value and _clean(value) for name, value in _describe(error).items()}, "retryable": True}
+        return _error_frame(error)
     try:
         document = result_document(result)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
-        message = _clean(_describe(error)["message"])
-        return {"error": {"type": "invalid_result", "message": message, "traceback": None}, "retryable": False}
+        return _error_frame(error, "invalid_result", retryable=False)
     frame = {"result": document.text, "non_finite": dump_json(document.non_finite), "converted": dump_json(document.converted)}
     size = sum(len(text.encode("utf-8")) for text in frame.values())
     if size > MAX_RESULT_BYTES:
@@ -6856,6 +6891,9 @@ class ProcessHandle:
             return Outcome(released=True)
         if report.get("out_of_memory"):
             return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
+        if code == -signal.SIGABRT and NO_MEMORY_TEXT.search(self._log.tail):  # C++ and Rust end by it
+            message = "the engine process got no more memory and was ended by signal 6 (SIGABRT); its output says more"
+            return Outcome(error_type="out_of_memory", message=message)
         if code is None:
             message = "the engine process vanished without a report"
         elif code == -signal.SIGKILL:

@@ -3619,7 +3619,7 @@ ENGINES = textwrap.dedent(
         sys.exit(4)
 
     def not_json(task, progress):
-        return {"x": object()}
+        return {"x": {1: 2, "1": 3}}
 
     def sleeps(task, progress):
         open(task.params["file"], "w").write(str(os.getpid()))
@@ -3816,7 +3816,7 @@ ENDINGS = {
     "segfault": ("crashed", "signal 11 (SIGSEGV)", 2),
     "exits": ("crashed", "exited with code 0 without a result", 2),
     "system_exit": ("SystemExit", "4", 2),
-    "not_json": ("invalid_result", "object at x", 1),
+    "not_json": ("invalid_result", "the same as text", 1),
 }
 
 
@@ -3989,6 +3989,82 @@ def test_memory_beyond_the_cap_fails_the_task_and_nothing_else(url, engines, str
         assert record.ending == "out_of_memory"
         assert record.max_rss_bytes < 230_000_000
         assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
+
+
+CAPPED_ENGINE = """
+    import mmap, os
+
+    def allocate():
+        return bytearray(1 << 30)
+
+    def chained():
+        try:
+            allocate()
+        except MemoryError as error:
+            raise ValueError("prices cannot be read") from error
+
+    def hidden():
+        try:
+            chained()
+        except ValueError:
+            raise LookupError("prices cannot be read") from None
+
+    def words_alone():
+        raise RuntimeError("Error tokenizing data. C error: out of memory")
+
+    def by_number():
+        mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def full():
+        kept = []
+        try:
+            while True:
+                kept.append(bytearray(1 << 23))
+        except MemoryError:
+            pass
+        unrelated(kept)
+
+    def unrelated(kept):
+        raise ValueError("prices cannot be read")
+
+    def aborts():
+        os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\\n  what():  std::bad_alloc\\n")
+        os.abort()
+
+    def plain():
+        raise ValueError("no luck")
+
+    def plain_abort():
+        os.abort()
+
+    def run(task, progress):
+        return globals()[task.params["kind"]]()
+"""
+CAP_HIT = {
+    "chained": "QTM_TASK_MEMORY_MB (200 MB): ValueError: prices cannot be read",
+    "hidden": "QTM_TASK_MEMORY_MB (200 MB): LookupError: prices cannot be read",
+    "words_alone": "QTM_TASK_MEMORY_MB (200 MB): RuntimeError: Error tokenizing data. C error: out of memory",
+    "by_number": "QTM_TASK_MEMORY_MB (200 MB): OSError: [Errno 12]",
+    "full": "QTM_TASK_MEMORY_MB (200 MB): ValueError: prices cannot be read",
+    "aborts": "got no more memory and was ended by signal 6 (SIGABRT)",
+}
+
+
+def test_a_memory_cap_that_is_hit_within_a_library_is_told_as_out_of_memory(tmp_path, monkeypatch):
+    with with_engine(tmp_path, monkeypatch, "capped_engine", CAPPED_ENGINE, task_memory_mb=200) as tasks:
+        for kind, words in CAP_HIT.items():
+            error = run_one(tasks, "any", {"kind": kind}, max_attempts=1).error
+            assert (error["type"], words in error["message"]) == ("out_of_memory", True), (kind, error)
+        assert run_one(tasks, "any", {"kind": "plain"}, max_attempts=1).error["type"] == "ValueError"
+        assert run_one(tasks, "any", {"kind": "plain_abort"}, max_attempts=1).error["type"] == "crashed"
+
+
+def test_without_a_cap_an_error_that_a_library_makes_of_a_memory_error_is_its_own(tmp_path):
+    def run(task, progress):
+        raise ValueError("prices cannot be read: out of memory") from MemoryError()
+
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), run) as tasks:
+        assert run_one(tasks, "any", max_attempts=1).error["type"] == "ValueError"
 
 
 def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(running, caplog):
