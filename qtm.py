@@ -6543,6 +6543,9 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     except EngineError as error:
         control.send(dump_json({"failed": _clean(error.message)[:8000]}).encode())
         return 1
+    for stream in (sys.stdout, sys.stderr):  # else every fork would print again what the import has left in them
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # the import may have closed or replaced them
+            stream.flush()
     _remove_stale_folders()
     ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate"), **_left_by_import(control)}
     control.send(dump_json(ready).encode())

@@ -5037,6 +5037,23 @@ def test_files_of_the_working_folder_do_not_take_the_place_of_the_standard_libra
     assert result == {"csv": False, "queue": False, "hypothesis": True}, "before other packages it comes all the same"
 
 
+def test_what_an_import_prints_is_told_once_and_in_no_attempt(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "qtm")
+    engine = """
+        import logging, sys
+        print("import says")
+        logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        def run(task, progress):
+            logging.warning("attempt says")
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "twice_engine", engine) as tasks:
+        for _ in range(2):
+            (record,) = tasks.get_task_attempts(run_one(tasks, "any").task_id)
+            assert record.output_tail == "attempt says\n"
+        eventually(lambda: logged(caplog, "engine output") == ["import says"])
+
+
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
     engine = """
         import signal
