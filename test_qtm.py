@@ -10561,6 +10561,8 @@ def whole_answer(port: int, path: str, given=None):
 def test_the_threads_of_a_service_share_one_heap(tmp_path):
     """Six heaps would each keep what the largest answer took. In glibc the heap of a thread is 64 MiB, aligned to its
     size, and what of it is not in use yet is out of bounds."""
+    if os.geteuid():
+        pytest.skip("a service shows its memory to root alone")
     with service(f"sqlite:///{tmp_path / 'qtm.db'}") as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
         assert ask(port, f"{A}/listTasks")[0] == 200

@@ -296,11 +296,15 @@ class Weight(NamedTuple):
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """RSS and PSS of a process (PSS: pages that several share are divided among them)."""
+    """RSS and PSS of a process (PSS: pages that several share are divided among them). A service shows its PSS to root alone: to others
+    it is NaN."""
     values = []
     for name, word in (("status", "VmRSS:"), ("smaps_rollup", "Pss:")):
-        line = next(line for line in Path(f"/proc/{pid}/{name}").read_text().splitlines() if line.startswith(word))
-        values.append(int(line.split()[1]) * 1024 / 1e6)
+        try:
+            line = next(line for line in Path(f"/proc/{pid}/{name}").read_text().splitlines() if line.startswith(word))
+        except PermissionError:
+            line = f"{word} nan"
+        values.append(float(line.split()[1]) * 1024 / 1e6)
     return values[0], values[1]
 
 

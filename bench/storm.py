@@ -1143,11 +1143,12 @@ class Watch:
         return {**found, "threads": max(one["threads"] for one in seen)}
 
     def _links(self, pid: int) -> list[str]:
-        """What the descriptors of a process lead to."""
+        """What the descriptors of a process lead to; none of a service, which shows them to root alone."""
         links = []
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        with contextlib.suppress(PermissionError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
         return links
 
     def _of_database(self, links: Sequence[str]) -> list[str]:
