@@ -11900,9 +11900,9 @@ class ApiServer(http.server.HTTPServer):
         self._connections[descriptor] = connection
         self._epoll.register(descriptor, EPOLL_READ)
         if error:
-            on_trial = [one for one in (*self._leaving.values(),) if one.is_on_trial] if len(self._leaving) >= MAX_LEAVING else []
-            if on_trial:  # the oldest: else silent clients would keep probes out
-                self._guard(on_trial[0], on_trial[0].close)
+            silent = next((one for one in [*self._leaving.values()] if one.is_on_trial), None)
+            if silent and len(self._leaving) >= MAX_LEAVING:  # the oldest: else silent clients would keep probes out
+                self._guard(silent, silent.close)
             self._guard(connection, connection.turn_away, error)
 
     def _make_room(self, peer: str) -> TooManyConnections | None:
@@ -11916,11 +11916,10 @@ class ApiServer(http.server.HTTPServer):
         crowd = own if len(own) >= share else connections if len(connections) >= most else []
         now = time.monotonic()
         idle = [one for one in crowd if one.may_make_room(now)]
-        if idle:
-            longest = min(idle, key=lambda one: (one.phase is not Phase.IDLE, one.since))
-            if self.let_linger(longest):
-                self._guard(longest, longest.make_room)
-                return None
+        longest = min(idle, key=lambda one: (one.phase is not Phase.IDLE, one.since), default=None)
+        if longest and self.let_linger(longest):
+            self._guard(longest, longest.make_room)
+            return None
         if not crowd:
             return None
         whose = f" from {peer}" if crowd is own else ""
