@@ -1444,7 +1444,7 @@ def test_files_that_qtm_makes_are_their_owners_alone_and_others_keep_their_mode(
 def test_one_file_has_one_lock_whatever_link_it_is_opened_by(tmp_path):
     (tmp_path / "link.db").symlink_to(tmp_path / "q.db")
     first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
-    with pytest.raises(qtm.SettingsError, match="in use by process"):
+    with pytest.raises(qtm.SettingsError, match="in use by this process"):
         qtm.Database(f"sqlite:///{tmp_path}/link.db")
     first.close()
 
