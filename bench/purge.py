@@ -11,6 +11,7 @@ second, and a p99 of the creates of 50 ms.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -47,17 +48,15 @@ def purged(port: int) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("qtm_purged_tasks_total ")))
 
 
-def wait_until_listening(port: int) -> None:
-    """Until the service answers."""
+def wait_until_ready(port: int) -> None:
+    """Until the service answers, and has its database."""
     deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            request(port, "GET", "/healthz")
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if request(port, "GET", "/readyz")[0] == 200:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"the service was not ready within {READY_SECONDS:g} s")
 
 
 def run(url: str, retention_days: int, total: int, seconds_limit: float) -> tuple[float, list[float]]:
@@ -70,7 +69,7 @@ def run(url: str, retention_days: int, total: int, seconds_limit: float) -> tupl
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stderr=log, preexec_fn=die_with_parent)
         try:
-            wait_until_listening(port)
+            wait_until_ready(port)
             started, before = time.monotonic(), purged(port)
             count = before
             while count < total and time.monotonic() - started < seconds_limit:
