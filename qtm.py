@@ -1494,7 +1494,8 @@ class TaskResult:
 
 
 # ==== 6 Connection pool ===============================================================================================
-# Log events, the monitor of the database layer, and a queue-backed pool that knows nothing of databases: it is given a way to
+# Log events, what a forked process gives up, the monitor of the database layer, and a queue-backed pool that knows nothing of
+# databases: it is given a way to
 # connect and a way to tell whether an idle connection is still good.
 
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
@@ -9112,7 +9113,7 @@ DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SCRAPE_WAIT_SECONDS = 1.0  # for the database, within one scrape; it counts as away that has not answered by then
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
-ENDED_SECONDS = 15.0  # and the others, which may be millions
+ENDED_SECONDS = 15.0  # and those that have ended of late, see EndedCounts
 ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released", "unwritten")
 
 
