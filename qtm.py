@@ -8473,7 +8473,7 @@ class TaskManager:
         batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or following)
-        batch = self.get_batch(batch_id, Tally.of(tasks) if is_all else None, NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS)
+        batch = self._batch(batch_id, Tally.of(tasks) if is_all else None, NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS)
         return dataclasses.replace(batch, tasks=tasks, next_cursor=following)
 
     def get_batch_text(
@@ -8487,20 +8487,24 @@ class TaskManager:
     ) -> str:
         """The same as JSON text, as getTasksByBatch answers it; a client that ``has_waited`` for the end gets the counts of now. Raises
         BatchNotFound."""
+        if not isinstance(has_waited, bool):
+            raise _type_error("has_waited", "True or False", has_waited)
         text_argument("batch_id", batch_id)
         batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
         page = self.dao.list_page(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
         is_all = not (statuses or stock_code or cursor or page.next_cursor)
         max_age_seconds = 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS
-        batch = self.get_batch(batch_id, page.tally if is_all else None, max_age_seconds)
+        batch = self._batch(batch_id, page.tally if is_all else None, max_age_seconds)
         return f'{dump_json(batch.summary())[:-1]},"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}}}'
 
-    def get_batch(self, batch_id: str, tally: Tally | None = None, max_age_seconds: float = 0.0) -> BatchInfo:
-        """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Those of a large batch may be as old as
-        ``max_age_seconds``. Raises BatchNotFound."""
+    def get_batch(self, batch_id: str, tally: Tally | None = None) -> BatchInfo:
+        """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Raises BatchNotFound."""
         if not isinstance(tally, (Tally, type(None))):
             raise _type_error("tally", "a qtm.Tally or None", tally)
-        batch = self.dao.get_batch(text_argument("batch_id", batch_id), tally, max_age_seconds)
+        return self._batch(text_argument("batch_id", batch_id), tally, 0.0)
+
+    def _batch(self, batch_id: str, tally: Tally | None, max_age_seconds: float) -> BatchInfo:
+        batch = self.dao.get_batch(batch_id, tally, max_age_seconds)
         if batch is None:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return batch
@@ -8562,7 +8566,7 @@ class TaskManager:
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self.get_batch(batch_id, max_age_seconds=NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
+        self._batch(text_argument("batch_id", batch_id), None, NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.cancel_batch(batch_id)
         if count:
             self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
@@ -8589,7 +8593,7 @@ class TaskManager:
 
     def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self.get_batch(batch_id, max_age_seconds=NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
+        self._batch(text_argument("batch_id", batch_id), None, NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.retry_batch(batch_id)
         if count:
             self._retried()
