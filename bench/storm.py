@@ -12,8 +12,10 @@ ids apart, which are the service's own), and one that showed a fault is saved as
 again by ``--replay``, also after it was cut down by hand.
 
 What is known of a script judges the answers. Requests whose framing is sound get one answer each, in their order; one that
-closes the connection gets the last one; what follows a framing in doubt gets none; elsewhere there are at most as many
-answers as there can be requests. Every answer must be strict HTTP/1.1 with strict JSON in the envelope that the README
+closes the connection gets the last one; what follows a framing in doubt gets none, also when the doubt is in the body of a
+request that was refused already; elsewhere there are at most as many answers as there can be requests. A refusal of a sound
+request drops its body and goes on with the next, unless the body is longer than the service takes, or its client waits for the
+service's word before it sends it. Every answer must be strict HTTP/1.1 with strict JSON in the envelope that the README
 promises, with a declared code and a request id that no other answer has. 503 is declared, and counted by its code.
 
 What must be zero, each with evidence:
@@ -96,7 +98,7 @@ ZERO = ("malformed", "internal", "wrong", "missing", "extra", "unclosed", "repea
 
 
 class Piece(NamedTuple):
-    """One request, or what stands in its place. ``closes`` is None where it is open whether the connection goes on."""
+    """One request, or what stands in its place. ``closes``: whether its answer is the last, and says so; None: only the answer tells."""
 
     data: bytes
     kind: str
@@ -105,6 +107,7 @@ class Piece(NamedTuple):
     is_head: bool = False
     is_sound: bool = True  # exactly one answer
     closes: bool | None = False
+    ends: bool = False  # its answer is the last, and went out before that could be known
 
 
 class Script(NamedTuple):
@@ -115,21 +118,19 @@ class Script(NamedTuple):
     pieces: Sequence[Piece]
     cuts: Sequence[int] = ()
 
-    @property
-    def certain(self) -> int:
-        """How many of the pieces have exactly one answer each, for certain: up to the first that may end it all."""
-        for i, piece in enumerate(self.pieces):
+    def certain(self, known: int = 0) -> int:
+        """How many of the pieces have exactly one answer each, for certain: up to the first that may end it all. The first ``known``
+        are answered, and did not end it."""
+        for i, piece in enumerate(self.pieces[known:], known):
             if not piece.is_sound:
                 return i
-            if piece.closes is not False:
+            if piece.closes is not False or piece.ends:
                 return i + 1
         return len(self.pieces)
 
-    @property
-    def most(self) -> int:
+    def most(self, certain: int) -> int:
         """How many answers there may be: nothing that is no request line counts, but one for where the framing ends."""
-        certain = self.certain
-        if certain == len(self.pieces) or (certain and self.pieces[certain - 1].closes):
+        if certain == len(self.pieces) or (certain and (self.pieces[certain - 1].closes or self.pieces[certain - 1].ends)):
             return certain
         rest = b"".join(piece.data for piece in self.pieces[certain:])
         return certain + rest.upper().count(b"HTTP/") + 1
@@ -198,6 +199,10 @@ PARAMETERS = ("task_id", "batch_id", "wait", "status", "stock_code", "limit", "c
 
 REQUEST_END = "\r\nHost: 127.0.0.1\r\n"
 JSON_FIELDS = "Content-Type: application/json\r\n"
+OTHER_JSON_FIELDS = (  # that say the same
+    "Content-Type: application/json;\r\n", "Content-Type: APPLICATION/JSON ; indent=4\r\n", "Content-Encoding: identity\r\n" + JSON_FIELDS,
+    "Content-Type: application/json; charset=UTF-8\r\n", 'Content-Type: application/json;x=y; charset="utf-8"\r\n',
+)  # fmt: skip
 CREATE = f"POST {API}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\n{JSON_FIELDS}"
 # What HTTP must refuse by its framing: after the answer the connection closes, and nothing that follows is a request.
 REFUSED = {
@@ -236,11 +241,14 @@ REFUSED = {
     "tabs": (400, f"GET\t/healthz\tHTTP/1.1{REQUEST_END}\r\n"),
     "small letters": (400, f"GET /healthz http/1.1{REQUEST_END}\r\n"),
     "version 2.0": (400, f"GET /healthz HTTP/2.0{REQUEST_END}\r\n"),
-    "version 1.2": (400, f"GET /healthz HTTP/1.2{REQUEST_END}\r\n"),
+    "version 0.9": (400, f"GET /healthz HTTP/0.9{REQUEST_END}\r\n"),
+    "version 1.2 without a host": (400, "GET /healthz HTTP/1.2\r\n\r\n"),
+    "version 1.2 with both": (400, CREATE.replace("/1.1", "/1.2") + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "version 1.10": (400, f"GET /healthz HTTP/1.10{REQUEST_END}\r\n"),
     "no version": (400, "GET /healthz\r\n\r\n"),
     "no target": (400, f"GET HTTP/1.1{REQUEST_END}\r\n"),
-    "asterisk": (400, f"OPTIONS * HTTP/1.1{REQUEST_END}\r\n"),
+    "asterisk of another method": (400, f"GET * HTTP/1.1{REQUEST_END}\r\n"),
+    "asterisk and more": (400, f"OPTIONS *?x HTTP/1.1{REQUEST_END}\r\n"),
     "authority": (400, f"CONNECT 127.0.0.1:80 HTTP/1.1{REQUEST_END}\r\n"),
     "fragment": (400, f"GET /healthz#x HTTP/1.1{REQUEST_END}\r\n"),
     "raw letters": (400, f"GET /h\xe9 HTTP/1.1{REQUEST_END}\r\n"),
@@ -274,9 +282,14 @@ NOISE = (
 )  # fmt: skip
 
 
-def form(kind: str, status: int, text: str, closes: bool | None = False) -> Piece:
-    """A sound request that is always the same."""
-    return Piece(text.encode("latin-1"), kind, frozenset((status,)), is_head=text.startswith("HEAD "), closes=closes)
+def form(kind: str, status: int, text: str, closes: bool | None = False, ends: bool = False) -> Piece:
+    """A request that is always the same."""
+    return Piece(text.encode("latin-1"), kind, frozenset((status,)), is_head=text.startswith("HEAD "), closes=closes, ends=ends)
+
+
+def refused_at_once(body: str) -> Piece:
+    """Answered by its head; then its body leaves in doubt where it ends, or is longer than the service takes."""
+    return form("refused, then in doubt", 404, f"POST /x HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n{body}", ends=True)
 
 
 ODD_FORMS = (
@@ -291,6 +304,10 @@ ODD_FORMS = (
     form("HEAD with a body", 404, f"HEAD /x HTTP/1.1{REQUEST_END}Content-Length: 4\r\n\r\nHTTP"),
     form("dots", 404, f"GET /healthz/../x HTTP/1.1{REQUEST_END}\r\n"),
     form("slashes", 404, f"GET //healthz HTTP/1.1{REQUEST_END}\r\n"),
+    form("later version", 200, f"GET /healthz HTTP/1.2{REQUEST_END}\r\n"),
+    form("later version", 404, f"POST /x HTTP/1.9{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}\r\n"),
+    form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}Content-Length: 3\r\n\r\nabc"),
 )
 LAST_FORMS = (
     form("close", 200, f"GET /healthz HTTP/1.1{REQUEST_END}Connection: close\r\n\r\n", True),
@@ -298,9 +315,11 @@ LAST_FORMS = (
     form("HTTP/1.0", 200, "GET /healthz HTTP/1.0\r\n\r\n", True),
     form("HTTP/1.0", 200, "HEAD /healthz HTTP/1.0\r\n\r\n", True),
     form("too large", 413, f"{CREATE}Content-Length: {9 << 20}\r\n\r\n{{}}", True),
-    form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", True),
-    form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Content-Length: 99999\r\n\r\n{'x' * 99_999}", True),
+    form("too large", 404, f"POST /x HTTP/1.1{REQUEST_END}Content-Length: {9 << 20}\r\n\r\n{{}}", True),
+    form("too large", 415, f"{CREATE}Content-Encoding: gzip\r\nContent-Length: {9 << 20}\r\n\r\n{{}}", True),
+    form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Connection: close\r\nContent-Length: 99999\r\n\r\n{'x' * 99_999}", True),
     form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{{}}", None),
+    *map(refused_at_once, ("five\r\n12345\r\n0\r\n\r\n", "1\r\n{}\r\n0\r\n\r\n", "FFFFFFF\r\n{}\r\n0\r\n\r\n", "0\r\nnothing\r\n\r\n")),
 )
 
 
@@ -422,16 +441,19 @@ class Writer:
     def _body_piece(self, path: str, body: bytes, kind: str, statuses: Sequence[int]) -> Piece:
         """A POST by Content-Length, or chunked, with or without an expectation."""
         rng = self._rng
-        head = f"POST {path} HTTP/1.1{REQUEST_END}{JSON_FIELDS}{self._fields()}"
+        fields = JSON_FIELDS if rng.random() < 0.9 else rng.choice(OTHER_JSON_FIELDS)
+        head = f"POST {path} HTTP/1.1{REQUEST_END}{fields}{self._fields()}"
         if rng.random() < 0.1:
             head += f"Idempotency-Key: key-{rng.randrange(50)}\r\n"
         if rng.random() < 0.05:
             head += f"Expect: {rng.choice(('100-continue', '100-Continue'))}\r\n"
+        return Piece(self._with_body(head, body), kind, frozenset(statuses))
+
+    def _with_body(self, head: str, body: bytes) -> bytes:
+        rng = self._rng
         if rng.random() < 0.2:
-            data = f"{head}Transfer-Encoding: {rng.choice(('chunked', 'Chunked'))}\r\n\r\n".encode("latin-1") + self._chunked(body)
-        else:
-            data = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
-        return Piece(data, kind, frozenset(statuses))
+            return f"{head}Transfer-Encoding: {rng.choice(('chunked', 'Chunked'))}\r\n\r\n".encode("latin-1") + self._chunked(body)
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
     def _chunked(self, body: bytes) -> bytes:
         rng, parts, at = self._rng, [], 0
@@ -512,22 +534,22 @@ class Writer:
     def _refused_by_head(self) -> Piece:
         """What the head alone refuses, while the framing is sound and the connection goes on."""
         rng = self._rng
-        body = rng.randbytes(rng.choice((0, 1, 100, 5000)))
-        post, length = f"POST {API}/createTask HTTP/1.1{REQUEST_END}", f"Content-Length: {len(body)}\r\n\r\n"
+        body = rng.randbytes(rng.choices((0, 1, 100, 5000, 99_999), (5, 5, 5, 5, 1))[0])
+        post = f"POST {API}/createTask HTTP/1.1{REQUEST_END}"
         method = rng.choice(("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW", "M-SEARCH", "!#$%&'*+-.^_`|~"))
         status, head = rng.choice(
             (
-                (415, post + length), (415, f"{post}Content-Type: text/plain\r\n{length}"),
-                (415, f"{post}Content-Type: application/jsonp\r\n{length}"),
-                (403, f"{post}{JSON_FIELDS}Origin: http://evil.example\r\n{length}"),
-                (403, f"{post}{JSON_FIELDS}Origin: null\r\n{length}"), (421, f"{post}{length}".replace("127.0.0.1", "evil.example")),
-                (421, f"{post}{length}".replace("127.0.0.1", "127.0.0.2:99")),
-                (405, f"{method} {API}/createTask HTTP/1.1{REQUEST_END}{length}"),
-                (405, f"{method} /healthz HTTP/1.1{REQUEST_END}{length}"), (405, f"POST /healthz HTTP/1.1{REQUEST_END}{length}"),
-                (404, f"{method} /favicon.ico HTTP/1.1{REQUEST_END}{length}"),
+                (415, post), (415, f"{post}Content-Type: text/plain\r\n"), (415, f"{post}Content-Type: application/jsonp\r\n"),
+                (415, f"{post}Content-Type: application/json; x=y; charset=utf-16\r\n"),
+                (415, f"{post}{JSON_FIELDS}Content-Encoding: gzip\r\n"), (415, f"{post}{JSON_FIELDS}Content-Encoding: identity, br\r\n"),
+                (403, f"{post}{JSON_FIELDS}Origin: http://evil.example\r\n"), (403, f"{post}{JSON_FIELDS}Origin: null\r\n"),
+                (421, post.replace("127.0.0.1", "evil.example")), (421, post.replace("127.0.0.1", "127.0.0.2:99")),
+                (405, f"{method} {API}/createTask HTTP/1.1{REQUEST_END}"), (405, f"{method} /healthz HTTP/1.1{REQUEST_END}"),
+                (405, f"POST /healthz HTTP/1.1{REQUEST_END}"), (404, f"{method} /favicon.ico HTTP/1.1{REQUEST_END}"),
+                (404, f"POST /favicon.ico HTTP/1.1{REQUEST_END}"),
             )
         )  # fmt: skip
-        return Piece(head.encode() + body, "refused by head", frozenset((status,)))
+        return Piece(self._with_body(head, body), "refused by head", frozenset((status,)))
 
     def _odd_form(self) -> Piece:
         """Forms that are sound, though few clients use them."""
@@ -811,13 +833,18 @@ class Session:
     def begin(self, script: Script, now: float) -> None:
         """Play a script, maybe on a connection that was kept."""
         self.script = script
-        self.certain, self.most = script.certain, script.most
+        self.learn(0)
         self.unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in script.chunks())
         self.deadline = now + SESSION_SECONDS
         self.is_sent = False
         self.is_closing = False  # the last answer has come
         self.is_refused = False  # by a 503 that was the last
         self.reader = AnswerReader(self._is_head)
+
+    def learn(self, known: int) -> None:
+        """The first ``known`` pieces are answered, and the connection goes on."""
+        self.certain = self.script.certain(known)
+        self.most = self.script.most(self.certain)
 
     def _is_head(self, index: int) -> bool | None:
         return self.script.pieces[index].is_head if index < self.certain else None
@@ -961,6 +988,8 @@ class Client:
         elif manner != "stay":
             with contextlib.suppress(OSError):  # it has closed already
                 session.socket.shutdown(socket.SHUT_WR)
+        elif session.reader.count >= session.certain:  # the last was refused before all of it was sent
+            self._answered(session)
 
     def _receive(self, session: Session, most: int) -> None:
         try:
@@ -998,8 +1027,11 @@ class Client:
             raise Malformed(f"an answer after the last one: {answer.status} {answer.body[:200]!r}")
         if index >= session.most:
             self._find(session, "extra", f"answer {index + 1} of at most {session.most}: {answer.status} {answer.body[:200]!r}")
+        piece = session.expected(index)
         if answer.closes:
             session.is_closing, session.is_refused = True, answer.status == 503
+        elif piece and piece.closes is None:
+            session.learn(index + 1)
 
     def _ended(self, session: Session) -> None:
         """The service has closed the connection."""
