@@ -8399,7 +8399,7 @@ class TaskManager:
         found = [self._field_error(batch, fault) for fault in runner.validate(tasks)]
         faults = list(dict.fromkeys(found))  # one of the config comes with every params
         if faults:
-            raise InvalidTask(f"the engine refuses this: {faults[0].message}", faults)
+            raise InvalidTask(f"the engine refuses this: {faults[0].field}: {faults[0].message}", faults)
 
     def _field_error(self, batch: BatchRequest, fault: TaskFault) -> FieldError:
         """A fault of one task as one of the request."""

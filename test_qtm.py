@@ -581,6 +581,7 @@ def test_the_built_in_engine_names_the_field_that_it_refuses(dao):
         with pytest.raises(qtm.InvalidTask) as caught:
             tasks.create_task(qtm.BatchRequest(["A", "B"], {**CONFIG, **config}, params))
         assert [fault.field for fault in caught.value.errors] == fields
+        assert caught.value.message.startswith(f"the engine refuses this: {fields[0]}: ")
 
 
 def test_a_float_without_a_fraction_is_a_whole_number():
