@@ -7493,7 +7493,7 @@ CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked 
 CHECKPOINT_BYTES = 8 * 1024 * 1024  # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
 CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)  # for readers; doubling from the first to the last with each try in vain
 ENDED_STATUSES = ("completed", "failed", "cancelled")
-COUNTS_SECONDS = 60.0  # between two counts of all ended tasks, at least
+ENDED_COUNT_SECONDS = 60.0  # between two counts of all ended tasks, at least
 COUNTS_WANTED_SECONDS = 900.0  # after the last scrape
 COUNT_SHARE = 100  # of the time, one part in so many may be spent with a count
 COUNT_STEP_PAUSES = 4  # times as long as a step of a count, before the next
@@ -7572,7 +7572,7 @@ class EndedCounts:
         """The duty of the upkeep."""
         while True:
             if self._clock() - self._asked_at > COUNTS_WANTED_SECONDS:
-                yield COUNTS_SECONDS
+                yield ENDED_COUNT_SECONDS
                 continue
             spent, begun, settled = 0.0, self._clock(), self._dao.first_unsettled()
             base, rest = dict.fromkeys(ENDED_STATUSES, 0), dict.fromkeys(ENDED_STATUSES, 0)
@@ -7589,7 +7589,7 @@ class EndedCounts:
             with self._lock:
                 self._settled, self._base = settled, base
                 self._newest = ({status: base[status] + rest[status] for status in ENDED_STATUSES}, begun)
-            yield max(COUNTS_SECONDS, min(COUNT_SHARE * spent, MAX_COUNT_PAUSE_SECONDS))
+            yield max(ENDED_COUNT_SECONDS, min(COUNT_SHARE * spent, MAX_COUNT_PAUSE_SECONDS))
 
 
 class Upkeep:

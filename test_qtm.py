@@ -7190,7 +7190,7 @@ def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
         return real(status, start, end, 5)
 
     def recounted() -> dict[str, int]:
-        while (pause := next(steps)) < qtm.COUNTS_SECONDS:
+        while (pause := next(steps)) < qtm.ENDED_COUNT_SECONDS:
             clock.now += pause
         clock.now += pause
         return ended.newest()[0]
@@ -7208,7 +7208,7 @@ def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
 
     monkeypatch.setattr(dao, "count_status", count_status)
     steps = ended.recount()
-    assert (next(steps), ended.newest()) == (qtm.COUNTS_SECONDS, None), "nobody has asked"
+    assert (next(steps), ended.newest()) == (qtm.ENDED_COUNT_SECONDS, None), "nobody has asked"
     end(add(dao, *["A"] * 9))
     ended.refresh()
     assert ended.newest()[0] == stored(), "a few are counted by the scrape itself"
@@ -12525,6 +12525,15 @@ def test_references_run_only_upward():
         if defined.get(name, 0) > ends.get(table.get_name(), math.inf)
     ]
     assert forward == []
+
+
+def test_every_top_level_name_is_given_once():
+    """A second constant of one name silently replaced the first."""
+    names = [node.name for node in TREE.body if hasattr(node, "name")]
+    for node in TREE.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    assert [name for name, count in collections.Counter(names).items() if count > 1] == []
 
 
 def test_functions_fit_a_screen():
