@@ -1727,7 +1727,7 @@ class ConnectionPool:
         self._places = Places()
         for _ in range(size):
             self._places.put(None)
-        self._open: dict[int, Any] = {}  # all connections by their identity, for `forked`; each is written by who has it
+        self._open: dict[int, Any] = {}  # every open connection by its id(); written by the thread that opens or discards it
         self._waits = 0  # check-outs that had to wait; a statistic, so a lost increment does no harm
 
     def connection(self) -> LentConnection:
@@ -7481,7 +7481,7 @@ def new_worker_id() -> str:
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
-RELEASE_SECONDS = 5.0  # for writing what a stop gives back
+RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
 STOP_NOTICE_SECONDS = 2.0  # a stop signal to all processes may reach the engine a moment before the service, which may be busy
 OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
@@ -8147,7 +8147,7 @@ class TaskScheduler:
         message, version = "", None
         if with_engine_texts:
             message, version = attempt.message, attempt.handle.engine_version if attempt.handle else None
-        # What a stop gives back is due at once; what found no process to run in, after a pause.
+        # An attempt that a stop releases is due at once; one for which no process could be started, after a pause.
         delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(attempt.task.attempt)
         return self._dao.finish(attempt.claimed, outcome, delay, message, progress, version) is not None
 
@@ -9678,7 +9678,7 @@ def _task_schemas() -> dict[str, Any]:
 
 
 def _service_schemas() -> dict[str, Any]:
-    """What is told of the service, and failures: one schema for all of them, so that a client has one class."""
+    """The state of the service, and failures: one schema for all errors, so that a generated client has one class."""
     text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
     scheduler = {
         "activity": text,
@@ -11124,7 +11124,7 @@ class Connection:
         self._is_head = False
         self.is_summed_up = False  # its request is not logged by itself
         self._refusal: Response | None = None  # what is paused
-        self._is_unwanted = False  # the body at hand is that of a refused request
+        self._is_unwanted = False  # the body that is being read belongs to a rejected request
         self._is_cut_off = False  # the client may be sending what nobody can make a request of
         self._received = 0  # bytes of the body at hand
         self._unsent: list[memoryview] = []
@@ -11179,7 +11179,7 @@ class Connection:
             self.on_deadline(Phase.PAUSED)
 
     def make_room(self) -> None:
-        """Close as soon as whoever reads finds the end; a request that has arrived is still answered."""
+        """Close once the reader finds the end of the input; a request that has arrived is still answered."""
         self._stream.stop_reading()
 
     def may_make_room(self, now: float) -> bool:

@@ -1575,7 +1575,7 @@ SERVING_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 
 
 def test_an_account_without_rights_to_change_tables_serves_a_schema_that_is_current(mariadb, in_german):
-    """And is told in words what it lacks while the schema is not."""
+    """While the schema is not current, the error names the right that the account lacks."""
     url = mariadb.create_database("qtm_rights")
     mariadb.execute("CREATE OR REPLACE USER server@'%' IDENTIFIED BY 'p'", f"GRANT {SERVING_RIGHTS} ON qtm_rights.* TO server@'%'")
     mine = settings(url.replace("root@", "server:p@"))
