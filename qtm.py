@@ -6580,6 +6580,61 @@ class Report(NamedTuple):
     message: str
 
 
+class SlotAttempt(Protocol):
+    """What a slot needs of an attempt that it runs."""
+
+    @property
+    def task_id(self) -> str:
+        """Of its task."""
+
+    @property
+    def attempt(self) -> int:
+        """Its number among the task's attempts."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Its wall time, at most."""
+
+    def request(self) -> TaskRequest:
+        """For an engine in this process."""
+
+    def request_json(self) -> str:
+        """The same as JSON, as `TaskRequest.to_dict` gives it, for an engine in another process."""
+
+
+A = TypeVar("A", bound=SlotAttempt)
+
+
+class SlotEvents(Protocol[A]):
+    """What happens to the attempts of a slot; called in the slot's thread."""
+
+    def started(self, attempt: A, at: float, version: str | None) -> None:
+        """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
+
+    def reported(self, attempt: A, report: Report) -> None:
+        """The engine has told its progress."""
+
+    def ended(self, attempt: A, outcome: Outcome) -> None:
+        """The last event of an attempt, unless it is returned."""
+
+    def returned(self, attempt: A) -> None:
+        """It was stopped, or not wanted, before its engine began: it has used nothing up."""
+
+
+class Slot(Protocol):
+    """Runs attempts one after the other. `run` and `close` belong to one thread."""
+
+    def run(self, first: A, more: Callable[[int], list[A]], events: SlotEvents[A]) -> None:
+        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking. Returns when none of them is in flight.
+        Raises EngineUnavailable, before any event, while there is no engine."""
+
+    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+        """From any thread: end an attempt that has begun, return one that has not."""
+
+    def close(self) -> None:
+        """End the slot's processes."""
+
+
 class TaskHandle(Protocol):
     """One attempt under way."""
 
@@ -6590,6 +6645,37 @@ class TaskHandle(Protocol):
 
     def stop(self) -> None:
         """Ask any thread's way for an early end; `run` then returns soon."""
+
+
+class HandleSlot:
+    """A slot on top of handles."""
+
+    def __init__(self, start: Callable[[TaskRequest], TaskHandle]) -> None:
+        self._start = start
+        self._lock = threading.Lock()  # guards the next
+        self._running: tuple[SlotAttempt, TaskHandle] | None = None
+
+    def run(self, first: A, more: Callable[[int], list[A]], events: SlotEvents[A]) -> None:
+        """As `Slot.run`."""
+        handle = self._start(first.request())
+        with self._lock:
+            self._running = first, handle
+        events.started(first, time.monotonic(), None)
+        outcome = handle.run(lambda report: events.reported(first, report))
+        with self._lock:
+            self._running = None
+        events.started(first, time.monotonic(), handle.engine_version)
+        events.ended(first, outcome)
+
+    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+        """As `Slot.stop`."""
+        with self._lock:
+            running = self._running
+        if running and running[0] is attempt:
+            running[1].stop()
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 def _warn_of_progress(task: TaskRequest, value: str) -> None:
@@ -6943,13 +7029,13 @@ class Runner(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether `start` would work now."""
+        """Whether a slot would run an attempt now."""
 
     def ensure(self) -> None:
         """Have it running, or being started. Called by the scheduler thread alone. Raises EngineError for a broken engine."""
 
-    def start(self, task: TaskRequest) -> TaskHandle:
-        """Begin one attempt. Raises EngineUnavailable."""
+    def slot(self, number: int) -> Slot:
+        """A slot, for one thread."""
 
     def wait_ready(self, seconds: float) -> object:
         """Wait for the engine's import. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
@@ -7030,7 +7116,7 @@ class EngineServer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `start` would work now."""
+        """Whether a slot would run an attempt now."""
         return self._ready is not None
 
     def ensure(self) -> None:
@@ -7149,6 +7235,10 @@ class EngineServer:
             if self._ready is None:
                 raise EngineUnavailable(f"the engine is not ready after {seconds:g} s", retry_after_seconds=2)
             return self._ready
+
+    def slot(self, number: int) -> Slot:
+        """A slot, for one thread."""
+        return HandleSlot(self.start)
 
     def start(self, task: TaskRequest) -> ProcessHandle:
         """Fork one attempt. Raises EngineUnavailable."""
@@ -7333,6 +7423,10 @@ class ThreadRunner:
     def ensure(self) -> None:
         """Nothing to start."""
 
+    def slot(self, number: int) -> Slot:
+        """A slot, for one thread."""
+        return HandleSlot(self.start)
+
     def start(self, task: TaskRequest) -> ThreadHandle:
         """Begin one attempt."""
         return ThreadHandle(self._engine, task)
@@ -7405,7 +7499,9 @@ class Attempt:
 
     def __init__(self, claimed: ClaimedTask) -> None:
         self.claimed = claimed
-        self.handle: TaskHandle | None = None
+        self.slot: Slot | None = None  # from the time that it runs there
+        self.outcome: Outcome | None = None
+        self.engine_version: str | None = None
         self.progress = 0.0
         self.message = ""
         self.unwritten = False  # progress that the database does not have yet
@@ -7420,6 +7516,29 @@ class Attempt:
     def task(self) -> TaskInfo:
         """The task as it was claimed."""
         return self.claimed.task
+
+    @property
+    def task_id(self) -> str:
+        """For the slot, as the next ones."""
+        return self.task.task_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this one."""
+        return self.task.attempt
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Of this attempt."""
+        return self.task.timeout_seconds
+
+    def request(self) -> TaskRequest:
+        """What the engine gets."""
+        return self.task.to_request()
+
+    def request_json(self) -> str:
+        """The same as JSON."""
+        return dump_json(self.request().to_dict())
 
 
 class LeaseWatch:
@@ -7738,7 +7857,7 @@ class TaskScheduler:
                 self._take_back(orphan, 0.0)
         self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
         for number in range(1, self._settings.workers + 1):
-            self._threads.append(threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True))
+            self._threads.append(threading.Thread(target=self._slot, args=(number,), name=f"slot-{number}", daemon=True))
         for thread in self._threads:
             thread.start()
         self.wake()
@@ -7827,9 +7946,9 @@ class TaskScheduler:
         with self._lock:
             attempt.lost = attempt.lost or lost
             attempt.released = attempt.released or released
-            handle = attempt.handle
-        if handle:
-            handle.stop()
+            slot = attempt.slot
+        if slot:
+            slot.stop(attempt)
 
     # -- the scheduler thread --------------------------------------------------------------------------------------------
 
@@ -8018,14 +8137,15 @@ class TaskScheduler:
 
     # -- slot threads ------------------------------------------------------------------------------------------------------
 
-    def _slot(self) -> None:
+    def _slot(self, number: int) -> None:
+        slot = self._runner.slot(number)
         while True:
             attempt = self._handoff.get()
             if attempt is None:
-                return
+                return slot.close()
             ending = NOT_STORED  # for an attempt of which nothing could be written
             try:
-                self._run(attempt)
+                self._run(attempt, slot)
             except Exception as error:  # a fault of ours must not take the slot with it
                 ending = self._slot_failed(attempt, error)
             finally:
@@ -8045,18 +8165,16 @@ class TaskScheduler:
         logger.debug("slot failed", exc_info=True)
         return Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {_ascii_error_text(error)}")
 
-    def _run(self, attempt: Attempt) -> None:
+    def _run(self, attempt: Attempt, slot: Slot) -> None:
         """One attempt: start it, listen until it ends, write how it ended."""
         task = attempt.task
         told: dict[str, Any] = {"task_id": task.task_id, "attempt": task.attempt}
         more = {"batch_id": task.batch_id, "worker_id": self.worker_id, "stock_code": task.stock_code}
         log_event(logging.INFO, "attempt started", **told, **more)
         try:
-            outcome = self._execute(attempt)
+            outcome = self._execute(attempt, slot)
         except Exception as error:
             outcome = self._slot_failed(attempt, error)
-            if attempt.handle:
-                attempt.handle.stop()
         if outcome.result_json is None and (attempt.released or self._is_of_stop(outcome)):
             outcome = Outcome(released=True, usage=outcome.usage)
         limit = self._dao.database.dialect.max_document_bytes
@@ -8085,29 +8203,40 @@ class TaskScheduler:
             return self._draining.is_set()
         return outcome.by_stop_signal and self._draining.wait(STOP_NOTICE_SECONDS)
 
-    def _execute(self, attempt: Attempt) -> Outcome:
-        """Start the attempt, waiting for an engine server that is being replaced, and follow it to its end."""
-        request = attempt.task.to_request()
+    def _execute(self, attempt: Attempt, slot: Slot) -> Outcome:
+        """Run the attempt in its slot, waiting for an engine server that is being replaced."""
         deadline = self._clock() + self._settings.engine_start_seconds
-        if attempt.released or attempt.lost:
-            return Outcome(released=True)
-        while True:
+        with self._lock:
+            attempt.slot = slot
+        while not attempt.released and not attempt.lost:
             try:
-                handle = self._runner.start(request)
-                break
+                slot.run(attempt, lambda n: [], self)
+                return cast(Outcome, attempt.outcome)
             except EngineUnavailable:
                 if self._clock() > deadline or attempt.released or attempt.lost or self.failure:
                     return Outcome(released=True)
                 self.wake()  # its thread alone replaces the server
                 self._stopped.wait(0.05)
-        with self._lock:
-            attempt.handle = handle
-            ended_before = attempt.lost or attempt.released
-        if ended_before:
-            handle.stop()
-        return handle.run(lambda report: self._reported(attempt, report))
+        return Outcome(released=True)
 
-    def _reported(self, attempt: Attempt, report: Report) -> None:
+    def started(self, attempt: Attempt, at: float, version: str | None) -> None:
+        """As `SlotEvents` has it, as the next ones; called by the attempt's slot thread."""
+        attempt.engine_version = version
+        with self._lock:
+            ended_before = attempt.lost or attempt.released
+        if ended_before and attempt.slot:  # before the slot knew it
+            attempt.slot.stop(attempt)
+
+    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """How it ended."""
+        attempt.outcome = outcome
+
+    def returned(self, attempt: Attempt) -> None:
+        """It has not begun."""
+        attempt.outcome = Outcome(released=True)
+
+    def reported(self, attempt: Attempt, report: Report) -> None:
+        """Its newest progress, which the scheduler thread writes."""
         with self._lock:
             attempt.progress, attempt.message = max(attempt.progress, report.progress), report.message
             fresh, attempt.unwritten = not attempt.unwritten, True
@@ -8146,7 +8275,7 @@ class TaskScheduler:
         progress = 1.0 if outcome.result_json is not None else attempt.progress
         message, version = "", None
         if with_engine_texts:
-            message, version = attempt.message, attempt.handle.engine_version if attempt.handle else None
+            message, version = attempt.message, attempt.engine_version
         # An attempt that a stop releases is due at once; one for which no process could be started, after a pause.
         delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(attempt.task.attempt)
         return self._dao.finish(attempt.claimed, outcome, delay, message, progress, version) is not None

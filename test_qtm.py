@@ -5356,17 +5356,31 @@ class HeldRunner:
     def ensure(self):
         pass
 
-    def start(self, task):
-        self.handles.append(HeldHandle())
-        return self.handles[-1]
+    def slot(self, number):
+        return HeldSlot(self.handles)
+
+    def close(self):
+        pass
+
+
+class HeldSlot:
+    def __init__(self, handles):
+        self.handles = handles
+
+    def run(self, first, more, events):
+        handle = HeldHandle()
+        self.handles.append(handle)
+        events.started(first, time.monotonic(), None)
+        events.ended(first, handle.run(lambda report: events.reported(first, report)))
+
+    def stop(self, attempt, with_stacks=False):
+        self.handles[-1].stop()
 
     def close(self):
         pass
 
 
 class HeldHandle:
-    engine_version = None
-
     def __init__(self):
         self.done = threading.Event()
         self.outcome = qtm.Outcome(result_json="{}")
@@ -5398,7 +5412,7 @@ def stage(dao):
     FakeTimer.made = []
     runner, clock = HeldRunner(), FakeClock()
     scheduler = qtm.TaskScheduler(dao, runner, settings("sqlite:///unused.db", poll_seconds=30.0), clock=clock, timer=FakeTimer)
-    slot = threading.Thread(target=scheduler._slot, daemon=True)
+    slot = threading.Thread(target=scheduler._slot, args=(1,), daemon=True)
     slot.start()
     yield scheduler, runner, clock
     for handle in runner.handles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -312,10 +313,9 @@ class ScriptedRunner:
     def ensure(self) -> None:
         """Nothing to start."""
 
-    def start(self, task: qtm.TaskRequest) -> ScriptedHandle:
-        """Begin one attempt."""
-        self.starts.append((task.task_id, task.attempt))
-        return ScriptedHandle(self._play, task)
+    def slot(self, number: int) -> ScriptedSlot:
+        """The only one."""
+        return ScriptedSlot(self._play, self.starts)
 
     def validate(self, tasks: Sequence[qtm.TaskRequest]) -> list[tuple[int, str]]:
         """Everything is good."""
@@ -325,20 +325,24 @@ class ScriptedRunner:
         """Nothing to end."""
 
 
-class ScriptedHandle:
-    """One attempt of a `ScriptedRunner`."""
+class ScriptedSlot:
+    """Runs attempts one by one; the script alone decides when they end."""
 
-    def __init__(self, play: Play, task: qtm.TaskRequest) -> None:
-        self.engine_version: str | None = "scripted"
+    def __init__(self, play: Play, starts: list[tuple[str | None, int]]) -> None:
         self._play = play
-        self._task = task
+        self._starts = starts
 
-    def run(self, on_report: Callable[[qtm.Report], None]) -> qtm.Outcome:
+    def run(self, first: Any, more: Callable[[int], list[Any]], events: Any) -> None:
         """What the script says."""
-        return self._play(self._task, on_report)
+        self._starts.append((first.task_id, first.attempt))
+        events.started(first, time.monotonic(), "scripted")
+        events.ended(first, self._play(first.request(), lambda report: events.reported(first, report)))
 
-    def stop(self) -> None:
-        """The script decides alone when it ends."""
+    def stop(self, attempt: Any, with_stacks: bool = False) -> None:
+        """Nothing to end."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 class Life:
@@ -366,7 +370,7 @@ class Life:
         while not scheduler._handoff.empty():
             attempt = scheduler._handoff.get()
             if attempt is not None:
-                scheduler._run(attempt)
+                scheduler._run(attempt, self.runner.slot(1))
                 with scheduler._idle:
                     del scheduler._attempts[attempt.task.task_id, attempt.task.attempt]
 
