@@ -1301,21 +1301,17 @@ DECIMALS = 6
 PERCENT_SLACK = 0.00001
 
 
-def _quoted(text: str | None) -> str:
-    return "null" if text is None else dump_json(text)
-
-
 @dataclass(slots=True)
 class TaskInfo:
-    """What is known of a task, without its result. Times are UTC as ISO 8601 text with ``Z`` and microseconds, taken from
-    the database's clock; ``config``, ``params`` and ``error`` are kept as JSON text until they are asked for."""
+    """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for people with the numbers of the
+    attempt, ``error`` is ``{type, message, attempt, traceback?}`` of the last failed attempt. Times are UTC as ISO 8601 text with ``Z``
+    and microseconds, taken from the database's clock."""
 
     task_id: str
     batch_id: str
     stock_code: str
-    config_json: str
-    params_json: str
     status: TaskStatus
+    status_text: str
     progress: float
     message: str
     attempt: int
@@ -1327,60 +1323,30 @@ class TaskInfo:
     started_at: str | None
     finished_at: str | None
     worker_id: str | None
-    error_json: str | None
     engine_version: str | None
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The run's configuration."""
-        return cast("dict[str, Any]", json.loads(self.config_json))
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The strategy's parameters."""
-        return cast("dict[str, Any]", json.loads(self.params_json))
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """``{type, message, attempt, traceback?}`` of the last failed attempt, or None."""
-        return None if self.error_json is None else cast("dict[str, Any]", json.loads(self.error_json))
-
-    @property
-    def status_text(self) -> str:
-        """A sentence for people, with the numbers of the attempt."""
-        if self.status is TaskStatus.PENDING and self.attempt:
-            return f"Waiting to be tried again, after attempt {self.attempt}."
-        if self.status is TaskStatus.RUNNING:
-            return f"Running on the engine, attempt {self.attempt}, {math.floor(self.progress * 100 + PERCENT_SLACK)}% done."
-        return self.status.status_text
-
-    def to_json(self) -> str:
-        """The task as JSON text, stored documents spliced in as they are: this is what lists of 10,000 tasks are made of."""
-        started = "null" if self.started_at is None else f'"{self.started_at}"'
-        finished = "null" if self.finished_at is None else f'"{self.finished_at}"'
-        return (
-            f'{{"task_id":"{self.task_id}","batch_id":"{self.batch_id}","stock_code":{_quoted(self.stock_code)},'
-            f'"config":{self.config_json},"params":{self.params_json},'
-            f'"status":"{self.status.value}","status_text":"{self.status_text}",'
-            f'"progress":{self.progress!r},"message":{_quoted(self.message)},'
-            f'"attempt":{self.attempt},"max_attempts":{self.max_attempts},"timeout_seconds":{self.timeout_seconds!r},'
-            f'"priority":{self.priority},"created_at":"{self.created_at}","run_at":"{self.run_at}",'
-            f'"started_at":{started},"finished_at":{finished},"worker_id":{_quoted(self.worker_id)},'
-            f'"error":{self.error_json or "null"},"engine_version":{_quoted(self.engine_version)}}}'
-        )
+    config: dict[str, Any]
+    params: dict[str, Any]
+    error: dict[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
         """The task as the API shows it; `from_dict` gives an equal one back."""
-        return cast("dict[str, Any]", json.loads(self.to_json()))
+        return {**dataclasses.asdict(self), "status": self.status.value}
+
+    def to_json(self) -> str:
+        """The same as JSON text."""
+        return dump_json(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskInfo:
-        """The inverse of `to_dict`; names that are no fields (``status_text``, ``queue_position``) are left out."""
-        fields = {item.name: values.get(item.name.removesuffix("_json")) for item in dataclasses.fields(cls)}
-        for name in ("config_json", "params_json", "error_json"):
-            fields[name] = None if fields[name] is None else dump_json(fields[name])
-        fields["status"] = TaskStatus(values["status"])
-        return cls(**cast("dict[str, Any]", fields))
+        """The inverse of `to_dict`; names that are no fields (``queue_position``) are left out."""
+        fields = {name: values[name] for name in cls.__slots__}
+        fields.update(status=TaskStatus(values["status"]), progress=float(values["progress"]))
+        return cls(**{**fields, "timeout_seconds": float(values["timeout_seconds"])})
+
+    @classmethod
+    def from_json(cls, text: str) -> TaskInfo:
+        """From the JSON text of a task, as `to_json` and the database make it."""
+        return cls.from_dict(json.loads(text))
 
     def to_request(self) -> TaskRequest:
         """The request that an engine gets for this attempt."""
@@ -1475,7 +1441,7 @@ class BatchInfo:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A finished task with its result as JSON text (None unless completed).
+    """A finished task with its result (None unless completed).
 
     ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe", "kind": "nan"}``, or ``inf`` or
     ``-inf`` (None where an older version stored the result). ``converted`` lists what has no JSON form and is kept as its text, or as
@@ -1483,14 +1449,27 @@ class TaskResult:
     """
 
     task: TaskInfo
-    result_json: str | None
-    non_finite: Sequence[Mapping[str, str | None]] = ()
-    converted: Sequence[Mapping[str, str]] = ()
+    result: dict[str, Any] | None
+    non_finite: Sequence[Mapping[str, str | None]]
+    converted: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def from_json(cls, text: str) -> TaskResult:
+        """From the JSON text that getTaskResult answers."""
+        values = json.loads(text)
+        return cls(TaskInfo.from_dict(values), values["result"], values["non_finite"], values["converted"])
+
+
+class TaskPage(NamedTuple):
+    """A page of tasks as the JSON text of each, separated by commas; the cursor of the next page, None if this was the last."""
+
+    json: str
+    next_cursor: str | None
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """The engine's result, or None when the task failed or was cancelled."""
-        return None if self.result_json is None else cast("dict[str, Any]", json.loads(self.result_json))
+    def tasks(self) -> list[TaskInfo]:
+        """The tasks themselves."""
+        return [TaskInfo.from_dict(values) for values in json.loads(f"[{self.json}]")]
 
 
 # ==== 6 Connection pool ===============================================================================================
@@ -3230,14 +3209,12 @@ QUEUE_RANK_OFFSET = 5000  # makes every rank four digits, so that entries of the
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
 
-TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds,
-    priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
 ATTEMPT_COLUMNS = """task_id, attempt, worker_id, started_at, ended_at, ending, error, exit_code, exit_signal, max_rss_bytes,
     cpu_seconds, output_tail"""
 
 
 # What to claim, in the order of the index; `check` explains it.
-CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+CLAIMABLE = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
     WHERE status = 'pending' AND {IS_DUE}
     ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
@@ -3246,18 +3223,19 @@ CLAIMABLE = f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks /*! FOR
 BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
 
 
-# What TaskInfo.to_json gives, made by the database: for one column the driver takes half the time that it takes for nineteen. That
-# one has the other fields of a TaskText before it.
-TASK_TEXT = "@ @ @ @Z "
+# The database makes the JSON of a task: HTTP sends it as it is, Python parses it. A driver takes twice as long for the values of nineteen
+# columns. The documents come last and are columns of their own where one task is read, since the server makes NULL of a text that is
+# longer than max_allowed_packet.
+TASK_HEAD = "@ @ @ @Z "  # the other fields of a TaskText
 TASK_JSON = (
-    '{"task_id":"@","batch_id":"@","stock_code":@,"config":@,"params":@,"status":"@","status_text":"@","progress":@,"message":@,'
-    '"attempt":@,"max_attempts":@,"timeout_seconds":@,"priority":@,"created_at":"@Z","run_at":"@Z","started_at":@,"finished_at":@,'
-    '"worker_id":@,"error":@,"engine_version":@}'
+    '{"task_id":"@","batch_id":"@","stock_code":@,"status":"@","status_text":"@","progress":@,"message":@,"attempt":@,"max_attempts":@,'
+    '"timeout_seconds":@,"priority":@,"created_at":"@Z","run_at":"@Z","started_at":@,"finished_at":@,"worker_id":@,"engine_version":@'
 )
+TASK_DOCUMENTS = ',"config":@,"params":@,"error":@}'
 
 
-def _task_json(dialect: Dialect, head: str = "", values: Sequence[str] = ()) -> str:
-    """The expression for a task's JSON text, with ``head`` and its values before it."""
+def _task_columns(dialect: Dialect) -> tuple[str, str]:
+    """The columns of `_task_text`, and the expression for the JSON of a whole task."""
 
     def stamp(column: str) -> str:
         text = dialect.filled('"@Z"', [f"REPLACE({column}, ' ', 'T')"])
@@ -3267,34 +3245,44 @@ def _task_json(dialect: Dialect, head: str = "", values: Sequence[str] = ()) -> 
         return f"COALESCE(JSON_QUOTE({column}), 'null')"
 
     again = dialect.filled("Waiting to be tried again, after attempt @.", ["attempt"])
-    percent = f"FLOOR(progress * 100 + {PERCENT_SLACK})"
-    running = dialect.filled("Running on the engine, attempt @, @% done.", ["attempt", percent])
+    running = dialect.filled("Running on the engine, attempt @, @% done.", ["attempt", f"FLOOR(progress * 100 + {PERCENT_SLACK})"])
     others = " ".join(f"WHEN '{status}' THEN '{text}'" for status, text in STATUS_TEXTS.items() if status != "running")
     status_text = f"""CASE WHEN status = 'running' THEN {running} WHEN status = 'pending' AND attempt > 0 THEN {again}
         ELSE CASE status {others} END END"""
-    columns = [
-        *("backtest_tasks.task_id", "batch_id", quoted("stock_code"), "config", "params", "status", status_text, "progress"),
-        quoted("message"),
+    values = [
+        *("backtest_tasks.task_id", "batch_id", quoted("stock_code"), "status", status_text, "progress", quoted("message")),
         *("attempt", "max_attempts", "timeout_seconds", "-priority_rank", "REPLACE(created_at, ' ', 'T')", "REPLACE(run_at, ' ', 'T')"),
-        *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), "COALESCE(error, 'null')", quoted("engine_version")),
+        *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), quoted("engine_version")),
     ]
-    return dialect.filled(head + TASK_JSON, [*values, *columns])
-
-
-def _task_text(dialect: Dialect) -> str:
-    """The expression for the fields of a TaskText; the bare id, if that text is too long for the database to make."""
-    text = _task_json(dialect, TASK_TEXT, ["backtest_tasks.task_id", "status", "-priority_rank", "REPLACE(run_at, ' ', 'T')"])
-    return f"COALESCE({text}, backtest_tasks.task_id)"
+    head = ["backtest_tasks.task_id", "status", "-priority_rank", "REPLACE(run_at, ' ', 'T')"]
+    whole = dialect.filled(TASK_JSON + TASK_DOCUMENTS, [*values, "config", "params", "COALESCE(error, 'null')"])
+    return f"{dialect.filled(TASK_HEAD + TASK_JSON, [*head, *values])}, config, params, error", whole
 
 
 class TaskText(NamedTuple):
-    """A task as the text of `TaskInfo.to_json`, and what its place in the queue hangs on."""
+    """A task as JSON text, what its place in the queue depends on, and if it was asked for, what is stored of its result: None unless
+    completed; ``result_json`` alone is None for one that is too long to be read with others."""
 
     task_id: str
     status: TaskStatus
     priority: int
     run_at: str
     json: str
+    result_json: str | None = None
+    non_finite_json: str | None = None
+    converted_json: str | None = None
+
+
+def _utf8(text: str | bytes) -> str:
+    """What `Dialect.filled` made, as the driver gives it."""
+    return text.decode("utf-8") if isinstance(text, bytes) else text
+
+
+def _task_text(row: Sequence[Any]) -> TaskText:
+    text, config, params, error, *result = row
+    task_id, status, priority, run_at, head = _utf8(text).split(" ", 4)
+    task_json = f'{head},"config":{config},"params":{params},"error":{error or "null"}}}'
+    return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *result)
 
 
 def _with_kinds(non_finite_json: str) -> str:
@@ -3304,30 +3292,15 @@ def _with_kinds(non_finite_json: str) -> str:
     return dump_json([{"path": path, "kind": None} for path in json.loads(non_finite_json)])
 
 
-class ResultText(NamedTuple):
-    """A task as JSON text, with its result and what `TaskResult` lists of it; None unless completed."""
-
-    task: TaskText
-    result_json: str | None
-    non_finite_json: str | None
-    converted_json: str | None
-
-
 def _iso(stamp: str | None) -> str | None:
     return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
 
 
-class Tally(NamedTuple):
-    """Some tasks counted by status (all five, zeros included), and the sum of their progress."""
+class StatusCounts(NamedTuple):
+    """The tasks of a batch by status (all five, zeros included), and the sum of their progress."""
 
     counts: Mapping[str, int]
     progress: float
-
-    @classmethod
-    def of(cls, tasks: Sequence[TaskInfo]) -> Tally:
-        """Of tasks at hand."""
-        found = Counter([task.status.value for task in tasks])
-        return cls({status.value: found[status.value] for status in TaskStatus}, math.fsum([task.progress for task in tasks]))
 
 
 LARGE_BATCH = 20_000  # tasks, which are counted in some 10 ms; the counts of more are kept
@@ -3336,44 +3309,36 @@ NEXT_PAGE_COUNTS_SECONDS = 60.0  # and in the pages after the first, which are n
 MAX_KEPT_COUNTS = 1000  # batches
 
 
-class KeptTallies:
+class KeptCounts:
     """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of the batch shows them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the below; held for lookups only
-        self._kept: dict[str, tuple[float, Tally]] = {}  # by batch, the oldest first; with the time before they were counted
+        self._lock = threading.Lock()  # guards the dict; held for lookups only
+        self._kept: dict[str, tuple[float, StatusCounts]] = {}  # by batch, the oldest first; with the time before they were counted
 
-    def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, Tally]:
+    def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
         """Those that are no older."""
         since = time.monotonic() - max_age_seconds
         with self._lock:
             found = {batch_id: self._kept[batch_id] for batch_id in batch_ids if batch_id in self._kept}
-        return {batch_id: tally for batch_id, (counted_at, tally) in found.items() if counted_at >= since}
+        return {batch_id: counts for batch_id, (counted_at, counts) in found.items() if counted_at >= since}
 
-    def keep(self, tallies: Mapping[str, Tally], counted_at: float) -> None:
-        """Keep those of large batches."""
+    def keep(self, counted: Mapping[str, StatusCounts], counted_at: float) -> None:
+        """Keep those of large batches, unless there are newer ones."""
         with self._lock:
-            for batch_id, tally in tallies.items():
-                before = self._kept.pop(batch_id, (counted_at, tally))
-                if sum(tally.counts.values()) >= LARGE_BATCH:
-                    self._kept[batch_id] = max((counted_at, tally), before, key=lambda kept: kept[0])
+            for batch_id, counts in counted.items():
+                before = self._kept.pop(batch_id, (counted_at, counts))
+                if sum(counts.counts.values()) >= LARGE_BATCH:
+                    self._kept[batch_id] = max((counted_at, counts), before, key=lambda kept: kept[0])
             while len(self._kept) > MAX_KEPT_COUNTS:
                 del self._kept[next(iter(self._kept))]
 
 
-def _batch(row: Sequence[Any], tally: Tally) -> BatchInfo:
+def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
     """A BatchInfo from a row of batch_id, name, created_at."""
     batch_id, name, created_at = row
-    progress = round(tally.progress / max(1, sum(tally.counts.values())), 6)
-    return BatchInfo(batch_id, name, cast(str, _iso(created_at)), tally.counts, progress)
-
-
-class TaskPage(NamedTuple):
-    """A page of tasks as one text, the JSON of each separated by commas; the cursor of the next page, None if this was the last."""
-
-    json: str
-    tally: Tally
-    next_cursor: str | None
+    progress = round(found.progress / max(1, sum(found.counts.values())), DECIMALS)
+    return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
 
 
 class NewBatch(NamedTuple):
@@ -3519,23 +3484,6 @@ class RunningTask(NamedTuple):
     worker_id: str
 
 
-def _utf8(text: str | bytes) -> str:
-    """What `Dialect.filled` made, as the driver gives it."""
-    return text.decode("utf-8") if isinstance(text, bytes) else text
-
-
-def _task(row: Sequence[Any]) -> TaskInfo:
-    """A TaskInfo from a row of TASK_COLUMNS."""
-    (task_id, batch_id, code, config, params, status, progress, message, attempt, most, timeout, rank, *stamps, worker, error, version) = (
-        row
-    )
-    created, run_at, started, finished = map(_iso, stamps)
-    return TaskInfo(
-        task_id, batch_id, code, config, params, TaskStatus(status), float(progress), message, attempt, most, float(timeout), -rank,
-        cast(str, created), cast(str, run_at), started, finished, worker, error, version,
-    )  # fmt: skip
-
-
 def _attempt(row: Sequence[Any], is_running: bool) -> TaskAttempt:
     """A TaskAttempt from a row of ATTEMPT_COLUMNS; ``is_running``: the task runs exactly this attempt now."""
     task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
@@ -3593,7 +3541,8 @@ RETRY = StatusChange(
 )
 
 
-class Selection(NamedTuple):
+@dataclass(frozen=True)
+class TaskFilter:
     """Which tasks a list shows: of one batch, of these statuses, of one stock, beyond a cursor (a task's id), at most so many."""
 
     batch_id: str | None = None
@@ -3711,13 +3660,13 @@ class TaskDAO:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._kept_tallies = KeptTallies()
+        self._kept_counts = KeptCounts()
         dialect = database.dialect
-        self._task_json = _task_json(dialect)
-        self._select_texts = f"SELECT {_task_text(dialect)} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
+        self._task_columns, self._task_json = _task_columns(dialect)
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
+        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
         self._select_result, self._select_results = (
-            f"""SELECT {_task_text(dialect)}, {result}, non_finite, converted FROM backtest_tasks
+            f"""SELECT {self._task_columns}, {result}, non_finite, converted FROM backtest_tasks
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
             for result in ("result", short)
         )
@@ -3878,53 +3827,16 @@ class TaskDAO:
 
     def get(self, task_id: str) -> TaskInfo | None:
         """The task, or None."""
-        row = self.database.read(
-            lambda session: session.row(f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE task_id = :task_id", {"task_id": _key(task_id)})
-        )
-        return _task(row) if row else None
+        found = self.get_texts([task_id]).get(task_id)
+        return TaskInfo.from_json(found.json) if found else None
 
-    def get_result(self, task_id: str) -> TaskResult | None:
-        """The task with its result, or None when there is no such task."""
-        columns = ", ".join("t." + name.strip() for name in TASK_COLUMNS.split(","))
-        row = self.database.read(
-            lambda session: session.row(
-                f"""SELECT {columns}, r.result, r.non_finite, r.converted FROM backtest_tasks t
-                    LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE t.task_id = :task_id""",
-                {"task_id": _key(task_id)},
-            )
-        )
-        if row is None:
-            return None
-        task = _task(row[:-3])
-        if task.status is not TaskStatus.COMPLETED:
-            return TaskResult(task, None)
-        result, non_finite, converted = row[-3:]
-        return TaskResult(task, result, json.loads(_with_kinds(non_finite)), json.loads(converted or "[]"))
-
-    def get_texts(self, task_ids: Sequence[str]) -> dict[str, TaskText]:
-        """Tasks as JSON text that the database made, those that are there, by one statement for every 256."""
-        return {task.task_id: task for task, _ in self._texts(self._select_texts, task_ids)}
-
-    def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, ResultText]:
-        """The same with their results; of several, those that are long are left out, so that together they stay small."""
-        sql = self._select_results if len(task_ids) > 1 else self._select_result
-        return {
-            task.task_id: ResultText(task, *(rest if task.status is TaskStatus.COMPLETED else (None, None, None)))
-            for task, rest in self._texts(sql, task_ids)
-        }
-
-    def _texts(self, sql: str, task_ids: Sequence[str]) -> list[tuple[TaskText, list[Any]]]:
-        """What the rows of these tasks hold: each begins with its text."""
-        found: list[tuple[TaskText, list[Any]]] = []
-        for statement, parameters in _key_lists(sql, task_ids):
-            for text, *rest in self.database.rows(statement, parameters):
-                task_id, *fields = _utf8(text).split(" ", 4)
-                if fields:
-                    status, priority, run_at, task_json = fields
-                    found.append((TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json), rest))
-                elif task := self.get(task_id):
-                    found.append((TaskText(task_id, task.status, task.priority, task.run_at, task.to_json()), rest))
-        return found
+    def get_texts(self, task_ids: Sequence[str], with_results: bool = False) -> dict[str, TaskText]:
+        """Those of the tasks that are there, by one statement for every 256; of the results of several, long ones are left out."""
+        sql = self._select_task
+        if with_results:
+            sql = self._select_results if len(task_ids) > 1 else self._select_result
+        rows = [row for statement, keys in _key_lists(sql, task_ids) for row in self.database.rows(statement, keys)]
+        return {task.task_id: task for task in map(_task_text, rows)}
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first."""
@@ -3938,23 +3850,20 @@ class TaskDAO:
 
         return self.database.read(work)
 
-    def get_batch(self, batch_id: str, tally: Tally | None = None, max_age_seconds: float = 0.0) -> BatchInfo | None:
-        """The batch with its counts and progress; None when there is no such batch. Counts come from ``tally``, where the caller
-        has read all of the batch: then they agree with it, and nothing is read twice. Those of a large batch may be as old as
-        ``max_age_seconds``."""
+    def get_batch(self, batch_id: str, max_age_seconds: float = 0.0) -> BatchInfo | None:
+        """The batch with its counts and progress, which of a large batch may be as old as ``max_age_seconds``; None when there is no
+        such batch."""
 
         def work(session: Session) -> BatchInfo | None:
             sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
             row = session.row(sql, {"batch_id": _key(batch_id)})
-            if row is None:
-                return None
-            return _batch(row, tally or self._tallies(session, [batch_id], max_age_seconds)[batch_id])
+            return _batch(row, self._counts(session, [batch_id], max_age_seconds)[batch_id]) if row else None
 
         return self.database.read(work)
 
-    def _tallies(self, session: Session, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, Tally]:
-        """The tasks of each batch; those that are not known are counted by one statement."""
-        known = self._kept_tallies.known(batch_ids, max_age_seconds) if max_age_seconds else {}
+    def _counts(self, session: Session, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
+        """Of each batch; those that are not known are counted by one statement."""
+        known = self._kept_counts.known(batch_ids, max_age_seconds) if max_age_seconds else {}
         wanted = [batch_id for batch_id in batch_ids if batch_id not in known]
         if not wanted:
             return known
@@ -3970,88 +3879,47 @@ class TaskDAO:
         for batch_id, status, count, progress in rows:
             counts[batch_id][status] = int(count)
             done[batch_id] += float(progress)
-        counted = {batch_id: Tally(counts[batch_id], done[batch_id]) for batch_id in wanted}
-        self._kept_tallies.keep(counted, started)
+        counted = {batch_id: StatusCounts(counts[batch_id], done[batch_id]) for batch_id in wanted}
+        self._kept_counts.keep(counted, started)
         return {**known, **counted}
 
-    def list_tasks(
-        self,
-        batch_id: str | None = None,
-        statuses: Sequence[TaskStatus] = (),
-        stock_code: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-        newest_first: bool = True,
-    ) -> tuple[list[TaskInfo], str | None]:
-        """A page of tasks in the order of their ids and the cursor of the next page (None: this was the last)."""
-        return self._tasks_of(Selection(batch_id, statuses, stock_code, limit, cursor, newest_first))
-
-    def _tasks_of(self, selection: Selection) -> tuple[list[TaskInfo], str | None]:
-        ids, has_more, _ = self._page_ids(selection)
-        if not ids:
-            return [], None
-        columns = ", ".join("backtest_tasks." + name.strip() for name in TASK_COLUMNS.split(","))
-        rows = self.database.rows(
-            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} FROM {selection.source()} {PAGE_ROWS}",
-            selection.parameters(selection.limit, ids[-1]),
-        )
-        tasks = sorted(map(_task, rows), key=lambda task: task.task_id, reverse=selection.newest_first)
-        return tasks, self._following(selection, ids, has_more, [task.task_id for task in tasks])
-
-    def _page_ids(self, selection: Selection) -> tuple[list[str], bool, int]:
+    def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
         """The ids of a page in their order, whether more follow, and the bytes of its documents, at most PAGE_BYTES but of one task."""
         documents = " + ".join(self.database.dialect.byte_length(f"COALESCE({name}, '')") for name in ("config", "params", "error"))
         entry = self.database.dialect.filled("@ @", ["backtest_tasks.task_id", f"({documents})"])
-        rows = self.database.rows(
-            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT({entry}) FROM {selection.source()} {PAGE_ROWS}",
-            selection.parameters(selection.limit + 1),
+        ((text,),) = self.database.rows(
+            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT({entry}) FROM {chosen.source()} {PAGE_ROWS}",
+            chosen.parameters(chosen.limit + 1),
         )
-        entries = sorted(_utf8(rows[0][0]).split(","), reverse=selection.newest_first) if rows[0][0] else []
+        entries = sorted(_utf8(text).split(","), reverse=chosen.newest_first) if text else []
         most, total = min(PAGE_BYTES, self.database.dialect.max_document_bytes), 0
         ids: list[str] = []
-        for task_id, size in (entry.split(" ") for entry in entries[: selection.limit]):
+        for task_id, size in (entry.split(" ") for entry in entries[: chosen.limit]):
             if ids and total + int(size) > most:
                 break
             ids.append(task_id)
             total += int(size)
         return ids, len(entries) > len(ids), total
 
-    def _following(self, selection: Selection, ids: Sequence[str], has_more: bool, found: Sequence[str]) -> str | None:
-        """The cursor of the next page. The rows were read after the ids: tasks that came between them may have filled the page."""
-        if len(found) == selection.limit and found[-1] != ids[-1]:
-            return found[-1]
-        return ids[-1] if has_more else None
-
-    def list_page(
-        self,
-        batch_id: str | None = None,
-        statuses: Sequence[TaskStatus] = (),
-        stock_code: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-        newest_first: bool = True,
-    ) -> TaskPage:
-        """What `list_tasks` gives, as one text that the database made, with its counts: for 5,000 tasks a fiftieth of the work here."""
-        selection = Selection(batch_id, statuses, stock_code, limit, cursor, newest_first)
-        ids, has_more, documents = self._page_ids(selection)
+    def list_page(self, chosen: TaskFilter) -> TaskPage:
+        """A page of tasks in the order of their ids, one text that the database made: parsing rows takes fifty times as long."""
+        ids, has_more, documents = self._page_ids(chosen)
         if not ids:
-            return TaskPage("", Tally.of([]), None)
-        counts = ", ".join(f"COUNT(CASE status WHEN '{status.value}' THEN 1 END)" for status in TaskStatus)
-        row = self.database.rows(
-            f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json}), SUM(progress),
-                   {counts} FROM {selection.source()} {PAGE_ROWS}""",
-            selection.parameters(limit, ids[-1]),
-        )[0]
-        ids_text, text, progress, *numbers = row
+            return TaskPage("", None)
+        page, parameters = f"FROM {chosen.source()} {PAGE_ROWS}", chosen.parameters(chosen.limit, ids[-1])
+        columns = f"GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json})"
+        ((ids_text, text),) = self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} {page}", parameters)
         found = ids_text.split(",") if ids_text else []
         # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not surely whole and in order is
         # read row by row. A text is as long as its documents and some kilobytes, so that half a packet is far from the cut.
         is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
-        if not is_whole or found != sorted(found, reverse=newest_first):
-            tasks, following = self._tasks_of(selection)
-            return TaskPage(",".join([task.to_json() for task in tasks]), Tally.of(tasks), following)
-        tally = Tally({status.value: int(number) for status, number in zip(TaskStatus, numbers, strict=True)}, float(progress or 0.0))
-        return TaskPage(_utf8(text or ""), tally, self._following(selection, ids, has_more, found))
+        if not is_whole or found != sorted(found, reverse=chosen.newest_first):
+            rows = self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {self._task_columns} {page}", parameters)
+            tasks = sorted(map(_task_text, rows), reverse=chosen.newest_first)
+            found, text = [task.task_id for task in tasks], ",".join([task.json for task in tasks])
+        # The texts were read after the ids: tasks that came between them may have filled the page.
+        is_other_end = len(found) == chosen.limit and found[-1] != ids[-1]
+        return TaskPage(_utf8(text or ""), found[-1] if is_other_end else ids[-1] if has_more else None)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -4065,9 +3933,9 @@ class TaskDAO:
                 {"stamp": stamp, "last": last, "limit": limit + 1},
             )
             page = rows[:limit]
-            tallies = self._tallies(session, [row[0] for row in page], COUNTS_SECONDS) if page else {}
+            counts = self._counts(session, [row[0] for row in page], COUNTS_SECONDS) if page else {}
             more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
-            return [_batch(row, tallies[row[0]]) for row in page], more
+            return [_batch(row, counts[row[0]]) for row in page], more
 
         return self.database.read(work)
 
@@ -4144,11 +4012,12 @@ class TaskDAO:
         """Those of the tasks that this worker runs, in the given order."""
         names, parameters = _in_list(task_ids)
         rows = session.rows(
-            f"""SELECT {TASK_COLUMNS}, attempt_limit FROM backtest_tasks
+            f"""SELECT {self._task_columns}, attempt_limit FROM backtest_tasks
                 WHERE task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id""",
             {**parameters, "worker_id": worker_id},
         )
-        owned = {row[0]: ClaimedTask(_task(row[:-1]), row[-1]) for row in rows}
+        tasks = [(_task_text(row[:-1]), row[-1]) for row in rows]
+        owned = {task.task_id: ClaimedTask(TaskInfo.from_json(task.json), limit) for task, limit in tasks}
         return [owned[task_id] for task_id in task_ids if task_id in owned]
 
     def heartbeat(self, worker_id: str, task_ids: Sequence[str]) -> set[str]:
@@ -4373,9 +4242,9 @@ class TaskDAO:
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
         When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
         task changes, locks would meet those ends in the opposite order."""
-        total, most, selection = 0, CHANGED_TASKS, Selection(batch_id, change.before, newest_first=False)
+        total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
         while True:
-            rows = self.database.rows(f"SELECT task_id FROM {selection.source()}", selection.parameters(CHANGED_TASKS))
+            rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS))
             ids = sorted(row[0] for row in rows)
             start = 0
             while start < len(ids):
@@ -4383,7 +4252,7 @@ class TaskDAO:
                 total, start, most = total + len(changed), start + tried, min(2 * tried, CHANGED_TASKS)
             if len(ids) < CHANGED_TASKS:
                 return total
-            selection = selection._replace(cursor=ids[-1])
+            chosen = dataclasses.replace(chosen, cursor=ids[-1])
 
     def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
         """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth after each conflict, since on a
@@ -4816,7 +4685,7 @@ def check_leases(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
         task_id, worker_id, seen_at = abandoned[0]
         message = f"{len(abandoned)} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at or 'never'}"
         findings.append(Finding("warning", "leases", message, "they wait to be taken back", "start a scheduler: `serve` or `worker`"))
-    if dao.list_tasks(statuses=[TaskStatus.PENDING], limit=1)[0] and not dao.has_worker(max(lease_seconds, 60.0)):
+    if dao.list_page(TaskFilter(statuses=[TaskStatus.PENDING], limit=1)).json and not dao.has_worker(max(lease_seconds, 60.0)):
         findings.append(Finding("warning", "schedulers", "tasks are pending, and no scheduler is seen", "nobody runs them", "start one"))
     return findings or [Finding("good", "leases", "every running task has a living scheduler")]
 
@@ -8344,10 +8213,14 @@ def limit_argument(value: Any) -> int:
     return number
 
 
-def page_arguments(batch_id: Any, statuses: Any, stock_code: Any, limit: Any, cursor: Any) -> tuple[Any, ...]:
-    """Those of a listing, checked."""
-    found = optional_text("batch_id", batch_id), statuses_argument(statuses), optional_text("stock_code", stock_code)
-    return *found, limit_argument(limit), optional_text("cursor", cursor)
+def checked_filter(chosen: TaskFilter) -> TaskFilter:
+    """The filter of a caller. Raises TypeError and InvalidRequest that name its field."""
+    if not isinstance(chosen, TaskFilter):
+        raise _type_error("chosen", "a qtm.TaskFilter", chosen)
+    return TaskFilter(
+        optional_text("batch_id", chosen.batch_id), statuses_argument(chosen.statuses), optional_text("stock_code", chosen.stock_code),
+        limit_argument(chosen.limit), optional_text("cursor", chosen.cursor), chosen.newest_first,
+    )  # fmt: skip
 
 
 def create_arguments(requests: Any) -> Iterator[tuple[TaskRequest | BatchRequest, str | None]]:
@@ -8588,6 +8461,17 @@ class TaskManager:
         self._queue = (queue, time.monotonic() + (QUEUE_SECONDS if len(queue) > LONG_QUEUE else 0.0))
         return queue
 
+    def get_batch_page(self, chosen: TaskFilter, has_waited: bool = False) -> tuple[BatchInfo, TaskPage]:
+        """The batch with its counts, and a page of its tasks in the order of creation. Of a large batch the counts may be a second old,
+        and beyond the first page a minute, unless the client ``has_waited`` for its end. Counts are read first, so that the tasks of a
+        batch that has ended have ended. Raises BatchNotFound."""
+        if not isinstance(has_waited, bool):
+            raise _type_error("has_waited", "True or False", has_waited)
+        chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
+        batch_id = text_argument("batch_id", chosen.batch_id)
+        batch = self._batch(batch_id, 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS)
+        return batch, self.dao.list_page(chosen)
+
     def get_tasks_by_batch(
         self,
         batch_id: str,
@@ -8596,44 +8480,16 @@ class TaskManager:
         limit: int = MAX_PAGE,
         cursor: str | None = None,
     ) -> BatchInfo:
-        """The batch with its counts and a page of its tasks in the order of creation. Of a large batch the counts may be a second old,
-        and beyond the first page a minute. Raises BatchNotFound."""
-        text_argument("batch_id", batch_id)
-        batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
-        tasks, following = self.dao.list_tasks(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
-        is_all = not (statuses or stock_code or cursor or following)
-        batch = self._batch(batch_id, Tally.of(tasks) if is_all else None, NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS)
-        return dataclasses.replace(batch, tasks=tasks, next_cursor=following)
+        """The same as one model. Raises BatchNotFound."""
+        batch, page = self.get_batch_page(TaskFilter(batch_id, statuses, stock_code, limit, cursor))
+        return dataclasses.replace(batch, tasks=page.tasks, next_cursor=page.next_cursor)
 
-    def get_batch_text(
-        self,
-        batch_id: str,
-        statuses: Sequence[TaskStatus] = (),
-        stock_code: str | None = None,
-        limit: int = MAX_PAGE,
-        cursor: str | None = None,
-        has_waited: bool = False,
-    ) -> str:
-        """The same as JSON text, as getTasksByBatch answers it; a client that ``has_waited`` for the end gets the counts of now. Raises
-        BatchNotFound."""
-        if not isinstance(has_waited, bool):
-            raise _type_error("has_waited", "True or False", has_waited)
-        text_argument("batch_id", batch_id)
-        batch_id, statuses, stock_code, limit, cursor = page_arguments(batch_id, statuses, stock_code, limit, cursor)
-        page = self.dao.list_page(batch_id, statuses, stock_code, limit, cursor, newest_first=False)
-        is_all = not (statuses or stock_code or cursor or page.next_cursor)
-        max_age_seconds = 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if cursor else COUNTS_SECONDS
-        batch = self._batch(batch_id, page.tally if is_all else None, max_age_seconds)
-        return f'{dump_json(batch.summary())[:-1]},"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}}}'
+    def get_batch(self, batch_id: str) -> BatchInfo:
+        """The batch with its counts. Raises BatchNotFound."""
+        return self._batch(text_argument("batch_id", batch_id), 0.0)
 
-    def get_batch(self, batch_id: str, tally: Tally | None = None) -> BatchInfo:
-        """The batch with its counts; ``tally`` is of all of it, if the caller has read it. Raises BatchNotFound."""
-        if not isinstance(tally, (Tally, type(None))):
-            raise _type_error("tally", "a qtm.Tally or None", tally)
-        return self._batch(text_argument("batch_id", batch_id), tally, 0.0)
-
-    def _batch(self, batch_id: str, tally: Tally | None, max_age_seconds: float) -> BatchInfo:
-        batch = self.dao.get_batch(batch_id, tally, max_age_seconds)
+    def _batch(self, batch_id: str, max_age_seconds: float) -> BatchInfo:
+        batch = self.dao.get_batch(batch_id, max_age_seconds)
         if batch is None:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return batch
@@ -8643,34 +8499,29 @@ class TaskManager:
 
         Raises TaskNotFound, TaskNotFinished.
         """
-        found = self.dao.get_result(text_argument("task_id", task_id))
-        if found is None:
-            raise self._no_task(task_id)
-        if not found.task.status.is_final:
-            raise self._unfinished(found.task.status)
-        return found
-
-    def _unfinished(self, status: TaskStatus) -> TaskNotFinished:
-        return TaskNotFinished(f"the task is {status.value}: it has no result yet")
+        (text,) = self.get_result_texts([text_argument("task_id", task_id)]).values()
+        if isinstance(text, QtmError):
+            raise text
+        return TaskResult.from_json(cast(str, text))
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
         whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
         task_ids = texts_argument("task_ids", task_ids)
-        found = self.dao.get_result_texts(task_ids)
+        found = self.dao.get_texts(task_ids, with_results=True)
         answers: dict[str, str | QtmError | None] = {}
         for task_id in task_ids:
-            row = found.get(task_id)
-            if row is None:
+            task = found.get(task_id)
+            if task is None:
                 answers[task_id] = self._no_task(task_id)
-            elif not row.task.status.is_final:
-                answers[task_id] = self._unfinished(row.task.status)
-            elif row.non_finite_json is not None and row.result_json is None:
+            elif not task.status.is_final:
+                answers[task_id] = TaskNotFinished(f"the task is {task.status.value}: it has no result yet")
+            elif task.non_finite_json is not None and task.result_json is None:
                 answers[task_id] = None
             else:
-                result, converted = row.result_json or "null", row.converted_json or "[]"
-                non_finite = _with_kinds(row.non_finite_json or "[]")
-                answers[task_id] = f'{row.task.json[:-1]},"result":{result},"non_finite":{non_finite},"converted":{converted}}}'
+                result, converted = task.result_json or "null", task.converted_json or "[]"
+                non_finite = _with_kinds(task.non_finite_json or "[]")
+                answers[task_id] = f'{task.json[:-1]},"result":{result},"non_finite":{non_finite},"converted":{converted}}}'
         return answers
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
@@ -8695,7 +8546,7 @@ class TaskManager:
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self._batch(text_argument("batch_id", batch_id), None, NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
+        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.cancel_batch(batch_id)
         if count:
             self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
@@ -8722,7 +8573,7 @@ class TaskManager:
 
     def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self._batch(text_argument("batch_id", batch_id), None, NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
+        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = self.dao.retry_batch(batch_id)
         if count:
             self._retried()
@@ -8742,19 +8593,12 @@ class TaskManager:
         cursor: str | None = None,
     ) -> tuple[list[TaskInfo], str | None]:
         """A page of tasks, newest first, and the cursor of the next page (None: this was the last)."""
-        return self.dao.list_tasks(*page_arguments(batch_id, statuses, stock_code, limit, cursor))
+        page = self.list_page(TaskFilter(batch_id, statuses, stock_code, limit, cursor))
+        return page.tasks, page.next_cursor
 
-    def list_text(
-        self,
-        batch_id: str | None = None,
-        statuses: Sequence[TaskStatus] = (),
-        stock_code: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> str:
-        """The same as JSON text, as listTasks answers it."""
-        page = self.dao.list_page(*page_arguments(batch_id, statuses, stock_code, limit, cursor))
-        return f'{{"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}}}'
+    def list_page(self, chosen: TaskFilter) -> TaskPage:
+        """The same as JSON text."""
+        return self.dao.list_page(checked_filter(chosen))
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -9715,7 +9559,6 @@ def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known comes behind them."""
     found: dict[str, Any] = {}
     for name, hint in get_type_hints(model).items():
-        name = name.removesuffix("_json")
         parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if name not in known:
             kinds = [JSON_TYPES[get_origin(part) or part] for part in parts]
@@ -9766,7 +9609,7 @@ def _task_schemas() -> dict[str, Any]:
     share, cursor = {"type": "number", "minimum": 0, "maximum": 1}, {"type": ["string", "null"], "description": "null: the last page."}
     last_error = _or_null("TaskError")
     known = {"status": _ref("schemas", "Status"), "config": _ref("schemas", "Config"), "params": _ref("schemas", "Params")}
-    task = {**_fields(TaskInfo, **known, progress=share, error=last_error), "status_text": text}
+    task = _fields(TaskInfo, **known, progress=share, error=last_error)
     counts = _ref("schemas", "StatusCounts")
     batch = _fields(BatchInfo, counts=counts, progress=share, tasks=_list(_ref("schemas", "Task")), next_cursor=cursor, total=count)
     summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
@@ -10539,6 +10382,10 @@ def _selection(body: Any) -> tuple[str | None, str | None]:
     return body.get("task_id"), body.get("batch_id")
 
 
+def _page_json(page: TaskPage) -> str:
+    return f'"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}'
+
+
 class TaskAPI:
     """The handlers: each takes a request and gives a Response, or raises a QtmError."""
 
@@ -10663,8 +10510,9 @@ class TaskAPI:
         if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
             return Later(WaitKey("batch", batch_id), wait)
         with _about(batch_id=batch_id) as ids:
-            statuses = [TaskStatus(one) for one in status]
-            return success(self.tasks.get_batch_text(batch_id, statuses, stock_code, limit, cursor, has_waited=wait > 0), log=ids)
+            chosen = TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
+            batch, page = self.tasks.get_batch_page(chosen, has_waited=wait > 0)
+        return success(f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}", log=ids)
 
     def cancel_task(self, request: HttpRequest) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
@@ -10709,7 +10557,8 @@ class TaskAPI:
         cursor: str | None,
     ) -> Response:
         """GET listTasks: a page of tasks, newest first."""
-        return success(self.tasks.list_text(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor))
+        page = self.tasks.list_page(TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor))
+        return success(f"{{{_page_json(page)}}}")
 
     def list_batches(self, request: HttpRequest, limit: int, cursor: str | None) -> Response:
         """GET listBatches: a page of batches with their counts, newest first."""

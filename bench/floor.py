@@ -28,6 +28,8 @@ from load import quantile_of
 
 import qtm
 
+TASK_COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds,
+  priority_rank, created_at, run_at, started_at, finished_at, worker_id, error, engine_version"""
 INSERT_TASKS = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress, message, attempt,
   max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
 SELECT r.task_id, ?, r.stock_code, ?, r.params, 'pending', 0.0, '', 0, 3, 3, 3600.0, 0, ?, ?, 0 FROM """
@@ -72,7 +74,7 @@ class Floor:
         self._connection.close()
 
     def _select(self, tail: str, key: str) -> int:
-        self._cursor.execute(f"SELECT {qtm.TASK_COLUMNS} FROM backtest_tasks WHERE {tail}".replace("?", self._mark), (key,))
+        self._cursor.execute(f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {tail}".replace("?", self._mark), (key,))
         return len(self._cursor.fetchall())
 
     def status(self) -> None:
@@ -176,7 +178,8 @@ class Replay:
 
     def batch(self) -> Callable[[], None]:
         """A batch and its tasks."""
-        return self._again(self._tasks.get_batch_text, fill.batch_id(0), lambda: fill.batch_id(self._random.randrange(self._batches)))
+        call = lambda key: self._tasks.get_batch_page(qtm.TaskFilter(key, limit=qtm.MAX_PAGE))  # noqa: E731
+        return self._again(call, fill.batch_id(0), lambda: fill.batch_id(self._random.randrange(self._batches)))
 
     def create(self, count: int) -> Callable[[], None]:
         """A batch and its tasks in one transaction."""

@@ -69,10 +69,11 @@ def questions(tasks: qtm.TaskManager, batch: str, code: str) -> Iterator[Questio
         for name, filtered in filters.items():
             asked = {**chosen, **filtered}
             kind = "filter" if filtered or "stock_code" in chosen else "page"
-            yield Question(kind, f"listTasks {place}, {name}", lambda asked=asked: tasks.list_text(**asked))  # type: ignore[misc]
-    cursor = qtm.parse_json(tasks.list_text(batch_id=batch, limit=50).encode())["next_cursor"]
-    yield Question("page", "getTasksByBatch, a further page", lambda: tasks.get_batch_text(batch, limit=100, cursor=cursor))
-    yield Question("counts", "getTasksByBatch, one task and the counts", lambda: tasks.get_batch_text(batch, limit=1))
+            yield Question(kind, f"listTasks {place}, {name}", lambda asked=asked: tasks.list_page(qtm.TaskFilter(**asked)))  # type: ignore[misc]
+    further = qtm.TaskFilter(batch, limit=100, cursor=tasks.list_page(qtm.TaskFilter(batch, limit=50)).next_cursor)
+    yield Question("page", "getTasksByBatch, a further page", lambda: tasks.get_batch_page(further))
+    one = qtm.TaskFilter(batch, limit=1)
+    yield Question("counts", "getTasksByBatch, one task and the counts", lambda: tasks.get_batch_page(one))
     yield Question("counts", "listBatches, two", lambda: tasks.list_batches(2))
     yield Question("wait", "whether a batch has ended", lambda: tasks.ended((), [batch]))
     yield Question("change", "cancel of a batch that is over", lambda: tasks.dao.cancel_batch(batch))
