@@ -317,12 +317,12 @@ def end_process(process: subprocess.Popen[bytes] | None) -> None:
 class ServerProcess:
     """A server started by a command, ready when ``GET path`` answers 2xx. A context manager: it ends by SIGTERM.
 
-    ``start_seconds`` is from just before the process was made until that answer was read.
+    ``start_seconds`` is from just before the process was made (``started``, monotonic) until that answer was read.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, path: str) -> None:
         self.port = port
-        self.start_seconds = 0.0
+        self.started = self.start_seconds = 0.0
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._log = log
@@ -341,7 +341,7 @@ class ServerProcess:
 
     def __enter__(self) -> ServerProcess:
         with self._log.open("ab") as log:
-            started = time.perf_counter()
+            self.started, started = time.monotonic(), time.perf_counter()
             # preexec_fn: one system call, so that a killed benchmark leaves no server behind
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
         try:
