@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import re
 import sys
@@ -19,7 +18,7 @@ import time
 from pathlib import Path
 
 import fill
-from load import ServerProcess
+from load import ServerProcess, call
 from private_mariadb import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,12 +36,8 @@ def resident_mb(pid: int) -> tuple[float, float]:
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, str, float]:
     """Status, the beginning of the answer, and seconds."""
     started = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120.0)
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-    response = connection.getresponse()
-    text = response.read().decode()[:150]
-    connection.close()
-    return response.status, text, time.perf_counter() - started
+    status, text = call(port, method, path, body)
+    return status, text[:150], time.perf_counter() - started
 
 
 def main() -> None:

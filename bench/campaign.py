@@ -54,7 +54,6 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -69,7 +68,7 @@ from typing import Any, NamedTuple
 import pymysql
 import pymysql.cursors
 from private_galera import PrivateGalera
-from private_mariadb import PrivateMariaDB, die_with_parent
+from private_mariadb import PrivateMariaDB, die_with_parent, free_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 API = "/api/v1/backtest"
@@ -277,17 +276,6 @@ def signal_process(process: Process, number: int) -> bool:
         os.kill(process.pid, number)
         return True
     return False
-
-
-def quiet_port() -> int:
-    """A free TCP port below the range of outgoing connections: a service that restarts finds it free, and nobody who
-    connects while it is down can be given the same port and so reach itself."""
-    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.SystemRandom().randrange(low // 2, low)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
 
 
 # -- what was found ----------------------------------------------------------------------------------------------------
@@ -644,7 +632,7 @@ class Replica:
         self, folder: pathlib.Path, mark: str, index: int, target: Target, findings: Findings, arguments: Sequence[str] = ()
     ) -> None:
         self.mark = f"{mark}-{index}"
-        self.port = quiet_port()
+        self.port = free_port()
         self.pids: list[int] = []  # of all its services so far
         self.is_doomed = False  # killed by us: any exit is right
         self.is_stopping = False  # SIGTERM was sent: code 0 is right

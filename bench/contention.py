@@ -47,7 +47,21 @@ import fill
 import pymysql
 from load import end_process, get_request, quantile_of, spread, table
 from private_mariadb import PrivateMariaDB, die_with_parent
-from service import API, BUFFER_POOL, ROOT, SUCCESS, Caller, WrongAnswer, await_engine, children, create_request, expect, service, tell
+from service import (
+    API,
+    BUFFER_POOL,
+    ROOT,
+    SUCCESS,
+    Caller,
+    WrongAnswer,
+    await_engine,
+    children,
+    create_request,
+    expect,
+    forget_settings,
+    service,
+    tell,
+)
 
 import qtm
 
@@ -719,9 +733,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="1,000 tasks and no finished ones: under a minute")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server's folder is removed
-    for name in list(os.environ):  # settings of the caller; and without compiled files every start would compile qtm twice
-        if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
-            del os.environ[name]
+    forget_settings()
     try:
         return run(QUICK if options.quick else Plan())
     except WrongAnswer as error:

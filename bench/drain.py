@@ -52,6 +52,7 @@ from service import (
     children,
     create_request,
     expect,
+    forget_settings,
     memory_mb,
     poll,
     service,
@@ -494,9 +495,7 @@ def main() -> int:
     if unknown := [one for one in rows if one not in ROWS] + [one for one in databases if one.lower() not in names]:
         parser.error(f"unknown: {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers' folders are removed
-    for name in list(os.environ):  # settings of the caller; and without compiled files every start would compile qtm twice
-        if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
-            del os.environ[name]
+    forget_settings()
     try:
         return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases])
     except WrongAnswer as error:

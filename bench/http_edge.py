@@ -45,7 +45,7 @@ from floor import COMPLETED, Replay, latencies_of
 from http_check import ask, check_same, create_body, exchange
 from load import Load, LoadProcess, Request, ServerProcess, get_request, post_request, quantile_of, table
 from private_mariadb import PrivateMariaDB, free_port
-from service import API, BUFFER_POOL, KNOWN_TARGETS, ROOT, SUCCESS, Site, WrongAnswer, children, prepare, service, tell
+from service import API, BUFFER_POOL, KNOWN_TARGETS, ROOT, SUCCESS, Site, WrongAnswer, children, forget_settings, prepare, service, tell
 from wrk import run_wrk
 
 BENCH = ROOT / "bench"
@@ -537,9 +537,7 @@ def main() -> int:
             f"not installed: {', '.join(missing)}; python3 -m pip install -e '.[bench]' brings them, --servers qtm does without\n"
         )
         return 2
-    for name in list(os.environ):  # settings of the caller; and without compiled files every start would compile qtm twice
-        if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
-            del os.environ[name]
+    forget_settings()
     try:
         return run(plan, options.check)
     except WrongAnswer as error:

@@ -7,7 +7,9 @@ share of a CPU that the client itself took, so that a reader can see that it was
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import http.client
 import math
 import os
 import select
@@ -298,6 +300,15 @@ class LoadProcess:
     def run(self, load: Load) -> LoadResult:
         """One load; blocks until it is over."""
         return self._executor.submit(run_load, load).result()
+
+
+def call(port: int, method: str, path: str, body: str | bytes | None = None) -> tuple[int, str]:
+    """One request on a connection of its own: status and body of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2 * ANSWER_SECONDS)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 # -- the server --------------------------------------------------------------------------------------------------------

@@ -11,86 +11,54 @@ second, and a p99 of the creates of 50 ms.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import fill
-from load import quantile_of, table
-from private_mariadb import PrivateMariaDB, die_with_parent, free_port
+from load import call, quantile_of, table
+from private_mariadb import PrivateMariaDB
+from service import API, migrate, service
 
-ROOT = Path(__file__).resolve().parent.parent
 CREATES_A_SECOND = 10
 LIMIT_SECONDS = 600.0
 ALONE_SECONDS = 10.0  # of creates without the retention, to compare with
-READY_SECONDS = 60.0
-
-
-def request(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    """Status and body of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return response.status, text
 
 
 def purged(port: int) -> int:
     """The tasks that the service has deleted."""
-    lines = request(port, "GET", "/metrics")[1].splitlines()
+    lines = call(port, "GET", "/metrics")[1].splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("qtm_purged_tasks_total ")))
-
-
-def wait_until_ready(port: int) -> None:
-    """Until the service answers, and has its database."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if request(port, "GET", "/readyz")[0] == 200:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"the service was not ready within {READY_SECONDS:g} s")
 
 
 def run(url: str, retention_days: int, total: int, seconds_limit: float) -> tuple[float, list[float]]:
     """Create until so many old tasks are gone, or the time is over: tasks deleted a second, and the creates' milliseconds."""
-    port = free_port()
-    environment = {**os.environ, "QTM_DATABASE_URL": url, "QTM_RETENTION_DAYS": str(retention_days), "QTM_PORT": str(port)}
-    command = [sys.executable, str(ROOT / "qtm.py"), "serve", "--no-scheduler"]
     body = json.dumps({"stock_code": "AAPL", "config": fill.CONFIG, "params": {}})
     latencies: list[float] = []
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stderr=log, preexec_fn=die_with_parent)
-        try:
-            wait_until_ready(port)
-            started, before = time.monotonic(), purged(port)
-            count = before
-            while count < total and time.monotonic() - started < seconds_limit:
-                due = started + (len(latencies) + 1) / CREATES_A_SECOND
-                time.sleep(max(0.0, due - time.monotonic()))
-                began = time.perf_counter()
-                status, text = request(port, "POST", "/api/v1/backtest/createTask", body)
-                latencies.append(1000 * (time.perf_counter() - began))
-                if status != 201:
-                    raise RuntimeError(f"a create was answered with {status}: {text}")
-                count = purged(port)
-            return (count - before) / (time.monotonic() - started), latencies
-        finally:
-            process.terminate()
-            process.wait(30.0)
+    environment = {"QTM_RETENTION_DAYS": str(retention_days)}
+    with (
+        tempfile.TemporaryDirectory(prefix="qtm-bench-") as folder,
+        service(url, Path(folder), ["--no-scheduler"], environment) as server,
+    ):
+        started, before = time.monotonic(), purged(server.port)
+        count = before
+        while count < total and time.monotonic() - started < seconds_limit:
+            due = started + (len(latencies) + 1) / CREATES_A_SECOND
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = time.perf_counter()
+            status, text = call(server.port, "POST", f"{API}/createTask", body)
+            latencies.append(1000 * (time.perf_counter() - began))
+            if status != 201:
+                raise RuntimeError(f"a create was answered with {status}: {text}")
+            count = purged(server.port)
+        return (count - before) / (time.monotonic() - started), latencies
 
 
 def measure(name: str, url: str, tasks: int) -> list[str]:
     """One row of the table."""
-    environment = {**os.environ, "QTM_DATABASE_URL": url}
-    subprocess.run([sys.executable, str(ROOT / "qtm.py"), "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    migrate(url)
     total = fill.fill(url, tasks) * fill.BATCH_TASKS
     _, alone = run(url, 0, total, ALONE_SECONDS)
     rate, beside = run(url, 1, total, LIMIT_SECONDS)

@@ -462,13 +462,23 @@ def tell(text: str) -> None:
     sys.stderr.flush()
 
 
+def forget_settings() -> None:
+    """Drop the caller's settings of qtm. Without compiled files every start would compile qtm twice, so that goes, too."""
+    for name in list(os.environ):
+        if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
+            del os.environ[name]
+
+
+def migrate(url: str) -> None:
+    """Make the tables."""
+    command = [sys.executable, str(ROOT / "qtm.py"), "migrate"]
+    subprocess.run(command, env={**os.environ, "QTM_DATABASE_URL": url}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def prepare(site: Site, rows: int) -> None:
     """Tables and rows."""
     tell(f"{site.name}: filling {rows:,} rows")
-    command = [sys.executable, str(ROOT / "qtm.py"), "migrate"]
-    subprocess.run(
-        command, env={**os.environ, "QTM_DATABASE_URL": site.url}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    migrate(site.url)
     site.batches = fill.fill(site.url, rows)
 
 
@@ -509,9 +519,7 @@ def main() -> int:
     options = parser.parse_args()
     plan = QUICK if options.quick else Plan()
     plan = replace(plan, rows=options.rows or plan.rows, repeats=options.repeats or plan.repeats)
-    for name in list(os.environ):  # settings of the caller; and without compiled files every start would compile qtm twice
-        if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
-            del os.environ[name]
+    forget_settings()
     try:
         return run(plan)
     except WrongAnswer as error:
