@@ -4477,7 +4477,7 @@ class TaskDAO:
 
 # ==== 13 Doctor =======================================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are gathered first
-# and then judged, so that every judgement can be tested without a server that is wrong in just that way.
+# and then judged by a table, so that every row can be tested without a server that is wrong in just that way.
 
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
@@ -4495,225 +4495,171 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def check_version(facts: Mapping[str, str]) -> Finding | None:
-    """SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38."""
-    version = facts.get("version", "")
-    numbers = tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2])
-    needed = (10, 6) if "mariadb" in version.lower() else (3, 38) if "file_system" in facts else (8, 0)
-    if numbers >= needed:
-        return Finding("good", "version", version)
-    least = ".".join(map(str, needed))
-    return Finding(
-        "fault", "version", f"{version} is older than {least}", "statements that qtm needs are missing", f"upgrade to {least} or newer"
-    )
+class Facts(dict[str, Any]):
+    """What is known of a database; a fact that it does not have is an empty text."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+    @property
+    def least_version(self) -> tuple[int, int]:
+        """SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38."""
+        return (10, 6) if "mariadb" in self["version"].lower() else (3, 38) if self["file_system"] else (8, 0)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether this is a node of Galera."""
+        return bool(self["wsrep_on"] == "ON")
+
+    @property
+    def has_majority(self) -> bool:
+        """A node of Galera works while it sees the majority of its cluster; any other server always."""
+        return not self.is_cluster or self["wsrep_cluster_status"] == "Primary"
+
+    @property
+    def is_writable(self) -> bool:
+        """False for a replica, or a server in the middle of a failover."""
+        return self["read_only"] in ("", "OFF", "0")
+
+    def number(self, name: str, default: float = 0) -> float:
+        """A fact that is a number."""
+        return float(self[name] or default)
 
 
-def check_isolation(facts: Mapping[str, str]) -> Finding | None:
-    """Of this session, as qtm sets it at connect."""
-    isolation = facts.get("transaction_isolation") or facts.get("tx_isolation")
-    if isolation is None:
-        return None
-    if isolation == "READ-COMMITTED":
-        return Finding("good", "isolation", isolation)
-    why = "gap locks make creates wait behind claims and end in deadlocks; something between qtm and the server resets the session"
-    return Finding("fault", "isolation", f"the session is at {isolation}", why, "let qtm reach the server without a pooling proxy")
+# Level, subject, when it is so, what is said of it, why it matters and what to do, with facts in braces. The first row of a subject that
+# is so counts.
+CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
+    ("fault", "version", lambda f: (*map(int, re.findall(r"[0-9]+", f["version"])[:2]),) < f.least_version,
+     "{version} is too old", "statements that qtm needs are missing", "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
+    ("good", "version", lambda f: True, "{version}", "", ""),
+    ("good", "isolation", lambda f: "READ-COMMITTED" in (f["transaction_isolation"], f["tx_isolation"]), "READ-COMMITTED", "", ""),
+    ("fault", "isolation", lambda f: f["transaction_isolation"] or f["tx_isolation"],
+     "the session is at {transaction_isolation}{tx_isolation}",
+     "gap locks make creates wait behind claims and end in deadlocks; something between qtm and the server resets the session",
+     "let qtm reach the server without a pooling proxy"),
+    ("warning", "max_allowed_packet", lambda f: f.number("max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
+     "{max_allowed_packet} bytes", "a result of more than about half of it, since it is sent escaped, fails its task as result_too_large",
+     "SET GLOBAL max_allowed_packet = 67108864, and in the server's file"),
+    ("good", "max_allowed_packet", lambda f: f["max_allowed_packet"], "{max_allowed_packet} bytes", "", ""),
+    ("warning", "innodb_flush_log_at_trx_commit", lambda f: f["innodb_flush_log_at_trx_commit"] not in ("", "1"),
+     "{innodb_flush_log_at_trx_commit}", "a crash of the server loses up to a second of tasks that were acknowledged",
+     "SET GLOBAL innodb_flush_log_at_trx_commit = 1"),
+    ("fault", "binlog_format", lambda f: f["log_bin"] not in ("", "OFF") and f["binlog_format"] == "STATEMENT",
+     "STATEMENT", BINLOG_WHY, BINLOG_REMEDY),
+    ("fault", "read_only", lambda f: not f.is_writable,
+     "the server takes no writes", "no task can be created or run", "point QTM_DATABASE_URL to the primary"),
+    ("warning", "encryption", lambda f: f["is_remote"] == "True" and f["is_verified"] != "True" and f["ssl_cipher"],
+     "TLS, and the server is not verified", "others on the network can read and change it, as a server in between",
+     "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"),
+    ("warning", "encryption", lambda f: f["is_remote"] == "True" and f["is_verified"] != "True",
+     "the connection is in clear text", "others on the network can read and change it",
+     "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"),
+    ("fault", "cluster", lambda f: not f.has_majority,
+     "the node is {wsrep_cluster_status} and sees {wsrep_cluster_size} of its cluster",
+     "it has lost the majority, and refuses every statement until then",
+     "start the other nodes, or mend the network between them; qtm waits meanwhile. If they are gone for good, on one node: "
+     "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'"),
+    ("warning", "cluster", lambda f: f.is_cluster and f["wsrep_local_state_comment"] != "Synced",
+     "the node is {wsrep_local_state_comment}", "it lags behind, or refuses statements", "wait until it is Synced"),
+    ("warning", "cluster", lambda f: f.is_cluster and f.number("wsrep_cluster_size") < 3,
+     "Primary, with {wsrep_cluster_size} nodes in sight", "when one is lost, the rest has no majority and stops",
+     "run three, or two and an arbitrator (garbd)"),
+    ("good", "cluster", lambda f: f.is_cluster, "Primary, Synced, {wsrep_cluster_size} nodes, {servers} in the URL", "", ""),
+    ("warning", "wsrep_sync_wait", lambda f: f.is_cluster and f.has_majority and not int(f["wsrep_sync_wait"]) & 1, "{wsrep_sync_wait}",
+     "what was acknowledged on one node is missed on another for a moment: 404 after a 201, work that is given back",
+     "take sync_wait=0 out of QTM_DATABASE_URL"),
+    ("good", "wsrep_sync_wait", lambda f: f.is_cluster and f.has_majority, "{wsrep_sync_wait}", "", ""),
+    ("warning", "servers", lambda f: f["unreachable"],
+     "{unreachable}", "there are fewer to go on with", "start them, or take them out of QTM_DATABASE_URL"),
+    ("good", "servers", lambda f: f.number("servers") > 1, "all {servers} answer", "", ""),
+    ("warning", "server clocks", lambda f: f.number("clock_spread") >= CLOCK_SKEW_SECONDS, "{clock_spread} s apart",
+     "a task waits by the clock of one server and is claimed by another's: retries and retention come that much sooner or later",
+     "run a time service (NTP) on every server"),
+    ("good", "server clocks", lambda f: f.number("servers") > 1, "{clock_spread} s apart", "", ""),
+    ("fault", "file system", lambda f: f["file_system"] in NETWORK_FILE_SYSTEMS, "the file lies on {file_system}",
+     "SQLite's write-ahead log does not work over a network and can corrupt the file", "use a local disk, or MySQL or MariaDB"),
+    ("warning", "disk", lambda f: f.number("free_bytes", LITTLE_SPACE_BYTES) < LITTLE_SPACE_BYTES,
+     "{free_bytes} bytes are free", "a full disk refuses every write", "make room, or set QTM_RETENTION_DAYS"),
+    ("warning", "clock", lambda f: f.number("clock_skew") >= CLOCK_SKEW_SECONDS, "{clock_skew} s from the database's",
+     "nothing breaks, but log lines and the order of lists disagree with the times of tasks", "run a time service (NTP) on both hosts"),
+    ("good", "clock", lambda f: f["clock_skew"], "{clock_skew} s from the database's", "", ""),
+    ("fault", "schema", lambda f: f.number("step") > f.number("newest_step"),
+     "step {step} is newer than this version's {newest_step}", "it would be misread", "use a newer qtm"),
+    ("warning", "schema", lambda f: f.number("step") < f.number("newest_step"),
+     "step {step} of {newest_step}", "the tables are not there yet, or are older", "start qtm, or run `migrate`; both complete it"),
+    ("good", "schema", lambda f: f["newest_step"], "step {step} of {newest_step}", "", ""),
+    ("fault", "claim", lambda f: f["claim_error"], "{claim_error}", "no scheduler can take a task",
+     "a table or index that is missing stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"),
+    ("good", "claim", lambda f: "backtest_tasks_queue" in f["plan"] and not re.search("filesort|TEMP B-TREE", f["plan"]),
+     "reads backtest_tasks_queue in order, without a sort", "", ""),
+    ("fault", "claim", lambda f: f["plan"],
+     "the plan is {plan}", "schedulers would block each other, and every claim would read all pending tasks",
+     "ANALYZE TABLE backtest_tasks; the index is in schema.sql"),
+    ("fault", "privileges", lambda f: f["write_error"], "{write_error}", "tasks cannot be created, run or ended",
+     f"GRANT {DATABASE_RIGHTS} to the account; a table that is missing: see schema.sql"),
+    ("good", "privileges", lambda f: f["plan"] and not f["file_system"], "every table can be written", "", ""),
+    ("warning", "leases", lambda f: f["abandoned"],
+     "{abandoned} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at}",
+     "they wait to be taken back", "start a scheduler: `serve` or `worker`"),
+    ("good", "leases", lambda f: f["abandoned"] == 0, "every running task has a living scheduler", "", ""),
+    ("warning", "schedulers", lambda f: f["is_unserved"], "tasks are pending, and no scheduler is seen", "nobody runs them", "start one"),
+)  # fmt: skip
 
 
-def check_packet(facts: Mapping[str, str]) -> Finding | None:
-    """A document travels in one packet, escaped."""
-    size = int(facts.get("max_allowed_packet", SMALL_PACKET_BYTES))
-    if size >= SMALL_PACKET_BYTES:
-        return Finding("good", "max_allowed_packet", f"{size} bytes") if "max_allowed_packet" in facts else None
-    why = f"a result of more than about {size // 2} bytes fails its task as result_too_large"
-    return Finding(
-        "warning", "max_allowed_packet", f"{size} bytes", why, "SET GLOBAL max_allowed_packet = 67108864, and in the server's file"
-    )
+def judge(facts: Mapping[str, Any]) -> list[Finding]:
+    """What CHECKS finds in these facts, at most one finding for each subject."""
+    known, found = Facts(facts), dict[str, Finding]()
+    for level, subject, is_so, *texts in CHECKS:
+        if subject not in found and is_so(known):
+            found[subject] = Finding(level, subject, *(text.format_map(known) for text in texts))
+    return list(found.values())
 
 
-def check_durability(facts: Mapping[str, str]) -> Finding | None:
-    """What was acknowledged must survive the server's crash."""
-    value = facts.get("innodb_flush_log_at_trx_commit", "1")
-    if value == "1":
-        return None
-    why = "a crash of the server loses up to a second of tasks that were acknowledged"
-    return Finding("warning", "innodb_flush_log_at_trx_commit", value, why, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
-
-
-def check_binlog(facts: Mapping[str, str]) -> Finding | None:
-    """InnoDB refuses to write at READ COMMITTED when the binary log holds statements."""
-    if facts.get("log_bin", "OFF") == "OFF" or facts.get("binlog_format") != "STATEMENT":
-        return None
-    return Finding("fault", "binlog_format", "STATEMENT", BINLOG_WHY, BINLOG_REMEDY)
-
-
-def check_writable(facts: Mapping[str, str]) -> Finding | None:
-    """A replica, or a server in the middle of a failover."""
-    if facts.get("read_only", "OFF") in ("OFF", "0"):
-        return None
-    return Finding(
-        "fault", "read_only", "the server takes no writes", "no task can be created or run", "point QTM_DATABASE_URL to the primary"
-    )
-
-
-def check_encryption(facts: Mapping[str, str]) -> Finding | None:
-    """Tasks and the password cross the network."""
-    if facts.get("is_remote") != "True" or facts.get("is_verified") == "True":
-        return None
-    message = "TLS, and the server is not verified" if facts.get("ssl_cipher") else "the connection is in clear text"
-    why = "others on the network can read and change it" + (", as a server in between" if facts.get("ssl_cipher") else "")
-    return Finding("warning", "encryption", message, why, "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL")
-
-
-def check_file(facts: Mapping[str, str]) -> Finding | None:
-    """SQLite's write-ahead log needs shared memory on one machine, and room."""
-    kind, free = facts.get("file_system"), int(facts.get("free_bytes", LITTLE_SPACE_BYTES))
-    if kind in NETWORK_FILE_SYSTEMS:
-        why = "SQLite's write-ahead log does not work over a network and can corrupt the file"
-        return Finding("fault", "file system", f"the file lies on {kind}", why, "use a local disk, or MySQL or MariaDB")
-    if free < LITTLE_SPACE_BYTES:
-        return Finding(
-            "warning", "disk", f"{free} bytes are free", "a full disk refuses every write", "make room, or set QTM_RETENTION_DAYS"
-        )
-    return None
-
-
-def check_cluster(facts: Mapping[str, str]) -> Finding | None:
-    """A node of Galera works while it sees the majority of its cluster."""
-    if facts.get("wsrep_on") != "ON":
-        return None
-    status, state, size = facts["wsrep_cluster_status"], facts["wsrep_local_state_comment"], int(facts["wsrep_cluster_size"])
-    if status != "Primary":
-        message, why = (
-            f"the node is {status} and sees {size} of its cluster",
-            "it has lost the majority, and refuses every statement until then",
-        )
-        remedy = "start the other nodes, or mend the network between them; qtm waits meanwhile. If they are gone for good, on one node: "
-        return Finding("fault", "cluster", message, why, f"{remedy}SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'")
-    if state != "Synced":
-        return Finding("warning", "cluster", f"the node is {state}", "it lags behind, or refuses statements", "wait until it is Synced")
-    if size < 3:
-        why, remedy = "when one is lost, the rest has no majority and stops", "run three, or two and an arbitrator (garbd)"
-        return Finding("warning", "cluster", f"Primary, with {size} nodes in sight", why, remedy)
-    return Finding("good", "cluster", f"Primary, Synced, {size} nodes, {facts['servers']} in the URL")
-
-
-def check_sync_wait(facts: Mapping[str, str]) -> Finding | None:
-    """A node applies what others have committed a moment later."""
-    if facts.get("wsrep_on") != "ON" or facts.get("wsrep_cluster_status") != "Primary":
-        return None
-    if int(facts["wsrep_sync_wait"]) & 1:
-        return Finding("good", "wsrep_sync_wait", facts["wsrep_sync_wait"])
-    why = "what was acknowledged on one node is missed on another for a moment: 404 after a 201, work that is given back"
-    return Finding("warning", "wsrep_sync_wait", facts["wsrep_sync_wait"], why, "take sync_wait=0 out of QTM_DATABASE_URL")
-
-
-def check_servers(facts: Mapping[str, str]) -> Finding | None:
-    """Those that the URL lists."""
-    if int(facts.get("servers", "1")) < 2:
-        return None
-    if not facts["unreachable"]:
-        return Finding("good", "servers", f"all {facts['servers']} answer")
-    return Finding(
-        "warning", "servers", facts["unreachable"], "there are fewer to go on with", "start them, or take them out of QTM_DATABASE_URL"
-    )
-
-
-def check_server_clocks(facts: Mapping[str, str]) -> Finding | None:
-    """Each task is due by the clock of the node that made it wait, and is claimed by the clock of another."""
-    if int(facts.get("servers", "1")) < 2:
-        return None
-    spread = float(facts["clock_spread"])
-    if spread < CLOCK_SKEW_SECONDS:
-        return Finding("good", "server clocks", f"{spread:.3f} s apart")
-    why = "attempts are tried again, and retention deletes, that much sooner or later than set"
-    return Finding("warning", "server clocks", f"{spread:.1f} s apart", why, "run a time service (NTP) on every server")
-
-
-FACT_CHECKS = (
-    *(check_version, check_isolation, check_packet, check_durability, check_binlog, check_writable, check_encryption),
-    *(check_cluster, check_sync_wait, check_servers, check_server_clocks, check_file),
-)
-
-
-def check_clock(database: Database) -> Finding:
-    """No guarantee hangs on it: all times in the database are from its own clock."""
-    before = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    row = database.read(lambda session: session.row("SELECT UTC_TIMESTAMP(6)"))
-    skew = abs((datetime.datetime.fromisoformat(cast("tuple[Any, ...]", row)[0]) - before).total_seconds())
-    if skew < CLOCK_SKEW_SECONDS:
-        return Finding("good", "clock", f"{skew:.3f} s from the database's")
-    why = "nothing breaks, but log lines and the order of lists disagree with the times of tasks"
-    return Finding("warning", "clock", f"{skew:.1f} s from the database's", why, "run a time service (NTP) on both hosts")
-
-
-def check_claim(database: Database) -> Finding:
-    """The claim must read its index in order: with a sort it would lock every pending row, and others would get none."""
+def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, str]:
+    """The plan of a statement, and what the database has against it. Raises DatabaseUnavailable when it cannot be reached."""
     try:
-        plan = str(database.rows(f"{database.dialect.explain} {CLAIMABLE}", {"limit": 1}))
+        return str(database.rows(f"{database.dialect.explain} {sql}", parameters)), ""
     except QtmError as error:
         if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseRefused):
             raise
-        remedy = "a table or index that is missing stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"
-        return Finding("fault", "claim", error.message, "no scheduler can take a task", remedy)
-    if "backtest_tasks_queue" in plan and "filesort" not in plan and "TEMP B-TREE" not in plan:
-        return Finding("good", "claim", "reads backtest_tasks_queue in order, without a sort")
-    why = "schedulers would block each other, and every claim would read all pending tasks"
-    return Finding("fault", "claim", f"the plan is {plan}", why, "ANALYZE TABLE backtest_tasks; the index is in schema.sql")
+        return "", error.message
 
 
-def check_privileges(database: Database) -> Finding | None:
-    """MySQL explains a write only to who may do it, and does not do it."""
-    if database.dialect.name == "sqlite":
-        return None
+def _write_error(database: Database) -> str:
+    """MySQL explains a write only to an account that may do it, and does not do it."""
     for table in re.findall(r"CREATE TABLE (\w+)", SCHEMA):
         for write in (f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0", f"DELETE FROM {table} WHERE 1 = 0"):
-            try:
-                database.read(lambda session, sql="EXPLAIN " + write: session.rows(sql))  # type: ignore[misc]
-            except QtmError as error:
-                if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseRefused):
-                    raise
-                remedy = f"GRANT {DATABASE_RIGHTS} to the account; a table that is missing: see schema.sql"
-                return Finding("fault", "privileges", error.message, "tasks cannot be created, run or ended", remedy)
-    return Finding("good", "privileges", "every table can be written")
+            if error := _explained(database, write)[1]:
+                return error
+    return ""
 
 
-def check_leases(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
-    """Running tasks that no living scheduler runs, and pending ones that none will come for."""
-    findings = []
-    abandoned = dao.abandoned(lease_seconds)
-    if abandoned:
-        task_id, worker_id, seen_at = abandoned[0]
-        message = f"{len(abandoned)} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at or 'never'}"
-        findings.append(Finding("warning", "leases", message, "they wait to be taken back", "start a scheduler: `serve` or `worker`"))
-    if dao.list_page(TaskFilter(statuses=[TaskStatus.PENDING], limit=1)).json and not dao.has_worker(max(lease_seconds, 60.0)):
-        findings.append(Finding("warning", "schedulers", "tasks are pending, and no scheduler is seen", "nobody runs them", "start one"))
-    return findings or [Finding("good", "leases", "every running task has a living scheduler")]
+def gather_facts(dao: TaskDAO, lease_seconds: float) -> Facts:
+    """What can be known of a database, as far as it can be read. Raises DatabaseUnavailable when it cannot be reached."""
+    database = dao.database
+    facts = Facts(database.read(database.dialect.facts))
+    if not facts.has_majority:
+        return facts  # no table can be read
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    theirs = datetime.datetime.fromisoformat(database.rows("SELECT UTC_TIMESTAMP(6)")[0][0])
+    facts["clock_skew"] = f"{abs((theirs - now).total_seconds()):.3f}"
+    facts["step"], facts["newest_step"] = schema_step(database), max(schema_steps())
+    if facts["step"] != facts["newest_step"] or not facts.is_writable:  # which would refuse to explain a claim
+        return facts
+    facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
+    facts["write_error"] = _write_error(database)
+    if not facts["claim_error"] and not facts["write_error"]:
+        abandoned = dao.abandoned(lease_seconds)
+        task_id, worker_id, seen_at = abandoned[0] if abandoned else ("", "", "")
+        facts.update(abandoned=len(abandoned), task_id=task_id, worker_id=worker_id, seen_at=seen_at or "never")
+        is_pending = bool(dao.list_page(TaskFilter(statuses=[TaskStatus.PENDING], limit=1)).json)
+        facts["is_unserved"] = is_pending and not dao.has_worker(max(lease_seconds, 60.0))
+    return facts
 
 
 def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be reached."""
-    database = dao.database
-    facts = database.read(database.dialect.facts)
-    findings = [finding for check in FACT_CHECKS if (finding := check(facts))]
-    if facts.get("wsrep_on") == "ON" and facts.get("wsrep_cluster_status") != "Primary":
-        return findings  # no table can be read
-    findings += [check_clock(database)]
-    step, known = schema_step(database), max(schema_steps())
-    if step > known:
-        return [
-            *findings,
-            Finding("fault", "schema", f"step {step} is newer than this version's {known}", "it would be misread", "use a newer qtm"),
-        ]
-    if step < known:
-        remedy = "start qtm, or run `migrate`; both complete it"
-        return [*findings, Finding("warning", "schema", f"step {step} of {known}", "the tables are not there yet, or are older", remedy)]
-    findings.append(Finding("good", "schema", f"step {step} of {known}"))
-    if check_writable(facts):
-        return findings  # it would refuse to explain a claim
-    claim = check_claim(database)
-    privileges = check_privileges(database)
-    findings += [claim, privileges] if privileges else [claim]
-    return findings if any(finding.level == "fault" for finding in findings) else [*findings, *check_leases(dao, lease_seconds)]
+    return judge(gather_facts(dao, lease_seconds))
 
 
 # ==== 14 Backtest engine ==============================================================================================
@@ -8658,8 +8604,9 @@ def open_database(settings: Settings) -> Database:
     database = Database(settings.database_url, settings.pool_size)
     try:
         migrate(database)
-        if finding := check_encryption(database.read(database.dialect.facts)):
-            log_event(logging.WARNING, "database connection not safe", message=finding.message, why=finding.why, remedy=finding.remedy)
+        for found in judge(database.read(database.dialect.facts)):
+            if found.subject == "encryption":
+                log_event(logging.WARNING, "database connection not safe", message=found.message, why=found.why, remedy=found.remedy)
     except BaseException:
         database.close()
         raise

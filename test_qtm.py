@@ -1645,7 +1645,7 @@ def test_several_replicas_may_migrate_at_once(mariadb, before):
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         done = list(threads.map(qtm.migrate, databases))
     assert sorted(done) == [[], [], [], [step for step in sorted(steps) if step > before]]
-    assert [task.stock_code for task in qtm.TaskDAO(databases[0]).list_tasks()[0]] == ["600519.SH"] * (before > 0)
+    assert [task.stock_code for task in listed(qtm.TaskDAO(databases[0]))] == ["600519.SH"] * (before > 0)
     for database in databases:
         database.close()
 
@@ -2953,7 +2953,7 @@ WRONG_FACTS = [
 
 @pytest.mark.parametrize(("subject", "level", "changes"), WRONG_FACTS)
 def test_every_wrong_fact_says_what_why_and_what_to_do(subject, level, changes):
-    findings = [finding for check in qtm.FACT_CHECKS if (finding := check({**MYSQL_8, **changes}))]
+    findings = qtm.judge({**MYSQL_8, **changes})
     assert {finding.subject for finding in findings if finding.level != "good"} == {subject}
     (finding,) = [finding for finding in findings if finding.level != "good"]
     assert (finding.level, bool(finding.message and finding.why and finding.remedy)) == (level, True)
@@ -12472,7 +12472,7 @@ def test_another_node_is_used_when_one_turns_read_only_or_goes_away_and_check_na
         finally:
             stopped.launch()
             galera.await_ready()
-        assert {task.task_id for task in qtm.TaskDAO(database).list_tasks()[0]} == set(ids)
+        assert {task.task_id for task in listed(qtm.TaskDAO(database))} == set(ids)
 
 
 def test_a_service_that_starts_while_its_cluster_loses_the_majority_waits(galera):
