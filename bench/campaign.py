@@ -3,12 +3,15 @@
     python bench/campaign.py --database both --seed 7          the quick form, about a minute
     python bench/campaign.py --database mariadb --minutes 60   the long form
     python bench/campaign.py --database galera                 a cluster of three nodes
+    python bench/campaign.py --tasks-per-process 20            with warm engine processes
 
 Services run as real processes, clients create, cancel and retry tasks, and a seeded plan of faults strikes both: the
-processes of a service (itself, its engine server, supervisors, engines, all at once; frozen past the lease; stopped by
-SIGTERM) and the database: MariaDB (killed, frozen, read-only, its connections killed or used up) or nodes of a cluster
-(one killed or frozen, two of three frozen). Who was killed is started again, as Kubernetes would. The same seed gives the
-same plan; the moments within the service differ.
+processes of a service (itself, its engine server, engine hosts, engines, all at once; frozen past the lease; stopped by
+SIGTERM), some at a moment of their own (killed right after the COMMIT of a claim, so before its tasks have started; killed
+right after a COMMIT of outcomes; frozen as soon as an engine has ended, so before its outcome is recorded), and the database:
+MariaDB (killed, frozen, read-only, its connections killed or used up) or nodes of a cluster (one killed or frozen, two of
+three frozen). Who was killed is started again, as Kubernetes would. The same seed gives the same plan; the moments within the
+service differ.
 
 The oracle stands outside the service and believes none of its logs. It has three sources:
 
@@ -30,7 +33,8 @@ What must be zero, each with the evidence for it:
 * wrong: a task that ended otherwise than its kind must (kinds that fail on purpose must fail, all others must complete).
 * stuck: tasks that are pending or running at the end, and due, while nothing changes for the lease, two polls and the time that
   the longest task takes.
-* orphans: processes of engines, and what they started, that outlive their attempt; zombies of a service.
+* orphans: processes of engines, and what they started, that outlive their attempt; zombies of a service. A warm engine that waits for
+  its next attempt, and one that waits for its first, are none as long as their service runs.
 * leaked: temporary files, and descriptors of a service that is idle.
 * unexplained: overlapping executions of one task that nothing explains. An overlap is legitimate in three cases only: the
   service that ran one of them was frozen past its lease, or it alone was cut off from the database that long, so that others
@@ -227,18 +231,22 @@ KINDS: Mapping[str, Kind] = {
 GOOD = ("quick", "quick", "slow", "slow", "flaky", "crash", "leave", "daemon")
 BAD = ("refused", "broken", "doomed")
 LONG = ("endless", "stubborn")
+BURST = ("quick",) * 20  # of one batch, so that claims and outcomes come in groups
 FINAL = ("completed", "failed", "cancelled")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
+PARTS: Mapping[str, Sequence[str]] = {"server": ("qtm-server",), "host": ("qtm-host", "qtm-supervisor"), "engine": ("qtm-engine",)}
+
+
 class Process(NamedTuple):
     """A process as /proc shows it; pid and ``born`` (clock ticks since boot) together are never used again."""
 
     pid: int
+    name: str  # as `ps` shows it
     parent: int
-    session: int
     state: str
     born: int
 
@@ -246,10 +254,11 @@ class Process(NamedTuple):
 def process_of(pid: int) -> Process | None:
     """The process that has this pid now, or None."""
     try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        head, _, tail = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except OSError:
         return None
-    return Process(pid, int(fields[1]), int(fields[3]), fields[0], int(fields[19]))
+    fields = tail.split()
+    return Process(pid, head.partition("(")[2], int(fields[1]), fields[0], int(fields[19]))
 
 
 def marked_processes(mark: str) -> list[Process]:
@@ -445,6 +454,11 @@ class SQLiteTarget:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             return list(connection.execute(sql))
 
+    def look(self, sql: str) -> list[tuple[object, ...]]:
+        """Ask the file beside the service. Raises sqlite3.Error."""
+        with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as connection:
+            return list(connection.execute(sql))
+
     def problems(self) -> list[str]:
         """What SQLite finds wrong with its file."""
         return [str(row[0]) for row in self.rows("PRAGMA integrity_check") if row[0] != "ok"]
@@ -543,6 +557,8 @@ class MariaDBTarget:
         """Ask the server itself."""
         return self._server.execute("USE qtm", sql)
 
+    look = rows
+
     def problems(self) -> list[str]:
         """What the server finds wrong with its tables."""
         return [str(row) for row in self.rows("CHECK TABLE backtest_tasks, backtest_results, backtest_batches") if row[3] != "OK"]
@@ -618,6 +634,9 @@ class GaleraTarget:
 
 
 Target = SQLiteTarget | MariaDBTarget | GaleraTarget
+# What each worker has claimed, and what it has completed, by the database.
+CLAIMS = "SELECT worker_id, SUM(attempt) FROM backtest_tasks WHERE worker_id IS NOT NULL GROUP BY worker_id"
+RECORDS = "SELECT worker_id, COUNT(*) FROM backtest_tasks WHERE worker_id IS NOT NULL AND status = 'completed' GROUP BY worker_id"
 # Faults of a database that cut off some services and not others: which node each is at, and whether it still gets a connection.
 CUT_OFF_SOME = ("too many connections", "node killed", "node frozen", "majority frozen")
 
@@ -629,15 +648,24 @@ class Replica:
     """One service, started again whenever it ends. Used by the main thread alone, but for ``port``."""
 
     def __init__(
-        self, folder: pathlib.Path, mark: str, index: int, target: Target, findings: Findings, arguments: Sequence[str] = ()
+        self,
+        folder: pathlib.Path,
+        mark: str,
+        index: int,
+        target: Target,
+        findings: Findings,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.mark = f"{mark}-{index}"
         self.port = free_port()
         self.pids: list[int] = []  # of all its services so far
         self.is_doomed = False  # killed by us: any exit is right
         self.is_stopping = False  # SIGTERM was sent: code 0 is right
+        self.ledger = folder / "ledger"
         self._folder, self._target, self._findings, self._index = folder, target, findings, index
         self._arguments = list(arguments)
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "none"
         self._next_start = 0.0
@@ -650,8 +678,9 @@ class Replica:
     def start(self) -> None:
         """Start a service; main thread only, since it dies with the thread that started it."""
         environment = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
-        environment.update(SETTINGS, QTM_DATABASE_URL=self._target.url, QTM_WORKERS=str(self._target.workers), QTM_PORT=str(self.port))
-        environment.update(CAMPAIGN_REPLICA=self.mark, CAMPAIGN_LEDGER=str(self._folder / "ledger"))
+        environment.update(SETTINGS, **self._environment)
+        environment.update(QTM_DATABASE_URL=self._target.url, QTM_WORKERS=str(self._target.workers), QTM_PORT=str(self.port))
+        environment.update(CAMPAIGN_REPLICA=self.mark, CAMPAIGN_LEDGER=str(self.ledger))
         environment.update(PYTHONPATH=str(self._folder), TMPDIR=str(self._folder / "tmp"))
         self._log = self._folder / f"service-{self._index}-{len(self.pids) + 1}.log"
         command = [sys.executable, str(ROOT / "qtm.py"), "serve", *self._arguments]
@@ -715,15 +744,11 @@ class Replica:
             os.kill(self.pid, number)
 
     def parts(self) -> dict[str, list[Process]]:
-        """Its living processes below the service, by role. Supervisors and engines lead sessions of their own, and so may what
-        an engine leaves behind. A supervisor re-parents when its engine server dies, but always has an engine."""
+        """Its living processes below the service, by role. A server that has just forked a host is still told by its parent."""
         below = [process for process in marked_processes(self.mark) if process.pid != self.pid and process.state != "Z"]
-        leaders = {process.pid: process for process in below if process.session == process.pid}
-        parents = {one.parent for one in leaders.values()}
-        supervisors = {pid: one for pid, one in leaders.items() if one.parent not in leaders and pid in parents}
-        engines = [one for one in leaders.values() if one.parent in supervisors]
-        servers = [one for one in below if one.parent == self.pid and one.pid not in leaders]
-        return {"server": servers, "supervisor": list(supervisors.values()), "engine": engines}
+        found = {role: [process for process in below if process.name in names] for role, names in PARTS.items()}
+        found["server"] = [process for process in found["server"] if process.parent == self.pid]
+        return found
 
     def stop(self) -> None:
         """SIGTERM for the last time, and wait; not ending, or another code than 0, is a finding."""
@@ -860,6 +885,8 @@ class Client(threading.Thread):
     def _one_batch(self) -> None:
         rng = self._caller.rng
         kinds = rng.choices(BAD, k=rng.randint(1, 2)) if rng.random() < 0.2 else rng.choices(self._good, k=rng.randint(1, 5))
+        if rng.random() < 0.1:
+            kinds = list(BURST)
         if rng.random() < 0.25:
             kinds = [*kinds, rng.choice(LONG)]
         batch_id, task_ids = self.create(kinds)
@@ -1002,15 +1029,24 @@ class Injector:
         self._replicas = replicas
         self._target = target
         self._is_held = False  # the database's lane waits
+        self._is_database_struck = False  # a fault of the database's lane is under way
         self._process_faults: Mapping[str, Callable[[Replica, Fault], Steps]] = {
             "service killed": self._kill_service,
             "engine server killed": lambda replica, fault: self._kill_part(replica, fault, "server"),
-            "supervisor killed": lambda replica, fault: self._kill_part(replica, fault, "supervisor"),
+            "engine host killed": lambda replica, fault: self._kill_part(replica, fault, "host"),
             "engine killed": lambda replica, fault: self._kill_part(replica, fault, "engine"),
             "all killed": self._kill_all,
             "service frozen": self._freeze_service,
             "service stopped": self._stop_service,
+            "before a record: service frozen": self._freeze_before_record,
         }
+        self._watched = None if isinstance(target, GaleraTarget) else target  # a cluster's nodes see a commit at different times
+        if self._watched:
+            self._process_faults = {
+                **self._process_faults,
+                "after a claim: service killed": lambda replica, fault: self._kill_after(replica, CLAIMS),
+                "after a record: service killed": lambda replica, fault: self._kill_after(replica, RECORDS),
+            }
 
     def lanes(self, seed: int) -> list[Lane]:
         """One lane for the services, one for the database."""
@@ -1030,7 +1066,11 @@ class Injector:
             while self._is_held:
                 yield 0.05
             apply, low, high = self._target.faults[fault.kind]
-            yield from self._recorded(fault.kind, None, apply(low + fault.share * (high - low)))
+            self._is_database_struck = True
+            try:
+                yield from self._recorded(fault.kind, None, apply(low + fault.share * (high - low)))
+            finally:
+                self._is_database_struck = False
 
     def _recorded(self, kind: str, replica: int | None, steps: Steps) -> Steps:
         record = Injected(kind, replica, time.monotonic())
@@ -1064,14 +1104,51 @@ class Injector:
     def _freeze_service(self, replica: Replica, fault: Fault) -> Steps:
         """Past its lease, while it runs something. Mostly with no new fault of the database, so that the other services can
         see the lease run out and run the task again before this one wakes up."""
+        yield from self._await_part(replica, "engine")
+        yield from self._freeze(replica, fault)
+
+    def _freeze(self, replica: Replica, fault: Fault) -> Steps:
         self._is_held = fault.choice < 0.8
         try:
-            yield from self._await_part(replica, "engine")
             replica.send(signal.SIGSTOP)
             yield LEASE_SECONDS + (1.5 + 2.5 * fault.share if len(self._replicas) > 1 else fault.share)
         finally:
             self._is_held = False
             replica.send(signal.SIGCONT)
+
+    def _kill_after(self, replica: Replica, counts: str) -> Steps:
+        """As soon as the number that ``counts`` gives of this service grows: right after a COMMIT of its own."""
+        self._is_held = True
+        try:
+            while self._is_database_struck:
+                yield 0.05
+            before = self._counted(replica, counts)
+            for _ in range(200):
+                if self._counted(replica, counts) > before:
+                    self.kill_points += replica.kill()
+                    return
+                yield 0.0
+        finally:
+            self._is_held = False
+
+    def _counted(self, replica: Replica, counts: str) -> int:
+        rows: list[tuple[object, ...]] = []
+        with contextlib.suppress(sqlite3.Error, pymysql.err.Error):  # the service is making the tables, or writes
+            rows = self._watched.look(counts) if self._watched else rows
+        return sum(int(str(count)) for worker, count in rows if str(worker).split(":")[1] == str(replica.pid))
+
+    def _freeze_before_record(self, replica: Replica, fault: Fault) -> Steps:
+        """Past its lease, as soon as an engine of it has ended and before its outcome is recorded, unless that was quicker."""
+        path = replica.ledger
+        place = path.stat().st_size if path.exists() else 0
+        for _ in range(200):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(place)
+                lines = [json.loads(line) for line in file if line.endswith(b"\n")]
+                if any(line["event"] == "end" and line["replica"] == replica.mark for line in lines):
+                    break
+            yield 0.0
+        yield from self._freeze(replica, fault)
 
     def _stop_service(self, replica: Replica, fault: Fault) -> Steps:
         before = replica.pid
@@ -1097,6 +1174,7 @@ class Execution:
     replica: int
     begin: float
     end: float
+    process: tuple[int, int]  # pid and start time
     how: str = ""  # "result", the name of an exception, or "" when it never said
 
 
@@ -1108,12 +1186,20 @@ class Ledger:
         self.processes: dict[tuple[int, int], dict[str, Any]] = {}  # by pid and start time: the first line of each
         lines = path.read_text().splitlines() if path.exists() else []
         for line in map(json.loads, lines):
-            self.processes.setdefault((line["pid"], line["born"]), line)
+            process = line["pid"], line["born"]
+            self.processes.setdefault(process, line)
             at = line["ns"] / 1e9
             replica = int(line["replica"].rpartition("-")[2])
-            found = self.executions.setdefault(line["nonce"], Execution(line["task"], line["attempt"], line["nonce"], replica, at, at))
+            found = self.executions.setdefault(
+                line["nonce"], Execution(line["task"], line["attempt"], line["nonce"], replica, at, at, process)
+            )
             found.end = max(found.end, at)
             found.how = line.get("how", found.how)
+
+    def is_waiting(self, process: tuple[int, int]) -> bool:
+        """Whether this is an engine that has ended every attempt that it began."""
+        executions = [one for one in self.executions.values() if one.process == process]
+        return bool(executions) and all(one.how for one in executions)
 
     def overlaps(self) -> list[tuple[Execution, Execution]]:
         """Pairs of executions of one task that ran at the same time, the earlier one first."""
@@ -1169,8 +1255,11 @@ class CampaignReport:
 class Oracle:
     """Judges at the end, from history, ledger and database."""
 
-    def __init__(self, target: Target, history: History, injector: Injector, findings: Findings, folder: pathlib.Path) -> None:
+    def __init__(
+        self, target: Target, history: History, injector: Injector, findings: Findings, folder: pathlib.Path, is_warm: bool
+    ) -> None:
         self._target = target
+        self._is_warm = is_warm  # engines wait for their next attempt
         self._history = history
         self._injector = injector
         self._findings = findings
@@ -1203,10 +1292,19 @@ class Oracle:
             process = process_of(pid)
             if process and process.born == born:
                 found[pid] = process
-        servers = {process.pid for process in found.values() if process.parent in idle and process.session in idle}
-        ours = idle | servers
+        servers = {one.pid for one in found.values() if one.parent in idle and one.name in PARTS["server"]}
+        hosts = {one.pid for one in found.values() if one.parent in servers and one.name in PARTS["host"]}
+        waiting = {one.pid for one in found.values() if one.parent in hosts and self._may_wait(one)}
+        ours = idle | servers | hosts | waiting
         # a zombie of another parent has been disowned: that one collects it, or does not
         return [one for one in found.values() if one.pid not in ours and (one.state != "Z" or one.parent in ours)]
+
+    def _may_wait(self, process: Process) -> bool:
+        """Whether this is an engine that has run nothing yet, or a warm one between two attempts."""
+        key = process.pid, process.born
+        if process.name not in PARTS["engine"] or process.state == "Z":
+            return False
+        return key not in self.ledger.processes or (self._is_warm and self.ledger.is_waiting(key))
 
     def check_tasks(self, caller: Caller) -> list[dict[str, Any]]:
         """Read every acknowledged batch and result through a fresh service. Gives all tasks."""
@@ -1265,7 +1363,7 @@ class Oracle:
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
             retried = told is not None and told.retried_in(window)
             cut_off = any(
-                fault.kind in CUT_OFF_SOME or (fault.kind == "service frozen" and fault.replica in (first.replica, second.replica))
+                fault.kind in CUT_OFF_SOME or (fault.kind.endswith("service frozen") and fault.replica in (first.replica, second.replica))
                 for fault in self._injector.injected
                 if fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS and window.meets(Interval(fault.begin, fault.end))
             )
@@ -1317,7 +1415,7 @@ def wall_time(stamp: str) -> float:
 class Campaign:
     """One run on one database. Main thread only; `run` once."""
 
-    def __init__(self, target: Target, seconds: float, seed: int, replicas: int, folder: pathlib.Path) -> None:
+    def __init__(self, target: Target, seconds: float, seed: int, replicas: int, folder: pathlib.Path, tasks_per_process: int) -> None:
         self._target = target
         self._seconds = seconds
         self._seed = seed
@@ -1327,7 +1425,9 @@ class Campaign:
         self._history = History(self._findings)
         self._faults_over = threading.Event()
         self._clients_stop, self._watcher_stop = threading.Event(), threading.Event()
-        self._replicas = [Replica(folder, self._mark, number, target, self._findings) for number in range(replicas)]
+        self._is_warm = tasks_per_process > 1
+        environment = {"QTM_TASKS_PER_PROCESS": str(tasks_per_process)} if self._is_warm else {}
+        self._replicas = [Replica(folder, self._mark, number, target, self._findings, (), environment) for number in range(replicas)]
         self._fresh = Replica(folder, self._mark, replicas, target, self._findings, ["--no-scheduler"])
         self._injector = Injector(self._replicas, target)
         self._quiet_seconds = 0.0
@@ -1421,7 +1521,7 @@ class Campaign:
         self._watcher_stop.set()
 
     def _judge(self) -> CampaignReport:
-        oracle = Oracle(self._target, self._history, self._injector, self._findings, self._folder)
+        oracle = Oracle(self._target, self._history, self._injector, self._findings, self._folder, self._is_warm)
         oracle.check_processes(self._replicas, self._mark)
         for replica in self._replicas:
             replica.stop()
@@ -1452,14 +1552,16 @@ class Campaign:
         )
 
 
-def run_campaign(database: str, seconds: float, seed: int, folder: pathlib.Path, replicas: int = 3) -> CampaignReport:
+def run_campaign(
+    database: str, seconds: float, seed: int, folder: pathlib.Path, replicas: int = 3, tasks_per_process: int = 1
+) -> CampaignReport:
     """Faults for ``seconds`` on ``sqlite`` (one service), ``mariadb`` (a private server) or ``galera`` (three nodes), both with
     ``replicas`` services.
 
     ``folder`` must be empty; logs, ledger and the SQLite file stay in it. Raises MariaDBMissing. Main thread only.
     """
     target: Target = SQLiteTarget(folder) if database == "sqlite" else GaleraTarget() if database == "galera" else MariaDBTarget()
-    return Campaign(target, seconds, seed, 1 if database == "sqlite" else replicas, folder).run()
+    return Campaign(target, seconds, seed, 1 if database == "sqlite" else replicas, folder, tasks_per_process).run()
 
 
 def main() -> int:
@@ -1470,13 +1572,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="the same, in minutes")
     parser.add_argument("--seed", type=int, default=None, help="of the plan (default: a new one)")
     parser.add_argument("--replicas", type=int, default=3, help="services on MariaDB (default 3)")
+    parser.add_argument("--tasks-per-process", type=int, default=1, help="attempts of one engine process (default 1)")
     options = parser.parse_args()
     seconds = options.minutes * 60 if options.minutes else options.seconds
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     failed = False
     for database in ["sqlite", "mariadb"] if options.database == "both" else [options.database]:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-campaign-"))
-        report = run_campaign(database, seconds, seed, folder, options.replicas)
+        report = run_campaign(database, seconds, seed, folder, options.replicas, options.tasks_per_process)
         print(report.line(), flush=True)
         for text in report.evidence:
             print("  " + text, flush=True)
