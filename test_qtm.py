@@ -12234,6 +12234,47 @@ def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_wh
     eventually(lambda: not any(is_alive(pid) for pid in held.attempts().values()))
 
 
+POISON_ENGINE = """
+import os, pathlib, signal, time
+
+def run(task, progress):
+    if task.params["poison"]:
+        os.kill(int(pathlib.Path(os.environ["POISON_FILE"]).read_text()), signal.SIGKILL)
+        time.sleep(60)
+    return {}
+"""
+
+
+def test_a_task_that_kills_its_service_costs_its_neighbours_one_attempt_at_most(url, tmp_path):
+    (tmp_path / "poison_engine.py").write_text(POISON_ENGINE)
+    file = tmp_path / "service"
+    environment = {
+        "QTM_ENGINE": "poison_engine:run", "PYTHONPATH": str(tmp_path), "POISON_FILE": str(file), "QTM_HEARTBEAT_SECONDS": "0.3",
+        "QTM_LEASE_SECONDS": str(LEASE), "QTM_POLL_SECONDS": str(POLL), "QTM_RETRY_BACKOFF_SECONDS": "0",
+    }  # fmt: skip
+    params = [{"poison": number == 25, "number": number} for number in range(51)]
+    batch_id, tasks = None, []
+
+    def is_over(port: int) -> bool:
+        status, answer = ask(port, f"{A}/getTasksByBatch?batch_id={batch_id}")
+        tasks[:] = answer["data"]["tasks"] if status == 200 else []
+        return bool(tasks) and all(task["status"] in ("completed", "failed") for task in tasks)
+
+    for _ in range(4):  # the fourth finds that no attempt is left
+        with service(url, **environment) as (process, port):
+            file.write_text(str(process.pid))
+            if batch_id is None:
+                eventually(lambda: ask(port, "/readyz")[0] == 200)
+                batch_id = ask(port, f"{A}/createTask", body(params=params, max_attempts=3))[1]["data"]["batch_id"]
+            eventually(lambda: process.poll() is not None or is_over(port))
+    innocents = [task for task in tasks if not task["params"]["poison"]]
+    (poison,) = [task for task in tasks if task["params"]["poison"]]
+    assert (poison["status"], poison["attempt"]) == ("failed", 3)
+    assert len(innocents) == 50
+    assert {task["status"] for task in innocents} == {"completed"}
+    assert max(task["attempt"] for task in innocents) <= 2
+
+
 FAKETIME = next(iter(sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
