@@ -4692,15 +4692,11 @@ def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
     inner = call
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if (
-        isinstance(inner, type)
-        and not issubclass(inner, Mapping)
-        and (type(inner).__call__, inner.__new__) == (type.__call__, object.__new__)
-    ):
+    if isinstance(inner, type) and not issubclass(inner, Mapping):
         return "is a class without __call__"
-    for function in (inner, type(inner).__call__):  # the latter for an instance
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            return "is a generator function"
+    functions = (inner, type(inner).__call__)  # the latter for an instance
+    if any(map(inspect.isgeneratorfunction, functions)) or any(map(inspect.isasyncgenfunction, functions)):
+        return "is a generator function"
     try:
         signature = inspect.signature(call, follow_wrapped=False)  # of a decorated function, what is called, not what is shown
     except (TypeError, ValueError):  # a builtin, or compiled code
@@ -4836,30 +4832,36 @@ def _price(text: str) -> decimal.Decimal | None:
     return price or None
 
 
+class PriceHistory(NamedTuple):
+    """The bars of one stock in a period, in order of time, and how many rows in it had no prices."""
+
+    bars: list[Bar]
+    skipped_rows: int
+
+
+def _price_text(path: pathlib.Path) -> str:
+    """The text of a file of prices. Raises InvalidTask."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        code = urllib.parse.unquote(path.stem)
+        raise InvalidTask(f"there are no prices for {code}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        raise InvalidTask(f"{path.name}, line {line}: byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise InvalidTask(f"{path.name} cannot be read: {error}") from None
+
+
 class PriceFile:
     """The rows of one CSV file, in their own order. Whatever it cannot be sure of it refuses, with line, column and text."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.name = path.name
-        self._reader = csv.reader(io.StringIO(self._text(path), newline=""), strict=True)
+        self._name = path.name
+        self._reader = csv.reader(io.StringIO(_price_text(path), newline=""), strict=True)
         self._header = next(self._rows(), [])
         self._columns = self._places()
-        self._is_adjusted = "adj close" in self._columns
-
-    def _text(self, path: pathlib.Path) -> str:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise InvalidTask(
-                f"there are no prices for {urllib.parse.unquote(path.stem)}: {path} does not exist (QTM_DATA_DIR names the folder)"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise InvalidTask(f"{path.name} cannot be read: {error}") from None
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise InvalidTask(f"{path.name}, line {line}: byte {data[error.start]:#x} is not UTF-8; save the file as UTF-8") from None
 
     def _rows(self) -> Iterator[list[str]]:
         """The cells of each line without spaces around them; lines without any text are passed over."""
@@ -4869,31 +4871,29 @@ class PriceFile:
                 if any(cells):
                     yield cells
         except csv.Error as error:
-            raise InvalidTask(f"{self.name}, line {self._reader.line_num}: {error}") from None
+            raise self._refusal(str(error)) from None
+
+    def _refusal(self, reason: str) -> InvalidTask:
+        return InvalidTask(f"{self._name}, line {self._reader.line_num}: {reason}")
 
     def _places(self) -> dict[str, int]:
+        """Where each column stands: those that are read by the names in PRICE_COLUMNS, others by their own."""
         places: dict[str, int] = {}
-        seen: set[str] = set()
         for place, name in enumerate(self._header):
             plain = re.sub(r"[\s._()（）<>-]", "", name).casefold()
-            column = COLUMN_OF_NAME.get(plain)
-            if name and (name.casefold() in seen or column in places):
-                same = name if column is None else self._header[places[column]]
+            column = COLUMN_OF_NAME.get(plain, name.casefold())
+            if name and column in places:
+                same = self._header[places[column]]
                 raise self._refusal(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
-            if column is None and UNREAD_ADJUSTMENT.match(plain):
+            if plain not in COLUMN_OF_NAME and UNREAD_ADJUSTMENT.match(plain):
                 raise self._refusal(f"the column {name!r} adjusts prices in a way that is not known; give an Adj Close, or remove it")
-            seen.add(name.casefold())
-            if column is not None:
-                places[column] = place
+            places[column] = place
         for column in ("date", "open", "close"):
             if column not in places:
                 names = ", ".join(PRICE_COLUMNS[column])
                 hint = "; separate the columns by commas" if len(self._header) == 1 else ""
                 raise self._refusal(f"has no column {column!r} (any of {names}); its header is {self._header}{hint}")
         return places
-
-    def _refusal(self, reason: str) -> InvalidTask:
-        return InvalidTask(f"{self.name}, line {self._reader.line_num}: {reason}")
 
     def _cell(self, row: list[str], column: str, read: Callable[[str], T]) -> T:
         place = self._columns[column]
@@ -4907,33 +4907,23 @@ class PriceFile:
         last, is_ascending = "", None
         for row in self._rows():
             if len(row) != len(self._header):
-                text = ",".join(row)[:200]
                 more = "; a number must not hold a comma" if len(row) > len(self._header) else ""
-                raise self._refusal(f"{len(row)} fields under a header of {len(self._header)}: {text!r}{more}")
-            date = self._cell(row, "date", _date_text)
+                raise self._refusal(f"{len(row)} fields under a header of {len(self._header)}: {','.join(row)[:200]!r}{more}")
+            date, column = self._cell(row, "date", _date_text), self._header[self._columns["date"]]
             if date == last:
-                raise self._refusal(f"column {self._header[self._columns['date']]!r}: the date {date} stands twice")
+                raise self._refusal(f"column {column!r}: the date {date} stands twice")
             if last and is_ascending not in (None, date > last):
-                order = "ascend" if is_ascending else "descend"
-                raise self._refusal(f"column {self._header[self._columns['date']]!r}: {date} after {last}, where dates {order}")
-            is_ascending = date > last if last else None
-            last = date
+                raise self._refusal(f"column {column!r}: {date} after {last}, where dates {'ascend' if is_ascending else 'descend'}")
+            last, is_ascending = date, date > last if last else None
             yield date, row
 
     def bar(self, date: str, row: list[str]) -> Bar | None:
         """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a suspended day."""
-        opening, close = self._cell(row, "open", _price), self._cell(row, "close", _price)
-        adjusted = self._cell(row, "adj close", _price) if self._is_adjusted else close
-        if opening is None or close is None or adjusted is None:
+        prices = [self._cell(row, column, _price) for column in ("open", "close", "adj close") if column in self._columns]
+        if None in prices:
             return None
-        return Bar(date, opening * adjusted / close if self._is_adjusted else opening, adjusted)
-
-
-class PriceHistory(NamedTuple):
-    """The bars of one stock in a period, in order of time, and how many rows in it had no prices."""
-
-    bars: list[Bar]
-    skipped_rows: int
+        opening, close, *adjusted = cast("list[decimal.Decimal]", prices)
+        return Bar(date, opening * adjusted[0] / close, adjusted[0]) if adjusted else Bar(date, opening, close)
 
 
 def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHistory:
@@ -4943,30 +4933,19 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHist
     it is the close, and the open is open x Adj Close / Close. Dates ascend or descend. A row that lacks a price is skipped and
     counted. Raises InvalidTask, with line, column and text, for whatever is ambiguous.
     """
-    file = PriceFile(path)
-    bars: list[Bar] = []
-    skipped = 0
-    dates: list[str] = []
+    file, dates = PriceFile(path), []
+    found: list[Bar | None] = []
     with decimal.localcontext(BOOKS):
         for date, row in file.dated_rows():
             dates.append(date)
             if start_date <= date <= end_date:
-                bar = file.bar(date, row)
-                if bar is None:
-                    skipped += 1
-                else:
-                    bars.append(bar)
+                found.append(file.bar(date, row))
+    bars = [bar for bar in found if bar is not None]
     if not bars:
         held = f"it holds {min(dates)} to {max(dates)}" if dates else "it holds none at all"
-        raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {held}; rows of this period without prices: {skipped}")
-    if bars[0].date > bars[-1].date:
-        bars.reverse()
-    return PriceHistory(bars, skipped)
-
-
-def read_bars(path: pathlib.Path, start_date: str, end_date: str) -> list[Bar]:
-    """The bars alone of `read_prices`."""
-    return read_prices(path, start_date, end_date).bars
+        rest = f"{held}; rows of this period without prices: {len(found)}"
+        raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {rest}")
+    return PriceHistory(bars[:: 1 if bars[0].date <= bars[-1].date else -1], len(found) - len(bars))
 
 
 def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:
@@ -4986,59 +4965,40 @@ def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) 
         yield i + 1 >= slow and fast_sum * slow > slow_sum * fast
 
 
-@dataclass
-class Ledger:
-    """The books of one run, in decimals: cash, shares, the equity at each close, and the round trips."""
+class Books(NamedTuple):
+    """What a run leaves, in decimals: the equity at each close, the closed round trips, and how many bars closed with shares held."""
 
-    cash: decimal.Decimal
-    commission: decimal.Decimal
-    shares: int = 0
-    cost: decimal.Decimal = decimal.Decimal(0)
-    entry_date: str = ""
-    entry_price: decimal.Decimal = decimal.Decimal(0)
-    equity: list[decimal.Decimal] = field(default_factory=list)
-    trades: list[dict[str, Any]] = field(default_factory=list)
-    bars_held: int = 0
-
-    def buy(self, bar: Bar) -> None:
-        """All in, whole shares, at the open: floor(cash / (open x (1 + commission)))."""
-        each = bar.open * (1 + self.commission)
-        self.shares = int(TEN_DIGITS_LESS.plus(self.cash / each))
-        self.cost = each * self.shares
-        self.cash -= self.cost
-        self.entry_date, self.entry_price = bar.date, bar.open
-
-    def sell(self, bar: Bar) -> None:
-        """Everything, at the open."""
-        proceeds = bar.open * self.shares * (1 - self.commission)
-        self.cash += proceeds
-        self.trades.append(
-            {
-                "entry_date": self.entry_date,
-                "entry_price": float(self.entry_price),
-                "exit_date": bar.date,
-                "exit_price": float(bar.open),
-                "shares": self.shares,
-                "profit": float(TEN_DIGITS_LESS.plus(proceeds) - TEN_DIGITS_LESS.plus(self.cost)),
-            }
-        )
-        self.shares = 0
-
-    def mark(self, bar: Bar) -> None:
-        """Value the books at the close."""
-        self.equity.append(self.cash + self.shares * bar.close)
-        self.bars_held += 1 if self.shares else 0
+    equity: list[decimal.Decimal]
+    trades: list[dict[str, Any]]
+    bars_held: int
 
 
-def _annual_return(growth: float, count: int) -> float:
-    """Geometric, over ``count`` daily returns. Beyond a double (a few days of a wild price) it is infinite: null, and named."""
-    try:
-        return growth ** (TRADING_DAYS / count) - 1 if count else 0.0
-    except OverflowError:
-        return math.inf
+def trade(bars: Sequence[Bar], signals: Iterable[bool], cash: decimal.Decimal, commission: decimal.Decimal, progress: Progress) -> Books:
+    """Trade at the open after each signal: all in, floor(cash / (open x (1 + commission))) whole shares, and all out again."""
+    equity, trades, bars_held = list[decimal.Decimal](), list[dict[str, Any]](), 0
+    shares, cost, entry, is_wanted = 0, decimal.Decimal(0), bars[0], False
+    for i, (bar, signal_at_close) in enumerate(zip(bars, signals, strict=True)):
+        if is_wanted and not shares:
+            each = bar.open * (1 + commission)
+            shares = int(TEN_DIGITS_LESS.plus(cash / each))
+            cost, entry = each * shares, bar
+            cash -= cost
+        elif shares and not is_wanted:
+            proceeds = bar.open * shares * (1 - commission)
+            profit = float(TEN_DIGITS_LESS.plus(proceeds) - TEN_DIGITS_LESS.plus(cost))
+            dates = {"entry_date": entry.date, "exit_date": bar.date}
+            prices = {"entry_price": float(entry.open), "exit_price": float(bar.open)}
+            trades.append({**dates, **prices, "shares": shares, "profit": profit})
+            cash, shares = cash + proceeds, 0
+        equity.append(cash + shares * bar.close)
+        bars_held += shares > 0
+        is_wanted = signal_at_close
+        if i % 250 == 0:
+            progress(i / len(bars), f"{bar.date}: equity {equity[-1]:.2f}")
+    return Books(equity, trades, bars_held)
 
 
-def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str, float | int | None]:
+def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, float | int | None]:
     """The metrics of a run over its equity at each close.
 
     total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1; annual_volatility = sample
@@ -5046,34 +5006,34 @@ def backtest_metrics(initial_cash: decimal.Decimal, ledger: Ledger) -> dict[str,
     rate 0 (Sharpe 1994); max_drawdown = the lowest equity / (highest before, the initial cash included) - 1; exposure = bars that
     close with shares held / bars.
     """
-    equity = ledger.equity
+    equity, trades = books.equity, books.trades
     count = len(equity) - 1
     returns = [float(equity[i + 1] / equity[i] - 1) for i in range(count)]
     mean = math.fsum(returns) / count if count else 0.0
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
     growth = equity[-1] / initial_cash
-    peak, drawdown = initial_cash, decimal.Decimal(0)
-    for value in equity:
-        peak = max(peak, value)
-        drawdown = min(drawdown, value / peak - 1)
-    wins = sum(1 for trade in ledger.trades if trade["profit"] > 0)
+    try:
+        annual_return = float(growth) ** (TRADING_DAYS / count) - 1 if count else 0.0
+    except OverflowError:  # a few days of a wild price
+        annual_return = math.inf
+    peaks = itertools.accumulate(equity[1:], max, initial=max(initial_cash, equity[0]))
+    drawdown = min(value / peak - 1 for value, peak in zip(equity, peaks, strict=True))
     return {
         "final_equity": float(equity[-1]),
         "total_return": float(growth - 1),
-        "annual_return": _annual_return(float(growth), count),
+        "annual_return": annual_return,
         "annual_volatility": None if deviation is None else deviation * math.sqrt(TRADING_DAYS),
         "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
         "max_drawdown": float(drawdown),
-        "exposure": ledger.bars_held / len(equity),
-        "trades": len(ledger.trades),
-        "win_rate": wins / len(ledger.trades) if ledger.trades else None,
+        "exposure": books.bars_held / len(equity),
+        "trades": len(trades),
+        "win_rate": sum(one["profit"] > 0 for one in trades) / len(trades) if trades else None,
         "bars": len(equity),
     }
 
 
 STRATEGY_PARAMS: Mapping[str, Sequence[str]] = {"buy_and_hold": (), "sma_cross": ("fast", "slow")}
-NEEDED_CONFIG, OPTIONAL_CONFIG = ("strategy", "start_date", "end_date"), ("initial_cash", "commission")
-DEFAULT_CASH = 100_000
+NEEDED_CONFIG, OPTIONAL_CONFIG = ("strategy", "start_date", "end_date"), {"initial_cash": 100_000, "commission": 0}  # and the defaults
 AVERAGE_BARS = (1, 100_000)
 
 
@@ -5124,21 +5084,11 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     config = task.config
     bars, skipped_rows = read_prices(folder / price_file_name(task.stock_code), config["start_date"], config["end_date"])
     with decimal.localcontext(BOOKS):
-        initial_cash = decimal.Decimal(str(config.get("initial_cash", DEFAULT_CASH)))
-        ledger = Ledger(initial_cash, decimal.Decimal(str(config.get("commission", 0))))
-        wanted = False
-        for i, (bar, signal_at_close) in enumerate(zip(bars, long_signals(bars, config["strategy"], task.params), strict=True)):
-            if wanted and not ledger.shares:
-                ledger.buy(bar)
-            elif ledger.shares and not wanted:
-                ledger.sell(bar)
-            ledger.mark(bar)
-            wanted = signal_at_close
-            if i % 250 == 0:
-                progress(i / len(bars), f"{bar.date}: equity {ledger.equity[-1]:.2f}")
-        metrics = backtest_metrics(initial_cash, ledger)
-    curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, ledger.equity, strict=True)]
-    return {"metrics": metrics, "equity_curve": curve, "trades": ledger.trades, "skipped_rows": skipped_rows}
+        initial_cash, commission = (decimal.Decimal(str(config.get(*default))) for default in OPTIONAL_CONFIG.items())
+        books = trade(bars, long_signals(bars, config["strategy"], task.params), initial_cash, commission, progress)
+        metrics = backtest_metrics(initial_cash, books)
+    curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, books.equity, strict=True)]
+    return {"metrics": metrics, "equity_curve": curve, "trades": books.trades, "skipped_rows": skipped_rows}
 
 
 run_backtest.validate = validate_backtest  # type: ignore[attr-defined]

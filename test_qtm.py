@@ -3185,7 +3185,6 @@ def test_what_a_price_file_says_is_read(tmp_path, text, bars, skipped_rows):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     found = qtm.read_prices(path, "2020-01-01", "2020-12-31")
     assert found == ([(date, decimal.Decimal(opening), decimal.Decimal(close)) for date, opening, close in bars], skipped_rows)
-    assert qtm.read_bars(path, "2020-01-01", "2020-12-31") == found.bars
 
 
 # What is refused: the file, and what the refusal says of it: line, column and text.
