@@ -12,8 +12,8 @@ The service is `qtm.py serve` in a process of its own, with a backlog of tasks t
 another. The clock of a drain runs from the first task's first line to the answer that says that all have ended. ``warm`` is
 QTM_TASKS_PER_PROCESS=1000.
 
-Figures are min – median – max of the rounds; ratios and goals compare medians. On a machine that is busy with other things they say
-little, ratios within a round a little more: see the load averages. The exit code is 1 only when an answer was wrong.
+Figures are min – median – max of the rounds, after Ctrl-C of those so far; ratios and goals compare medians. On a machine that is busy
+with other things they say little, ratios a little more: see the load averages. The exit code is 1 only when an answer was wrong.
 """
 
 from __future__ import annotations
@@ -392,6 +392,23 @@ def steps_of(rows: Sequence[str], databases: Sequence[str], servers: Mapping[str
     return [step for step in steps if set(step.rows) & set(rows)], lacking
 
 
+def measure_rounds(bench: Bench, steps: Sequence[Step]) -> list[str]:
+    """All steps in turn, again and again, until Ctrl-C; what went wrong."""
+    errors: list[str] = []
+    try:
+        for number in range(bench.plan.rounds):
+            for step in steps:
+                tell(f"round {number + 1} of {bench.plan.rounds}: {step.name}")
+                try:
+                    step.measure(bench)
+                except (WrongAnswer, RuntimeError, subprocess.TimeoutExpired) as error:  # the other steps are still worth their time
+                    errors.append(f"{step.name}: {error}")
+                    tell(errors[-1])
+    except KeyboardInterrupt:
+        tell("interrupted: the report of what there is")
+    return errors
+
+
 @contextlib.contextmanager
 def rivals_servers() -> Iterator[dict[str, PrivateServer]]:
     """Redis and PostgreSQL, where they are installed."""
@@ -462,15 +479,12 @@ def run(plan: Plan, rows: Sequence[str], databases: Sequence[str]) -> int:
             bench.claims = stack.enter_context(contention.ClaimSite(mariadb, contention.Plan(claims=plan.claims)))
             bench.claims.fill_up(1000)
             bench.claims.phase(max(contention.CLAIMERS), max(contention.CLAIMERS) * 10)  # opens the connections
-        for number in range(plan.rounds):
-            for step in steps:
-                tell(f"round {number + 1} of {plan.rounds}: {step.name}")
-                step.measure(bench)
-        faults = contention.claim_faults(bench.claims, bench.phases) if bench.claims else []
+        errors = measure_rounds(bench, steps)
+        errors += contention.claim_faults(bench.claims, bench.phases) if bench.claims else []
         sys.stdout.write(report(bench, rows, lacking, load_before) + "\n")
-    for fault in faults[:20]:
-        sys.stdout.write(f"\nERROR: {fault}\n")
-    return 1 if faults else 0
+    for text in errors[:20]:
+        sys.stdout.write(f"\nERROR: {text}\n")
+    return 1 if errors else 0
 
 
 def main() -> int:
@@ -494,13 +508,9 @@ def main() -> int:
     names = {name.lower(): name for name in ("SQLite", "MariaDB")}
     if unknown := [one for one in rows if one not in ROWS] + [one for one in databases if one.lower() not in names]:
         parser.error(f"unknown: {', '.join(unknown)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers' folders are removed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the servers' folders are removed
     forget_settings()
-    try:
-        return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases])
-    except WrongAnswer as error:
-        sys.stderr.write(f"wrong answer: {error}\n")
-        return 1
+    return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases])
 
 
 if __name__ == "__main__":
