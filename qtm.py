@@ -189,6 +189,11 @@ class QtmError(Exception):
     code: ClassVar[int] = 50001
     error: ClassVar[str] = "internal_error"
 
+    def __init_subclass__(cls, code: int = 0, error: str = "") -> None:
+        if code:
+            cls.http_status, cls.code = code // 100, code
+            cls.error = error or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
     def __init__(self, message: str, errors: Sequence[FieldError] = (), retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
         self.message = message
@@ -197,35 +202,25 @@ class QtmError(Exception):
         self.log: Mapping[str, Any] = {}  # what the line of the refused request tells beside: the ids that it was about
 
 
-class InvalidRequest(QtmError):
+class InvalidRequest(QtmError, code=40001):
     """Fields are missing, of the wrong type or out of range; ``errors`` names every one."""
 
-    http_status, code, error = 400, 40001, "invalid_request"
 
-
-class MalformedJSON(QtmError):
+class MalformedJSON(QtmError, code=40002):
     """The body is not one strict JSON object."""
 
-    http_status, code, error = 400, 40002, "malformed_json"
 
-
-class MalformedHTTP(QtmError):
+class MalformedHTTP(QtmError, code=40003):
     """The request breaks RFC 9112; the connection closes after the answer."""
 
-    http_status, code, error = 400, 40003, "malformed_http"
 
-
-class InvalidTask(QtmError):
+class InvalidTask(QtmError, code=40004):
     """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request. Its ``errors`` may
     name the fields, such as ``FieldError("params.window", "must be positive")``; without any it is ``params``."""
 
-    http_status, code, error = 400, 40004, "invalid_task"
 
-
-class Unauthorized(QtmError):
+class Unauthorized(QtmError, code=40101):
     """The bearer token is missing or wrong; ``challenge`` is the header WWW-Authenticate, by RFC 6750."""
-
-    http_status, code, error = 401, 40101, "unauthorized"
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -233,159 +228,109 @@ class Unauthorized(QtmError):
         self.challenge = 'Bearer realm="qtm"' + (f', error="{reason}"' if reason else "")
 
 
-class ReadOnlyToken(Unauthorized):
+class ReadOnlyToken(Unauthorized, code=40302):
     """A write with a token that may only read."""
 
-    http_status, code, error = 403, 40302, "read_only_token"
 
-
-class ForeignOrigin(QtmError):
+class ForeignOrigin(QtmError, code=40301):
     """A web page of another origin tried to write."""
 
-    http_status, code, error = 403, 40301, "foreign_origin"
 
-
-class TaskNotFound(QtmError):
+class TaskNotFound(QtmError, code=40401):
     """No task has this id."""
 
-    http_status, code, error = 404, 40401, "task_not_found"
 
-
-class BatchNotFound(QtmError):
+class BatchNotFound(QtmError, code=40402):
     """No batch has this id."""
 
-    http_status, code, error = 404, 40402, "batch_not_found"
 
-
-class PathNotFound(QtmError):
+class PathNotFound(QtmError, code=40403):
     """No route has this path."""
 
-    http_status, code, error = 404, 40403, "path_not_found"
 
-
-class MethodNotAllowed(QtmError):
+class MethodNotAllowed(QtmError, code=40501):
     """The path exists, with other methods (header ``Allow``)."""
-
-    http_status, code, error = 405, 40501, "method_not_allowed"
 
     def __init__(self, message: str, allow: str) -> None:
         super().__init__(message)
         self.allow = allow
 
 
-class RequestTimeout(QtmError):
+class RequestTimeout(QtmError, code=40801):
     """The head or the body did not arrive within its deadline."""
 
-    http_status, code, error = 408, 40801, "request_timeout"
 
-
-class TaskNotFinished(QtmError):
+class TaskNotFinished(QtmError, code=40901):
     """The task has no result yet."""
 
-    http_status, code, error = 409, 40901, "task_not_finished"
 
-
-class TaskFinished(QtmError):
+class TaskFinished(QtmError, code=40902, error="task_already_finished"):
     """The task has ended already, so that it cannot be cancelled."""
 
-    http_status, code, error = 409, 40902, "task_already_finished"
 
-
-class TaskNotRetryable(QtmError):
+class TaskNotRetryable(QtmError, code=40903):
     """Only failed and cancelled tasks can be retried."""
 
-    http_status, code, error = 409, 40903, "task_not_retryable"
 
-
-class BodyTooLarge(QtmError):
+class BodyTooLarge(QtmError, code=41301):
     """The body, or what would be stored of it, is over its limit."""
 
-    http_status, code, error = 413, 41301, "body_too_large"
 
-
-class UnsupportedMediaType(QtmError):
+class UnsupportedMediaType(QtmError, code=41501):
     """A write whose body is not declared as application/json, or is compressed."""
 
-    http_status, code, error = 415, 41501, "unsupported_media_type"
 
-
-class ExpectationFailed(QtmError):
+class ExpectationFailed(QtmError, code=41701):
     """An ``Expect`` other than 100-continue."""
 
-    http_status, code, error = 417, 41701, "expectation_failed"
 
-
-class HostNotAllowed(QtmError):
+class HostNotAllowed(QtmError, code=42101):
     """The ``Host`` of the request is not in the allow-list."""
 
-    http_status, code, error = 421, 42101, "host_not_allowed"
 
-
-class IdempotencyKeyReused(QtmError):
+class IdempotencyKeyReused(QtmError, code=42201):
     """The same Idempotency-Key came with another body."""
 
-    http_status, code, error = 422, 42201, "idempotency_key_reused"
 
-
-class TooManyPending(QtmError):
+class TooManyPending(QtmError, code=42901):
     """As many tasks are pending as ``QTM_MAX_PENDING`` allows, or would be with those of this create."""
 
-    http_status, code, error = 429, 42901, "too_many_pending"
 
-
-class HeadTooLarge(QtmError):
+class HeadTooLarge(QtmError, code=43101):
     """The request line and headers are over 16 KiB or 64 fields."""
 
-    http_status, code, error = 431, 43101, "head_too_large"
 
-
-class DatabaseUnavailable(QtmError):
+class DatabaseUnavailable(QtmError, code=50301):
     """The database cannot be reached or cannot be written now. Unless it is an OutcomeUnknown, nothing was applied; try again later."""
 
-    http_status, code, error = 503, 50301, "database_unavailable"
 
-
-class DatabaseRefused(DatabaseUnavailable):
+class DatabaseRefused(DatabaseUnavailable, code=50306):
     """The database is there, and refuses the account or its writes, or does not know the database's name; or there is no way to log in
     to it."""
 
-    code, error = 50306, "database_refused"
 
-
-class OutcomeUnknown(DatabaseUnavailable):
+class OutcomeUnknown(DatabaseUnavailable, code=50302):
     """The connection was lost at COMMIT: it may have been applied, or may still be, and reading back gave no certainty."""
 
-    code, error = 50302, "outcome_unknown"
 
-
-class TooManyConnections(QtmError):
+class TooManyConnections(QtmError, code=50303):
     """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows, or one address has its share of them, and none is idle."""
 
-    http_status, code, error = 503, 50303, "too_many_connections"
 
-
-class EngineUnavailable(QtmError):
+class EngineUnavailable(QtmError, code=50304):
     """The engine cannot be asked now: it is still being imported, or its server process is being replaced."""
 
-    http_status, code, error = 503, 50304, "engine_unavailable"
 
-
-class TransactionConflict(QtmError):
+class TransactionConflict(QtmError, code=50305, error="database_busy"):
     """Deadlock, lock timeout or a busy file: surely not applied. Retried inside; seen only when the tries ran out."""
 
-    http_status, code, error = 503, 50305, "database_busy"
 
-
-class Overloaded(QtmError):
+class Overloaded(QtmError, code=50307):
     """The service holds as many bytes of bodies and of answers that nobody takes as it may; try again."""
-
-    http_status, code, error = 503, 50307, "overloaded"
 
 
 class DuplicateKey(QtmError):
     """A unique key exists already. The DAO turns it into an answer; callers never see it."""
-
-    error = "duplicate_key"
 
 
 class ForkedProcess(QtmError):
@@ -501,17 +446,19 @@ def _mysql_options(query: str, host_count: int) -> dict[str, str]:
         choices = MYSQL_OPTIONS[name]
         if not value or (choices and value not in choices):
             raise SettingsError(f"the option {name} must be {' or '.join(choices) or 'a path'}, not {value!r}")
-    if len(pairs) > len(options):
-        raise SettingsError("an option stands twice")
     mode = options.get("ssl_mode")
-    if "ssl_ca" in options and mode not in (None, "verify"):
-        raise SettingsError(f"ssl_ca is there to verify the server, which ssl_mode={mode} does not")
-    if "ssl_cert" in options and "ssl_ca" not in options and mode not in ("required", "verify"):
-        raise SettingsError("ssl_cert is used with TLS only: add ssl_ca, or ssl_mode=required or verify")
-    if "ssl_key" in options and "ssl_cert" not in options:
-        raise SettingsError("ssl_key needs ssl_cert")
-    if "unix_socket" in options and host_count > 1:
-        raise SettingsError("unix_socket is one server: name one host")
+    for is_wrong, why in (
+        (len(pairs) > len(options), "an option stands twice"),
+        ("ssl_ca" in options and mode not in (None, "verify"), f"ssl_ca is there to verify the server, which ssl_mode={mode} does not"),
+        (
+            "ssl_cert" in options and "ssl_ca" not in options and mode not in ("required", "verify"),
+            "ssl_cert is used with TLS only: add ssl_ca, or ssl_mode=required or verify",
+        ),
+        ("ssl_key" in options and "ssl_cert" not in options, "ssl_key needs ssl_cert"),
+        ("unix_socket" in options and host_count > 1, "unix_socket is one server: name one host"),
+    ):
+        if is_wrong:
+            raise SettingsError(why)
     return options
 
 
@@ -623,6 +570,46 @@ def _is_service_link(name: str, text: str) -> bool:
     return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
 
 
+def _url_fault(url: str) -> str:
+    try:
+        parse_database_url(url)
+    except SettingsError as error:
+        return error.message
+    return ""
+
+
+def _wrong_tokens(tokens: Iterable[str]) -> bool:
+    return any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens)
+
+
+TOKEN_RULE = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
+# What settings must mean beyond their types and ranges, and how they go together: the names of the fields that a check reads, the one to
+# change first; what gives something where they are wrong; and the message, in which {0} is the settings and {1} what was given.
+SETTING_CHECKS: Sequence[tuple[str, Callable[[Any], Any], str]] = (
+    ("log_format", lambda s: s.log_format not in ("text", "json"), "must be text or json, not {0.log_format!r}"),
+    ("task_memory_mb", lambda s: 0 < s.task_memory_mb < 64, "must be 0 or at least 64, which Python itself needs, not {0.task_memory_mb}"),
+    ("engine", lambda s: not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", s.engine),
+     "must be package.module:attribute, not {0.engine!r}"),
+    ("host", lambda s: not s.host, "must be a host name or an IP address; 0.0.0.0 is every address of this machine"),
+    ("allowed_hosts", lambda s: ", ".join(repr(host) for host in s.allowed_hosts if not _is_host(host)),
+     "{1} must be a host name or an IP address, without scheme, brackets and port"),
+    ("allowed_origins", lambda s: ", ".join(repr(origin) for origin in s.allowed_origins if not ORIGIN.fullmatch(origin)),
+     "{1} must be as browsers send it, such as https://qtm.example or http://10.0.0.1:8888, without a path"),
+    ("api_token", lambda s: _wrong_tokens(s.api_token), TOKEN_RULE),
+    ("read_token", lambda s: _wrong_tokens(s.read_token), TOKEN_RULE),
+    ("database_url", lambda s: _url_fault(s.database_url), "{1}"),
+    ("lease_seconds heartbeat_seconds", lambda s: s.lease_seconds < 2 * s.heartbeat_seconds,
+     "must be at least twice QTM_HEARTBEAT_SECONDS ({0.heartbeat_seconds:g}), not {0.lease_seconds:g}"),
+    ("host allow_anonymous", lambda s: s.host not in ("", *LOOPBACK_HOSTS) and not s.api_token and not s.allow_anonymous,
+     "{0.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1"),
+    ("tls_key tls_cert", lambda s: s.tls_cert and not s.tls_key, "HTTPS needs the private key beside QTM_TLS_CERT"),
+    ("tls_cert tls_key", lambda s: s.tls_key and not s.tls_cert, "HTTPS needs the certificate beside QTM_TLS_KEY"),
+    ("read_token api_token", lambda s: s.read_token and not s.api_token, "with it alone nobody could write: set QTM_API_TOKEN too"),
+    ("read_token api_token", lambda s: set(s.read_token) & set(s.api_token),
+     "holds a token of QTM_API_TOKEN too; which of the two it is must be clear"),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
@@ -692,9 +679,9 @@ class Settings:
         return [str(fault) for fault in self._faults()]
 
     def _faults(self, unread: Collection[str] = ()) -> list[Fault]:
-        """Type and range of each field, then what fields mean and how they go together. Of those that have no value to judge (by
-        their type, or ``unread``: they stand at their defaults) nothing more is said, alone or beside others."""
-        mistyped, beyond = [], []
+        """Type and range of each field, then SETTING_CHECKS. A field without a value to judge (by its type, or ``unread``: it stands at
+        its default) takes part in no further check."""
+        mistyped, beyond, checked = [], [], []
         for item in dataclasses.fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
             kind = type(item.default)
@@ -702,54 +689,12 @@ class Settings:
                 mistyped.append(Fault((item.name,), f"must be {kind.__name__}, not {type(value).__name__}"))
             elif low is not None and not low <= value <= high:
                 beyond.append(Fault((item.name,), f"must be from {low} to {high}, not {value}"))
-        wrong = {fault.fields[0] for fault in mistyped}
-        defaults: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(self) if item.name in wrong}
-        judged = dataclasses.replace(self, **defaults)
-        further = [*judged._meaning_faults(), *judged._joint_faults()]
-        return [*mistyped, *beyond, *(fault for fault in further if not {*wrong, *unread} & set(fault.fields))]
-
-    def _meaning_faults(self) -> Iterator[Fault]:
-        """Of one field each."""
-        if self.log_format not in ("text", "json"):
-            yield Fault(("log_format",), f"must be text or json, not {self.log_format!r}")
-        if 0 < self.task_memory_mb < 64:
-            yield Fault(("task_memory_mb",), f"must be 0 or at least 64, which Python itself needs, not {self.task_memory_mb}")
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", self.engine):
-            yield Fault(("engine",), f"must be package.module:attribute, not {self.engine!r}")
-        if not self.host:
-            yield Fault(("host",), "must be a host name or an IP address; 0.0.0.0 is every address of this machine")
-        for host in self.allowed_hosts:
-            if not _is_host(host):
-                yield Fault(("allowed_hosts",), f"{host!r} must be a host name or an IP address, without scheme, brackets and port")
-        for origin in self.allowed_origins:
-            if not ORIGIN.fullmatch(origin):
-                message = f"{origin!r} must be as browsers send it, such as https://qtm.example or http://10.0.0.1:8888, without a path"
-                yield Fault(("allowed_origins",), message)
-        for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token)):
-            if any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens):
-                yield Fault((name,), "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -")
-        try:
-            parse_database_url(self.database_url)
-        except SettingsError as error:
-            yield Fault(("database_url",), error.message)
-
-    def _joint_faults(self) -> Iterator[Fault]:
-        """Of fields that do not go together."""
-        lease, heartbeat = self.lease_seconds, self.heartbeat_seconds
-        if lease < 2 * heartbeat:
-            fields = ("lease_seconds", "heartbeat_seconds")
-            yield Fault(fields, f"must be at least twice QTM_HEARTBEAT_SECONDS ({heartbeat:g}), not {lease:g}")
-        if self.host not in ("", *LOOPBACK_HOSTS) and not self.api_token and not self.allow_anonymous:
-            fields = ("host", "allow_anonymous")
-            yield Fault(fields, f"{self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1")
-        if self.tls_cert and not self.tls_key:
-            yield Fault(("tls_key", "tls_cert"), "HTTPS needs the private key beside QTM_TLS_CERT")
-        if self.tls_key and not self.tls_cert:
-            yield Fault(("tls_cert", "tls_key"), "HTTPS needs the certificate beside QTM_TLS_KEY")
-        if self.read_token and not self.api_token:
-            yield Fault(("read_token", "api_token"), "with it alone nobody could write: set QTM_API_TOKEN too")
-        if set(self.read_token) & set(self.api_token):
-            yield Fault(("read_token", "api_token"), "holds a token of QTM_API_TOKEN too; which of the two it is must be clear")
+        skipped = {*unread, *(fault.fields[0] for fault in mistyped)}
+        for names, find_wrong, message in SETTING_CHECKS:
+            fields = tuple(names.split())
+            if skipped.isdisjoint(fields) and (wrong := find_wrong(self)):
+                checked.append(Fault(fields, message.format(self, wrong)))
+        return [*mistyped, *beyond, *checked]
 
 
 # ==== 3 JSON ==========================================================================================================
