@@ -65,20 +65,22 @@ Rooms (search for the rule "# ==== "):
  18 Attempt handles
  19 Engine server
  20 Thread runner
- 21 Leases and waits
- 22 TaskScheduler
- 23 TaskManager
- 24 HTTP messages
- 25 Metrics
- 26 Routes
- 27 OpenAPI
- 28 Page
- 29 API
- 30 Access
- 31 HTTP connections
- 32 Jobs and waiters
- 33 HTTP server
- 34 Command line
+ 21 Upkeep
+ 22 Leases and waits
+ 23 Recorder
+ 24 TaskScheduler
+ 25 TaskManager
+ 26 HTTP messages
+ 27 Metrics
+ 28 Routes
+ 29 OpenAPI
+ 30 Page
+ 31 API
+ 32 Access
+ 33 HTTP connections
+ 34 Jobs and waiters
+ 35 HTTP server
+ 36 Command line
 """
 
 from __future__ import annotations
@@ -1996,6 +1998,9 @@ class Dialect(Protocol):
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
 
+    def update_from(self, rows: str, condition: str, assignments: str) -> str:
+        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r for each task at most."""
+
     def filled(self, template: str, values: Sequence[str]) -> str:
         """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``."""
 
@@ -2222,6 +2227,10 @@ class SQLiteDialect:
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
         return f"(SELECT {values} FROM json_each(:{parameter}))"
 
+    def update_from(self, rows: str, condition: str, assignments: str) -> str:
+        """By ``UPDATE ... FROM``."""
+        return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
+
     def filled(self, template: str, values: Sequence[str]) -> str:
         """By ``printf``: a chain of ``||`` copies what it has at every link."""
         text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
@@ -2309,6 +2318,11 @@ MYSQL_NO_TABLE = 1146
 DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema only
 BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
 BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
+MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
+MYSQL_KEY_TYPES = {
+    "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
+    "attempt": "INTEGER",
+}  # as the tables have them, or no index helps
 MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 
@@ -2591,8 +2605,12 @@ class MySQLDialect:
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``JSON_TABLE``."""
-        values = ", ".join(f"{name} LONGTEXT CHARACTER SET utf8mb4 PATH '$[{i}]'" for i, name in enumerate(columns))
+        values = ", ".join(f"{name} {MYSQL_KEY_TYPES.get(name, MYSQL_TEXT)} PATH '$[{i}]'" for i, name in enumerate(columns))
         return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({values}))"
+
+    def update_from(self, rows: str, condition: str, assignments: str) -> str:
+        """By a join that reads r first, and each task by its key."""
+        return f"UPDATE {rows} AS r STRAIGHT_JOIN backtest_tasks FORCE INDEX (PRIMARY) ON {condition} SET {assignments}"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
         """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations: all that qtm stores and
@@ -3000,8 +3018,7 @@ CREATE TABLE backtest_workers (
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
 -- step 2: attempts on record
--- One row per attempt, made by the claim and closed by the transaction that ends the attempt; the newest 100 of a task are
--- kept. A row that is open while its task no longer runs that attempt was cancelled, and its scheduler died before it said more.
+-- One row per attempt, written by the transaction that ends it; the newest 100 of a task are kept.
 CREATE TABLE backtest_attempts (
   task_id       CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   attempt       INTEGER NOT NULL,
@@ -3154,12 +3171,16 @@ QUEUE_RANK_OFFSET = 5000  # makes every rank four digits, so that entries of the
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
 
-ATTEMPT_COLUMNS = """task_id, attempt, worker_id, started_at, ended_at, ending, error, exit_code, exit_signal, max_rss_bytes,
-    cpu_seconds, output_tail"""
+ATTEMPT_FIELDS = (
+    *("worker_id", "started_at", "ended_at", "ending", "error"),
+    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
+)
 
 
 # What to claim, in the order of the index; `check` explains it.
-CLAIMABLE = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+CLAIMABLE = f"""SELECT task_id, attempt + 1, attempt_limit, batch_id, stock_code, timeout_seconds,
+        CASE WHEN error LIKE '{{"type":"worker_lost"%' THEN 1 ELSE 0 END, config, params, -priority_rank, max_attempts
+    FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
     WHERE status = 'pending' AND {IS_DUE}
     ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
@@ -3407,10 +3428,88 @@ NOT_STORED = Outcome(error_type="not_stored", message="the outcome could not be 
 
 
 class ClaimedTask(NamedTuple):
-    """A task that is ours to run, and the attempt after which it fails for good."""
+    """A task that is ours to run."""
 
-    task: TaskInfo
-    attempt_limit: int
+    worker_id: str
+    task_id: str
+    attempt: int
+    attempt_limit: int  # the attempt after which it fails for good
+    batch_id: str
+    stock_code: str
+    timeout_seconds: float
+    was_lost: bool  # the attempt that failed last did so with its scheduler
+    request_json: str  # what its engine gets
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other attempt has."""
+        return self.task_id, self.attempt
+
+
+def _claimed(worker_id: str, row: Sequence[Any]) -> ClaimedTask:
+    """A ClaimedTask from a row of CLAIMABLE."""
+    task_id, attempt, limit, batch_id, code, timeout, was_lost, config, params, priority, most = row
+    request = (
+        f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}","priority":{priority},'
+        f'"timeout_seconds":{float(timeout)!r},"max_attempts":{most},"task_id":"{task_id}","attempt":{attempt}}}'
+    )
+    return ClaimedTask(worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request)
+
+
+class Ending(NamedTuple):
+    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due ``delay_seconds`` after it is recorded."""
+
+    claimed: ClaimedTask
+    outcome: Outcome
+    started_at: float
+    ended_at: float
+    delay_seconds: float = 0.0
+    message: str = ""
+    progress: float = 0.0
+    engine_version: str | None = None
+
+
+class ProgressReport(NamedTuple):
+    """What a running attempt said of its progress (0.0-1.0); ``started_at`` is of `time.monotonic`."""
+
+    claimed: ClaimedTask
+    started_at: float
+    progress: float
+    message: str
+
+
+class Recorded(NamedTuple):
+    """What a group of outcomes has come to: the keys of those that are in the database, and of those that others have locked just now.
+    The rest are no longer this worker's, so that their outcomes are void."""
+
+    keys: Set[tuple[str, int]]
+    locked: Set[tuple[str, int]] = frozenset()
+
+
+# One attempt's end as a row of JSON, for its task and for its record. The names that tasks have too begin with new_.
+ENDED_ROW = (
+    *("task_id", "attempt", "new_status", "new_message", "new_progress", "due_at", "given_back", "new_version"),
+    *("runner", "began_at", "ended_at", "ending", "new_error", "exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
+)
+
+
+def _ended_row(
+    key: tuple[str, int], attempt_limit: int, worker_id: str, outcome: Outcome, times: tuple[str, str, str],
+    message: str = "", progress: float = 0.0, engine_version: str | None = None,
+) -> tuple[TaskStatus, list[Any]]:  # fmt: skip
+    """The status of a task after this end of an attempt, and the row of ENDED_ROW. ``times``: began, ended, due if it is tried again."""
+    began_at, ended_at, due_at = times
+    is_completed = outcome.result_json is not None
+    if is_completed:
+        status = TaskStatus.COMPLETED
+    elif outcome.released or (outcome.retryable and key[1] < attempt_limit):
+        status, progress = TaskStatus.PENDING, 0.0
+    else:
+        status = TaskStatus.FAILED
+    return status, [
+        *key, status.value, "" if is_completed else message, round(progress, DECIMALS), due_at, int(outcome.released), engine_version,
+        worker_id, began_at, ended_at, outcome.ending, outcome.error_json(key[1]), *outcome.usage[:4], outcome.usage.output_tail or "",
+    ]  # fmt: skip
 
 
 class Purged(NamedTuple):
@@ -3429,13 +3528,16 @@ class RunningTask(NamedTuple):
     worker_id: str
 
 
-def _attempt(row: Sequence[Any], is_running: bool) -> TaskAttempt:
-    """A TaskAttempt from a row of ATTEMPT_COLUMNS; ``is_running``: the task runs exactly this attempt now."""
+def _attempt(row: Sequence[Any]) -> TaskAttempt:
+    """A TaskAttempt from a row of ATTEMPT_COLUMNS."""
     task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
-    if ending is None and not is_running:
-        ending = "cancelled"
     parsed = None if error is None else json.loads(error)
     return TaskAttempt(task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage)
+
+
+def _stamp_text(time: datetime.datetime) -> str:
+    """A time as the database writes it."""
+    return time.isoformat(" ", "microseconds")
 
 
 def _time_text(seconds: float) -> str:
@@ -3472,13 +3574,17 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[FrequentStatemen
 
 
 class StatusChange(NamedTuple):
-    """A change that clients ask for: which statuses it takes, and its assignments."""
+    """A change that clients ask for: which statuses it takes, its assignments, and whether it ends running attempts."""
 
     before: tuple[TaskStatus, ...]
     to: str
+    ends_attempts: bool = False
 
 
-CANCEL = StatusChange((TaskStatus.PENDING, TaskStatus.RUNNING), "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
+CANCEL = StatusChange((TaskStatus.PENDING, TaskStatus.RUNNING), "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)", ends_attempts=True)
+CANCELLED_ATTEMPTS = """REPLACE INTO backtest_attempts (task_id, attempt, worker_id, started_at, ended_at, ending, output_tail)
+    SELECT task_id, attempt, worker_id, started_at, UTC_TIMESTAMP(6), 'cancelled', '' FROM backtest_tasks
+    WHERE status = 'running' AND task_id IN"""
 RETRY = StatusChange(
     (TaskStatus.FAILED, TaskStatus.CANCELLED),
     """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '', run_at = UTC_TIMESTAMP(6),
@@ -3529,6 +3635,9 @@ class TaskFilter:
             "limit": limit,
         }
 
+
+INSERT_RESULT = """INSERT INTO backtest_results (task_id, result, non_finite, converted)
+    VALUES (:task_id, :result, :non_finite, :converted)"""
 
 # The rows of a page, in the order of its ids; CROSS JOIN keeps SQLite, and STRAIGHT_JOIN MySQL, from another.
 PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
@@ -3629,6 +3738,54 @@ class TaskDAO:
             SELECT r.task_id, r.batch_id, r.stock_code, r.config, r.params, r.attempts, r.attempts, r.timeout_seconds, r.priority_rank,
                {NEW_TASK} FROM {dialect.json_rows(*NEW_TASK_ROW)} AS r"""
         )
+        self._make_run_statements(dialect)
+
+    def _make_run_statements(self, dialect: Dialect) -> None:
+        """The statements of claims, heartbeats, reports and ends: each is for any number of tasks, which come as rows of JSON."""
+        keys, ended = dialect.json_rows("task_id", "attempt"), dialect.json_rows(*ENDED_ROW)
+        beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
+        reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_ago")
+        # COALESCE: left to itself, SQLite would walk all tasks of a status
+        same_attempt = "backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt AND COALESCE(status, '') = 'running'"
+        is_ours = f"{same_attempt} AND worker_id = :worker_id"
+        joined = "AS r CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON"
+        self._claim = dialect.update_from(
+            dialect.json_rows("task_id", "new_attempt"),
+            "backtest_tasks.task_id = r.task_id AND COALESCE(status, '') = 'pending'",
+            """status = 'running', attempt = r.new_attempt, worker_id = :worker_id, progress = 0.0, message = '', heartbeat = heartbeat + 1,
+               started_at = UTC_TIMESTAMP(6), finished_at = NULL""",
+        )
+        owned = "/*! STRAIGHT_JOIN */ backtest_tasks.task_id, backtest_tasks.attempt, UTC_TIMESTAMP(6)"
+        self._select_owned = f"SELECT {owned} FROM {keys} {joined} {is_ours}"
+        self._lock_owned = f"{self._select_owned} /*! FOR UPDATE SKIP LOCKED */"
+        self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
+            AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
+        self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
+        self._report = dialect.update_from(
+            reports,
+            is_ours,
+            "progress = r.new_progress, message = r.new_message, started_at = ADDTIME(UTC_TIMESTAMP(6), r.began_ago)",
+        )
+        # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
+        self._end_tasks = dialect.update_from(
+            ended,
+            same_attempt,
+            """status = r.new_status, message = r.new_message, progress = r.new_progress, engine_version = r.new_version,
+               error = COALESCE(r.new_error, CASE r.new_status WHEN 'pending' THEN error END),
+               run_at = CASE r.new_status WHEN 'pending' THEN r.due_at ELSE run_at END,
+               started_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.began_at END,
+               finished_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.ended_at END,
+               worker_id = CASE r.new_status WHEN 'pending' THEN NULL ELSE worker_id END,
+               attempt_limit = attempt_limit + r.given_back""",
+        )
+        self._insert_attempts = f"""REPLACE INTO backtest_attempts (task_id, attempt, {", ".join(ATTEMPT_FIELDS)})
+            SELECT task_id, attempt, runner, {", ".join(ENDED_ROW[9:])} FROM {ended} AS r"""
+        self._insert_results = f"""INSERT INTO backtest_results (task_id, result, non_finite, converted)
+            SELECT task_id, result, non_finite, converted
+            FROM {dialect.json_rows("task_id", "result", "non_finite", "converted")} AS r"""
+        self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
+            CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
+            WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -3784,16 +3941,14 @@ class TaskDAO:
         return {task.task_id: task for task in map(_task_text, rows)}
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
-        """The attempts of a task on record, the first one first."""
-
-        def work(session: Session) -> list[TaskAttempt]:
-            key = {"task_id": _key(task_id)}
-            attempts = session.rows(f"SELECT {ATTEMPT_COLUMNS} FROM backtest_attempts WHERE task_id = :task_id ORDER BY attempt", key)
-            # Read after the attempts: one that ends in between is then shown as running, not as something that it never was.
-            running = session.row("SELECT attempt FROM backtest_tasks WHERE task_id = :task_id AND status = 'running'", key)
-            return [_attempt(row, running is not None and running[0] == row[1]) for row in attempts]
-
-        return self.database.read(work)
+        """The attempts of a task, the first one first: those on record, and the one that runs."""
+        rows = self.database.rows(
+            f"""SELECT task_id, attempt, {", ".join(ATTEMPT_FIELDS)} FROM backtest_attempts WHERE task_id = :task_id AND ending IS NOT NULL
+                UNION ALL SELECT task_id, attempt, worker_id, started_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ''
+                FROM backtest_tasks WHERE task_id = :task_id AND status = 'running' ORDER BY attempt""",
+            {"task_id": _key(task_id)},
+        )
+        return [_attempt(row) for row in rows]
 
     def get_batch(self, batch_id: str, max_age_seconds: float = 0.0) -> BatchInfo | None:
         """The batch with its counts and progress, which of a large batch may be as old as ``max_age_seconds``; None when there is no
@@ -3918,171 +4073,117 @@ class TaskDAO:
 
     # -- run: every statement carries the guard that makes it a compare-and-set -------------------------------------------
 
-    def claim(self, worker_id: str, limit: int) -> list[ClaimedTask]:
-        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next attempt."""
-        taken: list[str] = []
+    def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[ClaimedTask]:
+        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next attempt.
+
+        One whose last attempt was lost may have ended its scheduler, and would end the next one with all that runs beside it. It is
+        taken alone, if ``with_lost``, when it is the first; else those before it are taken."""
+        taken: list[ClaimedTask] = []
+
+        def parameters() -> dict[str, Any]:
+            return {"worker_id": worker_id, "rows": dump_json([task.key for task in taken])}
 
         def work(session: Session) -> list[ClaimedTask]:
             rows = session.rows(CLAIMABLE, {"limit": limit})
-            taken[:] = [row[0] for row in rows]
-            if not taken:
-                return []
-            names, parameters = _in_list(taken)
-            session.execute(
-                f"""UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */
-                    SET status = 'running', attempt = attempt + 1, worker_id = :worker_id, progress = 0.0,
-                       message = '', heartbeat = heartbeat + 1, started_at = UTC_TIMESTAMP(6), finished_at = NULL
-                    WHERE task_id IN ({names}) AND status = 'pending'""",
-                {**parameters, "worker_id": worker_id},
-            )
-            self._open_attempts(session, worker_id, taken)
-            return self._owned(session, worker_id, taken)
+            before_lost = list(itertools.takewhile(lambda row: not row[6], rows))
+            taken[:] = [_claimed(worker_id, row) for row in before_lost or rows[: int(with_lost)]]
+            if taken:
+                session.execute(self._claim, parameters())
+            return taken
 
         def confirm(session: Session) -> list[ClaimedTask] | None:
-            return (self._owned(session, worker_id, taken) or None) if taken else []
+            owned = {row[:2] for row in session.rows(self._select_owned, parameters())} if taken else set()
+            return [task for task in taken if task.key in owned] or (None if taken else [])
 
         return self.database.write(work, confirm)
 
-    def _open_attempts(self, session: Session, worker_id: str, task_ids: Sequence[str]) -> None:
-        """Put the attempts that begin on record."""
-        names, parameters = _in_list(task_ids)
-        session.execute(
-            f"""INSERT INTO backtest_attempts (task_id, attempt, worker_id, started_at, output_tail)
-                SELECT task_id, attempt, worker_id, started_at, '' FROM backtest_tasks
-                WHERE task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id""",
-            {**parameters, "worker_id": worker_id},
-        )
+    def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this worker's."""
+        parameters = {"worker_id": worker_id, "rows": dump_json(sorted(keys))}
 
-    def _owned(self, session: Session, worker_id: str, task_ids: Sequence[str]) -> list[ClaimedTask]:
-        """Those of the tasks that this worker runs, in the given order."""
-        names, parameters = _in_list(task_ids)
-        rows = session.rows(
-            f"""SELECT {self._task_columns}, attempt_limit FROM backtest_tasks
-                WHERE task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id""",
-            {**parameters, "worker_id": worker_id},
-        )
-        tasks = [(_task_text(row[:-1]), row[-1]) for row in rows]
-        owned = {task.task_id: ClaimedTask(TaskInfo.from_json(task.json), limit) for task, limit in tasks}
-        return [owned[task_id] for task_id in task_ids if task_id in owned]
-
-    def heartbeat(self, worker_id: str, task_ids: Sequence[str]) -> set[str]:
-        """Count up the heartbeat of these tasks and of the worker itself; which of them are no longer this worker's."""
-        names, parameters = _in_list(task_ids)
-        guard = f"task_id IN ({names}) AND status = 'running' AND worker_id = :worker_id"
-        parameters = {**parameters, "worker_id": worker_id}
-
-        def work(session: Session) -> set[str]:
+        def work(session: Session) -> set[tuple[str, int]]:
             session.execute("UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id", parameters)
-            if not task_ids:
+            if not keys or session.execute(self._beat, parameters) == len(keys):
                 return set()
-            # By the key, as finish does: from another index the two would lock in opposite orders.
-            beat = "UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET heartbeat = heartbeat + 1"
-            moved = session.execute(f"{beat} WHERE {guard}", parameters)
-            if moved == len(task_ids):
-                return set()
-            kept = {row[0] for row in session.rows(f"SELECT task_id FROM backtest_tasks WHERE {guard}", parameters)}
-            return set(task_ids) - kept
+            return set(keys) - {(row[0], row[1]) for row in session.rows(self._select_owned, parameters)}
 
         return self.database.write(work, confirm=lambda session: set())  # a beat more or less changes nothing
 
-    def report_progress(self, task: TaskInfo, progress: float, message: str) -> bool:
-        """Write what the engine said of its progress (0.0-1.0); False when the task is no longer this attempt's."""
-        parameters = {
-            "task_id": task.task_id,
-            "attempt": task.attempt,
-            "worker_id": task.worker_id,
-            "progress": round(progress, DECIMALS),
-            "message": message,
-        }
-        return self.database.write(
-            lambda session: (
-                session.execute(
-                    """UPDATE backtest_tasks SET progress = :progress, message = :message
-                       WHERE task_id = :task_id AND status = 'running' AND attempt = :attempt AND worker_id = :worker_id""",
-                    parameters,
-                )
-                == 1
-            ),
-            confirm=lambda session: True,  # the next report overwrites it
-        )
+    def report_progress(self, reports: Sequence[ProgressReport]) -> bool:
+        """Write what engines said of their progress; False when a task is no longer this attempt's."""
+        by_key = {one.claimed.key: one for one in sorted(reports, key=lambda one: one.claimed.key)}  # in the order of all locks
+        keys = {"worker_id": reports[0].claimed.worker_id, "rows": dump_json(list(by_key))}
 
-    def finish(
-        self, claimed: ClaimedTask, outcome: Outcome, delay_seconds: float, message: str, progress: float, engine_version: str | None
-    ) -> TaskStatus | None:
-        """Write how an attempt ended: completed, failed, or pending again after ``delay_seconds``. None when the task is no
-        longer this attempt's, so that the outcome is void. A task that completes keeps no message: it told of work under way."""
-        task = claimed.task
-        parameters = {
-            **self._ending(outcome, task.attempt, claimed.attempt_limit, delay_seconds),
-            "task_id": task.task_id,
-            "worker_id": task.worker_id,
-            "message": "" if outcome.result_json is not None else message,
-            "progress": round(progress, DECIMALS),
-            "engine_version": engine_version,
-            "result": outcome.result_json,
-            "non_finite": outcome.non_finite_json,
-            "converted": outcome.converted_json,
-        }
-        status = TaskStatus(parameters["status"])
+        def row(report: ProgressReport) -> list[Any]:
+            since = _time_text(max(0.0, time.monotonic() - report.started_at))
+            return [*report.claimed.key, round(report.progress, DECIMALS), report.message, f"-{since}"]
 
-        def work(session: Session) -> TaskStatus | None:
-            if not self._end_attempt(session, parameters, "worker_id = :worker_id"):
-                return self._written_before(session, parameters)
-            self._close_attempt(session, task.task_id, task.attempt, outcome)
-            if status is TaskStatus.COMPLETED:
-                session.execute("DELETE FROM backtest_results WHERE task_id = :task_id", parameters)
-                session.execute(
-                    """INSERT INTO backtest_results (task_id, result, non_finite, converted)
-                       VALUES (:task_id, :result, :non_finite, :converted)""",
-                    parameters,
-                )
-            return status
+        def work(session: Session) -> bool:
+            owned = [by_key[task_id, attempt] for task_id, attempt, _ in session.rows(self._lock_owned, keys)]
+            if owned:
+                session.execute(self._report, {**keys, "rows": dump_json([row(one) for one in owned])})
+            return len(owned) == len(by_key)
 
-        return self.database.write(work, lambda session: self._written_before(session, parameters))
+        return self.database.write(work, confirm=lambda session: True)  # the next report overwrites what a lost COMMIT has left out
 
-    def _ending(self, outcome: Outcome, attempt: int, attempt_limit: int, delay_seconds: float) -> dict[str, Any]:
-        """The parameters that `_end_attempt` needs beside the message and the guard."""
-        if outcome.result_json is not None:
-            status = TaskStatus.COMPLETED
-        elif outcome.released or (outcome.retryable and attempt < attempt_limit):
-            status = TaskStatus.PENDING
-        else:
-            status = TaskStatus.FAILED
-        return {
-            "status": status.value,
-            "again": int(status is TaskStatus.PENDING),
-            "attempt": attempt,
-            "given_back": int(outcome.released),
-            "delay": _time_text(delay_seconds),
-            "error": outcome.error_json(attempt),
-        }
+    def record(self, endings: Sequence[Ending]) -> Recorded:
+        """Write how attempts ended, all in one transaction: their tasks are completed, failed, or pending again. A task that completes
+        keeps no message: it told of work under way. SKIP LOCKED: a frozen replica may hold the lock of a row, and no other outcome
+        shall wait for it."""
+        by_key = {one.claimed.key: one for one in sorted(endings, key=lambda one: one.claimed.key)}  # in the order of all locks
+        parameters = {"worker_id": endings[0].claimed.worker_id, "rows": dump_json(list(by_key))}
 
-    def _end_attempt(self, session: Session, parameters: Mapping[str, Any], guard: str) -> bool:
-        """running -> completed, failed or pending. No assignment reads a column that another one writes: MySQL would see
-        the new value, SQLite the old one."""
-        matched = session.execute(
-            f"""UPDATE backtest_tasks SET status = :status, message = :message, error = COALESCE(:error, CASE :again WHEN 1 THEN error END),
-                   progress = CASE :again WHEN 1 THEN 0.0 ELSE :progress END,
-                   run_at = CASE :again WHEN 1 THEN ADDTIME(UTC_TIMESTAMP(6), :delay) ELSE run_at END,
-                   started_at = CASE :again WHEN 1 THEN NULL ELSE started_at END,
-                   finished_at = CASE :again WHEN 1 THEN NULL ELSE UTC_TIMESTAMP(6) END,
-                   worker_id = CASE :again WHEN 1 THEN NULL ELSE worker_id END,
-                   attempt_limit = attempt_limit + :given_back, engine_version = :engine_version
-                WHERE task_id = :task_id AND status = 'running' AND attempt = :attempt AND {guard}""",
-            parameters,
-        )
-        return matched == 1
+        def keys(session: Session, sql: str) -> set[tuple[str, int]]:
+            return {(row[0], row[1]) for row in session.rows(sql, parameters)}
 
-    def _written_before(self, session: Session, parameters: Mapping[str, Any]) -> TaskStatus | None:
-        """The status when exactly this outcome is in the row already: a lost COMMIT that was applied after all."""
-        row = session.row(
-            "SELECT status, attempt, worker_id, error FROM backtest_tasks WHERE task_id = :task_id",
-            parameters,
-        )
-        owner = None if parameters["again"] else parameters["worker_id"]
-        if row is None or row[:3] != (parameters["status"], parameters["attempt"], owner):
-            return None
-        return TaskStatus(row[0]) if parameters["error"] in (None, row[3]) else None
+        def work(session: Session) -> Recorded:
+            owned = session.rows(self._lock_owned, parameters)
+            if owned:
+                self._record(session, [by_key[row[0], row[1]] for row in owned], owned[0][2])
+            done = {(row[0], row[1]) for row in owned}
+            if len(done) == len(by_key):
+                return Recorded(done)
+            # What is missing is locked by others, or was recorded by a COMMIT that was lost and came through, or is no longer ours.
+            return Recorded(done | keys(session, self._select_recorded), keys(session, self._select_owned))
+
+        def confirm(session: Session) -> Recorded | None:
+            found = keys(session, self._select_recorded)
+            return Recorded(found, keys(session, self._select_owned)) if found else None
+
+        return self.database.write(work, confirm)
+
+    def _record(self, session: Session, endings: Sequence[Ending], now_text: str) -> None:
+        now, monotonic = datetime.datetime.fromisoformat(now_text), time.monotonic()
+
+        def at(seconds: float) -> str:
+            return _stamp_text(now + datetime.timedelta(seconds=seconds))
+
+        rows, results = [], []
+        for one in endings:
+            claimed, outcome = one.claimed, one.outcome
+            times = at(min(0.0, one.started_at - monotonic)), at(min(0.0, one.ended_at - monotonic)), at(one.delay_seconds)
+            said = one.message, one.progress, one.engine_version
+            rows.append(_ended_row(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said)[1])
+            if outcome.result_json is not None:
+                results.append([claimed.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json])
+        self._end(session, rows)
+        together = [row for row in results if len(row[1]) <= RESULT_TOGETHER_BYTES]
+        if together:
+            session.execute(self._insert_results, {"rows": dump_json(together)})
+        for task_id, result, non_finite, converted in results:
+            if len(result) > RESULT_TOGETHER_BYTES:  # as JSON in JSON it would be half as long again
+                parameters = {"task_id": task_id, "result": result, "non_finite": non_finite, "converted": converted}
+                session.execute(INSERT_RESULT, parameters)
+
+    def _end(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
+        """running -> completed, failed or pending for tasks that are locked, by rows of ENDED_ROW, and the records of their attempts."""
+        parameters = {"rows": dump_json(rows)}
+        session.execute(self._end_tasks, parameters)
+        session.execute(self._insert_attempts, parameters)
+        for task_id, attempt, *_ in rows:
+            if attempt > KEPT_ATTEMPTS:
+                oldest = {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS}
+                session.execute("DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest", oldest)
 
     def running(self, limit: int = 10_000) -> list[RunningTask]:
         """All running tasks as the reaper sees them, read without locks."""
@@ -4097,63 +4198,41 @@ class TaskDAO:
             ]
         )
 
-    def reclaim(self, orphan: RunningTask, delay_seconds: float, outcome: Outcome = WORKER_LOST) -> TaskStatus | None:
-        """Take a task back from a scheduler that died, guarded by the pair that stood still: pending again, or failed when
-        its attempts are used up. None when it moved after all, or when another transaction holds it just now: that one may
-        never end while its replica is frozen, and who waits for it cannot beat."""
+    def reclaim(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> dict[RunningTask, TaskStatus]:
+        """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood still; a task that is tried
+        again is due after so many seconds. The statuses of those that had not moved after all. SKIP LOCKED: a frozen replica may hold the
+        lock of a row, and waiting for it would stop our heartbeat."""
+        by_key = {(orphan.task_id, orphan.attempt): orphan for orphan in sorted(orphans)}
+        parameters = {"rows": dump_json([orphan[:3] for orphan in by_key.values()])}
 
-        def work(session: Session) -> TaskStatus | None:
-            row = session.row(
-                "SELECT attempt_limit FROM backtest_tasks WHERE task_id = :task_id /*! FOR UPDATE SKIP LOCKED */",
-                {"task_id": orphan.task_id},
-            )
-            if row is None:
-                return None
-            parameters = {
-                **self._ending(outcome, orphan.attempt, int(row[0]), delay_seconds),
-                "task_id": orphan.task_id,
-                "heartbeat": orphan.heartbeat,
-                "message": "",
-                "progress": 0.0,
-                "engine_version": None,
-            }
-            if not self._end_attempt(session, parameters, "heartbeat = :heartbeat"):
-                return None
-            self._close_attempt(session, orphan.task_id, orphan.attempt, outcome)
-            return TaskStatus(parameters["status"])
+        def work(session: Session) -> dict[RunningTask, TaskStatus]:
+            statuses, rows = {}, []
+            for task_id, attempt, now, limit, worker_id, started_at in session.rows(self._select_orphans, parameters):
+                orphan = by_key[task_id, attempt]
+                outcome, delay = orphans[orphan]
+                due_at = _stamp_text(datetime.datetime.fromisoformat(now) + datetime.timedelta(seconds=delay))
+                statuses[orphan], row = _ended_row((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at))
+                rows.append(row)
+            if rows:
+                self._end(session, rows)
+            return statuses
 
         return self.database.write(work)
 
-    def close_attempt(self, task: TaskInfo, outcome: Outcome) -> None:
-        """Complete the record of an attempt whose outcome is void, since its task was cancelled or taken over."""
+    def close_attempt(self, key: tuple[str, int], usage: ProcessUsage) -> None:
+        """Complete the record of an attempt that others have ended with what its processes used."""
+        parameters = {"task_id": key[0], "attempt": key[1], **usage._asdict()}
 
         def work(session: Session) -> bool:
-            self._close_attempt(session, task.task_id, task.attempt, outcome)
+            session.execute(
+                """UPDATE backtest_attempts SET exit_code = :exit_code, exit_signal = :exit_signal, max_rss_bytes = :max_rss_bytes,
+                      cpu_seconds = :cpu_seconds, output_tail = COALESCE(:output_tail, output_tail)
+                   WHERE task_id = :task_id AND attempt = :attempt""",
+                parameters,
+            )
             return True
 
         self.database.write(work, confirm=lambda session: True)
-
-    def _close_attempt(self, session: Session, task_id: str, attempt: int, outcome: Outcome) -> None:
-        """What is on record already stays, so that a late runner adds what it measured and no more."""
-        session.execute(
-            """UPDATE backtest_attempts SET ended_at = COALESCE(ended_at, UTC_TIMESTAMP(6)), ending = COALESCE(ending, :ending),
-                  error = COALESCE(error, :error), exit_code = COALESCE(exit_code, :exit_code),
-                  exit_signal = COALESCE(exit_signal, :exit_signal), max_rss_bytes = COALESCE(max_rss_bytes, :max_rss_bytes),
-                  cpu_seconds = COALESCE(cpu_seconds, :cpu_seconds), output_tail = COALESCE(:output_tail, output_tail)
-               WHERE task_id = :task_id AND attempt = :attempt""",
-            {
-                "task_id": task_id,
-                "attempt": attempt,
-                "ending": outcome.ending,
-                "error": outcome.error_json(attempt),
-                **outcome.usage._asdict(),
-            },
-        )
-        if attempt > KEPT_ATTEMPTS:
-            session.execute(
-                "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest",
-                {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS},
-            )
 
     def seconds_to_next_run(self) -> float | None:
         """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
@@ -4216,6 +4295,8 @@ class TaskDAO:
             taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
             if taken:
                 names, keys = _in_list(taken)
+                if change.ends_attempts:
+                    session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
                 session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})", keys)
             return taken or doubtful
 
@@ -6300,21 +6381,22 @@ class SlotAttempt(Protocol):
 
 
 A = TypeVar("A", bound=SlotAttempt)
+B = TypeVar("B", bound=SlotAttempt, contravariant=True)
 
 
-class SlotEvents(Protocol[A]):
+class SlotEvents(Protocol[B]):
     """What happens to the attempts of a slot; called in the slot's thread."""
 
-    def started(self, attempt: A, at: float, version: str | None) -> None:
+    def started(self, attempt: B, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
 
-    def reported(self, attempt: A, report: Report) -> None:
+    def reported(self, attempt: B, report: Report) -> None:
         """The engine has told its progress."""
 
-    def ended(self, attempt: A, outcome: Outcome) -> None:
+    def ended(self, attempt: B, outcome: Outcome) -> None:
         """The last event of an attempt, unless it is returned."""
 
-    def returned(self, attempt: A) -> None:
+    def returned(self, attempt: B) -> None:
         """It was stopped, or not wanted, before its engine began: it has used nothing up."""
 
 
@@ -7144,163 +7226,11 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 21 Leases and waits =============================================================================================
-# What the scheduler judges and remembers: who waits for what to change, the attempts under way, and which tasks of others have
-# stood still for a lease. Times are this process's monotonic clock and the database's clock, never another host's.
+# ==== 21 Upkeep =======================================================================================================
+# What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits: the retention, the
+# counts for /metrics, checkpoints of SQLite.
 
-
-class ChangeBoard:
-    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict look-up."""
-
-    def __init__(self) -> None:
-        self.is_closed = False  # written by close, read by who waits
-        self.listener: Callable[[Sequence[str]], None] | None = None  # also told; written by the HTTP server, it must not block
-        self._lock = threading.Lock()  # guards the dict and its sets
-        self._waiting: dict[str, set[threading.Event]] = {}
-
-    @contextlib.contextmanager
-    def watch(self, key: str) -> Iterator[threading.Event]:
-        """An event that is set when ``key`` is told of from now on."""
-        event = threading.Event()
-        with self._lock:
-            self._waiting.setdefault(key, set()).add(event)
-        try:
-            yield event
-        finally:
-            with self._lock:
-                self._waiting[key].discard(event)
-                if not self._waiting[key]:
-                    del self._waiting[key]
-
-    def close(self) -> None:
-        """Nobody shall wait any longer: the service stops."""
-        self.is_closed = True
-        with self._lock:
-            keys = list(self._waiting)
-        self.tell(*keys)
-
-    def tell(self, *keys: str) -> None:
-        """Wake who watches any of these keys."""
-        with self._lock:
-            events = [event for key in keys for event in self._waiting.get(key, ())]
-        for event in events:
-            event.set()
-        listener = self.listener
-        if listener:
-            listener(keys)
-
-
-class Attempt:
-    """One attempt in a slot. ``lost`` and ``released`` are set by any thread, under the scheduler's lock; ``is_written`` by its slot
-    thread alone; the rest by its slot thread and the scheduler thread."""
-
-    def __init__(self, claimed: ClaimedTask) -> None:
-        self.claimed = claimed
-        self.slot: Slot | None = None  # from the time that it runs there
-        self.outcome: Outcome | None = None
-        self.engine_version: str | None = None
-        self.progress = 0.0
-        self.message = ""
-        self.unwritten = False  # progress that the database does not have yet
-        self.failed_writes = 0  # of progress, in a row; of the scheduler thread alone, as the next
-        self.next_write = 0.0  # not before this time, once one has failed
-        self.is_written = False  # its outcome is in the database: it beats no more
-        self.lost = False  # cancelled, or taken over by others: end it and discard the outcome
-        self.recording = False  # its outcome is being written, and that write tells whether it is lost
-        self.released = False  # the service stops: give it back
-
-    @property
-    def task(self) -> TaskInfo:
-        """The task as it was claimed."""
-        return self.claimed.task
-
-    @property
-    def task_id(self) -> str:
-        """For the slot, as the next ones."""
-        return self.task.task_id
-
-    @property
-    def attempt(self) -> int:
-        """The number of this one."""
-        return self.task.attempt
-
-    @property
-    def timeout_seconds(self) -> float:
-        """Of this attempt."""
-        return self.task.timeout_seconds
-
-    def request(self) -> TaskRequest:
-        """What the engine gets."""
-        return self.task.to_request()
-
-    def request_json(self) -> str:
-        """The same as JSON."""
-        return dump_json(self.request().to_dict())
-
-
-class LeaseWatch:
-    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler thread alone.
-
-    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan. Nor does one that
-    no poll failed in: between two polls at most one heartbeat counts, since a database that was frozen held up all beats.
-    """
-
-    def __init__(self, lease_seconds: float, heartbeat_seconds: float = math.inf) -> None:
-        self._lease_seconds = lease_seconds
-        self._heartbeat_seconds = heartbeat_seconds
-        self._counted = 0.0
-        self._last_success: float | None = None
-        self._seen: dict[str, tuple[RunningTask, float]] = {}
-
-    def failed(self) -> None:
-        """A poll failed: the time since the last one does not count."""
-        self._last_success = None
-
-    def observe(self, now: float, running: Sequence[RunningTask]) -> list[RunningTask]:
-        """Those whose pair (attempt, heartbeat) has not moved for the lease."""
-        if self._last_success is not None:
-            self._counted += min(now - self._last_success, self._heartbeat_seconds)
-        self._last_success = now
-        seen, self._seen = self._seen, {}
-        expired = []
-        for task in running:
-            before, since = seen.get(task.task_id, (None, self._counted))
-            since = since if before == task else self._counted
-            self._seen[task.task_id] = (task, since)
-            if self._counted - since >= self._lease_seconds:
-                expired.append(task)
-        return expired
-
-    def forget(self, task_id: str) -> None:
-        """Let the lease of this task begin again with the next poll."""
-        self._seen.pop(task_id, None)
-
-    def seconds_to_expiry(self) -> float:
-        """When to observe again for the first lease that would be over by then."""
-        return min((self._lease_seconds - (self._counted - since) for _, since in self._seen.values()), default=math.inf)
-
-
-def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
-    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at most 600 s."""
-    return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
-
-
-def new_worker_id() -> str:
-    """host:pid:random; the random part tells restarts under the same name apart."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
-    return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
-
-
-# ==== 22 TaskScheduler ================================================================================================
-# One thread claims, beats and reaps; one thread per slot runs attempts. `step()` does one round of all the scheduler's
-# work; the timer, a create and a finish only wake it. Another thread does the upkeep of the database, for which no round waits.
-
-PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
-DATABASE_RETRY_SECONDS = 1.0  # pause of a scheduler that lost its database
-RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
-SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
-STOP_NOTICE_SECONDS = 2.0  # a stop signal to all processes may reach the engine a moment before the service, which may be busy
-OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
+UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
 PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
 PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
@@ -7434,7 +7364,7 @@ class Upkeep:
         """End after the step that is being done."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join(RELEASE_SECONDS)
+            self._thread.join(UPKEEP_STOP_SECONDS)
 
     def _loop(self) -> None:
         while not self._stopped.wait(self.step()):
@@ -7489,14 +7419,743 @@ class Upkeep:
             yield took * random.uniform(0.5, 1.0)
 
 
+# ==== 22 Leases and waits =============================================================================================
+# What the scheduler judges and remembers: who waits for what to change, the attempts of this process, how fast they end, and which
+# tasks of others have stood still for a lease. Times are this process's monotonic clock and the database's clock, never another host's.
+
+DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
+SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
+AHEAD_SECONDS = 0.5  # tasks are claimed ahead that the slots will start within it
+MAX_AHEAD = 500  # tasks
+MAX_AHEAD_BYTES = 8 * 1024 * 1024  # of their requests
+LONGEST_AHEAD_SECONDS = 2.0  # for a slot; then a task is released, since another replica may have one
+PROBATION_SECONDS = 5.0  # of a task whose last attempt was lost, in which no other one is claimed
+PACE_ATTEMPTS = 25  # whose median tells how long the next will take
+
+
+class ChangeBoard:
+    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict look-up."""
+
+    def __init__(self) -> None:
+        self.is_closed = False  # written by close, read by who waits
+        self.listener: Callable[[Sequence[str]], None] | None = None  # also told; written by the HTTP server, it must not block
+        self._lock = threading.Lock()  # guards the dict and its sets
+        self._waiting: dict[str, set[threading.Event]] = {}
+
+    @contextlib.contextmanager
+    def watch(self, key: str) -> Iterator[threading.Event]:
+        """An event that is set when ``key`` is told of from now on."""
+        event = threading.Event()
+        with self._lock:
+            self._waiting.setdefault(key, set()).add(event)
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._waiting[key].discard(event)
+                if not self._waiting[key]:
+                    del self._waiting[key]
+
+    def close(self) -> None:
+        """Nobody shall wait any longer: the service stops."""
+        self.is_closed = True
+        with self._lock:
+            keys = list(self._waiting)
+        self.tell(*keys)
+
+    def tell(self, *keys: str) -> None:
+        """Wake who watches any of these keys."""
+        with self._lock:
+            events = [event for key in keys for event in self._waiting.get(key, ())]
+        for event in events:
+            event.set()
+        listener = self.listener
+        if listener:
+            listener(keys)
+
+
+class AttemptState(enum.Enum):
+    """Where an attempt of this process stands; ATTEMPT_MOVES has the arrows."""
+
+    CLAIMED = "claimed"  # ours in the database; no engine has begun it
+    RUNNING = "running"
+    RELEASED = "released"  # to be stopped, and given back unless it ends with a result
+    LOST = "lost"  # cancelled, or taken over by others: to be stopped, its outcome is void
+    RECORDING = "recording"  # it has ended, and the recorder has its outcome
+    RECORDED = "recorded"  # it has left: its outcome is in the database, or never will be
+
+
+ATTEMPT_MOVES = {
+    AttemptState.CLAIMED: {AttemptState.RUNNING, AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING},
+    AttemptState.RUNNING: {AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING},
+    AttemptState.RELEASED: {AttemptState.LOST, AttemptState.RECORDING},
+    AttemptState.RECORDING: {AttemptState.RECORDED},
+    AttemptState.LOST: {AttemptState.RECORDED},
+    AttemptState.RECORDED: set(),
+}
+
+
+class Attempt:
+    """One attempt of this process. The state and the worker change under the lock of `Attempts`; the slot's thread writes the rest until
+    the recorder has the attempt, which writes its last three."""
+
+    def __init__(self, claimed: ClaimedTask, clock: Callable[[], float]) -> None:
+        self.claimed = claimed
+        self.state = AttemptState.CLAIMED
+        self.worker: SlotWorker | None = None  # that has taken it from the queue
+        self.claimed_at = clock()
+        self.started_at = self.ended_at = time.monotonic()  # for the database; an engine tells its start by this clock
+        self.progress, self.message = 0.0, ""
+        self.engine_version: str | None = None
+        self.outcome = Outcome(released=True)
+        self.delay_seconds = 0.0  # before its task is tried again
+        self.refusals = 0  # of its outcome or its progress by the database
+        self.next_write = 0.0  # not before this time, once one was refused
+        self.key = claimed.key  # what no other attempt has
+        self.task_id, self.attempt = claimed.key
+        self.timeout_seconds = claimed.timeout_seconds
+
+    def request(self) -> TaskRequest:
+        """What its engine gets."""
+        return TaskRequest.from_dict(json.loads(self.claimed.request_json))
+
+    def request_json(self) -> str:
+        """The same as JSON."""
+        return self.claimed.request_json
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it shall begin, or run on."""
+        return self.state in (AttemptState.CLAIMED, AttemptState.RUNNING)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What log lines call it."""
+        return {"task_id": self.task_id, "attempt": self.attempt}
+
+    def move(self, state: AttemptState) -> bool:
+        """Change the state if that is an arrow; False when the attempt has moved on before. Under the lock of `Attempts`."""
+        if state not in ATTEMPT_MOVES[self.state]:
+            return False
+        self.state = state
+        return True
+
+
+class Attempts:
+    """The attempts of this process, from the claim until the outcome is in the database, and the queue of those that wait for a slot.
+    Shared by the scheduler, the slots and the recorder."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.changed = (
+            threading.Condition()
+        )  # guards all fields and the states; notified when an attempt comes or leaves; nothing slow under it
+        self.known: dict[tuple[str, int], Attempt] = {}
+        self.queue: deque[Attempt] = deque()
+        self.is_claiming = False  # tasks may be ours in the database that are not known yet
+        self.is_cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
+        self.refill_at = -1  # with so many in the queue the scheduler is to claim more
+        self.ended: Counter[str] = Counter()  # attempts by how they ended
+        self.unwritten: dict[tuple[str, int], Outcome] = {}  # that left while the database has them running, and how to end them
+        self.draining = threading.Event()  # begin no more
+        self.stopped = threading.Event()  # end the threads
+        self._clock = clock
+        self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)  # that the last attempts took of their slots
+        self._request_bytes = 1  # of the largest request of the last claim
+
+    def add(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Queue attempts that were claimed just now. Those of the same tasks that were known before: they were cancelled and retried
+        elsewhere between two heartbeats, which would not see it, since the worker is the same."""
+        with self.changed:
+            task_ids = {one.task_id for one in attempts}
+            older = [one for one in self.known.values() if one.task_id in task_ids] if task_ids else []
+            self.known.update((one.key, one) for one in attempts)
+            self.queue.extend(attempts)
+            self._request_bytes = max([len(one.claimed.request_json) for one in attempts], default=self._request_bytes)
+            self.changed.notify_all()
+        return older
+
+    def take(self, worker: SlotWorker, most: int = 1, wait: bool = False) -> list[Attempt]:
+        """Up to so many attempts for a slot; none once the threads are to end."""
+        with self.changed:
+            if wait and not self.queue:
+                worker.wake()
+            while wait and not self.queue and not self.stopped.is_set():
+                self.changed.wait()
+            taken = [] if self.stopped.is_set() else [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+            for one in taken:
+                one.worker = worker
+            if len(self.queue) <= self.refill_at:
+                worker.wake()
+        return taken
+
+    def put_back(self, attempts: Sequence[Attempt]) -> None:
+        """Queue attempts again that a slot has not begun, before all others."""
+        with self.changed:
+            for one in reversed(attempts):
+                one.worker = None
+                self.queue.appendleft(one)
+            self.changed.notify_all()
+
+    def end(self, attempts: Iterable[Attempt], state: AttemptState) -> tuple[list[Attempt], list[Attempt]]:
+        """Have attempts released or lost, those that can be: which are in a slot, and which were still in the queue."""
+        with self.changed:
+            moved = [one for one in attempts if one.move(state)]
+            self.queue = deque(one for one in self.queue if one.state is AttemptState.CLAIMED)
+        return [one for one in moved if one.worker], [one for one in moved if not one.worker]
+
+    def leave(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
+        """Forget attempts that are recorded, or else have the scheduler end them in the database by ``unwritten``."""
+        with self.changed:
+            for one in attempts:
+                one.move(AttemptState.RECORDED)
+                self.ended[one.outcome.ending if unwritten is None else "unwritten"] += 1
+                if unwritten:
+                    self.unwritten[one.key] = unwritten
+                del self.known[one.key]
+            self.changed.notify_all()
+
+    def select(self, *states: AttemptState) -> list[Attempt]:
+        """Those in one of these states."""
+        with self.changed:
+            return [one for one in self.known.values() if one.state in states]
+
+    def took(self, seconds: float) -> None:
+        """An attempt has taken so long of its slot."""
+        self._seconds.append(seconds)
+
+    def window(self, slots: int) -> int:
+        """How many attempts so many slots will start within half a second."""
+        seconds = sorted(self._seconds)
+        if not seconds:
+            return 0
+        quick = int(slots * AHEAD_SECONDS / max(1e-6, seconds[len(seconds) // 2]))
+        return min(MAX_AHEAD, MAX_AHEAD_BYTES // self._request_bytes, quick)
+
+    def waited_too_long(self) -> list[Attempt]:
+        """Those behind a slow one."""
+        since = self._clock() - LONGEST_AHEAD_SECONDS
+        return [one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since and not (one.worker and one.worker.is_next(one))]
+
+    def is_lost_on_probation(self) -> bool:
+        """Whether one whose task lost its last attempt has not run for long enough to be trusted."""
+        since = time.monotonic() - PROBATION_SECONDS
+        suspects = [one for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING) if one.claimed.was_lost]
+        return any(one.state is AttemptState.CLAIMED or one.started_at > since for one in suspects)
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Whether all have left, and no claim is under way, within the time."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while (self.known or self.is_claiming) and (left := deadline - time.monotonic()) > 0:
+                self.changed.wait(min(left, SIGNAL_CHECK_SECONDS))
+            return not self.known and not self.is_claiming
+
+
+class LeaseWatch:
+    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler thread alone.
+
+    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan. Nor does one that
+    no poll failed in: between two polls at most one heartbeat counts, since a database that was frozen held up all beats.
+    """
+
+    def __init__(self, lease_seconds: float, heartbeat_seconds: float = math.inf) -> None:
+        self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._counted = 0.0
+        self._last_success: float | None = None
+        self._seen: dict[str, tuple[RunningTask, float]] = {}
+
+    def failed(self) -> None:
+        """A poll failed: the time since the last one does not count."""
+        self._last_success = None
+
+    def observe(self, now: float, running: Sequence[RunningTask]) -> list[RunningTask]:
+        """Those whose pair (attempt, heartbeat) has not moved for the lease."""
+        if self._last_success is not None:
+            self._counted += min(now - self._last_success, self._heartbeat_seconds)
+        self._last_success = now
+        seen, self._seen = self._seen, {}
+        expired = []
+        for task in running:
+            before, since = seen.get(task.task_id, (None, self._counted))
+            since = since if before == task else self._counted
+            self._seen[task.task_id] = (task, since)
+            if self._counted - since >= self._lease_seconds:
+                expired.append(task)
+        return expired
+
+    def forget(self, task_id: str) -> None:
+        """Let the lease of this task begin again with the next poll."""
+        self._seen.pop(task_id, None)
+
+    def seconds_to_expiry(self) -> float:
+        """When to observe again for the first lease that would be over by then."""
+        return min((self._lease_seconds - (self._counted - since) for _, since in self._seen.values()), default=math.inf)
+
+
+def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
+    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at most 600 s."""
+    return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
+
+
+def new_worker_id() -> str:
+    """host:pid:random; the random part tells restarts under the same name apart."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
+    return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
+
+
+def retry_pause(settings: Settings, attempt: int) -> float:
+    """The wait after a failed ``attempt``, jittered."""
+    return backoff_seconds(settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
+
+
+class Alarm:
+    """What the scheduler thread waits for: a wake from any thread, or its timer, which only wakes."""
+
+    def __init__(self, clock: Callable[[], float], timer: Callable[..., threading.Timer]) -> None:
+        self._clock = clock
+        self._timer_class = timer
+        self._woken = threading.Event()
+        self._timer: threading.Timer | None = None  # this and the next two are of the scheduler thread
+        self._due = math.inf
+        self._limit: float | None = None  # of a wait, while there is no timer
+
+    def wake(self) -> None:
+        """End the wait, or the next one."""
+        self._woken.set()
+
+    def wait(self) -> None:
+        """Until somebody wakes it."""
+        self._woken.wait(self._limit)
+        self._woken.clear()
+
+    def set(self, seconds: float) -> None:
+        """Wake in ``seconds``, unless the timer that is set already comes sooner."""
+        now = self._clock()
+        if self._timer and self._timer.is_alive() and now < self._due <= now + seconds:
+            return
+        timer = self._timer_class(max(0.01, seconds), self.wake)
+        timer.name = "scheduler-timer"
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
+            self._limit = DATABASE_RETRY_SECONDS
+            return
+        self.close()
+        self._timer, self._due, self._limit = timer, now + max(0.01, seconds), None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer:
+            self._timer.cancel()
+
+
+# ==== 23 Recorder =====================================================================================================
+# Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one transaction, so that a group
+# grows with the time that the last one took. While the database is away outcomes are kept: the work is done and must not be lost.
+
+PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
+GROUP_OUTCOMES = 500  # in one transaction
+MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
+OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
+OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
+CANCELLED = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler")
+
+
+def _outcome_bytes(outcome: Outcome) -> int:
+    """About how much an outcome takes in a statement."""
+    return outcome.result_bytes + len(outcome.message) + len(outcome.traceback or "") + len(outcome.usage.output_tail or "") + 200
+
+
 def _ascii_error_text(error: Exception) -> str:
     """What an error says, in ASCII, so that every database takes it."""
     text = error.message if isinstance(error, QtmError) else error_text(error)
     return text.encode("ascii", "backslashreplace").decode()[:MAX_ERROR_TEXT]
 
 
+class Recorder:
+    """Writes the outcomes and the progress of attempts. `put` and `report` come from slots; the rest is of the recorder thread."""
+
+    def __init__(
+        self,
+        dao: TaskDAO,
+        attempts: Attempts,
+        on_recorded: Callable[[Sequence[Attempt]], None],  # called with those that have left
+        on_doubt: Callable[[], None],  # called when a task was to be running and is not: a heartbeat tells
+        clock: Callable[[], float],
+    ) -> None:
+        self._dao = dao
+        self._on_recorded = on_recorded
+        self._on_doubt = on_doubt
+        self._attempts = attempts
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the next three
+        self._waiting: dict[Attempt, int] = {}  # attempts that have ended, and how many bytes their outcomes have
+        self._reports: dict[Attempt, float] = {}  # attempts whose progress the database does not have, and when to write it
+        self._next_step = math.inf  # when the thread wakes by itself
+        self._woken = threading.Event()
+        self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
+        self._reminder = Reminder(clock)
+
+    def put(self, attempt: Attempt, outcome: Outcome, delay_seconds: float) -> None:
+        """Take the outcome of an attempt that has ended; that of a lost one is void."""
+        with self._attempts.changed:
+            if not attempt.move(AttemptState.RECORDING):
+                outcome = dataclasses.replace(CANCELLED, usage=outcome.usage)
+        attempt.outcome, attempt.delay_seconds, attempt.next_write, attempt.refusals = outcome, delay_seconds, 0.0, 0
+        with self._lock:
+            self._reports.pop(attempt, None)
+            self._waiting[attempt] = _outcome_bytes(outcome)
+        self._woken.set()
+
+    def report(self, attempt: Attempt) -> None:
+        """Write the progress of an attempt soon; a quick one ends before that."""
+        due = self._clock() + PROGRESS_WRITE_SECONDS
+        with self._lock:
+            self._reports.setdefault(attempt, due)
+            is_early = due < self._next_step
+        if is_early:
+            self._woken.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing shall be begun."""
+        return len(self._waiting) > 2 * GROUP_OUTCOMES or sum(list(self._waiting.values())) > MAX_KEPT_BYTES
+
+    def run(self) -> None:
+        """The thread, until `stop`."""
+        while not self._attempts.stopped.is_set():
+            self._woken.wait(self.step())
+            self._woken.clear()
+
+    def stop(self) -> None:
+        """Have the thread end."""
+        self._woken.set()
+
+    def step(self) -> float | None:
+        """Write what waits; the seconds until there may be more, None without end."""
+        now = self._clock()
+        try:
+            for group in self._groups(now):
+                self._record(group)
+            with self._lock:
+                due = [one for one, at in self._reports.items() if at <= now]
+            self._report(due)
+            self._retry_seconds, next_step = OUTCOME_RETRY_SECONDS[0], math.inf
+            self._reminder.clear()
+        except (DatabaseUnavailable, TransactionConflict) as error:
+            if self._reminder.is_due(error.message):
+                log_event(logging.WARNING, "outcomes kept until the database is back", outcomes=len(self._waiting), error=error.message)
+            self._attempts.stopped.wait(self._retry_seconds)
+            self._retry_seconds, next_step = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1]), now
+        with self._lock:
+            refused = [one.next_write for one in self._waiting if one.next_write > now]
+            self._next_step = min([next_step, *refused, *self._reports.values()])
+        return None if self._next_step == math.inf else max(0.0, self._next_step - self._clock())
+
+    def _groups(self, now: float) -> Iterator[list[Attempt]]:
+        """The outcomes to write, cut where a transaction has enough."""
+        with self._lock:
+            waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
+        most = min(INSERT_CHUNK_BYTES, self._dao.database.dialect.max_document_bytes)
+        group: list[Attempt] = []
+        total = 0
+        for attempt, size in waiting:
+            if group and (len(group) == GROUP_OUTCOMES or total + size > most):
+                yield group
+                group, total = [], 0
+            group.append(attempt)
+            total += size
+        if group:
+            yield group
+
+    def _record(self, group: Sequence[Attempt]) -> None:
+        """Write outcomes together; in halves where the database refuses them, so that one that is bad stays with its attempt."""
+        ours = [one for one in group if one.state is AttemptState.RECORDING]
+        try:
+            found = self._dao.record([self._ending(one) for one in ours]) if ours else Recorded(set())
+        except (DatabaseUnavailable, TransactionConflict):
+            raise
+        except Exception as error:  # the texts are the engine's, the database's refusal of any class
+            if len(ours) == 1:
+                self._refused(ours[0], error)
+            else:
+                self._record(ours[: len(ours) // 2])
+                self._record(ours[len(ours) // 2 :])
+            ours, found = [], Recorded(set())
+        ended = [one for one in group if one.state is AttemptState.LOST]
+        for one in ours:
+            if one.key in found.locked:
+                one.next_write = self._clock() + OUTCOME_RETRY_SECONDS[0]
+                continue
+            if one.key not in found.keys:
+                one.outcome = dataclasses.replace(CANCELLED, usage=one.outcome.usage)
+            ended.append(one)
+        self._left(ended)
+
+    def _ending(self, attempt: Attempt) -> Ending:
+        progress = 1.0 if attempt.outcome.result_json is not None else attempt.progress
+        times = attempt.started_at, attempt.ended_at, attempt.delay_seconds
+        return Ending(attempt.claimed, attempt.outcome, *times, attempt.message, progress, attempt.engine_version)
+
+    def _left(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
+        """Let go of attempts whose outcomes are recorded, void, or given up."""
+        for one in attempts:
+            if one.outcome.ending == CANCELLED.ending and one.outcome.usage != NO_USAGE:
+                try:
+                    self._dao.close_attempt(one.key, one.outcome.usage)
+                except Exception as error:  # the record alone is the poorer for it
+                    log_event(logging.WARNING, "record of an attempt not completed", **one.told, error=_ascii_error_text(error))
+        with self._lock:
+            for one in attempts:
+                del self._waiting[one]
+        for one in attempts:
+            outcome = one.outcome
+            fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
+            log_event(logging.INFO, "attempt ended", **one.told, ending="unwritten" if unwritten else outcome.ending, **fields)
+        self._attempts.leave(attempts, unwritten)
+        self._on_recorded(attempts)
+
+    def _refused(self, attempt: Attempt, error: Exception) -> None:
+        """Try again later. In the end it becomes a failure that holds nothing of the engine's; and when that is refused as well, the
+        scheduler ends the attempt."""
+        log_event(logging.ERROR, "outcome refused by the database", **attempt.told, error=_ascii_error_text(error))
+        attempt.refusals += 1
+        if attempt.refusals == OUTCOME_TRIES:
+            message = f"the outcome ({attempt.outcome.ending}) could not be stored: {_ascii_error_text(error)}"
+            usage = attempt.outcome.usage._replace(output_tail=None)
+            attempt.outcome = Outcome(error_type="not_stored", message=message, usage=usage)
+            attempt.message, attempt.engine_version = "", None
+        elif attempt.refusals == 2 * OUTCOME_TRIES:
+            return self._left([attempt], NOT_STORED)
+        first, longest = OUTCOME_RETRY_SECONDS
+        attempt.next_write = self._clock() + min(first * 2 ** (attempt.refusals % OUTCOME_TRIES), longest)
+
+    def _report(self, attempts: Sequence[Attempt]) -> None:
+        """Write progress together, in halves where the database refuses it."""
+        with self._lock:
+            for one in attempts:
+                self._reports.pop(one, None)
+        reports = [ProgressReport(one.claimed, one.started_at, one.progress, one.message) for one in attempts if one.is_wanted]
+        try:
+            if reports and not self._dao.report_progress(reports):
+                self._on_doubt()
+            for one in attempts:
+                one.refusals = 0
+        except (DatabaseUnavailable, TransactionConflict):
+            self._report_later(attempts, DATABASE_RETRY_SECONDS)
+            raise
+        except Exception as error:  # the text is the engine's, the database's refusal of any class
+            if len(attempts) > 1:
+                self._report(attempts[: len(attempts) // 2])
+                return self._report(attempts[len(attempts) // 2 :])
+            (one,) = attempts
+            if not one.refusals:
+                log_event(logging.WARNING, "progress not written", **one.told, error=_ascii_error_text(error))
+            one.refusals += 1
+            self._report_later(attempts, backoff_seconds(DATABASE_RETRY_SECONDS, one.refusals, 1.0))
+
+    def _report_later(self, attempts: Sequence[Attempt], seconds: float) -> None:
+        """Have a later step write this progress, or newer progress of the same attempts."""
+        due = self._clock() + seconds
+        with self._lock:
+            self._reports.update((one, due) for one in attempts if one not in self._waiting)
+
+
+# ==== 24 TaskScheduler ================================================================================================
+# One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the scheduler's work; the
+# timer, a create and a slot that needs more only wake it.
+
+RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
+STOP_NOTICE_SECONDS = 2.0  # a stop signal to all processes may reach the engine a moment before the service, which may be busy
+RESCUED_TOGETHER = 500  # tasks of a dead scheduler
+
+
+class SlotWorker:
+    """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their outcomes to the recorder. What
+    the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
+
+    def __init__(
+        self,
+        number: int,
+        runner: Runner,
+        attempts: Attempts,
+        recorder: Recorder,
+        settings: Settings,
+        dao: TaskDAO,
+        wake: Callable[[], None],
+    ) -> None:
+        self.wake = wake  # the scheduler, which is to claim more, or to replace the engine server
+        self.begun_at: float | None = None  # when the slot turned to its present attempt; written here, read by the scheduler
+        self._open = functools.partial(runner.slot, number)
+        self._slot: Slot | None = None  # made by the thread, which its processes outlive in no case
+        self._attempts = attempts
+        self._recorder = recorder
+        self._settings = settings
+        self._dialect = dao.database.dialect
+        self._hands: dict[Attempt, None] = {}  # taken and not ended, in their order; written here, read by the scheduler
+
+    def run(self) -> None:
+        """The thread, until the scheduler stops."""
+        while self.turn(wait=True):
+            pass
+        if self._slot:
+            self._slot.close()
+
+    def turn(self, wait: bool = False) -> bool:
+        """Run the next attempt, and those that the engine's slot asks for meanwhile; False when there is none."""
+        taken = self._attempts.take(self, wait=wait)
+        if not taken:
+            return False
+        self._hold(taken)
+        try:
+            self._run(taken[0])
+        except Exception as error:  # a fault of ours must not take the slot with it
+            self._failed(error)
+        self.begun_at = None
+        return True
+
+    def _run(self, first: Attempt) -> None:
+        """Wait for an engine server that is being replaced: until it is there, nothing is said of the attempt."""
+        self._slot = self._slot or self._open()
+        deadline = time.monotonic() + self._settings.engine_start_seconds
+        while first.is_wanted:
+            try:
+                return self._slot.run(first, self._more, self)
+            except EngineUnavailable:
+                if time.monotonic() > deadline:
+                    return self.ended(first, Outcome(released=True))
+                self.wake()  # its thread alone replaces the server
+                self._attempts.stopped.wait(0.05)
+        self.returned(first)
+
+    def stop(self, attempt: Attempt) -> None:
+        """From any thread: end an attempt that is no longer wanted."""
+        if self._slot:
+            self._slot.stop(attempt)
+
+    def is_next(self, attempt: Attempt) -> bool:
+        """Whether no other attempt in this slot is before it."""
+        return next(iter(list(self._hands)), None) is attempt
+
+    def is_slow(self) -> bool:
+        """Whether its present attempt takes longer than what is claimed ahead."""
+        return self.begun_at is not None and time.monotonic() - self.begun_at > AHEAD_SECONDS
+
+    def _hold(self, attempts: Sequence[Attempt]) -> None:
+        self.begun_at = self.begun_at or time.monotonic()
+        self._hands.update(dict.fromkeys(attempts))
+
+    def _more(self, most: int) -> list[Attempt]:
+        taken = self._attempts.take(self, most)
+        self._hold(taken)
+        return taken
+
+    def started(self, attempt: Attempt, at: float, version: str | None) -> None:
+        """Its engine has begun it, at this time of `time.monotonic`."""
+        attempt.started_at, attempt.engine_version = at, version
+        with self._attempts.changed:
+            is_new = attempt.move(AttemptState.RUNNING)
+        if not attempt.is_wanted:  # it was stopped before the engine's slot knew it
+            self.stop(attempt)
+        if is_new:
+            claimed = attempt.claimed
+            more = {"batch_id": claimed.batch_id, "worker_id": claimed.worker_id, "stock_code": claimed.stock_code}
+            log_event(logging.INFO, "attempt started", **attempt.told, **more)
+            self._recorder.report(attempt)
+
+    def reported(self, attempt: Attempt, report: Report) -> None:
+        """Its engine said how far it is; progress never falls."""
+        attempt.progress, attempt.message = max(attempt.progress, report.progress), report.message
+        self._recorder.report(attempt)
+
+    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """It has ended, however it did."""
+        is_released = attempt.state is AttemptState.RELEASED
+        if outcome.result_json is None and (is_released or self._is_of_stop(outcome)):
+            outcome = Outcome(released=True, usage=outcome.usage)
+        limit = self._dialect.max_document_bytes
+        if outcome.result_json is not None and outcome.result_bytes > limit:
+            size = outcome.result_bytes
+            message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
+            outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
+        # An attempt that was to be released is due at once; one for which no process could be started, after a pause.
+        pause = 0.0 if is_released else DATABASE_RETRY_SECONDS if outcome.released else None
+        now = attempt.ended_at = time.monotonic()
+        self._attempts.took(now - (self.begun_at or now))
+        self.begun_at = now
+        self._hands.pop(attempt, None)
+        self._recorder.put(attempt, outcome, retry_pause(self._settings, attempt.claimed.attempt) if pause is None else pause)
+
+    def returned(self, attempt: Attempt) -> None:
+        """The slot has not begun it, and never will."""
+        if attempt.state is AttemptState.CLAIMED:
+            self._hands.pop(attempt, None)
+            self._attempts.put_back([attempt])
+        else:
+            self.ended(attempt, Outcome(released=True))
+
+    def _is_of_stop(self, outcome: Outcome) -> bool:
+        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and some inits of containers send
+        it to every process."""
+        if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
+            return self._attempts.draining.is_set()
+        return outcome.by_stop_signal and self._attempts.draining.wait(STOP_NOTICE_SECONDS)
+
+    def _failed(self, error: Exception) -> None:
+        """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the same fault for ever."""
+        text = _ascii_error_text(error)
+        for number, attempt in enumerate(list(self._hands)):
+            if number == 0:
+                log_event(logging.CRITICAL, "slot failed", **attempt.told, error=text)
+                logger.debug("slot failed", exc_info=error)
+                self.ended(attempt, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}"))
+            else:
+                self.returned(attempt)
+
+
+class Health:
+    """What the scheduler did last, for readiness and /metrics. Written by the scheduler thread, the activity by `stop` as well."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.activity = "not started"  # empty while rounds succeed
+        self.is_away = False  # the database, at the last round
+        self._clock = clock
+        self._beat: float | None = None
+        self._poll: float | None = None
+        self._poll_at: str | None = None
+        self._reminder = Reminder(clock)
+
+    def beat(self) -> None:
+        """A heartbeat reached the database."""
+        self._beat = self._clock()
+
+    def succeeded(self, activity: str) -> None:
+        """A round did all of its work."""
+        self.activity, self.is_away, self._poll = activity, False, self._clock()
+        self._poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._reminder.clear()
+
+    def failed(self, error: QtmError, worker_id: str) -> None:
+        """A round could not reach the database."""
+        self.activity, self.is_away = "waiting for the database", True
+        if self._reminder.is_due(error.message):
+            is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
+            log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=worker_id, error=error.message)
+
+    def is_fresh(self, seconds: float) -> bool:
+        """Whether the last round that succeeded is younger."""
+        return self._poll is not None and self._clock() - self._poll < seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `TaskScheduler.state` shows it."""
+        poll, beat = (None if then is None else round(self._clock() - then, 3) for then in (self._poll, self._beat))
+        return {"last_poll_at": self._poll_at, "last_poll_age_seconds": poll, "last_beat_age_seconds": beat}
+
+
 class TaskScheduler:
-    """Runs pending tasks on the engine, one per slot, FIFO within a priority. `start` it once, `stop` it once."""
+    """Runs pending tasks on the engine, FIFO within a priority. `start` it once, `stop` it once."""
 
     def __init__(
         self,
@@ -7508,477 +8167,262 @@ class TaskScheduler:
         timer: Callable[..., threading.Timer] = threading.Timer,
     ) -> None:
         self.worker_id = new_worker_id()
-        self.failure: Exception | None = None  # why the scheduler gave up; written by its thread, read by all
+        self.failure: Exception | None = None  # why the scheduler gave up; written by its threads, read by all
         self.on_failure: Callable[[], None] = _nothing
+        self.attempts = Attempts(clock)
+        self.recorder = Recorder(dao, self.attempts, self._recorded, self._doubt, clock)
+        self.slots = [
+            SlotWorker(number, runner, self.attempts, self.recorder, settings, dao, self.wake) for number in range(1, settings.workers + 1)
+        ]
         self._dao = dao
         self._runner = runner
         self._settings = settings
         self._board = board or ChangeBoard()
         self._clock = clock
-        self._timer_class = timer
-        self._lock = threading.RLock()  # guards _attempts, the fields of Attempt, _claiming and _timer; nothing slow under it
-        self._idle = threading.Condition(self._lock)  # told when an attempt leaves its slot, or a claim is back
-        self._claiming = False  # tasks may be ours in the database that are not in _attempts yet
-        self._cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
-        self._attempts: dict[tuple[str, int], Attempt] = {}
-        # Attempts that left their slot while the database still has them running, and how to end them. Written by slot threads
-        # under _lock, together with the removal from _attempts; taken out by the scheduler thread.
-        self._unwritten: dict[tuple[str, int], Outcome] = {}
-        self._handoff: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
-        self._woken = threading.Event()
-        self._draining = threading.Event()  # claim no more
-        self._draining_since = 0.0  # written once, before _draining is set
-        self._stopped = threading.Event()  # end the threads
-        self._threads: list[threading.Thread] = []
-        self._timer: threading.Timer | None = None
-        self._timer_due = math.inf
-        self._wait_limit: float | None = None  # of the scheduler's wait, while there is no timer
+        self._alarm = Alarm(clock, timer)
+        self._health = Health(clock)
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
-        self._registered = False
-        self._is_away = False  # the database, at the last round; written by the scheduler thread, read by stop
-        self._reminder = Reminder(clock)  # of the scheduler thread
-        # The next five are written by the scheduler thread alone, the activity by `stop` as well.
-        self._last_beat: float | None = None
-        self._last_poll: float | None = None
-        self._last_poll_at: str | None = None
+        self._draining_since = 0.0  # written once, before attempts.draining is set
+        self._threads: list[threading.Thread] = []
+        self._is_registered = False  # this and the next are of the scheduler thread; a doubt sets the time, too
         self._next_beat = 0.0
-        self._activity = "not started"
-        self._ended: Counter[str] = Counter()  # attempts by how they ended; written under _lock
 
     # -- for other threads -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the scheduler thread and the slots. On SQLite, which one process holds, what runs now is an orphan."""
+        """Start the threads. On SQLite, which one process holds, what runs now is an orphan."""
         if self._dao.database.dialect.name == "sqlite":
-            for orphan in self._dao.running():
-                self._take_back(orphan, 0.0)
-        self._threads = [threading.Thread(target=self._loop, name="scheduler", daemon=True)]
-        for number in range(1, self._settings.workers + 1):
-            self._threads.append(threading.Thread(target=self._slot, args=(number,), name=f"slot-{number}", daemon=True))
+            self._rescue(dict.fromkeys(self._dao.running(), (WORKER_LOST, 0.0)))
+        works = {"scheduler": self._loop, "recorder": self.recorder.run}
+        works.update((f"slot-{number}", slot.run) for number, slot in enumerate(self.slots, 1))
+        self._threads = [threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works.items()]
         for thread in self._threads:
             thread.start()
         self.wake()
 
     def wake(self) -> None:
         """Have a step done soon. Cheap, and safe from any thread."""
-        self._woken.set()
+        self._alarm.wake()
 
     def state(self) -> dict[str, Any]:
         """What the scheduler does now, and when it last polled with success."""
-        with self._lock:
-            running = [attempt.task.task_id for attempt in self._attempts.values()]
-            ended = dict(self._ended)
-        poll, beat = (None if then is None else round(self._clock() - then, 3) for then in (self._last_poll, self._last_beat))
+        with self.attempts.changed:
+            running = [one.task_id for one in self.attempts.known.values() if one.worker]
+            ended = dict(self.attempts.ended)
+            present = "running" if self.attempts.known else "idle"
         return {
             "worker_id": self.worker_id,
-            "activity": "failed" if self.failure else self._activity,
+            "activity": "failed" if self.failure else self._health.activity or present,
             "slots": self._settings.workers,
             "running": running,
             "attempts_ended": ended,
-            "last_poll_at": self._last_poll_at,
-            "last_poll_age_seconds": poll,
-            "last_beat_age_seconds": beat,
+            **self._health.to_dict(),
             "engine_ready": self._runner.is_ready,
         }
 
     def is_fresh(self) -> bool:
         """Whether the last successful poll is younger than two poll intervals (and at least 5 s are allowed)."""
-        limit = max(5.0, 2 * self._settings.poll_seconds)
-        return self.failure is None and self._last_poll is not None and self._clock() - self._last_poll < limit
+        return self.failure is None and self._health.is_fresh(max(5.0, 2 * self._settings.poll_seconds))
 
-    def discard(self, belongs: Callable[[TaskInfo], bool]) -> None:
+    def discard(self, belongs: Callable[[ClaimedTask], bool]) -> None:
         """End the attempts of tasks that were cancelled; their outcomes are void."""
-        with self._lock:
-            attempts = [attempt for attempt in self._attempts.values() if belongs(attempt.task)]
-            self._cancelled_meanwhile = self._cancelled_meanwhile or self._claiming
-        for attempt in attempts:
-            self._end(attempt, lost=True)
+        with self.attempts.changed:
+            cancelled = [one for one in self.attempts.known.values() if belongs(one.claimed)]
+            self.attempts.is_cancelled_meanwhile |= self.attempts.is_claiming
+        self._end(cancelled, AttemptState.LOST)
 
     def drain(self) -> None:
-        """Claim no more from now on; the grace of `stop` counts from here."""
-        if not self._draining.is_set():
+        """Claim and begin no more from now on; the grace of `stop` counts from here."""
+        if not self.attempts.draining.is_set():
             self._draining_since = self._clock()
-            self._draining.set()
+            self.attempts.draining.set()
+            self._end(self.attempts.select(AttemptState.CLAIMED), AttemptState.RELEASED)
 
     def stop(self, grace_seconds: float | None = None) -> None:
         """Claim no more, give running tasks the grace, release the rest without using up their attempt, end the threads.
 
-        Heartbeats go on until the last attempt has left its slot.
+        Heartbeats go on until the last outcome is recorded.
         """
         grace = self._settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
-        self._activity = "stopping"
+        self._health.activity = "stopping"
         self.drain()
         self.wake()
-        if not self._wait_idle(max(0.0, self._draining_since + grace - self._clock())):
-            with self._lock:
-                attempts = list(self._attempts.values())
-            for attempt in attempts:
-                self._end(attempt, released=True)
+        if not self.attempts.wait_idle(max(0.0, self._draining_since + grace - self._clock())):
+            self._end(list(self.attempts.known.values()), AttemptState.RELEASED)
             # A database that is away gets no more time than the processes: what it does not learn now, the lease tells it.
-            self._wait_idle(KILL_GRACE_SECONDS + (0.5 if self._is_away else RELEASE_SECONDS))
-        self._stopped.set()
+            self.attempts.wait_idle(KILL_GRACE_SECONDS + (0.5 if self._health.is_away else RELEASE_SECONDS))
+        self.attempts.stopped.set()
         self.wake()
-        for _ in range(self._settings.workers):
-            self._handoff.put(None)
-        deadline = time.monotonic() + (0.5 if self._is_away else RELEASE_SECONDS)
+        self.recorder.stop()
+        with self.attempts.changed:
+            self.attempts.changed.notify_all()
+        deadline = time.monotonic() + (0.5 if self._health.is_away else RELEASE_SECONDS)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        with self._lock:
-            if self._timer:
-                self._timer.cancel()
+        self._alarm.close()
         self._runner.close()
-        if self._registered and not self._is_away:
+        if self._is_registered and not self._health.is_away:
             with contextlib.suppress(QtmError):  # only says goodbye; without it the row is forgotten after a day
                 self._dao.remove_worker(self.worker_id)
-        self._activity = "stopped"
+        self._health.activity = "stopped"
 
-    def _wait_idle(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        with self._idle:
-            while (self._attempts or self._claiming) and (left := deadline - time.monotonic()) > 0:
-                self._idle.wait(min(left, SIGNAL_CHECK_SECONDS))
-            return not self._attempts and not self._claiming
+    def _end(self, attempts: Sequence[Attempt], state: AttemptState) -> None:
+        """Have attempts stopped, and given back or forgotten."""
+        in_slots, waiting = self.attempts.end(attempts, state)
+        for one in in_slots:
+            cast(SlotWorker, one.worker).stop(one)
+        for one in waiting:
+            self.recorder.put(one, Outcome(released=True), 0.0)
 
-    def _end(self, attempt: Attempt, lost: bool = False, released: bool = False) -> None:
-        with self._lock:
-            attempt.lost = attempt.lost or lost
-            attempt.released = attempt.released or released
-            slot = attempt.slot
-        if slot:
-            slot.stop(attempt)
+    def _recorded(self, attempts: Sequence[Attempt]) -> None:
+        self._board.tell(*{key for one in attempts for key in (one.task_id, one.claimed.batch_id)})
+
+    def _doubt(self) -> None:
+        """A task has ended, or is no longer ours: a heartbeat tells."""
+        self._next_beat = 0.0
+        self.wake()
 
     # -- the scheduler thread --------------------------------------------------------------------------------------------
 
-    def _loop(self) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A thread of the scheduler: the service must not live on without it."""
         try:
-            while not self._stopped.is_set():
-                self._woken.wait(self._wait_limit)
-                self._woken.clear()
-                if not self._stopped.is_set():
-                    self.step()
-        except BaseException as error:  # whatever it is: the service must not live on without its scheduler
+            work()
+        except BaseException as error:  # whatever it is
             self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
             log_event(level, "scheduler failed", worker_id=self.worker_id, error=str(error)[:MAX_ERROR_TEXT] or error_text(error))
             logger.debug("scheduler failed", exc_info=True)
-        if self.failure:
             self.on_failure()
 
+    def _loop(self) -> None:
+        while not self.attempts.stopped.is_set():
+            self._alarm.wait()
+            if not self.attempts.stopped.is_set():
+                self.step()
+
     def step(self) -> None:
-        """One round: engine server, heartbeats, orphans, progress, claims; then set the timer for the next.
+        """One round: engine server, heartbeats, orphans, claims; then set the timer for the next.
 
         Raises EngineError when the engine cannot be imported; a database that is away only delays the next round.
         """
         self._runner.ensure()
+        self._end(self.attempts.waited_too_long(), AttemptState.RELEASED)
         try:
-            self._beat_and_reap()
-            self._write_progress()
+            self._beat_and_rescue()
             due = self._claim()
         except QtmError as error:  # one of no known class too: running backtests are not thrown away for it, and readiness tells
             self._leases.failed()
-            self._is_away = True
-            is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            if self._reminder.is_due(error.message):
-                log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=self.worker_id, error=error.message)
-            self._activity = "waiting for the database"
-            self._set_timer(DATABASE_RETRY_SECONDS)
+            self._health.failed(error, self.worker_id)
+            self._alarm.set(DATABASE_RETRY_SECONDS)
             return
-        self._is_away = False
-        self._reminder.clear()
-        self._last_poll = self._clock()
-        self._last_poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._activity = "stopping" if self._draining.is_set() else "running" if self._attempts else "idle"
-        self._set_timer(min(due, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock())))
+        draining = self.attempts.draining.is_set()
+        self._health.succeeded("stopping" if draining else "")
+        longest = LONGEST_AHEAD_SECONDS if self.attempts.select(AttemptState.CLAIMED) else self._settings.poll_seconds
+        self._alarm.set(min(due, longest, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock())))
 
-    def _set_timer(self, seconds: float) -> None:
-        """Wake in ``seconds``, unless the timer that is set already comes sooner."""
-        with self._lock:
-            now = self._clock()
-            if self._timer and self._timer.is_alive() and now < self._timer_due <= now + seconds:
-                return
-            timer = self._timer_class(max(0.01, seconds), self.wake)
-            timer.name = "scheduler-timer"
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
-                self._wait_limit = DATABASE_RETRY_SECONDS
-                return
-            if self._timer:
-                self._timer.cancel()
-            self._timer, self._timer_due, self._wait_limit = timer, now + max(0.01, seconds), None
-
-    def _beat_and_reap(self) -> None:
+    def _beat_and_rescue(self) -> None:
         now = self._clock()
         if now < self._next_beat:
             return
-        if not self._registered:
+        if not self._is_registered:
             self._dao.register_worker(self.worker_id, self._settings.workers)
-            self._registered = True
-        with self._lock:
-            mine = {one.task.task_id: one for one in self._attempts.values() if not one.lost and not one.is_written}
-        not_ours = self._dao.heartbeat(self.worker_id, list(mine))
-        self._last_beat = self._clock()
-        for task_id in not_ours:
-            if mine[task_id].recording:
-                continue  # most likely it has just ended
-            log_event(logging.WARNING, "task no longer ours", task_id=task_id, attempt=mine[task_id].task.attempt)
-            self._end(mine[task_id], lost=True)
+            self._is_registered = True
+        with self.attempts.changed:
+            mine = {key: one for key, one in self.attempts.known.items() if one.state is not AttemptState.LOST}
+        not_ours = self._dao.heartbeat(self.worker_id, mine)
+        self._health.beat()
+        for attempt in map(mine.__getitem__, not_ours):
+            if attempt.state is not AttemptState.RECORDING:  # one of those has most likely just ended
+                log_event(logging.WARNING, "task no longer ours", **attempt.told)
+                self._end([attempt], AttemptState.LOST)
         running = self._dao.running()
-        self._release_unknown(running)
-        for orphan in self._leases.observe(now, running):
-            self._take_back(orphan, self._backoff(orphan.attempt))
+        self._end_unknown(running)
+        expired = self._leases.observe(now, running)
+        self._rescue({orphan: (WORKER_LOST, retry_pause(self._settings, orphan.attempt)) for orphan in expired})
         self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
 
-    def _take_back(self, orphan: RunningTask, delay_seconds: float) -> None:
-        status = self._reclaim(orphan, delay_seconds, WORKER_LOST)
-        if status:
-            with self._lock:
-                self._ended[WORKER_LOST.ending] += 1
+    def _rescue(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
+        """Take tasks back from a scheduler that died."""
+        for orphan, status in self._reclaimed(list(orphans.items())):
+            with self.attempts.changed:
+                self.attempts.ended[WORKER_LOST.ending] += 1
             told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
             log_event(logging.WARNING, "orphan taken back", **told)
             self._board.tell(orphan.task_id)
 
-    def _reclaim(self, task: RunningTask, delay_seconds: float, outcome: Outcome) -> TaskStatus | None:
-        """`TaskDAO.reclaim`, an error of which stays with this task, unless the database is away for all."""
+    def _reclaimed(self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]) -> list[tuple[RunningTask, TaskStatus]]:
+        """`TaskDAO.reclaim`, in halves where it fails, so that an error stays with its task, unless the database is away."""
         try:
-            return self._dao.reclaim(task, delay_seconds, outcome)
+            if len(ends) <= RESCUED_TOGETHER:
+                return list(self._dao.reclaim(dict(ends)).items()) if ends else []
         except DatabaseUnavailable:
             raise
         except Exception as error:  # whatever the database has against this row
-            log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
-            self._leases.forget(task.task_id)
-            return None
+            if len(ends) == 1:
+                task = ends[0][0]
+                log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
+                self._leases.forget(task.task_id)
+                return []
+        half = len(ends) // 2
+        return [*self._reclaimed(ends[:half]), *self._reclaimed(ends[half:])]
 
-    def _release_unknown(self, running: Sequence[RunningTask]) -> None:
+    def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """End what the database says we run, but no slot does. Either its outcome could not be written, which counts as a failed
         attempt; or the answer to its claim was lost, so that it never reached a slot, and it is released."""
-        with self._lock:
-            known = set(self._attempts)
-        for task in running:
-            key = (task.task_id, task.attempt)
-            if task.worker_id != self.worker_id or key in known:
-                continue
-            outcome = self._unwritten.get(key, Outcome(released=True))
-            if self._reclaim(task, 0.0 if outcome.released else self._backoff(task.attempt), outcome):
-                self._unwritten.pop(key, None)
-                event = "unknown claim given back" if outcome.released else "unwritten attempt ended"
-                log_event(logging.WARNING, event, task_id=task.task_id, attempt=task.attempt)
-                self._board.tell(task.task_id)
-                self.wake()
-
-    def _write_progress(self) -> None:
-        """Whatever fails here stays with its attempt: the next one is written, and the round goes on. A database that is away
-        fails the heartbeat as well, for which there must be time."""
-        now = self._clock()
-        with self._lock:
-            unwritten = [one for one in self._attempts.values() if one.unwritten and not one.lost and not one.is_written]
-        for attempt in sorted(unwritten, key=lambda one: one.next_write):
-            if attempt.next_write > now or self._clock() > self._next_beat:
-                continue
-            with self._lock:
-                progress, message, attempt.unwritten = attempt.progress, attempt.message, False
-            try:
-                if not self._dao.report_progress(attempt.task, progress, message):
-                    self._next_beat = 0.0  # it has ended, or is no longer ours: a beat tells
-                attempt.failed_writes = 0
-            except Exception as error:  # the text is the engine's, the database's refusal of any class
-                self._progress_failed(attempt, error)
-
-    def _progress_failed(self, attempt: Attempt, error: Exception) -> None:
-        """Have a later round write this progress, or newer progress of the same attempt."""
-        attempt.unwritten = True
-        attempt.failed_writes += 1
-        attempt.next_write = self._clock() + backoff_seconds(DATABASE_RETRY_SECONDS, attempt.failed_writes, 1.0)
-        if attempt.failed_writes == 1:
-            told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": _ascii_error_text(error)}
-            log_event(logging.WARNING, "progress not written", **told)
+        with self.attempts.changed:
+            unwritten = self.attempts.unwritten
+            ends = [
+                (task, (outcome, 0.0 if outcome.released else retry_pause(self._settings, task.attempt)))
+                for task in running
+                if task.worker_id == self.worker_id and (key := (task.task_id, task.attempt)) not in self.attempts.known
+                for outcome in (unwritten.get(key, Outcome(released=True)),)
+            ]
+        for task, _ in self._reclaimed(ends):
+            ending = unwritten.pop((task.task_id, task.attempt), None)
+            event = "unwritten attempt ended" if ending else "unknown claim given back"
+            log_event(logging.WARNING, event, task_id=task.task_id, attempt=task.attempt)
+            self._board.tell(task.task_id)
+            self.wake()
 
     def _claim(self) -> float:
-        """Fill the free slots; seconds until there may be more to claim."""
-        with self._lock:
-            free = self._settings.workers - len(self._attempts)
-            if free <= 0 or self._draining.is_set() or not self._runner.is_ready:
+        """Claim what the slots can begin soon; seconds until there may be more to claim."""
+        attempts = self.attempts
+        with attempts.changed:
+            waiting = len(attempts.select(AttemptState.CLAIMED))
+            free = sum(slot.begun_at is None for slot in self.slots) - len(attempts.queue)
+            window = attempts.window(sum(not slot.is_slow() for slot in self.slots))
+            wanted = max(free, window - waiting if 2 * waiting <= window else 0)
+            if wanted <= 0 or attempts.draining.is_set() or not self._runner.is_ready or self.recorder.is_full:
                 return math.inf
-            self._claiming, self._cancelled_meanwhile = True, False
+            attempts.is_claiming, attempts.is_cancelled_meanwhile = True, False
         try:
-            claimed = self._dao.claim(self.worker_id, free)
-            for item in claimed:
-                self._take(Attempt(item))
+            with_lost = free > 0 and waiting == 0 and not attempts.is_lost_on_probation()
+            claimed = self._dao.claim(self.worker_id, wanted, with_lost)
+            self._take([Attempt(one, self._clock) for one in claimed])
+            attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
-            with self._idle:
-                self._claiming = False
-                self._idle.notify_all()
-        if self._cancelled_meanwhile:  # a beat tells whether it was one of these
+            with attempts.changed:
+                attempts.is_claiming = False
+                attempts.changed.notify_all()
+        if attempts.is_cancelled_meanwhile:  # a beat tells whether it was one of these
             self._next_beat = 0.0
             return 0.0
-        if len(claimed) == free:
+        if len(claimed) >= free:
             return math.inf
         due = self._dao.seconds_to_next_run()
         return math.inf if due is None else max(due, 0.05)
 
-    def _take(self, attempt: Attempt) -> None:
-        """Hand a claimed attempt to a slot; when a stop came meanwhile, only to be given back."""
-        task = attempt.task
-        with self._lock:
-            attempt.released = self._draining.is_set()
-            older = [other for other in self._attempts.values() if other.task.task_id == task.task_id]
-            self._attempts[task.task_id, task.attempt] = attempt
-        for other in older:  # cancelled and retried elsewhere between two beats, which would not see it: the worker is the same
-            self._end(other, lost=True)
-        self._handoff.put(attempt)
-        self._board.tell(task.task_id, task.batch_id)
-
-    def _backoff(self, attempt: int) -> float:
-        return backoff_seconds(self._settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
-
-    # -- slot threads ------------------------------------------------------------------------------------------------------
-
-    def _slot(self, number: int) -> None:
-        slot = self._runner.slot(number)
-        while True:
-            attempt = self._handoff.get()
-            if attempt is None:
-                return slot.close()
-            ending = NOT_STORED  # for an attempt of which nothing could be written
-            try:
-                self._run(attempt, slot)
-            except Exception as error:  # a fault of ours must not take the slot with it
-                ending = self._slot_failed(attempt, error)
-            finally:
-                with self._idle:
-                    key = attempt.task.task_id, attempt.task.attempt
-                    if not attempt.is_written and not attempt.lost and not self._stopped.is_set():
-                        self._unwritten[key] = ending
-                    del self._attempts[key]
-                    self._idle.notify_all()
-                self._board.tell(attempt.task.task_id, attempt.task.batch_id)
-                self.wake()
-
-    def _slot_failed(self, attempt: Attempt, error: Exception) -> Outcome:
-        """A fault of ours in a slot is an outcome that counts: released, the attempt would meet the same fault for ever."""
-        told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt, "error": _ascii_error_text(error)}
-        log_event(logging.CRITICAL, "slot failed", **told)
-        logger.debug("slot failed", exc_info=True)
-        return Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {_ascii_error_text(error)}")
-
-    def _run(self, attempt: Attempt, slot: Slot) -> None:
-        """One attempt: start it, listen until it ends, write how it ended."""
-        task = attempt.task
-        told: dict[str, Any] = {"task_id": task.task_id, "attempt": task.attempt}
-        more = {"batch_id": task.batch_id, "worker_id": self.worker_id, "stock_code": task.stock_code}
-        log_event(logging.INFO, "attempt started", **told, **more)
-        try:
-            outcome = self._execute(attempt, slot)
-        except Exception as error:
-            outcome = self._slot_failed(attempt, error)
-        if outcome.result_json is None and (attempt.released or self._is_of_stop(outcome)):
-            outcome = Outcome(released=True, usage=outcome.usage)
-        limit = self._dao.database.dialect.max_document_bytes
-        if outcome.result_json is not None and outcome.result_bytes > limit:
-            size = outcome.result_bytes
-            message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
-            outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
-        if not attempt.lost:
-            outcome = self._record(attempt, outcome)
-        if attempt.lost:
-            outcome = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler", usage=outcome.usage)
-            try:
-                self._dao.close_attempt(task, outcome)
-            except Exception as error:  # the record alone is the poorer for it
-                log_event(logging.WARNING, "record of an attempt not completed", **told, error=_ascii_error_text(error))
-        ending = outcome.ending if attempt.is_written or attempt.lost else "unwritten"
-        with self._lock:
-            self._ended[ending] += 1
-        fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
-        log_event(logging.INFO, "attempt ended", **told, ending=ending, **fields)
-
-    def _is_of_stop(self, outcome: Outcome) -> bool:
-        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and some inits of containers send
-        it to every process."""
-        if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
-            return self._draining.is_set()
-        return outcome.by_stop_signal and self._draining.wait(STOP_NOTICE_SECONDS)
-
-    def _execute(self, attempt: Attempt, slot: Slot) -> Outcome:
-        """Run the attempt in its slot, waiting for an engine server that is being replaced."""
-        deadline = self._clock() + self._settings.engine_start_seconds
-        with self._lock:
-            attempt.slot = slot
-        while not attempt.released and not attempt.lost:
-            try:
-                slot.run(attempt, lambda n: [], self)
-                return cast(Outcome, attempt.outcome)
-            except EngineUnavailable:
-                if self._clock() > deadline or attempt.released or attempt.lost or self.failure:
-                    return Outcome(released=True)
-                self.wake()  # its thread alone replaces the server
-                self._stopped.wait(0.05)
-        return Outcome(released=True)
-
-    def started(self, attempt: Attempt, at: float, version: str | None) -> None:
-        """As `SlotEvents` has it, as the next ones; called by the attempt's slot thread."""
-        attempt.engine_version = version
-        with self._lock:
-            ended_before = attempt.lost or attempt.released
-        if ended_before and attempt.slot:  # before the slot knew it
-            attempt.slot.stop(attempt)
-
-    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        """How it ended."""
-        attempt.outcome = outcome
-
-    def returned(self, attempt: Attempt) -> None:
-        """It has not begun."""
-        attempt.outcome = Outcome(released=True)
-
-    def reported(self, attempt: Attempt, report: Report) -> None:
-        """Its newest progress, which the scheduler thread writes."""
-        with self._lock:
-            attempt.progress, attempt.message = max(attempt.progress, report.progress), report.message
-            fresh, attempt.unwritten = not attempt.unwritten, True
-        if fresh:
-            self._set_timer(PROGRESS_WRITE_SECONDS)
-
-    def _record(self, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """Write the outcome, however long the database is away: the work is done and must not be lost. Sets ``lost`` when the
-        task is no longer this attempt's. An outcome that the database refuses, while it is there, becomes a failure that holds
-        nothing of the engine's; when that is refused as well, the attempt leaves its slot and `_release_unknown` ends it."""
-        told = {"task_id": attempt.task.task_id, "attempt": attempt.task.attempt}
-        pause, refusals = 0.1, 0
-        with self._lock:
-            attempt.recording = True
-        while not attempt.lost and refusals < 2 * OUTCOME_TRIES:
-            try:
-                attempt.is_written = self._write_outcome(attempt, outcome, with_engine_texts=refusals < OUTCOME_TRIES)
-                if not attempt.is_written:
-                    self._end(attempt, lost=True)
-                break
-            except (DatabaseUnavailable, TransactionConflict) as error:
-                log_event(logging.WARNING, "outcome kept until the database is back", **told, error=error.message)
-            except Exception as error:  # the texts are the engine's, the database's refusal of any class
-                log_event(logging.ERROR, "outcome refused by the database", **told, error=_ascii_error_text(error))
-                refusals += 1
-                if refusals == OUTCOME_TRIES:
-                    message = f"the outcome ({outcome.ending}) could not be stored: {_ascii_error_text(error)}"
-                    outcome, pause = Outcome(error_type="not_stored", message=message, usage=outcome.usage._replace(output_tail=None)), 0.1
-            if self._stopped.wait(pause):
-                break  # the stop's own deadline is over: the lease brings the task back
-            pause = min(5.0, pause * 2)
-        return outcome
-
-    def _write_outcome(self, attempt: Attempt, outcome: Outcome, with_engine_texts: bool) -> bool:
-        """False when the task is no longer this attempt's."""
-        progress = 1.0 if outcome.result_json is not None else attempt.progress
-        message, version = "", None
-        if with_engine_texts:
-            message, version = attempt.message, attempt.engine_version
-        # An attempt that a stop releases is due at once; one for which no process could be started, after a pause.
-        delay = 0.0 if attempt.released else DATABASE_RETRY_SECONDS if outcome.released else self._backoff(attempt.task.attempt)
-        return self._dao.finish(attempt.claimed, outcome, delay, message, progress, version) is not None
+    def _take(self, claimed: Sequence[Attempt]) -> None:
+        """Queue attempts for the slots; when a stop came meanwhile, only to be given back."""
+        if claimed:
+            self._end(self.attempts.add(claimed), AttemptState.LOST)
+            self._board.tell(*{key for one in claimed for key in (one.task_id, one.claimed.batch_id)})
+        if self.attempts.draining.is_set():
+            self._end(claimed, AttemptState.RELEASED)
 
 
-# ==== 23 TaskManager ==================================================================================================
+# ==== 25 TaskManager ==================================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
 # rooms 4 and 5.
 
@@ -8380,7 +8824,7 @@ class TaskManager:
             self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
         return count, self.get_batch(batch_id)
 
-    def _cancelled(self, belongs: Callable[[TaskInfo], bool], *keys: str) -> None:
+    def _cancelled(self, belongs: Callable[[ClaimedTask], bool], *keys: str) -> None:
         self._limit.count_anew()
         if self.scheduler:
             self.scheduler.discard(belongs)
@@ -8557,7 +9001,7 @@ def start(
     return tasks
 
 
-# ==== 24 HTTP messages ================================================================================================
+# ==== 26 HTTP messages ================================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that how the bytes were
 # split into packets can change nothing; and answers. Any doubt about where a request ends closes the connection. Errors become
 # answers in one place.
@@ -8910,7 +9354,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 25 Metrics ======================================================================================================
+# ==== 27 Metrics ======================================================================================================
 # What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few values. All of it is
 # in this process's memory but the tasks, which a thread counts beside, so that no scrape waits for a database.
 
@@ -9159,7 +9603,7 @@ def process_metrics() -> list[Metric]:
     ]
 
 
-# ==== 26 Routes =======================================================================================================
+# ==== 28 Routes =======================================================================================================
 # What a route takes and gives, said once: every request is held against it before its handler sees it.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
@@ -9304,7 +9748,7 @@ class Route:
         return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
 
 
-# ==== 27 OpenAPI ======================================================================================================
+# ==== 29 OpenAPI ======================================================================================================
 # The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms 2, 4 and 5, and the errors
 # of room 1. It tells of the service that serves it: with tokens set, every call but the open ones needs one.
 
@@ -9633,7 +10077,7 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
     return all_routes
 
 
-# ==== 28 Page =========================================================================================================
+# ==== 30 Page =========================================================================================================
 # What a browser shows at `/`: one document without any data in it, which asks the API like every other client. dashboard.html is this text
 # for people and their editors.
 
@@ -10148,7 +10592,7 @@ PAGE_POLICY = "; ".join(
 PAGE = Response(200, DASHBOARD.encode(), content_type="text/html; charset=utf-8", fixed_fields=fixed_fields_with(PAGE_POLICY))
 
 
-# ==== 29 API ==========================================================================================================
+# ==== 31 API ==========================================================================================================
 # Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
 # waits for anything but the database.
 
@@ -10565,7 +11009,7 @@ class Router:
         return route
 
 
-# ==== 30 Access =======================================================================================================
+# ==== 32 Access =======================================================================================================
 # Who may ask, judged by the head of a request alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -10782,7 +11226,7 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 31 HTTP connections =============================================================================================
+# ==== 33 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -11262,7 +11706,7 @@ class Connection:
         self._stream.close()
 
 
-# ==== 32 Jobs and waiters =============================================================================================
+# ==== 34 Jobs and waiters =============================================================================================
 # Which requests a worker answers together, which thread polls, and who waits for what to end. None knows sockets or the database.
 
 MAX_GROUP = 64  # requests that are answered together
@@ -11472,7 +11916,7 @@ class Waiters:
         return list(self._keys)
 
 
-# ==== 33 HTTP server ==================================================================================================
+# ==== 35 HTTP server ==================================================================================================
 # On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
 # thread.
 
@@ -11971,7 +12415,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 34 Command line =================================================================================================
+# ==== 36 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

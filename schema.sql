@@ -74,8 +74,7 @@ CREATE TABLE backtest_workers (
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
 -- step 2: attempts on record
--- One row per attempt, made by the claim and closed by the transaction that ends the attempt; the newest 100 of a task are
--- kept. A row that is open while its task no longer runs that attempt was cancelled, and its scheduler died before it said more.
+-- One row per attempt, written by the transaction that ends it; the newest 100 of a task are kept.
 CREATE TABLE backtest_attempts (
   task_id       CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   attempt       INTEGER NOT NULL,

@@ -301,7 +301,7 @@ Play = Callable[[qtm.TaskRequest, Callable[[qtm.Report], None]], qtm.Outcome]
 
 
 class ScriptedRunner:
-    """Runs attempts in the caller's thread: ``play`` says how each ends. It keeps which were started."""
+    """Runs attempts in the caller's thread: ``play`` says how each ends. It keeps which were started, and is its own slot."""
 
     is_ready = True
 
@@ -354,25 +354,21 @@ class Life:
         self.runner = ScriptedRunner(play)
         chosen = qtm.Settings(retry_backoff_seconds=0.0, **options)
         self.scheduler = qtm.TaskScheduler(dao, self.runner, chosen, clock=lambda: self.now, timer=SilentTimer)  # type: ignore[arg-type]
-        self.scheduler._stopped = ImpatientEvent()
+        self.scheduler.attempts.stopped = ImpatientEvent()
         self.upkeep = qtm.Upkeep(dao, chosen, clock=lambda: self.now)
 
     def step(self) -> None:
-        """A step, and 10 s."""
+        """A step of the scheduler, 10 s, and a step of the recorder."""
         self.scheduler.step()
         self.now += 10.0
+        self.scheduler.recorder.step()
 
     def turn(self) -> None:
         """A step, and all attempts that it claimed, each to its end."""
         self.step()
         self.upkeep.step()
-        scheduler = self.scheduler
-        while not scheduler._handoff.empty():
-            attempt = scheduler._handoff.get()
-            if attempt is not None:
-                scheduler._run(attempt, self.runner.slot(1))
-                with scheduler._idle:
-                    del scheduler._attempts[attempt.task.task_id, attempt.task.attempt]
+        while self.scheduler.slots[0].turn():
+            self.scheduler.recorder.step()
 
 
 # A service that stops at one point of a task's life: the engine and two methods of the DAO wait there for a file, once.
@@ -407,7 +403,7 @@ def run(task, progress):
 
 
 if __name__ == "__main__":
-    claim, finish = qtm.TaskDAO.claim, qtm.TaskDAO.finish
+    claim, record = qtm.TaskDAO.claim, qtm.TaskDAO.record
 
     def held_claim(self, *arguments):
         claimed = claim(self, *arguments)
@@ -415,12 +411,12 @@ if __name__ == "__main__":
             hold("claimed")
         return claimed
 
-    def held_finish(self, *arguments):
+    def held_record(self, *arguments):
         hold("result sent")
-        status = finish(self, *arguments)
+        recorded = record(self, *arguments)
         hold("outcome written")
-        return status
+        return recorded
 
-    qtm.TaskDAO.claim, qtm.TaskDAO.finish = held_claim, held_finish
+    qtm.TaskDAO.claim, qtm.TaskDAO.record = held_claim, held_record
     sys.exit(qtm.main(sys.argv[1:]))
 """
