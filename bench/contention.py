@@ -340,7 +340,7 @@ class ClaimLog:
 
     task_ids: list[str] = field(default_factory=list)
     claim_ms: list[float] = field(default_factory=list)
-    finish_ms: list[float] = field(default_factory=list)
+    record_ms: list[float] = field(default_factory=list)
     started: float = 0.0  # monotonic, which all processes of a machine share
     ended: float = 0.0
     cpu: float = 0.0
@@ -351,36 +351,37 @@ class ClaimLog:
 DONE = qtm.Outcome(result_json='{"metrics":{"final_equity":118734.25}}')
 
 
-def claim_and_finish(dao: qtm.TaskDAO, quota: int, go: threading.Event, log: ClaimLog) -> None:
-    """One claimer: a scheduler with one slot whose engine takes no time. Appends to lists that others append to, which is safe."""
+def claim_and_record(dao: qtm.TaskDAO, quota: int, group: int, go: threading.Event, log: ClaimLog) -> None:
+    """One claimer: a scheduler whose engine takes no time. Appends to lists that others append to, which is safe."""
     worker_id = qtm.new_worker_id()
     go.wait()
     try:
-        for _ in range(quota):
+        for _ in range(quota // group):
             started = time.perf_counter()
-            claimed = dao.claim(worker_id, 1)
+            claimed = dao.claim(worker_id, group)
             between = time.perf_counter()
             if not claimed:
                 raise WrongAnswer("a claim got nothing, although tasks were pending")
-            recorded = dao.record([qtm.Ending(claimed[0], DONE, started, between, message="done", progress=1.0)])
+            now = time.monotonic()
+            recorded = dao.record([qtm.Ending(one, DONE, now, now, message="done", progress=1.0) for one in claimed])
             ended = time.perf_counter()
-            log.task_ids.append(claimed[0].task_id)
+            log.task_ids += [one.task_id for one in claimed]
             log.claim_ms.append((between - started) * 1000)
-            log.finish_ms.append((ended - between) * 1000)
-            if not recorded.keys:
-                raise WrongAnswer(f"{claimed[0].task_id} was claimed, but its end was refused")
+            log.record_ms.append((ended - between) * 1000)
+            if len(recorded.keys) != len(claimed):
+                raise WrongAnswer(f"of {len(claimed)} that were claimed, {len(recorded.keys)} could be recorded")
     except (qtm.QtmError, WrongAnswer) as error:
         log.errors.append(repr(error))
 
 
 def claim_process(url: str, pipe: Connection) -> None:
-    """The main function of a claiming process: one phase per message (claimers, quota of each), until the pipe closes."""
+    """The main function of a claiming process: one phase per message (claimers, quota of each, tasks a claim), until the pipe closes."""
     dao = qtm.TaskDAO(qtm.Database(url, THREADS))
     with contextlib.suppress(EOFError):
         while True:
-            claimers, quota = pipe.recv()
+            claimers, quota, group = pipe.recv()
             go, log = threading.Event(), ClaimLog()
-            threads = [threading.Thread(target=claim_and_finish, args=(dao, quota, go, log), daemon=True) for _ in range(claimers)]
+            threads = [threading.Thread(target=claim_and_record, args=(dao, quota, group, go, log), daemon=True) for _ in range(claimers)]
             for thread in threads:
                 thread.start()
             retries, cpu = dao.database.snapshot()["retries"], time.process_time()
@@ -479,12 +480,12 @@ class ClaimSite:
             self.dao.create(qtm.BatchRequest(codes, dict(fill.CONFIG), ({},)), batch_id, task_ids, 3600.0, 3)
         settle(self.mariadb)
 
-    def phase(self, claimers: int, tasks: int) -> Phase:
-        """Have this many claimers claim and finish this many tasks together. They start at the same time."""
+    def phase(self, claimers: int, tasks: int, group: int = 1) -> Phase:
+        """Have this many claimers claim and record this many tasks together, ``group`` at a time. They start at the same time."""
         processes = -(-claimers // THREADS)
         pipes = self._pipes[:processes]
         before, cpu = counters(self.mariadb), server_cpu(self.mariadb)
-        for message in ((claimers // processes, tasks // claimers), None):
+        for message in ((claimers // processes, tasks // claimers, group), None):
             for pipe in pipes:
                 pipe.send(message)
             answers = [pipe.recv() for pipe in pipes]
@@ -623,7 +624,7 @@ def claim_table(phases: Sequence[Phase]) -> str:
         mine = [phase for phase in phases if phase.claimers == claimers]
         latencies = [
             spread([quantile_of(phase.merged(times), quantile) for phase in mine], 2)
-            for times in ("claim_ms", "finish_ms")
+            for times in ("claim_ms", "record_ms")
             for quantile in (0.5, 0.99)
         ]
         tasks = sum(phase.tasks for phase in mine)
@@ -635,7 +636,7 @@ def claim_table(phases: Sequence[Phase]) -> str:
         costs = [spread([getattr(phase, cost) for phase in mine], 2) for cost in ("wall_ms", "server_ms", "client_ms")]
         rows.append([str(claimers), f"{tasks:,}", *costs, *latencies, *(f"{count:,}" for count in counts), f"{reads:.1f}"])
     columns = ["tasks", "wall ms/task", "MariaDB CPU ms/task", "client CPU ms/task"]
-    columns += ["claim p50 ms", "claim p99 ms", "finish p50 ms", "finish p99 ms", "retries", "lock waits", "deadlocks", "rows read/task"]
+    columns += ["claim p50 ms", "claim p99 ms", "record p50 ms", "record p99 ms", "retries", "lock waits", "deadlocks", "rows read/task"]
     return table(["claimers", *columns], rows)
 
 
@@ -669,7 +670,7 @@ def goal_lines(results: Sequence[FleetResult], phases: Sequence[Phase], faults: 
     for name, cost in (("wall time", lambda phase: phase.wall_ms), ("CPU of MariaDB", lambda phase: phase.server_ms)):
         found = ratios(phases, cost)
         verdict = "holds" if statistics.median(found) <= COST_LIMIT else "MISSED"
-        text = f"claim and finish, {name} per task, {max(CLAIMERS)} claimers ÷ 1: {spread(found, 2)}"
+        text = f"claim and record, {name} per task, {max(CLAIMERS)} claimers ÷ 1: {spread(found, 2)}"
         yield f"- {verdict}: {text}; goal at most {COST_LIMIT:g}"
     one, most = (result.server_cpu / result.fleet.tasks for result in (results[0], results[-1]))
     verdict = "holds" if most / one <= COST_LIMIT else "MISSED"
