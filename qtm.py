@@ -29,13 +29,13 @@ that matches no row means that the task is no longer its own, so it ends its eng
 Threads and processes::
 
     service process                                    engine server process (imports the engine once)
-      main              waits for a signal               |- fork per attempt
+      main              waits for a signal               |- fork per slot
       http-N            a few: one polls all sockets     v
-                        and answers, others help       supervisor process (one per attempt: reaps, kills, measures)
-      scheduler         one: claim, heartbeat, reap      |- fork
+                        and answers, others help       engine host process (one per slot: forks ahead, reaps, kills, measures)
+      scheduler         one: claim, heartbeat, reap      |- fork per attempt, or per QTM_TASKS_PER_PROCESS of them
       scheduler-timer   a threading.Timer, only wakes    v
       upkeep            one: retention, counts, checkpoints
-      slot-N            one per running task ========> engine process (own session; runs one attempt)
+      slot-N            one per running task ========> engine process (own session; one runs, one waits for its first task)
       engine-output     one: what its import prints           private descriptors
       metrics           while it counts tasks
 
@@ -61,8 +61,8 @@ Rooms (search for the rule "# ==== "):
  14 Backtest engine
  15 Results
  16 Engine process
- 17 Supervisor
- 18 Attempt handles
+ 17 Engine host
+ 18 Engine slots
  19 Engine server
  20 Thread runner
  21 Upkeep
@@ -120,6 +120,7 @@ import email.utils
 import enum
 import errno
 import faulthandler
+import fcntl
 import functools
 import gc
 import hashlib
@@ -142,7 +143,6 @@ import re
 import reprlib
 import resource
 import select
-import selectors
 import shutil
 import signal
 import socket
@@ -588,6 +588,7 @@ TOKEN_RULE = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ 
 # What settings must mean beyond their types and ranges, and how they go together: the names of the fields that a check reads, the one to
 # change first; what gives something where they are wrong; and the message, in which {0} is the settings and {1} what was given.
 SETTING_CHECKS: Sequence[tuple[str, Callable[[Any], Any], str]] = (
+    ("engine_start", lambda s: s.engine_start not in ("", "fork", "spawn"), "must be fork or spawn, not {0.engine_start!r}"),
     ("log_format", lambda s: s.log_format not in ("text", "json"), "must be text or json, not {0.log_format!r}"),
     ("task_memory_mb", lambda s: 0 < s.task_memory_mb < 64, "must be 0 or at least 64, which Python itself needs, not {0.task_memory_mb}"),
     ("engine", lambda s: not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", s.engine),
@@ -625,9 +626,11 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
     allowed_origins: tuple[str, ...] = _setting((), "more origins whose pages may write, such as https://qtm.example, comma-separated")
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
+    engine_start: str = _setting("", "fork or spawn; by default fork, and spawn where the engine's import leaves threads")
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
     data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
     workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
+    tasks_per_process: int = _setting(1, "tasks that an engine process runs, one after the other; more than 1 keeps it warm", 1, 100_000)
     poll_seconds: float = _setting(30.0, "how often the scheduler looks for work without being woken", 0.05, 3600)
     task_timeout_seconds: float = _setting(3600.0, "wall time of one attempt, unless the task says otherwise", *TIMEOUT_SECONDS)
     max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", *ATTEMPTS)
@@ -5166,6 +5169,8 @@ def _is_list_of(*names: str) -> Callable[[Any], bool]:
     """The same for a list of objects with these keys, whose values are texts."""
 
     def is_right(value: Any) -> bool:
+        if value == "[]":
+            return True
         if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("["):
             return False
         check_json(value)
@@ -5177,27 +5182,44 @@ def _is_list_of(*names: str) -> Callable[[Any], bool]:
     return is_right
 
 
-# What an engine process may send: for each kind of frame its keys, and what each value must be.
-FRAMES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
-    {"started": lambda value: value is True, "version": lambda value: value is None or _is_text(value, MAX_VERSION)},
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+# What an engine process may send: for each kind of frame its keys, and what each value must be. ``task`` is the number by which the
+# process was given the task.
+_ENDING: Mapping[str, Callable[[Any], bool]] = {
+    "task": _is_count,
+    "last": lambda value: isinstance(value, bool),
+    "cpu_seconds": _is_seconds,
+    "max_rss_bytes": _is_count,
+}
+_SHAPES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
+    {"task": _is_count, "at": _is_seconds, "version": lambda value: value is None or _is_text(value, MAX_VERSION)},
     {
+        "task": _is_count,
         "progress": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1,
         "message": lambda value: _is_text(value, MAX_MESSAGE),
     },
-    {"ignored": lambda value: _is_text(value, MAX_IGNORED)},
-    {"result": _is_document, "non_finite": _is_list_of("path", "kind"), "converted": _is_list_of("path", "type")},
-    {"error": _is_error, "retryable": lambda value: isinstance(value, bool)},
+    {"task": _is_count, "ignored": lambda value: _is_text(value, MAX_IGNORED)},
+    {"result": _is_document, "non_finite": _is_list_of("path", "kind"), "converted": _is_list_of("path", "type"), **_ENDING},
+    {"error": _is_error, "retryable": lambda value: isinstance(value, bool), **_ENDING},
 )
+FRAMES = {frozenset(shape): tuple(shape.items()) for shape in _SHAPES}
 
 
 def read_frame(body: bytes) -> dict[str, Any]:
     """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a frame that is not
     strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
     frame = _frame_value(body)
-    for shape in FRAMES:
-        if isinstance(frame, dict) and frame.keys() == shape.keys() and all(is_right(frame[key]) for key, is_right in shape.items()):
-            return frame
-    raise ValueError("no frame of an engine process")
+    shape = FRAMES.get(frozenset(frame)) if isinstance(frame, dict) else None
+    if shape is None or not all(is_right(frame[key]) for key, is_right in shape):
+        raise ValueError("no frame of an engine process")
+    return cast("dict[str, Any]", frame)
 
 
 class ResultDocument(NamedTuple):
@@ -5540,81 +5562,50 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 # ==== 16 Engine process ===============================================================================================
-# Where an attempt runs, apart from the service: the engine process, its limits and its words. What it prints goes to a pipe, its
-# progress and result to a private descriptor. `kill_strays` is for whoever adopts what an attempt left behind.
+# Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints goes to a pipe, progress
+# and results to a private channel. A task comes on the channel, and with it a ticket, the task's number, in a pipe that the service
+# can read too: a ticket that it reads back itself is of a task that has not begun and never will.
 
-KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
-CHANNEL_TIMEOUT_SECONDS = 10.0  # for handing a task over
-RESOURCE_TRACKER_SECONDS = 8.0  # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
-IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MAX_CAUSES = 20  # exceptions of a chain that are looked at
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
-START_TASK, START_VALIDATOR = b"task", b"validator"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may go to the whole group; the service decides what ends
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
 TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
-MEMORY_POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
-SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # has an engine process write where it is
-STACKS_SECONDS = 1.0  # for it to do so, once its time is over
-STACKS_QUIET_SECONDS = 0.1  # without another word of them: they are whole
-MAX_STACKS_BYTES = 256 * 1024  # that are read; the report has no more of them than an error
-SERVICE_DEATH_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1)  # one that no engine's import has a handler for
-SERVER_NAME, SUPERVISOR_NAME, ENGINE_NAME = "qtm-server", "qtm-supervisor", "qtm-engine"  # as `ps -e` and `top` show them
+SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"  # as `ps -e` and `top` show them
+SENT_TASK_HEAD = struct.Struct("!II")  # before a task on the channel: its number, its bytes
+TASK_TICKET = struct.Struct("!I")
+
+
+@functools.cache
+def _find_prctl() -> Any:
+    """The system call, or None where there is none: only Linux has it."""
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def _prctl(option: int, value: int | bytes) -> None:
-    """Linux only; elsewhere the pipes alone end what is left over."""
-    if sys.platform == "linux":
-        import ctypes
+    if prctl := _find_prctl():
+        prctl(option, value, 0, 0, 0)
 
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+def sees_processes() -> bool:
+    """Whether this system has what keeps hold of every process that an engine starts: prctl (subreapers, death signals) and /proc."""
+    return _find_prctl() is not None and os.path.isdir("/proc/self/task")
 
 
 def _children(pid: int | str = "self") -> list[int]:
     """The pids of a process's children, of all its threads; empty where the system does not tell."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:  # it has ended, or there is no /proc
-        return []
     found: list[int] = []
-    for thread in threads:
-        with contextlib.suppress(OSError):  # a thread that has ended in between leaves its children to another one
-            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
+    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            # One that has ended in between leaves its children to another one.
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
     return found
-
-
-def _process_name(pid: int) -> str:
-    try:
-        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _tracks_resources(pid: int) -> bool:
-    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes shared memory, semaphores and
-    folders of processes that were killed."""
-    try:
-        return b"resource_tracker import main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def kill_strays(keep: Iterable[int] = (), spare_supervisors: bool = True) -> None:
-    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose supervisor was killed.
-
-    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched.
-    Supervisors that a killed engine server left are only reaped; children in ``keep`` stay. For whenever a child has ended.
-    """
-    session = os.getsid(0)
-    for pid in set(_children()) - set(keep):
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            is_ours = os.getsid(pid) == session
-            is_spared = spare_supervisors and _process_name(pid) == SUPERVISOR_NAME
-            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and not is_spared:
-                os.kill(pid, signal.SIGKILL)
 
 
 TEMPORARY_FOLDER = re.compile(r"qtm-attempt-\w{8}")
@@ -5623,8 +5614,6 @@ MAX_FOLDER_BYTES = 75  # of its path: multiprocessing adds 32 to name a Unix soc
 
 def _lock_folder(path: str) -> int | None:
     """The descriptor by which a folder of this user is locked as long as a process holds it; None when others hold it, or it has gone."""
-    import fcntl
-
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -5638,25 +5627,30 @@ def _lock_folder(path: str) -> int | None:
     return None
 
 
-def _make_temporary_folder() -> str | None:
-    """A folder for one attempt, locked as long as any of its processes lives; None where none can be made, or be used for sockets."""
-    if len(os.fsencode(tempfile.gettempdir())) + len("/qtm-attempt-12345678") > MAX_FOLDER_BYTES:
-        return None
-    for _ in range(3):  # a server that starts may take one for stale before it is locked
+def _use_temporary_folder(path: str) -> None:
+    """Make the folder of this process, locked as long as it lives. Where none can be made, or be used for sockets, TMPDIR stays."""
+    if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
+        return
+    for _ in range(3):  # a server that starts may take it for stale before it is locked
         try:
-            path = tempfile.mkdtemp(prefix="qtm-attempt-")
+            os.mkdir(path, 0o700)
         except OSError:
-            return None
+            return
         if _lock_folder(path) is not None:
-            return path
+            os.environ["TMPDIR"] = tempfile.tempdir = path
+            return
         with contextlib.suppress(OSError):  # it has gone
             os.rmdir(path)
-    return None
 
 
 def _remove_folder(path: str) -> None:
     """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        return os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError:  # it is not empty
+        shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):  # it has gone, as it should, or it has an owner that we cannot help
         if os.path.islink(path):
             return os.unlink(path)
@@ -5669,30 +5663,13 @@ def _remove_folder(path: str) -> None:
 
 
 def _remove_stale_folders() -> None:
-    """Those of attempts all of whose processes have gone: the supervisor was killed before it could remove them."""
+    """Those of engine processes that have gone: their host was killed before it could remove them."""
     base = tempfile.gettempdir()
     for name in filter(TEMPORARY_FOLDER.fullmatch, os.listdir(base)):
         path = os.path.join(base, name)
         if (lock := _lock_folder(path)) is not None:
             _remove_folder(path)
             os.close(lock)
-
-
-MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
-
-
-def _memory_bytes(pid: int, file: str = "status") -> int:
-    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
-
-    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
-    the kernel a walk over all pages. Where that is not to be read, status counts.
-    """
-    sizes: list[int] = []
-    for name in dict.fromkeys((file, "status")):
-        with contextlib.suppress(OSError):
-            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
-            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
-    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
 def _fraction(value: Any) -> float | None:
@@ -5713,26 +5690,30 @@ def _short_repr(value: Any) -> str:
 
 
 class ProgressSender:
-    """The ``progress`` of an engine process: checks, keeps from falling, and sends at most every 50 ms."""
+    """The ``progress`` of an attempt in an engine process: checks, keeps from falling, and sends at most every 50 ms."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, number: int) -> None:
         self._channel = channel
+        self._number = number  # of the task
         self._highest = 0.0
         self._message = ""
         self._last_sent = float("-inf")
         self._is_sent = True
         self._is_warned = False
+        self._is_closed = False
         self._lock = threading.Lock()  # guards all fields and the channel; held while a frame is sent, so that frames stay whole
 
     def __call__(self, fraction: float, message: str = "") -> None:
         """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at most 500 characters)."""
         value, text = _fraction(fraction), _clean(str(message)[:MAX_MESSAGE])
         with self._lock:
+            if self._is_closed:
+                return
             if value is not None:
                 self._highest = max(self._highest, value)
             elif not self._is_warned:
                 self._is_warned = True
-                send_frame(self._channel, {"ignored": _short_repr(fraction)})
+                send_frame(self._channel, {"task": self._number, "ignored": _short_repr(fraction)})
             self._message, self._is_sent = text, False
             if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
                 self._flush()
@@ -5740,13 +5721,13 @@ class ProgressSender:
     def _flush(self) -> None:
         if not self._is_sent:
             self._last_sent, self._is_sent = time.monotonic(), True
-            send_frame(self._channel, {"progress": self._highest, "message": self._message})
+            send_frame(self._channel, {"task": self._number, "progress": self._highest, "message": self._message})
 
-    def close(self, ending: dict[str, Any]) -> None:
-        """Send the newest report, if it was held back, then how the attempt ended; threads that are left say no more."""
-        self._lock.acquire()
-        self._flush()
-        send_frame(self._channel, ending)
+    def close(self) -> None:
+        """Send the newest report, if it was held back; threads that are left report no more."""
+        with self._lock:
+            self._flush()
+            self._is_closed = True
 
 
 # Made beforehand: when it is needed there may be no memory left to make it.
@@ -5754,7 +5735,6 @@ OUT_OF_MEMORY = {
     "error": {"type": "out_of_memory", "message": "the engine got no more memory (MemoryError)", "traceback": None},
     "retryable": True,
 }
-OUT_OF_MEMORY_BYTES = dump_json(OUT_OF_MEMORY).encode()
 
 
 async def _awaited(value: Awaitable[T]) -> T:
@@ -5882,20 +5862,6 @@ def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
         send_frame(channel, [nonce, validation_faults(engine, map(TaskRequest.from_dict, tasks))])
 
 
-def _run_attempt(engine: BacktestEngine, channel: socket.socket) -> None:
-    """Receive the task, run it, send how it ended."""
-    task = receive_frame(channel)
-    if task is None:
-        return
-    send_frame(channel, {"started": True, "version": engine_version(engine)})
-    progress = ProgressSender(channel)
-    ending = attempt_frame(engine, TaskRequest.from_dict(task), progress)
-    try:
-        progress.close(ending)
-    except MemoryError:
-        send_frame(channel, OUT_OF_MEMORY_BYTES)
-
-
 def _flush_log_queues(listener_class: Any) -> None:
     """Nobody keeps a list of listeners. The thread of one that the import started is not there in a fork, so that it is done here."""
     for listener in [one for one in gc.get_objects() if issubclass(type(one), listener_class)]:
@@ -5907,17 +5873,30 @@ def _flush_log_queues(listener_class: Any) -> None:
                     listener.handle(record)
 
 
-def _flush_log_handlers() -> None:
-    """`logging.shutdown`, after the queues between loggers and handlers are empty."""
+def _log_handlers() -> list[logging.Handler]:
+    """All that there are but the one by which logging itself speaks where nothing is configured."""
+    found = [one() for one in logging._handlerList]  # type: ignore[attr-defined]
+    return [one for one in found if one is not None and one is not logging.lastResort]
+
+
+def _flush_log_handlers(is_last: bool) -> None:
+    """After the queues between loggers and handlers are empty. The last time as `logging.shutdown` does it."""
     module = sys.modules.get("logging.handlers")
-    if module and any(isinstance(one(), module.QueueHandler) for one in logging._handlerList):  # type: ignore[attr-defined]
+    handlers = _log_handlers()
+    if module and any(isinstance(one, module.QueueHandler) for one in handlers):
         _flush_log_queues(module.QueueListener)
-    logging.shutdown()
+    if is_last:
+        return logging.shutdown()
+    for handler in reversed(handlers):
+        with contextlib.suppress(Exception):  # user code, whose fault must not keep others from it
+            handler.flush()
 
 
-def _shut_down_logging() -> None:
+def _flush_logs(is_last: bool) -> None:
     """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a second at most."""
-    thread = threading.Thread(target=_flush_log_handlers, name="logging-shutdown", daemon=True)
+    if not _log_handlers():
+        return
+    thread = threading.Thread(target=_flush_log_handlers, args=(is_last,), name="logging-shutdown", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # no memory for one
@@ -5928,64 +5907,311 @@ def _shut_down_logging() -> None:
             os.write(2, b"qtm: a log handler did not flush within %g s; what it holds back is lost\n" % LOG_HANDLERS_SECONDS)
 
 
+class FreshState:
+    """What an attempt may change in a warm process and the next must find as a fresh process would have it. Modules, and what they
+    hold, stay: that is what a process is kept warm for."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder  # TMPDIR
+        self._work_folder = os.getcwd()
+        self._environment = dict(os.environ)
+        self._raw_environment = dict(os.environ._data)  # type: ignore[attr-defined]  # compared in 2 us instead of 70
+        self._threads = threading.active_count()
+        self._signals = self._signal_handlers()
+        self._streams = sys.stdout, sys.stderr
+        self._logging = list(logging.root.handlers), logging.root.level
+        numpy_random = sys.modules.get("numpy.random")
+        self._numpy_state = numpy_random.get_state() if numpy_random else None
+
+    @staticmethod
+    def _signal_handlers() -> dict[int, Any]:
+        import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each, in 140 us for all
+
+        return {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
+
+    def restore(self) -> bool:
+        """Whether the next attempt may begin here. False when something is left that a process ends with: children, threads, files."""
+        try:
+            return self._is_alone() and self._restore()
+        except Exception:  # user code may have put anything in the place of anything
+            return False
+
+    def _is_alone(self) -> bool:
+        with contextlib.suppress(ChildProcessError):  # there is none
+            os.waitpid(-1, os.WNOHANG)
+            return False
+        return threading.active_count() == self._threads
+
+    def _restore(self) -> bool:
+        os.chdir(self._work_folder)
+        if os.environ._data != self._raw_environment:  # type: ignore[attr-defined]
+            os.environ.clear()
+            os.environ.update(self._environment)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for number, handler in self._signal_handlers().items():
+            if handler is not self._signals[number]:
+                signal.signal(number, self._signals[number])
+        sys.stdout, sys.stderr = self._streams
+        handlers, level = self._logging
+        logging.root.handlers[:] = handlers
+        if logging.root.level != level:
+            logging.root.setLevel(level)
+        random.seed()  # as a fork does
+        if numpy_random := sys.modules.get("numpy.random"):
+            numpy_random.set_state(self._numpy_state) if self._numpy_state else numpy_random.seed()
+        if self._folder and os.listdir(self._folder):
+            shutil.rmtree(self._folder)
+            os.mkdir(self._folder, 0o700)
+        return True
+
+
+class TaskReader:
+    """The tasks of an engine process, in the order of their tickets. Those whose ticket was taken back are skipped."""
+
+    def __init__(self, channel: socket.socket, tickets: int) -> None:
+        self._channel = channel
+        self._tickets = tickets
+        self._received = bytearray()
+        self._arrival = select.poll()
+        self._arrival.register(tickets, select.POLLIN)
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        """Wait for a ticket; the number of its task, and the task. None when the service has gone."""
+        while True:
+            try:
+                ticket = os.read(self._tickets, TASK_TICKET.size)
+                break
+            except BlockingIOError:
+                self._arrival.poll()
+        while ticket:
+            number, size = SENT_TASK_HEAD.unpack(self._take(SENT_TASK_HEAD.size))
+            body = self._take(size)
+            if number == TASK_TICKET.unpack(ticket)[0]:
+                return number, json.loads(body)
+        return None
+
+    def _take(self, size: int) -> bytes:
+        while len(self._received) < size:
+            data = self._channel.recv(1 << 20)
+            if not data:
+                os._exit(0)  # the service has gone
+            self._received += data
+        taken = bytes(memoryview(self._received)[:size])
+        del self._received[:size]
+        return taken
+
+
+class AttemptUsage:
+    """CPU seconds and peak memory of the attempts of a process, one by one."""
+
+    def __init__(self) -> None:
+        self._peak = -1  # the descriptor by which the kernel forgets the peak of memory so far
+        self._cpu_seconds = 0.0
+
+    def take(self) -> dict[str, float]:
+        """Those since the last call."""
+        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, self._cpu_seconds = self._cpu_seconds, own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+        with contextlib.suppress(OSError):  # not Linux: the peak stays that of all attempts so far
+            self._peak = os.open("/proc/self/clear_refs", os.O_WRONLY) if self._peak < 0 else self._peak
+            os.pwrite(self._peak, b"5", 0)
+        return {"cpu_seconds": round(self._cpu_seconds - before, 6), "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024}
+
+
+class ProcessPlan(NamedTuple):
+    """What hosts and engine processes are to do; from the settings of the service."""
+
+    engine: str
+    sys_path: list[str]
+    memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
+    tasks: int  # that a process runs, one after the other
+    start: str  # fork or spawn; empty: by what the import leaves
+    core_limit: int  # soft limit of the size of core files
+
+
+def _flushed_streams() -> bool:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # the engine has closed or replaced them
+        return False
+    return True
+
+
+def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, channel: socket.socket, tickets: int, folder: str, marker: bytes) -> None:
+    """Take tasks, run them, send how each ended. The process ends after the last of its number, and after an error."""
+    reader, usage, output, state = TaskReader(channel, tickets), AttemptUsage(), -1, None
+    for left in range(plan.tasks - 1, -1, -1):
+        task = reader.next()
+        if task is None:
+            return
+        number, values = task
+        if not state:
+            _use_temporary_folder(folder)
+            if left:
+                output, state = os.dup(1), FreshState(folder if os.environ.get("TMPDIR") == folder else None)
+                _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
+        send_frame(channel, {"task": number, "at": time.monotonic(), "version": engine_version(engine)})
+        progress = ProgressSender(channel, number)
+        ending = attempt_frame(engine, TaskRequest.from_dict(values), progress)
+        progress.close()
+        is_last = not left or "error" in ending
+        if not is_last:
+            _flush_logs(False)
+            is_last = not _flushed_streams() or not cast(FreshState, state).restore()
+        if not is_last:
+            os.write(output, marker)
+        used = {"cpu_seconds": 0, "max_rss_bytes": 0} if is_last else usage.take()  # of a process that ends, its host knows
+        about = {"task": number, "last": is_last, **used}
+        try:
+            send_frame(channel, {**ending, **about})
+        except MemoryError:
+            is_last = about["last"] = True
+            send_frame(channel, {**OUT_OF_MEMORY, **about})
+        if is_last:
+            return
+
+
 def _yield_to_the_service() -> None:
     """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says nothing outside of one:
     hence the session is given the same."""
     os.nice(TASK_NICE)
     for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
-        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # not there, or it is higher already
-            file.write(str(value))
+        with contextlib.suppress(OSError):  # not there, or it is higher already
+            file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+            os.write(file, b"%d" % value)
+            os.close(file)
 
 
-def _cap_memory(memory_bytes: int) -> None:
-    """The cap of one process; the supervisor holds that of all together."""
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+def _open_streams(output: int) -> None:
+    """Have all that is printed go there; nothing comes in."""
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    for number in (1, 2):
+        os.dup2(output, number)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
 
 
-def _engine_process(
-    engine: BacktestEngine, channel: socket.socket, output: int, stacks: int, kind: bytes, memory_bytes: int, supervisor_pid: int
-) -> None:
+def _spawned_engine(reference: str) -> BacktestEngine:
+    """The engine, imported by this process itself; what its import prints was told when the server imported it. One that cannot be
+    imported now fails every task."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    _open_streams(nothing)
+    os.close(nothing)
+    try:
+        return load_engine(reference)
+    except EngineError as error:
+        fault = error
+
+        def fail(task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
+            raise fault
+
+        return fail
+
+
+class EngineEnds(NamedTuple):
+    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the output of an attempt."""
+
+    channel: socket.socket
+    output: int
+    tickets: int
+    stacks: int
+    folder: str
+    marker: bytes
+
+
+def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: EngineEnds, is_validator: bool, host_pid: int) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor_pid:
-        os._exit(70)  # the supervisor died before the line above; the attempt may run elsewhere by now
+    if os.getppid() != host_pid:
+        os._exit(70)  # the host died before the line above
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
     _yield_to_the_service()
-    _cap_memory(memory_bytes)
-    for number in (*STOP_SIGNALS, signal.SIGCHLD, SERVICE_DEATH_SIGNAL):
+    if plan.memory_bytes:  # the cap of one process; the host holds that of all together
+        resource.setrlimit(resource.RLIMIT_DATA, (plan.memory_bytes, plan.memory_bytes))
+    for number in (*STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=False)  # in C: a Python handler waits for C code to return
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    if kind == START_TASK:  # a validator prints where its server does: nobody reads its pipe
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-    os.close(null)
-    os.close(output)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    if kind == START_VALIDATOR:
-        _validate_loop(engine, channel)
+    faulthandler.register(
+        STACKS_SIGNAL, file=ends.stacks, all_threads=True, chain=False
+    )  # in C: a Python handler waits for C code to return
+    if is_validator:  # it prints where its server does
+        _open_streams(1)
+        _validate_loop(engine or load_engine(plan.engine), ends.channel)
         os._exit(0)
-    _run_attempt(engine, channel)
-    _shut_down_logging()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the engine may have closed them
-            stream.flush()
+    engine = engine or _spawned_engine(plan.engine)
+    _open_streams(ends.output)
+    os.close(ends.output)
+    _run_tasks(engine, plan, ends.channel, ends.tickets, ends.folder, ends.marker)
+    _flush_logs(True)
+    _flushed_streams()
     os._exit(0)  # threads that the engine left behind end here
+
+
+# ==== 17 Engine host ==================================================================================================
+# The processes between service and engine. The engine server has imported the engine once and forks a host for each slot. A host lives
+# as long as its slot and runs no user code: it forks each engine process ahead of need, adopts every process that an attempt starts
+# (child subreaper), watches memory, stops, and ends all that is left. When the service dies, its sockets end, and hosts end theirs.
+
+KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
+RESOURCE_TRACKER_SECONDS = 8.0  # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
+IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
+MEMORY_POLL_SECONDS = 0.1
+SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
+STACKS_SECONDS = 1.0  # for an engine process to write its stacks, once its time is over
+STACKS_QUIET_SECONDS = 0.1  # without another byte of them: they are whole
+MAX_STACKS_BYTES = 256 * 1024  # that are read; the report has no more of them than an error
+ENGINE_ENDS = 4  # descriptors of an engine process that the service has
+
+
+class Control:
+    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server, or a slot and its host."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._text = b""
+        self._descriptors: deque[int] = deque()  # received, not taken yet
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self.socket.fileno()
+
+    def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """In ASCII, since a folder's name may be of bytes that are no UTF-8. The other end may have gone, which `receive` tells."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.socket, [json.dumps(message).encode() + b"\n"], descriptors)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that have arrived, or None at the end. Raises TimeoutError."""
+        try:
+            data, found, _, _ = socket.recv_fds(self.socket, 1 << 16, 16, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+        except BlockingIOError:
+            return []
+        except TimeoutError:
+            raise
+        except OSError:
+            return None
+        self._descriptors.extend(found)
+        *lines, self._text = (self._text + data).split(b"\n")
+        return [json.loads(line) for line in lines] if data else None
+
+    def take(self, count: int) -> list[int]:
+        """The next descriptors that came with messages."""
+        return [self._descriptors.popleft() for _ in range(count)]
+
+    def close(self) -> None:
+        """And the descriptors that nobody took."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+        self.socket.close()
 
 
 def _ignore_signal(_number: int, _frame: Any) -> None:
     """A handler that lets the signal wake a wait, and no more."""
-
-
-# ==== 17 Supervisor ===================================================================================================
-# The processes between service and engine. The engine server is a clean single-threaded process that has imported the engine
-# once. For each attempt it forks a supervisor, which adopts every descendant of the attempt (child subreaper) and forks the
-# engine process. When the service dies, the control socket ends, and the supervisor kills all that is below it.
 
 
 class ChildSignal:
@@ -6005,95 +6231,136 @@ class ChildSignal:
         os.close(self._wake)
         os.close(self._notify)
 
-    def select(self, sock: socket.socket, seconds: float | None = None) -> bool:
+    def select(self, control: Control, seconds: float | None = None) -> bool:
         """True when the socket is readable; False when a child may have ended, or after ``seconds``."""
-        sources: list[Any] = [sock, self._wake]
+        sources: list[Any] = [control, self._wake]
         readable, _, _ = select.select(sources, [], [], seconds)
         if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 4096)
-        return sock in readable
+        return control in readable
 
 
-class Supervisor:
-    """One attempt's guardian process: waits for the engine process, stops it when told or when the service is gone, kills
-    every descendant it leaves, and reports how it ended. Single-threaded; signals only wake its `select`."""
+def _process_name(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
-    def __init__(self, control: socket.socket, engine_pid: int, stacks: int, memory_bytes: int, folder: str | None) -> None:
-        self._control = control
-        self._folder = folder  # of the attempt's temporary files
-        self._engine_pid = engine_pid
-        self._stacks_pipe = stacks  # where the engine process writes its stacks
+
+def kill_strays(keep: Iterable[int] = ()) -> None:
+    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose host was killed.
+
+    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched. Hosts are
+    only reaped; children in ``keep`` stay. For whenever a child has ended.
+    """
+    session = os.getsid(0)
+    for pid in set(_children()) - set(keep):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            is_ours = os.getsid(pid) == session
+            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and _process_name(pid) != ENGINE_HOST_NAME:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _tracks_resources(pid: int) -> bool:
+    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes shared memory, semaphores and
+    folders of processes that were killed."""
+    try:
+        return b"resource_tracker import main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
+
+
+def _memory_bytes(pid: int, file: str = "status") -> int:
+    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
+
+    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
+    the kernel a walk over all pages. Where that is not to be read, status counts.
+    """
+    sizes: list[int] = []
+    for name in dict.fromkeys((file, "status")):
+        with contextlib.suppress(OSError):
+            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
+            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
+    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
+
+
+class HostedProcess:
+    """An engine process as its host sees it."""
+
+    def __init__(self, pid: int, stacks: int, folder: str) -> None:
+        self.pid = pid
+        self.folder = folder  # of its temporary files
+        self.deadline: float | None = None  # when SIGTERM was not enough
+        self._stacks_pipe = stacks  # where it writes its stacks
         self._stacks = ""
-        self._memory_bytes = memory_bytes
         self._is_out_of_memory = False
         self._next_memory_check = 0.0
-        self._deadline: float | None = None  # when SIGTERM was not enough
-        self._ended: int | None = None  # the wait status of the engine process
+        self._max_rss_bytes = 0
+        self._cpu_seconds = 0.0
 
-    def run(self) -> None:
-        """Until the engine process and all below it are gone."""
-        children = ChildSignal()
-        while not self._reap():
-            waits = [] if self._deadline is None else [max(0.0, self._deadline - time.monotonic())]
-            waits += [MEMORY_POLL_SECONDS] if self._memory_bytes else []
-            if children.select(self._control, min(waits, default=None)):
-                self._obey()
-            self._check_memory()
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                self._kill_engine(signal.SIGKILL)
-                self._deadline = time.monotonic() + 1.0
-        self._kill_descendants()
-        if self._folder:
-            _remove_folder(self._folder)
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all that was reaped: the engine process and what it left
-        report = {
-            "exit": os.waitstatus_to_exitcode(cast(int, self._ended)),
-            "max_rss_bytes": usage.ru_maxrss * 1024,
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
+    def add_usage(self, usage: Any) -> None:
+        """Of the process or of one that it left, each with all that it has waited for itself."""
+        self._max_rss_bytes = max(self._max_rss_bytes, usage.ru_maxrss * 1024)
+        self._cpu_seconds += usage.ru_utime + usage.ru_stime
+
+    def report(self, status: int) -> dict[str, Any]:
+        """What the service learns of its end."""
+        os.close(self._stacks_pipe)
+        return {
+            "ended": self.pid,
+            "exit": os.waitstatus_to_exitcode(status),
+            "max_rss_bytes": self._max_rss_bytes,
+            "cpu_seconds": round(self._cpu_seconds, 6),
             "out_of_memory": self._is_out_of_memory,
             "stacks": self._stacks,
         }
-        with contextlib.suppress(OSError):  # the service is gone: nobody to tell
-            self._control.send(dump_json(report).encode())
 
-    def _check_memory(self) -> None:
+    def check_memory(self, limit: int) -> None:
+        """Kill it when it and all below it hold more."""
         started = time.monotonic()
-        if not self._memory_bytes or self._is_out_of_memory or started < self._next_memory_check:
+        if self._is_out_of_memory or started < self._next_memory_check:
             return
-        if _memory_bytes(self._engine_pid) > self._memory_bytes:
-            self._is_out_of_memory = _memory_bytes(self._engine_pid, "smaps_rollup") > self._memory_bytes
+        if _memory_bytes(self.pid) > limit:
+            self._is_out_of_memory = _memory_bytes(self.pid, "smaps_rollup") > limit
             self._next_memory_check = time.monotonic() + 9 * (time.monotonic() - started)
         if self._is_out_of_memory:
-            self._kill_engine(signal.SIGKILL)
+            self.kill(signal.SIGKILL)
 
-    def _obey(self) -> None:
-        """A frame asks for a stop with a grace in seconds, perhaps for the engine's stacks before; the end of the socket is the end of
-        the service."""
-        try:
-            message = self._control.recv(1024)
-        except OSError:
-            message = b""
-        if not message:
-            self._kill_engine(signal.SIGKILL)
-            self._deadline = time.monotonic() + 1.0
-        elif self._deadline is None:
-            grace, *with_stacks = message.split()
+    def stop(self, with_stacks: bool) -> None:
+        """SIGTERM; the deadline for SIGKILL is set."""
+        if self.deadline is None:
             if with_stacks:
-                self._stacks = self._read_stacks()
-            self._kill_engine(signal.SIGTERM)
-            self._deadline = time.monotonic() + float(grace)
+                self._read_stacks()
+            self.kill(signal.SIGTERM)
+            self.deadline = time.monotonic() + KILL_GRACE_SECONDS
 
-    def _read_stacks(self) -> str:
-        """The Python stacks of all threads of the engine process, as far as they come in time. Only a process that has a handler is
-        asked: the signal would end any other, without the time that SIGTERM leaves it."""
+    def check_deadline(self) -> None:
+        """Kill what SIGTERM has not ended."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self.kill(signal.SIGKILL)
+            self.deadline = time.monotonic() + 1.0
+
+    def kill(self, number: int) -> None:
+        """The group, and the process in case it has no group of its own yet; alone when the group must be left to tidy up."""
+        alone = number == signal.SIGKILL and any(map(_tracks_resources, _children(self.pid)))
+        for kill in (os.kill,) if alone else (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(self.pid, number)
+
+    def _read_stacks(self) -> None:
+        """The Python stacks of all its threads, as far as they come in time. Only a process that has a handler is asked: the signal
+        would end any other, without the time that SIGTERM leaves it."""
         status = ""
-        with contextlib.suppress(OSError):  # it has just ended
-            status = pathlib.Path(f"/proc/{self._engine_pid}/status").read_text()
+        with contextlib.suppress(OSError):  # it has just ended, or there is no /proc
+            status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
         caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
         if caught is None or not int(caught[1], 16) >> (STACKS_SIGNAL - 1) & 1:
-            return ""
-        os.kill(self._engine_pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
+            return
+        os.kill(self.pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
         found, deadline = b"", time.monotonic() + STACKS_SECONDS
         while len(found) < MAX_STACKS_BYTES and (left := deadline - time.monotonic()) > 0:
             if not select.select([self._stacks_pipe], [], [], min(left, STACKS_QUIET_SECONDS) if found else left)[0]:
@@ -6103,124 +6370,166 @@ class Supervisor:
                 break
             found += data
         threads = _clean(found.decode("utf-8", "replace")).strip().split("\n\n")
-        return "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]  # the main thread, written last, before what may be cut
+        self._stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]  # the main thread, written last, before what may be cut
 
-    def _kill_engine(self, number: int) -> None:
-        # The group, and the process in case it has no group of its own yet; alone when the group must be left to tidy up.
-        alone = number == signal.SIGKILL and any(map(_tracks_resources, _children(self._engine_pid)))
-        for kill in (os.kill,) if alone else (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(self._engine_pid, number)
 
-    def _reap(self) -> bool:
-        """Collect what has ended; True when the engine process is among it."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
+class EngineHost:
+    """A slot's host: forks the engine processes, one ahead of need, and ends what each leaves. Single-threaded; a signal only wakes it."""
+
+    def __init__(self, control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool) -> None:
+        self._control = control
+        self._engine = engine  # None: each process imports it
+        self._plan = plan
+        self._is_validator = is_validator
+        self._processes: dict[int, HostedProcess] = {}  # alive; one that runs tasks, and the standby that waits for its first
+        self._standby = 0  # its pid
+
+    def run(self) -> None:
+        """Until the service has gone."""
+        children = ChildSignal()
+        self._control.send({"host": os.getpid()})
+        self._fork(children)
+        is_open = True
+        while is_open or self._processes:
+            waits = [max(0.0, one.deadline - time.monotonic()) for one in self._processes.values() if one.deadline is not None]
+            waits += [MEMORY_POLL_SECONDS] if self._plan.memory_bytes else []
+            if is_open and children.select(self._control, min(waits, default=None)):
+                is_open = self._obey(children)
+            elif not is_open:
+                time.sleep(0.002)
+            self._reap()
+            for process in list(self._processes.values()):
+                if self._plan.memory_bytes:
+                    process.check_memory(self._plan.memory_bytes)
+                process.check_deadline()
+
+    def _obey(self, children: ChildSignal) -> bool:
+        messages = self._control.receive()
+        if messages is None:  # the service has gone
+            for process in self._processes.values():
+                process.kill(signal.SIGKILL)
+                process.deadline = time.monotonic() + 1.0
+            return False
+        for message in messages:
+            if "stop" in message and message["stop"] in self._processes:
+                self._processes[message["stop"]].stop(message["stacks"])
+            elif "begun" in message:
+                self._standby = 0 if message["begun"] == self._standby else self._standby
+                if not self._standby:
+                    self._fork(children)
+        return True
+
+    def _fork(self, children: ChildSignal) -> None:
+        """Fork the next standby, and give the service its ends of it."""
+        opened: list[int] = []
+        try:
+            opened += [one.detach() for one in socket.socketpair()]
+            for _ in range(3):
+                opened += os.pipe()
+            channel, engine_channel, output, engine_output, tickets, service_tickets, stacks, engine_stacks = opened
+            os.set_blocking(tickets, False)  # read by the service too
+            folder = os.path.join(tempfile.gettempdir(), f"qtm-attempt-{os.urandom(4).hex()}")
+            marker, host_pid = os.urandom(8).hex(), os.getpid()
+            pid = os.fork()
+        except OSError as error:  # no process or descriptor now
+            self._control.send({"no_process": str(error)})
+        else:
             if pid == 0:
-                return self._ended is not None
-            if pid == self._engine_pid:
-                self._ended = status
+                try:
+                    children.close()
+                    self._control.close()  # its end must be the host's alone, so that its death is seen
+                    for one in (channel, output, service_tickets, stacks):
+                        os.close(one)
+                    ends = EngineEnds(
+                        socket.socket(fileno=engine_channel), engine_output, tickets, engine_stacks, folder, bytes.fromhex(marker)
+                    )
+                    engine_process(self._engine, self._plan, ends, self._is_validator, host_pid)
+                finally:
+                    os._exit(70)
+            self._processes[pid] = HostedProcess(pid, opened.pop(6), folder)
+            self._standby = pid
+            self._control.send({"standby": pid, "marker": marker}, [channel, output, service_tickets, tickets])
+        for one in opened:
+            os.close(one)
 
-    def _kill_descendants(self) -> None:
-        """Kill children until none is left: those of a killed child become ours, so that every round goes one deeper."""
-        if not any(map(_tracks_resources, _children())):
+    def _strays(self) -> set[int]:
+        """Children that this host did not fork: adopted from engine processes."""
+        return set(_children()) - self._processes.keys()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, usage = found
+                process = self._processes.pop(pid, None)
+                if process is None:  # adopted, and ended by itself
+                    for running in self._processes.values():
+                        if running.pid != self._standby:
+                            running.add_usage(usage)
+                    continue
+                self._standby = 0 if pid == self._standby else self._standby
+                process.add_usage(usage)
+                self._end_strays(process)
+                _remove_folder(process.folder)
+                self._control.send(process.report(status))
+
+    def _end_strays(self, process: HostedProcess) -> None:
+        """Kill what a process has left: those of a killed child become ours, so that every round goes one deeper."""
+        strays = self._strays()
+        if not any(map(_tracks_resources, strays)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._engine_pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
         spared_until = time.monotonic() + RESOURCE_TRACKER_SECONDS
         deadline = spared_until + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
-        while time.monotonic() < deadline:
-            for pid in _children():
-                if _tracks_resources(pid) and time.monotonic() < spared_until:
-                    continue
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                time.sleep(0.002)
+        while strays and time.monotonic() < deadline:
+            for pid in strays:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    if not _tracks_resources(pid) or time.monotonic() >= spared_until:
+                        os.kill(pid, signal.SIGKILL)
+                    ended, _, usage = os.wait4(pid, os.WNOHANG)
+                    if ended:
+                        process.add_usage(usage)
+            time.sleep(0.001)
+            strays = self._strays()
 
 
-def _forked(control: int) -> int:
-    """`os.fork`; where the system gives no process (-1), the service is told on the attempt's control socket: none of its fault."""
-    try:
-        return os.fork()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.write(control, dump_json({"no_process": str(error)}).encode())
-        return -1
-
-
-def _supervise(engine: BacktestEngine, descriptors: Sequence[int], kind: bytes, memory_bytes: int) -> None:
-    """The life of a supervisor process: never returns."""
-    _prctl(PR_SET_NAME, SUPERVISOR_NAME.encode())  # before it leaves the server's session, see `kill_strays`
-    control_number, channel_number, output = descriptors
-    control, channel = socket.socket(fileno=control_number), socket.socket(fileno=channel_number)
+def _be_host(control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool) -> None:
+    """The life of a host."""
+    _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    supervisor_pid = os.getpid()
-    folder = _make_temporary_folder() if kind == START_TASK else None
-    if folder:
-        os.environ["TMPDIR"] = tempfile.tempdir = folder
-    stacks, stacks_of_engine = os.pipe()
-    pid = _forked(control.fileno())
-    if pid < 0:
-        return _remove_folder(folder) if folder else None
-    if pid == 0:
-        try:
-            control.close()  # its end must be the supervisor's alone, so that its death is seen
-            os.close(stacks)
-            _engine_process(engine, channel, output, stacks_of_engine, kind, memory_bytes, supervisor_pid)
-        finally:
-            os._exit(70)
-    channel.close()
-    os.close(output)
-    os.close(stacks_of_engine)
-    control.send(dump_json({"supervisor": supervisor_pid, "pid": pid}).encode())
-    Supervisor(control, pid, stacks, memory_bytes, folder).run()
+    EngineHost(control, engine, plan, is_validator).run()
 
 
-def _end_supervisors(keep: Sequence[int]) -> None:
-    """The service is gone. Supervisors see that too and end their attempts; one that does not, frozen by its engine, is killed
-    after the grace, and what it leaves comes to us."""
-    deadline = time.monotonic() + KILL_GRACE_SECONDS
-    while set(_children()) - set(keep) and time.monotonic() < deadline + KILL_GRACE_SECONDS:
-        kill_strays(keep, spare_supervisors=time.monotonic() < deadline)
-        time.sleep(0.01)
-
-
-def _serve_forks(engine: BacktestEngine, control: socket.socket, service_pid: int, memory_bytes: int) -> None:
-    """Fork a supervisor for every request, and end what dead supervisors leave, as long as the service lives."""
+def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessPlan) -> None:
+    """Fork a host for every request, and end what dead hosts leave, as long as the service lives."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(PR_SET_PDEATHSIG, 0)  # from now on the end of the control socket says that the service has gone
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the engine's import may have blocked SIGCHLD
     started_by_import = _children()
     children = ChildSignal()
-    # From now on the service's death only wakes us, since there may be more to end than ourselves.
-    signal.signal(SERVICE_DEATH_SIGNAL, _ignore_signal)
-    _prctl(PR_SET_PDEATHSIG, SERVICE_DEATH_SIGNAL)
-    while os.getppid() == service_pid:
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page that holds an object
+    while True:
         if not children.select(control):
             kill_strays(started_by_import)
             continue
-        kind, descriptors, _, _ = socket.recv_fds(control, 64, 3)
-        if not kind:
-            break
-        if _forked(descriptors[0]) == 0:
+        messages = control.receive()
+        if messages is None:
+            return
+        for message in messages:
+            (descriptor,) = control.take(1)
+            slot = Control(socket.socket(fileno=descriptor))
             try:
-                children.close()
-                control.close()
-                _supervise(engine, descriptors, kind, memory_bytes)
-            finally:
-                os._exit(0)
-        for descriptor in descriptors:
-            os.close(descriptor)
-    _end_supervisors(started_by_import)
+                if os.fork() == 0:
+                    try:
+                        children.close()
+                        control.close()
+                        _be_host(slot, engine, plan, message["validator"])
+                    finally:
+                        os._exit(0)
+            except OSError as error:
+                slot.send({"no_process": str(error)})
+            slot.close()
 
 
 def _end_import(*by_signal: Any) -> None:
@@ -6229,7 +6538,8 @@ def _end_import(*by_signal: Any) -> None:
     while (pids := _children()) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
+                if _process_name(pid) != ENGINE_HOST_NAME:  # which ends by itself, and all that is below it
+                    os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, os.WNOHANG)
         time.sleep(0.002)
     if by_signal:
@@ -6239,18 +6549,20 @@ def _end_import(*by_signal: Any) -> None:
 def _other_threads() -> list[str]:
     """All threads of this process but this one, those of libraries too: by Python's name or the system's."""
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    del names[threading.get_native_id()]
     found = []
-    for number in map(int, os.listdir("/proc/self/task")):
-        if number != threading.get_native_id():
-            with contextlib.suppress(OSError):  # it has just ended
-                found.append(names.get(number) or pathlib.Path(f"/proc/self/task/{number}/comm").read_text().strip())
-    return sorted(found)
+    with contextlib.suppress(OSError):  # no /proc
+        for number in map(int, os.listdir("/proc/self/task")):
+            if number != threading.get_native_id() and number not in names:
+                with contextlib.suppress(OSError):  # it has just ended
+                    found.append(pathlib.Path(f"/proc/self/task/{number}/comm").read_text().strip())
+    return sorted([*found, *names.values()])
 
 
-def _other_sockets(own: socket.socket) -> list[str]:
+def _other_sockets(own: Control) -> list[str]:
     """The addresses of the open sockets of this process but ``own``: of the other end, or where one listens."""
     found = []
-    for number in map(int, os.listdir("/proc/self/fd")):
+    for number in map(int, os.listdir("/proc/self/fd") if sees_processes() else []):
         with contextlib.suppress(OSError):  # it was that of the listing
             if number != own.fileno() and os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
                 with socket.socket(fileno=os.dup(number)) as one:
@@ -6262,60 +6574,80 @@ def _other_sockets(own: socket.socket) -> list[str]:
     return sorted(found)
 
 
-def _left_by_import(own: socket.socket) -> dict[str, list[str]]:
-    """What the import left that a fork cannot use. Some libraries end their threads before a fork, and start them anew when they need
-    them (OpenBLAS, thus numpy): hence those are counted that outlive one."""
+def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine, bool] | None:
+    """Import the engine and say what it is and what it left; it, and whether engine processes are to import it themselves."""
+    try:
+        engine = load_engine(plan.engine)
+    except EngineError as error:
+        control.send({"failed": _clean(error.message)[:8000]})
+        return None
+    for stream in (sys.stdout, sys.stderr):  # else every fork would print again what the import has left in them
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # the import may have closed or replaced them
+            stream.flush()
+    _remove_stale_folders()
+    # Some libraries end their threads before a fork and start them anew when they need them (OpenBLAS, thus numpy): hence those count
+    # that outlive one.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with contextlib.suppress(OSError):  # the system gives no process now
         if (pid := os.fork()) == 0:
             os._exit(0)
         os.waitpid(pid, 0)
-    return {"threads": _other_threads(), "sockets": _other_sockets(own)}
+    threads = _other_threads()
+    spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees_processes()))
+    about = {"version": engine_version(engine), "validates": hasattr(engine, "validate"), "sees_processes": sees_processes()}
+    control.send({**about, "threads": threads, "sockets": _other_sockets(control), "spawns": spawns})
+    return engine, spawns
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
-    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks on demand."""
-    control = socket.socket(fileno=int(arguments[0]))
+    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks hosts on demand; where engine
+    processes import it themselves, from a process that has begun anew without it (with the plan as third argument)."""
+    control = Control(socket.socket(fileno=int(arguments[0])))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    setup = json.loads(control.recv(1 << 20))
-    if setup["core_limit"] != SAME_LIMIT:
-        resource.setrlimit(resource.RLIMIT_CORE, (setup["core_limit"], resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    sys.path[:] = setup["sys_path"]
-    sys.argv[1:] = []  # an import that parses the command line is not meant by ours
-    atexit.register(_end_import)  # before the import's own, which come first then
-    try:
-        engine = load_engine(setup["engine"])
-    except EngineError as error:
-        control.send(dump_json({"failed": _clean(error.message)[:8000]}).encode())
+    messages: list[dict[str, Any]] | None = [json.loads(arguments[2])] if arguments[2:] else []
+    while messages == []:
+        messages = control.receive()
+    if messages is None:
         return 1
-    for stream in (sys.stdout, sys.stderr):  # else every fork would print again what the import has left in them
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # the import may have closed or replaced them
-            stream.flush()
-    _remove_stale_folders()
-    ready = {"ready": True, "version": engine_version(engine), "validates": hasattr(engine, "validate"), **_left_by_import(control)}
-    control.send(dump_json(ready).encode())
-    _serve_forks(engine, control, int(arguments[1]), setup["memory_bytes"])
+    plan, engine = ProcessPlan(**messages[0]), None
+    sys.path[:] = plan.sys_path
+    if not arguments[2:]:
+        if plan.core_limit != SAME_LIMIT:
+            resource.setrlimit(resource.RLIMIT_CORE, (plan.core_limit, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        sys.argv[1:] = []  # an import that parses the command line is not meant by ours
+        atexit.register(_end_import)  # before the import's own, which come first then
+        imported = _import_engine(control, plan)
+        if imported is None:
+            return 1
+        engine, spawns = imported
+        if spawns:
+            _end_import()
+            os.execv(sys.executable, [*sys.orig_argv, json.dumps(messages[0])])
+    _serve_hosts(control, engine, plan)
     signal.signal(signal.SIGALRM, _end_import)
     signal.setitimer(signal.ITIMER_REAL, IMPORT_END_SECONDS)
     return 0
 
 
-# ==== 18 Attempt handles ==============================================================================================
-# The service's hold on an attempt under way: its slot thread runs one until the attempt has ended, however it ends.
+# ==== 18 Engine slots =================================================================================================
+# The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands each to the engine process
+# that waits for it, several ahead to a warm one, and listens until each has ended. Every wait for another process has a deadline.
 
-START_SECONDS = 10.0  # for an engine process to say that it has started
+START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
 START_CHECK_SECONDS = 0.5  # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
-STOP_CHECK_SECONDS = 5.0  # how late a slot thread sees that `stop` was called when its supervisor does not react
+HOST_SECONDS = 10.0  # for a host to report an end that it was asked for, beyond the grace
+END_SECONDS = 25.0  # for a process to end by itself and for its host to tidy up, once it has nothing more to do
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 MAX_OUTPUT_STACKS = 3500  # characters of an engine's stacks that are kept at the end of its output; its error has more of them
-MAX_REPORT_BYTES = 64 * 1024  # of a supervisor's report; a character of its stacks takes 6 at most
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
+SENT_AHEAD = 64  # tasks that a warm process holds at most: what it runs while the service's threads wait for each other
+EARLY_ENDS = 3  # engine processes that ended before they took a task, after which that is the task's failure
 
 
 def _nothing() -> None:
@@ -6351,32 +6683,28 @@ class SlotAttempt(Protocol):
         """The same as JSON, as `TaskRequest.to_dict` gives it, for an engine in another process."""
 
 
-A = TypeVar("A", bound=SlotAttempt)
-B = TypeVar("B", bound=SlotAttempt, contravariant=True)
-
-
-class SlotEvents(Protocol[B]):
+class SlotEvents(Protocol):
     """What happens to the attempts of a slot; called in the slot's thread."""
 
-    def started(self, attempt: B, at: float, version: str | None) -> None:
+    def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
 
-    def reported(self, attempt: B, report: Report) -> None:
+    def reported(self, attempt: Any, report: Report) -> None:
         """The engine has told its progress."""
 
-    def ended(self, attempt: B, outcome: Outcome) -> None:
+    def ended(self, attempt: Any, outcome: Outcome) -> None:
         """The last event of an attempt, unless it is returned."""
 
-    def returned(self, attempt: B) -> None:
-        """It was stopped, or not wanted, before its engine began: it has used nothing up."""
+    def returned(self, attempt: Any) -> None:
+        """It was stopped before its engine began: it has used nothing up."""
 
 
 class Slot(Protocol):
     """Runs attempts one after the other. `run` and `close` belong to one thread."""
 
-    def run(self, first: A, more: Callable[[int], list[A]], events: SlotEvents[A]) -> None:
-        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking. Returns when none of them is in flight.
-        Raises EngineUnavailable, before any event, while there is no engine."""
+    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
+        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking; never called where each has a process of its own.
+        Returns when none of them is in flight. Raises EngineUnavailable, before any event, while there is no engine."""
 
     def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
         """From any thread: end an attempt that has begun, return one that has not."""
@@ -6385,53 +6713,10 @@ class Slot(Protocol):
         """End the slot's processes."""
 
 
-class TaskHandle(Protocol):
-    """One attempt under way."""
-
-    engine_version: str | None
-
-    def run(self, on_report: Callable[[Report], None]) -> Outcome:
-        """Wait for the end, however it comes; at most the task's timeout plus the grace. Called by one slot thread."""
-
-    def stop(self) -> None:
-        """Ask any thread's way for an early end; `run` then returns soon."""
-
-
-class HandleSlot:
-    """A slot on top of handles."""
-
-    def __init__(self, start: Callable[[TaskRequest], TaskHandle]) -> None:
-        self._start = start
-        self._lock = threading.Lock()  # guards the next
-        self._running: tuple[SlotAttempt, TaskHandle] | None = None
-
-    def run(self, first: A, more: Callable[[int], list[A]], events: SlotEvents[A]) -> None:
-        """As `Slot.run`."""
-        handle = self._start(first.request())
-        with self._lock:
-            self._running = first, handle
-        events.started(first, time.monotonic(), None)
-        outcome = handle.run(lambda report: events.reported(first, report))
-        with self._lock:
-            self._running = None
-        events.started(first, time.monotonic(), handle.engine_version)
-        events.ended(first, outcome)
-
-    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
-        """As `Slot.stop`."""
-        with self._lock:
-            running = self._running
-        if running and running[0] is attempt:
-            running[1].stop()
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
-def _warn_of_progress(task: TaskRequest, value: str) -> None:
+def _warn_of_progress(attempt: SlotAttempt, value: str) -> None:
     """Once for each attempt."""
     remedy = "give a fraction from 0 to 1, such as done / total"
-    log_event(logging.WARNING, "progress ignored", task_id=task.task_id, attempt=task.attempt, value=value, remedy=remedy)
+    log_event(logging.WARNING, "progress ignored", task_id=attempt.task_id, attempt=attempt.attempt, value=value, remedy=remedy)
 
 
 def _last_state(line: bytes) -> bytes:
@@ -6515,223 +6800,584 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class ProcessHandle:
-    """An attempt in its own processes. `run` belongs to one slot thread; `stop` may come from any."""
+class ForgedFrame(Exception):
+    """What came on the channel of an engine process is no frame of qtm's: the engine is user code and may find the descriptor."""
 
-    def __init__(
-        self, task: TaskRequest, control: socket.socket, channel: socket.socket, output: int, on_silence: Callable[[], None] = _nothing
-    ) -> None:
-        self.engine_version: str | None = None
-        self._task = task
-        self._control, self._channel, self._output = control, channel, output
-        self._on_silence = on_silence  # called when no supervisor has answered in the time for the start
-        self._log = OutputLog("task output", task_id=task.task_id, attempt=task.attempt)
+
+class Flight:
+    """An attempt in an engine process."""
+
+    def __init__(self, attempt: SlotAttempt) -> None:
+        self.attempt = attempt
+        self.deadline = math.inf  # of the attempt, from its start on
+        self.is_timed_out = False
+        self.is_warned = False  # of a fraction of its progress that was none
+        self.outcome: Outcome | None = None  # from the result or error frame
+        self.usage = NO_USAGE  # from the same
+        self.log = OutputLog("task output", task_id=attempt.task_id, attempt=attempt.attempt)
+
+
+class EngineLink:
+    """The service's ends of one engine process, and the attempts that are in it. Of one slot thread."""
+
+    def __init__(self, pid: int, marker: str, descriptors: Sequence[int]) -> None:
+        channel, self.output, self._tickets, self._unread = descriptors
+        self.pid = pid
+        self.channel = socket.socket(fileno=channel)
+        self.flights: dict[int, Flight] = {}  # by number, in the order in which they were sent
+        self.begun: Flight | None = None  # the one that runs
+        self.sent_count = 0
+        self.is_last = False  # the process ends after the attempt that has begun
+        self.end_deadline = math.inf  # of the attempt that has begun, or of the end of the process
+        self.is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
+        self.kill_deadline: float | None = None  # once it was asked to stop: when even its host has not answered
+        self.spent_cpu_seconds = 0.0  # by attempts that have ended
+        self._marker = bytes.fromhex(marker)
+        self._unsent = bytearray()  # of tasks, where the channel is full
         self._received = bytearray()  # of the channel; a frame is whole before it is read
-        self._is_warned = False  # of a fraction of its progress that was none
-        self._is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
-        self._outcome: Outcome | None = None  # from the result or error frame
-        self._exit: dict[str, Any] | None = None  # the supervisor's report, or {} when it died without one
-        self._pids: dict[str, int] = {}
-        self._kill_deadline: float | None = None  # when even the supervisor did not answer; written by stop, read by run
-        self._deadline = math.inf  # of the attempt, which begins when the engine process says so
-        self._unstarted_seconds = 0.0
-        self._is_given_up = False  # it did not start in time
-        self._stacks = ""  # of the engine's threads when its time was over
-        self._timed_out = False
+        self._printed = b""  # output that may hold the beginning of a marker
+        self._printing: deque[Flight] = deque()  # whose output comes next
+        for descriptor in (channel, self.output, self._unread):
+            os.set_blocking(descriptor, False)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the channel takes no more for now."""
+        return bool(self._unsent)
+
+    def give(self, attempts: Sequence[SlotAttempt]) -> None:
+        """Send tasks, then their tickets."""
+        numbers = range(self.sent_count + 1, self.sent_count + len(attempts) + 1)
+        for number, attempt in zip(numbers, attempts, strict=True):
+            flight = self.flights[number] = Flight(attempt)
+            self._printing.append(flight)
+            body = attempt.request_json().encode()
+            self._unsent += SENT_TASK_HEAD.pack(number, len(body)) + body
+        self.sent_count += len(attempts)
+        self.flush()
+        os.write(self._tickets, b"".join(map(TASK_TICKET.pack, numbers)))
+
+    def give_again(self, numbers: Sequence[int]) -> None:
+        """Tickets that were taken back."""
+        os.write(self._tickets, b"".join(map(TASK_TICKET.pack, numbers)))
+
+    def flush(self) -> None:
+        """Send what the channel takes."""
+        try:
+            sent = self.channel.send(self._unsent) if self._unsent else 0
+            del self._unsent[:sent]
+        except BlockingIOError:
+            return
+        except OSError:  # the process has ended: its host says how
+            self._unsent.clear()
+
+    def take_back(self) -> list[int]:
+        """The numbers of tasks that have not begun, and now never will."""
+        try:
+            return [number for (number,) in TASK_TICKET.iter_unpack(os.read(self._unread, 1 << 16))]
+        except BlockingIOError:
+            return []
+
+    def leave(self, number: int) -> SlotAttempt:
+        """An attempt is not in the process any more."""
+        flight = self.flights.pop(number)
+        if flight in self._printing:
+            self._printing.remove(flight)
+        return flight.attempt
+
+    def begin(self, flight: Flight) -> None:
+        """The process has begun an attempt."""
+        self.begun = flight
+        flight.deadline = self.end_deadline = time.monotonic() + flight.attempt.timeout_seconds
+
+    def expect_end(self) -> None:
+        """The process has nothing more to do."""
+        self.end_deadline = min(self.end_deadline, time.monotonic() + END_SECONDS)
+
+    def receive(self) -> int | None:
+        """Read from the channel; how many bytes, None where there are none now, 0 at its end."""
+        try:
+            data = self.channel.recv(1 << 20)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not self.is_garbled:
+            self._received += data
+        return len(data)
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """The whole frames that were received. Raises ForgedFrame."""
+        start = 0
+        try:
+            while len(self._received) >= start + 4:
+                (size,) = struct.unpack_from("!I", self._received, start)
+                if size > MAX_FRAME_BYTES:
+                    raise ForgedFrame(f"a frame of {size} bytes, more than {MAX_FRAME_BYTES}")
+                if len(self._received) < start + 4 + size:
+                    return
+                body = bytes(memoryview(self._received)[start + 4 : start + 4 + size])
+                start += 4 + size
+                try:
+                    frame = read_frame(body)
+                except ValueError as error:
+                    raise ForgedFrame(str(error)) from None
+                yield frame
+        finally:
+            del self._received[:start]
+
+    def read_output(self) -> int | None:
+        """Read what was printed; as `receive`."""
+        try:
+            data = os.read(self.output, 1 << 16)
+        except BlockingIOError:
+            return None
+        self._printed += data
+        *ended, rest = self._printed.split(self._marker)
+        for piece in ended:
+            self._log(piece)
+            if self._printing:
+                self._printing.popleft()
+        held = next((size for size in range(len(self._marker) - 1, 0, -1) if rest.endswith(self._marker[:size])), 0) if data else 0
+        self._log(rest[: len(rest) - held])
+        self._printed = rest[len(rest) - held :]
+        return len(data)
+
+    def read_output_of(self, flight: Flight) -> None:
+        """All of it: the marker that ends it was written before the frame that ended the attempt."""
+        while flight in self._printing and self.read_output():
+            pass
+        if flight in self._printing:
+            self._printing.remove(flight)
+
+    def drain(self) -> None:
+        """What was sent and printed before the end of the process and not read yet."""
+        for read in (self.receive, self.read_output):
+            for _ in range(MAX_FRAME_BYTES // (1 << 16)):
+                if not read():
+                    break
+
+    def _log(self, data: bytes) -> None:
+        if data and self._printing:
+            self._printing[0].log.feed(data)
+
+    def close(self) -> None:
+        """Our ends."""
+        self.channel.close()
+        for descriptor in (self.output, self._tickets, self._unread):
+            os.close(descriptor)
+
+
+def _frame_outcome(frame: Mapping[str, Any]) -> Outcome:
+    """What a result or error frame says of the end of an attempt."""
+    if "result" in frame:
+        return Outcome(frame["result"], frame["non_finite"], frame["converted"])
+    error = frame["error"]
+    texts = {"message": error["message"], "traceback": error["traceback"]}
+    return Outcome(error_type=error["type"], **texts, retryable=frame["retryable"])
+
+
+class HostLink:
+    """The service's end of a host, and the engine process that waits there for its first task."""
+
+    def __init__(self, control: Control, server: subprocess.Popen[bytes]) -> None:
+        self.control = control
+        self.server = server  # that was asked to fork it
+        self.pid = 0  # until it has said so
+        self.standby: EngineLink | None = None
+        self.lacks_standby = False  # it had one, which has ended, or there was no process for it
         give_up_when_forked(self)
 
     def forked(self) -> None:
-        """Leave the attempt to the parent of this process, whose end its supervisor shall see."""
-        close_inherited(self._control)
-        close_inherited(self._channel)
+        """Leave it to the parent of this process, whose end it shall see."""
+        close_inherited(self.control.socket)
 
-    def stop(self, with_stacks: bool = False) -> None:
-        """SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, the engine's stacks before."""
-        if self._kill_deadline is None:
-            self._kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + 10.0
-            with contextlib.suppress(OSError):  # it has ended by itself
-                self._control.send(f"{KILL_GRACE_SECONDS} {'stacks' if with_stacks else ''}".encode())
+    def receive(self) -> list[dict[str, Any]] | None:
+        """What it says of processes that have ended or could not be forked; None when it has gone. Raises TimeoutError."""
+        messages = self.control.receive()
+        if messages is None:
+            return None
+        for message in messages:
+            if "host" in message:
+                self.pid = message["host"]
+            elif "standby" in message:
+                self.standby = EngineLink(message["standby"], message["marker"], self.control.take(ENGINE_ENDS))
+            elif "no_process" in message:
+                self.lacks_standby = True
+            elif self.standby and message["ended"] == self.standby.pid:
+                self.standby.close()
+                self.standby, self.lacks_standby = None, True
+        return [message for message in messages if "ended" in message or "no_process" in message]
 
-    def run(self, on_report: Callable[[Report], None]) -> Outcome:
-        """Hand the task over, then listen until the supervisor reports the end."""
-        try:
-            self._hand_over()
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._control, selectors.EVENT_READ, self._read_control)
-                selector.register(self._channel, selectors.EVENT_READ, lambda: self._read_channel(on_report))
-                selector.register(self._output, selectors.EVENT_READ, self._read_output)
-                while self._exit is None:
-                    self._turn(selector)
-            self._drain(on_report)
-            self._stacks = (self._exit or {}).get("stacks", "")
-            if self._stacks:
-                self._log.feed(f"\n{self._stacks[:MAX_OUTPUT_STACKS]}\n".encode())
-        finally:
-            self._log.close()
-            self._control.close()
-            self._channel.close()
-            os.close(self._output)
-        return dataclasses.replace(self._ending(), usage=self._usage())
+    def take_standby(self) -> EngineLink | None:
+        """Use it, if it is there; the host forks another."""
+        engine, self.standby = self.standby, None
+        if engine or self.lacks_standby:
+            self.lacks_standby = False
+            self.control.send({"begun": engine.pid if engine else 0})
+        return engine
 
-    def _usage(self) -> ProcessUsage:
-        report = self._exit or {}
-        code = report.get("exit")
-        exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
-        return ProcessUsage(exited, signalled, report.get("max_rss_bytes"), report.get("cpu_seconds"), self._log.tail)
-
-    def _hand_over(self) -> None:
-        self._channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
-        with contextlib.suppress(OSError):  # the process died already: the loop learns how
-            send_frame(self._channel, self._task.to_dict())
-        self._channel.setblocking(False)
-        os.set_blocking(self._output, False)
-        self._control.setblocking(False)
-
-    def _turn(self, selector: selectors.BaseSelector) -> None:
-        """One wait of the loop, and what it brought."""
-        before = time.monotonic()
-        limit = self._deadline if self._kill_deadline is None else self._kill_deadline
-        longest = START_CHECK_SECONDS if self._deadline == math.inf else STOP_CHECK_SECONDS
-        for key, _ in selector.select(min(max(0.0, limit - before), longest)):
-            if not key.data() and key.fileobj is not self._control:
-                selector.unregister(key.fileobj)  # its other end is closed, and would be readable for ever
-        now = time.monotonic()
-        if self._kill_deadline is None and self._deadline == math.inf:
-            self._await_start(now - before)
-        elif self._kill_deadline is None and now >= self._deadline:
-            self._timed_out = self._outcome is None
-            self.stop(with_stacks=self._timed_out)
-        elif self._kill_deadline is not None and now >= self._kill_deadline:
-            self._kill_by_pid()
-
-    def _await_start(self, seconds: float) -> None:
-        """Give up an attempt that does not start: its engine server, supervisor or engine process is frozen."""
-        self._unstarted_seconds += min(seconds, START_CHECK_SECONDS)
-        if self._unstarted_seconds >= START_SECONDS:
-            self._is_given_up = True
-            log_event(logging.WARNING, "attempt not started", task_id=self._task.task_id, attempt=self._task.attempt, seconds=START_SECONDS)
-            if not self._pids:
-                self._on_silence()
-            self.stop()
-
-    def _kill_by_pid(self) -> None:
-        """The supervisor hangs (frozen, or in the kernel). Its control socket is open, so its pid is still its own."""
-        for pid in self._pids.values():
+    def kill(self) -> None:
+        """It does not answer. Its control socket is open, so its pid is still its own; what it has forked ends with it."""
+        if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        self._exit = {}
+                os.kill(self.pid, signal.SIGKILL)
 
-    def _read_control(self) -> bool:
+    def close(self) -> None:
+        """It ends, with all that it has forked."""
+        self.control.close()
+        if self.standby:
+            self.standby.close()
+
+
+class EngineSlot:
+    """Runs attempts in the engine processes of one host. All but `stop` is for one thread."""
+
+    def __init__(self, server: EngineServer, settings: Settings) -> None:
+        self._server = server
+        self._settings = settings
+        self._host: HostLink | None = None
+        self._engine: EngineLink | None = None  # runs attempts, or is warm
+        self._waiting: deque[Any] = deque()  # attempts that no process has
+        self._more: Callable[[int], Sequence[Any]] = lambda n: []
+        self._events: SlotEvents
+        self._silent_seconds = 0.0  # that no process has answered, none having begun an attempt
+        self._early_ends = 0  # processes in a row that ended before they took a task
+        self._lock = threading.Lock()  # guards the next
+        self._stops: list[tuple[SlotAttempt, bool]] = []  # written by `stop`, taken by the slot's thread
+        self._wake, self._notify = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._notify, False)
+        self._poll = select.poll()
+        self._readers: dict[int, Callable[[], int | None]] = {}  # by descriptor; they give 0 when its other end is closed
+        self._listen(self._wake, self._read_wake)
+
+    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+        """As `Slot.stop`."""
+        with self._lock:
+            self._stops.append((attempt, with_stacks))
+        with contextlib.suppress(OSError):  # there are so many notices that it wakes anyway, or the slot is closed
+            os.write(self._notify, b"x")
+
+    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
+        """As `Slot.run`. After an exception none of the attempts runs on, and those that had no last event get none."""
+        self._more, self._events, self._silent_seconds, self._early_ends = more, events, 0.0, 0
+        self._waiting.append(first)
         try:
-            message = self._control.recv(MAX_REPORT_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            message = b""
-        report = json.loads(message) if message else {}
-        if "pid" in report:
-            self._pids = report
+            if self._host and self._server.has_replaced(self._host.server):
+                self._leave_host()  # the engine may be another by now
+            if not self._host:
+                self._open_host()
+            while self._waiting or (self._engine and self._engine.flights):
+                self._feed()
+                self._turn()
+        except BaseException:
+            self._leave_host()
+            self._waiting.clear()
+            raise
+
+    def close(self) -> None:
+        """As `Slot.close`."""
+        self._leave_host()
+        for descriptor in (self._wake, self._notify):
+            os.close(descriptor)
+
+    # -- attempts go in ------------------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Give attempts to the engine process, or get one."""
+        if not self._engine and not self._take_standby():
+            return
+        engine = cast(EngineLink, self._engine)
+        left = self._settings.tasks_per_process - engine.sent_count
+        if engine.is_last or engine.kill_deadline is not None or engine.is_full or left <= 0 or len(engine.flights) > SENT_AHEAD // 2:
+            return
+        room = min(left, SENT_AHEAD - len(engine.flights))
+        if len(self._waiting) < room and self._settings.tasks_per_process > 1:
+            self._waiting.extend(self._more(room - len(self._waiting)))
+        given = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        if given:
+            engine.give(given)
+            if engine.is_full:
+                self._poll.modify(engine.channel, select.POLLIN | select.POLLOUT)
+
+    def _open_host(self) -> None:
+        """Raises EngineUnavailable."""
+        self._host = self._server.open_host(is_validator=False)
+        self._listen(self._host.control.fileno(), self._read_control)
+
+    def _take_standby(self) -> bool:
+        self._engine = cast(HostLink, self._host).take_standby()
+        if self._engine:
+            self._listen(self._engine.channel.fileno(), self._read_channel)
+            self._listen(self._engine.output, self._engine.read_output)
+        return self._engine is not None
+
+    def _listen(self, descriptor: int, read: Callable[[], int | None]) -> None:
+        self._poll.register(descriptor, select.POLLIN)
+        self._readers[descriptor] = read
+
+    def _ignore(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            if self._readers.pop(descriptor, None):
+                self._poll.unregister(descriptor)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """One wait, and what it brought."""
+        before = time.monotonic()
+        for descriptor, _ in self._poll.poll(1000 * self._pause(before)):
+            read = self._readers.get(descriptor)
+            if read and read() == 0:
+                self._ignore(descriptor)  # it would be readable for ever
+        for attempt, with_stacks in self._take_stops():
+            self._obey_stop(attempt, with_stacks)
+        now = time.monotonic()
+        self._judge(now, now - before)
+
+    def _pause(self, now: float) -> float:
+        engine = self._engine
+        if engine and (engine.kill_deadline is not None or engine.begun):
+            return max(0.0, (engine.end_deadline if engine.kill_deadline is None else engine.kill_deadline) - now)
+        return START_CHECK_SECONDS
+
+    def _judge(self, now: float, waited: float) -> None:
+        """What to do when a deadline is over."""
+        engine = self._engine
+        if engine and engine.kill_deadline is not None:
+            if now >= engine.kill_deadline:
+                self._kill_host()
+        elif engine and engine.begun:
+            if now >= engine.end_deadline:
+                engine.begun.is_timed_out = engine.begun.outcome is None and now >= engine.begun.deadline
+                self._stop_engine(with_stacks=engine.begun.is_timed_out)
         else:
-            self._exit = report
-        return bool(message)
+            self._silent_seconds += min(waited, START_CHECK_SECONDS)
+            if self._silent_seconds >= START_SECONDS + self._server.spawns * self._settings.engine_start_seconds:
+                self._give_up()
 
-    def _read_channel(self, on_report: Callable[[Report], None]) -> bool:
+    def _give_up(self) -> None:
+        """Release the attempts: the engine server, the host or the engine process is frozen, and none has begun."""
+        attempts = [*(flight.attempt for flight in self._engine.flights.values()), *self._waiting] if self._engine else [*self._waiting]
+        seconds = round(self._silent_seconds, 1)
+        log_event(logging.WARNING, "attempt not started", task_id=attempts[0].task_id, attempt=attempts[0].attempt, seconds=seconds)
+        host = cast(HostLink, self._host)
+        if not host.pid:
+            self._server.end_frozen(host.server)
+        host.kill()
+        self._leave_host()
+        self._waiting.clear()
+        for attempt in attempts:
+            self._events.ended(attempt, Outcome(released=True))
+
+    def _read_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+
+    def _take_stops(self) -> list[tuple[SlotAttempt, bool]]:
+        with self._lock:
+            stops, self._stops = self._stops, []
+        return stops
+
+    def _obey_stop(self, attempt: SlotAttempt, with_stacks: bool) -> None:
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
+            return self._events.returned(attempt)
+        engine = self._engine
+        number = next((number for number, one in engine.flights.items() if one.attempt is attempt), None) if engine else None
+        if engine is None or number is None:
+            return
+        taken = engine.take_back()
+        if number in taken:
+            engine.leave(number)
+            taken.remove(number)
+            engine.give_again(taken)
+            self._events.returned(attempt)
+        else:
+            self._put_back(engine, taken)
+            self._stop_engine(with_stacks)
+
+    def _put_back(self, engine: EngineLink, numbers: Sequence[int]) -> None:
+        """Attempts that have not begun wait for the next process."""
+        self._waiting.extendleft(reversed([engine.leave(number) for number in numbers]))
+
+    def _stop_engine(self, with_stacks: bool = False) -> None:
+        """SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, the engine's stacks before."""
+        engine = cast(EngineLink, self._engine)
+        if engine.kill_deadline is None:
+            engine.kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + HOST_SECONDS
+            self._put_back(engine, engine.take_back())
+            cast(HostLink, self._host).control.send({"stop": engine.pid, "stacks": with_stacks})
+
+    # -- frames come out -------------------------------------------------------------------------------------------------
+
+    def _read_channel(self) -> int | None:
+        engine = cast(EngineLink, self._engine)
+        if engine.is_full:
+            engine.flush()
+            if not engine.is_full:
+                self._poll.modify(engine.channel, select.POLLIN)
+        size = engine.receive()
+        self._take_frames(engine)
+        if size == 0:
+            engine.expect_end()
+        return size
+
+    def _take_frames(self, engine: EngineLink) -> None:
         try:
-            data = self._channel.recv(1 << 20)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        if self._is_garbled:
-            return bool(data)
-        self._received += data
-        try:
-            while (body := self._next_frame()) is not None:
-                self._take_frame(read_frame(body), on_report)
-        except ValueError:
-            self._is_garbled = True
-            self._received.clear()
-            self._outcome = Outcome(error_type="crashed", message="the engine wrote on the descriptor of its result, which cannot be read")
-            self.stop()  # or it would wait for ever to have its result taken
-            return False
-        return bool(data)
+            for frame in engine.frames():
+                self._silent_seconds, self._early_ends = 0.0, 0
+                self._take_frame(engine, frame)
+        except ForgedFrame:
+            engine.is_garbled = True
+            flight = engine.begun or next(iter(engine.flights.values()), None)
+            if flight:
+                words = "the engine wrote on the descriptor of its result, which cannot be read"
+                flight.outcome = Outcome(error_type="crashed", message=words)
+            if engine is self._engine:
+                self._stop_engine()  # or it would wait for ever to have its result taken
 
-    def _next_frame(self) -> bytes | None:
-        """Cut a whole frame from what was received. Raises ValueError for a length that no frame has."""
-        if len(self._received) < 4:
-            return None
-        (size,) = struct.unpack_from("!I", self._received)
-        if size > MAX_FRAME_BYTES:
-            raise ValueError(f"a frame of {size} bytes, more than {MAX_FRAME_BYTES}")
-        if len(self._received) < 4 + size:
-            return None
-        body = bytes(memoryview(self._received)[4 : 4 + size])
-        del self._received[: 4 + size]
-        return body
-
-    def _take_frame(self, frame: dict[str, Any], on_report: Callable[[Report], None]) -> None:
-        if self._outcome is not None:
-            raise ValueError("a frame after the last one")
-        if "progress" in frame:
-            on_report(Report(frame["progress"], frame["message"]))
+    def _take_frame(self, engine: EngineLink, frame: dict[str, Any]) -> None:
+        flight = engine.flights.get(frame["task"])
+        if flight is None or flight.outcome or (engine.begun is not flight if "at" not in frame else engine.begun):
+            raise ForgedFrame("a frame of an attempt that does not run")
+        if "at" in frame:
+            engine.begin(flight)
+            self._events.started(flight.attempt, min(frame["at"], time.monotonic()), frame["version"])
+        elif "progress" in frame:
+            self._events.reported(flight.attempt, Report(frame["progress"], frame["message"]))
         elif "ignored" in frame:
-            if self._is_warned:
-                raise ValueError("a second warning, where one is sent")
-            self._is_warned = True
-            _warn_of_progress(self._task, frame["ignored"])
-        elif "started" in frame:
-            if self._deadline != math.inf:
-                raise ValueError("a second start")
-            self.engine_version = frame["version"]
-            self._deadline = time.monotonic() + cast(float, self._task.timeout_seconds)
-        elif "result" in frame:
-            self._outcome = Outcome(frame["result"], frame["non_finite"], frame["converted"])
+            if flight.is_warned:
+                raise ForgedFrame("a second warning, where one is sent")
+            flight.is_warned = True
+            _warn_of_progress(flight.attempt, frame["ignored"])
         else:
-            error = frame["error"]
-            self._outcome = Outcome(
-                error_type=error["type"], message=error["message"], traceback=error["traceback"], retryable=frame["retryable"]
-            )
+            engine.is_last = frame["last"] or frame["task"] == self._settings.tasks_per_process
+            flight.outcome = _frame_outcome(frame)
+            flight.usage = ProcessUsage(None, None, frame["max_rss_bytes"], frame["cpu_seconds"])
+            if engine.is_last:
+                engine.expect_end()
+            else:
+                self._end_flight(engine, frame["task"])
 
-    def _read_output(self) -> bool:
-        try:
-            data = os.read(self._output, 1 << 16)
-        except BlockingIOError:
-            return True
-        self._log.feed(data)
-        return bool(data)
+    def _end_flight(self, engine: EngineLink, number: int) -> None:
+        """An attempt has ended and its process lives on."""
+        flight = engine.flights[number]
+        engine.read_output_of(flight)
+        engine.leave(number)
+        flight.log.close()
+        engine.begun = None
+        engine.spent_cpu_seconds += flight.usage.cpu_seconds or 0.0
+        usage = flight.usage._replace(output_tail=flight.log.tail)
+        self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
 
-    def _drain(self, on_report: Callable[[Report], None]) -> None:
-        """What was sent before the end and not read yet."""
-        sources: list[tuple[Any, Callable[[], bool]]] = [
-            (self._channel, lambda: self._read_channel(on_report)),
-            (self._output, self._read_output),
-        ]
-        for source, read in sources:
-            poll = select.poll()  # select() refuses descriptors from 1024 on, which a busy service has
-            poll.register(source, select.POLLIN)
-            for _ in range(MAX_FRAME_BYTES // (1 << 16)):
-                if not poll.poll(0) or not read():
-                    break
+    # -- processes end ---------------------------------------------------------------------------------------------------
 
-    def _ending(self) -> Outcome:
-        """How the attempt ended, from what was received and how the process died."""
-        if self._is_given_up and (self._outcome is None or self._outcome.error_type):
-            return Outcome(released=True)
-        if self._outcome is not None and not (self._timed_out and self._outcome.error_type):
-            return self._outcome
-        if self._timed_out:  # whatever the engine made of SIGTERM: SystemExit, KeyboardInterrupt
-            limit = cast(float, self._task.timeout_seconds)
-            message = f"the attempt ran longer than timeout_seconds ({limit:g} s) and was ended"
-            return Outcome(error_type="timeout", message=message, traceback=self._stacks or None)
-        report = self._exit or {}
+    def _read_control(self) -> None:
+        host = cast(HostLink, self._host)
+        messages = host.receive()
+        self._silent_seconds = 0.0
+        if messages is None:
+            return self._end_host()
+        for message in messages:
+            if "no_process" in message:
+                self._release_waiting(message["no_process"])
+            elif self._engine and message["ended"] == self._engine.pid:
+                self._end_engine(message)
+            else:
+                self._count_early_end(message)
+
+    def _release_waiting(self, why: str) -> None:
+        """The system gives no process: none of the attempts' fault."""
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            log_event(logging.WARNING, "no process for an attempt", task_id=attempt.task_id, attempt=attempt.attempt, error=why)
+            self._events.ended(attempt, Outcome(released=True))
+
+    def _count_early_end(self, report: dict[str, Any]) -> None:
+        """A process that ends before it takes a task is replaced, but not for ever."""
+        self._early_ends += 1
+        if self._early_ends >= EARLY_ENDS and self._waiting:
+            self._early_ends = 0
+            flight = Flight(self._waiting.popleft())
+            self._events.ended(flight.attempt, self._outcome(flight, report, False, 0.0) if report else Outcome(released=True))
+
+    def _end_engine(self, report: dict[str, Any]) -> None:
+        """The engine process has gone, and all below it. The report is its host's, or empty where that has gone too."""
+        engine, self._engine = cast(EngineLink, self._engine), None
+        self._ignore(engine.channel.fileno(), engine.output)
+        engine.drain()
+        self._take_frames(engine)
+        self._put_back(engine, engine.take_back())
+        if not engine.flights and self._waiting:
+            self._count_early_end(report)
+        for number, flight in list(engine.flights.items()):  # one, that has begun or was about to
+            if report.get("stacks"):
+                flight.log.feed(f"\n{report['stacks'][:MAX_OUTPUT_STACKS]}\n".encode())
+            engine.leave(number)
+            flight.log.close()
+            is_of_stop = engine.kill_deadline is not None
+            released = not report and flight is not engine.begun
+            outcome = Outcome(released=True) if released else self._outcome(flight, report, is_of_stop, engine.spent_cpu_seconds)
+            self._events.ended(flight.attempt, outcome)
+        engine.close()
+
+    def _end_host(self) -> None:
+        """The host has gone."""
+        host, self._host = cast(HostLink, self._host), None
+        self._ignore(host.control.fileno())
+        host.close()
+        if self._engine:
+            self._end_engine({})
+        else:
+            self._count_early_end({})
+        if self._waiting:
+            try:
+                self._open_host()
+            except EngineUnavailable:
+                while self._waiting:
+                    self._events.returned(self._waiting.popleft())
+
+    def _kill_host(self) -> None:
+        """It has not ended the engine process in time: it is frozen, or in the kernel."""
+        engine, host = cast(EngineLink, self._engine), cast(HostLink, self._host)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(engine.pid, signal.SIGKILL)
+        host.kill()
+        self._end_host()
+
+    def _leave_host(self) -> None:
+        """Close our ends: it ends all that it has forked."""
+        if self._engine:
+            self._ignore(self._engine.channel.fileno(), self._engine.output)
+            self._engine.close()
+            self._engine = None
+        if self._host:
+            self._ignore(self._host.control.fileno())
+            self._host.close()
+            self._host = None
+
+    def _outcome(self, flight: Flight, report: dict[str, Any], is_of_stop: bool, spent_cpu_seconds: float) -> Outcome:
+        """How an attempt ended, with which its process ended too, and what it used."""
+        code, cpu_seconds = report.get("exit"), report.get("cpu_seconds")
+        exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
+        cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - spent_cpu_seconds), 6)
+        usage = ProcessUsage(exited, signalled, report.get("max_rss_bytes"), cpu_seconds, flight.log.tail)
+        outcome = flight.outcome
+        if outcome is None or (flight.is_timed_out and outcome.error_type):  # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
+            outcome = self._death(flight, report, is_of_stop)
+        return dataclasses.replace(outcome, usage=usage)
+
+    def _death(self, flight: Flight, report: dict[str, Any], is_of_stop: bool) -> Outcome:
+        """Why there is no result."""
         code = report.get("exit")
-        if "no_process" in report:
-            told = {"task_id": self._task.task_id, "attempt": self._task.attempt, "error": report["no_process"]}
-            log_event(logging.WARNING, "no process for an attempt", **told)
-            return Outcome(released=True)
+        if flight.is_timed_out:
+            message = f"the attempt ran longer than timeout_seconds ({flight.attempt.timeout_seconds:g} s) and was ended"
+            return Outcome(error_type="timeout", message=message, traceback=report.get("stacks") or None)
         if report.get("out_of_memory"):
             return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
-        if code == -signal.SIGABRT and NO_MEMORY_TEXT.search(self._log.tail):  # C++ and Rust end by it
+        if code == -signal.SIGABRT and NO_MEMORY_TEXT.search(flight.log.tail):  # C++ and Rust end by it
             message = "the engine process got no more memory and was ended by signal 6 (SIGABRT); its output says more"
             return Outcome(error_type="out_of_memory", message=message)
         if code is None:
@@ -6742,13 +7388,13 @@ class ProcessHandle:
             message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
         else:
             message = f"the engine process exited with code {code} without a result"
-        by_stop_signal = self._kill_deadline is None and code is not None and -code in STOP_SIGNALS
-        return Outcome(error_type="crashed", message=message, by_stop_signal=by_stop_signal)
+        return Outcome(error_type="crashed", message=message, by_stop_signal=not is_of_stop and code is not None and -code in STOP_SIGNALS)
 
 
 # ==== 19 Engine server ================================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
+CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 MAX_LEFT = 20  # threads or sockets that are named
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 PYTHON_NAMES = ("python", "pypy")  # how the file of an interpreter begins; else it is a program that Python is a part of
@@ -6801,15 +7447,6 @@ class Runner(Protocol):
         """End everything."""
 
 
-class Forked(NamedTuple):
-    """Our ends of a supervisor's control socket, an engine process's channel and output, and the server that was asked to fork them."""
-
-    control: socket.socket
-    channel: socket.socket
-    output: int
-    server: subprocess.Popen[bytes]
-
-
 def engine_path() -> tuple[list[str], list[str]]:
     """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to the standard library, and
     what comes after it: the working folder and that of qtm.py, where a csv.py must not take the place of the library's."""
@@ -6820,18 +7457,32 @@ def engine_path() -> tuple[list[str], list[str]]:
     return others[:place], [*own, *others[place:]]
 
 
-def left_by_import(engine: str, threads: Sequence[str], sockets: Sequence[str]) -> Finding | None:
-    """What to say of threads and sockets that the engine's import has left; attempts are forks of the process that has imported it."""
+HELD_LESS_FIRMLY = (
+    "this system lacks prctl or /proc: processes that leave their engine's process group outlive their attempt, QTM_TASK_MEMORY_MB "
+    "caps each process alone, a service that is killed may leave engine processes, and engines are started by spawn"
+)
+
+
+def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
+    """What to say of threads and sockets that the engine's import has left, as its server lists them."""
+    threads, sockets = ready["threads"], ready["sockets"]
     left, whys, remedies = [], [], []
     if threads:
         left.append(f"{len(threads)} thread{'s' * (len(threads) > 1)} ({', '.join(threads[:MAX_LEFT])})")
-        whys.append("no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout")
+    if threads and ready["spawns"]:
+        whys.append(
+            "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time"
+        )
         remedies.append("start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone")
+    elif threads:
+        whys.append("no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout")
+        remedies.append("unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there")
     if sockets:
         left.append(f"{len(sockets)} open socket{'s' * (len(sockets) > 1)} ({', '.join(sockets[:MAX_LEFT])})")
+    if sockets and not ready["spawns"]:
         whys.append("all attempts share a socket, and read each other's answers")
         remedies.append("open connections in run()")
-    if not left:
+    if not whys:
         return None
     return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", "; ".join(whys), "; ".join(remedies))
 
@@ -6845,9 +7496,9 @@ class EngineServer:
     def __init__(self, settings: Settings) -> None:
         self.on_change: Callable[[], None] = _nothing  # called when the server became ready, or failed; set by the scheduler
         self._settings = settings
-        self._lock = threading.Lock()  # guards the fields below; nothing blocking but one sendmsg of 9 bytes under it
+        self._lock = threading.Lock()  # guards the fields below; nothing blocking but one sendmsg of 20 bytes under it
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._control: Control | None = None
         self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
         self._validates: bool | None = None  # what the newest server that was ready said of its engine
         self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
@@ -6855,19 +7506,28 @@ class EngineServer:
         self._started_at = 0.0
         self._early_ends = 0  # servers in a row that ended before they were ready; of the scheduler thread alone
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
-        self._validator: Forked | None = None
+        self._validator: HostLink | None = None
         give_up_when_forked(self)
 
     def forked(self) -> None:
         """Leave it to the parent of this process, whose end it shall see."""
-        validator = self._validator
-        for sock in (self._control, *((validator.control, validator.channel) if validator else ())):
-            close_inherited(sock)
+        if self._control:
+            close_inherited(self._control.socket)
 
     @property
     def is_ready(self) -> bool:
         """Whether a slot would run an attempt now."""
         return self._ready is not None
+
+    @property
+    def spawns(self) -> bool:
+        """Whether each engine process imports the engine itself."""
+        ready = self._ready
+        return bool(ready and ready["spawns"])
+
+    def has_replaced(self, server: subprocess.Popen[bytes]) -> bool:
+        """Whether another server than this is ready."""
+        return self.is_ready and self._process is not server
 
     def ensure(self) -> None:
         """Start the server when there is none, replace a dead one. Raises EngineError when the engine cannot be imported."""
@@ -6904,7 +7564,7 @@ class EngineServer:
                 process.wait()
 
     def _launch(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair()
         secrets = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
         environment = {name: text for name, text in os.environ.items() if name not in secrets}
         environment["QTM_DATA_DIR"] = self._settings.data_dir
@@ -6912,21 +7572,17 @@ class EngineServer:
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
-        setup = {
-            "engine": self._settings.engine,
-            "sys_path": [*before, *after],
-            "memory_bytes": self._settings.task_memory_mb * 1024 * 1024,
-        }
-        setup["core_limit"] = self.core_limit
-        # ASCII, since a folder's name may be of bytes that are no UTF-8; before the start: one that is killed at once has no reader.
-        ours.send(json.dumps(setup).encode())
+        memory_bytes, tasks = self._settings.task_memory_mb * 1024 * 1024, self._settings.tasks_per_process
+        plan = ProcessPlan(self._settings.engine, [*before, *after], memory_bytes, tasks, self._settings.engine_start, self.core_limit)
+        control = Control(ours)
+        control.send(plan._asdict())  # before the start: one that is killed at once has no reader
         nothing, pipe, same, passed = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT, [theirs.fileno()]
         process = subprocess.Popen(command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment)
         theirs.close()
         with self._lock:
-            self._process, self._control, self._ready = process, ours, None
+            self._process, self._control, self._ready = process, control, None
             self._started_at = time.monotonic()
-        threading.Thread(target=self._await_ready, args=(ours, process), name="engine-ready", daemon=True).start()
+        threading.Thread(target=self._await_ready, args=(control, process), name="engine-ready", daemon=True).start()
         threading.Thread(target=self._log_output, args=(process,), name="engine-output", daemon=True).start()
 
     def _log_output(self, process: subprocess.Popen[bytes]) -> None:
@@ -6937,17 +7593,17 @@ class EngineServer:
                 log.feed(data)
         log.close()
 
-    def _await_ready(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
-        """Its own short thread: the first frame is the server's only one."""
-        try:
+    def _await_ready(self, control: Control, process: subprocess.Popen[bytes]) -> None:
+        """Its own short thread: the first message is the server's only one."""
+        said: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed before it was registered
             arrival = select.poll()
             arrival.register(control, select.POLLIN)
             if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
                 log_event(logging.INFO, "engine still importing", engine=self._settings.engine, seconds=SLOW_IMPORT_SECONDS)
-            message = control.recv(1 << 16)
-        except (OSError, ValueError):  # ValueError: closed before it was registered
-            message = b""
-        said = json.loads(message) if message else {}
+            while (messages := control.receive()) == []:  # a part of it
+                pass
+            said = messages[0] if messages else {}
         if "failed" in said:
             self._fail(said["failed"])
         elif said:
@@ -6957,8 +7613,10 @@ class EngineServer:
             self.on_change()
             version = {} if said["version"] is None else {"version": said["version"]}
             log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
-            if left := left_by_import(self._settings.engine, said["threads"], said["sockets"]):
+            if left := left_by_import(self._settings.engine, said):
                 log_event(logging.WARNING, "left by the engine's import", message=left.message, why=left.why, remedy=left.remedy)
+            if not said["sees_processes"]:
+                log_event(logging.WARNING, "engine processes are held less firmly", message=HELD_LESS_FIRMLY)
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):  # its socket ends a moment before the process does
                 process.wait(1.0)
@@ -6988,14 +7646,9 @@ class EngineServer:
 
     def slot(self, number: int) -> Slot:
         """A slot, for one thread."""
-        return HandleSlot(self.start)
+        return EngineSlot(self, self._settings)
 
-    def start(self, task: TaskRequest) -> ProcessHandle:
-        """Fork one attempt. Raises EngineUnavailable."""
-        forked = self._fork(START_TASK)
-        return ProcessHandle(task, forked.control, forked.channel, forked.output, lambda: self._end_frozen(forked.server))
-
-    def _end_frozen(self, server: subprocess.Popen[bytes]) -> None:
+    def end_frozen(self, server: subprocess.Popen[bytes]) -> None:
         """Kill a server that does not fork; called by any thread. The scheduler thread starts another."""
         if server.poll() is None:
             log_event(logging.WARNING, "engine server does not answer, replacing it", seconds=START_SECONDS)
@@ -7004,27 +7657,17 @@ class EngineServer:
                 server.wait(KILL_GRACE_SECONDS)
         self.on_change()
 
-    def _fork(self, kind: bytes) -> Forked:
-        """Have the server fork a supervisor and an engine process. Raises EngineUnavailable."""
-        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        channel, their_channel = socket.socketpair()
-        output, their_output = os.pipe()
-        try:
-            with self._lock:
-                server = self._process
-                if server is None or self._control is None or self._ready is None:
-                    raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
-                socket.send_fds(self._control, [kind], [their_control.fileno(), their_channel.fileno(), their_output])
-        except (OSError, EngineUnavailable) as error:
-            control.close()
-            channel.close()
-            os.close(output)
-            raise error if isinstance(error, EngineUnavailable) else EngineUnavailable("the engine server has ended") from None
-        finally:
-            their_control.close()
-            their_channel.close()
-            os.close(their_output)
-        return Forked(control, channel, output, server)
+    def open_host(self, is_validator: bool) -> HostLink:
+        """Have the server fork a host. Raises EngineUnavailable."""
+        with self._lock:
+            server = self._process
+            if server is None or self._control is None or self._ready is None:
+                raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
+            ours, theirs = socket.socketpair()
+            self._control.send({"validator": is_validator}, [theirs.fileno()])
+        theirs.close()
+        ours.settimeout(START_SECONDS if is_validator else 0.0)
+        return HostLink(Control(ours), server)
 
     @property
     def may_refuse(self) -> bool:
@@ -7053,7 +7696,7 @@ class EngineServer:
 
     def _ask_validator(self, frame: bytes, task_count: int) -> list[TaskFault]:
         """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an answer that is none."""
-        channel = (self._validator or self._start_validator()).channel
+        channel = cast(EngineLink, (self._validator or self._start_validator()).standby).channel
         channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
         nonce = os.urandom(8).hex()
         send_frame(channel, b'["%s",%s]' % (nonce.encode(), frame))
@@ -7064,28 +7707,30 @@ class EngineServer:
             raise ValueError("no answer to this request")
         return read_faults(answer[1], task_count)
 
-    def _start_validator(self) -> Forked:
+    def _start_validator(self) -> HostLink:
         """Raises EngineUnavailable when the server does not fork: that is none of the request's fault."""
-        self._validator = forked = self._fork(START_VALIDATOR)
-        forked.channel.settimeout(START_SECONDS)
+        self._validator = host = self.open_host(is_validator=True)
         try:
-            if receive_frame(forked.channel, MAX_FRAME_BYTES) is None:
+            while not host.standby:
+                if host.receive() is None or host.lacks_standby:
+                    raise EOFError
+            host.standby.channel.settimeout(START_SECONDS + self.spawns * self._settings.engine_start_seconds)
+            if receive_frame(host.standby.channel, MAX_FRAME_BYTES) is None:
                 raise EOFError
         except TimeoutError:
+            host.kill()
             self._close_validator()
-            self._end_frozen(forked.server)
+            self.end_frozen(host.server)
             raise EngineUnavailable("the engine server does not answer and is being replaced", retry_after_seconds=2) from None
-        return forked
+        return host
 
     def _close_validator(self) -> None:
         if self._validator:
-            self._validator.control.close()
-            self._validator.channel.close()
-            os.close(self._validator.output)
+            self._validator.close()
             self._validator = None
 
     def close(self) -> None:
-        """End the server; attempts have their own ends of the control sockets and are ended by those."""
+        """End the server; hosts end with their slots."""
         with self._validator_lock:
             self._close_validator()
         with self._lock:
@@ -7107,58 +7752,64 @@ class TaskStopped(Exception):
     """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine ends."""
 
 
-class ThreadHandle:
-    """An attempt of a plain callable in a thread of this process. It can be marked as ended, but not killed."""
+class ThreadSlot:
+    """Runs attempts of a plain callable, each in a thread of its own. One that is stopped or over its time is abandoned."""
 
-    def __init__(self, engine: BacktestEngine, task: TaskRequest) -> None:
-        self.engine_version = engine_version(engine)
+    def __init__(self, engine: BacktestEngine) -> None:
         self._engine = engine
-        self._task = task
-        self._stopped = threading.Event()
-        self._is_warned = False  # of a progress that is none; of the engine's threads, where two at once would only warn twice
-        self._events: queue.SimpleQueue[dict[str, Any] | Report | None] = queue.SimpleQueue()
+        # Attempts, abandoned ones too, and what happened to them: a Report, the frame of the end, or None for a stop.
+        self._happened: queue.SimpleQueue[tuple[SlotAttempt, dict[str, Any] | Report | None]] = queue.SimpleQueue()
 
-    def stop(self) -> None:
-        """Abandon the thread; its next call of ``progress`` raises TaskStopped."""
-        self._stopped.set()
-        self._events.put(None)
+    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+        """As `Slot.stop`."""
+        self._happened.put((attempt, None))
 
-    def run(self, on_report: Callable[[Report], None]) -> Outcome:
-        """Wait for the thread, the timeout or a stop."""
-        timeout = cast(float, self._task.timeout_seconds)
-        deadline = time.monotonic() + timeout
-        thread = threading.Thread(target=self._work, name=f"engine-{self._task.task_id}", daemon=True)
+    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
+        """As `Slot.run`."""
+        is_over = threading.Event()  # the next call of its ``progress`` raises TaskStopped
+        thread = threading.Thread(target=self._work, args=(first, is_over), name=f"engine-{first.task_id}", daemon=True)
+        events.started(first, time.monotonic(), engine_version(self._engine))
         thread.start()
+        outcome = self._await_end(first, thread, events)
+        is_over.set()
+        events.ended(first, outcome)
+
+    def _await_end(self, attempt: SlotAttempt, thread: threading.Thread, events: SlotEvents) -> Outcome:
+        deadline = time.monotonic() + attempt.timeout_seconds
         while True:
             try:
-                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+                whose, event = self._happened.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                self._stopped.set()
-                message = f"the attempt ran longer than timeout_seconds ({timeout:g} s); its thread cannot be killed and was abandoned"
+                limit = f"timeout_seconds ({attempt.timeout_seconds:g} s)"
+                message = f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
                 frame = sys._current_frames().get(cast(int, thread.ident))
                 stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
                 return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
+            if whose is not attempt:
+                continue
             if event is None:
                 return Outcome(error_type="stopped", message="the attempt was stopped")
-            if isinstance(event, Report):
-                on_report(event)
-                continue
-            if "result" in event:
-                return Outcome(event["result"], event["non_finite"], event["converted"])
-            error = event["error"]
-            return Outcome(error_type=error["type"], message=error["message"], traceback=error["traceback"], retryable=event["retryable"])
+            if isinstance(event, dict):
+                return _frame_outcome(event)
+            events.reported(attempt, event)
 
-    def _work(self) -> None:
-        self._events.put(attempt_frame(self._engine, self._task, self._progress))
+    def _work(self, attempt: SlotAttempt, is_over: threading.Event) -> None:
+        warned: list[bool] = []
 
-    def _progress(self, fraction: float, message: str = "") -> None:
-        if self._stopped.is_set():
-            raise TaskStopped("this attempt was stopped")
-        value = _fraction(fraction)
-        if value is None and not self._is_warned:
-            self._is_warned = True
-            _warn_of_progress(self._task, _short_repr(fraction))
-        self._events.put(Report(value or 0.0, _clean(str(message))[:MAX_MESSAGE]))  # progress never falls: 0 leaves it as it is
+        def progress(fraction: float, message: str = "") -> None:
+            if is_over.is_set():
+                raise TaskStopped("this attempt was stopped")
+            value = _fraction(fraction)
+            if value is None and not warned:
+                warned.append(True)
+                _warn_of_progress(attempt, _short_repr(fraction))
+            # Progress never falls: 0 leaves it as it is.
+            self._happened.put((attempt, Report(value or 0.0, _clean(str(message))[:MAX_MESSAGE])))
+
+        self._happened.put((attempt, attempt_frame(self._engine, attempt.request(), progress)))
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 class ThreadRunner:
@@ -7175,11 +7826,7 @@ class ThreadRunner:
 
     def slot(self, number: int) -> Slot:
         """A slot, for one thread."""
-        return HandleSlot(self.start)
-
-    def start(self, task: TaskRequest) -> ThreadHandle:
-        """Begin one attempt."""
-        return ThreadHandle(self._engine, task)
+        return ThreadSlot(self._engine)
 
     def wait_ready(self, seconds: float) -> None:
         """It always is."""
@@ -12395,7 +13042,7 @@ PING_SECONDS = 2.0  # for an answer to `ping`
 SAME_STOP_SECONDS = 0.5  # GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 OWN_DESCRIPTORS = 48  # for files, the engine server, and clients that are told to come again
-SLOT_DESCRIPTORS = 6  # three for an attempt, and as many while it is started
+SLOT_DESCRIPTORS = 12  # two to wake it, its host, four of an engine process, and as many of the next
 
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance, and hiding it there would tell it
@@ -12703,7 +13350,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     signals = ServiceSignals()
     signals.install()
     settings = within_descriptors(settings)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a supervisor leave when both are killed comes to us
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a host leave when both are killed comes to us
     server = ApiServer(settings, routes) if routes else None
     try:
         if server:
@@ -12831,7 +13478,7 @@ def check_engine(settings: Settings) -> list[Finding]:
         server.close()
     version = f", version {ready['version']}" if ready["version"] is not None else ""
     found = missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{version}")
-    left = left_by_import(settings.engine, ready["threads"], ready["sockets"])
+    left = left_by_import(settings.engine, ready)
     return [found, left] if left else [found]
 
 

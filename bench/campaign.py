@@ -238,7 +238,7 @@ FINAL = ("completed", "failed", "cancelled")
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-PARTS: Mapping[str, Sequence[str]] = {"server": ("qtm-server",), "host": ("qtm-host", "qtm-supervisor"), "engine": ("qtm-engine",)}
+PARTS: Mapping[str, Sequence[str]] = {"server": ("qtm-server",), "host": ("qtm-host",), "engine": ("qtm-engine",)}
 
 
 class Process(NamedTuple):

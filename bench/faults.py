@@ -332,7 +332,7 @@ class ScriptedSlot:
         self._play = play
         self._starts = starts
 
-    def run(self, first: Any, more: Callable[[int], list[Any]], events: Any) -> None:
+    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: Any) -> None:
         """What the script says."""
         self._starts.append((first.task_id, first.attempt))
         events.started(first, time.monotonic(), "scripted")
