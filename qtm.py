@@ -856,7 +856,7 @@ def parse_body(body: bytes) -> Any:
 # What a client asks for. Validation lives here, so that HTTP and `import qtm` refuse the same things in the same words, all
 # faults at once, each with the path of its field.
 
-MAX_TASKS_PER_CREATE = 10_000
+MAX_TASKS_PER_CREATE = 100_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
 # Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use and tags. Written out, so
 # that every Python and the OpenAPI document, which is JSON and holds no surrogates, mean the same.
@@ -933,7 +933,7 @@ def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = 
 
 
 def _text_fault(path: str, value: Any, length: int) -> list[FieldError]:
-    is_right = isinstance(value, str) and 1 <= len(value) <= length
+    is_right = isinstance(value, str) and 1 <= len(value) <= length and not _bad_text(value)
     return [] if is_right else [FieldError(path, f"must be a text of 1 to {length} characters")]
 
 
@@ -1321,18 +1321,18 @@ class TaskAttempt:
         return dataclasses.asdict(self)
 
 
+MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
+
+
 @dataclass(frozen=True)
 class CreatedBatch:
-    """The answer to a create: the ids in the order stock-major. ``repeated`` is true when the Idempotency-Key was known."""
+    """The answer to a create: how many tasks, and their ids in the order stock-major, none of them where they are more than 10,000:
+    `TaskManager.get_tasks_by_batch` lists those page by page. ``repeated`` is true when the Idempotency-Key was known."""
 
     batch_id: str
+    count: int
     task_ids: Sequence[str]
     repeated: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many tasks were created."""
-        return len(self.task_ids)
 
 
 @dataclass(frozen=True)
@@ -3038,6 +3038,9 @@ CREATE INDEX backtest_tasks_batch_stock ON backtest_tasks (batch_id, stock_code,
 CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, status, task_id);
 
 ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of the paths that are stored as text, having no JSON form
+
+-- step 4: an index for the retention of Idempotency-Keys, which looks at the oldest first
+CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by probed_at.
@@ -3137,7 +3140,6 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 # ==== 11 Rows =========================================================================================================
 # Between models and rows: the columns, how an attempt ended, and the small conversions that the DAO's statements need.
 
-INSERT_CHUNK_BYTES = 1024 * 1024  # of one INSERT's JSON rows; far below the smallest max_allowed_packet in use
 MAX_BACKOFF_SECONDS = 600.0
 MAX_KEYS = 256  # looked up by one statement
 MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
@@ -3281,7 +3283,7 @@ def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
     return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
 
 
-class NewBatch(NamedTuple):
+class NewTasks(NamedTuple):
     """A create that is ready to be stored, with the ids that were made for it."""
 
     request: BatchRequest
@@ -3293,9 +3295,30 @@ class NewBatch(NamedTuple):
     request_sha256: str = ""
 
     @property
-    def is_plain(self) -> bool:
-        """Nobody else can make the same rows: it looks for no batch and no key that may be there."""
-        return self.idempotency_key is None and self.request.batch_id is None
+    def created(self) -> CreatedBatch:
+        """The answer once it is stored."""
+        count = len(self.task_ids)
+        return CreatedBatch(self.batch_id, count, self.task_ids if count <= MAX_LISTED_IDS else ())
+
+    @property
+    def key_row(self) -> list[Any]:
+        """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last one."""
+        ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
+        return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids)]
+
+    @property
+    def shared(self) -> list[Any]:
+        """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
+        timeout_seconds = round(float(self.timeout_seconds), DECIMALS)
+        return [self.batch_id, dump_json(self.request.config), self.max_attempts, timeout_seconds, -self.request.priority]
+
+    def rows(self, shared: Sequence[Any]) -> Iterator[str]:
+        """Each task as a JSON list of id, stock and params, and of ``shared``."""
+        ids, params = iter(self.task_ids), [dump_json(dump_json(item)) for item in self.request.params]
+        rest = f",{dump_json(shared)[1:-1]}" if shared else ""
+        for code in map(dump_json, self.request.stock_codes):
+            for text in params:
+                yield f'["{next(ids)}",{code},{text}{rest}]'
 
 
 class QueueHead:
@@ -3326,24 +3349,18 @@ class QueueHead:
         return self.now < run_at <= self._latest
 
 
-# What a create inserts, see TaskDAO.
-LOCK_BATCH = "SELECT name, created_at FROM backtest_batches WHERE batch_id = :batch_id /*! LOCK IN SHARE MODE */"
-DELETE_BATCH = "DELETE FROM backtest_batches WHERE batch_id = :batch_id"
-REWRITE_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, :created_at)"
-INSERT_BATCH = FrequentStatement("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))")
-INSERT_KEY = """INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
-    VALUES (:key, :sha256, :batch_id, :task_ids, UTC_TIMESTAMP(6))"""
-INSERT_TASKS = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, max_attempts, attempt_limit, timeout_seconds,
-    priority_rank, status, progress, message, attempt, created_at, run_at, heartbeat)"""
-NEW_TASK = "'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
-INSERT_TASK = FrequentStatement(
-    f"""{INSERT_TASKS} VALUES (:task_id, :batch_id, :stock_code, :config, :params, :max_attempts, :max_attempts, :timeout_seconds,
-        :priority_rank, {NEW_TASK})"""
-)
-NEW_TASK_ROW = ("task_id", "batch_id", "stock_code", "config", "params", "attempts", "timeout_seconds", "priority_rank")
+# A create adds to a batch that is there: it locks the row of the batch against retention. Row locks are local to a node of a cluster,
+# which certifies written rows at COMMIT: there the row is changed by a microsecond, so that a retention on another node conflicts.
+LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0} /*! LOCK IN SHARE MODE */"
+TOUCH_BATCH = "UPDATE backtest_batches SET created_at = ADDTIME(created_at, '0:00:00.000001') WHERE batch_id = :batch_{0}"
+INSERT_NAMED_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
+    SELECT :batch_{0}, :name_{0}, UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE NOT EXISTS (SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0})"""
+SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
-MAX_KEYED_TASKS = 64  # whose ids, which a key remembers, surely have room beside the documents in one packet
+STATEMENT_TASKS = 10_000  # that one statement inserts
+STATEMENT_BYTES = 4 * 1024 * 1024  # of the JSON of their rows
 
 
 class ProcessUsage(NamedTuple):
@@ -3617,57 +3634,34 @@ INSERT_RESULT = """INSERT INTO backtest_results (task_id, result, non_finite, co
 PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
 
 
-def _check_document(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise BodyTooLarge(f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})")
-
-
-def _row_chunks(request: BatchRequest, task_ids: Sequence[str], max_bytes: int) -> Iterator[str]:
-    """The tasks of a create as JSON lists of [task_id, stock_code, params], each list about INSERT_CHUNK_BYTES at most.
-
-    Raises BodyTooLarge for a task that alone takes more than ``max_bytes``.
-    """
-    texts = [(text, len(text.encode("utf-8")) + 80) for text in (dump_json(dump_json(item)) for item in request.params)]
-    _check_document(max(size for _, size in texts), max_bytes)
-    rows: list[str] = []
-    total = 0
-    numbers = iter(task_ids)
-    for code in request.stock_codes:
-        quoted = dump_json(code)
-        for text, size in texts:
-            if rows and total + size > min(INSERT_CHUNK_BYTES, max_bytes):
-                yield f"[{','.join(rows)}]"
-                rows, total = [], 0
-            rows.append(f'["{next(numbers)}",{quoted},{text}]')
-            total += size
-    yield f"[{','.join(rows)}]"
-
-
-def _new_rows(new: NewBatch) -> str:
-    """The tasks of a create as JSON rows of NEW_TASK_ROW, without the brackets around them."""
-    request, ids = new.request, iter(new.task_ids)
-    config, params = dump_json(request.config), [dump_json(item) for item in request.params]
-    rest = [new.max_attempts, round(float(new.timeout_seconds), DECIMALS), -request.priority]
-    return dump_json([[next(ids), new.batch_id, code, config, text, *rest] for code in request.stock_codes for text in params])[1:-1]
-
-
-def _create_groups(creates: Sequence[NewBatch], max_bytes: int) -> Iterator[dict[int, str]]:
-    """The creates that share a transaction, by their number, with their tasks as rows; those that must be alone are, without rows."""
-    group: dict[int, str] = {}
-    tasks = size = 0
-    for number, new in enumerate(creates):
-        rows = _new_rows(new) if new.is_plain and len(new.task_ids) <= MAX_GROUP_TASKS else ""
-        length = len(rows.encode("utf-8")) + 1000  # and its batch
-        if not rows or length > max_bytes:
-            yield {number: ""}
-            continue
-        if len(group) == MAX_GROUP_CREATES or tasks + len(new.task_ids) > MAX_GROUP_TASKS or size + length > max_bytes:
+def _create_groups(creates: Iterable[NewTasks]) -> Iterator[list[NewTasks]]:
+    """The creates that share a transaction, in their order."""
+    group: list[NewTasks] = []
+    tasks = 0
+    for new in creates:
+        tasks += len(new.task_ids)
+        if group and (len(group) == MAX_GROUP_CREATES or tasks > MAX_GROUP_TASKS):
             yield group
-            group, tasks, size = {}, 0, 0
-        group[number] = rows
-        tasks, size = tasks + len(new.task_ids), size + length
+            group, tasks = [], len(new.task_ids)
+        group.append(new)
     if group:
         yield group
+
+
+def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
+    """JSON lists of the rows, each for one statement. Raises BodyTooLarge for a row that alone takes more than ``max_bytes``."""
+    part: list[str] = []
+    size = 0
+    for row in rows:
+        length = len(row.encode("utf-8"))
+        if length > max_bytes:
+            raise BodyTooLarge(f"params of {length} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+        if part and (len(part) == STATEMENT_TASKS or size + length > min(STATEMENT_BYTES, max_bytes)):
+            yield f"[{','.join(part)}]"
+            part, size = [], 0
+        part.append(row)
+        size += length + 1
+    yield f"[{','.join(part)}]"
 
 
 # ==== 12 TaskDAO ======================================================================================================
@@ -3698,19 +3692,23 @@ class TaskDAO:
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
             for result in ("result", short)
         )
-        self._insert_tasks = FrequentStatement(
-            f"""{INSERT_TASKS}
-            SELECT r.task_id, :batch_id, r.stock_code, :config, r.params, :max_attempts, :max_attempts, :timeout_seconds, :priority_rank,
-               {NEW_TASK} FROM {dialect.json_rows("task_id", "stock_code", "params")} AS r"""
+        self._insert_keys = FrequentStatement(
+            f"""INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
+            SELECT k.name, k.sha256, k.batch_id, k.task_ids, UTC_TIMESTAMP(6)
+            FROM {dialect.json_rows("name", "sha256", "batch_id", "task_ids", parameter="keys")} AS k"""
         )
-        self._insert_many_batches = FrequentStatement(
+        self._insert_batches = FrequentStatement(
             f"""INSERT INTO backtest_batches (batch_id, name, created_at)
-            SELECT r.batch_id, r.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS r"""
+            SELECT b.batch_id, b.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS b"""
         )
-        self._insert_many_tasks = FrequentStatement(
-            f"""{INSERT_TASKS}
-            SELECT r.task_id, r.batch_id, r.stock_code, r.config, r.params, r.attempts, r.attempts, r.timeout_seconds, r.priority_rank,
-               {NEW_TASK} FROM {dialect.json_rows(*NEW_TASK_ROW)} AS r"""
+        # The rows of the first create of a transaction leave out what they share, which stands in the parameters.
+        shared = {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
+        self._insert_tasks = FrequentStatement(
+            f"""INSERT INTO backtest_tasks (task_id, stock_code, params, {", ".join(shared)}, attempt_limit,
+                status, progress, message, attempt, created_at, run_at, heartbeat)
+            SELECT r.task_id, r.stock_code, r.params, {", ".join(shared.values())}, {shared["max_attempts"]},
+                'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
+            FROM {dialect.json_rows("task_id", "stock_code", "params", *SHARED_COLUMNS)} AS r"""
         )
         self._make_run_statements(dialect)
 
@@ -3763,121 +3761,72 @@ class TaskDAO:
 
     # -- create --------------------------------------------------------------------------------------------------------
 
-    def create(
-        self,
-        request: BatchRequest,
-        batch_id: str,
-        task_ids: Sequence[str],
-        timeout_seconds: float,
-        max_attempts: int,
-        idempotency_key: str | None = None,
-        request_sha256: str = "",
-    ) -> CreatedBatch:
-        """Insert the batch (unless it is there) and all tasks, or nothing. One that was asked for by the same key is not
-        created again: the first answer comes back. Raises IdempotencyKeyReused when the key came with another request, and
-        BodyTooLarge for documents that one packet of the database does not take."""
-        return self._create(NewBatch(request, batch_id, task_ids, timeout_seconds, max_attempts, idempotency_key, request_sha256))
+    def create(self, creates: Iterable[NewTasks]) -> list[CreatedBatch | QtmError]:
+        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and durable when this returns;
+        what it raised stands in its place. A batch that is there is added to. A create whose key came before is not stored again: the
+        first answer comes back, or IdempotencyKeyReused for another request. BodyTooLarge: one packet does not take a document."""
+        return [answer for group in _create_groups(creates) for answer in self._create_group(group)]
 
-    def _create(self, new: NewBatch) -> CreatedBatch:
-        created, config = CreatedBatch(new.batch_id, new.task_ids), dump_json(new.request.config)
-        inserts = self._inserts(new, self.database.dialect.max_document_bytes - len(config.encode("utf-8")))  # both in one statement
-        keys = [] if new.idempotency_key is None else [INSERT_KEY]
-        parameters = {
-            "batch_id": new.batch_id,
-            "name": new.request.name,
-            "config": config,
-            "max_attempts": new.max_attempts,
-            "timeout_seconds": round(float(new.timeout_seconds), DECIMALS),
-            "priority_rank": -new.request.priority,
-            "key": new.idempotency_key,
-            "sha256": new.request_sha256,
-            "task_ids": dump_json(list(new.task_ids)) if keys else None,
-        }
+    def _create_group(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
+        try:
+            return self._store(creates)
+        except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
+            return [kept(error)] * len(creates)
+        except QtmError as error:  # of one of them, and the others shall not suffer for it
+            if len(creates) == 1:
+                return [kept(error)]
+            return [answer for new in creates for answer in self._create_group([new])]
 
-        def work(session: Session) -> CreatedBatch:
-            for statement in keys:
-                session.execute(statement, parameters)
-            if not (new.request.batch_id and self._lock_batch(session, new.batch_id)):
-                session.execute(INSERT_BATCH, parameters)
-            for statement, values in inserts:
-                session.execute(statement, {**parameters, **values})
+    def _store(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch]:
+        created, script = [new.created for new in creates], self._create_script(creates)
+        parameters = {name: value for _, values in script for name, value in values.items()}
+        size = sum(len(str(value).encode("utf-8")) for value in parameters.values())
+
+        def work(session: Session) -> Sequence[CreatedBatch]:
+            for statement, values in script:
+                session.execute(statement, values)
             return created
 
-        def confirm(session: Session) -> CreatedBatch | None:
-            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": new.task_ids[0]})
-            return created if found else None
-
-        is_one_text = len(inserts) == 1 and new.request.batch_id is None and not (keys and len(new.task_ids) > MAX_KEYED_TASKS)
-        for _ in range(3):
-            try:
-                if is_one_text:
-                    (insert, values), *_ = inserts
-                    return self.database.write_at_once([*keys, INSERT_BATCH, insert], {**parameters, **values}, created, confirm)
-                return self.database.write(work, confirm)
-            except DuplicateKey:  # a lost COMMIT of ours came through late, the key was used before, or others made the batch just now
-                try:
-                    known = self.database.read(confirm) or self.repeated(new.idempotency_key, new.request_sha256)
-                except (DatabaseUnavailable, TransactionConflict):
-                    raise OutcomeUnknown("this create may be stored, and reading it back failed", retry_after_seconds=2) from None
-                if known:
-                    return known
-        raise TransactionConflict(f"the batch {new.batch_id} is being created by others; try again", retry_after_seconds=1)
-
-    def _lock_batch(self, session: Session, batch_id: str) -> bool:
-        """Lock the row of the batch against retention; False when there is no such batch. Row locks are local to a node of a cluster,
-        which certifies written rows at COMMIT: there the row is deleted and inserted as it was, so that a concurrent retention on
-        another node conflicts, and one of the two is tried again."""
-        row = session.row(LOCK_BATCH, {"batch_id": batch_id})
-        if row and self.database.dialect.is_cluster:
-            session.execute(DELETE_BATCH, {"batch_id": batch_id})
-            session.execute(REWRITE_BATCH, {"batch_id": batch_id, "name": row[0], "created_at": row[1]})
-        return row is not None
-
-    def _inserts(self, new: NewBatch, max_bytes: int) -> list[tuple[str, dict[str, str]]]:
-        """The statements that insert the tasks, with the parameters that are their own. Raises BodyTooLarge."""
-        request = new.request
-        if len(new.task_ids) > 1:
-            return [(self._insert_tasks, {"rows": rows}) for rows in _row_chunks(request, new.task_ids, max_bytes)]
-        params = dump_json(request.params[0])
-        _check_document(len(params.encode("utf-8")), max_bytes)
-        return [(INSERT_TASK, {"task_id": new.task_ids[0], "stock_code": request.stock_codes[0], "params": params})]
-
-    def create_many(self, creates: Sequence[NewBatch]) -> list[CreatedBatch | QtmError]:
-        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and durable when this returns;
-        what it raised stands in its place."""
-        if len(creates) == 1:
-            return [self._create_or_error(creates[0])]
-        answers: dict[int, CreatedBatch | QtmError] = {}
-        most = min(INSERT_CHUNK_BYTES, self.database.dialect.max_document_bytes)
-        for group in _create_groups(creates, most):
-            answers.update(zip(group, self._create_group([creates[number] for number in group], list(group.values())), strict=True))
-        return [answers[number] for number in range(len(creates))]
-
-    def _create_group(self, creates: Sequence[NewBatch], rows: Sequence[str]) -> Sequence[CreatedBatch | QtmError]:
-        if len(creates) == 1:
-            return [self._create_or_error(creates[0])]
-        created = [CreatedBatch(new.batch_id, new.task_ids) for new in creates]
-        batches = dump_json([[new.batch_id, new.request.name] for new in creates])
-
-        def confirm(session: Session) -> Sequence[CreatedBatch] | None:  # the first stands for all: they were one transaction
+        def confirm(session: Session) -> Sequence[CreatedBatch] | None:  # the first task stands for all: they are one transaction
             found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": creates[0].task_ids[0]})
             return created if found else None
 
-        statements, parameters = [self._insert_many_batches, self._insert_many_tasks], {"batches": batches, "rows": f"[{','.join(rows)}]"}
-        try:
-            return self.database.write_at_once(statements, parameters, created, confirm)
-        except DuplicateKey:  # nobody else makes these ids: a lost COMMIT of ours came through late
-            return created
-        except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
-            return [kept(error)] * len(creates)
-        except QtmError:  # of one of them, and the others shall not suffer for it
-            return [self._create_or_error(new) for new in creates]
+        for _ in range(3):
+            try:
+                if size <= self.database.dialect.max_document_bytes and sum("rows" in values for _, values in script) == 1:
+                    return self.database.write_at_once([statement for statement, _ in script], parameters, created, confirm)
+                return self.database.write(work, confirm)
+            except DuplicateKey:  # a lost COMMIT of ours came through late, a key was used before, or others made a batch just now
+                try:
+                    known = self.database.read(confirm)
+                    repeated = self.repeated(creates[0].idempotency_key, creates[0].request_sha256) if len(creates) == 1 else None
+                except (DatabaseUnavailable, TransactionConflict):
+                    raise OutcomeUnknown("this create may be stored, and reading it back failed", retry_after_seconds=2) from None
+                if known or repeated:
+                    return known or [cast(CreatedBatch, repeated)]
+                if len(creates) > 1:
+                    raise
+        raise TransactionConflict(f"the batch {creates[0].batch_id} is being created by others; try again", retry_after_seconds=1)
 
-    def _create_or_error(self, new: NewBatch) -> CreatedBatch | QtmError:
-        try:
-            return self._create(new)
-        except QtmError as error:
-            return kept(error)
+    def _create_script(self, creates: Sequence[NewTasks]) -> list[tuple[str, dict[str, Any]]]:
+        """The statements of a transaction, with their parameters. Raises BodyTooLarge."""
+        own: dict[str, str | None] = {}
+        named: dict[str, str | None] = {}
+        for new in creates:
+            (named if new.request.batch_id else own).setdefault(new.batch_id, new.request.name)
+        script: list[tuple[str, dict[str, Any]]] = []
+        if keys := [new.key_row for new in creates if new.idempotency_key is not None]:
+            script.append((self._insert_keys, {"keys": dump_json(keys)}))
+        hold = TOUCH_BATCH if self.database.dialect.is_cluster else LOCK_BATCH
+        for number, (batch_id, name) in enumerate(sorted(named.items())):  # sorted, or two transactions would wait for each other
+            values = {f"batch_{number}": batch_id, f"name_{number}": name}
+            script += [(hold.format(number), values), (INSERT_NAMED_BATCH.format(number), values)]
+        if own:
+            script.append((self._insert_batches, {"batches": dump_json(list(own.items()))}))
+        shared = dict(zip(SHARED_COLUMNS, creates[0].shared, strict=True))
+        rows = (row for new in creates for row in new.rows([] if new is creates[0] else new.shared))
+        parts = _statement_rows(rows, self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8")))
+        return [*script, *((self._insert_tasks, {**shared, "rows": part}) for part in parts)]
 
     def count_pending(self, most: int) -> int:
         """How many tasks are pending; no more than ``most`` are counted."""
@@ -3897,7 +3846,9 @@ class TaskDAO:
             return None
         if row[0] != sha256:
             raise IdempotencyKeyReused("this Idempotency-Key came before with another request; use a new key for a new request")
-        return CreatedBatch(row[1], json.loads(row[2]), repeated=True)
+        ids = json.loads(row[2])
+        count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
+        return CreatedBatch(row[1], count, listed, repeated=True)
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
@@ -4356,29 +4307,14 @@ class TaskDAO:
         return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
 
     def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
-        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete those without tasks."""
-        stamp, _, last = after.partition("~")
+        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete those without tasks: the rows
+        are locked and looked at twice, since a create that adds to one of them holds its row, and has committed when we have locked it."""
         is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
-        rows = self.database.rows(
-            f"""SELECT batch_id, CASE WHEN {is_empty} THEN 1 ELSE 0 END, created_at FROM backtest_batches
-                WHERE created_at < :cutoff AND created_at >= :stamp AND (created_at > :stamp OR batch_id > :last)
-                ORDER BY created_at, batch_id LIMIT :limit""",
-            {"cutoff": cutoff, "stamp": stamp or "1000-01-01 00:00:00", "last": last, "limit": limit},
-        )
-
-        def work(session: Session) -> int:
-            """Looks twice: a create that adds to one of them holds its row, and has committed when we have locked it."""
-            names, keys = _in_list(empty)
-            session.rows(f"SELECT 1 FROM backtest_batches WHERE batch_id IN ({names}) ORDER BY batch_id /*! FOR UPDATE */", keys)
-            return session.execute(f"DELETE FROM backtest_batches WHERE batch_id IN ({names}) AND {is_empty}", keys)
-
-        empty = [row[0] for row in rows if row[1]]
-        deleted = self.database.write(work, confirm=lambda session: 0) if empty else 0
-        return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
+        return self._purge_oldest("backtest_batches", "batch_id", is_empty, cutoff, after, limit)
 
     def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
-        """Look at the next ``limit`` Idempotency-Keys, and delete those that are older than ``cutoff`` and whose tasks are gone. Until
-        then a repeat must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends
+        """Look at the next ``limit`` Idempotency-Keys that came before ``cutoff``, the oldest first, and delete those whose tasks are gone.
+        Until then a repeat must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends
         with a quote and a bracket. The oldest of each status is one entry of the index of batches, however large the batch."""
         is_gone = " AND ".join(
             f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
@@ -4386,17 +4322,25 @@ class TaskDAO:
                 ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
             for status in TaskStatus
         )
+        return self._purge_oldest("backtest_idempotency_keys", "idempotency_key", is_gone, cutoff, after, limit)
+
+    def _purge_oldest(self, table: str, key: str, is_spent: str, cutoff: str, after: str, limit: int) -> Purged:
+        stamp, _, last = after.partition("~")
         rows = self.database.rows(
-            f"""SELECT idempotency_key, CASE WHEN created_at < :cutoff AND {is_gone} THEN 1 ELSE 0 END
-                FROM backtest_idempotency_keys WHERE idempotency_key > :after ORDER BY idempotency_key LIMIT :limit""",
-            {"cutoff": cutoff, "after": after, "limit": limit},
+            f"""SELECT {key}, CASE WHEN {is_spent} THEN 1 ELSE 0 END, created_at FROM {table}
+                WHERE created_at < :cutoff AND created_at >= :stamp AND (created_at > :stamp OR {key} > :last)
+                ORDER BY created_at, {key} LIMIT :limit""",
+            {"cutoff": cutoff, "stamp": stamp or "1000-01-01 00:00:00", "last": last, "limit": limit},
         )
+
+        def work(session: Session) -> int:
+            names, keys = _in_list(spent)
+            session.rows(f"SELECT 1 FROM {table} WHERE {key} IN ({names}) ORDER BY {key} /*! FOR UPDATE */", keys)
+            return session.execute(f"DELETE FROM {table} WHERE {key} IN ({names}) AND {is_spent}", keys)
+
         spent = [row[0] for row in rows if row[1]]
-        names, keys = _in_list(spent)
-        delete = f"DELETE FROM backtest_idempotency_keys WHERE idempotency_key IN ({names}) AND created_at < :cutoff"
-        parameters = {**keys, "cutoff": cutoff}
-        deleted = self.database.write(lambda session: session.execute(delete, parameters), confirm=lambda session: 0) if spent else 0
-        return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
+        deleted = self.database.write(work, confirm=lambda session: 0) if spent else 0
+        return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
@@ -9046,6 +8990,7 @@ class TaskScheduler:
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 MAX_PAGE = 10_000
+VALIDATED_TOGETHER = 10_000  # tasks that an engine is asked about at once
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 PENDING_SHARE = 10  # times as long as it took, a count of the pending tasks is good
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
@@ -9225,14 +9170,14 @@ class TaskManager:
         asked = list(create_arguments(requests))
         if not are_checked:
             self._check_scheduler()
-        ready: dict[int, NewBatch] = {}
+        ready: dict[int, NewTasks] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
         for number, (request, key) in enumerate(asked):
             try:
                 batch = request if are_checked and isinstance(request, BatchRequest) else checked_create(request, key)
-                found = self._new_batch(batch, key, deadline)
-                if isinstance(found, NewBatch):
+                found = self._new_tasks(batch, key, deadline)
+                if isinstance(found, NewTasks):
                     ready[number] = found
                 else:
                     answers[number] = found
@@ -9241,7 +9186,7 @@ class TaskManager:
                 break
             except QtmError as error:
                 answers[number] = kept(error)
-        answers.update(zip(ready, self.dao.create_many(list(ready.values())), strict=True))
+        answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
         if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
             self.scheduler.wake()
         return [answers[number] for number in range(len(asked))]
@@ -9253,7 +9198,7 @@ class TaskManager:
             kind = EngineError if isinstance(failure, EngineError) else QtmError
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
-    def _new_batch(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewBatch | CreatedBatch:
+    def _new_tasks(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewTasks | CreatedBatch:
         """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
         InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
         count = len(batch.stock_codes) * len(batch.params)
@@ -9271,7 +9216,7 @@ class TaskManager:
         new_batch_id, *task_ids = new_task_ids(1 + count)
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        return NewBatch(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        return NewTasks(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     @property
     def asks_engine(self) -> bool:
@@ -9286,16 +9231,19 @@ class TaskManager:
         if time.monotonic() > deadline:
             raise EngineUnavailable("the engine took its time over requests before this one", retry_after_seconds=2)
         codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
-        tasks = [TaskRequest(code, batch.config, item) for code in codes for item in batch.params]
+        tasks = (TaskRequest(code, batch.config, item) for code in codes for item in batch.params)
         runner = ThreadRunner(run_backtest) if self._is_builtin else cast(Runner, self._runner)
-        found = [self._field_error(batch, fault) for fault in runner.validate(tasks)]
+        found, start = list[FieldError](), 0
+        while not found and (some := list(itertools.islice(tasks, VALIDATED_TOGETHER))):
+            found = [self._field_error(batch, start + fault.place, fault) for fault in runner.validate(some)]
+            start += len(some)
         faults = list(dict.fromkeys(found))  # one of the config comes with every params
         if faults:
             raise InvalidTask(f"the engine refuses this: {faults[0].field}: {faults[0].message}", faults)
 
-    def _field_error(self, batch: BatchRequest, fault: TaskFault) -> FieldError:
-        """A fault of one task as one of the request."""
-        stock, number = divmod(fault.place, len(batch.params))
+    def _field_error(self, batch: BatchRequest, place: int, fault: TaskFault) -> FieldError:
+        """A fault of the task at this place as one of the request."""
+        stock, number = divmod(place, len(batch.params))
         field, message = fault.field, fault.message
         if len(batch.params) > 1:
             field = re.sub(r"^params\b", f"params[{number}]", field)
@@ -10530,7 +10478,9 @@ def _task_schemas() -> dict[str, Any]:
         "Converted": _object({"path": text, "type": {**text, "description": "Of what is kept as its text."}}),
         "TaskAttempt": _object(_fields(TaskAttempt, ending=_or_null("Ending"), error=last_error)),
         "TaskAttempts": _object({"task_id": text, "attempts": _list(_ref("schemas", "TaskAttempt"))}),
-        "Created": _object({"batch_id": text, "count": count, "task_ids": _list(text)}),
+        "Created": _object(
+            {"batch_id": text, "count": count, "task_ids": _list(text, description=f"None of more than {MAX_LISTED_IDS} tasks.")}
+        ),
         "Batch": _object(summary),
         "BatchPage": _object(batch),
         "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": cursor}),

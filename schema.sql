@@ -111,3 +111,6 @@ CREATE INDEX backtest_tasks_batch_stock ON backtest_tasks (batch_id, stock_code,
 CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, status, task_id);
 
 ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of the paths that are stored as text, having no JSON form
+
+-- step 4: an index for the retention of Idempotency-Keys, which looks at the oldest first
+CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);

@@ -477,7 +477,7 @@ class ClaimSite:
             count = min(5000, pending - start)
             batch_id, *task_ids = qtm.new_task_ids(count + 1)
             codes = tuple(fill.stock_code(place) for place in range(count))
-            self.dao.create(qtm.BatchRequest(codes, dict(fill.CONFIG), ({},)), batch_id, task_ids, 3600.0, 3)
+            self.dao.create([qtm.NewTasks(qtm.BatchRequest(codes, dict(fill.CONFIG), ({},)), batch_id, task_ids, 3600.0, 3)])
         settle(self.mariadb)
 
     def phase(self, claimers: int, tasks: int, group: int = 1) -> Phase:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import from_json, to_json
 
 API = "/api/v1/backtest"
-MAX_TASKS = 10_000
+MAX_TASKS = 100_000
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 DEFAULT_MAX_ATTEMPTS = 3
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
