@@ -12470,26 +12470,28 @@ def test_a_batch_is_cancelled_while_another_node_changes_its_tasks(galera):
     """A transaction of many rows loses to every small one that another node commits first."""
     _, urls = galera.create_database("qtm_cancel")
     with databases(urls[0]) as (database,):
-        dao, done = qtm.TaskDAO(database), threading.Event()
+        dao, begun, done = qtm.TaskDAO(database), threading.Event(), threading.Event()
         ids = add(dao, *["A"] * 2000, batch_id="large")
 
         def disturb(node):
             options = {"port": node.port, "user": "root", "database": "qtm_cancel", "autocommit": True, "ssl_disabled": True}
-            numbers, changes = random.Random(node.port), 0
+            numbers = random.Random(node.port)
             with contextlib.closing(pymysql.connect(host="127.0.0.1", **options)) as connection, connection.cursor() as cursor:
                 while not done.is_set():
                     with contextlib.suppress(pymysql.OperationalError):  # that one has lost
                         sql = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = %s AND status = 'pending'"
-                        changes += cursor.execute(sql, (numbers.choice(ids),))
-            return changes
+                        if cursor.execute(sql, (numbers.choice(ids),)):
+                            begun.set()
 
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
             disturbing = [threads.submit(disturb, node) for node in galera.nodes[1:] * 2]
             try:
+                assert begun.wait(DEADLINE_SECONDS)
                 assert dao.cancel_batch("large") == 2000
             finally:
                 done.set()
-            assert sum(future.result(DEADLINE_SECONDS) for future in disturbing) > 0
+            for one in disturbing:
+                one.result(DEADLINE_SECONDS)
         assert dao.get_batch("large").counts["cancelled"] == 2000
 
 
