@@ -3360,7 +3360,7 @@ SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "prio
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
 STATEMENT_TASKS = 10_000  # that one statement inserts
-STATEMENT_BYTES = 4 * 1024 * 1024  # of the JSON of their rows
+STATEMENT_BYTES = 2 * 1024 * 1024  # of the JSON rows of one statement
 
 
 class ProcessUsage(NamedTuple):
@@ -8420,7 +8420,7 @@ class Recorder:
         """The outcomes to write, cut where a transaction has enough."""
         with self._lock:
             waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
-        most = min(INSERT_CHUNK_BYTES, self._dao.database.dialect.max_document_bytes)
+        most = min(STATEMENT_BYTES, self._dao.database.dialect.max_document_bytes)
         group: list[Attempt] = []
         total = 0
         for attempt, size in waiting:
