@@ -1830,7 +1830,7 @@ def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_o
     assert [(dao.get_batch(name).total, dao.get_batch(name).name) for name in ("there", "new")] == [(2, None), (2, "F")]
     assert {code: task.config for code, task in tasks.items() if task.config != CONFIG} == {"B": {"of": "B"}, "C": {"of": "B"}}
     assert all((task.params, task.status.value, task.attempt) == (PARAMS, "pending", 0) for task in tasks.values())
-    assert {claimed.task.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)} == {**dict.fromkeys("XBCDEFG", 3), "A": 7}
+    assert {claimed.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)} == {**dict.fromkeys("XBCDEFG", 3), "A": 7}
     assert dao.create([]) == []
 
 
