@@ -5200,7 +5200,7 @@ def _text_of(value: Any) -> str:
 
 
 CONTAINERS = {dict, list, tuple}
-PLAIN_TYPES = {"str", "float", "int", "bool", "NoneType", "dict", "list", "tuple", "numpy.float64"}  # the last is a float
+PLAIN_TYPES = CONTAINERS | {str, float, int, bool, type(None)}
 
 
 def plain_json(value: Any, max_depth: int) -> str | None:
@@ -5212,7 +5212,7 @@ def plain_json(value: Any, max_depth: int) -> str | None:
     level, all_of = [value], itertools.chain.from_iterable
     for _ in range(max_depth + 1):
         kinds = set(map(type, level))
-        if not set(map(_library_name, kinds)) <= PLAIN_TYPES:
+        if not kinds <= PLAIN_TYPES and set(map(_library_name, kinds - PLAIN_TYPES)) != {"numpy.float64"}:  # which is a float
             return None
         if int in kinds and not all(-(2**63) <= one < 2**64 for one in level if type(one) is int):
             return None
@@ -5410,7 +5410,8 @@ class ResultWriter:
 
     def plain_or_value(self, value: Any) -> str:
         """The same, faster for much plain data."""
-        return plain_json(value, MAX_JSON_DEPTH - len(self._path)) or self.value(value)
+        text = plain_json(value, MAX_JSON_DEPTH - len(self._path)) if type(value) in CONTAINERS else None
+        return text or self.value(value)
 
     def items(self, values: Iterable[Any]) -> str:
         """The text of a list."""

@@ -239,19 +239,24 @@ def test_a_password_is_refused_on_the_command_line():
     assert qtm.Settings.load({}, {"database_url": "mysql://u@h/n", "allow_anonymous": "1"}).allow_anonymous
 
 
-def test_every_fault_of_the_settings_is_listed_at_once():
-    wrong = {"QTM_PORT": "x", "QTM_WORKERS": "0", "QTM_NONSENSE": "1", "QTM_DATABASE_URL": "postgres://x", "QTM_HOST": "0.0.0.0"}
+@pytest.mark.parametrize(
+    ("environment", "flags", "names"),
+    [
+        ("PORT=x WORKERS=0 NONSENSE=1 DATABASE_URL=postgres://x HOST=0.0.0.0", {}, "NONSENSE PORT WORKERS DATABASE_URL HOST"),
+        (
+            *("WORKERS=0 LOG_FORMAT=xml LEASE_SECONDS=5 TLS_CERT=/nope", {"pool_size": "many"}),
+            "POOL_SIZE WORKERS LOG_FORMAT LEASE_SECONDS TLS_KEY",
+        ),
+        # a text that cannot be read is one fault, and not judged by its default
+        ("HEARTBEAT_SECONDS=soon LEASE_SECONDS=5 HOST=:: ALLOW_ANONYMOUS=maybe", {}, "ALLOW_ANONYMOUS HEARTBEAT_SECONDS"),
+    ],
+)
+def test_every_fault_of_the_settings_is_listed_at_once(environment, flags, names):
     with pytest.raises(qtm.SettingsError) as caught:
-        qtm.Settings.load(wrong)
-    names = ["QTM_NONSENSE", "QTM_PORT", "QTM_WORKERS", "QTM_DATABASE_URL", "QTM_HOST"]
-    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == names
-    assert [fault.field for fault in caught.value.errors] == names
-    wrong = {"QTM_WORKERS": "0", "QTM_LOG_FORMAT": "xml", "QTM_LEASE_SECONDS": "5", "QTM_TLS_CERT": "/nope"}
-    with pytest.raises(qtm.SettingsError) as caught:
-        qtm.Settings.load(wrong, {"pool_size": "many"})
-    assert [fault.field for fault in caught.value.errors] == [
-        *("QTM_POOL_SIZE", "QTM_WORKERS", "QTM_LOG_FORMAT", "QTM_LEASE_SECONDS", "QTM_TLS_KEY"),
-    ]
+        qtm.Settings.load(dict(f"QTM_{one}".split("=") for one in environment.split()), flags)
+    expected = [f"QTM_{name}" for name in names.split()]
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == expected
+    assert [fault.field for fault in caught.value.errors] == expected
     assert "--" not in caught.value.message
 
 
@@ -269,41 +274,29 @@ def test_a_fault_hides_no_other_and_is_no_cause_of_one(options, names):
     assert [fault.split(":")[0] for fault in qtm.Settings(**options).problems()] == names
 
 
-def test_a_text_that_cannot_be_read_is_one_fault_and_not_judged_by_its_default():
-    with pytest.raises(qtm.SettingsError) as caught:
-        qtm.Settings.load({"QTM_HEARTBEAT_SECONDS": "soon", "QTM_LEASE_SECONDS": "5", "QTM_HOST": "::", "QTM_ALLOW_ANONYMOUS": "maybe"})
-    assert [fault.field for fault in caught.value.errors] == ["QTM_ALLOW_ANONYMOUS", "QTM_HEARTBEAT_SECONDS"]
+ALLOWED = {  # of a setting: texts that are right, texts that are wrong, and the rule
+    "allowed_hosts": (
+        "qtm, my_service,a.example.,10.0.0.1,fd00::1,::ffff:1.2.3.4,Q-1",
+        "http://foo:80/|b c|qtm:8080|[fd00::1]|[::1]:80|*|*.example|-x|fd00::1::2|\u00e4.de|a\0b|\udcff",
+        "must be a host name or an IP address, without scheme, brackets and port",
+    ),
+    "allowed_origins": (
+        "https://qtm.example, http://10.0.0.1:8888,http://[fd00::1]:80,HTTPS://Hub",
+        "qtm.example|https://qtm.example/|https://a/b|ftp://a|null|*|https://*.example|https://a:b|https://",
+        "must be as browsers send it, such as https://qtm.example or http://10.0.0.1:8888, without a path",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["http://foo:80/", "b c", "qtm:8080", "[fd00::1]", "[::1]:80", "*", "*.example", "-x", "fd00::1::2", "\u00e4.de", "a\0b", "\udcff"],
-)
-def test_an_allowed_host_that_could_never_match_is_a_fault(host):
-    (fault,) = qtm.Settings(allowed_hosts=("fine.example", host)).problems()
-    assert fault == f"QTM_ALLOWED_HOSTS: {host!r} must be a host name or an IP address, without scheme, brackets and port"
-
-
-def test_host_names_and_addresses_are_allowed_hosts():
-    assert qtm.Settings.load({"QTM_ALLOWED_HOSTS": "qtm, my_service,a.example.,10.0.0.1,fd00::1,::ffff:1.2.3.4,Q-1"}).problems() == []
-
-
-def test_allowed_origins_are_as_browsers_send_them():
-    good = "https://qtm.example, http://10.0.0.1:8888,http://[fd00::1]:80,HTTPS://Hub"
-    assert qtm.Settings.load({"QTM_ALLOWED_ORIGINS": good}).problems() == []
-    for wrong in (
-        "qtm.example",
-        "https://qtm.example/",
-        "https://a/b",
-        "ftp://a",
-        "null",
-        "*",
-        "https://*.example",
-        "https://a:b",
-        "https://",
-    ):
-        (fault,) = qtm.Settings(allowed_origins=("https://fine.example", wrong)).problems()
-        assert fault.startswith(f"QTM_ALLOWED_ORIGINS: {wrong!r} must be as browsers send it")
+@pytest.mark.parametrize("name", ALLOWED)
+def test_an_allowed_host_or_origin_that_could_never_match_is_a_fault(name):
+    right, wrong, rule = ALLOWED[name]
+    fine = qtm.Settings.load({f"QTM_{name.upper()}": right})
+    for text in wrong.split("|"):
+        (fault,) = dataclasses.replace(fine, **{name: (*getattr(fine, name), text)}).problems()
+        assert fault == f"QTM_{name.upper()}: {text!r} {rule}"
+    (fault,) = dataclasses.replace(fine, **{name: ("*", "a b")}).problems()
+    assert fault == f"QTM_{name.upper()}: '*', 'a b' {rule}"
 
 
 def test_secrets_are_in_no_repr_and_no_message():
@@ -354,15 +347,11 @@ def test_database_urls(text, parts):
 @pytest.mark.parametrize(
     ("query", "mode"),
     [
-        ("", "preferred"),
-        ("?ssl_mode=disabled", "disabled"),
-        ("?ssl_mode=required", "required"),
-        ("?ssl_mode=required&ssl_cert=c&ssl_key=k", "required"),
-        ("?ssl_mode=verify", "verify"),
-        ("?ssl_ca=f", "verify"),
+        ("", "preferred"), ("?ssl_mode=disabled", "disabled"), ("?ssl_mode=required", "required"), ("?ssl_mode=verify", "verify"),
+        ("?ssl_mode=required&ssl_cert=c&ssl_key=k", "required"), ("?ssl_ca=f", "verify"),
         ("?ssl_ca=f&ssl_cert=c&ssl_mode=verify", "verify"),
     ],
-)
+)  # fmt: skip
 def test_a_database_url_says_what_is_demanded_of_tls(query, mode):
     assert qtm.parse_database_url(f"mysql://u@db/n{query}").ssl_mode == mode
 
@@ -523,41 +512,10 @@ def test_what_is_no_stock_code_is_told_what_one_is():
 
 
 STOCK_CODES = [
-    *(
-        "^GSPC",
-        "BTC/USDT",
-        "EURUSD=X",
-        "M&M.NS",
-        "rb2410&rb2501",
-        "\u5e73\u5b89\u94f6\u884c",
-        "NIFTY 50",
-        "NIFTY  50",
-        "600519.SH",
-        "600519",
-    ),
-    *(
-        "aapl",
-        "AAPL",
-        "\u00c9",
-        "E\u0301",
-        "\u00e9",
-        "\u00df",
-        "ss",
-        "..",
-        "../x",
-        "-",
-        "a,b",
-        "100%25",
-        "%s",
-        "@",
-        "?",
-        "#",
-        "+",
-        "a+b",
-        ":limit",
-    ),
-    *("'", '"', "\\", "*/", "--", ";", "<b>", "\U0001f600", "\U00020000" * 64, "\u0e01\u0e33", "A" * 64, "NULL"),
-]
+    "^GSPC", "BTC/USDT", "EURUSD=X", "M&M.NS", "rb2410&rb2501", "\u5e73\u5b89\u94f6\u884c", "NIFTY 50", "NIFTY  50", "600519.SH", "600519",
+    "aapl", "AAPL", "\u00c9", "E\u0301", "\u00e9", "\u00df", "ss", "..", "../x", "-", "a,b", "100%25", "%s", "@", "?", "#", "+", "a+b",
+    ":limit", "'", '"', "\\", "*/", "--", ";", "<b>", "\U0001f600", "\U00020000" * 64, "\u0e01\u0e33", "A" * 64, "NULL",
+]  # fmt: skip
 
 
 def test_any_printable_code_is_stored_listed_and_run_as_it_is(url):
@@ -3089,7 +3047,7 @@ def exact_statistics(initial, equity, held, trips, wins) -> dict:
         mean = sum(returns) / len(returns)
         deviation = (sum((one - mean) ** 2 for one in returns) / (len(returns) - 1)).sqrt()
         growth = values[-1] / first
-        worst = min(value / max([first, *values[: i + 1]]) - 1 for i, value in enumerate(values) if i % 7 == 0 or True)
+        worst = min(value / max([first, *values[: i + 1]]) - 1 for i, value in enumerate(values))
         year = decimal.Decimal(252)
         return {
             "final_equity": float(values[-1]),
@@ -3161,14 +3119,8 @@ def test_a_backtest_by_hand(tmp_path, monkeypatch):
         {"entry_date": "2005-01-06", "entry_price": 12.0, "exit_date": "2005-01-07", "exit_price": 8.0, "shares": 75, "profit": -450.0}
     ]
     assert result["equity_curve"][-1] == ["2005-01-07", 550.0]
-    metrics = result["metrics"]
-    assert (metrics["final_equity"], metrics["trades"], metrics["win_rate"], metrics["exposure"], metrics["bars"]) == (
-        550.0,
-        1,
-        0.0,
-        0.2,
-        5,
-    )
+    expected = {"final_equity": 550.0, "trades": 1, "win_rate": 0.0, "exposure": 0.2, "bars": 5}
+    assert result["metrics"].items() >= expected.items()
 
 
 def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
