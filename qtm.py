@@ -8896,7 +8896,7 @@ class TaskScheduler:
         not_ours = self._dao.heartbeat(self.worker_id, mine)
         self._health.beat()
         for attempt in map(mine.__getitem__, not_ours):
-            if attempt.state is not AttemptState.RECORDING:  # one of those has most likely just ended
+            if attempt.state not in (AttemptState.RECORDING, AttemptState.RECORDED):  # such a task has most likely just ended
                 log_event(logging.WARNING, "task no longer ours", **attempt.told)
                 self._end([attempt], AttemptState.LOST)
         running = self._dao.running()
