@@ -12255,7 +12255,7 @@ def test_a_task_that_kills_its_service_costs_its_neighbours_one_attempt_at_most(
     file = tmp_path / "service"
     environment = {
         "QTM_ENGINE": "poison_engine:run", "PYTHONPATH": str(tmp_path), "POISON_FILE": str(file), "QTM_HEARTBEAT_SECONDS": "0.3",
-        "QTM_LEASE_SECONDS": str(LEASE), "QTM_POLL_SECONDS": str(POLL), "QTM_RETRY_BACKOFF_SECONDS": "0",
+        "QTM_LEASE_SECONDS": str(LEASE), "QTM_POLL_SECONDS": str(POLL), "QTM_RETRY_BACKOFF_SECONDS": "0", "QTM_TASKS_PER_PROCESS": "100",
     }  # fmt: skip
     params = [{"poison": number == 25, "number": number} for number in range(51)]
     batch_id, tasks = None, []
@@ -12345,17 +12345,18 @@ def test_a_clock_of_sqlite_that_is_set_back_keeps_no_task_waiting(tmp_path, monk
     database.close()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
-def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(kind, tmp_path, request, capsys):
+@pytest.mark.parametrize(("kind", "tasks_per_process"), [("sqlite", 20), ("mariadb", 1)])
+def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(kind, tasks_per_process, tmp_path, request, capsys):
     if kind == "mariadb":
         request.getfixturevalue("mariadb")  # for its words when there is none; the campaign has a server of its own to kill
-    report = campaign.run_campaign(kind, seconds=18.0, seed=20_260_101, folder=tmp_path)
+    report = campaign.run_campaign(kind, seconds=18.0, seed=20_260_101, folder=tmp_path, tasks_per_process=tasks_per_process)
     with capsys.disabled():
         print("\n" + report.line())
     assert report.is_good, "\n".join(report.evidence)
     assert sum(report.faults.values()) >= 5
     assert report.kill_points >= 1
     assert report.tasks > 30
+    assert (report.processes < report.executions) == (tasks_per_process > 1)
 
 
 @pytest.mark.parametrize(("kind", "requests"), [("sqlite", 20_000), ("mariadb", 6_000)])

@@ -1226,6 +1226,7 @@ class CampaignReport:
     tasks: int
     acknowledged: int
     executions: int
+    processes: int  # of engines, in which they ran
     overlaps: int
     quiet_seconds: float
     longest_recovery: float
@@ -1244,7 +1245,8 @@ class CampaignReport:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
         parts = [
             f"campaign {self.database}: {sum(self.faults.values())} faults in {self.seconds:.0f} s ({kinds})",
-            f"kill points {self.kill_points}, tasks {self.tasks}, acknowledged {self.acknowledged}, executions {self.executions}",
+            f"kill points {self.kill_points}, tasks {self.tasks}, acknowledged {self.acknowledged}",
+            f"executions {self.executions} in {self.processes} processes",
             *(f"{name} {self.counts[name]}" for name in ZERO),
             f"overlaps {self.overlaps}, quiet after {self.quiet_seconds:.1f} s, longest recovery {self.longest_recovery:.1f} s",
             f"longest answer {self.longest_answer:.1f} s, longest stop {self.longest_stop:.1f} s, seed {self.seed}",
@@ -1542,6 +1544,7 @@ class Campaign:
             tasks=len(tasks),
             acknowledged=self._history.acknowledged_calls,
             executions=len(oracle.ledger.executions),
+            processes=len({one.process for one in oracle.ledger.executions.values()}),
             overlaps=overlaps,
             quiet_seconds=self._quiet_seconds,
             longest_recovery=oracle.longest_recovery(tasks, self._replicas),
