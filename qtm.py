@@ -5086,44 +5086,30 @@ def receive_frame(sock: socket.socket, max_bytes: int | None = None) -> Any:
     return None if body is None else _frame_value(body)
 
 
-def _is_text(value: Any, max_length: int) -> bool:
-    return isinstance(value, str) and len(value) <= max_length
+Shape = Mapping[str, Callable[[Any], bool]]  # the keys of an object, and what each value must be
 
 
-def _is_error(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"type", "message", "traceback"}
-        and _is_text(value["type"], MAX_ERROR_TYPE)
-        and _is_text(value["message"], MAX_ERROR_MESSAGE)
-        and (value["traceback"] is None or _is_text(value["traceback"], MAX_TRACEBACK))
-    )
+def _has_shape(value: Any, shape: Shape) -> bool:
+    return isinstance(value, dict) and value.keys() == shape.keys() and all(is_right(value[key]) for key, is_right in shape.items())
 
 
-def _is_document(value: Any) -> bool:
-    """Whether this is the text of a JSON object. It goes into answers as it is, so that one with a quote or bracket of its own would be
-    read as members of the answer."""
-    if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("{"):
+def _text_up_to(max_length: int, or_none: bool = False) -> Callable[[Any], bool]:
+    return lambda value: (or_none and value is None) or (isinstance(value, str) and len(value) <= max_length)
+
+
+def _is_json(value: Any, opening: str) -> bool:
+    """Whether this is the text of a JSON object or list. It goes into answers as it is, so that one with a quote or bracket of its own
+    would be read as members of the answer."""
+    if not isinstance(value, str) or len(value) > MAX_RESULT_BYTES or not value.startswith(opening):
         return False
     check_json(value)
     return True
 
 
 def _is_list_of(*names: str) -> Callable[[Any], bool]:
-    """The same for a list of objects with these keys, whose values are texts."""
-
-    def is_right(value: Any) -> bool:
-        if value == "[]":
-            return True
-        if not _is_text(value, MAX_RESULT_BYTES) or not value.startswith("["):
-            return False
-        check_json(value)
-        return all(
-            isinstance(item, dict) and item.keys() == set(names) and all(isinstance(text, str) for text in item.values())
-            for item in json.loads(value)
-        )
-
-    return is_right
+    """Whether this is the text of a list of objects with these keys, whose values are texts."""
+    shape = dict.fromkeys(names, _text_up_to(MAX_RESULT_BYTES))
+    return lambda value: value == "[]" or (_is_json(value, "[") and all(_has_shape(item, shape) for item in json.loads(value)))
 
 
 def _is_count(value: Any) -> bool:
@@ -5134,34 +5120,36 @@ def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and value >= 0
 
 
-# What an engine process may send: for each kind of frame its keys, and what each value must be. ``task`` is the number by which the
-# process was given the task.
-_ENDING: Mapping[str, Callable[[Any], bool]] = {
-    "task": _is_count,
-    "last": lambda value: isinstance(value, bool),
-    "cpu_seconds": _is_seconds,
-    "max_rss_bytes": _is_count,
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+# What an engine process may send. ``task`` is the number by which the process was given the task.
+_ENDING: Shape = {"task": _is_count, "last": _is_bool, "cpu_seconds": _is_seconds, "max_rss_bytes": _is_count}
+_ERROR: Shape = {
+    "type": _text_up_to(MAX_ERROR_TYPE),
+    "message": _text_up_to(MAX_ERROR_MESSAGE),
+    "traceback": _text_up_to(MAX_TRACEBACK, or_none=True),
 }
-_SHAPES: tuple[Mapping[str, Callable[[Any], bool]], ...] = (
-    {"task": _is_count, "at": _is_seconds, "version": lambda value: value is None or _is_text(value, MAX_VERSION)},
+FRAMES: tuple[Shape, ...] = (
+    {"task": _is_count, "at": _is_seconds, "version": _text_up_to(MAX_VERSION, or_none=True)},
+    {"task": _is_count, "progress": lambda value: _is_seconds(value) and value <= 1, "message": _text_up_to(MAX_MESSAGE)},
+    {"task": _is_count, "ignored": _text_up_to(MAX_IGNORED)},
     {
-        "task": _is_count,
-        "progress": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1,
-        "message": lambda value: _is_text(value, MAX_MESSAGE),
+        "result": lambda value: _is_json(value, "{"),
+        "non_finite": _is_list_of("path", "kind"),
+        "converted": _is_list_of("path", "type"),
+        **_ENDING,
     },
-    {"task": _is_count, "ignored": lambda value: _is_text(value, MAX_IGNORED)},
-    {"result": _is_document, "non_finite": _is_list_of("path", "kind"), "converted": _is_list_of("path", "type"), **_ENDING},
-    {"error": _is_error, "retryable": lambda value: isinstance(value, bool), **_ENDING},
+    {"error": lambda value: _has_shape(value, _ERROR), "retryable": _is_bool, **_ENDING},
 )
-FRAMES = {frozenset(shape): tuple(shape.items()) for shape in _SHAPES}
 
 
 def read_frame(body: bytes) -> dict[str, Any]:
     """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a frame that is not
     strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
     frame = _frame_value(body)
-    shape = FRAMES.get(frozenset(frame)) if isinstance(frame, dict) else None
-    if shape is None or not all(is_right(frame[key]) for key, is_right in shape):
+    if not any(_has_shape(frame, shape) for shape in FRAMES):
         raise ValueError("no frame of an engine process")
     return cast("dict[str, Any]", frame)
 
