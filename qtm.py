@@ -9002,65 +9002,44 @@ def optional_text(name: str, value: Any) -> str | None:
     return None if value is None else text_argument(name, value)
 
 
-def texts_argument(name: str, values: Any) -> list[str]:
-    """The texts of an argument that takes several."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise _type_error(name, "a list of texts", values)
-    return [text_argument(f"{name}[{i}]", value) for i, value in enumerate(values)]
+def number_argument(name: str, value: Any, least: int | None = None) -> Any:
+    """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and InvalidRequest for one that is less and
+    for NaN."""
+    number = _without_numpy(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float) if least is None else int):
+        raise _type_error(name, "a number" if least is None else "a whole number", value)
+    if number != number:
+        raise invalid_request([FieldError(name, "must be a number, not nan")])
+    if least is not None and number < least:
+        raise invalid_request([FieldError(name, f"must be at least {least}, not {number}")])
+    return number
 
 
 def statuses_argument(values: Any) -> list[TaskStatus]:
     """Statuses, each a TaskStatus or its text; one alone will do. Raises TypeError, and InvalidRequest for a text that is none."""
+    many = [values] if isinstance(values, str) else values
+    if isinstance(many, bytes) or not isinstance(many, Iterable):
+        raise _type_error("statuses", "a list of texts", values)
     known = [status.value for status in TaskStatus]
-    texts = texts_argument("statuses", [values] if isinstance(values, str) else values)  # a TaskStatus is a text too
+    texts = [text_argument(f"statuses[{i}]", value) for i, value in enumerate(many)]
     faults = [FieldError(f"statuses[{i}]", f"must be one of {', '.join(known)}") for i, text in enumerate(texts) if text not in known]
     if faults:
         raise invalid_request(faults)
     return [TaskStatus(text) for text in texts]
 
 
-def number_argument(name: str, value: Any, whole: bool = False) -> Any:
-    """A number of Python or numpy. Raises TypeError, and InvalidRequest for NaN."""
-    number = _without_numpy(value)
-    if isinstance(number, bool) or not isinstance(number, int if whole else (int, float)):
-        raise _type_error(name, "a whole number" if whole else "a number", value)
-    if number != number:
-        raise invalid_request([FieldError(name, "must be a number, not nan")])
-    return number
-
-
-def limit_argument(value: Any) -> int:
-    """The size of a page."""
-    number: int = number_argument("limit", value, whole=True)
-    if number < 1:
-        raise invalid_request([FieldError("limit", f"must be at least 1, not {number}")])
-    return number
-
-
 def checked_filter(chosen: TaskFilter) -> TaskFilter:
     """The filter of a caller. Raises TypeError and InvalidRequest that name its field."""
-    if not isinstance(chosen, TaskFilter):
-        raise _type_error("chosen", "a qtm.TaskFilter", chosen)
     return TaskFilter(
         optional_text("batch_id", chosen.batch_id), statuses_argument(chosen.statuses), optional_text("stock_code", chosen.stock_code),
-        limit_argument(chosen.limit), optional_text("cursor", chosen.cursor), chosen.newest_first,
+        number_argument("limit", chosen.limit, least=1), optional_text("cursor", chosen.cursor), chosen.newest_first,
     )  # fmt: skip
 
 
-def create_arguments(requests: Any) -> Iterator[tuple[TaskRequest | BatchRequest, str | None]]:
-    """Each request with its key, from one request, or from several, each alone or with its key."""
-    many = [requests] if isinstance(requests, (TaskRequest, BatchRequest)) else requests
-    if isinstance(many, (str, bytes, Mapping)) or not isinstance(many, Iterable):
-        raise _type_error("requests", "a list of qtm.TaskRequest and qtm.BatchRequest", requests)
-    for i, item in enumerate(many):
-        request, key = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
-        if not isinstance(request, (TaskRequest, BatchRequest)):
-            raise _type_error(f"requests[{i}]", "a qtm.TaskRequest or a qtm.BatchRequest, alone or with its Idempotency-Key", item)
-        yield request, optional_text("idempotency_key", key)
-
-
 def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
-    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for a key that is no text."""
+    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no request or no key."""
+    if not isinstance(request, (TaskRequest, BatchRequest)):
+        raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
     key = optional_text("idempotency_key", idempotency_key)
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
@@ -9104,117 +9083,21 @@ class PendingLimit:
         raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
 
 
-class TaskManager:
-    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context manager."""
+class EngineCheck:
+    """Asks the engine's ``validate``, if it has one, about creates. The built-in one does not look at the stock, and is asked here. A
+    replica without a scheduler has no other engine at hand: the task itself will tell."""
 
-    def __init__(
-        self,
-        dao: TaskDAO,
-        settings: Settings,
-        scheduler: TaskScheduler | None = None,
-        runner: Runner | None = None,
-        board: ChangeBoard | None = None,
-    ) -> None:
-        self.dao = dao
-        self.settings = settings
-        self.scheduler = scheduler
-        self.upkeep = Upkeep(dao, settings)
+    def __init__(self, settings: Settings, runner: Runner | None) -> None:
         self._runner = runner
         self._is_builtin = settings.engine == "qtm:run_backtest" and not isinstance(runner, ThreadRunner)
-        self._limit = PendingLimit(dao, settings.max_pending)
-        self._board = board or ChangeBoard()
-        # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
-        self._queue: tuple[QueueHead, float] | None = None
-        give_up_when_forked(self)
-
-    def forked(self) -> None:
-        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what they work with."""
-        self.dao = self.scheduler = self.upkeep = self._runner = self._limit = self._board = LEFT_TO_PARENT
-
-    def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
-        """Store one task, or every stock x every params; all are durable when this returns. Waits while the engine is being imported.
-
-        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
-        DatabaseUnavailable, and EngineError with the reason when the engine cannot be imported.
-        """
-        if not isinstance(request, (TaskRequest, BatchRequest)):
-            raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
-        batch = checked_create(request, idempotency_key)
-        self._check_scheduler()
-        if self._runner is not None and self.asks_engine:
-            self._runner.wait_ready(self.settings.engine_start_seconds)
-        (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
-        if isinstance(created, QtmError):
-            raise created
-        return created
-
-    def create_tasks(
-        self,
-        requests: TaskRequest | BatchRequest | Iterable[TaskRequest | BatchRequest | tuple[TaskRequest | BatchRequest, str | None]],
-        are_checked: bool = False,
-    ) -> list[CreatedBatch | QtmError]:
-        """Requests that wait at the same time, each alone or with its Idempotency-Key: what `create_task` gives or raises for each.
-        Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
-        `BatchRequest.from_body`, with keys that were checked too."""
-        asked = list(create_arguments(requests))
-        if not are_checked:
-            self._check_scheduler()
-        ready: dict[int, NewTasks] = {}
-        answers: dict[int, CreatedBatch | QtmError] = {}
-        deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
-        for number, (request, key) in enumerate(asked):
-            try:
-                batch = request if are_checked and isinstance(request, BatchRequest) else checked_create(request, key)
-                found = self._new_tasks(batch, key, deadline)
-                if isinstance(found, NewTasks):
-                    ready[number] = found
-                else:
-                    answers[number] = found
-            except DatabaseUnavailable as error:  # each of the others would only wait for the same
-                answers.update(dict.fromkeys(range(number, len(asked)), kept(error)))
-                break
-            except QtmError as error:
-                answers[number] = kept(error)
-        answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
-        if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
-            self.scheduler.wake()
-        return [answers[number] for number in range(len(asked))]
-
-    def _check_scheduler(self) -> None:
-        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any more."""
-        failure = self.scheduler.failure if self.scheduler else None
-        if failure:
-            kind = EngineError if isinstance(failure, EngineError) else QtmError
-            raise kind(f"the scheduler of this manager has failed: {failure}") from failure
-
-    def _new_tasks(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewTasks | CreatedBatch:
-        """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
-        InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
-        count = len(batch.stock_codes) * len(batch.params)
-        sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
-        if idempotency_key is not None:
-            sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
-        try:
-            self._check_with_engine(batch, deadline)
-            self._limit.take(count)
-        except (InvalidTask, EngineUnavailable, TooManyPending):
-            created = self.dao.repeated(idempotency_key, sha256)
-            if created:
-                return created
-            raise
-        new_batch_id, *task_ids = new_task_ids(1 + count)
-        timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
-        attempts = batch.max_attempts or self.settings.max_attempts
-        return NewTasks(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     @property
-    def asks_engine(self) -> bool:
+    def asks(self) -> bool:
         """Whether a create asks the user's engine, which may take long, or is not imported yet."""
         return self._runner is not None and not self._is_builtin and self._runner.may_refuse
 
-    def _check_with_engine(self, batch: BatchRequest, deadline: float) -> None:
-        """Ask the engine's ``validate``, if it has one. The built-in one does not look at the stock, and is asked here. A replica
-        without a scheduler has no other engine at hand: the task itself will tell."""
+    def check(self, batch: BatchRequest, deadline: float) -> None:
+        """Raises InvalidTask with the engine's faults, EngineUnavailable."""
         if not self._is_builtin and self._runner is None:
             return
         if time.monotonic() > deadline:
@@ -9240,6 +9123,18 @@ class TaskManager:
             field, message = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field), f"{batch.stock_codes[stock]}: {message}"
         return FieldError(field, message)
 
+
+class TaskQueries:
+    """The verbs that change nothing: they read tasks, batches and results, and wait for their ends."""
+
+    def __init__(self, dao: TaskDAO, settings: Settings, scheduler: TaskScheduler | None, board: ChangeBoard) -> None:
+        self.dao = dao
+        self.settings = settings
+        self.scheduler = scheduler
+        self._board = board
+        # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
+        self._queue: tuple[QueueHead, float] | None = None
+
     def get_task_status(self, task_id: str) -> TaskInfo:
         """The task without its result. Raises TaskNotFound."""
         task = self.dao.get(text_argument("task_id", task_id))
@@ -9253,7 +9148,6 @@ class TaskManager:
     def get_status_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
         """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the queue, or the error.
         Many cost little more than one. Raises DatabaseUnavailable for all of them."""
-        task_ids = texts_argument("task_ids", task_ids)
         found = self.dao.get_texts(task_ids)
         queue = self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
         answers: dict[str, str | QtmError] = {}
@@ -9292,8 +9186,6 @@ class TaskManager:
         """The batch with its counts, and a page of its tasks in the order of creation. Of a large batch the counts may be a second old,
         and beyond the first page a minute, unless the client ``has_waited`` for its end. Counts are read first, so that the tasks of a
         batch that has ended have ended. Raises BatchNotFound."""
-        if not isinstance(has_waited, bool):
-            raise _type_error("has_waited", "True or False", has_waited)
         chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
         batch_id = text_argument("batch_id", chosen.batch_id)
         batch = self._batch(batch_id, 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS)
@@ -9334,7 +9226,6 @@ class TaskManager:
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
         whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
-        task_ids = texts_argument("task_ids", task_ids)
         found = self.dao.get_texts(task_ids, with_results=True)
         answers: dict[str, str | QtmError | None] = {}
         for task_id in task_ids:
@@ -9357,6 +9248,158 @@ class TaskManager:
         if not attempts:
             self.get_task_status(task_id)
         return attempts
+
+    def list_tasks(
+        self,
+        batch_id: str | None = None,
+        statuses: Sequence[TaskStatus] = (),
+        stock_code: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> tuple[list[TaskInfo], str | None]:
+        """A page of tasks, newest first, and the cursor of the next page (None: this was the last)."""
+        page = self.list_page(TaskFilter(batch_id, statuses, stock_code, limit, cursor))
+        return page.tasks, page.next_cursor
+
+    def list_page(self, chosen: TaskFilter) -> TaskPage:
+        """The same as JSON text."""
+        return self.dao.list_page(checked_filter(chosen))
+
+    def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
+        """A page of batches with their counts, newest first, and the cursor of the next page."""
+        limit, cursor = number_argument("limit", limit, least=1), optional_text("cursor", cursor)
+        try:
+            datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
+        except ValueError:  # such as a 31st of February, on which nothing was made; MySQL would call it an error
+            return [], None
+        return self.dao.list_batches(limit, cursor)
+
+    def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
+        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound; EngineError, or another QtmError,
+        where the scheduler of this manager has failed."""
+        text_argument("task_id", task_id)
+        return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
+
+    def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
+        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound, and as `wait` does."""
+        text_argument("batch_id", batch_id)
+        self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])), bool)
+        return self.get_batch(batch_id)
+
+    def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
+        deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
+        with self._board.watch(key) as event:
+            while True:
+                event.clear()
+                value = read()
+                remaining = deadline - time.monotonic()
+                if done(value) or remaining <= 0 or self._board.is_closed:
+                    return value
+                self._check_scheduler()
+                event.wait(min(WAIT_POLL_SECONDS, remaining))
+
+    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
+        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at once."""
+        return self.dao.ended(task_ids, batch_ids)
+
+    def _check_scheduler(self) -> None:
+        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any more."""
+        failure = self.scheduler.failure if self.scheduler else None
+        if failure:
+            kind = EngineError if isinstance(failure, EngineError) else QtmError
+            raise kind(f"the scheduler of this manager has failed: {failure}") from failure
+
+
+class TaskManager(TaskQueries):
+    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context manager."""
+
+    def __init__(
+        self,
+        dao: TaskDAO,
+        settings: Settings,
+        scheduler: TaskScheduler | None = None,
+        runner: Runner | None = None,
+        board: ChangeBoard | None = None,
+    ) -> None:
+        super().__init__(dao, settings, scheduler, board or ChangeBoard())
+        self.upkeep = Upkeep(dao, settings)
+        self._runner = runner
+        self._engine = EngineCheck(settings, runner)
+        self._limit = PendingLimit(dao, settings.max_pending)
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what they work with."""
+        self.dao = self.scheduler = self.upkeep = self._runner = self._engine = self._limit = self._board = LEFT_TO_PARENT
+
+    @property
+    def asks_engine(self) -> bool:
+        """See `EngineCheck.asks`."""
+        return self._engine.asks
+
+    def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
+        """Store one task, or every stock x every params; all are durable when this returns. Waits while the engine is being imported.
+
+        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
+        DatabaseUnavailable, and EngineError with the reason when the engine cannot be imported.
+        """
+        batch = checked_create(request, idempotency_key)
+        self._check_scheduler()
+        if self._runner is not None and self.asks_engine:
+            self._runner.wait_ready(self.settings.engine_start_seconds)
+        (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
+        if isinstance(created, QtmError):
+            raise created
+        return created
+
+    def create_tasks(
+        self, requests: Iterable[tuple[TaskRequest | BatchRequest, str | None]], are_checked: bool = False
+    ) -> list[CreatedBatch | QtmError]:
+        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task` gives or raises for each.
+        Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
+        `BatchRequest.from_body`, with keys that were checked too."""
+        asked = list(requests)
+        if not are_checked:
+            self._check_scheduler()
+        ready: dict[int, NewTasks] = {}
+        answers: dict[int, CreatedBatch | QtmError] = {}
+        deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
+        for number, (request, key) in enumerate(asked):
+            try:
+                found = self._new_tasks(cast(BatchRequest, request) if are_checked else checked_create(request, key), key, deadline)
+                if isinstance(found, NewTasks):
+                    ready[number] = found
+                else:
+                    answers[number] = found
+            except DatabaseUnavailable as error:  # each of the others would only wait for the same
+                answers.update(dict.fromkeys(range(number, len(asked)), kept(error)))
+                break
+            except QtmError as error:
+                answers[number] = kept(error)
+        answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
+        if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
+            self.scheduler.wake()
+        return [answers[number] for number in range(len(asked))]
+
+    def _new_tasks(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewTasks | CreatedBatch:
+        """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
+        InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
+        count = len(batch.stock_codes) * len(batch.params)
+        sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
+        if idempotency_key is not None:
+            sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
+        try:
+            self._engine.check(batch, deadline)
+            self._limit.take(count)
+        except (InvalidTask, EngineUnavailable, TooManyPending):
+            created = self.dao.repeated(idempotency_key, sha256)
+            if created:
+                return created
+            raise
+        new_batch_id, *task_ids = new_task_ids(1 + count)
+        timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
+        attempts = batch.max_attempts or self.settings.max_attempts
+        return NewTasks(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -9411,63 +9454,8 @@ class TaskManager:
         if self.scheduler:
             self.scheduler.wake()
 
-    def list_tasks(
-        self,
-        batch_id: str | None = None,
-        statuses: Sequence[TaskStatus] = (),
-        stock_code: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> tuple[list[TaskInfo], str | None]:
-        """A page of tasks, newest first, and the cursor of the next page (None: this was the last)."""
-        page = self.list_page(TaskFilter(batch_id, statuses, stock_code, limit, cursor))
-        return page.tasks, page.next_cursor
-
-    def list_page(self, chosen: TaskFilter) -> TaskPage:
-        """The same as JSON text."""
-        return self.dao.list_page(checked_filter(chosen))
-
-    def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
-        """A page of batches with their counts, newest first, and the cursor of the next page."""
-        limit, cursor = limit_argument(limit), optional_text("cursor", cursor)
-        try:
-            datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
-        except ValueError:  # such as a 31st of February, on which nothing was made; MySQL would call it an error
-            return [], None
-        return self.dao.list_batches(limit, cursor)
-
-    def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
-        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound; EngineError, or another QtmError,
-        where the scheduler of this manager has failed."""
-        text_argument("task_id", task_id)
-        return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
-
-    def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound, and as `wait` does."""
-        text_argument("batch_id", batch_id)
-        self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])), bool)
-        return self.get_batch(batch_id)
-
-    def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
-        deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
-        with self._board.watch(key) as event:
-            while True:
-                event.clear()
-                value = read()
-                remaining = deadline - time.monotonic()
-                if done(value) or remaining <= 0 or self._board.is_closed:
-                    return value
-                self._check_scheduler()
-                event.wait(min(WAIT_POLL_SECONDS, remaining))
-
-    def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at once."""
-        return self.dao.ended(texts_argument("task_ids", task_ids), texts_argument("batch_ids", batch_ids))
-
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
         """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not block."""
-        if listener is not None and not callable(listener):
-            raise _type_error("listener", "callable or None", listener)
         self._board.listener = listener
 
     def drain(self) -> None:

@@ -5920,9 +5920,9 @@ def test_a_manager_whose_scheduler_has_failed_says_why(url, tmp_path, monkeypatc
             tasks.wait(task_id, DEADLINE_SECONDS)
         with pytest.raises(qtm.EngineError, match=reason):
             tasks.wait_batch("b", DEADLINE_SECONDS)
-        for create in (tasks.create_task, tasks.create_tasks):
+        for create, given in ((tasks.create_task, SOME_TASK), (tasks.create_tasks, [(SOME_TASK, None)])):
             with pytest.raises(qtm.EngineError, match=reason):
-                create(SOME_TASK)
+                create(given)
         assert tasks.get_task_status(task_id).status is qtm.TaskStatus.PENDING, "what is known can be read"
         tasks.cancel_task(task_id)
         assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.CANCELLED
@@ -6005,55 +6005,48 @@ LISTING = {
     "limit": [("9", "limit must be a whole number, not str"), (True, "limit must be a whole number, not bool"), (None, None), (1.5, None)],
     "cursor": [(7, "cursor must be a text, not int")],
 }
-FILTERS = [("b", "chosen must be a qtm.TaskFilter, not str"), (qtm.TaskFilter("b", limit="9"), LISTING["limit"][0][1])]
 TASK = {"task_id": [(None, "task_id must be a text, not NoneType"), (7, None), (b"x", None), (["x"], "task_id must be a text, not list")]}
 BATCH_OF = {"batch_id": [(7, "batch_id must be a text, not int"), (None, None)]}
-TEXTS = [("abc", None), (None, None), ([7], None), ([None], None)]
 SECONDS = {"timeout_seconds": [(None, "timeout_seconds must be a number, not NoneType"), ("9", None), (True, None)]}
-REQUESTS = [(None, "requests must be a list of qtm.TaskRequest and qtm.BatchRequest, not NoneType"), ({}, None), ("x", None), ([{}], None)]
-WRONG_ARGUMENTS = {  # of every public method, every argument that may be of a wrong type: values, and the words of the TypeError
+FOR_HTTP = {"get_status_texts", "get_result_texts", "get_batch_page", "list_page", "ended", "listen"}  # it checks before it calls them
+WRONG_ARGUMENTS = {  # of every other public method, every argument that may be of a wrong type: values, and the words of the TypeError
     "create_task": {
         "request": [({}, "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")],
         "idempotency_key": [(7, "idempotency_key must be a text, not int")],
     },
     "create_tasks": {
-        "requests": [*REQUESTS, ([(SOME_TASK, 7)], "idempotency_key must be a text, not int"), ([(SOME_TASK, None, 1)], None)]
+        "requests": [
+            ([({}, None)], "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict"),
+            ([(SOME_TASK, 7)], "idempotency_key must be a text, not int"),
+        ]
     },
     "get_task_status": TASK,
-    "get_status_texts": {"task_ids": TEXTS},
     "queue_position": {"task": [("x", "task must be a qtm.TaskInfo, not str")]},
     "get_tasks_by_batch": {**BATCH_OF, **LISTING},
-    "get_batch_page": {"chosen": FILTERS, "has_waited": [("yes", "has_waited must be True or False, not str")]},
     "get_batch": BATCH_OF,
     "get_task_result": TASK,
-    "get_result_texts": {"task_ids": TEXTS},
     "get_task_attempts": TASK,
     "cancel_task": TASK,
     "cancel_batch": BATCH_OF,
     "retry_task": TASK,
     "retry_batch": BATCH_OF,
     "list_tasks": {"batch_id": [(7, None)], **LISTING},
-    "list_page": {"chosen": FILTERS},
     "list_batches": {"limit": LISTING["limit"], "cursor": LISTING["cursor"]},
     "wait": {**TASK, **SECONDS},
     "wait_batch": {**BATCH_OF, **SECONDS},
-    "ended": {"task_ids": TEXTS, "batch_ids": TEXTS},
-    "listen": {"listener": [(7, "listener must be callable or None, not int")]},
 }
 
 
 def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
     """By every public method of the manager, and nothing is stored or changed."""
-    public = {name: inspect.signature(member) for name, member in inspect.getmembers(qtm.TaskManager, inspect.isfunction) if name[0] != "_"}
-    expected = {
-        name: {argument for argument in found.parameters if argument not in ("self", "are_checked")} for name, found in public.items()
-    }
+    members = inspect.getmembers(qtm.TaskManager, inspect.isfunction)
+    public = {name: inspect.signature(member).parameters for name, member in members if name[0] != "_" and name not in FOR_HTTP}
+    expected = {name: set(found) - {"self", "are_checked"} for name, found in public.items()}
     assert {name: set(arguments) for name, arguments in WRONG_ARGUMENTS.items()} == {name: all_ for name, all_ in expected.items() if all_}
     with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
         (task_id,) = tasks.create_task(qtm.TaskRequest("AAPL", CONFIG, PARAMS, batch_id="b")).task_ids
         good = {
-            "task_id": task_id, "batch_id": "b", "task_ids": [task_id], "batch_ids": ["b"], "timeout_seconds": 0, "request": SOME_TASK,
-            "chosen": qtm.TaskFilter("b"),
+            "task_id": task_id, "batch_id": "b", "timeout_seconds": 0, "request": SOME_TASK,
         }  # fmt: skip
         before = tasks.list_tasks()
         for method, arguments in WRONG_ARGUMENTS.items():
@@ -6123,8 +6116,7 @@ def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
             ("GOOG", 5, 60.0, 2),
         }
         single = qtm.BatchRequest(["A"], CONFIG, PARAMS)
-        assert [answer.count for answer in tasks.create_tasks(single)] == [1]
-        assert [answer.count for answer in tasks.create_tasks([SOME_TASK, single, (SOME_TASK, "key"), (single, None)])] == [1] * 4
+        assert [answer.count for answer in tasks.create_tasks([(SOME_TASK, "key"), (single, None)])] == [1] * 2
         everything = tasks.list_tasks()[0]
         for statuses in (
             ["pending"],
