@@ -3677,11 +3677,18 @@ CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
 
-class TaskDAO:
-    """Reads and writes tasks. Thread-safe; raises DatabaseUnavailable and its kin, see Transactions."""
+class Statements:
+    """Statements over one database. Thread-safe; they raise DatabaseUnavailable and its kin, see Transactions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+
+class TaskStatements(Statements):
+    """What clients ask for: creates, reads, cancels and retries."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
         self._kept_counts = KeptCounts()
         dialect = database.dialect
         self._task_columns, self._task_json = _task_columns(dialect)
@@ -3710,54 +3717,6 @@ class TaskDAO:
                 'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
             FROM {dialect.json_rows("task_id", "stock_code", "params", *SHARED_COLUMNS)} AS r"""
         )
-        self._make_run_statements(dialect)
-
-    def _make_run_statements(self, dialect: Dialect) -> None:
-        """The statements of claims, heartbeats, reports and ends: each is for any number of tasks, which come as rows of JSON."""
-        keys, ended = dialect.json_rows("task_id", "attempt"), dialect.json_rows(*ENDED_ROW)
-        beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
-        reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_ago")
-        # COALESCE: left to itself, SQLite would walk all tasks of a status
-        same_attempt = "backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt AND COALESCE(status, '') = 'running'"
-        is_ours = f"{same_attempt} AND worker_id = :worker_id"
-        joined = "AS r CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON"
-        self._claim = dialect.update_from(
-            dialect.json_rows("task_id", "new_attempt"),
-            "backtest_tasks.task_id = r.task_id AND COALESCE(status, '') = 'pending'",
-            """status = 'running', attempt = r.new_attempt, worker_id = :worker_id, progress = 0.0, message = '', heartbeat = heartbeat + 1,
-               started_at = UTC_TIMESTAMP(6), finished_at = NULL""",
-        )
-        owned = "/*! STRAIGHT_JOIN */ backtest_tasks.task_id, backtest_tasks.attempt, UTC_TIMESTAMP(6)"
-        self._select_owned = f"SELECT {owned} FROM {keys} {joined} {is_ours}"
-        self._lock_owned = f"{self._select_owned} /*! FOR UPDATE SKIP LOCKED */"
-        self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
-            AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
-        self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
-        self._report = dialect.update_from(
-            reports,
-            is_ours,
-            "progress = r.new_progress, message = r.new_message, started_at = ADDTIME(UTC_TIMESTAMP(6), r.began_ago)",
-        )
-        # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
-        self._end_tasks = dialect.update_from(
-            ended,
-            same_attempt,
-            """status = r.new_status, message = r.new_message, progress = r.new_progress, engine_version = r.new_version,
-               error = COALESCE(r.new_error, CASE r.new_status WHEN 'pending' THEN error END),
-               run_at = CASE r.new_status WHEN 'pending' THEN r.due_at ELSE run_at END,
-               started_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.began_at END,
-               finished_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.ended_at END,
-               worker_id = CASE r.new_status WHEN 'pending' THEN NULL ELSE worker_id END,
-               attempt_limit = attempt_limit + r.given_back""",
-        )
-        self._insert_attempts = f"""REPLACE INTO backtest_attempts (task_id, attempt, {", ".join(ATTEMPT_FIELDS)})
-            SELECT task_id, attempt, runner, {", ".join(ENDED_ROW[9:])} FROM {ended} AS r"""
-        self._insert_results = f"""INSERT INTO backtest_results (task_id, result, non_finite, converted)
-            SELECT task_id, result, non_finite, converted
-            FROM {dialect.json_rows("task_id", "result", "non_finite", "converted")} AS r"""
-        self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
-            CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
-            WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -3996,7 +3955,121 @@ class TaskDAO:
         now, latest, has_worker, entries = cast("tuple[Any, ...]", row)
         return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else [])
 
-    # -- run: every statement carries the guard that makes it a compare-and-set -------------------------------------------
+    # -- change what clients ask for -------------------------------------------------------------------------------------
+
+    def cancel(self, task_id: str) -> bool:
+        """pending or running -> cancelled; False when it was neither."""
+        return len(self._change_some(CANCEL, [_key(task_id)])[0]) == 1
+
+    def cancel_batch(self, batch_id: str) -> int:
+        """Cancel all pending and running tasks of a batch; how many they were."""
+        return self._change_batch(CANCEL, batch_id)
+
+    def retry(self, task_id: str) -> bool:
+        """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
+        return len(self._change_some(RETRY, [_key(task_id)])[0]) == 1
+
+    def retry_batch(self, batch_id: str) -> int:
+        """Retry all failed tasks of a batch; how many they were."""
+        return self._change_batch(RETRY._replace(before=(TaskStatus.FAILED,)), batch_id)
+
+    def _change_batch(self, change: StatusChange, batch_id: str) -> int:
+        """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
+        When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
+        task changes, locks would meet those ends in the opposite order."""
+        total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
+        while True:
+            rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS))
+            ids = sorted(row[0] for row in rows)
+            start = 0
+            while start < len(ids):
+                changed, tried = self._change_some(change, ids[start : start + most])
+                total, start, most = total + len(changed), start + tried, min(2 * tried, CHANGED_TASKS)
+            if len(ids) < CHANGED_TASKS:
+                return total
+            chosen = dataclasses.replace(chosen, cursor=ids[-1])
+
+    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
+        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth after each conflict, since on a
+        cluster a transaction of many rows loses to every small one of another node. What was changed no longer matches: that is how a
+        lost COMMIT is read back."""
+        taken: list[str] = []
+        doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        sizes = [len(task_ids)]  # of each try, and of the next one
+        # COALESCE: left to itself, SQLite would walk all tasks of a status
+        select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+            WHERE COALESCE(status, '') IN ({", ".join(f"'{status.value}'" for status in change.before)}) AND task_id IN"""
+
+        def work(session: Session) -> list[str]:
+            names, keys = _in_list(task_ids[: sizes[-1]])
+            sizes.append(max(1, sizes[-1] // 10))
+            taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
+            if taken:
+                names, keys = _in_list(taken)
+                if change.ends_attempts:
+                    session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
+                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})", keys)
+            return taken or doubtful
+
+        def confirm(session: Session) -> list[str] | None:
+            doubtful[:] = taken or doubtful
+            sizes[-1] = sizes[-2]  # no conflict: the same again
+            return None if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""}) else doubtful
+
+        return self.database.write(work, confirm), sizes[-2]
+
+
+class RunStatements(Statements):
+    """What schedulers say of the tasks that they run. Every statement carries the guard that makes it a compare-and-set, and is for any
+    number of tasks, which come as rows of JSON."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        dialect = database.dialect
+        keys, ended = dialect.json_rows("task_id", "attempt"), dialect.json_rows(*ENDED_ROW)
+        beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
+        reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_ago")
+        # COALESCE: left to itself, SQLite would walk all tasks of a status
+        same_attempt = "backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt AND COALESCE(status, '') = 'running'"
+        is_ours = f"{same_attempt} AND worker_id = :worker_id"
+        joined = "AS r CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON"
+        self._claim = dialect.update_from(
+            dialect.json_rows("task_id", "new_attempt"),
+            "backtest_tasks.task_id = r.task_id AND COALESCE(status, '') = 'pending'",
+            """status = 'running', attempt = r.new_attempt, worker_id = :worker_id, progress = 0.0, message = '', heartbeat = heartbeat + 1,
+               started_at = UTC_TIMESTAMP(6), finished_at = NULL""",
+        )
+        owned = "/*! STRAIGHT_JOIN */ backtest_tasks.task_id, backtest_tasks.attempt, UTC_TIMESTAMP(6)"
+        self._select_owned = f"SELECT {owned} FROM {keys} {joined} {is_ours}"
+        self._lock_owned = f"{self._select_owned} /*! FOR UPDATE SKIP LOCKED */"
+        self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
+            AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
+        self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
+        self._report = dialect.update_from(
+            reports,
+            is_ours,
+            "progress = r.new_progress, message = r.new_message, started_at = ADDTIME(UTC_TIMESTAMP(6), r.began_ago)",
+        )
+        # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
+        self._end_tasks = dialect.update_from(
+            ended,
+            same_attempt,
+            """status = r.new_status, message = r.new_message, progress = r.new_progress, engine_version = r.new_version,
+               error = COALESCE(r.new_error, CASE r.new_status WHEN 'pending' THEN error END),
+               run_at = CASE r.new_status WHEN 'pending' THEN r.due_at ELSE run_at END,
+               started_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.began_at END,
+               finished_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.ended_at END,
+               worker_id = CASE r.new_status WHEN 'pending' THEN NULL ELSE worker_id END,
+               attempt_limit = attempt_limit + r.given_back""",
+        )
+        self._insert_attempts = f"""REPLACE INTO backtest_attempts (task_id, attempt, {", ".join(ATTEMPT_FIELDS)})
+            SELECT task_id, attempt, runner, {", ".join(ENDED_ROW[9:])} FROM {ended} AS r"""
+        self._insert_results = f"""INSERT INTO backtest_results (task_id, result, non_finite, converted)
+            SELECT task_id, result, non_finite, converted
+            FROM {dialect.json_rows("task_id", "result", "non_finite", "converted")} AS r"""
+        self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
+            CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
+            WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
     def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[ClaimedTask]:
         """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next attempt.
@@ -4169,71 +4242,6 @@ class TaskDAO:
         due, now = (datetime.datetime.fromisoformat(stamp) for stamp in row)
         return max(0.0, (due - now).total_seconds())
 
-    # -- change what clients ask for -------------------------------------------------------------------------------------
-
-    def cancel(self, task_id: str) -> bool:
-        """pending or running -> cancelled; False when it was neither."""
-        return len(self._change_some(CANCEL, [_key(task_id)])[0]) == 1
-
-    def cancel_batch(self, batch_id: str) -> int:
-        """Cancel all pending and running tasks of a batch; how many they were."""
-        return self._change_batch(CANCEL, batch_id)
-
-    def retry(self, task_id: str) -> bool:
-        """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
-        return len(self._change_some(RETRY, [_key(task_id)])[0]) == 1
-
-    def retry_batch(self, batch_id: str) -> int:
-        """Retry all failed tasks of a batch; how many they were."""
-        return self._change_batch(RETRY._replace(before=(TaskStatus.FAILED,)), batch_id)
-
-    def _change_batch(self, change: StatusChange, batch_id: str) -> int:
-        """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
-        When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
-        task changes, locks would meet those ends in the opposite order."""
-        total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
-        while True:
-            rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS))
-            ids = sorted(row[0] for row in rows)
-            start = 0
-            while start < len(ids):
-                changed, tried = self._change_some(change, ids[start : start + most])
-                total, start, most = total + len(changed), start + tried, min(2 * tried, CHANGED_TASKS)
-            if len(ids) < CHANGED_TASKS:
-                return total
-            chosen = dataclasses.replace(chosen, cursor=ids[-1])
-
-    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
-        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth after each conflict, since on a
-        cluster a transaction of many rows loses to every small one of another node. What was changed no longer matches: that is how a
-        lost COMMIT is read back."""
-        taken: list[str] = []
-        doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
-        sizes = [len(task_ids)]  # of each try, and of the next one
-        # COALESCE: left to itself, SQLite would walk all tasks of a status
-        select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
-            WHERE COALESCE(status, '') IN ({", ".join(f"'{status.value}'" for status in change.before)}) AND task_id IN"""
-
-        def work(session: Session) -> list[str]:
-            names, keys = _in_list(task_ids[: sizes[-1]])
-            sizes.append(max(1, sizes[-1] // 10))
-            taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
-            if taken:
-                names, keys = _in_list(taken)
-                if change.ends_attempts:
-                    session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
-                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})", keys)
-            return taken or doubtful
-
-        def confirm(session: Session) -> list[str] | None:
-            doubtful[:] = taken or doubtful
-            sizes[-1] = sizes[-2]  # no conflict: the same again
-            return None if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""}) else doubtful
-
-        return self.database.write(work, confirm), sizes[-2]
-
-    # -- workers, upkeep ---------------------------------------------------------------------------------------------------
-
     def register_worker(self, worker_id: str, slots: int) -> None:
         """Say that this scheduler is here."""
         parameters = {"worker_id": worker_id, "slots": slots}
@@ -4270,6 +4278,25 @@ class TaskDAO:
             )
         )
         return row is not None
+
+    def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
+        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was seen (None: never)."""
+        return self.database.read(
+            lambda session: [
+                (row[0], row[1], _iso(row[2]))
+                for row in session.rows(
+                    """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t
+                       LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
+                       WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
+                       ORDER BY t.task_id LIMIT :limit""",
+                    {"ago": "-" + _time_text(lease_seconds), "limit": limit},
+                )
+            ]
+        )
+
+
+class UpkeepStatements(Statements):
+    """What a service does beside its tasks: retention, probes and counts for /metrics."""
 
     def retention_cutoff(self, retention_days: float) -> str:
         """The time so long ago, by the database's clock."""
@@ -4356,21 +4383,6 @@ class TaskDAO:
         if step < known:  # a newer one is a replica of the next version at work: this one goes on until it is replaced
             raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
 
-    def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
-        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was seen (None: never)."""
-        return self.database.read(
-            lambda session: [
-                (row[0], row[1], _iso(row[2]))
-                for row in session.rows(
-                    """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t
-                       LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
-                       WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
-                       ORDER BY t.task_id LIMIT :limit""",
-                    {"ago": "-" + _time_text(lease_seconds), "limit": limit},
-                )
-            ]
-        )
-
     def ping(self) -> None:
         """Prove that the database can be read. Raises a QtmError when not."""
         self.database.read(lambda session: session.row("SELECT 1 FROM qtm_schema LIMIT 1"))
@@ -4417,6 +4429,10 @@ class TaskDAO:
     def snapshot(self) -> dict[str, Any]:
         """Statements, errors, time and pool use since the start."""
         return self.database.snapshot()
+
+
+class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
+    """All of them."""
 
 
 # ==== 13 Doctor =======================================================================================================
