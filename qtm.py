@@ -517,19 +517,9 @@ def _parse_setting(default: Any, text: str) -> Any:
     return text
 
 
-class Fault(NamedTuple):
-    """A fault of settings: the fields that it comes from, the one to mend first, and what is wrong."""
-
-    fields: tuple[str, ...]
-    message: str
-
-    @property
-    def name(self) -> str:
-        """Of the setting to mend, as in the environment."""
-        return "QTM_" + self.fields[0].upper()
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.message}"
+def _setting_fault(name: str, message: str) -> FieldError:
+    """A fault of a setting, under its name in the environment."""
+    return FieldError(f"QTM_{name.upper()}", message)
 
 
 SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
@@ -551,18 +541,19 @@ def _read_secret(path: str) -> str:
     return ",".join(lines)
 
 
-def _take_secret_files(texts: dict[str, str]) -> list[Fault]:
-    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give secrets as files. The faults."""
-    faults = []
+def _take_secret_files(texts: dict[str, str]) -> dict[str, str]:
+    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give secrets as files. Why some
+    cannot be read, by the name of the secret."""
+    faults = {}
     for name in SECRET_NAMES:
         path = texts.pop(f"{name}_file", None)
         if path is not None and name in texts:
-            faults.append(Fault((f"{name}_file", name), f"QTM_{name.upper()} is set too: set one of the two"))
+            faults[name] = f"QTM_{name.upper()} is set too: set one of the two"
         elif path is not None:
             try:
                 texts[name] = _read_secret(path)
             except ValueError as error:
-                faults.append(Fault((f"{name}_file", name), str(error)))
+                faults[name] = str(error)
     return faults
 
 
@@ -660,46 +651,48 @@ class Settings:
         environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
         texts = {name[4:].lower(): text for name, text in environ.items() if name.startswith("QTM_")}
         texts.pop("url", None)  # QTM_URL belongs to clients of the service
-        faults = [Fault((name,), "there is no such setting") for name in sorted(set(texts) - names - SECRET_FILES)]
+        faults = [_setting_fault(name, "there is no such setting") for name in sorted(set(texts) - names - SECRET_FILES)]
         texts.update(flags or {})
-        faults += _take_secret_files(texts)
+        unread = _take_secret_files(texts)
+        faults += [_setting_fault(f"{name}_file", message) for name, message in unread.items()]
         values: dict[str, Any] = {}
         for item in dataclasses.fields(cls):
             if item.name in texts:
                 try:
                     values[item.name] = _parse_setting(item.default, texts[item.name])
                 except ValueError as error:
-                    faults.append(Fault((item.name,), str(error)))
+                    unread[item.name] = str(error)
+                    faults.append(_setting_fault(item.name, str(error)))
         settings = cls(**values)
         if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
-            faults.append(Fault(("database_url",), "a process list would show the password in --database-url: set it in the environment"))
-        faults += settings._faults(unread={name for fault in faults for name in fault.fields})
+            unread["database_url"] = "a process list would show the password in --database-url: set it in the environment"
+            faults.append(_setting_fault("database_url", unread["database_url"]))
+        faults += settings._faults(unread)
         if faults:
-            errors = [FieldError(fault.name, fault.message) for fault in faults]
-            raise SettingsError("settings are wrong:\n  " + "\n  ".join(map(str, faults)), errors)
+            lines = "\n  ".join(f"{fault.field}: {fault.message}" for fault in faults)
+            raise SettingsError(f"settings are wrong:\n  {lines}", faults)
         return settings
 
     def problems(self) -> list[str]:
         """Every fault of these settings, as sentences that start with the name in the environment; empty when all is well."""
-        return [str(fault) for fault in self._faults()]
+        return [f"{fault.field}: {fault.message}" for fault in self._faults()]
 
-    def _faults(self, unread: Collection[str] = ()) -> list[Fault]:
+    def _faults(self, unread: Collection[str] = ()) -> list[FieldError]:
         """Type and range of each field, then SETTING_CHECKS. A field without a value to judge (by its type, or ``unread``: it stands at
         its default) takes part in no further check."""
-        mistyped, beyond, checked = [], [], []
+        mistyped: dict[str, FieldError] = {}
+        further = []
         for item in dataclasses.fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
             kind = type(item.default)
             if not isinstance(value, kind) and not (kind is float and type(value) is int):
-                mistyped.append(Fault((item.name,), f"must be {kind.__name__}, not {type(value).__name__}"))
+                mistyped[item.name] = _setting_fault(item.name, f"must be {kind.__name__}, not {type(value).__name__}")
             elif low is not None and not low <= value <= high:
-                beyond.append(Fault((item.name,), f"must be from {low} to {high}, not {value}"))
-        skipped = {*unread, *(fault.fields[0] for fault in mistyped)}
+                further.append(_setting_fault(item.name, f"must be from {low} to {high}, not {value}"))
         for names, find_wrong, message in SETTING_CHECKS:
-            fields = tuple(names.split())
-            if skipped.isdisjoint(fields) and (wrong := find_wrong(self)):
-                checked.append(Fault(fields, message.format(self, wrong)))
-        return [*mistyped, *beyond, *checked]
+            if {*unread, *mistyped}.isdisjoint(names.split()) and (wrong := find_wrong(self)):
+                further.append(_setting_fault(names.split()[0], message.format(self, wrong)))
+        return [*mistyped.values(), *further]
 
 
 # ==== 3 JSON ==========================================================================================================
