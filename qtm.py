@@ -50,8 +50,8 @@ Rooms (search for the rule "# ==== "):
   3 JSON
   4 Requests
   5 Tasks
-  6 Connection pool
-  7 MySQL driver
+  6 Log and counters
+  7 Connection pool
   8 Dialects
   9 Transactions
  10 Migrations
@@ -1395,12 +1395,8 @@ class TaskPage(NamedTuple):
         return [TaskInfo.from_dict(values) for values in json.loads(f"[{self.json}]")]
 
 
-# ==== 6 Connection pool ===============================================================================================
-# Log events, what a forked process gives up, the monitor of the database layer, and a queue-backed pool that knows nothing of
-# databases: it is given a way to
-# connect and a way to tell whether an idle connection is still good.
-
-POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
+# ==== 6 Log and counters ==============================================================================================
+# One log line per event, the counters of the database layer, and what a process that is forked from this one gives up.
 
 
 class LogEvent(NamedTuple):
@@ -1414,18 +1410,18 @@ class LogEvent(NamedTuple):
         return " ".join([self.event, *parts])
 
 
-REMINDER_SECONDS = 10.0  # between two lines about the same thing that goes on
-MAX_ERROR_TEXT = 500  # of an error that others raised, in a message or a log line
+REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
+MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a log line
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception of others says, cut short. A UnicodeError carries the whole text that it is about, which its ``str`` leaves out."""
+    """The text of another library's exception, cut short. The repr of a UnicodeError holds the whole text that failed, its str does not."""
     text = f"{type(error).__name__}: {error}" if isinstance(error, UnicodeError) else repr(error)
     return text[:MAX_ERROR_TEXT]
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """One line per event. It is said to come from here, as it would anyway: to find that out takes as long as to write the line."""
+    """Log one line. Builds the LogRecord directly: Logger.log() would walk the stack for the caller, which costs as much as the line."""
     if logger.isEnabledFor(level):
         logger.handle(
             logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
@@ -1433,7 +1429,7 @@ def log_event(level: int, event: str, **fields: Any) -> None:
 
 
 class Reminder:
-    """When to log what goes on for long: at once, when its words change, and every 10 s. Of one thread, or under the caller's lock."""
+    """When to log ongoing trouble: at once, when its text changes, and every 10 s. For one thread, or under the caller's lock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -1449,78 +1445,24 @@ class Reminder:
         return True
 
     def clear(self) -> None:
-        """It is over: the next time begins anew."""
+        """The trouble is over."""
         self._text = ""
 
 
-# -- what a process that is forked from this one must not use ---------------------------------------------------------------
-
-
-class Inheritable(Protocol):
-    """What holds sockets or locks of this process."""
-
-    def forked(self) -> None:
-        """Called in a process that was forked from this one, which has this thread alone: give up what belongs to the parent, without a
-        lock, which another thread may have held, and without a word to the other side."""
-
-
-_inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
-
-
-def _give_up_inherited() -> None:
-    for one in list(_inheritable):
-        one.forked()
-
-
-@functools.cache
-def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_give_up_inherited)
-
-
-def give_up_when_forked(one: Inheritable) -> None:
-    """Have its `forked` called in processes that are forked from this one. Those that qtm itself starts are not: they begin anew."""
-    _watch_forks()
-    _inheritable.add(one)
-
-
-def close_inherited(sock: socket.socket | None) -> None:
-    """Close a socket that the parent goes on using: nothing is sent, and its object closes nothing later."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.close(cast("socket.socket", sock).detach())
-
-
-class LeftToParent:
-    """Stands in a forked process where the parent's things were: whatever is asked of it raises ForkedProcess."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise ForkedProcess(
-            "this manager belongs to the process from which this one was forked: call qtm.start() after the fork, in each process that "
-            "uses it (with gunicorn, without --preload, or in the hook post_fork)"
-        )
-
-
-LEFT_TO_PARENT: Any = LeftToParent()
-
-
 class DatabaseMonitor:
-    """What the database layer did since the start. Written by all threads under one lock, read by `snapshot`."""
+    """Counters of the database layer since the start. Written by all threads under one lock, read by `snapshot`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the counters; held for additions only
-        self._statements = 0
+        self._statements = self._retries = 0
         self._seconds = 0.0
-        self._slowest_seconds = 0.0
-        self._slowest_sql = ""
         self._errors: Counter[str] = Counter()
-        self._retries = 0
 
     def statement(self, sql: str, seconds: float) -> None:
         """Count one statement that took ``seconds``."""
         with self._lock:
             self._statements += 1
             self._seconds += seconds
-            if seconds > self._slowest_seconds:
-                self._slowest_seconds, self._slowest_sql = seconds, sql
 
     def error(self, kind: str) -> None:
         """Count one error of the database by its stable name."""
@@ -1538,79 +1480,78 @@ class DatabaseMonitor:
             return {
                 "statements": self._statements,
                 "seconds": self._seconds,
-                "slowest_seconds": self._slowest_seconds,
-                "slowest_sql": " ".join(self._slowest_sql.split())[:200],
                 "errors": dict(self._errors),
                 "retries": self._retries,
             }
 
 
-class Places(queue.LifoQueue["tuple[Any, int] | None"]):
-    """A queue without a bound, the ways of which that every query takes are short. What is put goes to whoever waits longest:
-    one who comes later, such as the thread that put it, does not pass him."""
+class Inheritable(Protocol):
+    """An object with sockets or locks, which a forked child process inherits and must not use."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._line: deque[queue.SimpleQueue[tuple[Any, int] | None]] = deque()  # of who waits; while there is one, nothing lies here
-
-    def put(self, item: tuple[Any, int] | None, block: bool = True, timeout: float | None = None) -> None:
-        """For whoever waits, or comes next."""
-        with self.mutex:
-            if self._line:
-                self._line.popleft().put(item)
-            else:
-                self.queue.append(item)
-
-    def get_nowait(self) -> tuple[Any, int] | None:
-        """The place that was put last. Raises queue.Empty."""
-        with self.mutex:
-            if not self.queue:
-                raise queue.Empty
-            return self.queue.pop()
-
-    def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, int] | None:
-        """The same, waiting for one. Raises queue.Empty after ``timeout`` seconds."""
-        mine: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
-        try:
-            with self.mutex:
-                if self.queue:
-                    return self.queue.pop()
-                self._line.append(mine)
-            return mine.get(timeout=timeout)
-        except BaseException as error:
-            with self.mutex:
-                if mine in self._line:
-                    self._line.remove(mine)
-                    raise
-            if isinstance(error, queue.Empty):
-                return mine.get_nowait()  # given in the last moment
-            with contextlib.suppress(queue.Empty):
-                self.put(mine.get_nowait())
-            raise
+    def forked(self) -> None:
+        """Runs in the child, whose only thread this is: drop the sockets without a byte to the peer, and take no lock, since another
+        thread of the parent may have held it at the fork."""
 
 
-class LentConnection:
-    """What `ConnectionPool.connection` gives: a context manager, made for each use."""
+_inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
 
-    __slots__ = ("_place", "_pool")
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+def _give_up_inherited() -> None:
+    for one in list(_inheritable):
+        one.forked()
 
-    def __enter__(self) -> Any:
-        self._place = self._pool.check_out()
-        return self._place[0]
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._pool.give_back(self._place, kind is not None)
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_give_up_inherited)
+
+
+def give_up_when_forked(one: Inheritable) -> None:
+    """Call its `forked` in every child process that an embedding program forks. qtm's own children start as new programs."""
+    _watch_forks()
+    _inheritable.add(one)
+
+
+def close_inherited(sock: socket.socket | None) -> None:
+    """Close the child's copy of a socket that the parent uses: nothing is sent, and the socket object closes nothing later."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.close(cast("socket.socket", sock).detach())
+
+
+class LeftToParent:
+    """Replaces an object of the parent in a forked child: every use raises ForkedProcess."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise ForkedProcess(
+            "this manager belongs to the process from which this one was forked: call qtm.start() after the fork, in each process that "
+            "uses it (with gunicorn, without --preload, or in the hook post_fork)"
+        )
+
+    __getattr__ = __enter__ = __exit__ = _refuse
+
+
+LEFT_TO_PARENT: Any = LeftToParent()
+
+
+# ==== 7 Connection pool ===============================================================================================
+# A LIFO pool that knows nothing of databases: it gets one function that connects and one that judges an idle connection.
+
+POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
+
+
+class Lent(NamedTuple):
+    """A connection and the generation of the pool in which it was opened."""
+
+    connection: Any
+    generation: int
 
 
 class ConnectionPool:
-    """At most ``size`` connections in a LIFO queue, made when needed and thrown away when stale.
+    """At most ``size`` connections, opened when needed, the one that was used last first.
 
-    The queue holds what may be checked out: an idle connection, or None, which stands for one that may be opened. The
-    total of both and of what is checked out is always ``size``, so no counter and no second lock is needed. No
-    deadlock: a thread never holds two connections, so every holder gives back without waiting for another.
+    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What is free and what is checked out
+    is always ``size`` together. What comes back goes to the thread that waits longest, else the thread that gave it back would take it
+    again at once and could starve the others (SQLite has one writer). No deadlock: a thread never holds two connections.
     """
 
     def __init__(
@@ -1624,299 +1565,123 @@ class ConnectionPool:
         self._connect = connect
         self._is_usable = is_usable
         self._wait_seconds = wait_seconds
-        self._generation = 0  # raised by `drop_idle`; written by any thread, older connections are closed at sight
-        self._closed = False
-        self._places = Places()
-        for _ in range(size):
-            self._places.put(None)
-        self._open: dict[int, Any] = {}  # every open connection by its id(); written by the thread that opens or discards it
-        self._waits = 0  # check-outs that had to wait; a statistic, so a lost increment does no harm
+        self._lock = threading.Lock()  # guards the fields below; never held while connecting, closing or waiting
+        self._free: list[Lent | None] = [None] * size
+        self._waiting: deque[queue.SimpleQueue[Lent | None]] = deque()  # one for each waiting thread; empty while anything is free
+        self._generation = 0  # connections of an earlier generation are closed instead of used again
+        self._is_closed = False
+        self._open: set[Any] = set()  # idle and checked out, for `forked`
+        self._waits = 0  # check-outs that had to wait
 
-    def connection(self) -> LentConnection:
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
         """A connection for the length of a ``with``. An exception that leaves the block throws the connection away.
 
         Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises.
         """
-        return LentConnection(self)
-
-    def check_out(self) -> tuple[Any, int]:
-        """A connection and its generation, to be given back. Raises the same."""
-        place, generation = self._checkout(), self._generation  # read before connecting: `drop_idle` means what is opened now, too
-        if place:
-            return place
+        lent = self._check_out()
+        is_sound = False
         try:
-            connection = self._connect()
-        except BaseException:
-            self._places.put(None)
-            raise
-        self._open[id(connection)] = connection
-        return connection, generation
-
-    def give_back(self, place: tuple[Any, int], is_broken: bool) -> None:
-        """For others to use, unless it is broken or of a generation before."""
-        kept = None
-        try:
-            if is_broken or place[1] != self._generation or self._closed:
-                self._discard(place[0])
-            else:
-                kept = place
+            yield lent.connection
+            is_sound = True
         finally:
-            self._places.put(kept)
-        if kept and self._closed:  # just now: whoever closed the idle ones may not have seen this one
-            self.close()
+            if not is_sound or not self._is_current(lent):
+                self._close(lent)
+                self._put(None)
+            else:
+                self._put(lent)
 
-    def _checkout(self) -> tuple[Any, int] | None:
-        """An idle connection that is still good, or None for leave to open one."""
-        if self._closed:
-            raise DatabaseUnavailable("the database is closed", retry_after_seconds=1)
+    def _check_out(self) -> Lent:
+        lent, generation = (
+            self._take(),
+            self._generation,
+        )  # read before connecting: `drop_idle` closes a connection that is just opened, too
+        if lent and self._is_current(lent) and self._is_usable(lent.connection):
+            return lent
+        if lent:
+            self._close(lent)
         try:
-            place = self._places.get_nowait()
-        except queue.Empty:
+            lent = Lent(self._connect(), generation)
+        except BaseException:
+            self._put(None)
+            raise
+        with self._lock:
+            self._open.add(lent.connection)
+        return lent
+
+    def _is_current(self, lent: Lent) -> bool:
+        return lent.generation == self._generation and not self._is_closed
+
+    def _take(self) -> Lent | None:
+        with self._lock:
+            if self._is_closed:
+                raise DatabaseUnavailable("the database is closed", retry_after_seconds=1)
+            if self._free:
+                return self._free.pop()
+            turn: queue.SimpleQueue[Lent | None] = queue.SimpleQueue()
+            self._waiting.append(turn)
             self._waits += 1
-            place = self._wait()
-        if place and (place[1] != self._generation or not self._is_usable(place[0])):
-            self._discard(place[0])
-            return None
-        return place
-
-    def _wait(self) -> tuple[Any, int] | None:
         try:
-            return self._places.get(timeout=self._wait_seconds)
-        except queue.Empty:
-            raise DatabaseUnavailable(
-                f"no database connection of {self.size} came free within {self._wait_seconds} s", retry_after_seconds=1
-            ) from None
+            return turn.get(timeout=self._wait_seconds)
+        except BaseException as error:  # queue.Empty, or the KeyboardInterrupt of an embedding program
+            with self._lock:
+                is_given = turn not in self._waiting
+                if not is_given:
+                    self._waiting.remove(turn)
+            if is_given:  # in the last moment
+                self._put(turn.get_nowait())
+            if not isinstance(error, queue.Empty):
+                raise
+        words = f"no database connection of {self.size} came free within {self._wait_seconds} s"
+        raise DatabaseUnavailable(words, retry_after_seconds=1)
 
-    def drop_idle(self) -> None:
-        """Every connection opened before now is closed instead of used again: its server has gone or turned read-only."""
-        self._generation += 1
+    def _put(self, lent: Lent | None) -> None:
+        with self._lock:
+            late = lent if self._is_closed else None  # closed after the caller looked
+            lent = None if late else lent
+            if self._waiting:
+                self._waiting.popleft().put(lent)
+            else:
+                self._free.append(lent)
+        if late:
+            self._close(late)
 
-    def close(self) -> None:
-        """Close what is idle now, and what is checked out when it comes back."""
-        self._closed = True
-        idle = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                idle.append(self._places.get_nowait())
-        for place in idle:
-            if place:
-                self._discard(place[0])
-            self._places.put(None)
-
-    def forked(self, abandon: Callable[[Any], None]) -> None:
-        """This process is a child of the one that opened them: give up all connections, also those that other threads had."""
-        self._places = LEFT_TO_PARENT
-        for connection in list(self._open.values()):
-            abandon(connection)
-
-    def _discard(self, connection: Any) -> None:
-        self._open.pop(id(connection), None)
+    def _close(self, lent: Lent) -> None:
+        with self._lock:
+            self._open.discard(lent.connection)
         try:
-            connection.close()
+            lent.connection.close()
         except Exception as error:  # a driver may raise anything from a broken connection, which is gone either way
             log_event(logging.DEBUG, "closing a broken connection failed", error=error_text(error))
 
+    def drop_idle(self) -> None:
+        """Close every connection opened before now instead of using it again: its server has gone or turned read-only."""
+        with self._lock:
+            self._generation += 1
+
+    def close(self) -> None:
+        """Close what is idle now, and what is checked out when it comes back."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._free = self._free, [None] * len(self._free)
+        for lent in idle:
+            if lent:
+                self._close(lent)
+
+    def forked(self, abandon: Callable[[Any], None]) -> None:
+        """This process is a child of the one that opened them: give up all connections, also those that other threads had."""
+        self._lock = LEFT_TO_PARENT
+        for connection in list(self._open):
+            abandon(connection)
+
     def snapshot(self) -> dict[str, int]:
         """``size``, ``in_use`` and ``waits`` (check-outs that had to wait) now."""
-        return {"size": self.size, "in_use": max(0, self.size - self._places.qsize()), "waits": self._waits}
-
-
-# ==== 7 MySQL driver ==================================================================================================
-# PyMySQL's connection, lean where qtm spends its time: escaping texts and reading what the server answers take a third of the time.
-# What comes out is the same, and all else is PyMySQL's own.
-
-MYSQL_ESCAPES = (("\\", "\\\\"), ("\0", "\\0"), ("\n", "\\n"), ("\r", "\\r"), ("\032", "\\Z"), ('"', '\\"'), ("'", "\\'"))
-MYSQL_LONG_PACKET = 2**24 - 1  # bytes; one of that length goes on in the next
-MYSQL_NO_ESCAPES = 512  # bits of the server's status: a backslash is a character like others, ...
-MYSQL_MORE_RESULTS = 8  # ... and the answer to another statement follows
-MYSQL_BINARY = 63  # the character set of bytes
-MYSQL_JSON = 245  # a type of columns
-MYSQL_LOST = 2013  # the driver's number for a connection that broke
-MAX_KNOWN_COLUMNS = 256  # descriptions that are remembered; statements are constants, so there are fewer
-
-Converter = tuple["str | None", "Callable[[Any], Any] | None"]  # the encoding of a column's text (None: bytes), what makes its value of it
-
-
-def escape_mysql_text(text: str) -> str:
-    """Exactly what PyMySQL makes of the inside of a literal, in a fifth of the time: its ``translate`` takes 20 ms for a megabyte."""
-    for character, escaped in MYSQL_ESCAPES:
-        text = text.replace(character, escaped)
-    return text
-
-
-def _mysql_length(packet: bytes, start: int) -> tuple[int, int]:
-    """The length (or number) that stands at ``start``, and where it ends; -1 stands for NULL."""
-    first = packet[start]
-    if first < 251:
-        return first, start + 1
-    if first == 251:
-        return -1, start + 1
-    end = start + 1 + (8 if first == 254 else first - 250)
-    return int.from_bytes(packet[start + 1 : end], "little"), end
-
-
-def _mysql_row(packet: bytes, converters: Iterable[Converter]) -> tuple[Any, ...]:
-    row: list[Any] = []
-    start = 0
-    for encoding, convert in converters:
-        size, start = _mysql_length(packet, start)
-        value: Any = None
-        if size >= 0:
-            value = packet[start : start + size]
-            start += size
-            if encoding is not None:
-                value = value.decode(encoding)
-            if convert is not None:
-                value = convert(value)
-        row.append(value)
-    return tuple(row)
-
-
-class MySQLAnswer:
-    """The answer to one statement, under the names by which PyMySQL's cursor reads it."""
-
-    unbuffered_active = False
-    description = insert_id = None
-
-    def __init__(self) -> None:
-        self.affected_rows = self.server_status = self.warning_count = self.has_next = 0
-        self.rows: tuple[tuple[Any, ...], ...] | None = None
-
-    def end(self, warnings: int, status: int) -> None:
-        """The last packet of an answer tells this."""
-        self.warning_count, self.server_status, self.has_next = warnings, status, status & MYSQL_MORE_RESULTS
-
-
-class LeanReading:
-    """Reads answers in the place of PyMySQL's connection, which it is mixed into: that makes an object of every packet, and describes
-    the columns anew for every answer (https://mariadb.com/kb/en/clientserver-protocol/)."""
-
-    known_columns: ClassVar[dict[bytes, list[Converter]]]  # of all connections with the same settings; written by any thread
-
-    def _read_query_result(self: Any, unbuffered: bool = False) -> int:
-        if unbuffered:
-            return int(super()._read_query_result(unbuffered))  # type: ignore[misc]
-        if self._read_timeout != self._write_timeout:  # which the socket has; a migration may take long
-            self._sock.settimeout(self._read_timeout)
-            self._current_timeout = self._read_timeout  # PyMySQL's own note
-        self._result = None
-        answer, first = MySQLAnswer(), self._packet()
-        if first[0] == 0:
-            answer.affected_rows, end = _mysql_length(first, 1)
-            _, end = _mysql_length(first, end)
-            answer.end(first[end + 2] | first[end + 3] << 8, first[end] | first[end + 1] << 8)
-        elif first[0] == 251:
-            raise self._lost("the server asks for a file")
-        else:
-            self._read_rows(answer, _mysql_length(first, 0)[0])
-        self._result, self.server_status = answer, answer.server_status
-        return answer.affected_rows
-
-    def _read_rows(self: Any, answer: MySQLAnswer, columns: int) -> None:
-        converters = self._converters([self._packet() for _ in range(columns)])
-        self._packet()  # the end of the columns
-        rows = []
-        while not ((packet := self._packet())[0] == 254 and len(packet) < 9):
-            rows.append(_mysql_row(packet, converters))
-        answer.end(packet[1] | packet[2] << 8, packet[3] | packet[4] << 8)
-        answer.rows, answer.affected_rows = tuple(rows), len(rows)
-
-    def _converters(self: Any, definitions: Sequence[bytes]) -> list[Converter]:
-        key = b"".join(definitions)
-        found: list[Converter] | None = self.known_columns.get(key)
-        if found is None:
-            if len(self.known_columns) >= MAX_KNOWN_COLUMNS:
-                self.known_columns.clear()
-            found = self.known_columns[key] = [self._converter(definition) for definition in definitions]
-        return found
-
-    def _converter(self: Any, definition: bytes) -> Converter:
-        """Six names, then (from the byte after) two bytes of character set, four of length, and the type."""
-        import pymysql
-
-        end = 0
-        for _ in range(6):
-            size, end = _mysql_length(definition, end)
-            end += size
-        character_set, kind = definition[end + 1] | definition[end + 2] << 8, definition[end + 7]
-        is_text, is_bytes = kind in pymysql.connections.TEXT_TYPES, character_set == MYSQL_BINARY
-        encoding = self.encoding if kind == MYSQL_JSON or is_text else "ascii"
-        convert = self.decoders.get(kind)
-        return None if is_text and is_bytes else encoding, None if convert is pymysql.converters.through else convert
-
-    def _packet(self: Any) -> bytes:
-        """The next packet without its header. Raises OperationalError, or the error that it tells of."""
-        packet, size = b"", MYSQL_LONG_PACKET
-        while size == MYSQL_LONG_PACKET:
-            try:
-                header = self._rfile.read(4)
-                number = int.from_bytes(header, "little")
-                size = number & MYSQL_LONG_PACKET
-                packet += self._rfile.read(size)
-            except OSError as error:
-                raise self._lost(error) from error
-            if len(header) < 4 or number >> 24 != self._next_seq_id:
-                raise self._lost("its answer breaks off")
-            self._next_seq_id = (self._next_seq_id + 1) % 256
-        if not packet or len(packet) % MYSQL_LONG_PACKET != size:
-            raise self._lost("its answer breaks off")
-        if packet[0] == 255:
-            self._raise_error(packet)
-        return packet
-
-    def _raise_error(self: Any, packet: bytes) -> None:
-        import pymysql.protocol
-
-        pymysql.protocol.MysqlPacket(packet, self.encoding).raise_for_error()
-
-    def _lost(self: Any, why: object) -> Exception:
-        import pymysql
-
-        self._force_close()
-        return pymysql.err.OperationalError(MYSQL_LOST, f"Lost connection to MySQL server during query ({why})")
-
-
-CLEAR_TEXT_PLUGINS = (b"mysql_clear_password", b"dialog")  # of the server's login: the password is sent as it is
-
-
-def _lean_connection(pymysql: Any, ssl_mode: str) -> Any:
-    """The class of connections. What a URL demands of TLS is held here, since PyMySQL's releases differ: 1.1 goes on without TLS, CA or
-    not, where the server's greeting offers none, and in all of them the server chooses the plugin that asks for the password."""
-    tls = pymysql.constants.CLIENT.SSL
-
-    class LeanConnection(LeanReading, pymysql.connections.Connection):  # type: ignore[misc]
-        known_columns: ClassVar[dict[bytes, list[Converter]]] = {}
-        is_writable = True  # as its server was at connect
-        is_reusable = True  # False: its node was not ready, and the session is not set up
-        hangup: Any = None
-        prepared: dict[str, str] | None = None  # names of the statements that this connection's server keeps; None: it keeps none
-
-        def _escape_string(self, text: str) -> str:
-            return super()._escape_string(text) if self.server_status & MYSQL_NO_ESCAPES else escape_mysql_text(text)
-
-        def _request_authentication(self) -> None:
-            if not self.server_capabilities & tls:
-                if ssl_mode in ("required", "verify"):
-                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5)
-                self.ssl = self._ssl_required = False
-                self.client_flag &= ~tls
-            super()._request_authentication()
-
-        def _process_auth(self, plugin_name: bytes, *rest: Any) -> Any:
-            if plugin_name in CLEAR_TEXT_PLUGINS and ssl_mode != "verify" and not self.unix_socket:
-                raise DatabaseRefused(
-                    f"the server asks for the password in clear text ({plugin_name.decode()}), which is sent over verified TLS only: "
-                    "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL",
-                    retry_after_seconds=5,
-                )
-            return super()._process_auth(plugin_name, *rest)
-
-    return LeanConnection
+        return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
 
 
 # ==== 8 Dialects ======================================================================================================
-# What the two databases say differently, and nothing else: connecting, parameters, the classes of errors, rows from JSON, the
-# lock of migrations. Driver errors become ours here, in three classes: surely not applied (TransactionConflict: tried again),
+# What the two databases say differently, and nothing else, in two classes with the same members. Everything else is one SQL text, with
+# MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes: surely not applied (TransactionConflict: tried again),
 # connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -1930,82 +1695,9 @@ MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows ta
 MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
 
 
-class FrequentStatement(str):
-    """A statement that is sent so often that its server shall parse it once for each connection, if it can."""
-
-
-class Dialect(Protocol):
-    """What the two databases say differently. Everything else is one SQL text; MySQL-only words stand in ``/*! */``."""
-
-    name: str
-    begin: str
-    explain: str  # before a query: its plan as rows
-    max_document_bytes: int
-    is_cluster: bool  # Galera: other nodes accept writes, too; written rows are certified at COMMIT, row locks are local to a node
-    has_log: bool  # a write-ahead log that somebody must see to, see `truncate_log`
-
-    def open(self) -> None:
-        """Take what must be held while the database is in use. Raises SettingsError or DatabaseUnavailable."""
-
-    def connect(self, read_only: bool) -> Any:
-        """A new connection in autocommit mode. Raises a QtmError."""
-
-    def is_usable(self, connection: Any) -> bool:
-        """False when an idle connection was closed by the other side; no round trip."""
-
-    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
-        """Run one statement with ``:name`` parameters."""
-
-    def error(self, error: Exception, committing: bool) -> QtmError:
-        """Our error for one of the driver; ``committing``: it came from COMMIT."""
-
-    def is_already(self, error: Exception) -> bool:
-        """Whether a change of the schema failed because it was made before."""
-
-    def is_no_table(self, error: Exception) -> bool:
-        """Whether a query failed because its table is not there."""
-
-    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """Run statements that share their parameters, in one round trip if there is any; yields when one more was answered."""
-
-    def is_lost(self, error: Exception) -> bool:
-        """Whether this error of the driver leaves open what the server did with all that was sent."""
-
-    def json_rows(self, *columns: str, parameter: str = "rows") -> str:
-        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
-
-    def update_from(self, rows: str, condition: str, assignments: str) -> str:
-        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r for each task at most."""
-
-    def filled(self, template: str, values: Sequence[str]) -> str:
-        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``."""
-
-    def byte_length(self, text: str) -> str:
-        """An expression for the length of a text in bytes of UTF-8."""
-
-    def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
-        """Held while migrating, so that several starting replicas take turns."""
-
-    def abandon(self, connection: Any) -> None:
-        """Leave a connection to the parent of this process."""
-
-    def forked(self) -> None:
-        """Leave to the parent of this process what `open` took."""
-
-    def log_bytes(self) -> int:
-        """The size of the write-ahead log."""
-
-    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
-        """Have the log begin anew at no size; False when readers did not let go of it. Writers wait as long as it does."""
-
-    def room_fault(self) -> str:
-        """Why larger writes would fail although a small one does not, or an empty text."""
-
-    def close(self) -> None:
-        """Give back what `open` took."""
-
-    def facts(self, session: Session) -> dict[str, str]:
-        """What `check` judges: names and values of the server, or of the file."""
+class PreparedStatement(str):
+    """A statement with a long text that is sent so often that MariaDB parses it once for each connection. For the read of a status this
+    saves a third of the client's CPU time; for creates it saves nothing."""
 
 
 def _utc_timestamp(digits: int) -> str:
@@ -2020,22 +1712,22 @@ def _add_time(stamp: str, amount: str) -> str:
     return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def _file_system(folder: pathlib.Path) -> str:
-    """The type of the file system that holds the folder, or an empty text where the system does not tell."""
+def _file_system(folder: str) -> str:
+    """The type of the file system that holds the folder, or an empty text where the system does not say."""
     try:
         mounts = [line.split()[1:3] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:
         return ""
-    parents = {str(folder), *map(str, folder.parents)}
-    holding = [(len(point), kind) for point, kind in mounts if point in parents]
-    return max(holding, default=(0, ""))[1]
+    parents = {folder, *map(str, pathlib.Path(folder).parents)}
+    return max(((len(point), kind) for point, kind in mounts if point in parents), default=(0, ""))[1]
 
 
 SQLITE_HEAD = b"SQLite format 3\0"
+PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are for their owner alone, unless the owner changes the mode
 
 
 def sqlite_fault(path: str) -> str:
-    """Why no service could work with this file or make it, or an empty text; makes nothing."""
+    """Why no service could use or make this file, or an empty text; makes nothing."""
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         return f"there is no folder {folder} for {os.path.basename(path)}"
@@ -2043,12 +1735,9 @@ def sqlite_fault(path: str) -> str:
     return "" if os.access(place, os.W_OK) else f"this account cannot write to {place}"
 
 
-PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are their owner's alone, unless he says otherwise
-
-
 def open_lock_file(path: str) -> int:
-    """A descriptor of this lock file, which is made if need be. Raises SettingsError for what qtm cannot have made: a link, which would
-    have it write into another file, or anything but a process id."""
+    """A descriptor of this lock file, which is made if need be. In a shared folder another account may have put something in its place:
+    raises SettingsError for a link, by which qtm would write into another file, and for anything that holds more than a process id."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, PRIVATE_MODE)
@@ -2069,18 +1758,19 @@ class SQLiteDialect:
 
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
-    explain = "EXPLAIN QUERY PLAN"
+    explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
     max_document_bytes = 512 * 1024 * 1024
     is_cluster = False
-    has_log = True
+    has_log = True  # a write-ahead log that `truncate_log` must cut now and then
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)  # whatever name it is opened by, there is one lock
+        self.path = os.path.realpath(path)  # one lock, whatever link the file is opened by
         self._lock_file: int | None = None  # written by open and close only
         self._abandoned: list[Any] = []
 
     def open(self) -> None:
-        """Lock ``<path>.lock`` for this process. Raises DatabaseInUse, and SettingsError for a file that cannot be used."""
+        """Take what is held while the database is in use: ``<path>.lock``. Raises DatabaseInUse, and SettingsError for a file that cannot
+        be used."""
         import fcntl  # POSIX only, and so is the rest of a scheduler's work
 
         descriptor = open_lock_file(self.path + ".lock")
@@ -2100,7 +1790,7 @@ class SQLiteDialect:
             self._make_file()
         except SettingsError:
             with contextlib.suppress(OSError):
-                os.unlink(self.path + ".lock")  # who has opened it meanwhile meets the same fault
+                os.unlink(self.path + ".lock")  # a process that has opened it meanwhile meets the same fault
             os.close(descriptor)
             raise
         os.ftruncate(descriptor, 0)
@@ -2108,7 +1798,7 @@ class SQLiteDialect:
         self._lock_file = descriptor
 
     def _make_file(self) -> None:
-        """Its mode is that of the files which SQLite puts beside it. One that is there keeps the mode that it was given."""
+        """SQLite gives the files beside it the same mode. A file that is there keeps its mode."""
         for end in ("-wal", "-shm", "-journal"):
             if os.path.islink(self.path + end):
                 raise SettingsError(f"{self.path}{end} is a symbolic link, which SQLite would follow: remove it")
@@ -2120,7 +1810,7 @@ class SQLiteDialect:
             raise SettingsError(sqlite_fault(self.path) or f"cannot make {self.path}: {error.strerror}") from None
 
     def _check_head(self) -> None:
-        """Raises SettingsError for a file that is none of SQLite's. With the lock alone: to close a file takes away the locks that
+        """Raises SettingsError for a file that is none of SQLite's. Only while no connection is open: closing a file drops the locks that
         this process has on it."""
         try:
             with open(self.path, "rb") as file:
@@ -2138,8 +1828,8 @@ class SQLiteDialect:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def connect(self, read_only: bool) -> sqlite3.Connection:
-        """A connection with our settings. Readers cannot write, so that the one writer alone checkpoints."""
+    def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> sqlite3.Connection:
+        """A connection in autocommit mode. Readers cannot write, so that the one writer alone checkpoints."""
         try:
             connection = sqlite3.connect(
                 self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=SQLITE_STATEMENTS
@@ -2151,23 +1841,29 @@ class SQLiteDialect:
             if read_only:
                 connection.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
-            raise self.error(error, committing=False) from error
-        # Marked deterministic so that SQLite computes it once per statement, which is what MySQL's function means.
+            raise self.error(error) from error
+        # Deterministic functions are computed once per statement, as MySQL does with UTC_TIMESTAMP.
         connection.create_function("utc_timestamp", 1, _utc_timestamp, deterministic=True)
         connection.create_function("addtime", 2, _add_time, deterministic=True)
         connection.create_function("floor", 1, math.floor, deterministic=True)  # a whole number, and there in every build
         return connection
 
     def is_usable(self, connection: Any) -> bool:
-        """A file does not hang up."""
+        """Whether an idle connection is still good, without a round trip: a file does not hang up."""
         return True
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
-        """SQLite takes ``:name`` itself, skips ``/*! */``, and keeps statements that come again."""
+        """Run one statement with ``:name`` parameters, which SQLite takes itself."""
         cursor.execute(sql, parameters)
 
-    def error(self, error: Exception, committing: bool) -> QtmError:
-        """Busy is a conflict; a full, broken or unwritable disk is unavailable; the rest is a fault of ours."""
+    def run_all(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """Run statements that share their parameters, in one round trip if there is any; yields after the answer to each."""
+        for statement in statements:
+            yield cursor.execute(statement, parameters)
+
+    def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
+        """Our error for one of the driver, by its text. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT was sent together with the
+        statement that failed."""
         text = str(error)[:MAX_ERROR_TEXT]
         if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
             return DuplicateKey(text)
@@ -2175,153 +1871,186 @@ class SQLiteDialect:
             if "locked" in text or "busy" in text:
                 return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
             if any(word in text for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")):
-                if committing and "full" not in text:  # the log may hold the whole commit, which the next opening of the file would find
+                if is_committing and "full" not in text:  # the log may hold the whole commit, which the next opening of the file finds
                     return OutcomeUnknown(f"the database failed at COMMIT: {text}", retry_after_seconds=5)
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
     def is_already(self, error: Exception) -> bool:
-        """By the text: SQLite translates none, and has no numbers for these."""
+        """Whether a change of the schema failed because it was made before. SQLite translates no text, and has no number for these."""
         return any(words in str(error) for words in ("already exists", "duplicate column name", "no such index"))
 
     def is_no_table(self, error: Exception) -> bool:
-        """By the text, too."""
+        """Whether a query failed because its table is not there."""
         return "no such table" in str(error)
 
-    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """One after another: there are no round trips to save."""
-        for statement in statements:
-            cursor.execute(statement, parameters)
-            yield
-
-    def is_lost(self, error: Exception) -> bool:
-        """Statements are answered one by one, so each error belongs to its own."""
-        return False
-
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
-        """By ``json_each``."""
+        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
         return f"(SELECT {values} FROM json_each(:{parameter}))"
 
     def update_from(self, rows: str, condition: str, assignments: str) -> str:
-        """By ``UPDATE ... FROM``."""
+        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r for each task at most."""
         return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
-        """By ``printf``: a chain of ``||`` copies what it has at every link."""
+        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``.
+        By ``printf``: a chain of ``||`` copies the text at every link."""
         text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
         return f"printf('{text}', {', '.join(values)})"
 
     def byte_length(self, text: str) -> str:
-        """By a cast: ``LENGTH`` of a text counts characters, up to its first NUL."""
+        """An expression for the length of a text in bytes of UTF-8: ``LENGTH`` of a text counts characters, up to its first NUL."""
         return f"LENGTH(CAST({text} AS BLOB))"
 
-    @contextlib.contextmanager
-    def migration_lock(self, connection: Any) -> Iterator[None]:
-        """The side file is the lock."""
-        yield
+    def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
+        """Held while migrating, so that several starting replicas take turns. Here the side file is the lock."""
+        return contextlib.nullcontext()
+
+    def facts(self, session: Session) -> dict[str, str]:
+        """What `check` judges: the version, and where the file lies."""
+        folder = os.path.dirname(self.path)
+        free = shutil.disk_usage(folder).free
+        return {"version": sqlite3.sqlite_version, "file_system": _file_system(folder), "free_bytes": str(free)}
 
     def abandon(self, connection: Any) -> None:
-        """Never closed here: SQLite forbids it."""
+        """In a forked child: leave a connection to the parent. SQLite forbids to close it here."""
         self._abandoned.append(connection)
 
     def forked(self) -> None:
-        """To close this copy releases nothing as long as the parent has its own; kept, it would hold the lock when the parent has ended."""
+        """In a forked child: closing this copy of the lock releases nothing while the parent has its own; kept, it would hold the lock
+        after the parent has ended."""
         self.close()
 
     def log_bytes(self) -> int:
-        """Of the file ``-wal``."""
+        """The size of the write-ahead log."""
         try:
             return os.stat(self.path + "-wal").st_size
         except OSError:
             return 0
 
-    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
-        """By a checkpoint, which waits for readers that began before it."""
-        connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
+    def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
+        """Cut the log to no size; False when a reader that began before held it for all of the wait. Writers wait as long as it does."""
+        cursor.execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
         try:
-            return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+            return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
         finally:
-            connection.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
+            cursor.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
 
     def room_fault(self) -> str:
-        """On a full disk a small write still goes where the log has been before."""
+        """Why larger writes would fail, or an empty text. On a full disk a small one still goes into the used part of the log."""
         free = shutil.disk_usage(os.path.dirname(self.path)).free
         return "" if free >= SQLITE_FREE_BYTES else f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}"
 
-    def facts(self, session: Session) -> dict[str, str]:
-        """The version, and where the file lies."""
-        folder = pathlib.Path(self.path).resolve().parent
-        space = shutil.disk_usage(folder)
-        return {"version": sqlite3.sqlite_version, "file_system": _file_system(folder), "free_bytes": str(space.free)}
 
-
+DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema only
+BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
+BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
 # Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock; and statements that
 # somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
 MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
 # The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203, 1226), shutting down
 # (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (3, 20, 1021, 1026, 1030, 1114), out of
-# memory (1037, 1038), refused or lost (2002-2055).
-MYSQL_FULL = frozenset({3, 20, 1021, 1026, 1030, 1037, 1038, 1114})
-MYSQL_USELESS = MYSQL_FULL | frozenset(
-    {1040, 1047, 1053, 1152, 1180, 1184, 1203, 1226, 1243, 1290, 1792, 1836, 1927, 4031, 2002, 2003, 2006, 2013, 2014, 2027, 2055}
+# memory (1037, 1038).
+MYSQL_USELESS = frozenset(
+    {3, 20, 1021, 1026, 1030, 1037, 1038, 1040, 1047, 1053, 1114, 1152, 1180, 1184, 1203, 1226, 1243, 1290, 1792, 1836, 1927, 4031}
 )
-# What the server has against a connection, and what to do: no right on the database, or none of that name (MySQL tells the two apart only
-# to who may see it), wrong user or password, a host that it takes none from.
-MYSQL_GRANT = "CREATE DATABASE {name}; GRANT {rights} ON {name}.* TO '{user}'@'%'"
-MYSQL_LOGIN = "check user and password in QTM_DATABASE_URL, or CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
-MYSQL_WRONG_SETTINGS = {
-    1044: ("access denied: user '{user}' has no right on the database {name}, or there is none of that name", MYSQL_GRANT),
-    1045: ("access denied: the server does not know user '{user}', or not with this password", MYSQL_LOGIN),
-    1049: ("there is no database {name}", MYSQL_GRANT),
-    1130: ("the server takes no connections from this host", "CREATE USER '{user}'@'%' IDENTIFIED BY '...', and " + MYSQL_GRANT),
-    1698: ("access denied: the server lets user '{user}' in by other means than a password", MYSQL_LOGIN),
+# An account or a server that the operator must change. MySQL tells "no right" from "no such database" only to accounts that may see it.
+_CREATE_USER = "CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
+_LOGIN = f"check user and password in QTM_DATABASE_URL, or {_CREATE_USER}"
+_GRANT = "GRANT {rights} ON {name}.* TO '{user}'@'%'"
+_CREATE = f"CREATE DATABASE {{name}}; {_GRANT}"
+MYSQL_REFUSALS = {
+    1044: f"access denied: user '{{user}}' has no right on the database {{name}}, or there is none of that name {{at}}; {_CREATE}",
+    1045: f"access denied: the server does not know user '{{user}}', or not with this password {{at}}; {_LOGIN}",
+    1049: f"there is no database {{name}} {{at}}; {_CREATE}",
+    1130: f"the server takes no connections from this host {{at}}; {_CREATE_USER}, and {_CREATE}",
+    1698: f"access denied: the server lets user '{{user}}' in by other means than a password {{at}}; {_LOGIN}",
+    **dict.fromkeys((1142, 1143, 1227, 1370), f"the account may not do this: {{text}} {{at}}; {_GRANT}"),
+    1665: f"binlog_format is STATEMENT: {BINLOG_WHY}; {BINLOG_REMEDY}",
 }
-MYSQL_FACTS = (
-    *("version", "transaction_isolation", "tx_isolation", "max_allowed_packet", "log_bin", "binlog_format", "read_only"),
-    *("innodb_flush_log_at_trx_commit", "max_connections", "wsrep_on", "wsrep_sync_wait"),
-)
-MYSQL_STATES = ("Ssl_cipher", "wsrep_cluster_status", "wsrep_cluster_size", "wsrep_local_state_comment")
 # Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not in the character set (1292,
 # 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
 MYSQL_QUOTES_VALUES = frozenset({1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038})
-MYSQL_TOO_MANY_STATEMENTS = 1461  # max_prepared_stmt_count
-MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
-MYSQL_DENIED = frozenset({1142, 1143, 1227, 1370})  # the account has not the right
-MYSQL_BINLOG = 1665  # a write at READ COMMITTED, where the binary log holds statements
 MYSQL_ALREADY = frozenset({1050, 1060, 1061, 1091})  # table, column or index is there already, or is gone already
 MYSQL_NO_TABLE = 1146
-DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema only
-BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
-BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
+MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
 MYSQL_KEY_TYPES = {
     "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
     "attempt": "INTEGER",
 }  # as the tables have them, or no index helps
-MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
+MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
+
+
+@functools.lru_cache(maxsize=1024)  # statements are constants, and there are fewer
+def _split_at_parameters(sql: str) -> list[str]:
+    """Text, name, text, name, ..., text."""
+    return MYSQL_PARAMETER.split(sql)
+
+
+def _error_number(error: Exception) -> int:
+    """Of the server, or of its driver (from 2000 on); 0 for an error without one."""
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
 def _driver_text(error: Exception) -> str:
-    """What the server or its driver says, without the number before it, and without what it quotes of statements and values."""
-    if len(error.args) < 2 or not isinstance(error.args[0], int):
+    """The text of the server or the driver, without the number before it, and without statements and values that it quotes."""
+    if len(error.args) < 2 or not _error_number(error):
         return error_text(error)
     text = str(error.args[1])
     return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[:MAX_ERROR_TEXT]
 
 
 def _unreachable(error: BaseException) -> str:
-    """Why there is no connection to a server, and what to do; an empty text when it is not the network's doing."""
+    """Why the network gives no connection to a server, and what to do; an empty text for another error."""
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there: start the server, or check host and port in QTM_DATABASE_URL"
     if isinstance(error, socket.gaierror):
         return f"the host name is not known ({error.strerror}): check it in QTM_DATABASE_URL, or the name service"
     if isinstance(error, FileNotFoundError):
         return "there is no such socket: start the server, or check unix_socket in QTM_DATABASE_URL"
-    if isinstance(error, TimeoutError):  # what sockets raise, too
+    if isinstance(error, TimeoutError):
         return "no answer in time: check host and port in QTM_DATABASE_URL, and firewalls on the way"
     return f"{error.strerror or error}"[:MAX_ERROR_TEXT] if isinstance(error, OSError) else ""
+
+
+class ClearTextLogin:
+    """PyMySQL's plugin interface, for a login by which the server gets the password as it is: the server chooses the login."""
+
+    def __init__(self, connection: Any) -> None:
+        """Nothing is kept."""
+
+    def authenticate(self, packet: Any) -> None:
+        """Before the password is sent."""
+        raise DatabaseRefused(
+            "the server asks for the password in clear text, which is sent over verified TLS only: "
+            "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL",
+            retry_after_seconds=5,
+        )
+
+
+def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
+    """PyMySQL's connection with the URL's rule about TLS and four notes of ours. The rule overrides a private method, since the releases
+    differ where the server offers no TLS: 1.1 sends the password in clear text even with a CA given, 1.2 refuses without being asked to."""
+    tls = pymysql.constants.CLIENT.SSL
+
+    class Connection(pymysql.connections.Connection):  # type: ignore[misc]
+        is_writable = True  # as its server was at connect
+        is_reusable = True  # False: its node was not ready, and the session is not set up
+        hangup: Any = None  # a poll object; its socket is readable while idle when the server has hung up
+        prepared: dict[str, str] | None = None  # PreparedStatements by name; None: the server takes none
+
+        def _request_authentication(self) -> None:
+            if not self.server_capabilities & tls:
+                if ssl_mode in ("required", "verify"):
+                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5)
+                self.ssl = self._ssl_required = False
+                self.client_flag &= ~tls
+            super()._request_authentication()
+
+    return Connection
 
 
 class MySQLDialect:
@@ -2330,27 +2059,21 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
+    is_cluster = False  # Galera: written rows are certified at COMMIT against those of other nodes, row locks are local; written at connect
     has_log = False
 
     def __init__(self, url: DatabaseUrl) -> None:
         try:
             import pymysql
             import pymysql.constants.CLIENT
-            import pymysql.constants.SERVER_STATUS
             import pymysql.converters
         except ImportError:
             raise SettingsError("a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql") from None
         self._pymysql = pymysql
         self._url = url
-        self._texts: dict[str, str] = {}  # statement texts are constants of this module, so these two stay small
-        self._names: dict[str, tuple[str, ...]] = {}
+        self._hosts = url.hosts  # the one that was connected to last first; written at connect by any thread
+        self._connection_class = _connection_class(pymysql, url.ssl_mode)
         self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
-        self.is_cluster = False  # until a server said so; written at connect
-        self._host = 0  # the number of the server that was connected to last; written at connect by any thread
-        self._connection_class = _lean_connection(pymysql, url.ssl_mode)
-        self._conversions = dict(pymysql.converters.conversions)
-        for kind in (7, 12):  # TIMESTAMP and DATETIME stay text: it is what we send on
-            self._conversions.pop(kind, None)
 
     def open(self) -> None:
         """Nothing is held between connections. Raises SettingsError for TLS files that cannot be used from the start."""
@@ -2359,35 +2082,26 @@ class MySQLDialect:
         except DatabaseRefused as error:
             raise SettingsError(error.message) from None
 
-    def close(self) -> None:
-        """Nothing is held between connections."""
-
-    def connect(self, read_only: bool) -> Any:
+    def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> Any:
         """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount. Of several servers, to the one
         that was used last and then to the others in their order: the first that can write, else the first that answers."""
-        count = len(self._url.hosts)
-        failures: list[DatabaseUnavailable] = []
-        spare, spare_number = None, 0
-        for number in [(self._host + step) % count for step in range(count)]:
+        hosts, found, failures = self._hosts, list[tuple[int, Any]](), list[DatabaseUnavailable]()
+        for number, host in enumerate(hosts):
             try:
-                connection = self._connect_to(self._url.hosts[number])
+                found.append((number, self._connect_to(host, timeout_seconds)))
             except DatabaseUnavailable as error:
                 failures.append(error)
                 kept(error)  # with its frames it would keep the socket open
                 continue
-            if connection.is_writable or count == 1:
-                if spare:
-                    spare.close()
-                self._host = number
-                return connection
-            if spare:
-                connection.close()
-            else:
-                spare, spare_number = connection, number
-        if spare:
-            self._host = spare_number
-            return spare
-        raise self._no_server(failures)
+            if found[-1][1].is_writable:
+                break
+        if not found:
+            raise self._no_server(failures)
+        number, connection = found.pop(-1 if found[-1][1].is_writable else 0)
+        for _, other in found:
+            other.close()
+        self._hosts = hosts[number:] + hosts[:number]
+        return connection
 
     def _no_server(self, failures: Sequence[DatabaseUnavailable]) -> DatabaseUnavailable:
         """One error for those of all servers; a DatabaseRefused only if every server refused."""
@@ -2396,8 +2110,11 @@ class MySQLDialect:
         kind = DatabaseRefused if all(isinstance(error, DatabaseRefused) for error in failures) else DatabaseUnavailable
         return kind("; ".join(dict.fromkeys(error.message for error in failures)), retry_after_seconds=failures[0].retry_after_seconds)
 
-    def _connect_to(self, host: DatabaseHost) -> Any:
-        url, session = self._url, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    def _connect_to(self, host: DatabaseHost, timeout_seconds: float | None = None) -> Any:
+        url, client = self._url, self._pymysql.constants.CLIENT
+        is_safe = url.ssl_mode == "verify" or "unix_socket" in url.options
+        limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
+        conversions = self._pymysql.converters.conversions.items()
         try:
             connection = self._connection_class(
                 host=host.name,
@@ -2408,34 +2125,36 @@ class MySQLDialect:
                 unix_socket=url.options.get("unix_socket"),
                 charset="utf8mb4",
                 autocommit=True,
-                client_flag=self._pymysql.constants.CLIENT.FOUND_ROWS | self._pymysql.constants.CLIENT.MULTI_STATEMENTS,  # see `send`
+                client_flag=client.FOUND_ROWS | client.MULTI_STATEMENTS,  # the latter for `run_all`
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                read_timeout=MYSQL_IO_TIMEOUT_SECONDS,
+                read_timeout=timeout_seconds or MYSQL_IO_TIMEOUT_SECONDS,
                 write_timeout=MYSQL_IO_TIMEOUT_SECONDS,
-                conv=self._conversions,
+                conv={
+                    kind: convert for kind, convert in conversions if kind not in (7, 12)
+                },  # TIMESTAMP and DATETIME stay text, as we send it on
                 ssl=self._ssl_context(),
                 ssl_disabled=url.ssl_mode == "disabled",
-                init_command=session,
+                auth_plugin_map={} if is_safe else dict.fromkeys(("mysql_clear_password", "dialog"), ClearTextLogin),
+                init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
+                f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}",
             )
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error, host) from error
         try:
-            self._set_up(connection)
-            connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
-            connection.hangup = select.poll()
-            connection.hangup.register(connection._sock.fileno(), select.POLLIN)
+            self._read_state(connection)
         except (self._pymysql.Error, OSError) as error:
             connection.close()
-            raise self.error(error, committing=False) from error
+            raise self.error(error) from error
+        connection.hangup = select.poll()
+        connection.hangup.register(connection._sock.fileno(), select.POLLIN)
         return connection
 
-    def _set_up(self, connection: Any) -> None:
-        """Set the variables of the session, and read the limits and the state of its server. A Galera node may lag behind what another
-        node has acknowledged, so that a read misses a task that was just created: with wsrep_sync_wait=1, reads and BEGIN wait until
-        the node has caught up."""
+    def _read_state(self, connection: Any) -> None:
+        """Read the limits and the state of its server. A Galera node may lag behind what another node has acknowledged, so that a read
+        misses a task that was just created: with wsrep_sync_wait=1, reads and BEGIN wait until the node has caught up."""
+        if "mariadb" in connection.server_version.lower():  # MySQL's EXECUTE takes no values
+            connection.prepared = {}
         with connection.cursor() as cursor:
-            limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
-            cursor.execute(f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}")
             cursor.execute("SELECT @@max_allowed_packet, @@read_only /*M!100101 , @@wsrep_on */")
             packet, read_only, *wsrep = cursor.fetchone()
             # A document travels escaped, which at worst doubles it, beside a few hundred bytes of statement.
@@ -2470,114 +2189,93 @@ class MySQLDialect:
             raise DatabaseRefused(f"the database's TLS files cannot be used: {error}", retry_after_seconds=5) from None
         return context
 
+    def _refusal(self, error: Exception, place: str = "") -> DatabaseRefused | None:
+        number = _error_number(error)
+        if number not in MYSQL_REFUSALS:
+            return None
+        names = {"name": self._url.name, "user": self._url.user, "rights": DATABASE_RIGHTS, "text": _driver_text(error)}
+        return DatabaseRefused(MYSQL_REFUSALS[number].format(**names, at=f"({place}error {number})"), retry_after_seconds=5)
+
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         place = f"{host}/{self._url.name}"
-        if number in MYSQL_WRONG_SETTINGS:
-            names = {"name": self._url.name, "user": self._url.user, "rights": DATABASE_RIGHTS}
-            words, remedy = (text.format(**names) for text in MYSQL_WRONG_SETTINGS[number])
-            return DatabaseRefused(f"{words} (at {place}, error {number}): {remedy}", retry_after_seconds=5)
-        if verify_message := getattr(getattr(error, "original_exception", None), "verify_message", ""):  # of ssl.SSLCertVerificationError
+        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
+        if refusal := self._refusal(error, f"at {place}, "):
+            return refusal
+        if verify_message := getattr(cause, "verify_message", ""):  # of ssl.SSLCertVerificationError
             return DatabaseRefused(f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5)
         if isinstance(error, RuntimeError):
             remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
             return DatabaseRefused(remedy, retry_after_seconds=5)
-        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
-        reason = _unreachable(cause) or f"{_driver_text(error)} (error {number})"
+        reason = _unreachable(cause) or f"{_driver_text(error)} (error {_error_number(error)})"
         return DatabaseUnavailable(f"cannot connect to the database at {place}: {reason}", retry_after_seconds=2)
 
     def is_usable(self, connection: Any) -> bool:
-        """Readable while idle means that the server hung up (or said why): no round trip needed."""
-        return connection.is_reusable and connection._sock is not None and not connection.hangup.poll(0)
+        """Readable while idle means that the server hung up, or said why."""
+        return connection.is_reusable and connection.open and not connection.hangup.poll(0)
 
-    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
-        """One that the server keeps is sent with its values alone, any other as a text."""
-        cursor.execute(self._filled_in(cursor, sql, parameters))
+    def _literal(self, value: object) -> str:
+        """A value as a literal. MySQL asks to escape the backslash and the quote, at every sql_mode that qtm sets; PyMySQL escapes more
+        characters, one by one: 7 ms for a result of 120 kB in place of 0.2."""
+        if isinstance(value, str):
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return str(self._pymysql.converters.escape_item(value, "utf8mb4"))
 
     def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
-        """The statement as it is sent. Only the parameters that it names are escaped: a script's may be a megabyte."""
-        names = self._names_in(sql)
-        if not names:
-            return sql
-        prepared = self._prepared(cursor, sql)
-        if prepared is None:
-            return str(cursor.mogrify(self._in_style(sql), {name: parameters[name] for name in names}))
-        escape = cursor.connection.escape
-        return f"EXECUTE {prepared} USING {','.join([escape(parameters[name]) for name in names])}"
-
-    def _names_in(self, sql: str) -> tuple[str, ...]:
-        """Of its parameters, in their order."""
-        names = self._names.get(sql)
-        if names is None:
-            names = self._names[sql] = tuple(MYSQL_PARAMETER.findall(sql))
-        return names
-
-    def _in_style(self, sql: str) -> str:
-        """``:name`` as PyMySQL's ``%(name)s``."""
-        text = self._texts.get(sql)
-        if text is None:
-            text = self._texts[sql] = MYSQL_PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
-        return text
+        """The statement as it is sent; only the parameters that it names are escaped, since a script's may be a megabyte."""
+        parts = list(_split_at_parameters(sql))
+        parts[1::2] = [self._literal(parameters[name]) for name in parts[1::2]]
+        if isinstance(sql, PreparedStatement) and (name := self._prepared(cursor, sql)):
+            return f"EXECUTE {name} USING {','.join(parts[1::2])}"
+        return "".join(parts)
 
     def _prepared(self, cursor: Any, sql: str) -> str | None:
-        """The name of a FrequentStatement in this connection, which prepares it when it is new; None for any other statement, and
-        where the server cannot: MySQL's EXECUTE takes no values, and MariaDB keeps a limited number."""
+        """Its name in this connection, which prepares it when it is new; None where the server refuses to keep (more of) them."""
         connection = cursor.connection
-        if not isinstance(sql, FrequentStatement) or connection.prepared is None:
-            return None
-        name: str | None = connection.prepared.get(sql)
-        if name is None:
+        if connection.prepared is not None and sql not in connection.prepared:
             name = f"qtm_{len(connection.prepared)}"
             try:
-                cursor.execute(f"PREPARE {name} FROM %s", (MYSQL_PARAMETER.sub("?", sql),))
-            except self._pymysql.Error as error:
-                if error.args[:1] != (MYSQL_TOO_MANY_STATEMENTS,):
-                    raise
+                cursor.execute(f"PREPARE {name} FROM {self._literal('?'.join(_split_at_parameters(sql)[::2]))}")
+                connection.prepared[sql] = name
+            except self._pymysql.Error:  # such as 1461, max_prepared_stmt_count; any other fault meets the plain statement, too
                 connection.prepared = None
-                return None
-            connection.prepared[sql] = name
-        return name
+        return cast("str | None", connection.prepared and connection.prepared[sql])
 
-    def error(self, error: Exception, committing: bool) -> QtmError:
-        """By the number; a number of zero or none at all is a connection that PyMySQL gave up."""
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        lost = isinstance(error, (OSError, self._pymysql.InterfaceError)) or number in MYSQL_USELESS
-        if committing and (lost or number == 0):
-            return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2)
-        if lost:
-            return DatabaseUnavailable(f"the database cannot be used: error {number} {_driver_text(error)}", retry_after_seconds=2)
-        if number in MYSQL_CONFLICTS:
-            return TransactionConflict(f"the database is busy: error {number} {_driver_text(error)}", retry_after_seconds=1)
-        if number == 1062:
-            return DuplicateKey(_driver_text(error))
-        if number in MYSQL_DENIED:
-            remedy = f"GRANT {DATABASE_RIGHTS} ON {self._url.name}.* TO the account"
-            return DatabaseRefused(f"the account may not do this: {_driver_text(error)} (error {number}); {remedy}", retry_after_seconds=5)
-        if number == MYSQL_BINLOG:
-            return DatabaseRefused(f"binlog_format is STATEMENT: {BINLOG_WHY}; {BINLOG_REMEDY}", retry_after_seconds=5)
-        return QtmError(f"unexpected database error {number}: {_driver_text(error)}")
+    def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
+        """As one text, which holds the escaped values."""
+        cursor.execute(self._filled_in(cursor, sql, parameters))
 
-    def is_already(self, error: Exception) -> bool:
-        """By the number, since texts come in the server's language."""
-        return bool(error.args) and error.args[0] in MYSQL_ALREADY
-
-    def is_no_table(self, error: Exception) -> bool:
-        """By the number."""
-        return error.args[:1] == (MYSQL_NO_TABLE,)
-
-    def send(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """As one text; the server stops at the first that fails. This is what MULTI_STATEMENTS is switched on for. It would turn a
-        value that got into a text unescaped into statements of its own, so all texts are constants and the driver escapes every value."""
+    def run_all(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
+        """As one text; the server stops at the first that fails. MULTI_STATEMENTS allows this, and would let an unescaped value become
+        a statement: so all texts are constants, and `_literal` makes every value."""
         cursor.execute(";\n".join([self._filled_in(cursor, one, parameters) for one in statements]))
         yield
         while cursor.nextset():
             yield
 
-    def is_lost(self, error: Exception) -> bool:
-        """The driver's own numbers, and what comes without one; the server may go on with statements whose client has gone. A text
-        that is no Unicode failed before anything was sent."""
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        return (number == 0 or 2000 <= number < 3000) and not isinstance(error, UnicodeEncodeError)
+    def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
+        """By the number. PyMySQL has lost the connection where the number is its own (2000 to 2999) or is missing; the server may still go
+        on with all that was sent."""
+        number, text = _error_number(error), _driver_text(error)
+        is_lost = isinstance(error, OSError) or 2000 <= number < 3000
+        is_lost |= number == 0 and isinstance(error, (self._pymysql.InterfaceError, self._pymysql.InternalError))
+        is_unclear = is_lost or not (number or isinstance(error, UnicodeError))  # a text that is no Unicode was never sent
+        if (is_committing and (is_unclear or number in MYSQL_USELESS)) or (is_sent and is_unclear):
+            return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2)
+        if is_lost or number in MYSQL_USELESS:
+            return DatabaseUnavailable(f"the database cannot be used: error {number} {text}", retry_after_seconds=2)
+        if number in MYSQL_CONFLICTS:
+            return TransactionConflict(f"the database is busy: error {number} {text}", retry_after_seconds=1)
+        if number == 1062:
+            return DuplicateKey(text)
+        return self._refusal(error) or QtmError(f"unexpected database error {number}: {text}")
+
+    def is_already(self, error: Exception) -> bool:
+        """By the number, since texts come in the server's language."""
+        return _error_number(error) in MYSQL_ALREADY
+
+    def is_no_table(self, error: Exception) -> bool:
+        """By the number."""
+        return _error_number(error) == MYSQL_NO_TABLE
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``JSON_TABLE``."""
@@ -2604,44 +2302,39 @@ class MySQLDialect:
         """A named lock of this database's server; it goes with its connection. A name has 64 characters at most, a database's too."""
         name = "CONCAT('qtm migrate ', LEFT(SHA2(DATABASE(), 256), 40))"  # MySQL 9 has no MD5
         with connection.cursor() as cursor:
-            for _ in range(MIGRATION_LOCK_TRIES):  # one long wait would outlast the connection's read timeout
+            for _ in range(MIGRATION_LOCK_TRIES):
                 cursor.execute(f"SELECT GET_LOCK({name}, 5)")
                 if cursor.fetchone()[0] == 1:
                     break
             else:
                 raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
-            connection._read_timeout = MIGRATION_STATEMENT_SECONDS
             yield
-            connection._read_timeout = MYSQL_IO_TIMEOUT_SECONDS
             cursor.execute(f"SELECT RELEASE_LOCK({name})")
 
     def abandon(self, connection: Any) -> None:
-        """Without the word QUIT, by which the server would end the parent's session."""
+        """Without a QUIT, by which the server would end the parent's session."""
         close_inherited(connection._sock)
 
-    def forked(self) -> None:
+    def close(self) -> None:
         """Nothing is held between connections."""
 
+    forked = close
+
     def log_bytes(self) -> int:
-        """The server sees to its own."""
+        """The server keeps its own log."""
         return 0
 
-    def truncate_log(self, connection: Any, wait_seconds: float) -> bool:
-        """There is nothing to do."""
+    def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
+        """The server does it."""
         return True
 
     def room_fault(self) -> str:
-        """The server alone knows."""
+        """Only the server knows."""
         return ""
 
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, their states, and of several servers which answer and how their clocks differ."""
-        found: dict[str, str] = {}
-        for source, names in (("VARIABLES", MYSQL_FACTS), ("STATUS", MYSQL_STATES)):
-            marks, parameters = ", ".join(f":{name.lower()}" for name in names), {name.lower(): name for name in names}
-            found.update(
-                (name.lower(), value) for name, value in session.rows(f"SHOW {source} WHERE Variable_name IN ({marks})", parameters)
-            )
+        found = {name.lower(): value for source in ("VARIABLES", "STATUS") for name, value in session.rows(f"SHOW {source}")}
         ours = {"is_remote": str(self._url.is_remote), "is_verified": str(self._url.ssl_mode == "verify")}
         return {**found, **ours, **self._server_facts()}
 
@@ -2662,6 +2355,9 @@ class MySQLDialect:
         return {"servers": str(len(self._url.hosts)), "unreachable": "; ".join(errors), "clock_spread": f"{spread:.3f}"}
 
 
+Dialect = SQLiteDialect | MySQLDialect
+
+
 # ==== 9 Transactions ==================================================================================================
 # `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A conflict is tried again; an
 # unknown outcome is read back, never guessed.
@@ -2670,8 +2366,6 @@ TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; eight tries with
 CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
 QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 SQLITE_READERS = 4
-
-
 NO_PARAMETERS: Mapping[str, Any] = {}
 
 
@@ -2713,14 +2407,11 @@ class CommitState:
     is_sent: bool = False  # all of it, COMMIT included
 
 
-PATCHABLE = ("threading", "thread", "socket", "select", "subprocess", "os", "queue")
-
-
 def refuse_greenlets() -> None:
     """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits (gevent's ``patch_all``)."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     for name, is_patched in (("gevent", gevent and gevent.is_module_patched), ("eventlet", eventlet and eventlet.is_monkey_patched)):
-        if is_patched and any(map(is_patched, PATCHABLE)):
+        if is_patched and any(map(is_patched, ("threading", "thread", "socket", "select", "subprocess", "os", "queue"))):
             raise SettingsError(
                 f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): "
                 "run `qtm.py serve` as a process of its own and use it over HTTP, or do without the patch"
@@ -2736,13 +2427,12 @@ class Database:
         self.dialect: Dialect = SQLiteDialect(parts.path) if parts.kind == "sqlite" else MySQLDialect(parts)
         self.monitor = DatabaseMonitor()
         self._sleep = sleep
-        dialect = self.dialect
-        if parts.kind == "sqlite":
-            self._readers = ConnectionPool(lambda: dialect.connect(True), dialect.is_usable, min(pool_size, SQLITE_READERS))
-            self._writers = ConnectionPool(lambda: dialect.connect(False), dialect.is_usable, 1)
-        else:
-            self._readers = self._writers = ConnectionPool(lambda: dialect.connect(False), dialect.is_usable, pool_size)
-        dialect.open()
+        dialect, is_sqlite = self.dialect, parts.kind == "sqlite"
+        self._writers = ConnectionPool(lambda: dialect.connect(read_only=False), dialect.is_usable, 1 if is_sqlite else pool_size)
+        self._readers = self._writers
+        if is_sqlite:
+            self._readers = ConnectionPool(lambda: dialect.connect(read_only=True), dialect.is_usable, min(pool_size, SQLITE_READERS))
+        self.dialect.open()
         self._is_left = False  # written by forked
         give_up_when_forked(self)
 
@@ -2757,31 +2447,22 @@ class Database:
         """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection when it
         failed quickly. Raises DatabaseUnavailable.
         """
+
+        def run(cursor: Any, state: CommitState) -> T:
+            return work(Session(self.dialect, cursor, self.monitor))
+
         started = time.monotonic()
         try:
-            return self._read_once(work)
+            return self._once(self._readers, run)
         except (DatabaseUnavailable, TransactionConflict):
             if time.monotonic() - started > QUICK_FAILURE_SECONDS:
                 raise
             self.monitor.retry()
-            return self._read_once(work)
+            return self._once(self._readers, run)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
         """All rows of one query; see `read`."""
         return self.read(lambda session: session.rows(sql, parameters))
-
-    def _read_once(self, work: Callable[[Session], T]) -> T:
-        try:
-            with self._readers.connection() as connection:
-                try:
-                    return work(Session(self.dialect, connection.cursor(), self.monitor))
-                except QtmError:
-                    raise
-                except Exception as error:  # the driver's own, which the dialect alone knows by name
-                    raise self._translated(error, committing=False) from error
-        except QtmError as error:
-            self.monitor.error(error.error)
-            raise
 
     def write(self, work: Callable[[Session], T], confirm: Callable[[Session], T | None] | None = None) -> T:
         """``work`` in one transaction, tried again when it surely was not applied.
@@ -2803,7 +2484,7 @@ class Database:
     def write_at_once(
         self, statements: Sequence[str], parameters: Mapping[str, Any], value: T, confirm: Callable[[Session], T | None]
     ) -> T:
-        """Statements that hang on no answer in between, in one transaction and where possible in one round trip; ``value`` when it
+        """Statements that depend on no answer in between, in one transaction and where possible in one round trip; ``value`` when it
         is committed. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
 
@@ -2811,7 +2492,7 @@ class Database:
             state.is_sent = True
             started = time.perf_counter()
             try:
-                for answered, _ in enumerate(self.dialect.send(cursor, script, parameters), 1):
+                for answered, _ in enumerate(self.dialect.run_all(cursor, script, parameters), 1):
                     state.is_committing = answered == len(script) - 1
             finally:
                 self.monitor.statement(statements[-1], time.perf_counter() - started)
@@ -2827,7 +2508,7 @@ class Database:
             started = time.monotonic()
             failure: QtmError
             try:
-                return self._write_once(run)
+                return self._once(self._writers, run)
             except OutcomeUnknown as unknown:
                 failure = doubt = unknown
                 outcome = self._read_back(confirm, unknown)
@@ -2851,50 +2532,41 @@ class Database:
         except (DatabaseUnavailable, TransactionConflict):  # "nothing was applied" would be a guess
             raise unknown from None
 
-    def _write_once(self, run: Callable[[Any, CommitState], T]) -> T:
+    def _once(self, pool: ConnectionPool, run: Callable[[Any, CommitState], T]) -> T:
+        """After an error that leaves the connection sound, it is rolled back and kept for others. When ROLLBACK fails, too, the connection
+        is closed, which rolls back as well."""
         try:
-            with self._writers.connection() as connection:
+            with pool.connection() as connection:
                 cursor, state = connection.cursor(), CommitState()
                 try:
                     return run(cursor, state)
                 except Exception as error:  # the driver's own, which the dialect alone knows by name
-                    may_be_committed = state.is_committing or (state.is_sent and self.dialect.is_lost(error))
-                    failure = error if isinstance(error, QtmError) else self._translated(error, may_be_committed)
+                    failure = error if isinstance(error, QtmError) else self._translated(error, state)
                     if isinstance(failure, DatabaseUnavailable):
                         raise failure from error
-                    self._roll_back(cursor, failure)
+                    try:
+                        cursor.execute("ROLLBACK")
+                    except Exception as second:  # lost, or SQLite that has no transaction (any more)
+                        raise failure from second
             raise failure
         except QtmError as error:
             self.monitor.error(error.error)
             raise
 
-    def _roll_back(self, cursor: Any, failure: QtmError) -> None:
-        """Keep the connection for others. When this fails too, it is closed, which rolls back as well, and the first failure counts."""
-        try:
-            cursor.execute("ROLLBACK")
-        except Exception as error:  # the driver's own: lost, or SQLite that has rolled back by itself
-            raise failure from error
-
-    def _translated(self, error: Exception, committing: bool) -> QtmError:
-        ours = self.dialect.error(error, committing)
+    def _translated(self, error: Exception, state: CommitState) -> QtmError:
+        ours = self.dialect.error(error, state.is_committing, state.is_sent)
         if isinstance(ours, DatabaseUnavailable):
             self._readers.drop_idle()
             self._writers.drop_idle()
         return ours
 
-    @contextlib.contextmanager
-    def single_connection(self) -> Iterator[Any]:
-        """A raw connection for migrations, outside any transaction."""
-        with self._writers.connection() as connection:
-            yield connection
+    def single_connection(self) -> contextlib.AbstractContextManager[Any]:
+        """A raw connection of its own for migrations, outside any transaction; a statement may take hours."""
+        return contextlib.closing(self.dialect.connect(timeout_seconds=MIGRATION_STATEMENT_SECONDS))
 
     def truncate_log(self, wait_seconds: float) -> bool:
-        """See `Dialect.truncate_log`. The one writer does it, so that no other connection commits meanwhile."""
-        with self._writers.connection() as connection:
-            try:
-                return self.dialect.truncate_log(connection, wait_seconds)
-            except Exception as error:  # the driver's own, which the dialect alone knows by name
-                raise self._translated(error, committing=False) from error
+        """See `SQLiteDialect.truncate_log`. The one writer does it, so that no other connection commits meanwhile."""
+        return self._once(self._writers, lambda cursor, state: self.dialect.truncate_log(cursor, wait_seconds))
 
     def snapshot(self) -> dict[str, Any]:
         """The monitor's counters and the use of the pools."""
@@ -3106,7 +2778,7 @@ def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: s
         except QtmError:
             raise
         except Exception as error:  # the driver's own, translated as in every transaction
-            raise database.dialect.error(error, committing=False) from error
+            raise database.dialect.error(error) from error
 
 
 def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
@@ -3543,13 +3215,13 @@ def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _for_keys(sql: str, count: int) -> tuple[FrequentStatement, Sequence[str]]:
+def _for_keys(sql: str, count: int) -> tuple[PreparedStatement, Sequence[str]]:
     """A statement that ends in IN, for so many keys, and the names of its parameters."""
     names, parameters = _in_list([""] * count)
-    return FrequentStatement(f"{sql} ({names})"), tuple(parameters)
+    return PreparedStatement(f"{sql} ({names})"), tuple(parameters)
 
 
-def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[FrequentStatement, dict[str, str]]]:
+def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatement, dict[str, str]]]:
     """Keys to look up by a statement that ends in IN, each list filled up to a power of two, so that few have to be prepared."""
     for start in range(0, len(keys), MAX_KEYS):
         part = [_key(key) for key in keys[start : start + MAX_KEYS]]
@@ -3692,24 +3364,18 @@ class TaskStatements(Statements):
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
             for result in ("result", short)
         )
-        self._insert_keys = FrequentStatement(
-            f"""INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
+        self._insert_keys = f"""INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
             SELECT k.name, k.sha256, k.batch_id, k.task_ids, UTC_TIMESTAMP(6)
             FROM {dialect.json_rows("name", "sha256", "batch_id", "task_ids", parameter="keys")} AS k"""
-        )
-        self._insert_batches = FrequentStatement(
-            f"""INSERT INTO backtest_batches (batch_id, name, created_at)
+        self._insert_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
             SELECT b.batch_id, b.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS b"""
-        )
         # The rows of the first create of a transaction leave out what they share, which stands in the parameters.
         shared = {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
-        self._insert_tasks = FrequentStatement(
-            f"""INSERT INTO backtest_tasks (task_id, stock_code, params, {", ".join(shared)}, attempt_limit,
+        self._insert_tasks = f"""INSERT INTO backtest_tasks (task_id, stock_code, params, {", ".join(shared)}, attempt_limit,
                 status, progress, message, attempt, created_at, run_at, heartbeat)
             SELECT r.task_id, r.stock_code, r.params, {", ".join(shared.values())}, {shared["max_attempts"]},
                 'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
             FROM {dialect.json_rows("task_id", "stock_code", "params", *SHARED_COLUMNS)} AS r"""
-        )
 
     # -- create --------------------------------------------------------------------------------------------------------
 

@@ -700,29 +700,7 @@ def test_task_ids_ascend_and_are_version_7():
     assert abs(int(ids[0].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
 
 
-# ==== 6-9 Connection pool, MySQL driver, Dialects, Transactions =======================================================
-
-
-def test_a_pool_never_opens_more_than_its_size():
-    opened = iter(range(1000))
-    pool = qtm.ConnectionPool(lambda: next(opened), lambda connection: True, 3)
-    barrier, highest, guard = threading.Barrier(8), [0], threading.Lock()
-    in_use: set[int] = set()
-
-    def work():
-        barrier.wait()
-        for _ in range(200):
-            with pool.connection() as connection, guard:
-                assert connection not in in_use
-                in_use.add(connection)
-                highest[0] = max(highest[0], len(in_use))
-                in_use.remove(connection)
-
-    with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        for future in [threads.submit(work) for _ in range(8)]:
-            future.result()
-    assert next(opened) <= 3
-    assert pool.snapshot()["in_use"] == 0
+# ==== 6-9 Log and counters, Connection pool, Dialects, Transactions ===================================================
 
 
 class FakeConnection:
@@ -733,7 +711,30 @@ class FakeConnection:
         self.closed = True
 
 
-def test_a_pool_throws_away_what_failed_what_is_stale_and_what_is_old():
+def test_a_pool_never_opens_more_than_its_size_nor_lends_a_connection_twice():
+    opened: list[FakeConnection] = []
+    pool = qtm.ConnectionPool(lambda: (opened.append(FakeConnection()), opened[-1])[1], lambda connection: True, 3)
+    barrier, guard = threading.Barrier(8), threading.Lock()
+    in_use: set[FakeConnection] = set()
+
+    def work():
+        barrier.wait()
+        for _ in range(200):
+            with pool.connection() as connection:
+                with guard:
+                    assert connection not in in_use
+                    in_use.add(connection)
+                with guard:
+                    in_use.remove(connection)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(work) for _ in range(8)]:
+            future.result()
+    assert len(opened) <= 3
+    assert pool.snapshot()["in_use"] == 0
+
+
+def test_a_pool_closes_a_connection_that_failed_is_stale_or_is_old():
     usable = [True]
     pool = qtm.ConnectionPool(FakeConnection, lambda connection: usable[0], 1)
     with pool.connection() as first:
@@ -751,31 +752,13 @@ def test_a_pool_throws_away_what_failed_what_is_stale_and_what_is_old():
     pool.drop_idle()
     with pool.connection() as fourth:
         assert fourth is not third
-    pool.close()
-    assert all(connection.closed for connection in (second, third, fourth))
+        pool.drop_idle()
+    assert fourth.closed, "it was checked out when the others were dropped"
+    with pool.connection() as fifth:
+        pool.close()
+    assert all(connection.closed for connection in (second, third, fifth))
     with pytest.raises(qtm.DatabaseUnavailable), pool.connection():
         pass
-
-
-def test_a_connection_that_comes_back_while_its_pool_closes_is_closed(monkeypatch):
-    class Thing:
-        is_closed = False
-
-        def close(self):
-            self.is_closed = True
-
-    pool = qtm.ConnectionPool(Thing, lambda thing: True, 2)
-    put = pool._places.put
-
-    def put_late(place):  # the pool closes after it was looked whether it is closed
-        monkeypatch.setattr(pool._places, "put", put)
-        pool.close()
-        put(place)
-
-    with pool.connection() as thing:
-        monkeypatch.setattr(pool._places, "put", put_late)
-    assert thing.is_closed
-    assert pool.snapshot()["in_use"] == 0
 
 
 def test_a_connection_that_is_opened_while_the_others_are_dropped_is_dropped_with_them():
@@ -785,7 +768,7 @@ def test_a_connection_that_is_opened_while_the_others_are_dropped_is_dropped_wit
     assert first.closed
 
 
-def test_a_connection_that_comes_back_goes_to_who_waits_longest():
+def test_a_connection_that_comes_back_goes_to_the_thread_that_waits_longest():
     """And not to the thread that gave it back and asks again at once."""
     pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1, wait_seconds=DEADLINE_SECONDS)
     turns: list[str] = []
@@ -799,36 +782,37 @@ def test_a_connection_that_comes_back_goes_to_who_waits_longest():
             futures = []
             for number, name in enumerate(("first", "second"), 1):
                 futures.append(threads.submit(wait, name))
-                eventually(lambda expected=number: len(pool._places._line) == expected)
+                eventually(lambda expected=number: pool.snapshot()["waits"] == expected)
         with pool.connection():
-            turns.append("who had it")
+            turns.append("the holder")
         for future in futures:
             future.result(DEADLINE_SECONDS)
-    assert turns == ["first", "second", "who had it"]
+    assert turns == ["first", "second", "the holder"]
     assert pool.snapshot()["in_use"] == 0
 
 
-def test_a_place_that_is_given_while_its_waiter_gives_up_is_not_lost(monkeypatch):
-    places = qtm.Places()
-    waiter = qtm.queue.SimpleQueue()
+@pytest.mark.parametrize(("interruption", "raised"), [(queue.Empty, qtm.DatabaseUnavailable), (KeyboardInterrupt, KeyboardInterrupt)])
+@pytest.mark.parametrize("is_late", [False, True], ids=["nothing came", "it came in the last moment"])
+def test_a_thread_that_stops_waiting_takes_no_connection_with_it(monkeypatch, interruption, raised, is_late):
+    pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1)
+    lending = contextlib.ExitStack()
+    first = lending.enter_context(pool.connection())
 
-    class Late:
-        """A queue in which something arrives after its reader has stopped waiting."""
+    class Interrupted(queue.SimpleQueue):
+        """A queue whose reader is interrupted, and maybe gets something before it has said so."""
 
         def get(self, timeout=None):
-            places.put(("connection", 0))
-            raise error
+            if is_late:
+                lending.close()
+            raise interruption
 
-        get_nowait = waiter.get_nowait
-        put = waiter.put
-
-    monkeypatch.setattr(qtm.queue, "SimpleQueue", Late)
-    error: BaseException = queue.Empty()
-    assert places.get(timeout=0.01) == ("connection", 0)
-    error = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        places.get(timeout=0.01)
-    assert places.get_nowait() == ("connection", 0)
+    monkeypatch.setattr(qtm.queue, "SimpleQueue", Interrupted)
+    with pytest.raises(raised), pool.connection():
+        pass
+    lending.close()
+    with pool.connection() as again:
+        assert again is first
+    assert pool.snapshot()["in_use"] == 0
 
 
 def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_back():
@@ -855,242 +839,79 @@ def test_a_transaction_that_fails_leaves_nothing(dao):
     assert dao.get_batch("b") is None
 
 
-def test_conflicts_are_tried_again_and_a_lost_commit_is_read_back(database):
-    tries = []
-
-    def conflicting(session):
-        tries.append(1)
-        if len(tries) < 3:
-            raise qtm.TransactionConflict("for the test")
-        return "done"
-
-    assert database.write(conflicting) == "done"
-    assert len(tries) == 3
-
-    def lost(session):
-        raise qtm.OutcomeUnknown("for the test")
-
-    assert database.write(lost, lambda session: "read back") == "read back"
-    with pytest.raises(qtm.OutcomeUnknown):
-        database.write(lost)
-
-    def gone(session):
-        raise qtm.DatabaseUnavailable("for the test")
-
-    with pytest.raises(qtm.OutcomeUnknown):
-        database.write(lost, gone)
+NONE_READ = "none"  # the reading back finds nothing
+# The error of each try (the last one repeats), what reading back gives, then the outcome and how many tries there are.
+TRANSACTIONS = {
+    "conflicts pass": ([qtm.TransactionConflict] * 2 + [None], None, "done", 3),
+    "conflicts stay": ([qtm.TransactionConflict], None, qtm.TransactionConflict, qtm.TRANSACTION_TRIES),
+    "a lost COMMIT is read back": ([qtm.OutcomeUnknown], "read back", "read back", 1),
+    "a lost COMMIT that cannot be read back": ([qtm.OutcomeUnknown], None, qtm.OutcomeUnknown, 1),
+    "reading back fails": ([qtm.OutcomeUnknown], qtm.DatabaseUnavailable, qtm.OutcomeUnknown, 1),
+    # It was not there when it was read back, and may still come through: "not applied" would be a guess.
+    "in doubt, then conflicts": ([qtm.OutcomeUnknown, qtm.TransactionConflict], NONE_READ, qtm.OutcomeUnknown, qtm.TRANSACTION_TRIES),
+    "in doubt, then gone": ([qtm.OutcomeUnknown, qtm.DatabaseUnavailable], NONE_READ, qtm.OutcomeUnknown, 2),
+    "in doubt again and again": ([qtm.OutcomeUnknown], NONE_READ, qtm.OutcomeUnknown, qtm.TRANSACTION_TRIES),
+    "gone once": ([qtm.DatabaseUnavailable, None], None, "done", 2),
+    "gone": ([qtm.DatabaseUnavailable], None, qtm.DatabaseUnavailable, 2),
+}
 
 
-@pytest.mark.parametrize("later", [qtm.TransactionConflict, qtm.DatabaseUnavailable, qtm.OutcomeUnknown])
-def test_a_lost_commit_stays_in_doubt_whatever_the_next_tries_meet(database, later, monkeypatch):
-    """It was not there when it was read back, and may still come through: "not applied" would be a guess."""
+@pytest.mark.parametrize("case", TRANSACTIONS)
+@pytest.mark.parametrize("is_slow", [False, True], ids=["quick", "slow"])
+def test_a_transaction_is_tried_again_or_read_back_and_never_guessed(database, monkeypatch, case, is_slow):
+    """Where tries take long, only a lost COMMIT is tried once more, so that answers come in bounded time."""
+    errors, read_back, outcome, count = TRANSACTIONS[case]
     monkeypatch.setattr(database, "_sleep", lambda seconds: None)
     tries = []
+    if is_slow:
+        monkeypatch.setattr(qtm, "CONFLICT_SECONDS", -1.0)
+        monkeypatch.setattr(qtm, "QUICK_FAILURE_SECONDS", -1.0)
+        count = min(count, 2 if errors[0] is qtm.OutcomeUnknown else 1)
+        outcome = errors[0] if outcome == "done" else outcome
 
     def work(session):
-        tries.append(1)
-        raise (qtm.OutcomeUnknown if len(tries) == 1 else later)("for the test")
+        error = errors[min(len(tries), len(errors) - 1)]
+        tries.append(error)
+        if error:
+            raise error("for the test")
+        return "done"
 
-    with pytest.raises(qtm.OutcomeUnknown):
-        database.write(work, lambda session: None)
-    assert len(tries) == (2 if later is qtm.DatabaseUnavailable else qtm.TRANSACTION_TRIES)
-    tries.clear()
-    monkeypatch.setattr(qtm, "CONFLICT_SECONDS", -1.0)
-    with pytest.raises(qtm.OutcomeUnknown):
-        database.write(work, lambda session: None)
-    assert len(tries) == 2, "tries that take long are repeated once"
+    def confirm(session):
+        if isinstance(read_back, type):
+            raise read_back("for the test")
+        return None if read_back is NONE_READ else read_back
+
+    if isinstance(outcome, str):
+        assert database.write(work, confirm if read_back else None) == outcome
+    else:
+        with pytest.raises(outcome):
+            database.write(work, confirm if read_back else None)
+    assert len(tries) == count
 
 
-def test_only_a_quick_failure_is_tried_again_so_that_answers_come_in_bounded_time(database, monkeypatch):
+@pytest.mark.parametrize(("seconds", "count"), [(2.0, 2), (-1.0, 1)], ids=["quick", "slow"])
+def test_a_read_is_tried_again_after_a_quick_failure_only(database, monkeypatch, seconds, count):
+    monkeypatch.setattr(qtm, "QUICK_FAILURE_SECONDS", seconds)
     tries = []
-
-    def gone(session):
-        tries.append(1)
-        raise qtm.DatabaseUnavailable("for the test")
-
-    for call in (database.read, database.write):
-        tries.clear()
-        with pytest.raises(qtm.DatabaseUnavailable):
-            call(gone)
-        assert len(tries) == 2
-    monkeypatch.setattr(qtm, "QUICK_FAILURE_SECONDS", -1.0)
-    for call in (database.read, database.write):
-        tries.clear()
-        with pytest.raises(qtm.DatabaseUnavailable):
-            call(gone)
-        assert len(tries) == 1
+    with pytest.raises(qtm.DatabaseUnavailable):
+        database.read(lambda session: (tries.append(1), (_ for _ in ()).throw(qtm.DatabaseUnavailable("for the test"))))
+    assert len(tries) == count
 
 
-@hypothesis.given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\0\n\r\032\"'\\%")))
-def test_texts_for_mysql_are_escaped_as_the_driver_does_it(text):
-    assert qtm.escape_mysql_text(text) == pymysql.converters.escape_string(text)
-
-
-def test_a_create_escapes_each_of_its_texts_once_however_many_statements_it_has(mariadb, monkeypatch):
-    database = qtm.Database(mariadb.create_database("qtm_once"))
-    try:
-        qtm.migrate(database)
-        tasks = qtm.TaskManager(qtm.TaskDAO(database), qtm.Settings(engine="other_engine:run"))
-        for count in (1, 5000):  # prepared one by one, and as rows of one JSON text
-            request = qtm.BatchRequest(["S"] * count, CONFIG, [{"filler": "here it is", **PARAMS}])
-            tasks.create_task(request)  # what is escaped to be prepared is escaped once
-            escape, escaped = qtm.escape_mysql_text, []
-            with monkeypatch.context() as patched:
-                patched.setattr(qtm, "escape_mysql_text", lambda text, to=escaped, by=escape: (to.append(text), by(text))[1])
-                tasks.create_task(request)
-            assert len([text for text in escaped if "here it is" in text]) == 1, f"{count} tasks"
-    finally:
-        database.close()
-
-
-COLUMNS = (
-    *("n TINYINT", "u BIGINT UNSIGNED", "i INT", "y YEAR", "f FLOAT", "d DOUBLE", "c DECIMAL(30, 10)", "b BIT(9)"),
-    *("day DATE", "t TIME(3)", "at DATETIME(6)", "ts TIMESTAMP(6) NULL", "e ENUM('a', 'é')", "s SET('x', 'y')"),
-    *("v VARCHAR(300) CHARACTER SET utf8mb4", "a CHAR(9) CHARACTER SET ascii", "w LONGTEXT CHARACTER SET utf8mb4", "j JSON"),
-    *("vb VARBINARY(300)", "lb LONGBLOB"),
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(
+    st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\0\n\r\032\"'\\%;:?@")),
+    st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
 )
-
-
-@pytest.fixture(scope="module")
-def two_drivers(mariadb):
-    """A connection of qtm's, and one of PyMySQL's own with the same settings, to a table with columns of all kinds."""
-    dialect = qtm.Database(mariadb.create_database("qtm_driver")).dialect
-    ((before,),) = mariadb.execute("SELECT @@max_allowed_packet")
-    mariadb.execute(f"SET GLOBAL max_allowed_packet = {2**26}")  # of those who connect now
-    options = {"host": "127.0.0.1", "port": mariadb.port, "user": "root", "database": "qtm_driver", "charset": "utf8mb4"}
-    plain = pymysql.connect(**options, autocommit=True, conv=dialect._conversions, client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS)
-    with contextlib.closing(dialect.connect(False)) as lean, contextlib.closing(plain):
-        rows = [
-            [-128, 2**64 - 1, -(2**31), 2026, 1.5, -1e-300, "12345678901234567890.0123456789", 257],
-            ["2026-01-31", "-838:59:58.999", "2026-01-31 23:59:59.999999", "2026-01-31 00:00:00", "é", "x,y"],
-            ["ü'\"\\%;\n\0😀", "ascii", "x" * 70_000, '{"k": [1.0]}', bytes(range(256)), b"\0\xff" * 40_000],
-        ]
-        placeholders = ", ".join(["%s"] * len(COLUMNS))
-        with plain.cursor() as cursor:
-            cursor.execute(f"CREATE TABLE kinds ({', '.join(COLUMNS)})")
-            cursor.execute(f"INSERT INTO kinds VALUES ({placeholders})", [value for part in rows for value in part])
-            cursor.execute(f"INSERT INTO kinds VALUES ({placeholders})", [None] * len(COLUMNS))
-            cursor.executemany(
-                "INSERT INTO kinds (i, v, w) VALUES (%s, %s, %s)", [(i, "y" * i, "é" * i) for i in (0, 1, 249, 250, 251, 252)]
-            )
-            cursor.executemany("INSERT INTO kinds (w) VALUES (%s)", [("z" * i,) for i in (65_535, 65_536)])
-        mariadb.execute(f"SET GLOBAL max_allowed_packet = {before}")
-        yield lean, plain
-
-
-def read_by(connection, sql):
-    """All that a cursor tells of each answer to one text, or the error."""
-    with connection.cursor() as cursor:
-        told = []
-        try:
-            cursor.execute(sql)
-            told.append((cursor.rowcount, cursor.warning_count, cursor.fetchall()))
-            while cursor.nextset():
-                told.append((cursor.rowcount, cursor.warning_count, cursor.fetchall()))
-        except pymysql.Error as error:
-            told.append((type(error), error.args))
-        return told
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "SELECT * FROM kinds",
-        "SELECT i, v FROM kinds WHERE i > 1000",
-        f"SELECT {', '.join(str(i) for i in range(300))}, NULL, ''",
-        f"SELECT REPEAT('x', {2**24 - 5})",  # one packet of the greatest length, and the empty one after it
-        f"SELECT REPEAT('x', {2**24 - 6}), 1",
-        f"SELECT REPEAT('é', {2**24}), 1",
-        "INSERT INTO kinds (i) SELECT 7 FROM kinds a, kinds b, kinds c; SELECT 1; DELETE FROM kinds WHERE i = 7; SELECT 'é', 2; DO 0",
-        "SELECT CAST('x' AS INT), 1/0; BEGIN; SELECT 1; COMMIT",
-        "SELECT 1; SELECT * FROM nowhere; SELECT 2",
-        "nonsense",
-        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'ü'",
-    ],
-)
-def test_answers_are_what_pymysql_itself_reads(two_drivers, sql):
-    lean, plain = two_drivers
-    told = read_by(lean, sql)
-    assert told == read_by(plain, sql)
-    assert told
-    assert read_by(lean, "SELECT 42") == read_by(plain, "SELECT 42")  # nothing is left of the answer before
-
-
-def recorded_answer(connection, sql):
-    """The bytes of the server's answer."""
-    taken = bytearray()
-
-    class Recorder:
-        def __init__(self, stream):
-            self._stream = stream
-
-        def read(self, size):
-            data = self._stream.read(size)
-            taken.extend(data)
-            return data
-
-    stream = connection._rfile
-    connection._rfile = Recorder(stream)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-    finally:
-        connection._rfile = stream
-    return bytes(taken)
-
-
-def test_an_answer_that_breaks_off_or_is_out_of_order_is_a_lost_connection(mariadb):
-    dialect = qtm.Database(mariadb.create_database("qtm_broken")).dialect
-    lean = dialect.connect(False)
-    answer = recorded_answer(lean, "SELECT 'text', NULL, 12")
-    assert len(answer) > 100
-    starts, start = [], 0
-    while start < len(answer):
-        starts.append(start)
-        start += 4 + int.from_bytes(answer[start : start + 3], "little")
-    broken = [answer[:length] for length in range(len(answer))]
-    broken += [answer[: start + 3] + bytes([answer[start + 3] + 1]) + answer[start + 4 :] for start in starts]
-    broken += [b"\0\0\0\1", b"\1\0\0\1\xfb"]  # an empty packet; a request for a file of ours
-    for data in broken:
-        lean._rfile, lean._next_seq_id, lean._result = io.BytesIO(data), 1, None
-        with pytest.raises(pymysql.OperationalError) as raised:
-            lean._read_query_result()
-        assert raised.value.args[0] == 2013
-        assert isinstance(dialect.error(raised.value, committing=False), qtm.DatabaseUnavailable)
-        assert isinstance(dialect.error(raised.value, committing=True), qtm.OutcomeUnknown)
-        assert not lean.open
-
-
-def test_a_step_of_a_migration_may_take_longer_than_other_statements(mariadb, monkeypatch):
-    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 1)
-    database = qtm.Database(mariadb.create_database("qtm_slow_step"))
-    slow = "CREATE TABLE x AS SELECT SLEEP(2) AS slept"
-    assert qtm.migrate(database, {1: [slow]}) == [1]
-    started = time.monotonic()
-    with pytest.raises(qtm.DatabaseUnavailable), database.single_connection() as connection:  # the one that migrated
-        try:
-            connection.cursor().execute("SELECT SLEEP(30)")
-        except pymysql.Error as error:
-            raise database.dialect.error(error, committing=False) from None
-    assert time.monotonic() - started < 10
-    database.close()
-
-
-def test_what_is_remembered_of_columns_is_bounded(mariadb, monkeypatch):
-    dialect = qtm.Database(mariadb.create_database("qtm_columns")).dialect
-    monkeypatch.setattr(qtm, "MAX_KNOWN_COLUMNS", 8)
-    with contextlib.closing(dialect.connect(False)) as lean, lean.cursor() as cursor:
-        for i in range(30):
-            cursor.execute(f"SELECT {i} AS name_{i}, 'x{i}'")
-            assert cursor.fetchall() == ((i, f"x{i}"),)
-            assert len(lean.known_columns) <= 8
-
-
-def test_hostile_texts_come_back_as_they_were_and_nothing_else_happens(database):
-    texts = ["'; DROP TABLE backtest_tasks; --", "\\'; SELECT 1;\n", '\\"', "\0\032\r\n'\"\\", ";\n", "%s %(x)s :text", "\\" * 7 + "'"]
-    for text in texts:
-        assert database.read(lambda session, t=text: session.row("SELECT :text, 1", {"text": t})) == (text, 1)
-    assert database.read(lambda session: session.row("SELECT COUNT(*) FROM backtest_tasks")) == (0,)
+@hypothesis.example("'; DROP TABLE backtest_tasks; -- \\'; SELECT 1;\n\\\"", 0.0)
+@hypothesis.example(";\n%s %(x)s :text \\\\\\\\\\\\\\'", -1e-300)
+def test_any_text_comes_back_as_it_was(database, text, number):
+    for kind in (str, qtm.PreparedStatement):
+        found = database.rows(
+            kind("SELECT :text, 1, :number + 0e0, :none, :flag"), {"text": text, "number": number, "none": None, "flag": True}
+        )
+        assert found == [(text, 1, number, None, 1)]
+    assert database.rows("SELECT COUNT(*) FROM backtest_tasks") == [(0,)]
 
 
 def test_the_dialects_agree_on_functions_of_time_and_rows(database):
@@ -1103,38 +924,37 @@ def test_the_dialects_agree_on_functions_of_time_and_rows(database):
     assert abs((now - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)).total_seconds()) < 60
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        (
-            ("root@127.0.0.1", "root@127.0.0.1:1"),
-            qtm.DatabaseUnavailable,
-            "nothing listens there: start the server, or check host and port",
-        ),
-        (("root@127.0.0.1", "root@no-such-host.invalid"), qtm.DatabaseUnavailable, "the host name is not known .*QTM_DATABASE_URL"),
-        (("/qtm_words", "/qtm_words?unix_socket=/nowhere/s"), qtm.DatabaseUnavailable, "there is no such socket: start the server"),
-        (("root@", "words:wrong@"), qtm.DatabaseRefused, "access denied: .* 'words'.* password .*error 1045.*check user and password"),
-        (
-            ("/qtm_words", "/qtm_nowhere"),
-            qtm.DatabaseRefused,
-            r"no database qtm_nowhere .*1049.*CREATE DATABASE qtm_nowhere; GRANT .* TO 'root'",
-        ),
-        (
-            ("root@", "words:p@"),
-            qtm.DatabaseRefused,
-            r"no right on the database qtm_words.*1044.*CREATE DATABASE qtm_words; GRANT SELECT.*'words'",
-        ),
-    ],
-    ids=["refused", "unknown host", "no socket", "wrong password", "missing database", "no right"],
-)
-def test_why_there_is_no_connection_is_said_in_words_with_what_to_do(mariadb, in_german, change, error, words):
+def test_a_step_of_a_migration_may_take_longer_than_other_statements(mariadb, monkeypatch):
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 1)
+    database = qtm.Database(mariadb.create_database("qtm_slow_step"))
+    assert qtm.migrate(database, {1: ["CREATE TABLE x AS SELECT SLEEP(2) AS slept"]}) == [1]
+    started = time.monotonic()
+    with pytest.raises(qtm.DatabaseUnavailable):
+        database.rows("SELECT SLEEP(30)")
+    assert time.monotonic() - started < 10
+    database.close()
+
+
+NO_CONNECTION = {
+    "refused": ("root@127.0.0.1", "root@127.0.0.1:1", 0, "nothing listens there: start the server, or check host and port"),
+    "unknown host": ("root@127.0.0.1", "root@no-such-host.invalid", 0, "the host name is not known .*QTM_DATABASE_URL"),
+    "no socket": ("/qtm_words", "/qtm_words?unix_socket=/nowhere/s", 0, "there is no such socket: start the server"),
+    "wrong password": ("root@", "words:wrong@", 1045, "access denied: .* 'words'.* password .*error 1045.*check user and password"),
+    "missing database": ("/qtm_words", "/qtm_nowhere", 1049, "no database qtm_nowhere .*CREATE DATABASE qtm_nowhere; GRANT .* TO 'root'"),
+    "no right": ("root@", "words:p@", 1044, "no right on the database qtm_words.*CREATE DATABASE qtm_words; GRANT SELECT.*'words'"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "number", "words"), NO_CONNECTION.values(), ids=NO_CONNECTION)
+def test_the_error_of_a_missing_connection_has_words_and_a_remedy(mariadb, in_german, old, new, number, words):
     url = mariadb.create_database("qtm_words")
     mariadb.execute("CREATE OR REPLACE USER words@'%' IDENTIFIED BY 'p'", "CREATE OR REPLACE USER words@localhost IDENTIFIED BY 'p'")
-    if ":1" in change[1]:
+    if ":1" in new:
         url = url.replace(f":{mariadb.port}", "")
     with pytest.raises(qtm.DatabaseUnavailable, match=words) as caught:
-        qtm.open_database(settings(url.replace(*change)))
-    assert type(caught.value) is error
+        qtm.open_database(settings(url.replace(old, new)))
+    assert type(caught.value) is (qtm.DatabaseRefused if number else qtm.DatabaseUnavailable)
+    assert f"error {number}" in caught.value.message or not number
     assert "wrong" not in caught.value.message
 
 
@@ -1263,7 +1083,7 @@ for url in sys.argv[1:]:
 """
 
 
-@pytest.fixture(scope="session", params=["1.1.0", "current"])
+@pytest.fixture(scope="session", params=["1.1.0", "1.1.2", "current"])
 def pymysql_release(request, tmp_path_factory):
     """The environment in which Python imports that release of PyMySQL."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -1276,6 +1096,23 @@ def pymysql_release(request, tmp_path_factory):
             refuse(f"ATTENTION, PyMySQL {request.param} IS NOT TESTED: {done.stderr[-500:]}")
         environment["PYTHONPATH"] = f"{folder}:{ROOT}"
     return request.param, environment
+
+
+PRIVATE_NAMES = """
+import json, pymysql, ssl
+connection = pymysql.connections.Connection(defer_connect=True, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+print(json.dumps([name for name in ("_request_authentication", "_sock", "_ssl_required") if hasattr(connection, name)]))
+"""
+
+
+def test_the_private_names_of_pymysql_that_are_used_are_these_in_every_release(pymysql_release):
+    """1.1.0 to 1.1.3 have no `_ssl_required`, and go on without TLS where the server offers none; 1.2.0 to 1.2.4 refuse."""
+    release, environment = pymysql_release
+    done = subprocess.run([sys.executable, "-c", PRIVATE_NAMES], env=environment, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) == {"_request_authentication", "_sock"} | ({"_ssl_required"} if release == "current" else set())
+    used = re.findall(r"(?:self|super\(\))\.(_\w+)", inspect.getsource(qtm._connection_class))
+    used += re.findall(r"connection\.(_\w+)", inspect.getsource(qtm.MySQLDialect))
+    assert set(used) == {"_request_authentication", "_sock", "_ssl_required"}
 
 
 def test_the_password_goes_out_in_clear_text_over_verified_tls_only(pymysql_release, certificate, tmp_path):
@@ -1376,32 +1213,18 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
     assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}/q.db"
 
 
-def _link(folder, lock):
-    lock.symlink_to(folder / "victim")
+IN_PLACE_OF_THE_LOCK = {
+    "link": lambda folder, lock: lock.symlink_to(folder / "victim"),
+    "dangling link": lambda folder, lock: lock.symlink_to(folder / "nowhere"),
+    "hard link": lambda folder, lock: os.link(folder / "victim", lock),
+    "other file": lambda folder, lock: lock.write_text("precious"),
+    "pipe": lambda folder, lock: os.mkfifo(lock),
+    "folder": lambda folder, lock: lock.mkdir(),
+}
 
 
-def _dangling_link(folder, lock):
-    lock.symlink_to(folder / "nowhere")
-
-
-def _hard_link(folder, lock):
-    os.link(folder / "victim", lock)
-
-
-def _other_file(folder, lock):
-    lock.write_text("precious")
-
-
-def _pipe(folder, lock):
-    os.mkfifo(lock)
-
-
-def _folder(folder, lock):
-    lock.mkdir()
-
-
-@pytest.mark.parametrize("make", [_link, _dangling_link, _hard_link, _other_file, _pipe, _folder], ids=lambda make: make.__name__[1:])
-def test_what_is_no_lock_file_of_ours_is_refused_and_left_as_it_is(tmp_path, make):
+@pytest.mark.parametrize("make", IN_PLACE_OF_THE_LOCK.values(), ids=IN_PLACE_OF_THE_LOCK)
+def test_a_file_that_is_no_lock_of_ours_is_refused_and_left_as_it_is(tmp_path, make):
     (tmp_path / "victim").write_text("precious")
     lock = tmp_path / "q.db.lock"
     make(tmp_path, lock)
@@ -1454,14 +1277,6 @@ def test_what_keeps_a_running_service_from_logging_in_again_is_an_outage():
     assert "pip install cryptography" in needed.message
 
 
-def test_a_full_disk_or_memory_of_the_server_is_an_outage():
-    pymysql = pytest.importorskip("pymysql")
-    dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/x"))
-    for number in (3, 20, 1026, 1030, 1037, 1038):
-        error = pymysql.err.OperationalError(number, "Got error 28")
-        assert isinstance(dialect.error(error, committing=False), qtm.DatabaseUnavailable), number
-
-
 def test_sqlite_makes_no_file_outside_the_folder_of_its_database(tmp_path):
     """A statement that inserts some hundred rows keeps a journal, for which a container with one writable folder has no place."""
     database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
@@ -1482,24 +1297,47 @@ def test_an_error_of_the_driver_carries_neither_statement_nor_values(dao, number
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
-MYSQL_TEXTS = {
-    1062: "Duplicate entry 'geheim' for key 'PRIMARY'",
-    1064: "You have an error in your SQL syntax near 'INSERT INTO x VALUES ('geheim', 'it''s\ngeheim')' at line 1",
-    1292: "Truncated incorrect DOUBLE value: 'geheim'",
-    1366: "Falscher string-Wert: 'geheim' f\u00fcr Feld message",
-    1300: "Invalid utf8mb4 character string: 'geheim'",
-    9999: "x" * 100_000,
-    2013: "y" * 100_000,
-    1205: "z" * 100_000,
+MYSQL_ERRORS = {
+    1062: ("Duplicate entry 'geheim' for key 'PRIMARY'", qtm.DuplicateKey),
+    1064: ("You have an error in your SQL syntax near 'INSERT INTO x VALUES ('geheim', 'it''s\ngeheim')' at line 1", qtm.QtmError),
+    1292: ("Truncated incorrect DOUBLE value: 'geheim'", qtm.QtmError),
+    1366: ("Falscher string-Wert: 'geheim' f\u00fcr Feld message", qtm.QtmError),
+    1300: ("Invalid utf8mb4 character string: 'geheim'", qtm.QtmError),
+    9999: ("x" * 100_000, qtm.QtmError),
+    2013: ("y" * 100_000, qtm.DatabaseUnavailable),
+    1205: ("z" * 100_000, qtm.TransactionConflict),
+    1142: ("command denied", qtm.DatabaseRefused),
+    **dict.fromkeys((3, 20, 1026, 1030, 1037, 1038), ("Got error 28", qtm.DatabaseUnavailable)),  # no disk or memory is left
 }
 
 
-@pytest.mark.parametrize("number", MYSQL_TEXTS)
-def test_what_the_server_says_is_cut_and_quotes_nothing(number):
+@pytest.mark.parametrize("number", MYSQL_ERRORS)
+def test_an_error_of_the_server_has_its_class_and_a_short_text_that_quotes_nothing(number):
+    text, expected = MYSQL_ERRORS[number]
+    error = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n")).error(pymysql.err.OperationalError(number, text))
+    assert type(error) is expected
+    assert "geheim" not in error.message
+    assert len(error.message) < 600
+
+
+LOST_AT_COMMIT = (qtm.DatabaseUnavailable, qtm.OutcomeUnknown, qtm.OutcomeUnknown)
+DRIVER_ERRORS = {  # (is_committing, is_sent) of each column: a statement, a statement of a script, COMMIT
+    "server gone": (pymysql.err.OperationalError(2006, "gone"), *LOST_AT_COMMIT),
+    "answer out of order": (pymysql.err.InternalError("Packet sequence number wrong"), *LOST_AT_COMMIT),
+    "connection closed": (pymysql.err.InterfaceError(0, ""), *LOST_AT_COMMIT),
+    "socket": (OSError("broken"), *LOST_AT_COMMIT),
+    "read-only": (pymysql.err.OperationalError(1290, "no"), qtm.DatabaseUnavailable, qtm.DatabaseUnavailable, qtm.OutcomeUnknown),
+    "deadlock": (pymysql.err.OperationalError(1213, "no"), *[qtm.TransactionConflict] * 3),
+    "no Unicode": (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), *[qtm.QtmError] * 3),
+    "fault of ours": (KeyError("x"), qtm.QtmError, qtm.OutcomeUnknown, qtm.OutcomeUnknown),
+}
+
+
+@pytest.mark.parametrize("case", DRIVER_ERRORS)
+def test_an_error_is_in_doubt_when_the_server_may_have_committed(case):
     dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n"))
-    message = dialect.error(pymysql.err.OperationalError(number, MYSQL_TEXTS[number]), committing=False).message
-    assert "geheim" not in message
-    assert len(message) < 600
+    error, *expected = DRIVER_ERRORS[case]
+    assert [type(dialect.error(error, *state)) for state in ((False, False), (False, True), (True, True))] == expected
 
 
 # ==== 10 Migrations ===================================================================================================
@@ -1747,27 +1585,27 @@ def new_batch(*codes: str, **options) -> qtm.NewTasks:
     return qtm.NewTasks(request, request.batch_id or batch_id, ids, 60.0, 3)
 
 
-@pytest.mark.parametrize("refusal", [None, 1461])
-def test_frequent_statements_are_parsed_once_for_each_connection(mariadb, monkeypatch, refusal):
-    """And as texts where the server keeps no more of them; values with every sort of character come back as they were."""
-    database = qtm.Database(mariadb.create_database("qtm_frequent"), pool_size=2)
+@pytest.mark.parametrize("limit", [None, 0], ids=["prepared", "the server keeps none"])
+def test_the_read_of_a_status_is_parsed_once_for_each_connection(mariadb, limit):
+    """And is sent as a text where the server keeps no prepared statements."""
+    ((before,),) = mariadb.execute("SELECT @@GLOBAL.max_prepared_stmt_count")
+    counters = "SELECT variable_value + 0 FROM information_schema.global_status WHERE variable_name = 'Com_{}_sql'"
+
+    def count(name):
+        return int(mariadb.execute(counters.format(name))[0][0])
+
+    database = qtm.Database(mariadb.create_database("qtm_frequent"), pool_size=1)
     qtm.migrate(database)
-    dao, sent, execute = qtm.TaskDAO(database), [], private_mariadb.pymysql.cursors.Cursor.execute
-
-    def recorded(cursor, sql, parameters=None):
-        sent.append(sql)
-        if refusal and sql.startswith("PREPARE"):
-            raise private_mariadb.pymysql.err.OperationalError(refusal, "Can't create more than max_prepared_stmt_count statements")
-        return execute(cursor, sql, parameters)
-
-    monkeypatch.setattr(private_mariadb.pymysql.cursors.Cursor, "execute", recorded)
-    name = "50% ';\n\\' \" :task_id ? @x \u4f60\U0001f600 /*! */ -- #"
-    for _ in range(2):
-        new = new_batch("A", name=name, priority=-7)
-        (created,) = dao.create([new._replace(request=dataclasses.replace(new.request, params=[{"x": name, "n": None}]))])
-        assert (dao.get(created.task_ids[0]).params["x"], dao.get_batch(created.batch_id).name) == (name, name)
-    assert sum(sql.startswith("PREPARE") for sql in sent) == (1 if refusal else 3)
-    assert any("EXECUTE" in sql for sql in sent) == (refusal is None)
+    dao = qtm.TaskDAO(database)
+    (task_id,) = add(dao)
+    prepared, executed = count("prepare"), count("execute")
+    try:
+        mariadb.execute(f"SET GLOBAL max_prepared_stmt_count = {before if limit is None else limit}")
+        for _ in range(3):
+            assert dao.get(task_id).stock_code == "AAPL"
+    finally:
+        mariadb.execute(f"SET GLOBAL max_prepared_stmt_count = {before}")
+    assert (count("prepare") - prepared, count("execute") - executed) == (1, 3 if limit is None else 0)
     database.close()
 
 

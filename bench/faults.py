@@ -103,7 +103,6 @@ class FaultyCursor:
         self._connection = connection
         self._real = real
         self.connection = connection
-        self.mogrify = getattr(real, "mogrify", None)
         self._answers = math.inf  # how many of a script come before the fault
         self._fault = ""
 
@@ -180,7 +179,7 @@ class FaultyCursor:
 def inject(database: qtm.Database) -> FaultPlan:
     """A plan that connections of this database follow, those that are opened from now on."""
     plan, connect = FaultPlan(database.dialect.name), database.dialect.connect
-    database.dialect.connect = lambda read_only: FaultyConnection(connect(read_only), plan)  # type: ignore[method-assign]
+    database.dialect.connect = lambda **options: FaultyConnection(connect(**options), plan)  # type: ignore[method-assign, assignment]
     return plan
 
 

@@ -121,7 +121,7 @@ class Replay:
     def _recorded(self, call: Callable[[], object]) -> list[str]:
         """What it sends when its statements are prepared already; they are prepared for the bare connection, too."""
         sent: list[str] = []
-        with self._database.single_connection() as connection:  # the only one
+        with self._database._writers.connection() as connection:  # the only one
             send = connection.query
 
         def record(text: str, unbuffered: bool = False) -> Any:
