@@ -2561,7 +2561,8 @@ class Database:
         return ours
 
     def single_connection(self) -> contextlib.AbstractContextManager[Any]:
-        """A raw connection of its own for migrations, outside any transaction; a statement may take hours."""
+        """A raw connection of its own for migrations, outside any transaction. A statement may take hours, and so may the wait for a server
+        that is frozen: a `read` just before finds it in seconds."""
         return contextlib.closing(self.dialect.connect(timeout_seconds=MIGRATION_STATEMENT_SECONDS))
 
     def truncate_log(self, wait_seconds: float) -> bool:
@@ -2742,11 +2743,10 @@ def schema_step(database: Database) -> int:
     return max((int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])), default=0)
 
 
-def _missing_statements(database: Database, cursor: Any, steps: Mapping[int, list[str]]) -> list[tuple[int, int, str]]:
+def _missing_statements(database: Database, session: Session, steps: Mapping[int, list[str]]) -> list[tuple[int, int, str]]:
     """Step, place and text of each statement that is not on record, in order. Raises SchemaError for a newer database."""
     try:
-        cursor.execute("SELECT step, statement FROM qtm_schema")
-        done = {(int(step), int(place)) for step, place in cursor.fetchall()}
+        done = {(int(step), int(place)) for step, place in session.rows("SELECT step, statement FROM qtm_schema")}
     except Exception as error:  # only the driver knows its classes
         if not database.dialect.is_no_table(error):
             raise
@@ -2760,14 +2760,15 @@ def _missing_statements(database: Database, cursor: Any, steps: Mapping[int, lis
 def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
     """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does so at the same time."""
     record = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
+    if not database.read(lambda session: _missing_statements(database, session, steps)):
+        return  # the account needs no right to change tables
     with database.single_connection() as connection:
         cursor = connection.cursor()
+        session = Session(database.dialect, cursor, database.monitor)
         try:
-            if not _missing_statements(database, cursor, steps):  # then the account needs no right to change tables
-                return
             with database.dialect.migration_lock(connection):
                 cursor.execute(SCHEMA_TABLE)
-                for step, place, sql in _missing_statements(database, cursor, steps):
+                for step, place, sql in _missing_statements(database, session, steps):
                     try:
                         cursor.execute(sql)
                     except Exception as error:
