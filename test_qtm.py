@@ -11809,8 +11809,8 @@ def test_lock_waits_and_deadlocks_of_mariadb_are_tried_again(mariadb, monkeypatc
     database = qtm.Database(url)
     connect = database.dialect.connect
 
-    def impatient(read_only):
-        connection = connect(read_only)
+    def impatient(**options):
+        connection = connect(**options)
         connection.cursor().execute("SET SESSION innodb_lock_wait_timeout = 1")
         return connection
 
@@ -11878,8 +11878,8 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
         chosen = settings(f"sqlite:///{folder}/q.db", port=0, heartbeat_seconds=0.2, lease_seconds=2.0, max_attempts=1)
         connect, limit = qtm.SQLiteDialect.connect, [1_000_000]
 
-        def limited(self, read_only):
-            connection = connect(self, read_only)
+        def limited(self, **options):
+            connection = connect(self, **options)
             connection.execute(f"PRAGMA max_page_count = {limit[0]}")
             return connection
 
