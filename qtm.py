@@ -5520,8 +5520,9 @@ class FreshState:
     """What an attempt may change in a warm process and the next must find as a fresh process would have it. Modules, and what they
     hold, stay: that is what a process is kept warm for."""
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, output: int) -> None:
         self._folder = folder  # TMPDIR
+        self._output = output
         self._work_folder = os.getcwd()
         self._environment = dict(os.environ)
         self._raw_environment = dict(os.environ._data)  # type: ignore[attr-defined]  # compared in 2 us instead of 70
@@ -5562,6 +5563,8 @@ class FreshState:
             if handler is not self._signals[number]:
                 signal.signal(number, self._signals[number])
         sys.stdout, sys.stderr = self._streams
+        for number in (1, 2):
+            os.dup2(self._output, number)
         handlers, level = self._logging
         logging.root.handlers[:] = handlers
         if logging.root.level != level:
@@ -5659,7 +5662,8 @@ def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, channel: socket.socket
         if not state:
             _use_temporary_folder(folder)
             if left:
-                output, state = os.dup(1), FreshState(folder if os.environ.get("TMPDIR") == folder else None)
+                output = os.dup(1)
+                state = FreshState(folder if os.environ.get("TMPDIR") == folder else None, output)
                 _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
         send_frame(channel, {"task": number, "at": time.monotonic(), "version": engine_version(engine)})
         progress = ProgressSender(channel, number)
@@ -5693,22 +5697,23 @@ def _yield_to_the_service() -> None:
             os.close(file)
 
 
-def _open_streams(output: int) -> None:
-    """Have all that is printed go there; nothing comes in."""
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    for number in (1, 2):
-        os.dup2(output, number)
+def open_streams() -> None:
+    """Have what engine processes print go to descriptors 1 and 2 line by line; before they are forked."""
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+
+
+def _print_to(output: int) -> None:
+    """Have all that is printed go there."""
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
 
 
 def _spawned_engine(reference: str) -> BacktestEngine:
     """The engine, imported by this process itself; what its import prints was told when the server imported it. One that cannot be
     imported now fails every task."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    _open_streams(nothing)
-    os.close(nothing)
+    _print_to(os.open(os.devnull, os.O_WRONLY))
     try:
         return load_engine(reference)
     except EngineError as error:
@@ -5748,12 +5753,10 @@ def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: Engin
         STACKS_SIGNAL, file=ends.stacks, all_threads=True, chain=False
     )  # in C: a Python handler waits for C code to return
     if is_validator:  # it prints where its server does
-        _open_streams(1)
         _validate_loop(engine or load_engine(plan.engine), ends.channel)
         os._exit(0)
     engine = engine or _spawned_engine(plan.engine)
-    _open_streams(ends.output)
-    os.close(ends.output)
+    _print_to(ends.output)
     _run_tasks(engine, plan, ends.channel, ends.tickets, ends.folder, ends.marker)
     _flush_logs(True)
     _flushed_streams()
@@ -6106,6 +6109,7 @@ def _be_host(control: Control, engine: BacktestEngine | None, plan: ProcessPlan,
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    open_streams()
     EngineHost(control, engine, plan, is_validator).run()
 
 
@@ -6867,6 +6871,7 @@ class EngineSlot:
             flight.usage = ProcessUsage(None, None, frame["max_rss_bytes"], frame["cpu_seconds"])
             if engine.is_last:
                 engine.expect_end()
+                self._ignore(engine.channel.fileno())  # its end says nothing that the host does not say
             else:
                 self._end_flight(engine, frame["task"])
 

@@ -5125,6 +5125,375 @@ def test_temporary_folders_of_attempts_that_died_with_their_host_are_removed_at_
     os.close(held)
 
 
+WARM_ENGINE = """
+    import logging, os, random, resource, signal, subprocess, sys, tempfile, threading, time
+    import numpy.random
+    count = 0
+    kept = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)}
+    streams = sys.stdout, sys.stderr
+
+    def run(task, progress):
+        global count
+        count += 1
+        print(task.params["do"], count)
+        return {"pid": os.getpid(), "count": count, **(globals()[task.params["do"]](task, progress) or {})}
+
+    def look(task, progress):
+        return {
+            "cwd": os.getcwd(), "added": os.environ.get("ADDED"), "home": os.environ.get("HOME"), "tmp": os.environ["TMPDIR"],
+            "signals": before == {number: signal.getsignal(number) for number in before}, "blocked": len(signal.pthread_sigmask(0, ())),
+            "timer": signal.getitimer(signal.ITIMER_REAL)[0], "handlers": len(logging.root.handlers), "level": logging.root.level,
+            "files": os.listdir(os.environ["TMPDIR"]), "random": random.random(), "numpy": numpy.random.random(),
+            "print": sys.stdout.write("") == 0,
+        }
+
+    def soil(task, progress):
+        os.chdir("/")
+        os.environ["ADDED"] = "x"
+        del os.environ["HOME"]
+        os.environ["TMPDIR"] = tempfile.tempdir
+        for number in before:
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        signal.setitimer(signal.ITIMER_REAL, 600)
+        logging.root.addHandler(logging.StreamHandler())
+        logging.root.setLevel(logging.DEBUG)
+        logging.getLogger("soil").warning("of soil")
+        kept.append(tempfile.NamedTemporaryFile(delete=False))
+        os.mkdir(os.environ["TMPDIR"] + "/folder")
+        random.seed(1)
+        numpy.random.seed(1)
+        sys.stdout = open(os.devnull, "w")
+        os.close(2)
+
+    def hoard(task, progress):
+        bytearray(80_000_000)
+
+    def burn(task, progress):
+        while time.process_time() < 0.4:
+            pass
+
+    def nothing(task, progress):
+        progress(0.5, "half")
+
+    def wait(task, progress):
+        progress(0.5, "waits")
+        while True:
+            time.sleep(60)
+
+    def hold(task, progress):
+        open(task.params["file"] + ".begun", "w").close()
+        while not os.path.exists(task.params["file"]):
+            time.sleep(0.005)
+
+    def fail(task, progress):
+        raise ValueError("no luck")
+
+    def die(task, progress):
+        os._exit(3)
+
+    def grow(task, progress):
+        kept.append(bytearray(os.urandom(1 << 20) * 400))
+
+    def child(task, progress):
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+    def orphan(task, progress):
+        subprocess.run(["sh", "-c", "setsid sleep 600 & exit 0"], check=True)
+
+    def thread(task, progress):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+    def close(task, progress):
+        os.close(1)
+"""
+
+
+def warm(tmp_path, monkeypatch, count: int, **options):
+    """A scheduler whose engine processes run so many tasks."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return with_engine(tmp_path, monkeypatch, "warm_engine", WARM_ENGINE, tasks_per_process=count, **options)
+
+
+def run_warm(tasks, do: str, **options) -> tuple[qtm.TaskInfo, dict, qtm.TaskAttempt]:
+    task = run_one(tasks, "any", {"do": do}, max_attempts=1, **options)
+    result = tasks.get_task_result(task.task_id).result if task.status is qtm.TaskStatus.COMPLETED else {"error": task.error}
+    return task, result, tasks.get_task_attempts(task.task_id)[-1]
+
+
+def test_a_warm_process_runs_its_number_of_tasks_each_with_its_own_record(tmp_path, monkeypatch):
+    with warm(tmp_path, monkeypatch, 4) as tasks:
+        created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(10)]))
+        assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
+        results = [tasks.get_task_result(task_id).result for task_id in created.task_ids]
+        records = [tasks.get_task_attempts(task_id)[0] for task_id in created.task_ids]
+    assert [result["count"] for result in results] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2], "in their order, and modules stay"
+    assert [len({result["pid"] for result in results[start : start + 4]}) for start in (0, 4, 8)] == [1, 1, 1]
+    assert [record.output_tail for record in records] == [f"nothing {result['count']}\n" for result in results]
+    assert [record.exit_code for record in records] == [None, None, None, 0, None, None, None, 0, None, None], "of those that ended it"
+    assert all(record.cpu_seconds is not None and record.max_rss_bytes > 1_000_000 for record in records)
+
+
+def test_an_attempt_in_a_warm_process_finds_all_but_modules_as_in_a_fresh_one(tmp_path, monkeypatch):
+    with warm(tmp_path, monkeypatch, 100) as tasks:
+        (_, first, _), (_, soiled, record), (_, second, again) = (run_warm(tasks, do) for do in ("look", "soil", "look"))
+    assert first["pid"] == soiled["pid"] == second["pid"]
+    differ = {name for name in first if first[name] != second[name]}
+    assert differ == {"count", "random"}, "numpy's state is that of the import, as in a fork"
+    assert second["random"] != random.Random(1).random()
+    assert (first["added"], first["files"], first["blocked"], first["timer"], first["signals"]) == (None, [], 0, 0.0, True)
+    assert (record.output_tail, again.output_tail) == ("soil 2\nof soil\n", "look 3\n")
+
+
+def test_memory_and_cpu_of_attempts_in_one_process_are_told_apart(tmp_path, monkeypatch):
+    with warm(tmp_path, monkeypatch, 100) as tasks:
+        found = {do: run_warm(tasks, do) for do in ("hoard", "burn", "nothing")}
+    assert len({result["pid"] for _, result, _ in found.values()}) == 1
+    hoarded, burnt, little = (record for _, _, record in found.values())
+    assert hoarded.max_rss_bytes > 80_000_000 > little.max_rss_bytes
+    assert burnt.cpu_seconds > 0.2 > little.cpu_seconds
+
+
+ENDS_A_WARM_PROCESS = {
+    "fail": ("ValueError", {}),
+    "die": ("crashed", {}),
+    "grow": ("out_of_memory", {}),
+    "wait": ("timeout", {"timeout_seconds": 0.5}),
+    "child": (None, {}),
+    "orphan": (None, {}),
+    "thread": (None, {}),
+}
+
+
+def test_what_ends_a_warm_process_early_ends_no_other_attempt(tmp_path, monkeypatch):
+    with warm(tmp_path, monkeypatch, 100, task_memory_mb=300) as tasks:
+        pid = run_warm(tasks, "nothing")[1]["pid"]
+        for do, (kind, options) in ENDS_A_WARM_PROCESS.items():
+            task, *_ = run_warm(tasks, do, **options)
+            assert (task.error and task.error["type"]) == kind, do
+            _, result, _ = run_warm(tasks, "nothing")
+            assert (result["pid"] != pid, result["count"]) == (True, 1), do
+            assert not is_alive(pid), do
+            pid = result["pid"]
+        (cancelled,) = tasks.create_task(qtm.TaskRequest("X", CONFIG, {"do": "wait"})).task_ids
+        eventually(lambda: tasks.get_task_status(cancelled).message == "waits")
+        tasks.cancel_task(cancelled)
+        assert run_warm(tasks, "nothing")[1]["pid"] != pid
+        assert run_warm(tasks, "nothing")[1]["count"] == 2
+
+
+class SlotCase:
+    """An attempt that a test gives to a slot itself."""
+
+    attempt, timeout_seconds = 1, 2 * DEADLINE_SECONDS
+
+    def __init__(self, name: str, **params):
+        self.task_id, self.params = name, params
+
+    def request_json(self) -> str:
+        return json.dumps({"stock_code": "X", "config": {}, "params": self.params, "task_id": self.task_id, "attempt": 1})
+
+
+class SlotDiary:
+    """What a slot says of its attempts, in its order."""
+
+    def __init__(self):
+        self.events, self.outcomes = [], {}
+
+    def started(self, attempt, at, version):
+        self.events.append(f"{attempt.task_id} started")
+
+    def reported(self, attempt, report):
+        pass
+
+    def ended(self, attempt, outcome):
+        self.events.append(f"{attempt.task_id} {outcome.ending}")
+        self.outcomes[attempt.task_id] = outcome
+
+    def returned(self, attempt):
+        self.events.append(f"{attempt.task_id} returned")
+
+
+@contextlib.contextmanager
+def warm_slot(tmp_path, monkeypatch, tasks: int = 100, **options):
+    """A slot and a function that runs cases in it, in a thread."""
+    (tmp_path / "warm_engine.py").write_text(textwrap.dedent(WARM_ENGINE))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    server = qtm.EngineServer(settings("sqlite:///unused.db", engine="warm_engine:run", tasks_per_process=tasks, **options))
+    server.ensure()
+    server.wait_ready(DEADLINE_SECONDS)
+    slot = server.slot(1)
+
+    def run(diary, *cases):
+        left = list(cases[1:])
+        more = lambda most: [left.pop(0) for _ in range(min(most, len(left)))]  # noqa: E731
+        return threads.submit(slot.run, cases[0], more, diary)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        yield slot, run, server
+    slot.close()
+    server.close()
+
+
+def host_pid(server) -> int:
+    (pid,) = [pid for pid in descendants(server._process.pid) if is_alive(pid) and qtm._process_name(pid) == "qtm-host"]
+    return pid
+
+
+@pytest.mark.parametrize("ending", ["completed", "crashed"])
+def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_it_ends(tmp_path, monkeypatch, ending):
+    diary, gate = SlotDiary(), tmp_path / "gate"
+    held = SlotCase("held", do="hold", file=str(gate))
+    others = [SlotCase(name, do="nothing") for name in ("b", "c", "d")]
+    with warm_slot(tmp_path, monkeypatch) as (slot, run, server):
+        done = run(diary, held, *others)
+        eventually((tmp_path / "gate.begun").exists)
+        slot.stop(others[1])
+        eventually(lambda: diary.events == ["held started", "c returned"])
+        if ending == "completed":
+            gate.touch()
+        else:
+            os.kill(host_pid(server), signal.SIGKILL)
+        done.result(DEADLINE_SECONDS)
+    assert diary.events == ["held started", "c returned", f"held {ending}", "b started", "b completed", "d started", "d completed"]
+
+
+def test_a_task_that_was_stopped_before_its_slot_knew_it_never_begins(tmp_path, monkeypatch):
+    diary, first, second = SlotDiary(), SlotCase("a", do="nothing"), SlotCase("b", do="nothing")
+    with warm_slot(tmp_path, monkeypatch, tasks=1) as (slot, run, _):
+        run(diary, second).result(DEADLINE_SECONDS)
+        slot.stop(first)
+        run(diary, first, SlotCase("never asked for", do="nothing")).result(DEADLINE_SECONDS)
+    assert diary.events[:2] == ["b started", "b completed"]
+    assert "never asked for started" not in diary.events, "each has a process of its own"
+    assert diary.events[2:] in (["a returned"], ["a started", "a crashed"], ["a started", "a completed"]), "as quick as it was"
+
+
+def test_a_host_that_is_frozen_is_replaced_and_what_has_not_begun_is_released(tmp_path, monkeypatch):
+    monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
+    diary = SlotDiary()
+    with warm_slot(tmp_path, monkeypatch, tasks=1) as (_, run, server):
+        run(diary, SlotCase("a", do="nothing")).result(DEADLINE_SECONDS)
+        frozen = host_pid(server)
+        engines = eventually(lambda: descendants(frozen))
+        os.kill(frozen, signal.SIGSTOP)
+        for pid in engines:
+            os.kill(pid, signal.SIGKILL)  # so that the host is needed
+        run(diary, SlotCase("b", do="nothing")).result(DEADLINE_SECONDS)
+        eventually(lambda: not is_alive(frozen))
+        run(diary, SlotCase("c", do="nothing")).result(DEADLINE_SECONDS)
+    assert diary.events == ["a started", "a completed", "b released", "c started", "c completed"]
+
+
+def test_tasks_larger_than_what_a_channel_holds_reach_a_warm_process_whole(tmp_path, monkeypatch):
+    diary = SlotDiary()
+    cases = [SlotCase(f"t{n}", do="nothing", text="x" * 3_000_000) for n in range(4)]
+    with warm_slot(tmp_path, monkeypatch) as (_, run, _):
+        run(diary, *cases).result(DEADLINE_SECONDS)
+    assert diary.events == [f"t{n} {what}" for n in range(4) for what in ("started", "completed")]
+
+
+POOL_ENGINE = """
+    import concurrent.futures, os, pathlib
+    print("import says")
+    with open(os.path.join(os.path.dirname(__file__), "imports"), "a") as file:
+        file.write("x")
+    if pathlib.Path(__file__).with_name("imports").stat().st_size > LIMIT:
+        raise RuntimeError("no more")
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.submit(int).result()
+    def run(task, progress):
+        return {"sum": pool.submit(sum, [1, 2]).result(), "pid": os.getpid()}
+"""
+
+
+@pytest.mark.parametrize("start", ["", "fork", "spawn"])
+def test_an_engine_whose_import_leaves_threads_has_its_processes_import_it_themselves(tmp_path, monkeypatch, caplog, start):
+    caplog.set_level("INFO", "qtm")
+    text = POOL_ENGINE.replace("LIMIT", "1000")
+    with with_engine(tmp_path, monkeypatch, "pool_engine", text, engine_start=start) as tasks:
+        first, second = (run_one(tasks, "any", timeout_seconds=0.5 if start == "fork" else 60.0, max_attempts=1) for _ in range(2))
+        if start == "fork":
+            assert [task.error["type"] for task in (first, second)] == ["timeout"] * 2
+        else:
+            results = [tasks.get_task_result(task.task_id).result for task in (first, second)]
+            assert ([result["sum"] for result in results], results[0]["pid"] != results[1]["pid"]) == ([3, 3], True)
+            assert tasks.get_task_attempts(first.task_id)[0].output_tail == ""
+    (warned,) = [record.fields for record in caplog.records if record.msg.event == "left by the engine's import"]
+    assert ("are started by spawn" in warned["why"]) == (start != "fork") != ("hangs until its timeout" in warned["why"])
+    assert logged(caplog, "engine output") == ["import says"]
+
+
+def test_an_engine_that_its_process_cannot_import_any_more_fails_the_attempt_with_the_reason(tmp_path, monkeypatch):
+    with with_engine(tmp_path, monkeypatch, "pool_engine", POOL_ENGINE.replace("LIMIT", "1"), engine_start="spawn") as tasks:
+        task = run_one(tasks, "any", max_attempts=1)
+    assert task.error["type"] == "EngineError"
+    assert "cannot be imported: RuntimeError: no more" in task.error["message"]
+
+
+HIDE_LINUX = """
+    import builtins, ctypes, io, os
+    real_open, real_listdir, real_isdir = io.open, os.listdir, os.path.isdir
+
+    def is_hidden(path):
+        return isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith("/proc")
+
+    def open(path, *arguments, **options):
+        if is_hidden(path):
+            raise FileNotFoundError(path)
+        return real_open(path, *arguments, **options)
+
+    def listdir(path="."):
+        if is_hidden(path):
+            raise FileNotFoundError(path)
+        return real_listdir(path)
+
+    class Library:
+        def __init__(self, *arguments, **options):
+            pass
+
+    io.open = builtins.open = open
+    os.listdir = listdir
+    os.path.isdir = lambda path: not is_hidden(path) and real_isdir(path)
+    ctypes.CDLL = Library
+"""
+
+
+def test_without_prctl_and_proc_engines_run_by_spawn_and_their_groups_are_ended(tmp_path, monkeypatch, caplog):
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HIDE_LINUX))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    engine = """
+        import os, subprocess, time
+        def run(task, progress):
+            child = subprocess.Popen(["sleep", "600"])
+            progress(0.5, f"{os.getpid()} {child.pid}")
+            if task.params["do"] == "wait":
+                time.sleep(600)
+            if task.params["do"] == "die":
+                os._exit(3)
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "plain_engine", engine) as tasks:
+        ended = {
+            do: run_one(tasks, "any", {"do": do}, max_attempts=1, timeout_seconds=t) for do, t in (("return", 60), ("die", 60), ("wait", 1))
+        }
+        (cancelled,) = tasks.create_task(qtm.TaskRequest("X", CONFIG, {"do": "wait"})).task_ids
+        pids = eventually(lambda: tasks.get_task_status(cancelled).message)
+        tasks.cancel_task(cancelled)
+        eventually(lambda: not any(is_alive(int(pid)) for pid in pids.split()))
+        assert {do: task.error and task.error["type"] for do, task in ended.items()} == {
+            "return": None,
+            "die": "crashed",
+            "wait": "timeout",
+        }
+        for do in ("die", "wait"):
+            assert not any(is_alive(int(pid)) for pid in ended[do].message.split()), do
+        assert tasks.get_task_attempts(ended["return"].task_id)[0].cpu_seconds > 0
+    (warned,) = [record.fields for record in caplog.records if record.msg.event == "engine processes are held less firmly"]
+    assert "lacks prctl or /proc" in warned["message"]
+
+
 def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch):
     (tmp_path / "starting_engine.py").write_text(
         "import subprocess, threading, time\n"
