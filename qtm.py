@@ -1428,6 +1428,17 @@ def log_event(level: int, event: str, **fields: Any) -> None:
         )
 
 
+def log_events(level: int, events: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
+    """Events that happened at these times of `time.time`. qtm's own handler writes their lines together: a write for each would cost
+    more than all else that is done for a quick task."""
+    if not logger.isEnabledFor(level):
+        return
+    for number, (at, event, fields) in enumerate(events, 1):
+        record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
+        record.created, record.msecs, record.__dict__["is_followed"] = at, at % 1 * 1000, number < len(events)
+        logger.handle(record)
+
+
 class Reminder:
     """When to log ongoing trouble: at once, when its text changes, and every 10 s. For one thread, or under the caller's lock."""
 
@@ -3143,30 +3154,43 @@ class Recorded(NamedTuple):
     locked: Set[tuple[str, int]] = frozenset()
 
 
-# One attempt's end as a row of JSON, for its task and for its record. The names that tasks have too begin with new_.
-ENDED_ROW = (
-    *("task_id", "attempt", "new_status", "new_message", "new_progress", "due_at", "given_back", "new_version"),
-    *("runner", "began_at", "ended_at", "ending", "new_error", "exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
+# One attempt's end as rows of JSON: for its task, by names that tasks do not have, and for its record.
+ENDED_TASK = (
+    *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress"),
+    *("due_at", "began_at", "ended_at", "given_back", "new_version"),
+)
+ENDED_ATTEMPT = (
+    *("task_id", "attempt", "runner", "began_at", "ended_at", "ending", "new_error"),
+    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
 
 
-def _ended_row(
+class EndedRows(NamedTuple):
+    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and ENDED_ATTEMPT."""
+
+    status: TaskStatus
+    task: Sequence[Any]
+    attempt: Sequence[Any]
+
+
+def _ended_rows(
     key: tuple[str, int], attempt_limit: int, worker_id: str, outcome: Outcome, times: tuple[str, str, str],
     message: str = "", progress: float = 0.0, engine_version: str | None = None,
-) -> tuple[TaskStatus, list[Any]]:  # fmt: skip
-    """The status of a task after this end of an attempt, and the row of ENDED_ROW. ``times``: began, ended, due if it is tried again."""
+) -> EndedRows:  # fmt: skip
+    """Of this attempt. ``times``: when it began, when it ended, when it is due if it is tried again."""
     began_at, ended_at, due_at = times
-    is_completed = outcome.result_json is not None
-    if is_completed:
-        status = TaskStatus.COMPLETED
+    if outcome.result_json is not None:
+        status, message = TaskStatus.COMPLETED, ""
     elif outcome.released or (outcome.retryable and key[1] < attempt_limit):
         status, progress = TaskStatus.PENDING, 0.0
     else:
         status = TaskStatus.FAILED
-    return status, [
-        *key, status.value, "" if is_completed else message, round(progress, DECIMALS), due_at, int(outcome.released), engine_version,
-        worker_id, began_at, ended_at, outcome.ending, outcome.error_json(key[1]), *outcome.usage[:4], outcome.usage.output_tail or "",
-    ]  # fmt: skip
+    error, *usage, tail = outcome.error_json(key[1]), *outcome.usage
+    return EndedRows(
+        status,
+        [*key, status.value, message, error, round(progress, DECIMALS), due_at, began_at, ended_at, int(outcome.released), engine_version],
+        [*key, worker_id, began_at, ended_at, outcome.ending, error, *usage, tail or ""],
+    )
 
 
 class Purged(NamedTuple):
@@ -3686,7 +3710,7 @@ class RunStatements(Statements):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         dialect = database.dialect
-        keys, ended = dialect.json_rows("task_id", "attempt"), dialect.json_rows(*ENDED_ROW)
+        keys = dialect.json_rows("task_id", "attempt")
         beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
         reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_ago")
         # COALESCE: left to itself, SQLite would walk all tasks of a status
@@ -3712,7 +3736,7 @@ class RunStatements(Statements):
         )
         # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
         self._end_tasks = dialect.update_from(
-            ended,
+            dialect.json_rows(*ENDED_TASK),
             same_attempt,
             """status = r.new_status, message = r.new_message, progress = r.new_progress, engine_version = r.new_version,
                error = COALESCE(r.new_error, CASE r.new_status WHEN 'pending' THEN error END),
@@ -3723,7 +3747,7 @@ class RunStatements(Statements):
                attempt_limit = attempt_limit + r.given_back""",
         )
         self._insert_attempts = f"""REPLACE INTO backtest_attempts (task_id, attempt, {", ".join(ATTEMPT_FIELDS)})
-            SELECT task_id, attempt, runner, {", ".join(ENDED_ROW[9:])} FROM {ended} AS r"""
+            SELECT {", ".join(ENDED_ATTEMPT)} FROM {dialect.json_rows(*ENDED_ATTEMPT)} AS r"""
         self._insert_results = f"""INSERT INTO backtest_results (task_id, result, non_finite, converted)
             SELECT task_id, result, non_finite, converted
             FROM {dialect.json_rows("task_id", "result", "non_finite", "converted")} AS r"""
@@ -3821,7 +3845,7 @@ class RunStatements(Statements):
             claimed, outcome = one.claimed, one.outcome
             times = at(min(0.0, one.started_at - monotonic)), at(min(0.0, one.ended_at - monotonic)), at(one.delay_seconds)
             said = one.message, one.progress, one.engine_version
-            rows.append(_ended_row(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said)[1])
+            rows.append(_ended_rows(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said))
             if outcome.result_json is not None:
                 results.append([claimed.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json])
         self._end(session, rows)
@@ -3833,12 +3857,11 @@ class RunStatements(Statements):
                 parameters = {"task_id": task_id, "result": result, "non_finite": non_finite, "converted": converted}
                 session.execute(INSERT_RESULT, parameters)
 
-    def _end(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
-        """running -> completed, failed or pending for tasks that are locked, by rows of ENDED_ROW, and the records of their attempts."""
-        parameters = {"rows": dump_json(rows)}
-        session.execute(self._end_tasks, parameters)
-        session.execute(self._insert_attempts, parameters)
-        for task_id, attempt, *_ in rows:
+    def _end(self, session: Session, rows: Sequence[EndedRows]) -> None:
+        """running -> completed, failed or pending for tasks that are locked, and the records of their attempts."""
+        session.execute(self._end_tasks, {"rows": dump_json([row.task for row in rows])})
+        session.execute(self._insert_attempts, {"rows": dump_json([row.attempt for row in rows])})
+        for task_id, attempt, *_ in (row.task for row in rows):
             if attempt > KEPT_ATTEMPTS:
                 oldest = {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS}
                 session.execute("DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest", oldest)
@@ -3869,8 +3892,8 @@ class RunStatements(Statements):
                 orphan = by_key[task_id, attempt]
                 outcome, delay = orphans[orphan]
                 due_at = _stamp_text(datetime.datetime.fromisoformat(now) + datetime.timedelta(seconds=delay))
-                statuses[orphan], row = _ended_row((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at))
-                rows.append(row)
+                rows.append(_ended_rows((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at)))
+                statuses[orphan] = rows[-1].status
             if rows:
                 self._end(session, rows)
             return statuses
@@ -7731,8 +7754,10 @@ class Attempt:
     """One attempt of this process. The state and the worker change under the lock of `Attempts`; the slot's thread writes the rest until
     the recorder has the attempt, which writes its last three."""
 
-    def __init__(self, claimed: ClaimedTask, clock: Callable[[], float]) -> None:
+    def __init__(self, claimed: ClaimedTask, is_ahead: bool, clock: Callable[[], float]) -> None:
         self.claimed = claimed
+        self.is_start_logged = False
+        self.is_ahead = is_ahead  # of the slots: its start is logged together with others
         self.state = AttemptState.CLAIMED
         self.worker: SlotWorker | None = None  # that has taken it from the queue
         self.claimed_at = clock()
@@ -7764,6 +7789,23 @@ class Attempt:
     def told(self) -> dict[str, Any]:
         """What log lines call it."""
         return {"task_id": self.task_id, "attempt": self.attempt}
+
+    def start_line(self) -> tuple[float, str, Mapping[str, Any]]:
+        """For `log_events`."""
+        more = {"batch_id": self.claimed.batch_id, "worker_id": self.claimed.worker_id, "stock_code": self.claimed.stock_code}
+        self.is_start_logged = True
+        return time.time() - (time.monotonic() - self.started_at), "attempt started", {**self.told, **more}
+
+    def end_line(self, ending: str) -> tuple[float, str, Mapping[str, Any]]:
+        """The same of its end."""
+        error = {"error": f"{self.outcome.error_type}: {self.outcome.message}"} if self.outcome.error_type else {}
+        return time.time() - (time.monotonic() - self.ended_at), "attempt ended", {**self.told, "ending": ending, **error}
+
+    def ending_to_record(self) -> Ending:
+        """For `TaskDAO.record`."""
+        progress = 1.0 if self.outcome.result_json is not None else self.progress
+        times = self.started_at, self.ended_at, self.delay_seconds
+        return Ending(self.claimed, self.outcome, *times, self.message, progress, self.engine_version)
 
     def move(self, state: AttemptState) -> bool:
         """Change the state if that is an arrow; False when the attempt has moved on before. Under the lock of `Attempts`."""
@@ -8006,6 +8048,27 @@ def _ascii_error_text(error: Exception) -> str:
     return text.encode("ascii", "backslashreplace").decode()[:MAX_ERROR_TEXT]
 
 
+def in_halves(
+    items: Sequence[T],
+    write: Callable[[Sequence[T]], None],
+    refused: Callable[[T, Exception], None],
+    ends: tuple[type[QtmError], ...] = (DatabaseUnavailable, TransactionConflict),
+) -> None:
+    """Write items together; in halves where the database refuses them, so that ``refused`` gets the bad one alone. Errors of the
+    classes ``ends`` are of no item, and are raised."""
+    try:
+        if items:
+            write(items)
+    except ends:
+        raise
+    except Exception as error:  # the texts are engines', the database's refusal of any class
+        if len(items) == 1:
+            return refused(items[0], error)
+        half = len(items) // 2
+        in_halves(items[:half], write, refused, ends)
+        in_halves(items[half:], write, refused, ends)
+
+
 class Recorder:
     """Writes the outcomes and the progress of attempts. `put` and `report` come from slots; the rest is of the recorder thread."""
 
@@ -8022,9 +8085,8 @@ class Recorder:
         self._on_doubt = on_doubt
         self._attempts = attempts
         self._clock = clock
-        self._lock = threading.Lock()  # guards the next three
-        self._waiting: dict[Attempt, int] = {}  # attempts that have ended, and how many bytes their outcomes have
-        self._reports: dict[Attempt, float] = {}  # attempts whose progress the database does not have, and when to write it
+        self._waiting: dict[Attempt, int] = {}  # attempts that have ended, and the bytes of their outcomes; under attempts.changed
+        self._reports: dict[Attempt, float] = {}  # those whose progress the database does not have, and when to write it; the same
         self._next_step = math.inf  # when the thread wakes by itself
         self._woken = threading.Event()
         self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
@@ -8032,28 +8094,27 @@ class Recorder:
 
     def put(self, attempt: Attempt, outcome: Outcome, delay_seconds: float) -> None:
         """Take the outcome of an attempt that has ended; that of a lost one is void."""
+        size = _outcome_bytes(outcome)
         with self._attempts.changed:
-            if not attempt.move(AttemptState.RECORDING):
-                outcome = dataclasses.replace(CANCELLED, usage=outcome.usage)
-        attempt.outcome, attempt.delay_seconds, attempt.next_write, attempt.refusals = outcome, delay_seconds, 0.0, 0
-        with self._lock:
+            attempt.outcome = outcome if attempt.move(AttemptState.RECORDING) else dataclasses.replace(CANCELLED, usage=outcome.usage)
+            attempt.delay_seconds, attempt.next_write, attempt.refusals = delay_seconds, 0.0, 0
             self._reports.pop(attempt, None)
-            self._waiting[attempt] = _outcome_bytes(outcome)
+            self._waiting[attempt] = size
         self._woken.set()
 
     def report(self, attempt: Attempt) -> None:
         """Write the progress of an attempt soon; a quick one ends before that."""
         due = self._clock() + PROGRESS_WRITE_SECONDS
-        with self._lock:
+        with self._attempts.changed:
             self._reports.setdefault(attempt, due)
-            is_early = due < self._next_step
-        if is_early:
+        if due < self._next_step:
             self._woken.set()
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that nothing shall be begun."""
-        return len(self._waiting) > 2 * GROUP_OUTCOMES or sum(list(self._waiting.values())) > MAX_KEPT_BYTES
+        """Whether so much waits that nothing shall be claimed."""
+        with self._attempts.changed:
+            return len(self._waiting) > 2 * GROUP_OUTCOMES or sum(self._waiting.values()) > MAX_KEPT_BYTES
 
     def run(self) -> None:
         """The thread, until `stop`."""
@@ -8068,28 +8129,29 @@ class Recorder:
     def step(self) -> float | None:
         """Write what waits; the seconds until there may be more, None without end."""
         now = self._clock()
+        with self._attempts.changed:
+            waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
+            due = [one for one, at in self._reports.items() if at <= now]
+        next_step = math.inf
         try:
-            for group in self._groups(now):
-                self._record(group)
-            with self._lock:
-                due = [one for one, at in self._reports.items() if at <= now]
-            self._report(due)
-            self._retry_seconds, next_step = OUTCOME_RETRY_SECONDS[0], math.inf
+            self._left([one for one, _ in waiting if one.state is AttemptState.LOST])
+            for group in self._groups([(one, size) for one, size in waiting if one.state is AttemptState.RECORDING]):
+                in_halves(group, self._record, self._refused)
+            in_halves(due, self._report, self._report_refused)
+            self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
             self._reminder.clear()
         except (DatabaseUnavailable, TransactionConflict) as error:
             if self._reminder.is_due(error.message):
                 log_event(logging.WARNING, "outcomes kept until the database is back", outcomes=len(self._waiting), error=error.message)
             self._attempts.stopped.wait(self._retry_seconds)
             self._retry_seconds, next_step = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1]), now
-        with self._lock:
+        with self._attempts.changed:
             refused = [one.next_write for one in self._waiting if one.next_write > now]
             self._next_step = min([next_step, *refused, *self._reports.values()])
         return None if self._next_step == math.inf else max(0.0, self._next_step - self._clock())
 
-    def _groups(self, now: float) -> Iterator[list[Attempt]]:
-        """The outcomes to write, cut where a transaction has enough."""
-        with self._lock:
-            waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
+    def _groups(self, waiting: Sequence[tuple[Attempt, int]]) -> Iterator[list[Attempt]]:
+        """The attempts, cut where a transaction has enough."""
         most = min(STATEMENT_BYTES, self._dao.database.dialect.max_document_bytes)
         group: list[Attempt] = []
         total = 0
@@ -8099,37 +8161,16 @@ class Recorder:
                 group, total = [], 0
             group.append(attempt)
             total += size
-        if group:
-            yield group
+        yield group
 
     def _record(self, group: Sequence[Attempt]) -> None:
-        """Write outcomes together; in halves where the database refuses them, so that one that is bad stays with its attempt."""
-        ours = [one for one in group if one.state is AttemptState.RECORDING]
-        try:
-            found = self._dao.record([self._ending(one) for one in ours]) if ours else Recorded(set())
-        except (DatabaseUnavailable, TransactionConflict):
-            raise
-        except Exception as error:  # the texts are the engine's, the database's refusal of any class
-            if len(ours) == 1:
-                self._refused(ours[0], error)
-            else:
-                self._record(ours[: len(ours) // 2])
-                self._record(ours[len(ours) // 2 :])
-            ours, found = [], Recorded(set())
-        ended = [one for one in group if one.state is AttemptState.LOST]
-        for one in ours:
+        found = self._dao.record([one.ending_to_record() for one in group])
+        for one in group:
             if one.key in found.locked:
                 one.next_write = self._clock() + OUTCOME_RETRY_SECONDS[0]
-                continue
-            if one.key not in found.keys:
+            elif one.key not in found.keys:
                 one.outcome = dataclasses.replace(CANCELLED, usage=one.outcome.usage)
-            ended.append(one)
-        self._left(ended)
-
-    def _ending(self, attempt: Attempt) -> Ending:
-        progress = 1.0 if attempt.outcome.result_json is not None else attempt.progress
-        times = attempt.started_at, attempt.ended_at, attempt.delay_seconds
-        return Ending(attempt.claimed, attempt.outcome, *times, attempt.message, progress, attempt.engine_version)
+        self._left([one for one in group if one.key not in found.locked])
 
     def _left(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
         """Let go of attempts whose outcomes are recorded, void, or given up."""
@@ -8139,13 +8180,11 @@ class Recorder:
                     self._dao.close_attempt(one.key, one.outcome.usage)
                 except Exception as error:  # the record alone is the poorer for it
                     log_event(logging.WARNING, "record of an attempt not completed", **one.told, error=_ascii_error_text(error))
-        with self._lock:
+        with self._attempts.changed:
             for one in attempts:
                 del self._waiting[one]
-        for one in attempts:
-            outcome = one.outcome
-            fields = {"error": f"{outcome.error_type}: {outcome.message}"} if outcome.error_type else {}
-            log_event(logging.INFO, "attempt ended", **one.told, ending="unwritten" if unwritten else outcome.ending, **fields)
+        starts = [one.start_line() for one in attempts if one.is_ahead and not one.is_start_logged and one.outcome.usage != NO_USAGE]
+        log_events(logging.INFO, [*starts, *(one.end_line("unwritten" if unwritten else one.outcome.ending) for one in attempts)])
         self._attempts.leave(attempts, unwritten)
         self._on_recorded(attempts)
 
@@ -8165,34 +8204,33 @@ class Recorder:
         attempt.next_write = self._clock() + min(first * 2 ** (attempt.refusals % OUTCOME_TRIES), longest)
 
     def _report(self, attempts: Sequence[Attempt]) -> None:
-        """Write progress together, in halves where the database refuses it."""
-        with self._lock:
-            for one in attempts:
-                self._reports.pop(one, None)
+        """Write progress. What an engine says meanwhile is written the next time."""
+        self._set_reports(attempts, math.inf)
+        log_events(logging.INFO, [one.start_line() for one in attempts if not one.is_start_logged])
         reports = [ProgressReport(one.claimed, one.started_at, one.progress, one.message) for one in attempts if one.is_wanted]
         try:
             if reports and not self._dao.report_progress(reports):
                 self._on_doubt()
-            for one in attempts:
-                one.refusals = 0
-        except (DatabaseUnavailable, TransactionConflict):
-            self._report_later(attempts, DATABASE_RETRY_SECONDS)
+        except QtmError:
+            self._set_reports(attempts, DATABASE_RETRY_SECONDS)
             raise
-        except Exception as error:  # the text is the engine's, the database's refusal of any class
-            if len(attempts) > 1:
-                self._report(attempts[: len(attempts) // 2])
-                return self._report(attempts[len(attempts) // 2 :])
-            (one,) = attempts
-            if not one.refusals:
-                log_event(logging.WARNING, "progress not written", **one.told, error=_ascii_error_text(error))
-            one.refusals += 1
-            self._report_later(attempts, backoff_seconds(DATABASE_RETRY_SECONDS, one.refusals, 1.0))
+        for one in attempts:
+            one.refusals = 0
 
-    def _report_later(self, attempts: Sequence[Attempt], seconds: float) -> None:
-        """Have a later step write this progress, or newer progress of the same attempts."""
+    def _report_refused(self, attempt: Attempt, error: Exception) -> None:
+        if not attempt.refusals:
+            log_event(logging.WARNING, "progress not written", **attempt.told, error=_ascii_error_text(error))
+        attempt.refusals += 1
+        self._set_reports([attempt], backoff_seconds(DATABASE_RETRY_SECONDS, attempt.refusals, 1.0))
+
+    def _set_reports(self, attempts: Sequence[Attempt], seconds: float) -> None:
+        """Have the progress of attempts that go on written by then, or with their next report."""
         due = self._clock() + seconds
-        with self._lock:
-            self._reports.update((one, due) for one in attempts if one not in self._waiting)
+        with self._attempts.changed:
+            for one in attempts:
+                self._reports.pop(one, None)
+                if due != math.inf and one not in self._waiting:
+                    self._reports[one] = due
 
 
 # ==== 24 TaskScheduler ================================================================================================
@@ -8292,9 +8330,8 @@ class SlotWorker:
         if not attempt.is_wanted:  # it was stopped before the engine's slot knew it
             self.stop(attempt)
         if is_new:
-            claimed = attempt.claimed
-            more = {"batch_id": claimed.batch_id, "worker_id": claimed.worker_id, "stock_code": claimed.stock_code}
-            log_event(logging.INFO, "attempt started", **attempt.told, **more)
+            if not attempt.is_ahead:
+                log_events(logging.INFO, [attempt.start_line()])
             self._recorder.report(attempt)
 
     def reported(self, attempt: Attempt, report: Report) -> None:
@@ -8576,28 +8613,26 @@ class TaskScheduler:
 
     def _rescue(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
         """Take tasks back from a scheduler that died."""
-        for orphan, status in self._reclaimed(list(orphans.items())):
+        for orphan, status in self._reclaimed(list(orphans.items())).items():
             with self.attempts.changed:
                 self.attempts.ended[WORKER_LOST.ending] += 1
             told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
             log_event(logging.WARNING, "orphan taken back", **told)
             self._board.tell(orphan.task_id)
 
-    def _reclaimed(self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]) -> list[tuple[RunningTask, TaskStatus]]:
-        """`TaskDAO.reclaim`, in halves where it fails, so that an error stays with its task, unless the database is away."""
-        try:
-            if len(ends) <= RESCUED_TOGETHER:
-                return list(self._dao.reclaim(dict(ends)).items()) if ends else []
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:  # whatever the database has against this row
-            if len(ends) == 1:
-                task = ends[0][0]
-                log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
-                self._leases.forget(task.task_id)
-                return []
-        half = len(ends) // 2
-        return [*self._reclaimed(ends[:half]), *self._reclaimed(ends[half:])]
+    def _reclaimed(self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]) -> dict[RunningTask, TaskStatus]:
+        """`TaskDAO.reclaim`, an error of which stays with its task, unless the database is away for all."""
+        statuses: dict[RunningTask, TaskStatus] = {}
+
+        def refused(end: tuple[RunningTask, tuple[Outcome, float]], error: Exception) -> None:
+            task = end[0]
+            log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
+            self._leases.forget(task.task_id)
+
+        for start in range(0, len(ends), RESCUED_TOGETHER):
+            some = ends[start : start + RESCUED_TOGETHER]
+            in_halves(some, lambda part: statuses.update(self._dao.reclaim(dict(part))), refused, (DatabaseUnavailable,))
+        return statuses
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """End what the database says we run, but no slot does. Either its outcome could not be written, which counts as a failed
@@ -8610,7 +8645,7 @@ class TaskScheduler:
                 if task.worker_id == self.worker_id and (key := (task.task_id, task.attempt)) not in self.attempts.known
                 for outcome in (unwritten.get(key, Outcome(released=True)),)
             ]
-        for task, _ in self._reclaimed(ends):
+        for task in self._reclaimed(ends):
             ending = unwritten.pop((task.task_id, task.attempt), None)
             event = "unwritten attempt ended" if ending else "unknown claim given back"
             log_event(logging.WARNING, event, task_id=task.task_id, attempt=task.attempt)
@@ -8631,7 +8666,7 @@ class TaskScheduler:
         try:
             with_lost = free > 0 and waiting == 0 and not attempts.is_lost_on_probation()
             claimed = self._dao.claim(self.worker_id, wanted, with_lost)
-            self._take([Attempt(one, self._clock) for one in claimed])
+            self._take([Attempt(one, len(claimed) > free, self._clock) for one in claimed])
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
             with attempts.changed:
@@ -12697,6 +12732,25 @@ class LogFormatter(logging.Formatter):
         return line
 
 
+class LineHandler(logging.StreamHandler[Any]):
+    """Writes a line for each record to stderr; those that others follow at once (`log_events`) together with the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []  # guarded by the handler's lock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Under the handler's lock."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if not getattr(record, "is_followed", False):
+                lines, self._lines = self._lines, []
+                self.stream.write("".join(lines))
+                self.flush()
+        except Exception:  # as logging does it: whatever it is, the caller goes on
+            self.handleError(record)
+
+
 def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
     lines = traceback.format_exception(error, limit=-8) if error else []
     log_event(logging.ERROR, event, **fields, error=error_text(error) if error else None, traceback="".join(lines))
@@ -12714,7 +12768,7 @@ def _log_unraisable(raised: Any) -> None:
 def configure_logging(settings: Settings) -> None:
     """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and exceptions that end a
     thread. Only the command line does this; `import qtm` leaves logging to its host."""
-    handler = logging.StreamHandler()
+    handler = LineHandler()
     handler.setFormatter(LogFormatter(settings.log_format == "json", secret_texts(settings)))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

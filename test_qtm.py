@@ -1801,6 +1801,46 @@ def test_errors_of_the_request_are_never_retried_and_released_attempts_not_count
     assert [finish(dao, dao.claim("w", 1)[0], one, 0.0, "", 0.5, None).value for one in endings] == ["pending", "pending", "failed"]
 
 
+def test_a_task_whose_last_attempt_was_lost_is_claimed_alone(dao):
+    first, lost, third = add(dao, "A", "B", "C")
+    everything = dao.claim("dead", 3)
+    orphans = {one.task_id: one for one in dao.running()}
+    assert [reclaim(dao, orphans[lost]), reclaim(dao, orphans[third])] == [qtm.TaskStatus.PENDING] * 2
+    finish(dao, everything[0], qtm.Outcome(released=True))
+    dao.database.write(lambda session: session.execute("UPDATE backtest_tasks SET run_at = created_at"))
+    assert [one.task_id for one in dao.claim("w", 9)] == [first], "the one before it"
+    assert dao.claim("w", 9, False) == []
+    (alone,) = dao.claim("w", 9)
+    assert (alone.task_id, alone.was_lost) == (lost, True)
+    assert finish(dao, alone, qtm.Outcome(error_type="E")) is qtm.TaskStatus.PENDING
+    assert [(one.task_id, one.was_lost) for one in dao.claim("w", 9)] == [(lost, False)], "its last attempt was its own doing"
+
+
+def test_times_of_an_attempt_are_those_of_its_engine(dao):
+    (claimed,) = add(dao) and dao.claim("w", 1)
+    now = time.monotonic()
+    dao.record([qtm.Ending(claimed, qtm.Outcome(result_json="{}"), now - 5.0, now - 1.0)])
+    task, (attempt,) = dao.get(claimed.task_id), dao.get_attempts(claimed.task_id)
+    assert (task.started_at, task.finished_at) == (attempt.started_at, attempt.ended_at)
+    took = datetime.datetime.fromisoformat(task.finished_at[:-1]) - datetime.datetime.fromisoformat(task.started_at[:-1])
+    assert took == pytest.approx(datetime.timedelta(seconds=4.0), abs=datetime.timedelta(milliseconds=1))
+
+
+def test_an_outcome_whose_task_is_locked_keeps_no_other_waiting(mariadb):
+    database = qtm.Database(mariadb.create_database("qtm_locked"))
+    qtm.migrate(database)
+    dao = qtm.TaskDAO(database)
+    locked, _free = add(dao, "A", "B")
+    now = time.monotonic()
+    endings = [qtm.Ending(one, qtm.Outcome(result_json="{}"), now, now) for one in dao.claim("w", 2)]
+    with contextlib.closing(database.dialect.connect(False)) as frozen:
+        frozen.begin()
+        frozen.cursor().execute(f"SELECT 1 FROM backtest_tasks WHERE task_id = '{locked}' FOR UPDATE")
+        assert dao.record(endings) == ({endings[1].claimed.key}, {endings[0].claimed.key})
+    eventually(lambda: dao.record(endings) == ({one.claimed.key for one in endings}, set()))
+    database.close()
+
+
 def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
     (task_id,) = add(dao)
     (old,) = dao.claim("w1", 1)
@@ -5944,6 +5984,116 @@ def test_an_outcome_that_the_database_refuses_fails_its_attempt(stage, dao, monk
     eventually(passes)
     error = dao.get(task_id).error
     assert (error["type"], "(completed) could not be stored" in error["message"], "1644" in error["message"]) == ("not_stored", True, True)
+
+
+def test_attempts_move_only_along_their_arrows():
+    for before in qtm.AttemptState:
+        for after in qtm.AttemptState:
+            attempt = qtm.Attempt(CLAIMED, False, FakeClock())
+            attempt.state = before
+            moved = attempt.move(after)
+            assert (moved, attempt.state) == ((True, after) if after in qtm.ATTEMPT_MOVES[before] else (False, before))
+
+
+CLAIMED = qtm.ClaimedTask("w", "t", 1, 3, "b", "A", 60.0, False, "{}")
+
+
+def claimed_ahead(stage, dao) -> list[str]:
+    """One attempt that runs, and four that wait for its slot; the ids of their tasks."""
+    scheduler, runner, _ = stage
+    scheduler.attempts.took(0.01)  # attempts are quick
+    ids = add(dao, *"ABCDE", batch_id="b")
+    scheduler.step()
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    assert [one.status.value for one in listed(dao, "b")] == ["running"] * 5
+    return ids
+
+
+def given_back(stage, dao):
+    stage[0].stop(0.0)
+
+
+def too_slow(stage, dao):
+    stage[2].now += 3.0
+    stage[0].step()
+
+
+def cancelled(stage, dao):
+    assert dao.cancel_batch("b") == 5
+    stage[0].discard(lambda task: task.batch_id == "b")
+
+
+def taken_over(stage, dao):
+    for orphan in dao.running():
+        reclaim(dao, orphan)
+    stage[1].is_ready = False  # claim none of them again
+    stage[2].now += 10.0
+    stage[0].step()
+
+
+@pytest.mark.parametrize(
+    ("act", "ending", "limit"),
+    [(given_back, "released", 4), (too_slow, "released", 4), (cancelled, "cancelled", None), (taken_over, "worker_lost", 3)],
+)
+def test_what_is_claimed_and_not_begun_is_given_back(stage, dao, act, ending, limit):
+    scheduler, runner, _ = stage
+    first, *ahead = claimed_ahead(stage, dao)
+    act(stage, dao)
+    is_slow = act is too_slow
+    eventually(lambda: set(scheduler.state()["running"]) == ({first} if is_slow else set()) and len(scheduler.attempts.known) == is_slow)
+    assert len(runner.handles) == 1, "no other has begun"
+    assert dao.get(first).status.value == {"too_slow": "running", "cancelled": "cancelled"}.get(act.__name__, "pending")
+    for task_id in ahead:
+        assert [one.ending for one in dao.get_attempts(task_id)] == [ending]
+    if limit:
+        assert {dao.get(one).status.value for one in ahead} == {"pending"}
+        claimed = {one.task_id: one.attempt_limit for _ in range(5) for one in dao.claim("other", 9)}
+        assert {claimed[one] for one in ahead} == {limit}, "a release uses up no attempt"
+
+
+def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waiting(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "OUTCOME_TRIES", 1)
+    ids, clock, left = add(dao, *"ABCDEFG"), FakeClock(), []
+    attempts = qtm.Attempts(clock)
+    recorder = qtm.Recorder(dao, attempts, left.extend, left.clear, clock)
+    group = [qtm.Attempt(one, False, clock) for one in dao.claim("w", 7)]
+    attempts.add(group)
+    for number, one in enumerate(group):
+        recorder.put(one, qtm.Outcome(error_type="E", message="\ud800" if number == 3 else "fine", retryable=False), 0.0)
+    recorder.step()
+    assert [dao.get(one).status.value for one in ids] == ["failed"] * 3 + ["running"] + ["failed"] * 3
+    clock.now += 10.0
+    recorder.step()
+    assert [dao.get(one).error["type"] for one in ids] == ["E"] * 3 + ["not_stored"] + ["E"] * 3
+    assert (len(left), attempts.known, dict(attempts.ended)) == (7, {}, {"failed": 7})
+
+
+def test_a_recorder_that_is_held_up_bounds_what_is_claimed_and_loses_nothing(stage, dao, monkeypatch):
+    scheduler, runner, clock = stage
+    monkeypatch.setattr(qtm, "GROUP_OUTCOMES", 2)
+    monkeypatch.setattr(qtm, "AHEAD_SECONDS", 0.0)
+    go, record = threading.Event(), dao.record
+
+    def held(endings):
+        assert go.wait(DEADLINE_SECONDS)
+        return record(endings)
+
+    monkeypatch.setattr(dao, "record", held)
+    ids, begun = add(dao, *"ABCDEFGHI"), 0
+    for _ in range(9):
+        scheduler.step()
+        if len(scheduler.attempts.select(qtm.AttemptState.CLAIMED, qtm.AttemptState.RUNNING)):
+            begun += 1
+            eventually(lambda begun=begun: len(runner.handles) == begun and runner.handles[-1].report)
+            runner.handles[-1].done.set()
+            eventually(lambda: scheduler.slots[0].begun_at is None)
+    clock.now += 10.0
+    scheduler.step()
+    assert begun == 5, "two groups, and one that was claimed before"
+    assert {one.task_id for one in dao.running()} == set(ids[:5]), "their leases go on"
+    go.set()
+    eventually(lambda: not scheduler.attempts.known)
+    assert [dao.get(one).status.value for one in ids] == ["completed"] * 5 + ["pending"] * 4
 
 
 WRITE_ERRORS = {
