@@ -3373,6 +3373,16 @@ class Statements:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def change(self, *statements: str, **parameters: Any) -> None:
+        """Run statements in one transaction, which does no harm when it is applied twice."""
+
+        def work(session: Session) -> bool:
+            for sql in statements:
+                session.execute(sql, parameters)
+            return True
+
+        self.database.write(work, confirm=lambda session: None)
+
 
 class TaskStatements(Statements):
     """What clients ask for: creates, reads, cancels and retries."""
@@ -3480,18 +3490,14 @@ class TaskStatements(Statements):
         """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with another request."""
         if key is None:
             return None
-        row = self.database.read(
-            lambda session: session.row(
-                "SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys WHERE idempotency_key = :key", {"key": key}
-            )
-        )
-        if row is None:
-            return None
-        if row[0] != sha256:
-            raise IdempotencyKeyReused("this Idempotency-Key came before with another request; use a new key for a new request")
-        ids = json.loads(row[2])
-        count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
-        return CreatedBatch(row[1], count, listed, repeated=True)
+        found = "SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys WHERE idempotency_key = :key"
+        for known, batch_id, ids_json in self.database.rows(found, {"key": key}):
+            if known != sha256:
+                raise IdempotencyKeyReused("this Idempotency-Key came before with another request; use a new key for a new request")
+            ids = json.loads(ids_json)
+            count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
+            return CreatedBatch(batch_id, count, listed, repeated=True)
+        return None
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
@@ -3627,16 +3633,13 @@ class TaskStatements(Statements):
         """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one statement that gives one
         row: 10,000 of them would take the driver fifty times as long."""
         entry = self.database.dialect.filled("@@", [f"priority_rank + {QUEUE_RANK_OFFSET}", "task_id"])
-        row = self.database.read(
-            lambda session: session.row(
-                f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'), REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
-                       EXISTS (SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)), GROUP_CONCAT(entry)
-                    FROM (SELECT {entry} AS entry FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
-                          WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
-                {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
-            )
+        ((now, latest, has_worker, entries),) = self.database.rows(
+            f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'), REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
+                   EXISTS (SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)), GROUP_CONCAT(entry)
+                FROM (SELECT {entry} AS entry FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+                      WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
+            {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
         )
-        now, latest, has_worker, entries = cast("tuple[Any, ...]", row)
         return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else [])
 
     # -- change what clients ask for -------------------------------------------------------------------------------------
@@ -3868,16 +3871,8 @@ class RunStatements(Statements):
 
     def running(self, limit: int = 10_000) -> list[RunningTask]:
         """All running tasks as the reaper sees them, read without locks."""
-        return self.database.read(
-            lambda session: [
-                RunningTask(*row)
-                for row in session.rows(
-                    """SELECT task_id, attempt, heartbeat, worker_id FROM backtest_tasks WHERE status = 'running'
-                       ORDER BY task_id LIMIT :limit""",
-                    {"limit": limit},
-                )
-            ]
-        )
+        sql = "SELECT task_id, attempt, heartbeat, worker_id FROM backtest_tasks WHERE status = 'running' ORDER BY task_id LIMIT :limit"
+        return [RunningTask(*row) for row in self.database.rows(sql, {"limit": limit})]
 
     def reclaim(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> dict[RunningTask, TaskStatus]:
         """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood still; a task that is tried
@@ -3902,80 +3897,51 @@ class RunStatements(Statements):
 
     def close_attempt(self, key: tuple[str, int], usage: ProcessUsage) -> None:
         """Complete the record of an attempt that others have ended with what its processes used."""
-        parameters = {"task_id": key[0], "attempt": key[1], **usage._asdict()}
-
-        def work(session: Session) -> bool:
-            session.execute(
-                """UPDATE backtest_attempts SET exit_code = :exit_code, exit_signal = :exit_signal, max_rss_bytes = :max_rss_bytes,
-                      cpu_seconds = :cpu_seconds, output_tail = COALESCE(:output_tail, output_tail)
-                   WHERE task_id = :task_id AND attempt = :attempt""",
-                parameters,
-            )
-            return True
-
-        self.database.write(work, confirm=lambda session: True)
+        self.change(
+            """UPDATE backtest_attempts SET exit_code = :exit_code, exit_signal = :exit_signal, max_rss_bytes = :max_rss_bytes,
+                  cpu_seconds = :cpu_seconds, output_tail = COALESCE(:output_tail, output_tail)
+               WHERE task_id = :task_id AND attempt = :attempt""",
+            task_id=key[0],
+            attempt=key[1],
+            **usage._asdict(),
+        )
 
     def seconds_to_next_run(self) -> float | None:
         """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
-        row = self.database.read(
-            lambda session: session.row("SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'")
-        )
-        if row is None or row[0] is None:
+        ((due, now),) = self.database.rows("SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'")
+        if due is None:
             return None
-        due, now = (datetime.datetime.fromisoformat(stamp) for stamp in row)
-        return max(0.0, (due - now).total_seconds())
+        return max(0.0, (datetime.datetime.fromisoformat(due) - datetime.datetime.fromisoformat(now)).total_seconds())
 
     def register_worker(self, worker_id: str, slots: int) -> None:
         """Say that this scheduler is here."""
-        parameters = {"worker_id": worker_id, "slots": slots}
-
-        def work(session: Session) -> bool:
-            session.execute("DELETE FROM backtest_workers WHERE worker_id = :worker_id", parameters)
-            session.execute(
-                """INSERT INTO backtest_workers (worker_id, slots, started_at, seen_at)
-                   VALUES (:worker_id, :slots, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))""",
-                parameters,
-            )
-            return True
-
-        self.database.write(work, confirm=lambda session: None)
+        self.change(
+            "DELETE FROM backtest_workers WHERE worker_id = :worker_id",
+            """INSERT INTO backtest_workers (worker_id, slots, started_at, seen_at)
+               VALUES (:worker_id, :slots, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))""",
+            worker_id=worker_id,
+            slots=slots,
+        )
 
     def remove_worker(self, worker_id: str) -> None:
         """Say that this scheduler is gone, and forget those that were not seen for a day."""
-
-        def work(session: Session) -> bool:
-            session.execute(
-                "DELETE FROM backtest_workers WHERE worker_id = :worker_id OR seen_at < ADDTIME(UTC_TIMESTAMP(6), '-24:00:00')",
-                {"worker_id": worker_id},
-            )
-            return True
-
-        self.database.write(work, confirm=lambda session: True)
+        is_old = "seen_at < ADDTIME(UTC_TIMESTAMP(6), '-24:00:00')"
+        self.change(f"DELETE FROM backtest_workers WHERE worker_id = :worker_id OR {is_old}", worker_id=worker_id)
 
     def has_worker(self, within_seconds: float) -> bool:
         """Whether any scheduler was seen in the last ``within_seconds``."""
-        row = self.database.read(
-            lambda session: session.row(
-                "SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago) LIMIT 1",
-                {"ago": "-" + _time_text(within_seconds)},
-            )
-        )
-        return row is not None
+        sql = "SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago) LIMIT 1"
+        return bool(self.database.rows(sql, {"ago": "-" + _time_text(within_seconds)}))
 
     def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
         """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was seen (None: never)."""
-        return self.database.read(
-            lambda session: [
-                (row[0], row[1], _iso(row[2]))
-                for row in session.rows(
-                    """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t
-                       LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
-                       WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
-                       ORDER BY t.task_id LIMIT :limit""",
-                    {"ago": "-" + _time_text(lease_seconds), "limit": limit},
-                )
-            ]
+        rows = self.database.rows(
+            """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
+               WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
+               ORDER BY t.task_id LIMIT :limit""",
+            {"ago": "-" + _time_text(lease_seconds), "limit": limit},
         )
+        return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
 class UpkeepStatements(Statements):
@@ -3983,8 +3949,8 @@ class UpkeepStatements(Statements):
 
     def retention_cutoff(self, retention_days: float) -> str:
         """The time so long ago, by the database's clock."""
-        now = cast("tuple[Any, ...]", self.database.read(lambda session: session.row("SELECT UTC_TIMESTAMP(6)")))[0]
-        return f"{datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days):%Y-%m-%d %H:%M:%S.%f}"
+        ((now,),) = self.database.rows("SELECT UTC_TIMESTAMP(6)")
+        return _stamp_text(datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days))
 
     def purge(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
         """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with results and records."""
@@ -4068,16 +4034,14 @@ class UpkeepStatements(Statements):
 
     def ping(self) -> None:
         """Prove that the database can be read. Raises a QtmError when not."""
-        self.database.read(lambda session: session.row("SELECT 1 FROM qtm_schema LIMIT 1"))
+        self.database.rows("SELECT 1 FROM qtm_schema LIMIT 1")
 
     def count_open(self) -> tuple[dict[str, int], float]:
         """How many tasks are pending and running, and for how many seconds the one that waits longest has been due (0: none is).
         Reads as many index entries."""
-        rows = self.database.read(
-            lambda session: session.rows(
-                f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6) FROM backtest_tasks
-                    WHERE status IN ('pending', 'running') GROUP BY status"""
-            )
+        rows = self.database.rows(
+            f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6) FROM backtest_tasks
+                WHERE status IN ('pending', 'running') GROUP BY status"""
         )
         counts, age = {"pending": 0, "running": 0}, 0.0
         for status, count, due, now in rows:
@@ -4098,15 +4062,12 @@ class UpkeepStatements(Statements):
     def count_status(self, status: str, start: str, end: str, limit: int = COUNTED_TASKS) -> tuple[int, str | None]:
         """How many tasks of this status have an id from ``start`` on and before ``end``, up to ``limit``, and from where on to count
         more of them. Reads as many entries of an index."""
-        row = self.database.read(
-            lambda session: session.row(
-                f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
-                        SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
-                        WHERE status = :status AND task_id >= :start AND task_id < :end ORDER BY task_id LIMIT :limit) AS counted""",
-                {"status": status, "start": start, "end": end, "limit": limit},
-            )
+        ((count, last),) = self.database.rows(
+            f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
+                    SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
+                    WHERE status = :status AND task_id >= :start AND task_id < :end ORDER BY task_id LIMIT :limit) AS counted""",
+            {"status": status, "start": start, "end": end, "limit": limit},
         )
-        count, last = cast("tuple[Any, ...]", row)
         return int(count), f"{last}~" if count == limit else None
 
     def snapshot(self) -> dict[str, Any]:
@@ -9132,10 +9093,15 @@ class TaskManager(TaskQueries):
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
+        return self._change_batch(
+            self.dao.cancel_batch, batch_id, lambda: self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
+        )
+
+    def _change_batch(self, change: Callable[[str], int], batch_id: str, changed: Callable[[], None]) -> tuple[int, BatchInfo]:
         self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
-        count = self.dao.cancel_batch(batch_id)
+        count = change(batch_id)
         if count:
-            self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
+            changed()
         return count, self.get_batch(batch_id)
 
     def _cancelled(self, belongs: Callable[[ClaimedTask], bool], *keys: str) -> None:
@@ -9159,11 +9125,7 @@ class TaskManager(TaskQueries):
 
     def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
-        count = self.dao.retry_batch(batch_id)
-        if count:
-            self._retried()
-        return count, self.get_batch(batch_id)
+        return self._change_batch(self.dao.retry_batch, batch_id, self._retried)
 
     def _retried(self) -> None:
         self._limit.count_anew()
