@@ -4136,9 +4136,8 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
     ("fault", "version", lambda f: (*map(int, re.findall(r"[0-9]+", f["version"])[:2]),) < f.least_version,
      "{version} is too old", "statements that qtm needs are missing", "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
     ("good", "version", lambda f: True, "{version}", "", ""),
-    ("good", "isolation", lambda f: "READ-COMMITTED" in (f["transaction_isolation"], f["tx_isolation"]), "READ-COMMITTED", "", ""),
-    ("fault", "isolation", lambda f: f["transaction_isolation"] or f["tx_isolation"],
-     "the session is at {transaction_isolation}{tx_isolation}",
+    ("good", "isolation", lambda f: f["isolation"] == "READ-COMMITTED", "{isolation}", "", ""),
+    ("fault", "isolation", lambda f: f["isolation"], "the session is at {isolation}",
      "gap locks make creates wait behind claims and end in deadlocks; something between qtm and the server resets the session",
      "let qtm reach the server without a pooling proxy"),
     ("warning", "max_allowed_packet", lambda f: f.number("max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
@@ -4213,6 +4212,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
 def judge(facts: Mapping[str, Any]) -> list[Finding]:
     """What CHECKS finds in these facts, at most one finding for each subject."""
     known, found = Facts(facts), dict[str, Finding]()
+    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]  # a server has either name, or both
     for level, subject, is_so, *texts in CHECKS:
         if subject not in found and is_so(known):
             found[subject] = Finding(level, subject, *(text.format_map(known) for text in texts))

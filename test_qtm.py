@@ -2806,6 +2806,7 @@ WRONG_FACTS = [
     ("version", "fault", {"version": "10.5.9-MariaDB"}),
     ("version", "fault", {"version": "3.31.1", "file_system": "ext4"}),
     ("isolation", "fault", {"transaction_isolation": "REPEATABLE-READ"}),
+    ("isolation", "fault", {"transaction_isolation": "", "tx_isolation": "SERIALIZABLE"}),
     ("max_allowed_packet", "warning", {"max_allowed_packet": "1048576"}),
     ("innodb_flush_log_at_trx_commit", "warning", {"innodb_flush_log_at_trx_commit": "2"}),
     ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
