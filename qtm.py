@@ -1204,11 +1204,6 @@ class TaskStatus(str, enum.Enum):
         """True when nothing happens any more without a client asking for it."""
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
-    @property
-    def status_text(self) -> str:
-        """A sentence for people."""
-        return STATUS_TEXTS[self]
-
 
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
@@ -1270,20 +1265,6 @@ class TaskInfo:
     def from_json(cls, text: str) -> TaskInfo:
         """From the JSON text of a task, as `to_json` and the database make it."""
         return cls.from_dict(json.loads(text))
-
-    def to_request(self) -> TaskRequest:
-        """The request that an engine gets for this attempt."""
-        return TaskRequest(
-            stock_code=self.stock_code,
-            config=self.config,
-            params=self.params,
-            batch_id=self.batch_id,
-            priority=self.priority,
-            timeout_seconds=self.timeout_seconds,
-            max_attempts=self.max_attempts,
-            task_id=self.task_id,
-            attempt=self.attempt,
-        )
 
 
 @dataclass(frozen=True)
