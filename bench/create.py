@@ -47,9 +47,8 @@ def measure(name: str, url: str, tasks: int, server_seconds: Callable[[], float]
                 raise SystemExit(f"{name}: {created!r}")
             growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
             server = server_seconds() - before
-            print(
-                f"{name:8} {tasks} tasks: {seconds:.2f} s, CPU {used:.2f} s here and {server:.2f} s in the server, peak RSS +{growth:.0f} MB"
-            )
+            cpu = f"CPU {used:.2f} s here and {server:.2f} s in the server"
+            print(f"{name:8} {tasks} tasks: {seconds:.2f} s, {cpu}, peak RSS +{growth:.0f} MB")
 
 
 def main() -> None:
