@@ -2148,7 +2148,8 @@ def fill_for_row_bounds(dao) -> str:
     large = []
     for count in (9_000, 9_000):
         large += (ids := qtm.new_task_ids(count))
-        store(dao, qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"), "large", ids, 60.0, 3)
+        store(dao, qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"), "large", ids, 60.0, 3, f"key {ids[0]}", "same")
+    dao.database.write(lambda s: s.execute(f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'"))
     store(dao, qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting"), "waiting", qtm.new_task_ids(1_980), 60.0, 3)
     add(dao, *["RARE"] * 14, batch_id="newest")
     end = """UPDATE backtest_tasks SET status = :status, progress = 1.0, finished_at = created_at
@@ -2182,7 +2183,9 @@ VERBS = {  # and how many rows each may read
     "counts of a large batch a moment later": (lambda dao: dao.get_batch("large", max_age_seconds=DEADLINE_SECONDS), 50),
     "counts of all batches, but of the large one": (lambda dao: dao.list_batches(), 2_200),
     "claim": (lambda dao: dao.claim("w", 1), 100),
-    "spent keys": (lambda dao: dao.purge_keys(0.0), 50),
+    "spent keys": (lambda dao: dao.purge_keys("2021-01-01 00:00:00"), 50),
+    "keys that are new": (lambda dao: dao.purge_keys(LONG_AGO), 10),
+    "room for a create": (lambda dao: dao.count_pending(101), 350),  # by way of a temporary table
 }
 
 
@@ -2363,16 +2366,6 @@ def test_every_character_of_a_message_and_every_percent_come_back_from_the_datab
     assert dao.get(key).progress == 0.666667
 
 
-def test_many_tasks_are_read_at_once(dao):
-    ids = [add(dao)[0] for _ in range(5)]
-    finish(dao, dao.claim("w", 1)[0], qtm.Outcome(result_json='{"x":1}', non_finite_json='["a"]'), 0.0, "", 1.0, None)
-    asked = [*ids, *ids, *[f"nothing {number}" for number in range(300)], "", "\U0001f600"]
-    assert {key: json.loads(text.json) for key, text in dao.get_texts(asked).items()} == {key: dao.get(key).to_dict() for key in ids}
-    results = {key: text[5:] for key, text in dao.get_texts(asked, with_results=True).items()}
-    assert results == {ids[0]: ('{"x":1}', '["a"]', "[]"), **dict.fromkeys(ids[1:], (None, None, None))}
-    assert dao.get_texts([]) == {}
-
-
 def test_who_waits_for_many_tasks_and_batches_learns_which_have_ended(dao):
     over, half = add(dao, "A", "B", batch_id="over"), add(dao, "C", "D", batch_id="half")
     busy = add(dao, "E", batch_id="busy")
@@ -2513,20 +2506,6 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
     dao.database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'"))
     upkeep_pass(dao)
     assert create("second") != created["second"]
-
-
-def test_whether_a_key_is_spent_is_read_from_one_entry_of_the_index_of_batches(dao, monkeypatch):
-    """However large the batch: with a scan of it for each key, a purge would time out."""
-    for _ in range(3):
-        add(dao, *["A"] * 500, batch_id="large")
-    statements, real = [], qtm.Session.execute
-    monkeypatch.setattr(qtm.Session, "execute", lambda *given: (statements.append(given[1:]), real(*given))[1])
-    dao.purge_keys(LONG_AGO)
-    monkeypatch.undo()
-    ((sql, parameters),) = [given for given in statements if "idempotency_keys" in given[0]]
-    plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql}", parameters))
-    assert "backtest_tasks_batch" in plan
-    assert not re.search("filesort|temporary|TEMP B-TREE|SCAN t", plan), plan
 
 
 def test_a_step_of_the_retention_handles_a_bounded_number_of_rows(dao, monkeypatch):
@@ -6550,26 +6529,6 @@ def test_a_full_queue_refuses_creates_with_the_numbers_and_nothing_else(url):
         assert tasks.create_task(qtm.TaskRequest("F", CONFIG, PARAMS)).count == 1
 
 
-def test_asking_for_room_reads_no_more_than_the_limit_from_its_index(dao):
-    for _ in range(5):
-        add(dao, *["A"] * 400)
-    statements = []
-    real = qtm.Session.execute
-
-    def execute(session, sql, parameters=qtm.NO_PARAMETERS):
-        statements.append((sql, parameters))
-        return real(session, sql, parameters)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(qtm.Session, "execute", execute)
-        with pytest.raises(qtm.TooManyPending, match=r"^more than 100 tasks"):
-            qtm.PendingLimit(dao, 100).take(1)
-    ((sql, parameters),) = statements
-    plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql}", parameters))
-    assert re.search(r"COVERING INDEX backtest_tasks_(status|queue)|backtest_tasks_(status|queue).*Using index", plan), plan
-    assert parameters["most"] == 101
-
-
 def test_a_count_of_the_pending_tasks_is_good_for_ten_times_as_long_as_it_took():
     clock = FakeClock()
 
@@ -6601,18 +6560,24 @@ def test_a_count_of_the_pending_tasks_is_good_for_ten_times_as_long_as_it_took()
     assert dao.counts == 3, "without a limit nothing is counted"
 
 
-def test_waiting_for_a_batch_ends_with_its_last_task_or_with_the_wait(url):
+@pytest.mark.parametrize("of", ["task", "batch"])
+def test_a_wait_is_over_with_its_time_or_with_the_last_task(url, of):
     with qtm.start(settings(url), scheduler=False) as tasks:
         created = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]))
+        wait, key, missing = {
+            "task": (tasks.wait, created.task_ids[1], qtm.TaskNotFound),
+            "batch": (tasks.wait_batch, created.batch_id, qtm.BatchNotFound),
+        }[of]
         tasks.cancel_task(created.task_ids[0])
-        assert not tasks.wait_batch(created.batch_id, 0.01).is_final
+        assert not tasks.ended([], [wait(key, 0.01).batch_id])
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            waited = threads.submit(tasks.wait_batch, created.batch_id, DEADLINE_SECONDS)
-            eventually(lambda: created.batch_id in tasks._board._waiting)
+            waited = threads.submit(wait, key, DEADLINE_SECONDS)
+            eventually(lambda: key in tasks._board._waiting)
             tasks.cancel_task(created.task_ids[1])
-            assert waited.result().is_final
-        with pytest.raises(qtm.BatchNotFound):
-            tasks.wait_batch("nothing", 1.0)
+            waited.result(DEADLINE_SECONDS / 2)
+        assert not tasks._board._waiting
+        with pytest.raises(missing):
+            wait("nothing", 1.0)
 
 
 def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
@@ -6633,10 +6598,11 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
         done, failed, waiting, later = (tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD")
         finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome('{"x":1}', '[{"path":"y","kind":"nan"}]'), 0.0, "", 1.0, "v")
         finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome(error_type="E", retryable=False), 0.0, "", 0.5, None)
-        asked = [done, failed, waiting, later, "nothing"]
-        answers = tasks.get_status_texts(asked)
+        missing = ["", "\U0001f600", *(f"nothing {number}" for number in range(300))]
+        asked = [done, failed, waiting, later, *missing]
+        answers = tasks.get_status_texts([*asked, done])
         assert list(answers) == asked
-        assert isinstance(answers.pop("nothing"), qtm.TaskNotFound)
+        assert {type(answers.pop(key)) for key in missing} == {qtm.TaskNotFound}
         expected = {"queue_position": None, "waiting_for": None}
         places = {
             waiting: {"queue_position": 1, "waiting_for": "no_scheduler"},
@@ -6645,7 +6611,8 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
         for key, text in answers.items():
             assert json.loads(text) == {**tasks.get_task_status(key).to_dict(), **places.get(key, expected)}
         results = tasks.get_result_texts(asked)
-        assert [type(results[key]) for key in asked] == [str, str, qtm.TaskNotFinished, qtm.TaskNotFinished, qtm.TaskNotFound]
+        expected = [str, str, qtm.TaskNotFinished, qtm.TaskNotFinished, *[qtm.TaskNotFound] * len(missing)]
+        assert [type(results[key]) for key in asked] == expected
         listed = {"non_finite": [{"path": "y", "kind": "nan"}], "converted": []}
         assert json.loads(results[done]) == {**tasks.get_task_status(done).to_dict(), "result": {"x": 1}, **listed}
         assert json.loads(results[failed]) == {**tasks.get_task_status(failed).to_dict(), "result": None, "non_finite": [], "converted": []}
@@ -6665,18 +6632,6 @@ def test_a_long_queue_is_read_once_for_all_who_ask_soon_after_each_other(url, mo
         tasks.cancel_task(asked.pop(0))
         asked.append(tasks.create_task(qtm.TaskRequest("E", CONFIG, PARAMS)).task_ids[0])
         assert places() == [2, 3, 4], "as it stood when it was read"
-
-
-def test_a_wait_is_woken_by_a_local_change(url):
-    with qtm.start(settings(url), scheduler=False) as tasks:
-        (task_id,) = tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
-        assert tasks.wait(task_id, 0.05).status is qtm.TaskStatus.PENDING
-        with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(tasks.wait, task_id, DEADLINE_SECONDS)
-            eventually(lambda: tasks._board._waiting)
-            tasks.cancel_task(task_id)
-            assert waiting.result(5).status is qtm.TaskStatus.CANCELLED
-        assert not tasks._board._waiting
 
 
 FORKING = """if True:
