@@ -32,17 +32,17 @@ Threads and processes::
       main              waits for a signal               |- fork per slot
       http-N            a few: one polls all sockets     v
                         and answers, others help       engine host process (one per slot: forks ahead, reaps, kills, measures)
-      scheduler         one: claim, heartbeat, reap      |- fork per attempt, or per QTM_TASKS_PER_PROCESS of them
+      scheduler         one: claim, heartbeat, rescue    |- fork per attempt, or per QTM_TASKS_PER_PROCESS of them
       scheduler-timer   a threading.Timer, only wakes    v
-      upkeep            one: retention, counts, checkpoints
       slot-N            one per running task ========> engine process (own session; one runs, one waits for its first task)
+      recorder          one: outcomes and progress
+      upkeep            one: retention, counts, checkpoints
       engine-output     one: what its import prints           private descriptors
       metrics           while it counts tasks
 
-Lock order: TaskScheduler._lock, then EngineServer._lock; ConnectionPool and the others are leaves. No lock is ever
-held across a database call, user code or a join, but these on purpose: Lead._line, by which threads that have nothing
-to do wait in turn, and PendingLimit._lock, TaskAPI._probe_lock and EngineServer._validator_lock, by which one asks for
-all.
+Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code or a
+join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and PendingLimit._lock,
+TaskAPI._probe_lock and EngineServer._validator_lock, by which one asks for all.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -3055,7 +3055,8 @@ class Outcome:
     @property
     def result_bytes(self) -> int:
         """What is stored of a result."""
-        return sum(len(text.encode("utf-8")) for text in (self.result_json or "", self.non_finite_json, self.converted_json))
+        texts = f"{self.result_json or ''}{self.non_finite_json}{self.converted_json}"
+        return len(texts) if texts.isascii() else len(texts.encode("utf-8"))
 
     @property
     def ending(self) -> str:
@@ -3199,9 +3200,15 @@ def _attempt(row: Sequence[Any]) -> TaskAttempt:
     return TaskAttempt(task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage)
 
 
-def _stamp_text(time: datetime.datetime) -> str:
+def _stamp_text(moment: datetime.datetime) -> str:
     """A time as the database writes it."""
-    return time.isoformat(" ", "microseconds")
+    return moment.isoformat(" ", "microseconds")
+
+
+def _stamps(now: str) -> Callable[[float], str]:
+    """Gives times of `time.monotonic` as the database writes them, whose clock shows ``now``."""
+    start = datetime.datetime.fromisoformat(now) - datetime.timedelta(seconds=time.monotonic())
+    return lambda at: _stamp_text(start + datetime.timedelta(seconds=at))
 
 
 def _time_text(seconds: float) -> str:
@@ -3698,7 +3705,7 @@ class RunStatements(Statements):
         dialect = database.dialect
         keys = dialect.json_rows("task_id", "attempt")
         beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
-        reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_ago")
+        reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_at")
         # COALESCE: left to itself, SQLite would walk all tasks of a status
         same_attempt = "backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt AND COALESCE(status, '') = 'running'"
         is_ours = f"{same_attempt} AND worker_id = :worker_id"
@@ -3715,11 +3722,7 @@ class RunStatements(Statements):
         self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
             AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
         self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
-        self._report = dialect.update_from(
-            reports,
-            is_ours,
-            "progress = r.new_progress, message = r.new_message, started_at = ADDTIME(UTC_TIMESTAMP(6), r.began_ago)",
-        )
+        self._report = dialect.update_from(reports, is_ours, "progress = r.new_progress, message = r.new_message, started_at = r.began_at")
         # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
         self._end_tasks = dialect.update_from(
             dialect.json_rows(*ENDED_TASK),
@@ -3782,15 +3785,14 @@ class RunStatements(Statements):
         by_key = {one.claimed.key: one for one in sorted(reports, key=lambda one: one.claimed.key)}  # in the order of all locks
         keys = {"worker_id": reports[0].claimed.worker_id, "rows": dump_json(list(by_key))}
 
-        def row(report: ProgressReport) -> list[Any]:
-            since = _time_text(max(0.0, time.monotonic() - report.started_at))
-            return [*report.claimed.key, round(report.progress, DECIMALS), report.message, f"-{since}"]
-
         def work(session: Session) -> bool:
-            owned = [by_key[task_id, attempt] for task_id, attempt, _ in session.rows(self._lock_owned, keys)]
-            if owned:
-                session.execute(self._report, {**keys, "rows": dump_json([row(one) for one in owned])})
-            return len(owned) == len(by_key)
+            rows: list[list[Any]] = []
+            for task_id, attempt, now in session.rows(self._lock_owned, keys):
+                one = by_key[task_id, attempt]
+                rows.append([task_id, attempt, round(one.progress, DECIMALS), one.message, _stamps(now)(one.started_at)])
+            if rows:
+                session.execute(self._report, {**keys, "rows": dump_json(rows)})
+            return len(rows) == len(by_key)
 
         return self.database.write(work, confirm=lambda session: True)  # the next report overwrites what a lost COMMIT has left out
 
@@ -3820,16 +3822,11 @@ class RunStatements(Statements):
 
         return self.database.write(work, confirm)
 
-    def _record(self, session: Session, endings: Sequence[Ending], now_text: str) -> None:
-        now, monotonic = datetime.datetime.fromisoformat(now_text), time.monotonic()
-
-        def at(seconds: float) -> str:
-            return _stamp_text(now + datetime.timedelta(seconds=seconds))
-
-        rows, results = [], []
+    def _record(self, session: Session, endings: Sequence[Ending], now: str) -> None:
+        at, rows, results = _stamps(now), [], []
         for one in endings:
             claimed, outcome = one.claimed, one.outcome
-            times = at(min(0.0, one.started_at - monotonic)), at(min(0.0, one.ended_at - monotonic)), at(one.delay_seconds)
+            times = at(one.started_at), at(one.ended_at), at(time.monotonic() + one.delay_seconds)
             said = one.message, one.progress, one.engine_version
             rows.append(_ended_rows(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said))
             if outcome.result_json is not None:
@@ -3869,7 +3866,7 @@ class RunStatements(Statements):
             for task_id, attempt, now, limit, worker_id, started_at in session.rows(self._select_orphans, parameters):
                 orphan = by_key[task_id, attempt]
                 outcome, delay = orphans[orphan]
-                due_at = _stamp_text(datetime.datetime.fromisoformat(now) + datetime.timedelta(seconds=delay))
+                due_at = _stamps(now)(time.monotonic() + delay)
                 rows.append(_ended_rows((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at)))
                 statuses[orphan] = rows[-1].status
             if rows:
@@ -7628,7 +7625,7 @@ AHEAD_SECONDS = 0.5  # tasks are claimed ahead that the slots will start within 
 MAX_AHEAD = 500  # tasks
 MAX_AHEAD_BYTES = 8 * 1024 * 1024  # of their requests
 LONGEST_AHEAD_SECONDS = 2.0  # for a slot; then a task is released, since another replica may have one
-PROBATION_SECONDS = 5.0  # of a task whose last attempt was lost, in which no other one is claimed
+PROBATION_SECONDS = 5.0  # of a task whose last attempt was lost, in which no other such task and nothing ahead is claimed
 PACE_ATTEMPTS = 25  # whose median tells how long the next will take
 
 
@@ -7806,14 +7803,6 @@ class Attempts:
                 worker.wake()
         return taken
 
-    def put_back(self, attempts: Sequence[Attempt]) -> None:
-        """Queue attempts again that a slot has not begun, before all others."""
-        with self.changed:
-            for one in reversed(attempts):
-                one.worker = None
-                self.queue.appendleft(one)
-            self.changed.notify_all()
-
     def end(self, attempts: Iterable[Attempt], state: AttemptState) -> tuple[list[Attempt], list[Attempt]]:
         """Have attempts released or lost, those that can be: which are in a slot, and which were still in the queue."""
         with self.changed:
@@ -7852,7 +7841,9 @@ class Attempts:
     def waited_too_long(self) -> list[Attempt]:
         """Those behind a slow one."""
         since = self._clock() - LONGEST_AHEAD_SECONDS
-        return [one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since and not (one.worker and one.worker.is_next(one))]
+        return [
+            one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since and not (one.worker and one.worker.present is one)
+        ]
 
     def is_lost_on_probation(self) -> bool:
         """Whether one whose task lost its last attempt has not run for long enough to be trusted."""
@@ -8031,7 +8022,7 @@ class Recorder:
         self._clock = clock
         self._waiting: dict[Attempt, int] = {}  # attempts that have ended, and the bytes of their outcomes; under attempts.changed
         self._reports: dict[Attempt, float] = {}  # those whose progress the database does not have, and when to write it; the same
-        self._next_step = math.inf  # when the thread wakes by itself
+        self._next_step = math.inf  # of the thread, 0.0 while one is being done; the same
         self._woken = threading.Event()
         self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
         self._reminder = Reminder(clock)
@@ -8044,14 +8035,19 @@ class Recorder:
             attempt.delay_seconds, attempt.next_write, attempt.refusals = delay_seconds, 0.0, 0
             self._reports.pop(attempt, None)
             self._waiting[attempt] = size
-        self._woken.set()
+            self._wake(0.0)
 
     def report(self, attempt: Attempt) -> None:
         """Write the progress of an attempt soon; a quick one ends before that."""
         due = self._clock() + PROGRESS_WRITE_SECONDS
         with self._attempts.changed:
             self._reports.setdefault(attempt, due)
+            self._wake(due)
+
+    def _wake(self, due: float) -> None:
+        """Have the thread do a step at this time, unless it does one before. Under the lock."""
         if due < self._next_step:
+            self._next_step = due
             self._woken.set()
 
     @property
@@ -8074,9 +8070,9 @@ class Recorder:
         """Write what waits; the seconds until there may be more, None without end."""
         now = self._clock()
         with self._attempts.changed:
+            self._next_step = 0.0
             waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
             due = [one for one, at in self._reports.items() if at <= now]
-        next_step = math.inf
         try:
             self._left([one for one, _ in waiting if one.state is AttemptState.LOST])
             for group in self._groups([(one, size) for one, size in waiting if one.state is AttemptState.RECORDING]):
@@ -8088,11 +8084,10 @@ class Recorder:
             if self._reminder.is_due(error.message):
                 log_event(logging.WARNING, "outcomes kept until the database is back", outcomes=len(self._waiting), error=error.message)
             self._attempts.stopped.wait(self._retry_seconds)
-            self._retry_seconds, next_step = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1]), now
+            self._retry_seconds = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1])
         with self._attempts.changed:
-            refused = [one.next_write for one in self._waiting if one.next_write > now]
-            self._next_step = min([next_step, *refused, *self._reports.values()])
-        return None if self._next_step == math.inf else max(0.0, self._next_step - self._clock())
+            self._next_step = due_at = min([*(one.next_write for one in self._waiting), *self._reports.values()], default=math.inf)
+        return None if due_at == math.inf else max(0.0, due_at - self._clock())
 
     def _groups(self, waiting: Sequence[tuple[Attempt, int]]) -> Iterator[list[Attempt]]:
         """The attempts, cut where a transaction has enough."""
@@ -8224,34 +8219,36 @@ class SlotWorker:
             return False
         self._hold(taken)
         try:
-            self._run(taken[0])
+            self._run()
+            if self._hands:
+                raise RuntimeError("its engine's slot said nothing of its end")
         except Exception as error:  # a fault of ours must not take the slot with it
             self._failed(error)
         self.begun_at = None
         return True
 
-    def _run(self, first: Attempt) -> None:
+    def _run(self) -> None:
         """Wait for an engine server that is being replaced: until it is there, nothing is said of the attempt."""
         self._slot = self._slot or self._open()
         deadline = time.monotonic() + self._settings.engine_start_seconds
-        while first.is_wanted:
+        while (first := self.present) and first.is_wanted and time.monotonic() < deadline:
             try:
                 return self._slot.run(first, self._more, self)
             except EngineUnavailable:
-                if time.monotonic() > deadline:
-                    return self.ended(first, Outcome(released=True))
                 self.wake()  # its thread alone replaces the server
                 self._attempts.stopped.wait(0.05)
-        self.returned(first)
+        for one in list(self._hands):
+            self.returned(one)
 
     def stop(self, attempt: Attempt) -> None:
         """From any thread: end an attempt that is no longer wanted."""
         if self._slot:
             self._slot.stop(attempt)
 
-    def is_next(self, attempt: Attempt) -> bool:
-        """Whether no other attempt in this slot is before it."""
-        return next(iter(list(self._hands)), None) is attempt
+    @property
+    def present(self) -> Attempt | None:
+        """The attempt that runs, or is next."""
+        return next(iter(list(self._hands)), None)
 
     def is_slow(self) -> bool:
         """Whether its present attempt takes longer than what is claimed ahead."""
@@ -8294,20 +8291,18 @@ class SlotWorker:
             message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
             outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
         # An attempt that was to be released is due at once; one for which no process could be started, after a pause.
-        pause = 0.0 if is_released else DATABASE_RETRY_SECONDS if outcome.released else None
+        pause = 0.0 if is_released else DATABASE_RETRY_SECONDS
+        if outcome.error_type is not None:
+            pause = retry_pause(self._settings, attempt.attempt)
         now = attempt.ended_at = time.monotonic()
         self._attempts.took(now - (self.begun_at or now))
         self.begun_at = now
         self._hands.pop(attempt, None)
-        self._recorder.put(attempt, outcome, retry_pause(self._settings, attempt.claimed.attempt) if pause is None else pause)
+        self._recorder.put(attempt, outcome, pause)
 
     def returned(self, attempt: Attempt) -> None:
         """The slot has not begun it, and never will."""
-        if attempt.state is AttemptState.CLAIMED:
-            self._hands.pop(attempt, None)
-            self._attempts.put_back([attempt])
-        else:
-            self.ended(attempt, Outcome(released=True))
+        self.ended(attempt, Outcome(released=True))
 
     def _is_of_stop(self, outcome: Outcome) -> bool:
         """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and some inits of containers send
@@ -8318,14 +8313,13 @@ class SlotWorker:
 
     def _failed(self, error: Exception) -> None:
         """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the same fault for ever."""
-        text = _ascii_error_text(error)
-        for number, attempt in enumerate(list(self._hands)):
-            if number == 0:
-                log_event(logging.CRITICAL, "slot failed", **attempt.told, error=text)
-                logger.debug("slot failed", exc_info=error)
-                self.ended(attempt, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}"))
-            else:
-                self.returned(attempt)
+        text, first = _ascii_error_text(error), self.present
+        log_event(logging.CRITICAL, "slot failed", **(first.told if first else {}), error=text)
+        logger.debug("slot failed", exc_info=error)
+        if first:
+            self.ended(first, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}"))
+        for one in list(self._hands):
+            self.returned(one)
 
 
 class Health:
@@ -8420,7 +8414,7 @@ class TaskScheduler:
     def state(self) -> dict[str, Any]:
         """What the scheduler does now, and when it last polled with success."""
         with self.attempts.changed:
-            running = [one.task_id for one in self.attempts.known.values() if one.worker]
+            running = [one.task_id for slot in self.slots if (one := slot.present)]
             ended = dict(self.attempts.ended)
             present = "running" if self.attempts.known else "idle"
         return {
@@ -8602,14 +8596,14 @@ class TaskScheduler:
         with attempts.changed:
             waiting = len(attempts.select(AttemptState.CLAIMED))
             free = sum(slot.begun_at is None for slot in self.slots) - len(attempts.queue)
-            window = attempts.window(sum(not slot.is_slow() for slot in self.slots))
+            is_risky = attempts.is_lost_on_probation()
+            window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
             if wanted <= 0 or attempts.draining.is_set() or not self._runner.is_ready or self.recorder.is_full:
                 return math.inf
             attempts.is_claiming, attempts.is_cancelled_meanwhile = True, False
         try:
-            with_lost = free > 0 and waiting == 0 and not attempts.is_lost_on_probation()
-            claimed = self._dao.claim(self.worker_id, wanted, with_lost)
+            claimed = self._dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
             self._take([Attempt(one, len(claimed) > free, self._clock) for one in claimed])
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
