@@ -6223,8 +6223,9 @@ MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is r
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 MAX_OUTPUT_STACKS = 3500  # characters of an engine's stacks that are kept at the end of its output; its error has more of them
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
-SENT_AHEAD = 64  # tasks that a warm process holds at most: what it runs while the service's threads wait for each other
-EARLY_ENDS = 3  # engine processes that ended before they took a task, after which that is the task's failure
+EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: then it is the task's failure
+SENT_AHEAD = 64  # tasks in a warm process, at most
+SENT_AHEAD_SECONDS = 0.1  # of its work, so that it need not wait when the service's threads wait for each other
 
 
 def _nothing() -> None:
@@ -6239,19 +6240,11 @@ class Report(NamedTuple):
 
 
 class SlotAttempt(Protocol):
-    """What a slot needs of an attempt that it runs."""
+    """What a slot needs of an attempt."""
 
-    @property
-    def task_id(self) -> str:
-        """Of its task."""
-
-    @property
-    def attempt(self) -> int:
-        """Its number among the task's attempts."""
-
-    @property
-    def timeout_seconds(self) -> float:
-        """Its wall time, at most."""
+    task_id: str
+    attempt: int  # its number among the task's attempts
+    timeout_seconds: float
 
     def request(self) -> TaskRequest:
         """For an engine in this process."""
@@ -6620,6 +6613,7 @@ class EngineSlot:
         self._events: SlotEvents
         self._silent_seconds = 0.0  # that no process has answered, none having begun an attempt
         self._early_ends = 0  # processes in a row that ended before they took a task
+        self._pace_seconds = SENT_AHEAD_SECONDS  # that an attempt in a warm process takes
         self._lock = threading.Lock()  # guards the next
         self._stops: list[tuple[SlotAttempt, bool]] = []  # written by `stop`, taken by the slot's thread
         self._wake, self._notify = os.pipe()
@@ -6644,7 +6638,9 @@ class EngineSlot:
             if self._host and self._server.has_replaced(self._host.server):
                 self._leave_host()  # the engine may be another by now
             if not self._host:
-                self._open_host()
+                self._host = self._server.open_host(is_validator=False)
+                self._listen(self._host.control.fileno(), self._read_control)
+            self._read_control()  # whether the process that waits is still there
             while self._waiting or (self._engine and self._engine.flights):
                 self._feed()
                 self._turn()
@@ -6666,10 +6662,10 @@ class EngineSlot:
         if not self._engine and not self._take_standby():
             return
         engine = cast(EngineLink, self._engine)
-        left = self._settings.tasks_per_process - engine.sent_count
-        if engine.is_last or engine.kill_deadline is not None or engine.is_full or left <= 0 or len(engine.flights) > SENT_AHEAD // 2:
+        ahead = max(1, min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds)))
+        room = min(self._settings.tasks_per_process - engine.sent_count, ahead + 1 - len(engine.flights))
+        if room <= ahead // 2 or engine.is_last or engine.is_full or engine.kill_deadline is not None:
             return
-        room = min(left, SENT_AHEAD - len(engine.flights))
         if len(self._waiting) < room and self._settings.tasks_per_process > 1:
             self._waiting.extend(self._more(room - len(self._waiting)))
         given = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
@@ -6677,11 +6673,6 @@ class EngineSlot:
             engine.give(given)
             if engine.is_full:
                 self._poll.modify(engine.channel, select.POLLIN | select.POLLOUT)
-
-    def _open_host(self) -> None:
-        """Raises EngineUnavailable."""
-        self._host = self._server.open_host(is_validator=False)
-        self._listen(self._host.control.fileno(), self._read_control)
 
     def _take_standby(self) -> bool:
         self._engine = cast(HostLink, self._host).take_standby()
@@ -6708,7 +6699,9 @@ class EngineSlot:
             read = self._readers.get(descriptor)
             if read and read() == 0:
                 self._ignore(descriptor)  # it would be readable for ever
-        for attempt, with_stacks in self._take_stops():
+        with self._lock:
+            stops, self._stops = self._stops, []
+        for attempt, with_stacks in stops:
             self._obey_stop(attempt, with_stacks)
         now = time.monotonic()
         self._judge(now, now - before)
@@ -6735,27 +6728,26 @@ class EngineSlot:
                 self._give_up()
 
     def _give_up(self) -> None:
-        """Release the attempts: the engine server, the host or the engine process is frozen, and none has begun."""
-        attempts = [*(flight.attempt for flight in self._engine.flights.values()), *self._waiting] if self._engine else [*self._waiting]
-        seconds = round(self._silent_seconds, 1)
-        log_event(logging.WARNING, "attempt not started", task_id=attempts[0].task_id, attempt=attempts[0].attempt, seconds=seconds)
+        """The engine server, the host or the engine process is frozen, and no attempt has begun."""
+        if self._engine:
+            self._put_back(self._engine, list(self._engine.flights))
         host = cast(HostLink, self._host)
         if not host.pid:
             self._server.end_frozen(host.server)
         host.kill()
         self._leave_host()
-        self._waiting.clear()
-        for attempt in attempts:
+        self._release("attempt not started", seconds=round(self._silent_seconds, 1))
+
+    def _release(self, event: str, **fields: Any) -> None:
+        """Attempts that no engine has begun, through no fault of theirs."""
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            log_event(logging.WARNING, event, task_id=attempt.task_id, attempt=attempt.attempt, **fields)
             self._events.ended(attempt, Outcome(released=True))
 
     def _read_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)
-
-    def _take_stops(self) -> list[tuple[SlotAttempt, bool]]:
-        with self._lock:
-            stops, self._stops = self._stops, []
-        return stops
 
     def _obey_stop(self, attempt: SlotAttempt, with_stacks: bool) -> None:
         if attempt in self._waiting:
@@ -6846,6 +6838,7 @@ class EngineSlot:
         engine.leave(number)
         flight.log.close()
         engine.begun = None
+        self._pace_seconds += 0.2 * (time.monotonic() - (flight.deadline - flight.attempt.timeout_seconds) - self._pace_seconds)
         engine.spent_cpu_seconds += flight.usage.cpu_seconds or 0.0
         usage = flight.usage._replace(output_tail=flight.log.tail)
         self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
@@ -6860,26 +6853,9 @@ class EngineSlot:
             return self._end_host()
         for message in messages:
             if "no_process" in message:
-                self._release_waiting(message["no_process"])
+                self._release("no process for an attempt", error=message["no_process"])
             elif self._engine and message["ended"] == self._engine.pid:
                 self._end_engine(message)
-            else:
-                self._count_early_end(message)
-
-    def _release_waiting(self, why: str) -> None:
-        """The system gives no process: none of the attempts' fault."""
-        while self._waiting:
-            attempt = self._waiting.popleft()
-            log_event(logging.WARNING, "no process for an attempt", task_id=attempt.task_id, attempt=attempt.attempt, error=why)
-            self._events.ended(attempt, Outcome(released=True))
-
-    def _count_early_end(self, report: dict[str, Any]) -> None:
-        """A process that ends before it takes a task is replaced, but not for ever."""
-        self._early_ends += 1
-        if self._early_ends >= EARLY_ENDS and self._waiting:
-            self._early_ends = 0
-            flight = Flight(self._waiting.popleft())
-            self._events.ended(flight.attempt, self._outcome(flight, report, False, 0.0) if report else Outcome(released=True))
 
     def _end_engine(self, report: dict[str, Any]) -> None:
         """The engine process has gone, and all below it. The report is its host's, or empty where that has gone too."""
@@ -6887,18 +6863,19 @@ class EngineSlot:
         self._ignore(engine.channel.fileno(), engine.output)
         engine.drain()
         self._take_frames(engine)
-        self._put_back(engine, engine.take_back())
-        if not engine.flights and self._waiting:
-            self._count_early_end(report)
-        for number, flight in list(engine.flights.items()):  # one, that has begun or was about to
+        unread = engine.take_back()
+        ended = engine.begun or next((one for number, one in engine.flights.items() if number not in unread), None)
+        if engine.flights and not ended:  # it ended as it waited, or it never can take a task
+            self._early_ends += 1
+            ended = next(iter(engine.flights.values())) if self._early_ends == EARLY_ENDS else None
+        if not report and not engine.begun:
+            ended = None
+        self._put_back(engine, [number for number, one in engine.flights.items() if one is not ended])
+        if ended:
             if report.get("stacks"):
-                flight.log.feed(f"\n{report['stacks'][:MAX_OUTPUT_STACKS]}\n".encode())
-            engine.leave(number)
-            flight.log.close()
-            is_of_stop = engine.kill_deadline is not None
-            released = not report and flight is not engine.begun
-            outcome = Outcome(released=True) if released else self._outcome(flight, report, is_of_stop, engine.spent_cpu_seconds)
-            self._events.ended(flight.attempt, outcome)
+                ended.log.feed(f"\n{report['stacks'][:MAX_OUTPUT_STACKS]}\n".encode())
+            ended.log.close()
+            self._events.ended(ended.attempt, self._outcome(ended, report, engine))
         engine.close()
 
     def _end_host(self) -> None:
@@ -6908,14 +6885,7 @@ class EngineSlot:
         host.close()
         if self._engine:
             self._end_engine({})
-        else:
-            self._count_early_end({})
-        if self._waiting:
-            try:
-                self._open_host()
-            except EngineUnavailable:
-                while self._waiting:
-                    self._events.returned(self._waiting.popleft())
+        self._release("the host of an attempt has ended")
 
     def _kill_host(self) -> None:
         """It has not ended the engine process in time: it is frozen, or in the kernel."""
@@ -6936,15 +6906,15 @@ class EngineSlot:
             self._host.close()
             self._host = None
 
-    def _outcome(self, flight: Flight, report: dict[str, Any], is_of_stop: bool, spent_cpu_seconds: float) -> Outcome:
+    def _outcome(self, flight: Flight, report: dict[str, Any], engine: EngineLink) -> Outcome:
         """How an attempt ended, with which its process ended too, and what it used."""
         code, cpu_seconds = report.get("exit"), report.get("cpu_seconds")
         exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
-        cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - spent_cpu_seconds), 6)
+        cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - engine.spent_cpu_seconds), 6)
         usage = ProcessUsage(exited, signalled, report.get("max_rss_bytes"), cpu_seconds, flight.log.tail)
         outcome = flight.outcome
         if outcome is None or (flight.is_timed_out and outcome.error_type):  # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
-            outcome = self._death(flight, report, is_of_stop)
+            outcome = self._death(flight, report, engine.kill_deadline is not None)
         return dataclasses.replace(outcome, usage=usage)
 
     def _death(self, flight: Flight, report: dict[str, Any], is_of_stop: bool) -> Outcome:
@@ -7291,7 +7261,8 @@ class EngineServer:
         try:
             while not host.standby:
                 if host.receive() is None or host.lacks_standby:
-                    raise EOFError
+                    self._close_validator()
+                    raise EngineUnavailable("the engine server has ended, or there is no process", retry_after_seconds=1)
             host.standby.channel.settimeout(START_SECONDS + self.spawns * self._settings.engine_start_seconds)
             if receive_frame(host.standby.channel, MAX_FRAME_BYTES) is None:
                 raise EOFError
