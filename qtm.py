@@ -56,31 +56,33 @@ Rooms (search for the rule "# ==== "):
   9 Transactions
  10 Migrations
  11 Rows
- 12 TaskDAO
- 13 Doctor
- 14 Backtest engine
- 15 Results
- 16 Engine process
- 17 Engine host
- 18 Engine slots
- 19 Engine server
- 20 Thread runner
- 21 Upkeep
- 22 Leases and waits
- 23 Recorder
- 24 TaskScheduler
- 25 TaskManager
- 26 HTTP messages
- 27 Metrics
- 28 Routes
- 29 OpenAPI
- 30 Page
- 31 API
- 32 Access
- 33 HTTP connections
- 34 Jobs and waiters
- 35 HTTP server
- 36 Command line
+ 12 Task statements
+ 13 Run statements
+ 14 Upkeep statements
+ 15 Doctor
+ 16 Backtest engine
+ 17 Results
+ 18 Engine process
+ 19 Engine host
+ 20 Engine slots
+ 21 Engine server
+ 22 Thread runner
+ 23 Upkeep
+ 24 Leases and waits
+ 25 Recorder
+ 26 TaskScheduler
+ 27 TaskManager
+ 28 HTTP messages
+ 29 Metrics
+ 30 Routes
+ 31 OpenAPI
+ 32 Page
+ 33 API
+ 34 Access
+ 35 HTTP connections
+ 36 Jobs and waiters
+ 37 HTTP server
+ 38 Command line
 """
 
 from __future__ import annotations
@@ -2798,7 +2800,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 
 
 # ==== 11 Rows =========================================================================================================
-# Between models and rows: the columns, how an attempt ended, and the small conversions that the DAO's statements need.
+# Between models and rows: the columns, the JSON of tasks, creates, filters, and the small conversions that statements need.
 
 MAX_BACKOFF_SECONDS = 600.0
 MAX_KEYS = 256  # looked up by one statement
@@ -2811,14 +2813,6 @@ ATTEMPT_FIELDS = (
     *("worker_id", "started_at", "ended_at", "ending", "error"),
     *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
-
-
-# What to claim, in the order of the index; `check` explains it.
-CLAIMABLE = f"""SELECT task_id, attempt + 1, attempt_limit, batch_id, stock_code, timeout_seconds,
-        CASE WHEN error LIKE '{{"type":"worker_lost"%' THEN 1 ELSE 0 END, config, params, -priority_rank, max_attempts
-    FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
-    WHERE status = 'pending' AND {IS_DUE}
-    ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
 
 
 # Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for broken.
@@ -3023,176 +3017,6 @@ STATEMENT_TASKS = 10_000  # that one statement inserts
 STATEMENT_BYTES = 2 * 1024 * 1024  # of the JSON rows of one statement
 
 
-class ProcessUsage(NamedTuple):
-    """How the processes of an attempt ended and what they used, for its record; see TaskAttempt."""
-
-    exit_code: int | None = None
-    exit_signal: str | None = None
-    max_rss_bytes: int | None = None
-    cpu_seconds: float | None = None
-    output_tail: str | None = None
-
-
-NO_USAGE = ProcessUsage()
-ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")  # other errors are just "failed"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may have one more)."""
-
-    result_json: str | None = None
-    non_finite_json: str = "[]"
-    converted_json: str = "[]"
-    error_type: str | None = None
-    message: str = ""
-    traceback: str | None = None
-    retryable: bool = True
-    released: bool = False
-    by_stop_signal: bool = False  # SIGTERM or its like ended the engine process, and it was not qtm that sent it
-    usage: ProcessUsage = NO_USAGE
-
-    @property
-    def result_bytes(self) -> int:
-        """What is stored of a result."""
-        texts = f"{self.result_json or ''}{self.non_finite_json}{self.converted_json}"
-        return len(texts) if texts.isascii() else len(texts.encode("utf-8"))
-
-    @property
-    def ending(self) -> str:
-        """The word for it on the attempt's record."""
-        if self.released:
-            return "released"
-        if self.result_json is not None:
-            return "completed"
-        return self.error_type if self.error_type in ENDINGS_BY_ERROR else "failed"
-
-    def error_json(self, attempt: int) -> str | None:
-        """The ``error`` document of the task, or None."""
-        if self.error_type is None:
-            return None
-        error = {"type": self.error_type, "message": self.message, "attempt": attempt}
-        return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
-
-
-WORKER_LOST = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
-NOT_STORED = Outcome(error_type="not_stored", message="the outcome could not be stored; the log of the service says why")
-
-
-class ClaimedTask(NamedTuple):
-    """A task that is ours to run."""
-
-    worker_id: str
-    task_id: str
-    attempt: int
-    attempt_limit: int  # the attempt after which it fails for good
-    batch_id: str
-    stock_code: str
-    timeout_seconds: float
-    was_lost: bool  # the attempt that failed last did so with its scheduler
-    request_json: str  # what its engine gets
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What no other attempt has."""
-        return self.task_id, self.attempt
-
-
-def _claimed(worker_id: str, row: Sequence[Any]) -> ClaimedTask:
-    """A ClaimedTask from a row of CLAIMABLE."""
-    task_id, attempt, limit, batch_id, code, timeout, was_lost, config, params, priority, most = row
-    request = (
-        f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}","priority":{priority},'
-        f'"timeout_seconds":{float(timeout)!r},"max_attempts":{most},"task_id":"{task_id}","attempt":{attempt}}}'
-    )
-    return ClaimedTask(worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request)
-
-
-class Ending(NamedTuple):
-    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due ``delay_seconds`` after it is recorded."""
-
-    claimed: ClaimedTask
-    outcome: Outcome
-    started_at: float
-    ended_at: float
-    delay_seconds: float = 0.0
-    message: str = ""
-    progress: float = 0.0
-    engine_version: str | None = None
-
-
-class ProgressReport(NamedTuple):
-    """What a running attempt said of its progress (0.0-1.0); ``started_at`` is of `time.monotonic`."""
-
-    claimed: ClaimedTask
-    started_at: float
-    progress: float
-    message: str
-
-
-class Recorded(NamedTuple):
-    """What a group of outcomes has come to: the keys of those that are in the database, and of those that others have locked just now.
-    The rest are no longer this worker's, so that their outcomes are void."""
-
-    keys: Set[tuple[str, int]]
-    locked: Set[tuple[str, int]] = frozenset()
-
-
-# One attempt's end as rows of JSON: for its task, by names that tasks do not have, and for its record.
-ENDED_TASK = (
-    *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress"),
-    *("due_at", "began_at", "ended_at", "given_back", "new_version"),
-)
-ENDED_ATTEMPT = (
-    *("task_id", "attempt", "runner", "began_at", "ended_at", "ending", "new_error"),
-    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
-)
-
-
-class EndedRows(NamedTuple):
-    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and ENDED_ATTEMPT."""
-
-    status: TaskStatus
-    task: Sequence[Any]
-    attempt: Sequence[Any]
-
-
-def _ended_rows(
-    key: tuple[str, int], attempt_limit: int, worker_id: str, outcome: Outcome, times: tuple[str, str, str],
-    message: str = "", progress: float = 0.0, engine_version: str | None = None,
-) -> EndedRows:  # fmt: skip
-    """Of this attempt. ``times``: when it began, when it ended, when it is due if it is tried again."""
-    began_at, ended_at, due_at = times
-    if outcome.result_json is not None:
-        status, message = TaskStatus.COMPLETED, ""
-    elif outcome.released or (outcome.retryable and key[1] < attempt_limit):
-        status, progress = TaskStatus.PENDING, 0.0
-    else:
-        status = TaskStatus.FAILED
-    error, *usage, tail = outcome.error_json(key[1]), *outcome.usage
-    return EndedRows(
-        status,
-        [*key, status.value, message, error, round(progress, DECIMALS), due_at, began_at, ended_at, int(outcome.released), engine_version],
-        [*key, worker_id, began_at, ended_at, outcome.ending, error, *usage, tail or ""],
-    )
-
-
-class Purged(NamedTuple):
-    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
-
-    deleted: int
-    last: str | None
-
-
-class RunningTask(NamedTuple):
-    """What a reaper sees of a running task: the pair (attempt, heartbeat) moves while its scheduler lives."""
-
-    task_id: str
-    attempt: int
-    heartbeat: int
-    worker_id: str
-
-
 def _attempt(row: Sequence[Any]) -> TaskAttempt:
     """A TaskAttempt from a row of ATTEMPT_COLUMNS."""
     task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
@@ -3307,9 +3131,6 @@ class TaskFilter:
         }
 
 
-INSERT_RESULT = """INSERT INTO backtest_results (task_id, result, non_finite, converted)
-    VALUES (:task_id, :result, :non_finite, :converted)"""
-
 # The rows of a page, in the order of its ids; CROSS JOIN keeps SQLite, and STRAIGHT_JOIN MySQL, from another.
 PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
 
@@ -3344,17 +3165,13 @@ def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
     yield f"[{','.join(part)}]"
 
 
-# ==== 12 TaskDAO ======================================================================================================
-# Every SQL statement about tasks. Rows go in and out as models; callers never see cursors or SQL. Each method is one
-# transaction. A status changes only by a compare-and-set; losing it is a returned False or None, not an exception.
+# ==== 12 Task statements ==============================================================================================
+# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and out as models; callers
+# never see cursors or SQL. Each method is one transaction. A status changes only by a compare-and-set; losing it is no exception.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
-PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
-COUNTED_TASKS = 100_000  # by one statement, in some 40 ms
 CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
-KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
 
 class Statements:
@@ -3696,9 +3513,190 @@ class TaskStatements(Statements):
         return self.database.write(work, confirm), sizes[-2]
 
 
+# ==== 13 Run statements ===============================================================================================
+# What a scheduler claims and records, and its statements. Each carries the guard that makes it a compare-and-set, and is for any number
+# of tasks, which come as rows of JSON.
+
+KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
+
+
+# What to claim, in the order of the index; `check` explains it.
+CLAIMABLE = f"""SELECT task_id, attempt + 1, attempt_limit, batch_id, stock_code, timeout_seconds,
+        CASE WHEN error LIKE '{{"type":"worker_lost"%' THEN 1 ELSE 0 END, config, params, -priority_rank, max_attempts
+    FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
+    WHERE status = 'pending' AND {IS_DUE}
+    ORDER BY priority_rank, created_at, task_id LIMIT :limit /*! FOR UPDATE SKIP LOCKED */"""
+
+
+class ProcessUsage(NamedTuple):
+    """How the processes of an attempt ended and what they used, for its record; see TaskAttempt."""
+
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    max_rss_bytes: int | None = None
+    cpu_seconds: float | None = None
+    output_tail: str | None = None
+
+
+NO_USAGE = ProcessUsage()
+ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")  # other errors are just "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may have one more)."""
+
+    result_json: str | None = None
+    non_finite_json: str = "[]"
+    converted_json: str = "[]"
+    error_type: str | None = None
+    message: str = ""
+    traceback: str | None = None
+    retryable: bool = True
+    released: bool = False
+    by_stop_signal: bool = False  # SIGTERM or its like ended the engine process, and it was not qtm that sent it
+    usage: ProcessUsage = NO_USAGE
+
+    @property
+    def result_bytes(self) -> int:
+        """What is stored of a result."""
+        texts = f"{self.result_json or ''}{self.non_finite_json}{self.converted_json}"
+        return len(texts) if texts.isascii() else len(texts.encode("utf-8"))
+
+    @property
+    def ending(self) -> str:
+        """The word for it on the attempt's record."""
+        if self.released:
+            return "released"
+        if self.result_json is not None:
+            return "completed"
+        return self.error_type if self.error_type in ENDINGS_BY_ERROR else "failed"
+
+    def error_json(self, attempt: int) -> str | None:
+        """The ``error`` document of the task, or None."""
+        if self.error_type is None:
+            return None
+        error = {"type": self.error_type, "message": self.message, "attempt": attempt}
+        return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
+
+
+WORKER_LOST = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
+NOT_STORED = Outcome(error_type="not_stored", message="the outcome could not be stored; the log of the service says why")
+
+
+class ClaimedTask(NamedTuple):
+    """A task that is ours to run."""
+
+    worker_id: str
+    task_id: str
+    attempt: int
+    attempt_limit: int  # the attempt after which it fails for good
+    batch_id: str
+    stock_code: str
+    timeout_seconds: float
+    was_lost: bool  # the attempt that failed last did so with its scheduler
+    request_json: str  # what its engine gets
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other attempt has."""
+        return self.task_id, self.attempt
+
+
+def _claimed(worker_id: str, row: Sequence[Any]) -> ClaimedTask:
+    """A ClaimedTask from a row of CLAIMABLE."""
+    task_id, attempt, limit, batch_id, code, timeout, was_lost, config, params, priority, most = row
+    request = (
+        f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}","priority":{priority},'
+        f'"timeout_seconds":{float(timeout)!r},"max_attempts":{most},"task_id":"{task_id}","attempt":{attempt}}}'
+    )
+    return ClaimedTask(worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request)
+
+
+class Ending(NamedTuple):
+    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due ``delay_seconds`` after it is recorded."""
+
+    claimed: ClaimedTask
+    outcome: Outcome
+    started_at: float
+    ended_at: float
+    delay_seconds: float = 0.0
+    message: str = ""
+    progress: float = 0.0
+    engine_version: str | None = None
+
+
+class ProgressReport(NamedTuple):
+    """What a running attempt said of its progress (0.0-1.0); ``started_at`` is of `time.monotonic`."""
+
+    claimed: ClaimedTask
+    started_at: float
+    progress: float
+    message: str
+
+
+class Recorded(NamedTuple):
+    """What a group of outcomes has come to: the keys of those that are in the database, and of those that others have locked just now.
+    The rest are no longer this worker's, so that their outcomes are void."""
+
+    keys: Set[tuple[str, int]]
+    locked: Set[tuple[str, int]] = frozenset()
+
+
+# One attempt's end as rows of JSON: for its task, by names that tasks do not have, and for its record.
+ENDED_TASK = (
+    *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress"),
+    *("due_at", "began_at", "ended_at", "given_back", "new_version"),
+)
+ENDED_ATTEMPT = (
+    *("task_id", "attempt", "runner", "began_at", "ended_at", "ending", "new_error"),
+    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
+)
+
+
+class EndedRows(NamedTuple):
+    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and ENDED_ATTEMPT."""
+
+    status: TaskStatus
+    task: Sequence[Any]
+    attempt: Sequence[Any]
+
+
+def _ended_rows(
+    key: tuple[str, int], attempt_limit: int, worker_id: str, outcome: Outcome, times: tuple[str, str, str],
+    message: str = "", progress: float = 0.0, engine_version: str | None = None,
+) -> EndedRows:  # fmt: skip
+    """Of this attempt. ``times``: when it began, when it ended, when it is due if it is tried again."""
+    began_at, ended_at, due_at = times
+    if outcome.result_json is not None:
+        status, message = TaskStatus.COMPLETED, ""
+    elif outcome.released or (outcome.retryable and key[1] < attempt_limit):
+        status, progress = TaskStatus.PENDING, 0.0
+    else:
+        status = TaskStatus.FAILED
+    error, *usage, tail = outcome.error_json(key[1]), *outcome.usage
+    return EndedRows(
+        status,
+        [*key, status.value, message, error, round(progress, DECIMALS), due_at, began_at, ended_at, int(outcome.released), engine_version],
+        [*key, worker_id, began_at, ended_at, outcome.ending, error, *usage, tail or ""],
+    )
+
+
+class RunningTask(NamedTuple):
+    """What a reaper sees of a running task: the pair (attempt, heartbeat) moves while its scheduler lives."""
+
+    task_id: str
+    attempt: int
+    heartbeat: int
+    worker_id: str
+
+
+INSERT_RESULT = """INSERT INTO backtest_results (task_id, result, non_finite, converted)
+    VALUES (:task_id, :result, :non_finite, :converted)"""
+
+
 class RunStatements(Statements):
-    """What schedulers say of the tasks that they run. Every statement carries the guard that makes it a compare-and-set, and is for any
-    number of tasks, which come as rows of JSON."""
+    """What schedulers say of the tasks that they run."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -3924,8 +3922,23 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
+# ==== 14 Upkeep statements ============================================================================================
+# Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
+
+PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
+PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
+COUNTED_TASKS = 100_000  # by one statement, in some 40 ms
+
+
+class Purged(NamedTuple):
+    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
+
+    deleted: int
+    last: str | None
+
+
 class UpkeepStatements(Statements):
-    """What a service does beside its tasks: retention, probes and counts for /metrics."""
+    """What a service does beside its tasks."""
 
     def retention_cutoff(self, retention_days: float) -> str:
         """The time so long ago, by the database's clock."""
@@ -4056,10 +4069,10 @@ class UpkeepStatements(Statements):
 
 
 class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
-    """All of them."""
+    """The statements of three rooms over one database."""
 
 
-# ==== 13 Doctor =======================================================================================================
+# ==== 15 Doctor =======================================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are gathered first
 # and then judged by a table, so that every row can be tested without a server that is wrong in just that way.
 
@@ -4246,7 +4259,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(gather_facts(dao, lease_seconds))
 
 
-# ==== 14 Backtest engine ==============================================================================================
+# ==== 16 Backtest engine ==============================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in decimals of 50
 # digits (prices as they stand in the file), so that a crossing or a share count never hangs on rounding; only the metrics, at
 # the end, are doubles.
@@ -4679,7 +4692,7 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 15 Results ======================================================================================================
+# ==== 17 Results ======================================================================================================
 # What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON, whatever
 # numpy, pandas or a hostile engine put into it.
 
@@ -5134,7 +5147,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
     return {"type": name, "message": message[:MAX_ERROR_MESSAGE] or name, "traceback": text[-MAX_TRACEBACK:] or None}
 
 
-# ==== 16 Engine process ===============================================================================================
+# ==== 18 Engine process ===============================================================================================
 # Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints goes to a pipe, progress
 # and results to a private channel. A task comes on the channel, and with it a ticket, the task's number, in a pipe that the service
 # can read too: a ticket that it reads back itself is of a task that has not begun and never will.
@@ -5727,7 +5740,7 @@ def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: Engin
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 17 Engine host ==================================================================================================
+# ==== 19 Engine host ==================================================================================================
 # The processes between service and engine. The engine server has imported the engine once and forks a host for each slot. A host lives
 # as long as its slot and runs no user code: it forks each engine process ahead of need, adopts every process that an attempt starts
 # (child subreaper), watches memory, stops, and ends all that is left. When the service dies, its sockets end, and hosts end theirs.
@@ -6211,7 +6224,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 18 Engine slots =================================================================================================
+# ==== 20 Engine slots =================================================================================================
 # The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands each to the engine process
 # that waits for it, several ahead to a warm one, and listens until each has ended. Every wait for another process has a deadline.
 
@@ -6939,7 +6952,7 @@ class EngineSlot:
         return Outcome(error_type="crashed", message=message, by_stop_signal=not is_of_stop and code is not None and -code in STOP_SIGNALS)
 
 
-# ==== 19 Engine server ================================================================================================
+# ==== 21 Engine server ================================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
@@ -7293,7 +7306,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 20 Thread runner ================================================================================================
+# ==== 22 Thread runner ================================================================================================
 # The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but not killed.
 
 
@@ -7393,7 +7406,7 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 21 Upkeep =======================================================================================================
+# ==== 23 Upkeep =======================================================================================================
 # What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits: the retention, the
 # counts for /metrics, checkpoints of SQLite.
 
@@ -7586,7 +7599,7 @@ class Upkeep:
             yield took * random.uniform(0.5, 1.0)
 
 
-# ==== 22 Leases and waits =============================================================================================
+# ==== 24 Leases and waits =============================================================================================
 # What the scheduler judges and remembers: who waits for what to change, the attempts of this process, how fast they end, and which
 # tasks of others have stood still for a lease. Times are this process's monotonic clock and the database's clock, never another host's.
 
@@ -7931,7 +7944,7 @@ class Alarm:
             self._timer.cancel()
 
 
-# ==== 23 Recorder =====================================================================================================
+# ==== 25 Recorder =====================================================================================================
 # Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one transaction, so that a group
 # grows with the time that the last one took. While the database is away outcomes are kept: the work is done and must not be lost.
 
@@ -8143,7 +8156,7 @@ class Recorder:
                     self._reports[one] = due
 
 
-# ==== 24 TaskScheduler ================================================================================================
+# ==== 26 TaskScheduler ================================================================================================
 # One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the scheduler's work; the
 # timer, a create and a slot that needs more only wake it.
 
@@ -8598,7 +8611,7 @@ class TaskScheduler:
             self._end(claimed, AttemptState.RELEASED)
 
 
-# ==== 25 TaskManager ==================================================================================================
+# ==== 27 TaskManager ==================================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
 # rooms 4 and 5.
 
@@ -9170,7 +9183,7 @@ def start(
     return tasks
 
 
-# ==== 26 HTTP messages ================================================================================================
+# ==== 28 HTTP messages ================================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that how the bytes were
 # split into packets can change nothing; and answers. Any doubt about where a request ends closes the connection. Errors become
 # answers in one place.
@@ -9523,7 +9536,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 27 Metrics ======================================================================================================
+# ==== 29 Metrics ======================================================================================================
 # What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few values. All of it is
 # in this process's memory but the tasks, which a thread counts beside, so that no scrape waits for a database.
 
@@ -9772,7 +9785,7 @@ def process_metrics() -> list[Metric]:
     ]
 
 
-# ==== 28 Routes =======================================================================================================
+# ==== 30 Routes =======================================================================================================
 # What a route takes and gives, said once: every request is held against it before its handler sees it.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
@@ -9917,7 +9930,7 @@ class Route:
         return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
 
 
-# ==== 29 OpenAPI ======================================================================================================
+# ==== 31 OpenAPI ======================================================================================================
 # The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms 2, 4 and 5, and the errors
 # of room 1. It tells of the service that serves it: with tokens set, every call but the open ones needs one.
 
@@ -10248,7 +10261,7 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
     return all_routes
 
 
-# ==== 30 Page =========================================================================================================
+# ==== 32 Page =========================================================================================================
 # What a browser shows at `/`: one document without any data in it, which asks the API like every other client. dashboard.html is this text
 # for people and their editors.
 
@@ -10763,7 +10776,7 @@ PAGE_POLICY = "; ".join(
 PAGE = Response(200, DASHBOARD.encode(), content_type="text/html; charset=utf-8", fixed_fields=fixed_fields_with(PAGE_POLICY))
 
 
-# ==== 31 API ==========================================================================================================
+# ==== 33 API ==========================================================================================================
 # Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
 # waits for anything but the database.
 
@@ -11180,7 +11193,7 @@ class Router:
         return route
 
 
-# ==== 32 Access =======================================================================================================
+# ==== 34 Access =======================================================================================================
 # Who may ask, judged by the head of a request alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -11397,7 +11410,7 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 33 HTTP connections =============================================================================================
+# ==== 35 HTTP connections =============================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
 # A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
 # answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
@@ -11877,7 +11890,7 @@ class Connection:
         self._stream.close()
 
 
-# ==== 34 Jobs and waiters =============================================================================================
+# ==== 36 Jobs and waiters =============================================================================================
 # Which requests a worker answers together, which thread polls, and who waits for what to end. None knows sockets or the database.
 
 MAX_GROUP = 64  # requests that are answered together
@@ -12087,7 +12100,7 @@ class Waiters:
         return list(self._keys)
 
 
-# ==== 35 HTTP server ==================================================================================================
+# ==== 37 HTTP server ==================================================================================================
 # On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
 # thread.
 
@@ -12586,7 +12599,7 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 36 Command line =================================================================================================
+# ==== 38 Command line =================================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
 
 

@@ -1492,7 +1492,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 11-12 Rows, TaskDAO =============================================================================================
+# ==== 11-14 Rows, Task statements, Run statements, Upkeep statements ==================================================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -2742,7 +2742,7 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-# ==== 13 Doctor =======================================================================================================
+# ==== 15 Doctor =======================================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -2863,7 +2863,7 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 14 Backtest engine ==============================================================================================
+# ==== 16 Backtest engine ==============================================================================================
 
 
 def exact_metrics(text: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
@@ -3170,7 +3170,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 15-20 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ==========================
+# ==== 17-22 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ==========================
 
 
 @dataclasses.dataclass
@@ -5551,7 +5551,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 21-24 Upkeep, Leases and waits, Recorder, TaskScheduler =========================================================
+# ==== 23-26 Upkeep, Leases and waits, Recorder, TaskScheduler =========================================================
 
 
 class FakeTimer:
@@ -6212,7 +6212,7 @@ def test_without_a_thread_for_its_timer_the_scheduler_waits_by_itself(monkeypatc
     assert [timer.alive for timer in FakeTimer.made] == [False, True]
 
 
-# ==== 25 TaskManager ==================================================================================================
+# ==== 27 TaskManager ==================================================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -6734,7 +6734,7 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
         parent.communicate()
 
 
-# ==== 26-35 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
+# ==== 28-37 HTTP messages, Metrics, Routes, OpenAPI, Page, API, Access, HTTP connections, Jobs and waiters, HTTP server ==
 
 
 @pytest.fixture
@@ -10818,7 +10818,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-# ==== 36 Command line =================================================================================================
+# ==== 38 Command line =================================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
