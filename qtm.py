@@ -8788,17 +8788,14 @@ class TaskQueries:
         Many cost little more than one. Raises DatabaseUnavailable for all of them."""
         found = self.dao.get_texts(task_ids)
         queue = self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
-        answers: dict[str, str | QtmError] = {}
-        for task_id in task_ids:
-            task = found.get(task_id)
-            if task is None:
-                answers[task_id] = self._no_task(task_id)
-            elif queue is not None and task.status is TaskStatus.PENDING:
-                position, waiting_for = self._place(task, queue)
-                answers[task_id] = f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
-            else:
-                answers[task_id] = f'{task.json[:-1]},"queue_position":null,"waiting_for":null}}'
-        return answers
+
+        def answer(task: TaskText) -> str:
+            if queue is None or task.status is not TaskStatus.PENDING:
+                return f'{task.json[:-1]},"queue_position":null,"waiting_for":null}}'
+            position, waiting_for = self._place(task, queue)
+            return f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
+
+        return {task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id) for task_id in task_ids}
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
         """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else (None, None)."""
@@ -8865,20 +8862,16 @@ class TaskQueries:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
         whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
         found = self.dao.get_texts(task_ids, with_results=True)
-        answers: dict[str, str | QtmError | None] = {}
-        for task_id in task_ids:
-            task = found.get(task_id)
-            if task is None:
-                answers[task_id] = self._no_task(task_id)
-            elif not task.status.is_final:
-                answers[task_id] = TaskNotFinished(f"the task is {task.status.value}: it has no result yet")
-            elif task.non_finite_json is not None and task.result_json is None:
-                answers[task_id] = None
-            else:
-                result, converted = task.result_json or "null", task.converted_json or "[]"
-                non_finite = _with_kinds(task.non_finite_json or "[]")
-                answers[task_id] = f'{task.json[:-1]},"result":{result},"non_finite":{non_finite},"converted":{converted}}}'
-        return answers
+
+        def answer(task: TaskText) -> str | QtmError | None:
+            if not task.status.is_final:
+                return TaskNotFinished(f"the task is {task.status.value}: it has no result yet")
+            if task.non_finite_json is not None and task.result_json is None:
+                return None
+            non_finite, converted = _with_kinds(task.non_finite_json or "[]"), task.converted_json or "[]"
+            return f'{task.json[:-1]},"result":{task.result_json or "null"},"non_finite":{non_finite},"converted":{converted}}}'
+
+        return {task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id) for task_id in task_ids}
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first; at most the newest 100. Raises TaskNotFound."""
