@@ -7681,7 +7681,7 @@ class Attempt:
 
     def __init__(self, claimed: ClaimedTask, is_ahead: bool, clock: Callable[[], float]) -> None:
         self.claimed = claimed
-        self.is_start_logged = False
+        self.has_start_to_log = False
         self.is_ahead = is_ahead  # of the slots: its start is logged together with others
         self.state = AttemptState.CLAIMED
         self.worker: SlotWorker | None = None  # that has taken it from the queue
@@ -7718,7 +7718,7 @@ class Attempt:
     def start_line(self) -> tuple[float, str, Mapping[str, Any]]:
         """For `log_events`."""
         more = {"batch_id": self.claimed.batch_id, "worker_id": self.claimed.worker_id, "stock_code": self.claimed.stock_code}
-        self.is_start_logged = True
+        self.has_start_to_log = False
         return time.time() - (time.monotonic() - self.started_at), "attempt started", {**self.told, **more}
 
     def end_line(self, ending: str) -> tuple[float, str, Mapping[str, Any]]:
@@ -8106,7 +8106,7 @@ class Recorder:
         with self._attempts.changed:
             for one in attempts:
                 del self._waiting[one]
-        starts = [one.start_line() for one in attempts if one.is_ahead and not one.is_start_logged and one.outcome.usage != NO_USAGE]
+        starts = [one.start_line() for one in attempts if one.has_start_to_log]
         log_events(logging.INFO, [*starts, *(one.end_line("unwritten" if unwritten else one.outcome.ending) for one in attempts)])
         self._attempts.leave(attempts, unwritten)
         self._on_recorded(attempts)
@@ -8129,7 +8129,7 @@ class Recorder:
     def _report(self, attempts: Sequence[Attempt]) -> None:
         """Write progress. What an engine says meanwhile is written the next time."""
         self._set_reports(attempts, math.inf)
-        log_events(logging.INFO, [one.start_line() for one in attempts if not one.is_start_logged])
+        log_events(logging.INFO, [one.start_line() for one in attempts if one.has_start_to_log])
         reports = [ProgressReport(one.claimed, one.started_at, one.progress, one.message) for one in attempts if one.is_wanted]
         try:
             if reports and not self._dao.report_progress(reports):
@@ -8255,6 +8255,7 @@ class SlotWorker:
         if not attempt.is_wanted:  # it was stopped before the engine's slot knew it
             self.stop(attempt)
         if is_new:
+            attempt.has_start_to_log = attempt.is_ahead
             if not attempt.is_ahead:
                 log_events(logging.INFO, [attempt.start_line()])
             self._recorder.report(attempt)

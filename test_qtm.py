@@ -6054,6 +6054,21 @@ def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waitin
     assert (len(left), attempts.known, dict(attempts.ended)) == (7, {}, {"failed": 7})
 
 
+def test_starts_and_ends_of_tasks_claimed_ahead_are_logged_with_their_own_times(stage, dao, caplog):
+    scheduler, runner, _ = stage
+    caplog.set_level(logging.INFO, "qtm")
+    ids = claimed_ahead(stage, dao)
+    for number in range(5):
+        eventually(lambda number=number: len(runner.handles) == number + 1 and runner.handles[number].report)
+        runner.handles[number].done.set()
+    eventually(lambda: not scheduler.attempts.known)
+    events = [(one.msg.event, one.msg.fields["task_id"], one.created) for one in caplog.records if one.msg.event.startswith("attempt ")]
+    times = {(event, task_id): at for event, task_id, at in events}
+    assert len(events) == len(times) == 10
+    in_turn = [times[event, task_id] for task_id in ids for event in ("attempt started", "attempt ended")]
+    assert in_turn == sorted(in_turn), "as they came, however late they were written"
+
+
 def test_a_recorder_that_is_held_up_bounds_what_is_claimed_and_loses_nothing(stage, dao, monkeypatch):
     scheduler, runner, clock = stage
     monkeypatch.setattr(qtm, "GROUP_OUTCOMES", 2)
