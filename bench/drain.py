@@ -3,6 +3,7 @@
     python3 bench/drain.py                                  # all rows on SQLite and MariaDB, 3 rounds, about ten minutes
     python3 bench/drain.py --rows drain,pickup --rounds 5   # these rows
     python3 bench/drain.py --databases sqlite --tasks 100   # smaller
+    python3 bench/drain.py --rows drain --only "qtm warm"   # without all others
 
 All servers are private ones on free ports, and every commit waits for the disk. The other queues are those of bench/rivals.py, as far as
 they are installed (extra `bench`, and the binaries of Redis and PostgreSQL); the report names those that are missing. Contenders that start
@@ -13,7 +14,8 @@ another. The clock of a drain runs from the first task's first line to the answe
 QTM_TASKS_PER_PROCESS=1000.
 
 Figures are min – median – max of the rounds, after Ctrl-C of those so far; ratios and goals compare medians. On a machine that is busy
-with other things they say little, ratios a little more: see the load averages. The exit code is 1 only when an answer was wrong.
+with other things they say little (see the load averages), the less since qtm's engines run at nice 10 and the rivals do not; CPU a task
+says more then. The exit code is 1 only when an answer was wrong.
 """
 
 from __future__ import annotations
@@ -143,6 +145,7 @@ class Bench:
     folder: Path
     mariadb: PrivateMariaDB
     servers: Mapping[str, PrivateServer]  # by what a rival calls them
+    mariadb_version: str
     claims: contention.ClaimSite | None = None
     phases: list[contention.Phase] = field(default_factory=list)
     found: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # row, contender: a figure of each round
@@ -408,7 +411,8 @@ def measure_rounds(bench: Bench, steps: Sequence[Step]) -> list[str]:
                 except (WrongAnswer, RuntimeError, subprocess.TimeoutExpired) as error:  # the other steps are still worth their time
                     errors.append(f"{step.name}: {error}")
                     tell(errors[-1])
-    except KeyboardInterrupt:
+        return errors + (contention.claim_faults(bench.claims, bench.phases) if bench.claims else [])
+    except KeyboardInterrupt:  # the servers may have got the signal, too
         tell("interrupted: the report of what there is")
     return errors
 
@@ -454,7 +458,7 @@ def row_table(row: Row, found: Mapping[str, Sequence[float]]) -> str:
 def report(bench: Bench, rows: Sequence[str], lacking: Sequence[str], load_before: float) -> str:
     """All of it as Markdown."""
     versions = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
-    versions += [f"MariaDB {bench.mariadb.execute('SELECT VERSION()')[0][0]}"]
+    versions += [f"MariaDB {bench.mariadb_version}"]
     versions += [f"{rival.package} {rival.version}" for rival in DRAINS.values() if rival.version]
     plan = bench.plan
     parts = [
@@ -471,20 +475,20 @@ def report(bench: Bench, rows: Sequence[str], lacking: Sequence[str], load_befor
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def run(plan: Plan, rows: Sequence[str], databases: Sequence[str]) -> int:
+def run(plan: Plan, rows: Sequence[str], databases: Sequence[str], only: str) -> int:
     """Measure everything and print it; 1 when an answer was wrong."""
     load_before = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qtm-bench-")))
         mariadb = stack.enter_context(PrivateMariaDB(buffer_pool=BUFFER_POOL))
-        bench = Bench(plan, folder, mariadb, stack.enter_context(rivals_servers()))
+        bench = Bench(plan, folder, mariadb, stack.enter_context(rivals_servers()), str(mariadb.execute("SELECT VERSION()")[0][0]))
         steps, lacking = steps_of(rows, databases, bench.servers)
+        steps = [step for step in steps if only in step.name]
         if any(step.measure is measure_claims for step in steps):
             bench.claims = stack.enter_context(contention.ClaimSite(mariadb, contention.Plan(claims=plan.claims)))
             bench.claims.fill_up(1000)
             bench.claims.phase(max(contention.CLAIMERS), max(contention.CLAIMERS) * 10)  # opens the connections
         errors = measure_rounds(bench, steps)
-        errors += contention.claim_faults(bench.claims, bench.phases) if bench.claims else []
         sys.stdout.write(report(bench, rows, lacking, load_before) + "\n")
     for text in errors[:20]:
         sys.stdout.write(f"\nERROR: {text}\n")
@@ -495,6 +499,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", default=",".join(ROWS), help="(%(default)s)")
+    parser.add_argument("--only", default="", help="the contenders whose name contains this text")
     parser.add_argument("--databases", default="SQLite,MariaDB", help="(%(default)s)")
     for name, meaning in (
         ("rounds", "in which all contenders take turns"),
@@ -508,13 +513,13 @@ def main() -> int:
         default = getattr(Plan, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (%(default)s)")
     options = vars(parser.parse_args())
-    rows, databases = options.pop("rows").split(","), options.pop("databases").split(",")
+    rows, databases, only = options.pop("rows").split(","), options.pop("databases").split(","), options.pop("only")
     names = {name.lower(): name for name in ("SQLite", "MariaDB")}
     if unknown := [one for one in rows if one not in ROWS] + [one for one in databases if one.lower() not in names]:
         parser.error(f"unknown: {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the servers' folders are removed
     forget_settings()
-    return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases])
+    return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases], only)
 
 
 if __name__ == "__main__":
