@@ -6081,6 +6081,16 @@ class EngineHost:
             strays = self._strays()
 
 
+def trim_memory() -> None:
+    """Give back what lies in malloc's free lists (glibc only): what compiling and importing left is about a third of an idle service,
+    what long answers left may be more."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _be_host(control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool) -> None:
     """The life of a host."""
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
@@ -6098,6 +6108,7 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
     started_by_import = _children()
     children = ChildSignal()
     gc.collect()
+    trim_memory()
     gc.freeze()  # a collection in a fork would copy every page that holds an object
     while True:
         if not children.select(control):
@@ -12109,16 +12120,6 @@ LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another 
 TICK_SECONDS = 0.5  # how late a deadline is noticed
 TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
 WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
-
-
-def trim_memory() -> None:
-    """Give back what lies in malloc's free lists (glibc only): what compiling and importing left is about a third of an idle service,
-    what long answers left may be more."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _too_late(lane: Lane) -> QtmError:
