@@ -5981,7 +5981,7 @@ class EngineHost:
         is_open = True
         while is_open or self._processes:
             waits = [max(0.0, one.deadline - time.monotonic()) for one in self._processes.values() if one.deadline is not None]
-            waits += [MEMORY_POLL_SECONDS] if self._plan.memory_bytes else []
+            waits += [MEMORY_POLL_SECONDS] if self._plan.memory_bytes and self._processes.keys() - {self._standby} else []
             if is_open and children.select(self._control, min(waits, default=None)):
                 is_open = self._obey(children)
             elif not is_open:
@@ -6300,7 +6300,7 @@ class Slot(Protocol):
         """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking; never called where each has a process of its own.
         Returns when none of them is in flight. Raises EngineUnavailable, before any event, while there is no engine."""
 
-    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+    def stop(self, attempt: SlotAttempt) -> None:
         """From any thread: end an attempt that has begun, return one that has not."""
 
     def close(self) -> None:
@@ -6639,7 +6639,7 @@ class EngineSlot:
         self._early_ends = 0  # processes in a row that ended before they took a task
         self._pace_seconds = SENT_AHEAD_SECONDS  # that an attempt in a warm process takes
         self._lock = threading.Lock()  # guards the next
-        self._stops: list[tuple[SlotAttempt, bool]] = []  # written by `stop`, taken by the slot's thread
+        self._stops: list[SlotAttempt] = []  # written by `stop`, taken by the slot's thread
         self._wake, self._notify = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._notify, False)
@@ -6647,10 +6647,10 @@ class EngineSlot:
         self._readers: dict[int, Callable[[], int | None]] = {}  # by descriptor; they give 0 when its other end is closed
         self._listen(self._wake, self._read_wake)
 
-    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+    def stop(self, attempt: SlotAttempt) -> None:
         """As `Slot.stop`."""
         with self._lock:
-            self._stops.append((attempt, with_stacks))
+            self._stops.append(attempt)
         with contextlib.suppress(OSError):  # there are so many notices that it wakes anyway, or the slot is closed
             os.write(self._notify, b"x")
 
@@ -6725,8 +6725,8 @@ class EngineSlot:
                 self._ignore(descriptor)  # it would be readable for ever
         with self._lock:
             stops, self._stops = self._stops, []
-        for attempt, with_stacks in stops:
-            self._obey_stop(attempt, with_stacks)
+        for attempt in stops:
+            self._obey_stop(attempt)
         now = time.monotonic()
         self._judge(now, now - before)
 
@@ -6773,7 +6773,7 @@ class EngineSlot:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)
 
-    def _obey_stop(self, attempt: SlotAttempt, with_stacks: bool) -> None:
+    def _obey_stop(self, attempt: SlotAttempt) -> None:
         if attempt in self._waiting:
             self._waiting.remove(attempt)
             return self._events.returned(attempt)
@@ -6789,7 +6789,7 @@ class EngineSlot:
             self._events.returned(attempt)
         else:
             self._put_back(engine, taken)
-            self._stop_engine(with_stacks)
+            self._stop_engine()
 
     def _put_back(self, engine: EngineLink, numbers: Sequence[int]) -> None:
         """Attempts that have not begun wait for the next process."""
@@ -7333,7 +7333,7 @@ class ThreadSlot:
         # Attempts, abandoned ones too, and what happened to them: a Report, the frame of the end, or None for a stop.
         self._happened: queue.SimpleQueue[tuple[SlotAttempt, dict[str, Any] | Report | None]] = queue.SimpleQueue()
 
-    def stop(self, attempt: SlotAttempt, with_stacks: bool = False) -> None:
+    def stop(self, attempt: SlotAttempt) -> None:
         """As `Slot.stop`."""
         self._happened.put((attempt, None))
 
