@@ -3010,6 +3010,8 @@ TOUCH_BATCH = "UPDATE backtest_batches SET created_at = ADDTIME(created_at, '0:0
 INSERT_NAMED_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
     SELECT :batch_{0}, :name_{0}, UTC_TIMESTAMP(6) /*! FROM DUAL */
     WHERE NOT EXISTS (SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0})"""
+INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+TASK_COLUMNS = ("task_id", "stock_code", "params")  # that each task has for itself
 SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
@@ -3149,14 +3151,20 @@ def _create_groups(creates: Iterable[NewTasks]) -> Iterator[list[NewTasks]]:
         yield group
 
 
+def _check_size(text: str, max_bytes: int) -> int:
+    """The bytes of a task's documents. Raises BodyTooLarge for more than ``max_bytes``."""
+    size = len(text.encode("utf-8"))
+    if size > max_bytes:
+        raise BodyTooLarge(f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+    return size
+
+
 def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """JSON lists of the rows, each for one statement. Raises BodyTooLarge for a row that alone takes more than ``max_bytes``."""
+    """JSON lists of the rows, each for one statement. Raises BodyTooLarge."""
     part: list[str] = []
     size = 0
     for row in rows:
-        length = len(row.encode("utf-8"))
-        if length > max_bytes:
-            raise BodyTooLarge(f"params of {length} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+        length = _check_size(row, max_bytes)
         if part and (len(part) == STATEMENT_TASKS or size + length > min(STATEMENT_BYTES, max_bytes)):
             yield f"[{','.join(part)}]"
             part, size = [], 0
@@ -3211,13 +3219,17 @@ class TaskStatements(Statements):
             FROM {dialect.json_rows("name", "sha256", "batch_id", "task_ids", parameter="keys")} AS k"""
         self._insert_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
             SELECT b.batch_id, b.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS b"""
-        # The rows of the first create of a transaction leave out what they share, which stands in the parameters.
-        shared = {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
-        self._insert_tasks = f"""INSERT INTO backtest_tasks (task_id, stock_code, params, {", ".join(shared)}, attempt_limit,
-                status, progress, message, attempt, created_at, run_at, heartbeat)
-            SELECT r.task_id, r.stock_code, r.params, {", ".join(shared.values())}, {shared["max_attempts"]},
-                'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0
-            FROM {dialect.json_rows("task_id", "stock_code", "params", *SHARED_COLUMNS)} AS r"""
+        # The rows of the first create of a transaction leave out what they share, which stands in the parameters. A single task has no
+        # row: most creates are such, and without JSON they take half as long.
+        own = {name: f"r.{name}" for name in TASK_COLUMNS} | {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
+        self._insert_task = self._insert({name: f":{name}" for name in own}, "")
+        self._insert_tasks = self._insert(own, f"FROM {dialect.json_rows(*own)} AS r")
+
+    def _insert(self, values: Mapping[str, str], source: str) -> str:
+        """The statement that inserts tasks with these expressions for their columns."""
+        columns = f"{', '.join(values)}, attempt_limit, status, progress, message, attempt, created_at, run_at, heartbeat"
+        rest = f"{values['max_attempts']}, 'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
+        return f"INSERT INTO backtest_tasks ({columns}) SELECT {', '.join(values.values())}, {rest} {source}"
 
     # -- create --------------------------------------------------------------------------------------------------------
 
@@ -3253,7 +3265,7 @@ class TaskStatements(Statements):
 
         for _ in range(3):
             try:
-                if size <= self.database.dialect.max_document_bytes and sum("rows" in values for _, values in script) == 1:
+                if size <= self.database.dialect.max_document_bytes and sum("config" in values for _, values in script) == 1:
                     return self.database.write_at_once([statement for statement, _ in script], parameters, created, confirm)
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, a key was used before, or others made a batch just now
@@ -3281,12 +3293,19 @@ class TaskStatements(Statements):
         for number, (batch_id, name) in enumerate(sorted(named.items())):  # sorted, or two transactions would wait for each other
             values = {f"batch_{number}": batch_id, f"name_{number}": name}
             script += [(hold.format(number), values), (INSERT_NAMED_BATCH.format(number), values)]
-        if own:
+        if len(own) == 1:
+            script += [(INSERT_BATCH, {"batch_id": batch_id, "name": name}) for batch_id, name in own.items()]
+        elif own:
             script.append((self._insert_batches, {"batches": dump_json(list(own.items()))}))
         shared = dict(zip(SHARED_COLUMNS, creates[0].shared, strict=True))
+        most = self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8"))
+        if len(creates) == 1 and len(creates[0].task_ids) == 1:
+            request, params = creates[0].request, dump_json(creates[0].request.params[0])
+            _check_size(params, most)
+            task = dict(zip(TASK_COLUMNS, (creates[0].task_ids[0], request.stock_codes[0], params), strict=True))
+            return [*script, (self._insert_task, {**shared, **task})]
         rows = (row for new in creates for row in new.rows([] if new is creates[0] else new.shared))
-        parts = _statement_rows(rows, self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8")))
-        return [*script, *((self._insert_tasks, {**shared, "rows": part}) for part in parts)]
+        return [*script, *((self._insert_tasks, {**shared, "rows": part}) for part in _statement_rows(rows, most))]
 
     def count_pending(self, most: int) -> int:
         """How many tasks are pending; no more than ``most`` are counted."""
