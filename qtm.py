@@ -6707,7 +6707,7 @@ class EngineSlot:
         engine = cast(EngineLink, self._engine)
         ahead = max(1, min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds)))
         room = min(self._settings.tasks_per_process - engine.sent_count, ahead + 1 - len(engine.flights))
-        if room <= ahead // 2 or engine.is_last or engine.is_full or engine.kill_deadline is not None:
+        if room <= 0 or len(engine.flights) > (ahead + 1) // 2 or engine.is_last or engine.is_full or engine.kill_deadline is not None:
             return
         if len(self._waiting) < room and self._settings.tasks_per_process > 1:
             self._waiting.extend(self._more(room - len(self._waiting)))

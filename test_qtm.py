@@ -5255,6 +5255,15 @@ def test_a_warm_process_runs_its_number_of_tasks_each_with_its_own_record(tmp_pa
     assert all(record.cpu_seconds is not None and record.max_rss_bytes > 1_000_000 for record in records)
 
 
+def test_a_warm_process_gets_its_last_tasks_however_few_they_are(tmp_path, monkeypatch, caplog):
+    with warm(tmp_path, monkeypatch, 100) as tasks:
+        created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(250)]))
+        assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
+        counts = [tasks.get_task_result(task_id).result["count"] for task_id in created.task_ids]
+    assert counts == [*range(1, 101), *range(1, 101), *range(1, 51)]
+    assert "attempt not started" not in caplog.text
+
+
 def test_an_attempt_in_a_warm_process_finds_all_but_modules_as_in_a_fresh_one(tmp_path, monkeypatch):
     with warm(tmp_path, monkeypatch, 100) as tasks:
         (_, first, _), (_, soiled, record), (_, second, again) = (run_warm(tasks, do) for do in ("look", "soil", "look"))
