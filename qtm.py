@@ -7638,9 +7638,9 @@ SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another th
 AHEAD_SECONDS = 0.5  # tasks are claimed ahead that the slots will start within it
 MAX_AHEAD = 500  # tasks
 MAX_AHEAD_BYTES = 8 * 1024 * 1024  # of their requests
-LONGEST_AHEAD_SECONDS = 2.0  # for a slot; then a task is released, since another replica may have one
+LONGEST_AHEAD_SECONDS = 2.0  # that a task waits behind a slow one; then it is released, since another replica may have a slot
 PROBATION_SECONDS = 5.0  # of a task whose last attempt was lost, in which no other such task and nothing ahead is claimed
-PACE_ATTEMPTS = 25  # whose median tells how long the next will take
+PACE_ATTEMPTS = 100  # whose mean tells how long the next will take
 
 
 class ChangeBoard:
@@ -7787,7 +7787,7 @@ class Attempts:
         self.unwritten: dict[tuple[str, int], Outcome] = {}  # that left while the database has them running, and how to end them
         self.draining = threading.Event()  # begin no more
         self.stopped = threading.Event()  # end the threads
-        self._clock = clock
+        self.clock = clock
         self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)  # that the last attempts took of their slots
         self._request_bytes = 1  # of the largest request of the last claim
 
@@ -7841,23 +7841,22 @@ class Attempts:
             return [one for one in self.known.values() if one.state in states]
 
     def took(self, seconds: float) -> None:
-        """An attempt has taken so long of its slot."""
-        self._seconds.append(seconds)
+        """An attempt has taken so long of its slot. One slow attempt among quick ones counts for no more than half a second."""
+        self._seconds.append(min(seconds, AHEAD_SECONDS))
 
     def window(self, slots: int) -> int:
         """How many attempts so many slots will start within half a second."""
-        seconds = sorted(self._seconds)
+        seconds = list(self._seconds)
         if not seconds:
             return 0
-        quick = int(slots * AHEAD_SECONDS / max(1e-6, seconds[len(seconds) // 2]))
+        quick = int(slots * AHEAD_SECONDS * len(seconds) / max(1e-6, sum(seconds)))
         return min(MAX_AHEAD, MAX_AHEAD_BYTES // self._request_bytes, quick)
 
-    def waited_too_long(self) -> list[Attempt]:
-        """Those behind a slow one."""
-        since = self._clock() - LONGEST_AHEAD_SECONDS
-        return [
-            one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since and not (one.worker and one.worker.present is one)
-        ]
+    def waited_too_long(self, are_all_slow: bool) -> list[Attempt]:
+        """Those behind a slow attempt: in its slot, or in the queue while all slots have one."""
+        since = self.clock() - LONGEST_AHEAD_SECONDS
+        old = [one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since]
+        return [one for one in old if (one.worker.is_slow() and one.worker.present is not one if one.worker else are_all_slow)]
 
     def is_lost_on_probation(self) -> bool:
         """Whether one whose task lost its last attempt has not run for long enough to be trusted."""
@@ -8266,10 +8265,10 @@ class SlotWorker:
 
     def is_slow(self) -> bool:
         """Whether its present attempt takes longer than what is claimed ahead."""
-        return self.begun_at is not None and time.monotonic() - self.begun_at > AHEAD_SECONDS
+        return self.begun_at is not None and self._attempts.clock() - self.begun_at > AHEAD_SECONDS
 
     def _hold(self, attempts: Sequence[Attempt]) -> None:
-        self.begun_at = self.begun_at or time.monotonic()
+        self.begun_at = self.begun_at or self._attempts.clock()
         self._hands.update(dict.fromkeys(attempts))
 
     def _more(self, most: int) -> list[Attempt]:
@@ -8309,7 +8308,7 @@ class SlotWorker:
         pause = 0.0 if is_released else DATABASE_RETRY_SECONDS
         if outcome.error_type is not None:
             pause = retry_pause(self._settings, attempt.attempt)
-        now = attempt.ended_at = time.monotonic()
+        attempt.ended_at, now = time.monotonic(), self._attempts.clock()
         self._attempts.took(now - (self.begun_at or now))
         self.begun_at = now
         self._hands.pop(attempt, None)
@@ -8494,6 +8493,7 @@ class TaskScheduler:
         for one in in_slots:
             cast(SlotWorker, one.worker).stop(one)
         for one in waiting:
+            one.started_at = one.ended_at = time.monotonic()
             self.recorder.put(one, Outcome(released=True), 0.0)
 
     def _recorded(self, attempts: Sequence[Attempt]) -> None:
@@ -8529,7 +8529,7 @@ class TaskScheduler:
         Raises EngineError when the engine cannot be imported; a database that is away only delays the next round.
         """
         self._runner.ensure()
-        self._end(self.attempts.waited_too_long(), AttemptState.RELEASED)
+        self._end(self.attempts.waited_too_long(all(slot.is_slow() for slot in self.slots)), AttemptState.RELEASED)
         try:
             self._beat_and_rescue()
             due = self._claim()
