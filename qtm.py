@@ -8538,9 +8538,8 @@ class TaskScheduler:
             self._health.failed(error, self.worker_id)
             self._alarm.set(DATABASE_RETRY_SECONDS)
             return
-        draining = self.attempts.draining.is_set()
-        self._health.succeeded("stopping" if draining else "")
-        longest = LONGEST_AHEAD_SECONDS if self.attempts.select(AttemptState.CLAIMED) else self._settings.poll_seconds
+        self._health.succeeded("stopping" if self.attempts.draining.is_set() else "")
+        longest = LONGEST_AHEAD_SECONDS if self.attempts.select(AttemptState.CLAIMED) else math.inf
         self._alarm.set(min(due, longest, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock())))
 
     def _beat_and_rescue(self) -> None:
@@ -12669,7 +12668,7 @@ class LogFormatter(logging.Formatter):
         return line
 
 
-class LineHandler(logging.StreamHandler[Any]):
+class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes no argument before Python 3.11
     """Writes a line for each record to stderr; those that others follow at once (`log_events`) together with the last."""
 
     def __init__(self) -> None:
