@@ -5528,6 +5528,17 @@ class FreshState:
         self._logging = list(logging.root.handlers), logging.root.level
         numpy_random = sys.modules.get("numpy.random")
         self._numpy_state = numpy_random.get_state() if numpy_random else None
+        self._cpu_seconds = 0.0
+        self._peak = -1  # the descriptor by which the kernel forgets the peak of memory so far
+
+    def take_usage(self) -> dict[str, float]:
+        """CPU seconds and peak memory since the last call."""
+        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, self._cpu_seconds = self._cpu_seconds, own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+        with contextlib.suppress(OSError):  # not Linux: the peak stays that of all attempts so far
+            self._peak = os.open("/proc/self/clear_refs", os.O_WRONLY) if self._peak < 0 else self._peak
+            os.pwrite(self._peak, b"5", 0)
+        return {"cpu_seconds": round(self._cpu_seconds - before, 6), "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024}
 
     @staticmethod
     def _signal_handlers() -> dict[int, Any]:
@@ -5610,23 +5621,6 @@ class TaskReader:
         return taken
 
 
-class AttemptUsage:
-    """CPU seconds and peak memory of the attempts of a process, one by one."""
-
-    def __init__(self) -> None:
-        self._peak = -1  # the descriptor by which the kernel forgets the peak of memory so far
-        self._cpu_seconds = 0.0
-
-    def take(self) -> dict[str, float]:
-        """Those since the last call."""
-        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        before, self._cpu_seconds = self._cpu_seconds, own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
-        with contextlib.suppress(OSError):  # not Linux: the peak stays that of all attempts so far
-            self._peak = os.open("/proc/self/clear_refs", os.O_WRONLY) if self._peak < 0 else self._peak
-            os.pwrite(self._peak, b"5", 0)
-        return {"cpu_seconds": round(self._cpu_seconds - before, 6), "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024}
-
-
 class ProcessPlan(NamedTuple):
     """What hosts and engine processes are to do; from the settings of the service."""
 
@@ -5638,6 +5632,17 @@ class ProcessPlan(NamedTuple):
     core_limit: int  # soft limit of the size of core files
 
 
+class EngineEnds(NamedTuple):
+    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the output of an attempt."""
+
+    channel: socket.socket
+    output: int
+    tickets: int
+    stacks: int
+    folder: str
+    marker: bytes
+
+
 def _flushed_streams() -> bool:
     try:
         sys.stdout.flush()
@@ -5647,38 +5652,40 @@ def _flushed_streams() -> bool:
     return True
 
 
-def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, channel: socket.socket, tickets: int, folder: str, marker: bytes) -> None:
-    """Take tasks, run them, send how each ended. The process ends after the last of its number, and after an error."""
-    reader, usage, output, state = TaskReader(channel, tickets), AttemptUsage(), -1, None
-    for left in range(plan.tasks - 1, -1, -1):
-        task = reader.next()
-        if task is None:
+def _run_tasks(engine: BacktestEngine, count: int, ends: EngineEnds) -> None:
+    """Take tasks, run them, send how each ended. The process ends after so many, and after an error."""
+    reader, output, state = TaskReader(ends.channel, ends.tickets), -1, None
+    for left in range(count - 1, -1, -1):
+        if (task := reader.next()) is None:
             return
         number, values = task
-        if not state:
-            _use_temporary_folder(folder)
-            if left:
-                output = os.dup(1)
-                state = FreshState(folder if os.environ.get("TMPDIR") == folder else None, output)
-                _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
-        send_frame(channel, {"task": number, "at": time.monotonic(), "version": engine_version(engine)})
-        progress = ProgressSender(channel, number)
+        if left == count - 1:
+            _use_temporary_folder(ends.folder)
+        if left and not state:
+            output = os.dup(1)
+            state = FreshState(ends.folder if os.environ.get("TMPDIR") == ends.folder else None, output)
+            _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
+        send_frame(ends.channel, {"task": number, "at": time.monotonic(), "version": engine_version(engine)})
+        progress = ProgressSender(ends.channel, number)
         ending = attempt_frame(engine, TaskRequest.from_dict(values), progress)
         progress.close()
-        is_last = not left or "error" in ending
-        if not is_last:
+        about: dict[str, Any] = {
+            "task": number,
+            "last": True,
+            "cpu_seconds": 0,
+            "max_rss_bytes": 0,
+        }  # of a process that ends, its host knows more
+        if left and state and "error" not in ending:
             _flush_logs(False)
-            is_last = not _flushed_streams() or not cast(FreshState, state).restore()
-        if not is_last:
-            os.write(output, marker)
-        used = {"cpu_seconds": 0, "max_rss_bytes": 0} if is_last else usage.take()  # of a process that ends, its host knows
-        about = {"task": number, "last": is_last, **used}
+            if _flushed_streams() and state.restore():
+                about |= {"last": False, **state.take_usage()}
+                os.write(output, ends.marker)
         try:
-            send_frame(channel, {**ending, **about})
+            send_frame(ends.channel, {**ending, **about})
         except MemoryError:
-            is_last = about["last"] = True
-            send_frame(channel, {**OUT_OF_MEMORY, **about})
-        if is_last:
+            about["last"] = True
+            send_frame(ends.channel, {**OUT_OF_MEMORY, **about})
+        if about["last"]:
             return
 
 
@@ -5721,17 +5728,6 @@ def _spawned_engine(reference: str) -> BacktestEngine:
         return fail
 
 
-class EngineEnds(NamedTuple):
-    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the output of an attempt."""
-
-    channel: socket.socket
-    output: int
-    tickets: int
-    stacks: int
-    folder: str
-    marker: bytes
-
-
 def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: EngineEnds, is_validator: bool, host_pid: int) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
@@ -5753,7 +5749,7 @@ def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: Engin
         os._exit(0)
     engine = engine or _spawned_engine(plan.engine)
     _print_to(ends.output)
-    _run_tasks(engine, plan, ends.channel, ends.tickets, ends.folder, ends.marker)
+    _run_tasks(engine, plan.tasks, ends)
     _flush_logs(True)
     _flushed_streams()
     os._exit(0)  # threads that the engine left behind end here
@@ -6439,7 +6435,8 @@ class EngineLink:
         self.channel = socket.socket(fileno=channel)
         self.flights: dict[int, Flight] = {}  # by number, in the order in which they were sent
         self.begun: Flight | None = None  # the one that runs
-        self.sent_count = 0
+        self.ended_count = 0  # of attempts, after which it lived on
+        self._last_number = 0
         self.is_last = False  # the process ends after the attempt that has begun
         self.end_deadline = math.inf  # of the attempt that has begun, or of the end of the process
         self.is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
@@ -6460,18 +6457,18 @@ class EngineLink:
 
     def give(self, attempts: Sequence[SlotAttempt]) -> None:
         """Send tasks, then their tickets."""
-        numbers = range(self.sent_count + 1, self.sent_count + len(attempts) + 1)
+        numbers = range(self._last_number + 1, self._last_number + len(attempts) + 1)
         for number, attempt in zip(numbers, attempts, strict=True):
             flight = self.flights[number] = Flight(attempt)
             self._printing.append(flight)
             body = attempt.request_json().encode()
             self._unsent += SENT_TASK_HEAD.pack(number, len(body)) + body
-        self.sent_count += len(attempts)
+        self._last_number += len(attempts)
         self.flush()
-        os.write(self._tickets, b"".join(map(TASK_TICKET.pack, numbers)))
+        self.give_tickets(numbers)
 
-    def give_again(self, numbers: Sequence[int]) -> None:
-        """Tickets that were taken back."""
+    def give_tickets(self, numbers: Sequence[int]) -> None:
+        """Let tasks begin."""
         os.write(self._tickets, b"".join(map(TASK_TICKET.pack, numbers)))
 
     def flush(self) -> None:
@@ -6706,7 +6703,7 @@ class EngineSlot:
             return
         engine = cast(EngineLink, self._engine)
         ahead = max(1, min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds)))
-        room = min(self._settings.tasks_per_process - engine.sent_count, ahead + 1 - len(engine.flights))
+        room = min(self._settings.tasks_per_process - engine.ended_count, ahead + 1) - len(engine.flights)
         if room <= 0 or len(engine.flights) > (ahead + 1) // 2 or engine.is_last or engine.is_full or engine.kill_deadline is not None:
             return
         if len(self._waiting) < room and self._settings.tasks_per_process > 1:
@@ -6804,7 +6801,7 @@ class EngineSlot:
         if number in taken:
             engine.leave(number)
             taken.remove(number)
-            engine.give_again(taken)
+            engine.give_tickets(taken)
             self._events.returned(attempt)
         else:
             self._put_back(engine, taken)
@@ -6865,7 +6862,7 @@ class EngineSlot:
             flight.is_warned = True
             _warn_of_progress(flight.attempt, frame["ignored"])
         else:
-            engine.is_last = frame["last"] or frame["task"] == self._settings.tasks_per_process
+            engine.is_last = frame["last"] or engine.ended_count + 1 == self._settings.tasks_per_process
             flight.outcome = _frame_outcome(frame)
             flight.usage = ProcessUsage(None, None, frame["max_rss_bytes"], frame["cpu_seconds"])
             if engine.is_last:
@@ -6880,7 +6877,7 @@ class EngineSlot:
         engine.read_output_of(flight)
         engine.leave(number)
         flight.log.close()
-        engine.begun = None
+        engine.begun, engine.ended_count = None, engine.ended_count + 1
         self._pace_seconds += 0.2 * (time.monotonic() - (flight.deadline - flight.attempt.timeout_seconds) - self._pace_seconds)
         engine.spent_cpu_seconds += flight.usage.cpu_seconds or 0.0
         usage = flight.usage._replace(output_tail=flight.log.tail)

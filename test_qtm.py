@@ -5392,6 +5392,21 @@ def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_
         assert diary.events[3:] in ([], ["c released"]), "as it was asked for before the end of the host, or not"
 
 
+def test_tasks_that_were_taken_back_do_not_count_to_those_of_a_process(tmp_path, monkeypatch):
+    diary, gate = SlotDiary(), tmp_path / "gate"
+    held, others = SlotCase("held", do="hold", file=str(gate)), [SlotCase(str(number), do="nothing") for number in range(6)]
+    with warm_slot(tmp_path, monkeypatch, tasks=3) as (slot, run, _):
+        done = run(diary, held, *others)
+        eventually((tmp_path / "gate.begun").exists)
+        for number in range(3):
+            eventually(lambda number=number: slot.stop(others[number]) or f"{number} returned" in diary.events)
+        gate.touch()
+        done.result(DEADLINE_SECONDS)
+        run(diary, SlotCase("last", do="nothing")).result(DEADLINE_SECONDS)
+    assert {outcome.ending for outcome in diary.outcomes.values()} == {"completed"}
+    assert diary.events[:4] == ["held started", "0 returned", "1 returned", "2 returned"]
+
+
 def test_a_task_that_was_stopped_before_its_slot_knew_it_never_begins(tmp_path, monkeypatch):
     diary, first, second = SlotDiary(), SlotCase("a", do="nothing"), SlotCase("b", do="nothing")
     with warm_slot(tmp_path, monkeypatch, tasks=1) as (slot, run, _):
@@ -5417,6 +5432,16 @@ def test_a_host_that_is_frozen_is_replaced_and_what_has_not_begun_is_released(tm
         eventually(lambda: not is_alive(frozen))
         run(diary, SlotCase("c", do="nothing")).result(DEADLINE_SECONDS)
     assert diary.events == ["a started", "a completed", "b released", "c started", "c completed"]
+
+
+def test_a_quick_slot_fills_process_after_process(tmp_path, monkeypatch):
+    diary = SlotDiary()
+    with warm_slot(tmp_path, monkeypatch, tasks=20) as (_, run, _):
+        for start in range(0, 400, 100):
+            run(diary, *(SlotCase(f"t{start + number}", do="nothing") for number in range(100))).result(DEADLINE_SECONDS)
+    assert {outcome.ending for outcome in diary.outcomes.values()} == {"completed"}
+    started = [event for event in diary.events if event.endswith("started")]
+    assert started == [f"t{number} started" for number in range(400) if f"t{number} started" in started], "in their order"
 
 
 def test_tasks_larger_than_what_a_channel_holds_reach_a_warm_process_whole(tmp_path, monkeypatch):
