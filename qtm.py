@@ -7703,8 +7703,8 @@ ATTEMPT_MOVES = {
 
 
 class Attempt:
-    """One attempt of this process. The state and the worker change under the lock of `Attempts`; the slot's thread writes the rest until
-    the recorder has the attempt, which writes its last three."""
+    """One attempt of this process: a record of all that is known of it, hence so many fields. The state and the worker change under the
+    lock of `Attempts`; the slot's thread writes the rest, and the recorder's once it has the outcome."""
 
     def __init__(self, claimed: ClaimedTask, is_ahead: bool, clock: Callable[[], float]) -> None:
         self.claimed = claimed
