@@ -5868,9 +5868,10 @@ def kill_strays(keep: Iterable[int] = ()) -> None:
 
 def _tracks_resources(pid: int) -> bool:
     """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes shared memory, semaphores and
-    folders of processes that were killed."""
+    folders of processes that were killed; or may become one: in the middle of an exec the command line is empty."""
     try:
-        return b"resource_tracker import main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return not command or b"resource_tracker import main" in command
     except OSError:
         return False
 
