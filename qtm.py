@@ -7857,10 +7857,11 @@ class Attempts:
         return [one for one in old if (one.worker.is_slow() and one.worker.present is not one if one.worker else are_all_slow)]
 
     def is_lost_on_probation(self) -> bool:
-        """Whether one whose task lost its last attempt has not run for long enough to be trusted."""
+        """Whether one whose task lost its last attempt has not run for long enough to be trusted, or has no outcome on record yet: were
+        the next one to end this process, it would lose a second attempt."""
         since = time.monotonic() - PROBATION_SECONDS
-        suspects = [one for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING) if one.claimed.was_lost]
-        return any(one.state is AttemptState.CLAIMED or one.started_at > since for one in suspects)
+        suspects = [one for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.RECORDING) if one.claimed.was_lost]
+        return any(one.state is not AttemptState.RUNNING or one.started_at > since for one in suspects)
 
     def wait_idle(self, seconds: float) -> bool:
         """Whether all have left, and no claim is under way, within the time."""
@@ -7977,6 +7978,7 @@ class Alarm:
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 GROUP_OUTCOMES = 500  # in one transaction
+GROUP_SECONDS = 0.02  # more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
 OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
 OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
@@ -8071,6 +8073,8 @@ class Recorder:
         """The thread, until `stop`."""
         while not self._attempts.stopped.is_set():
             self._woken.wait(self.step())
+            if self._attempts.queue:
+                self._attempts.stopped.wait(GROUP_SECONDS)
             self._woken.clear()
 
     def stop(self) -> None:
