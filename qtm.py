@@ -5836,13 +5836,16 @@ class ChildSignal:
         os.close(self._notify)
 
     def select(self, control: Control, seconds: float | None = None) -> bool:
-        """True when the socket is readable; False when a child may have ended, or after ``seconds``."""
-        sources: list[Any] = [control, self._wake]
-        readable, _, _ = select.select(sources, [], [], seconds)
+        """True when the socket is readable; False when a child may have ended, or after ``seconds``. Not by select(), which refuses
+        descriptors from 1024 on: a busy service passes its socket on under such a number."""
+        poll = select.poll()
+        for source in (control.fileno(), self._wake):
+            poll.register(source, select.POLLIN)
+        readable = [descriptor for descriptor, _ in poll.poll(None if seconds is None else 1000 * seconds)]
         if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 4096)
-        return control in readable
+        return control.fileno() in readable
 
 
 def _process_name(pid: int) -> str:
