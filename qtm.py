@@ -5586,7 +5586,7 @@ class FreshState:
 
 
 class TaskReader:
-    """The tasks of an engine process, in the order of their tickets. Those whose ticket was taken back are skipped."""
+    """Reads the tasks of an engine process in the order of their tickets. A task whose ticket was taken back is skipped."""
 
     def __init__(self, channel: socket.socket, tickets: int) -> None:
         self._channel = channel
@@ -6101,8 +6101,8 @@ class EngineHost:
 
 
 def trim_memory() -> None:
-    """Give back what lies in malloc's free lists (glibc only): what compiling and importing left is about a third of an idle service,
-    what long answers left may be more."""
+    """Return malloc's free memory to the system (glibc only). Compiling and importing leave about a third of an idle service's memory
+    free, long answers may leave more."""
     if sys.platform == "linux":
         import ctypes
 
@@ -7631,8 +7631,9 @@ class Upkeep:
 
 
 # ==== 24 Leases and waits =============================================================================================
-# What the scheduler judges and remembers: who waits for what to change, the attempts of this process, how fast they end, and which
-# tasks of others have stood still for a lease. Times are this process's monotonic clock and the database's clock, never another host's.
+# What the scheduler remembers: the threads that wait for a change, the attempts of this process and their durations, and the tasks of
+# other schedulers whose heartbeat has not moved for a lease. Times are this process's monotonic clock and the database's clock, never
+# another host's.
 
 DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
 SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import glob
 import os
@@ -22,7 +23,7 @@ class ServerMissing(Exception):
     """The server's binary is not on this machine."""
 
 
-class PrivateServer:
+class PrivateServer(abc.ABC):
     """A server process on 127.0.0.1 at ``port`` with a folder of its own. A context manager: SIGTERM at the end, and SIGKILL after 20 s.
 
     Raises ServerMissing without the binary, RuntimeError with its log when it does not answer within 60 s.
@@ -39,13 +40,13 @@ class PrivateServer:
         self.account: str | None = None  # None: our own
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """The server's command line."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def answers(self) -> bool:
         """Whether it takes commands. Raises OSError while it does not listen."""
-        raise NotImplementedError
 
     def __enter__(self) -> PrivateServer:
         try:
