@@ -1282,10 +1282,20 @@ class Oracle:
             self._findings.add("orphans", what)
             signal_process(process, signal.SIGKILL)
         for replica in replicas:
-            with contextlib.suppress(OSError):
-                count = len(os.listdir(f"/proc/{replica.pid}/fd"))
-                if count > MOST_DESCRIPTORS:
-                    self._findings.add("leaked", f"{replica.mark} has {count} descriptors while it is idle")
+            descriptors = self._descriptors(replica.pid)
+            if descriptors.total() > MOST_DESCRIPTORS:
+                kinds = ", ".join(f"{count} of {kind}" for kind, count in descriptors.most_common())
+                self._findings.add("leaked", f"{replica.mark} has {descriptors.total()} descriptors while it is idle: {kinds}")
+
+    @staticmethod
+    def _descriptors(pid: int) -> Counter[str]:
+        """How many descriptors of each kind a process has; none when it is gone."""
+        kinds: Counter[str] = Counter()
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):
+                    kinds[os.readlink(f"/proc/{pid}/fd/{name}").partition(":[")[0]] += 1
+        return kinds
 
     def _left_over(self, idle: set[int], mark: str) -> list[Process]:
         """Processes that should be gone: by the ledger, by the mark, and zombies that a service does not collect."""
