@@ -96,10 +96,12 @@ if sys.version_info < (3, 10):  # noqa: UP036  an installer knows; whoever copie
     sys.stderr.write(fault + "\n")
     sys.exit(2)
 
-if __name__ == "__main__":  # one copy of every class: the script runs as the module that everybody else imports
+# one copy of every class: the script runs as the module that everybody else imports
+if __name__ == "__main__":
     import os
 
-    if __spec__ is None and sys.executable:  # a script is compiled anew, and the 28 MB that this took would stay: begin again
+    # a script is compiled anew, and the 28 MB that this took would stay: begin again
+    if __spec__ is None and sys.executable:
         flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
         name = ascii(sys.argv[0])[1:-1]  # at the end, so that `pgrep -f 'qtm.py serve'` finds the process
         program = f"import sys; sys.path[0] = {sys.path[0]!r}; import qtm; sys.exit(qtm.main())  # {name}"
@@ -161,9 +163,31 @@ import types
 import urllib.parse
 import weakref
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MappingView, Sequence, Set
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MappingView,
+    Sequence,
+    Set,
+)
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     import ssl  # at run time only where TLS is used
@@ -174,13 +198,15 @@ T = TypeVar("T")
 logger = logging.getLogger("qtm")
 
 
-# ==== 1 Errors ========================================================================================================
-# Every error that qtm raises on purpose derives from QtmError. The class carries the HTTP status and the stable code of
-# the answer (status x 100 + n) with its name; the message carries the numbers. Nothing else maps errors to HTTP.
+# ==== 1 Errors ==============================================================================================
+# Every error that qtm raises on purpose derives from QtmError. The class carries the HTTP status and the
+# stable code of the answer (status x 100 + n) with its name; the message carries the numbers. Nothing else
+# maps errors to HTTP.
 
 
 class FieldError(NamedTuple):
-    """One fault of a request: the path of the field (``config.start_date``, ``stock_codes[3]``) and what is wrong."""
+    """One fault of a request: the path of the field (``config.start_date``, ``stock_codes[3]``) and what is
+    wrong."""
 
     field: str
     message: str
@@ -198,12 +224,15 @@ class QtmError(Exception):
             cls.http_status, cls.code = code // 100, code
             cls.error = error or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
-    def __init__(self, message: str, errors: Sequence[FieldError] = (), retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, message: str, errors: Sequence[FieldError] = (), retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.errors = tuple(errors)
         self.retry_after_seconds = retry_after_seconds
-        self.log: Mapping[str, Any] = {}  # what the line of the refused request tells beside: the ids that it was about
+        # what the line of the refused request tells beside: the ids that it was about
+        self.log: Mapping[str, Any] = {}
 
 
 class InvalidRequest(QtmError, code=40001):
@@ -219,8 +248,9 @@ class MalformedHTTP(QtmError, code=40003):
 
 
 class InvalidTask(QtmError, code=40004):
-    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request. Its ``errors`` may
-    name the fields, such as ``FieldError("params.window", "must be positive")``; without any it is ``params``."""
+    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request.
+    Its ``errors`` may name the fields, such as ``FieldError("params.window", "must be positive")``; without
+    any it is ``params``."""
 
 
 class Unauthorized(QtmError, code=40101):
@@ -305,20 +335,23 @@ class HeadTooLarge(QtmError, code=43101):
 
 
 class DatabaseUnavailable(QtmError, code=50301):
-    """The database cannot be reached or cannot be written now. Unless it is an OutcomeUnknown, nothing was applied; try again later."""
+    """The database cannot be reached or cannot be written now. Unless it is an OutcomeUnknown, nothing was
+    applied; try again later."""
 
 
 class DatabaseRefused(DatabaseUnavailable, code=50306):
-    """The database is there, and refuses the account or its writes, or does not know the database's name; or there is no way to log in
-    to it."""
+    """The database is there, and refuses the account or its writes, or does not know the database's name; or
+    there is no way to log in to it."""
 
 
 class OutcomeUnknown(DatabaseUnavailable, code=50302):
-    """The connection was lost at COMMIT: it may have been applied, or may still be, and reading back gave no certainty."""
+    """The connection was lost at COMMIT: it may have been applied, or may still be, and reading back gave no
+    certainty."""
 
 
 class TooManyConnections(QtmError, code=50303):
-    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows, or one address has its share of them, and none is idle."""
+    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows, or one address has its share of
+    them, and none is idle."""
 
 
 class EngineUnavailable(QtmError, code=50304):
@@ -326,7 +359,8 @@ class EngineUnavailable(QtmError, code=50304):
 
 
 class TransactionConflict(QtmError, code=50305, error="database_busy"):
-    """Deadlock, lock timeout or a busy file: surely not applied. Retried inside; seen only when the tries ran out."""
+    """Deadlock, lock timeout or a busy file: surely not applied. Retried inside; seen only when the tries ran
+    out."""
 
 
 class Overloaded(QtmError, code=50307):
@@ -358,19 +392,21 @@ class SchemaError(QtmError):
 
 
 def kept(error: QtmError) -> QtmError:
-    """An error that is answered later than it was caught: without the frames that it came through, which would keep all that they
-    hold. One that means a fault of ours stays as it is, for the log."""
+    """An error that is answered later than it was caught: without the frames that it came through, which
+    would keep all that they hold. One that means a fault of ours stays as it is, for the log."""
     if type(error) is not QtmError:
         error.__context__ = error.__cause__ = error.__traceback__ = None
     return error
 
 
-# ==== 2 Settings ======================================================================================================
-# One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()` lists every
-# fault at once, each by the setting's one name (QTM_PORT). Secrets (tokens, the database password) are in no repr and no message.
+# ==== 2 Settings ============================================================================================
+# One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()`
+# lists every fault at once, each by the setting's one name (QTM_PORT). Secrets (tokens, the database
+# password) are in no repr and no message.
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent
-TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and in requests
+# of one attempt: the least and the greatest, in settings and in requests
+TIMEOUT_SECONDS = (0.001, 31_536_000)
 ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")  # an IPv4 address too
@@ -409,13 +445,16 @@ class DatabaseUrl:
 
     @property
     def ssl_mode(self) -> str:
-        """``disabled``, ``required``, ``verify`` or, by default, ``preferred``: TLS where the server offers it, unverified."""
+        """``disabled``, ``required``, ``verify`` or, by default, ``preferred``: TLS where the server offers
+        it, unverified."""
         return self.options.get("ssl_mode", "verify" if "ssl_ca" in self.options else "preferred")
 
     @property
     def is_remote(self) -> bool:
         """Whether the connection leaves this machine."""
-        return "unix_socket" not in self.options and any(host.name not in LOOPBACK_HOSTS for host in self.hosts)
+        return "unix_socket" not in self.options and any(
+            host.name not in LOOPBACK_HOSTS for host in self.hosts
+        )
 
 
 MYSQL_URL = "mysql://USER:PASSWORD@HOST:PORT/NAME"
@@ -436,7 +475,9 @@ def _mysql_hosts(text: str) -> Iterator[DatabaseHost]:
         found = MYSQL_HOST.fullmatch(part)
         name, port = ((found[1] or found[2]).lower(), int(found[3] or 3306)) if found else ("", 0)
         if not _is_host(name) or not 1 <= port <= 65535:
-            raise SettingsError(f"a host cannot be read: {MYSQL_URL}, several as HOST:PORT,HOST:PORT, IPv6 as [::1]:3306")
+            raise SettingsError(
+                f"a host cannot be read: {MYSQL_URL}, several as HOST:PORT,HOST:PORT, IPv6 as [::1]:3306"
+            )
         yield DatabaseHost(name, port)
 
 
@@ -449,11 +490,16 @@ def _mysql_options(query: str, host_count: int) -> dict[str, str]:
             raise SettingsError(f"unknown option {name!r}; known are {', '.join(MYSQL_OPTIONS)}")
         choices = MYSQL_OPTIONS[name]
         if not value or (choices and value not in choices):
-            raise SettingsError(f"the option {name} must be {' or '.join(choices) or 'a path'}, not {value!r}")
+            raise SettingsError(
+                f"the option {name} must be {' or '.join(choices) or 'a path'}, not {value!r}"
+            )
     mode = options.get("ssl_mode")
     for is_wrong, why in (
         (len(pairs) > len(options), "an option stands twice"),
-        ("ssl_ca" in options and mode not in (None, "verify"), f"ssl_ca is there to verify the server, which ssl_mode={mode} does not"),
+        (
+            "ssl_ca" in options and mode not in (None, "verify"),
+            f"ssl_ca is there to verify the server, which ssl_mode={mode} does not",
+        ),
         (
             "ssl_cert" in options and "ssl_ca" not in options and mode not in ("required", "verify"),
             "ssl_cert is used with TLS only: add ssl_ca, or ssl_mode=required or verify",
@@ -467,21 +513,28 @@ def _mysql_options(query: str, host_count: int) -> dict[str, str]:
 
 
 def parse_database_url(url: str) -> DatabaseUrl:
-    """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or ``mysql://user:password@host:3306/name?ssl_ca=file``.
+    """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or
+    ``mysql://user:password@host:3306/name?ssl_ca=file``.
 
-    Several servers of one MySQL, MariaDB or Galera cluster are separated by commas: ``host1:3306,[::1]:3306``. ``mariadb://`` and
-    ``mysql+pymysql://`` mean the same as ``mysql://``. Raises SettingsError, without the password.
+    Several servers of one MySQL, MariaDB or Galera cluster are separated by commas:
+    ``host1:3306,[::1]:3306``. ``mariadb://`` and ``mysql+pymysql://`` mean the same as ``mysql://``. Raises
+    SettingsError, without the password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
         path = urllib.parse.unquote(rest[1:])
         if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
-            raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////absolute/path/qtm.db")
+            raise SettingsError(
+                "a SQLite database is a file: sqlite:///qtm.db or sqlite:////absolute/path/qtm.db"
+            )
         return DatabaseUrl("sqlite", path=path)
     if scheme not in ("mysql", "mariadb", "mysql+pymysql"):
         raise SettingsError("must start with sqlite:/// or mysql://")
-    authority, path, query, fragment = cast("re.Match[str]", re.fullmatch(r"(?s)([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest)).groups()
-    if "@" in path + fragment or ("@" in query and "@" not in authority):  # the rest of a password that is not encoded
+    authority, path, query, fragment = cast(
+        "re.Match[str]", re.fullmatch(r"(?s)([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest)
+    ).groups()
+    # the rest of a password that is not encoded
+    if "@" in path + fragment or ("@" in query and "@" not in authority):
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
     account, _, servers = authority.rpartition("@")
     user, _, password = map(urllib.parse.unquote, account.partition(":"))
@@ -496,7 +549,9 @@ def parse_database_url(url: str) -> DatabaseUrl:
     return DatabaseUrl("mysql", "", hosts, user, password, name, options)
 
 
-def _setting(default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False) -> Any:
+def _setting(
+    default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False
+) -> Any:
     return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high})
 
 
@@ -530,7 +585,8 @@ MAX_SECRET_BYTES = 64 * 1024  # of a file that holds a secret
 
 
 def _read_secret(path: str) -> str:
-    """What a file holds, without the ends of lines: several tokens may stand on a line each. Raises ValueError with the reason."""
+    """What a file holds, without the ends of lines: several tokens may stand on a line each. Raises
+    ValueError with the reason."""
     try:
         with open(path, "rb") as file:
             lines = file.read(MAX_SECRET_BYTES).decode().split()
@@ -544,8 +600,8 @@ def _read_secret(path: str) -> str:
 
 
 def _take_secret_files(texts: dict[str, str]) -> dict[str, str]:
-    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give secrets as files. Why some
-    cannot be read, by the name of the secret."""
+    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give
+    secrets as files. Why some cannot be read, by the name of the secret."""
     faults = {}
     for name in SECRET_NAMES:
         path = texts.pop(f"{name}_file", None)
@@ -560,9 +616,14 @@ def _take_secret_files(texts: dict[str, str]) -> dict[str, str]:
 
 
 def _is_service_link(name: str, text: str) -> bool:
-    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST, QTM_PORT_8080_TCP_ADDR."""
+    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST,
+    QTM_PORT_8080_TCP_ADDR."""
     is_url = name == "QTM_PORT" and text.startswith(("tcp://", "udp://"))
-    return is_url or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name) is not None
+    return (
+        is_url
+        or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name)
+        is not None
+    )
 
 
 def _url_fault(url: str) -> str:
@@ -578,8 +639,9 @@ def _wrong_tokens(tokens: Iterable[str]) -> bool:
 
 
 TOKEN_RULE = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
-# What settings must mean beyond their types and ranges, and how they go together: the names of the fields that a check reads, the one to
-# change first; what gives something where they are wrong; and the message, in which {0} is the settings and {1} what was given.
+# What settings must mean beyond their types and ranges, and how they go together: the names of the fields
+# that a check reads, the one to change first; what gives something where they are wrong; and the message, in
+# which {0} is the settings and {1} what was given.
 SETTING_CHECKS: Sequence[tuple[str, Callable[[Any], Any], str]] = (
     ("engine_start", lambda s: s.engine_start not in ("", "fork", "spawn"), "must be fork or spawn, not {0.engine_start!r}"),
     ("log_format", lambda s: s.log_format not in ("text", "json"), "must be text or json, not {0.log_format!r}"),
@@ -608,44 +670,81 @@ SETTING_CHECKS: Sequence[tuple[str, Callable[[Any], Any], str]] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in capitals."""
+    """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in
+    capitals."""
 
-    database_url: str = _setting("sqlite:///qtm.db", "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT,.../NAME?ssl_ca=FILE", secret=True)
-    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1")
+    database_url: str = _setting(
+        "sqlite:///qtm.db",
+        "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT,.../NAME?ssl_ca=FILE",
+        secret=True,
+    )
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1"
+    )
     port: int = _setting(8080, "TCP port to listen on", 0, 65535)
-    api_token: tuple[str, ...] = _setting((), "bearer tokens that clients must send, comma-separated", secret=True)
-    read_token: tuple[str, ...] = _setting((), "more bearer tokens, which may read and not write", secret=True)
+    api_token: tuple[str, ...] = _setting(
+        (), "bearer tokens that clients must send, comma-separated", secret=True
+    )
+    read_token: tuple[str, ...] = _setting(
+        (), "more bearer tokens, which may read and not write", secret=True
+    )
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
     allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
-    allowed_origins: tuple[str, ...] = _setting((), "more origins whose pages may write, such as https://qtm.example, comma-separated")
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "more origins whose pages may write, such as https://qtm.example, comma-separated"
+    )
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
-    engine_start: str = _setting("", "fork or spawn; by default fork, and spawn where the engine's import leaves threads")
+    engine_start: str = _setting(
+        "", "fork or spawn; by default fork, and spawn where the engine's import leaves threads"
+    )
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
-    data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine")
+    data_dir: str = _setting(
+        str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine"
+    )
     workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
-    tasks_per_process: int = _setting(1, "tasks that an engine process runs, one after the other; more than 1 keeps it warm", 1, 100_000)
-    poll_seconds: float = _setting(30.0, "how often the scheduler looks for work without being woken", 0.05, 3600)
-    task_timeout_seconds: float = _setting(3600.0, "wall time of one attempt, unless the task says otherwise", *TIMEOUT_SECONDS)
+    tasks_per_process: int = _setting(
+        1, "tasks that an engine process runs, one after the other; more than 1 keeps it warm", 1, 100_000
+    )
+    poll_seconds: float = _setting(
+        30.0, "how often the scheduler looks for work without being woken", 0.05, 3600
+    )
+    task_timeout_seconds: float = _setting(
+        3600.0, "wall time of one attempt, unless the task says otherwise", *TIMEOUT_SECONDS
+    )
     max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", *ATTEMPTS)
-    retry_backoff_seconds: float = _setting(5.0, "wait before the second attempt; doubles with each, at most 600", 0, 600)
-    heartbeat_seconds: float = _setting(10.0, "how often a scheduler shows that its tasks are alive", 0.05, 3600)
-    lease_seconds: float = _setting(45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400)
-    shutdown_grace_seconds: float = _setting(8.0, "time that running tasks get at SIGTERM before they are released", 0, 86_400)
+    retry_backoff_seconds: float = _setting(
+        5.0, "wait before the second attempt; doubles with each, at most 600", 0, 600
+    )
+    heartbeat_seconds: float = _setting(
+        10.0, "how often a scheduler shows that its tasks are alive", 0.05, 3600
+    )
+    lease_seconds: float = _setting(
+        45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400
+    )
+    shutdown_grace_seconds: float = _setting(
+        8.0, "time that running tasks get at SIGTERM before they are released", 0, 86_400
+    )
     pool_size: int = _setting(8, "database connections, at most", 2, 256)
     max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 128 * 1024 * 1024)
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
     tls_cert: str = _setting("", "PEM file of the certificate (and its chain) to serve HTTPS with")
     tls_key: str = _setting("", "PEM file of its private key")
-    max_pending: int = _setting(0, "a create that would bring more pending tasks than that gets 429; 0 sets no limit", 0, 10_000_000)
+    max_pending: int = _setting(
+        0, "a create that would bring more pending tasks than that gets 429; 0 sets no limit", 0, 10_000_000
+    )
     task_memory_mb: int = _setting(
-        0, "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit", 0, 16_777_216
+        0,
+        "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit",
+        0,
+        16_777_216,
     )
     retention_days: float = _setting(0.0, "delete tasks that ended longer ago; 0 keeps them", 0, 36_500)
     log_format: str = _setting("text", "text or json")
 
     @classmethod
     def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
-        """Settings from defaults, then ``environ``, then ``flags`` (field name to text); QTM_API_TOKEN_FILE and the like name files.
+        """Settings from defaults, then ``environ``, then ``flags`` (field name to text); QTM_API_TOKEN_FILE
+        and the like name files.
 
         Raises SettingsError with every fault at once, unknown ``QTM_*`` names included.
         """
@@ -653,7 +752,10 @@ class Settings:
         environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
         texts = {name[4:].lower(): text for name, text in environ.items() if name.startswith("QTM_")}
         texts.pop("url", None)  # QTM_URL belongs to clients of the service
-        faults = [_setting_fault(name, "there is no such setting") for name in sorted(set(texts) - names - SECRET_FILES)]
+        faults = [
+            _setting_fault(name, "there is no such setting")
+            for name in sorted(set(texts) - names - SECRET_FILES)
+        ]
         texts.update(flags or {})
         unread = _take_secret_files(texts)
         faults += [_setting_fault(f"{name}_file", message) for name, message in unread.items()]
@@ -667,7 +769,9 @@ class Settings:
                     faults.append(_setting_fault(item.name, str(error)))
         settings = cls(**values)
         if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
-            unread["database_url"] = "a process list would show the password in --database-url: set it in the environment"
+            unread["database_url"] = (
+                "a process list would show the password in --database-url: set it in the environment"
+            )
             faults.append(_setting_fault("database_url", unread["database_url"]))
         faults += settings._faults(unread)
         if faults:
@@ -676,19 +780,22 @@ class Settings:
         return settings
 
     def problems(self) -> list[str]:
-        """Every fault of these settings, as sentences that start with the name in the environment; empty when all is well."""
+        """Every fault of these settings, as sentences that start with the name in the environment; empty when
+        all is well."""
         return [f"{fault.field}: {fault.message}" for fault in self._faults()]
 
     def _faults(self, unread: Collection[str] = ()) -> list[FieldError]:
-        """Type and range of each field, then SETTING_CHECKS. A field without a value to judge (by its type, or ``unread``: it stands at
-        its default) takes part in no further check."""
+        """Type and range of each field, then SETTING_CHECKS. A field without a value to judge (by its type,
+        or ``unread``: it stands at its default) takes part in no further check."""
         mistyped: dict[str, FieldError] = {}
         further = []
         for item in dataclasses.fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
             kind = type(item.default)
             if not isinstance(value, kind) and not (kind is float and type(value) is int):
-                mistyped[item.name] = _setting_fault(item.name, f"must be {kind.__name__}, not {type(value).__name__}")
+                mistyped[item.name] = _setting_fault(
+                    item.name, f"must be {kind.__name__}, not {type(value).__name__}"
+                )
             elif low is not None and not low <= value <= high:
                 further.append(_setting_fault(item.name, f"must be from {low} to {high}, not {value}"))
         for names, find_wrong, message in SETTING_CHECKS:
@@ -697,23 +804,26 @@ class Settings:
         return [*mistyped.values(), *further]
 
 
-# ==== 3 JSON ==========================================================================================================
-# Strict JSON (RFC 8259), the same in and out: what Python's own module lets through (NaN, duplicate keys, lone surrogates,
-# numbers beyond 64 bits, depth without end) is refused here, with the reason.
+# ==== 3 JSON ================================================================================================
+# Strict JSON (RFC 8259), the same in and out: what Python's own module lets through (NaN, duplicate keys,
+# lone surrogates, numbers beyond 64 bits, depth without end) is refused here, with the reason.
 
 MAX_JSON_DEPTH = 64
-MAX_BODY_VALUES = 1_000_000  # of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
+# of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
+MAX_BODY_VALUES = 1_000_000
 JSON_SLICE_BYTES = 64 * 1024  # that are looked at in a row, so that other threads run beside it
 
 
-_compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode  # json.dumps makes an encoder each time
+# json.dumps makes an encoder each time
+_compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 _quoted_ascii = json.encoder.encode_basestring_ascii  # what json.dumps makes of a text
 
 
 def dump_json(value: Any) -> str:
-    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for what JSON cannot say."""
+    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for what JSON cannot
+    say."""
     return _compact_json(value)
 
 
@@ -743,7 +853,10 @@ def _no_constant(text: str) -> Any:
 
 
 _strict_json = json.JSONDecoder(  # json.loads makes one each time
-    object_pairs_hook=_unique_keys, parse_int=_strict_int, parse_float=_strict_float, parse_constant=_no_constant
+    object_pairs_hook=_unique_keys,
+    parse_int=_strict_int,
+    parse_float=_strict_float,
+    parse_constant=_no_constant,
 )
 
 
@@ -752,7 +865,8 @@ _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _outside_texts(body: bytes) -> bytearray:
-    """A JSON text without its texts, each of which leaves a quote; in slices, so that other threads run beside it."""
+    """A JSON text without its texts, each of which leaves a quote; in slices, so that other threads run
+    beside it."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     outside, is_inside = bytearray(), False  # whether a text goes on
     for start in range(0, len(unescaped), JSON_SLICE_BYTES):
@@ -765,8 +879,8 @@ def _outside_texts(body: bytes) -> bytearray:
 
 
 def _json_depth(body: bytes) -> int:
-    """How deep the brackets outside texts nest; more than MAX_JSON_DEPTH are not counted to the end. A few passes in C over the
-    whole body: 30 ms for 10 MB, where a loop over its brackets takes 900."""
+    """How deep the brackets outside texts nest; more than MAX_JSON_DEPTH are not counted to the end. A few
+    passes in C over the whole body: 30 ms for 10 MB, where a loop over its brackets takes 900."""
     brackets = _outside_texts(body).translate(_ONE_KIND, _NO_BRACKET)
     depth = 0
     while depth <= MAX_JSON_DEPTH and b"[]" in brackets:  # each pass takes the innermost level
@@ -775,17 +889,21 @@ def _json_depth(body: bytes) -> int:
 
 
 def _count_values(body: bytes) -> int:
-    """How many values a JSON text has, as far as it is JSON; the most that it can have where that is no more than MAX_BODY_VALUES."""
+    """How many values a JSON text has, as far as it is JSON; the most that it can have where that is no more
+    than MAX_BODY_VALUES."""
     most = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
     if most <= MAX_BODY_VALUES:
         return most
     compact = _outside_texts(body).translate(None, b" \t\r\n")
-    filled = sum(compact.count(opening) - compact.count(pair) for opening, pair in ((b"[", b"[]"), (b"{", b"{}")))
+    filled = sum(
+        compact.count(opening) - compact.count(pair) for opening, pair in ((b"[", b"[]"), (b"{", b"{}"))
+    )
     return 1 + compact.count(b",") + filled
 
 
 def _bad_text(value: Any) -> str | None:
-    """Why a text inside a parsed document cannot be stored, or None. The document's depth is bounded before."""
+    """Why a text inside a parsed document cannot be stored, or None. The document's depth is bounded
+    before."""
     if isinstance(value, str):
         if "\0" in value:
             return "a text holds NUL"
@@ -806,19 +924,21 @@ _json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
 
 
 def check_json(text: str) -> None:
-    """Raise ValueError unless this is one JSON text, at most 64 deep, without duplicate keys, NaN and lone surrogates. For texts of many
-    megabytes: it keeps no value, and calls Python often enough that other threads run beside it."""
+    """Raise ValueError unless this is one JSON text, at most 64 deep, without duplicate keys, NaN and lone
+    surrogates. For texts of many megabytes: it keeps no value, and calls Python often enough that other
+    threads run beside it."""
     body = text.encode("utf-8")
     if _json_depth(body) > MAX_JSON_DEPTH:
         raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
     _json_checker.decode(text)
-    if re.search(r"\\u[dD][89a-fA-F]", text):  # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
+    # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
+    if re.search(r"\\u[dD][89a-fA-F]", text):
         dump_json(json.loads(text)).encode("utf-8")
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of one strict JSON text: UTF-8 without BOM, no duplicate keys, NaN, lone surrogates or NUL, at most
-    64 deep, integers within 64 bits, floats within a double. Raises MalformedJSON."""
+    """The value of one strict JSON text: UTF-8 without BOM, no duplicate keys, NaN, lone surrogates or NUL,
+    at most 64 deep, integers within 64 bits, floats within a double. Raises MalformedJSON."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -830,7 +950,9 @@ def parse_json(body: bytes) -> Any:
     try:
         value = _strict_json.decode(text)
     except json.JSONDecodeError as error:
-        raise MalformedJSON(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise MalformedJSON(
+            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
     except ValueError as error:
         raise MalformedJSON(f"the body is not strict JSON: {error}") from None
     if b"\\u" in body and (fault := _bad_text(value)):
@@ -839,28 +961,32 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_body(body: bytes) -> Any:
-    """The value of a request's body: strict JSON of at most MAX_BODY_VALUES values, which are counted before any is made.
-    Raises MalformedJSON."""
+    """The value of a request's body: strict JSON of at most MAX_BODY_VALUES values, which are counted before
+    any is made. Raises MalformedJSON."""
     count = _count_values(body)
     if count > MAX_BODY_VALUES:
         raise MalformedJSON(f"the body has {count} values, more than {MAX_BODY_VALUES}")
     return parse_json(body)
 
 
-# ==== 4 Requests ======================================================================================================
-# What a client asks for. Validation lives here, so that HTTP and `import qtm` refuse the same things in the same words, all
-# faults at once, each with the path of its field.
+# ==== 4 Requests ============================================================================================
+# What a client asks for. Validation lives here, so that HTTP and `import qtm` refuse the same things in the
+# same words, all faults at once, each with the path of its field.
 
 MAX_TASKS_PER_CREATE = 100_000
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks as they are stored
-# Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use and tags. Written out, so
-# that every Python and the OpenAPI document, which is JSON and holds no surrogates, mean the same.
+# of config and params of one create, summed over its tasks as they are stored
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+# Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use
+# and tags. Written out, so that every Python and the OpenAPI document, which is JSON and holds no surrogates,
+# mean the same.
 NOT_PRINTABLE = (
     r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\uffff"
     "\U000e0000-\U000e00ff\U000f0000-\U0010ffff"
 )
 STOCK_CODE_LENGTH = 64  # characters
-STOCK_CODE_PATTERN = f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
+STOCK_CODE_PATTERN = (
+    f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
+)
 STOCK_CODE = re.compile(STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -878,10 +1004,11 @@ PRIORITIES = (-100, 100)
 class TaskRequest:
     """One backtest, as an engine gets it and as a Python caller asks for it.
 
-    ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``, ``end_date`` (ISO, start <= end),
-    ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of each trade's value). ``params`` are the strategy's own.
-    ``timeout_seconds`` (of one attempt) and ``max_attempts`` (1-100) default to the settings. ``task_id`` and
-    ``attempt`` are set for the engine, not by callers.
+    ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``,
+    ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of
+    each trade's value). ``params`` are the strategy's own. ``timeout_seconds`` (of one attempt) and
+    ``max_attempts`` (1-100) default to the settings. ``task_id`` and ``attempt`` are set for the engine, not
+    by callers.
     """
 
     stock_code: str
@@ -915,7 +1042,9 @@ def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
 def _renamed(faults: Iterable[FieldError], single_stock: bool, single_params: bool) -> list[FieldError]:
     """Faults under the names that the client used: stock_code for stock_codes[0], params for params[0]."""
     found = list(faults)
-    for name, short in [("stock_codes[0]", "stock_code")] * single_stock + [("params[0]", "params")] * single_params:
+    for name, short in [("stock_codes[0]", "stock_code")] * single_stock + [
+        ("params[0]", "params")
+    ] * single_params:
         found = [FieldError(path.replace(name, short), message) for path, message in found]
     return found
 
@@ -939,16 +1068,26 @@ def _whole(value: Any) -> Any:
 
 def _stock_code_fault(code: Any) -> str:
     if isinstance(code, str):
-        return f"must be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
+        return (
+            f"must be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
+        )
     is_number = isinstance(code, int) and not isinstance(code, bool)
-    return f'must be a text, "{code}" in quotes' if is_number and abs(code) < 10**STOCK_CODE_LENGTH else "must be a text"
+    return (
+        f'must be a text, "{code}" in quotes'
+        if is_number and abs(code) < 10**STOCK_CODE_LENGTH
+        else "must be a text"
+    )
 
 
 def _stock_code_faults(codes: Any) -> list[FieldError]:
     if not isinstance(codes, (list, tuple)) or not codes:
         return [FieldError("stock_codes", "must be a list of at least one stock code")]
     if len(codes) > MAX_TASKS_PER_CREATE:
-        return [FieldError("stock_codes", f"{len(codes)} tasks are more than {MAX_TASKS_PER_CREATE} in one request")]
+        return [
+            FieldError(
+                "stock_codes", f"{len(codes)} tasks are more than {MAX_TASKS_PER_CREATE} in one request"
+            )
+        ]
     matches = STOCK_CODE.fullmatch
     wrong = [(i, code) for i, code in enumerate(codes) if not (isinstance(code, str) and matches(code))]
     return [FieldError(f"stock_codes[{i}]", _stock_code_fault(code)) for i, code in wrong]
@@ -966,9 +1105,15 @@ def _date_of(value: Any) -> datetime.date | None:
 def _config_faults(config: Any) -> list[FieldError]:
     if not isinstance(config, Mapping):
         return [FieldError("config", "must be an object")]
-    faults = _text_fault("config.strategy", config["strategy"], STRATEGY_LENGTH) if "strategy" in config else []
+    faults = (
+        _text_fault("config.strategy", config["strategy"], STRATEGY_LENGTH) if "strategy" in config else []
+    )
     dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
-    faults += [FieldError(f"config.{name}", "must be a date, YYYY-MM-DD") for name, date in dates.items() if date is None]
+    faults += [
+        FieldError(f"config.{name}", "must be a date, YYYY-MM-DD")
+        for name, date in dates.items()
+        if date is None
+    ]
     start, end = dates.get("start_date"), dates.get("end_date")
     if start and end and start > end:
         faults.append(FieldError("config.start_date", f"{start} is after end_date {end}"))
@@ -983,8 +1128,9 @@ def _config_faults(config: Any) -> list[FieldError]:
 
 
 def _without_numpy(value: Any) -> Any:
-    """Scalars and arrays of numpy as Python's own, by duck typing. Times become texts: numpy itself would give nanoseconds as integers.
-    A duration, and what has names beside its values (a Series, a structured array), stays as it is."""
+    """Scalars and arrays of numpy as Python's own, by duck typing. Times become texts: numpy itself would
+    give nanoseconds as integers. A duration, and what has names beside its values (a Series, a structured
+    array), stays as it is."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if not kind or kind == "m" or hasattr(value, "index") or value.dtype.names:
         return value
@@ -992,8 +1138,9 @@ def _without_numpy(value: Any) -> Any:
 
 
 def plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> Any:
-    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and tuples become numbers,
-    texts and lists. What has no JSON form becomes one of the ``faults``, with its path."""
+    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and
+    tuples become numbers, texts and lists. What has no JSON form becomes one of the ``faults``, with its
+    path."""
 
     def refuse(reason: str) -> None:
         faults.append(FieldError(path, reason))
@@ -1004,7 +1151,11 @@ def plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> An
     if isinstance(value, str):
         return refuse(fault) if (fault := _bad_text(value)) else str.__str__(value)
     if isinstance(value, int):
-        return int(value) if value.bit_length() < 64 else refuse(f"the integer {str(value)[:24]} is beyond 64 bits")
+        return (
+            int(value)
+            if value.bit_length() < 64
+            else refuse(f"the integer {str(value)[:24]} is beyond 64 bits")
+        )
     if isinstance(value, (float, decimal.Decimal)):
         return float(value) if math.isfinite(value) else refuse(f"{value} is not JSON")
     if isinstance(value, datetime.date) and value == value:  # a datetime too; pandas' NaT is unlike itself
@@ -1032,14 +1183,22 @@ def _plain_config(config: Any, faults: list[FieldError]) -> Any:
     """Its dates may be any date or midnight of Python, numpy or pandas."""
     found = plain("config", config, faults)
     for name in ("start_date", "end_date") if isinstance(found, dict) else ():
-        if not isinstance(config.get(name, ""), str) and (match := DATE_AT_MIDNIGHT.fullmatch(str(found[name]))):
+        if not isinstance(config.get(name, ""), str) and (
+            match := DATE_AT_MIDNIGHT.fullmatch(str(found[name]))
+        ):
             found[name] = match[1]
     return found
 
 
 def _plain_list(value: Any) -> Any:
-    """What is to be a list, from any iterable but a text or a dict; what is none stays for `problems` to refuse."""
-    value = _without_numpy(value) if not hasattr(value, "index") or not hasattr(value, "tolist") else value.tolist()  # codes in a Series
+    """What is to be a list, from any iterable but a text or a dict; what is none stays for `problems` to
+    refuse."""
+    # codes in a Series
+    value = (
+        _without_numpy(value)
+        if not hasattr(value, "index") or not hasattr(value, "tolist")
+        else value.tolist()
+    )
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
     return value
@@ -1064,7 +1223,11 @@ class BatchRequest:
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
         known = cls.__dataclass_fields__
-        faults = [FieldError(name, "there is no such field") for name in body if name not in known and name != "stock_code"]
+        faults = [
+            FieldError(name, "there is no such field")
+            for name in body
+            if name not in known and name != "stock_code"
+        ]
         single = "stock_code" in body
         if single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
@@ -1087,21 +1250,35 @@ class BatchRequest:
     def of(cls, task: TaskRequest) -> BatchRequest:
         """A batch of one."""
         return cls(
-            [task.stock_code], task.config, [task.params], task.batch_id, task.name, task.priority, task.timeout_seconds, task.max_attempts
+            [task.stock_code],
+            task.config,
+            [task.params],
+            task.batch_id,
+            task.name,
+            task.priority,
+            task.timeout_seconds,
+            task.max_attempts,
         )
 
     @classmethod
     def from_python(cls, request: TaskRequest | BatchRequest) -> BatchRequest:
-        """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest that lists every fault."""
+        """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest
+        that lists every fault."""
         is_single = isinstance(request, TaskRequest)
         batch = cls.of(request) if isinstance(request, TaskRequest) else request
         faults: list[FieldError] = []
         params = [batch.params] if isinstance(batch.params, Mapping) else _plain_list(batch.params)
-        documents = [plain(f"params[{i}]", item, faults) for i, item in enumerate(params)] if isinstance(params, list) else params
+        documents = (
+            [plain(f"params[{i}]", item, faults) for i, item in enumerate(params)]
+            if isinstance(params, list)
+            else params
+        )
         codes = _plain_list(batch.stock_codes)
         found = dataclasses.replace(
             batch,
-            stock_codes=[str(code) if isinstance(code, str) else code for code in codes] if isinstance(codes, list) else codes,
+            stock_codes=[str(code) if isinstance(code, str) else code for code in codes]
+            if isinstance(codes, list)
+            else codes,
             config=_plain_config(batch.config, faults),
             params=documents,
             priority=_without_numpy(batch.priority),
@@ -1120,13 +1297,23 @@ class BatchRequest:
             faults.append(FieldError("params", "must be an object or a list of at least one object"))
         else:
             faults += [
-                FieldError(f"params[{i}]", "must be an object") for i, item in enumerate(self.params) if not isinstance(item, Mapping)
+                FieldError(f"params[{i}]", "must be an object")
+                for i, item in enumerate(self.params)
+                if not isinstance(item, Mapping)
             ]
         if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
             field = "stock_codes" if len(self.stock_codes) > 1 else "params"
-            faults.append(FieldError(field, f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request"))
-        if self.batch_id is not None and not (isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)):
-            faults.append(FieldError("batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"))
+            faults.append(
+                FieldError(field, f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request")
+            )
+        if self.batch_id is not None and not (
+            isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)
+        ):
+            faults.append(
+                FieldError(
+                    "batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
+                )
+            )
         if self.name is not None:
             faults += _text_fault("name", self.name, NAME_LENGTH)
         faults += _number_fault("priority", self.priority, *PRIORITIES, whole=True)
@@ -1137,17 +1324,27 @@ class BatchRequest:
         return faults or self._document_faults()
 
     def _document_faults(self) -> list[FieldError]:
-        """Faults of documents that only turn up when they are written; a request from HTTP has none but the size."""
+        """Faults of documents that only turn up when they are written; a request from HTTP has none but the
+        size."""
         size = 0
         documents = [("config", self.config), *((f"params[{i}]", item) for i, item in enumerate(self.params))]
         for path, document in documents:
             try:
                 text = dump_json(document)
-                size += len(text.encode("utf-8")) * len(self.stock_codes) * (len(self.params) if path == "config" else 1)
+                size += (
+                    len(text.encode("utf-8"))
+                    * len(self.stock_codes)
+                    * (len(self.params) if path == "config" else 1)
+                )
             except (TypeError, ValueError, RecursionError) as error:
                 return [FieldError(path, f"cannot be written as JSON: {error}")]
         if size > MAX_DOCUMENT_BYTES:
-            return [FieldError("params", f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}")]
+            return [
+                FieldError(
+                    "params",
+                    f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}",
+                )
+            ]
         return []
 
 
@@ -1178,9 +1375,9 @@ def new_task_ids(count: int) -> list[str]:
     return ids
 
 
-# ==== 5 Tasks =========================================================================================================
-# What a task is and what the service answers: its status and the legal changes of it, the task, its attempts, its batch, its
-# result. Documents stay the JSON text that they are stored as, until somebody asks for them.
+# ==== 5 Tasks ===============================================================================================
+# What a task is and what the service answers: its status and the legal changes of it, the task, its attempts,
+# its batch, its result. Documents stay the JSON text that they are stored as, until somebody asks for them.
 
 
 STATUS_TEXTS: Mapping[str, str] = {
@@ -1209,23 +1406,27 @@ class TaskStatus(str, enum.Enum):
 
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
-    TaskStatus.RUNNING: frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}),
+    TaskStatus.RUNNING: frozenset(
+        {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}
+    ),
     TaskStatus.COMPLETED: frozenset(),
     TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
     TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
 }
 
 
-# Doubles are stored with at most six decimals, so that both databases print them exactly; the slack makes 0.29 * 100 the 29 it means.
+# Doubles are stored with at most six decimals, so that both databases print them exactly; the slack makes
+# 0.29 * 100 the 29 it means.
 DECIMALS = 6
 PERCENT_SLACK = 0.00001
 
 
 @dataclass(slots=True)
 class TaskInfo:
-    """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for people with the numbers of the
-    attempt, ``error`` is ``{type, message, attempt, traceback?}`` of the last failed attempt. Times are UTC as ISO 8601 text with ``Z``
-    and microseconds, taken from the database's clock."""
+    """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
+    people with the numbers of the attempt, ``error`` is ``{type, message, attempt, traceback?}`` of the last
+    failed attempt. Times are UTC as ISO 8601 text with ``Z`` and microseconds, taken from the database's
+    clock."""
 
     task_id: str
     batch_id: str
@@ -1273,10 +1474,11 @@ class TaskInfo:
 class TaskAttempt:
     """One attempt of a task on record, and what its processes used.
 
-    ``ending`` is None while it runs, else ``completed``, ``failed``, ``timeout``, ``crashed``, ``out_of_memory``, ``worker_lost``,
-    ``released`` or ``cancelled``. ``exit_code`` or ``exit_signal`` (its name) tell how the engine process ended.
-    ``max_rss_bytes`` is the peak of the largest process, ``cpu_seconds`` the sum of all; None when nobody was left to
-    measure. ``output_tail`` is the end of what the engine printed, at most 4 KiB.
+    ``ending`` is None while it runs, else ``completed``, ``failed``, ``timeout``, ``crashed``,
+    ``out_of_memory``, ``worker_lost``, ``released`` or ``cancelled``. ``exit_code`` or ``exit_signal`` (its
+    name) tell how the engine process ended. ``max_rss_bytes`` is the peak of the largest process,
+    ``cpu_seconds`` the sum of all; None when nobody was left to measure. ``output_tail`` is the end of what
+    the engine printed, at most 4 KiB.
     """
 
     task_id: str
@@ -1302,8 +1504,9 @@ MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
 
 @dataclass(frozen=True)
 class CreatedBatch:
-    """The answer to a create: how many tasks, and their ids in the order stock-major, none of them where they are more than 10,000:
-    `TaskManager.get_tasks_by_batch` lists those page by page. ``repeated`` is true when the Idempotency-Key was known."""
+    """The answer to a create: how many tasks, and their ids in the order stock-major, none of them where they
+    are more than 10,000: `TaskManager.get_tasks_by_batch` lists those page by page. ``repeated`` is true when
+    the Idempotency-Key was known."""
 
     batch_id: str
     count: int
@@ -1313,7 +1516,8 @@ class CreatedBatch:
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from its tasks."""
+    """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from
+    its tasks."""
 
     batch_id: str
     name: str | None
@@ -1349,9 +1553,10 @@ class BatchInfo:
 class TaskResult:
     """A finished task with its result (None unless completed).
 
-    ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe", "kind": "nan"}``, or ``inf`` or
-    ``-inf`` (None where an older version stored the result). ``converted`` lists what has no JSON form and is kept as its text, or as
-    null where it stands for a missing value: ``{"path": "trades[0].held", "type": "datetime.timedelta"}``.
+    ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe",
+    "kind": "nan"}``, or ``inf`` or ``-inf`` (None where an older version stored the result). ``converted``
+    lists what has no JSON form and is kept as its text, or as null where it stands for a missing value:
+    ``{"path": "trades[0].held", "type": "datetime.timedelta"}``.
     """
 
     task: TaskInfo
@@ -1367,7 +1572,8 @@ class TaskResult:
 
 
 class TaskPage(NamedTuple):
-    """A page of tasks as the JSON text of each, separated by commas; the cursor of the next page, None if this was the last."""
+    """A page of tasks as the JSON text of each, separated by commas; the cursor of the next page, None if
+    this was the last."""
 
     json: str
     next_cursor: str | None
@@ -1378,8 +1584,9 @@ class TaskPage(NamedTuple):
         return [TaskInfo.from_dict(values) for values in json.loads(f"[{self.json}]")]
 
 
-# ==== 6 Log and counters ==============================================================================================
-# One log line per event, the counters of the database layer, and what a process that is forked from this one gives up.
+# ==== 6 Log and counters ====================================================================================
+# One log line per event, the counters of the database layer, and what a process that is forked from this one
+# gives up.
 
 
 class LogEvent(NamedTuple):
@@ -1389,7 +1596,10 @@ class LogEvent(NamedTuple):
     fields: Mapping[str, Any]
 
     def __str__(self) -> str:
-        parts = [f"{name}={value if isinstance(value, (int, float)) else _quoted_ascii(str(value))}" for name, value in self.fields.items()]
+        parts = [
+            f"{name}={value if isinstance(value, (int, float)) else _quoted_ascii(str(value))}"
+            for name, value in self.fields.items()
+        ]
         return " ".join([self.event, *parts])
 
 
@@ -1398,32 +1608,55 @@ MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a
 
 
 def error_text(error: BaseException) -> str:
-    """The text of another library's exception, cut short. The repr of a UnicodeError holds the whole text that failed, its str does not."""
+    """The text of another library's exception, cut short. The repr of a UnicodeError holds the whole text
+    that failed, its str does not."""
     text = f"{type(error).__name__}: {error}" if isinstance(error, UnicodeError) else repr(error)
     return text[:MAX_ERROR_TEXT]
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """Log one line. Builds the LogRecord directly: Logger.log() would walk the stack for the caller, which costs as much as the line."""
+    """Log one line. Builds the LogRecord directly: Logger.log() would walk the stack for the caller, which
+    costs as much as the line."""
     if logger.isEnabledFor(level):
         logger.handle(
-            logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
+            logger.makeRecord(
+                logger.name,
+                level,
+                __file__,
+                0,
+                LogEvent(event, fields),
+                (),
+                None,
+                "log_event",
+                {"fields": fields},
+            )
         )
 
 
 def log_events(level: int, events: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
-    """Events that happened at these times of `time.time`. qtm's own handler writes their lines together: a write for each would cost
-    more than all else that is done for a quick task."""
+    """Events that happened at these times of `time.time`. qtm's own handler writes their lines together: a
+    write for each would cost more than all else that is done for a quick task."""
     if not logger.isEnabledFor(level):
         return
     for number, (at, event, fields) in enumerate(events, 1):
-        record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None, "log_event", {"fields": fields})
+        record = logger.makeRecord(
+            logger.name,
+            level,
+            __file__,
+            0,
+            LogEvent(event, fields),
+            (),
+            None,
+            "log_event",
+            {"fields": fields},
+        )
         record.created, record.msecs, record.__dict__["is_followed"] = at, at % 1 * 1000, number < len(events)
         logger.handle(record)
 
 
 class Reminder:
-    """When to log ongoing trouble: at once, when its text changes, and every 10 s. For one thread, or under the caller's lock."""
+    """When to log ongoing trouble: at once, when its text changes, and every 10 s. For one thread, or under
+    the caller's lock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -1444,7 +1677,8 @@ class Reminder:
 
 
 class DatabaseMonitor:
-    """Counters of the database layer since the start. Written by all threads under one lock, read by `snapshot`."""
+    """Counters of the database layer since the start. Written by all threads under one lock, read by
+    `snapshot`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the counters; held for additions only
@@ -1483,8 +1717,8 @@ class Inheritable(Protocol):
     """An object with sockets or locks, which a forked child process inherits and must not use."""
 
     def forked(self) -> None:
-        """Runs in the child, whose only thread this is: drop the sockets without a byte to the peer, and take no lock, since another
-        thread of the parent may have held it at the fork."""
+        """Runs in the child, whose only thread this is: drop the sockets without a byte to the peer, and take
+        no lock, since another thread of the parent may have held it at the fork."""
 
 
 _inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
@@ -1501,13 +1735,15 @@ def _watch_forks() -> None:
 
 
 def give_up_when_forked(one: Inheritable) -> None:
-    """Call its `forked` in every child process that an embedding program forks. qtm's own children start as new programs."""
+    """Call its `forked` in every child process that an embedding program forks. qtm's own children start as
+    new programs."""
     _watch_forks()
     _inheritable.add(one)
 
 
 def close_inherited(sock: socket.socket | None) -> None:
-    """Close the child's copy of a socket that the parent uses: nothing is sent, and the socket object closes nothing later."""
+    """Close the child's copy of a socket that the parent uses: nothing is sent, and the socket object closes
+    nothing later."""
     with contextlib.suppress(OSError, AttributeError):
         os.close(cast("socket.socket", sock).detach())
 
@@ -1527,8 +1763,9 @@ class LeftToParent:
 LEFT_TO_PARENT: Any = LeftToParent()
 
 
-# ==== 7 Connection pool ===============================================================================================
-# A LIFO pool that knows nothing of databases: it gets one function that connects and one that judges an idle connection.
+# ==== 7 Connection pool =====================================================================================
+# A LIFO pool that knows nothing of databases: it gets one function that connects and one that judges an idle
+# connection.
 
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 
@@ -1543,9 +1780,10 @@ class Lent(NamedTuple):
 class ConnectionPool:
     """At most ``size`` connections, opened when needed, the one that was used last first.
 
-    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What is free and what is checked out
-    is always ``size`` together. What comes back goes to the thread that waits longest, else the thread that gave it back would take it
-    again at once and could starve the others (SQLite has one writer). No deadlock: a thread never holds two connections.
+    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What is
+    free and what is checked out is always ``size`` together. What comes back goes to the thread that waits
+    longest, else the thread that gave it back would take it again at once and could starve the others (SQLite
+    has one writer). No deadlock: a thread never holds two connections.
     """
 
     def __init__(
@@ -1559,9 +1797,11 @@ class ConnectionPool:
         self._connect = connect
         self._is_usable = is_usable
         self._wait_seconds = wait_seconds
-        self._lock = threading.Lock()  # guards the fields below; never held while connecting, closing or waiting
+        # guards the fields below; never held while connecting, closing or waiting
+        self._lock = threading.Lock()
         self._free: list[Lent | None] = [None] * size
-        self._waiting: deque[queue.SimpleQueue[Lent | None]] = deque()  # one for each waiting thread; empty while anything is free
+        # one for each waiting thread; empty while anything is free
+        self._waiting: deque[queue.SimpleQueue[Lent | None]] = deque()
         self._generation = 0  # connections of an earlier generation are closed instead of used again
         self._is_closed = False
         self._open: set[Any] = set()  # idle and checked out, for `forked`
@@ -1569,7 +1809,8 @@ class ConnectionPool:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection for the length of a ``with``. An exception that leaves the block throws the connection away.
+        """A connection for the length of a ``with``. An exception that leaves the block throws the connection
+        away.
 
         Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises.
         """
@@ -1645,11 +1886,14 @@ class ConnectionPool:
             self._open.discard(lent.connection)
         try:
             lent.connection.close()
-        except Exception as error:  # a driver may raise anything from a broken connection, which is gone either way
+        except (
+            Exception
+        ) as error:  # a driver may raise anything from a broken connection, which is gone either way
             log_event(logging.DEBUG, "closing a broken connection failed", error=error_text(error))
 
     def drop_idle(self) -> None:
-        """Close every connection opened before now instead of using it again: its server has gone or turned read-only."""
+        """Close every connection opened before now instead of using it again: its server has gone or turned
+        read-only."""
         with self._lock:
             self._generation += 1
 
@@ -1663,7 +1907,8 @@ class ConnectionPool:
                 self._close(lent)
 
     def forked(self, abandon: Callable[[Any], None]) -> None:
-        """This process is a child of the one that opened them: give up all connections, also those that other threads had."""
+        """This process is a child of the one that opened them: give up all connections, also those that other
+        threads had."""
         self._lock = LEFT_TO_PARENT
         for connection in list(self._open):
             abandon(connection)
@@ -1673,25 +1918,28 @@ class ConnectionPool:
         return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
 
 
-# ==== 8 Dialects ======================================================================================================
-# What the two databases say differently, and nothing else, in two classes with the same members. Everything else is one SQL text, with
-# MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes: surely not applied (TransactionConflict: tried again),
-# connection useless (DatabaseUnavailable), and unknown (OutcomeUnknown: lost at COMMIT, so read back).
+# ==== 8 Dialects ============================================================================================
+# What the two databases say differently, and nothing else, in two classes with the same members. Everything
+# else is one SQL text, with MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes:
+# surely not applied (TransactionConflict: tried again), connection useless (DatabaseUnavailable), and unknown
+# (OutcomeUnknown: lost at COMMIT, so read back).
 
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
-SQLITE_FREE_BYTES = 1024 * 1024  # with fewer on its disk a service is not ready: larger creates fail, or soon will
+# with fewer on its disk a service is not ready: larger creates fail, or soon will
+SQLITE_FREE_BYTES = 1024 * 1024
 SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
-MYSQL_IDLE_SECONDS = 30  # after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
+# after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
+MYSQL_IDLE_SECONDS = 30
 
 
 class PreparedStatement(str):
-    """A statement with a long text that is sent so often that MariaDB parses it once for each connection. For the read of a status this
-    saves a tenth of the client's CPU time; for creates it saves nothing."""
+    """A statement with a long text that is sent so often that MariaDB parses it once for each connection. For
+    the read of a status this saves a tenth of the client's CPU time; for creates it saves nothing."""
 
 
 def _utc_timestamp(digits: int) -> str:
@@ -1703,7 +1951,9 @@ def _add_time(stamp: str, amount: str) -> str:
     """SQLite's ADDTIME(stamp, 'H:MM:SS.ffffff')."""
     hours, minutes, seconds = amount.lstrip("-").split(":")
     total = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
-    return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime(
+        "%Y-%m-%d %H:%M:%S.%f"
+    )
 
 
 def _file_system(folder: str) -> str:
@@ -1717,7 +1967,8 @@ def _file_system(folder: str) -> str:
 
 
 SQLITE_HEAD = b"SQLite format 3\0"
-PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are for their owner alone, unless the owner changes the mode
+# of the files that qtm makes: tasks and results are for their owner alone, unless the owner changes the mode
+PRIVATE_MODE = 0o600
 
 
 def sqlite_fault(path: str) -> str:
@@ -1730,25 +1981,36 @@ def sqlite_fault(path: str) -> str:
 
 
 def open_lock_file(path: str) -> int:
-    """A descriptor of this lock file, which is made if need be. In a shared folder another account may have put something in its place:
-    raises SettingsError for a link, by which qtm would write into another file, and for anything that holds more than a process id."""
+    """A descriptor of this lock file, which is made if need be. In a shared folder another account may have
+    put something in its place: raises SettingsError for a link, by which qtm would write into another file,
+    and for anything that holds more than a process id."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, PRIVATE_MODE)
     except OSError as error:
         if os.path.islink(path):
-            raise SettingsError(f"{path} is a symbolic link, where qtm expects a file of its own: remove it") from None
-        raise SettingsError(sqlite_fault(path.removesuffix(".lock")) or f"cannot open {path}: {error.strerror}") from None
+            raise SettingsError(
+                f"{path} is a symbolic link, where qtm expects a file of its own: remove it"
+            ) from None
+        raise SettingsError(
+            sqlite_fault(path.removesuffix(".lock")) or f"cannot open {path}: {error.strerror}"
+        ) from None
     found = os.fstat(descriptor)
     is_ours = found.st_uid in (os.geteuid(), os.stat(os.path.dirname(path)).st_uid) or os.geteuid() == 0
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and is_ours and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0)):
+    if (
+        stat.S_ISREG(found.st_mode)
+        and found.st_nlink <= 1
+        and is_ours
+        and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0))
+    ):
         return descriptor
     os.close(descriptor)
     raise SettingsError(f"{path} is not a lock file of this account's: move it away")
 
 
 class SQLiteDialect:
-    """One file, held by one process through a lock on a side file; WAL, and durable commits (synchronous=FULL)."""
+    """One file, held by one process through a lock on a side file; WAL, and durable commits
+    (synchronous=FULL)."""
 
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
@@ -1763,8 +2025,8 @@ class SQLiteDialect:
         self._abandoned: list[Any] = []
 
     def open(self) -> None:
-        """Take what is held while the database is in use: ``<path>.lock``. Raises DatabaseInUse, and SettingsError for a file that cannot
-        be used."""
+        """Take what is held while the database is in use: ``<path>.lock``. Raises DatabaseInUse, and
+        SettingsError for a file that cannot be used."""
         import fcntl  # POSIX only, and so is the rest of a scheduler's work
 
         descriptor = open_lock_file(self.path + ".lock")
@@ -1795,17 +2057,21 @@ class SQLiteDialect:
         """SQLite gives the files beside it the same mode. A file that is there keeps its mode."""
         for end in ("-wal", "-shm", "-journal"):
             if os.path.islink(self.path + end):
-                raise SettingsError(f"{self.path}{end} is a symbolic link, which SQLite would follow: remove it")
+                raise SettingsError(
+                    f"{self.path}{end} is a symbolic link, which SQLite would follow: remove it"
+                )
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE))
         except FileExistsError:
             return
         except OSError as error:
-            raise SettingsError(sqlite_fault(self.path) or f"cannot make {self.path}: {error.strerror}") from None
+            raise SettingsError(
+                sqlite_fault(self.path) or f"cannot make {self.path}: {error.strerror}"
+            ) from None
 
     def _check_head(self) -> None:
-        """Raises SettingsError for a file that is none of SQLite's. Only while no connection is open: closing a file drops the locks that
-        this process has on it."""
+        """Raises SettingsError for a file that is none of SQLite's. Only while no connection is open: closing
+        a file drops the locks that this process has on it."""
         try:
             with open(self.path, "rb") as file:
                 head = file.read(len(SQLITE_HEAD))
@@ -1826,12 +2092,17 @@ class SQLiteDialect:
         """A connection in autocommit mode. Readers cannot write, so that the one writer alone checkpoints."""
         try:
             connection = sqlite3.connect(
-                self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=SQLITE_STATEMENTS
+                self.path,
+                SQLITE_BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=SQLITE_STATEMENTS,
             )
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
-            connection.execute("PRAGMA temp_store=MEMORY")  # a statement's journal would be a file outside the data folder
+            # a statement's journal would be a file outside the data folder
+            connection.execute("PRAGMA temp_store=MEMORY")
             if read_only:
                 connection.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
@@ -1839,7 +2110,8 @@ class SQLiteDialect:
         # Deterministic functions are computed once per statement, as MySQL does with UTC_TIMESTAMP.
         connection.create_function("utc_timestamp", 1, _utc_timestamp, deterministic=True)
         connection.create_function("addtime", 2, _add_time, deterministic=True)
-        connection.create_function("floor", 1, math.floor, deterministic=True)  # a whole number, and there in every build
+        # a whole number, and there in every build
+        connection.create_function("floor", 1, math.floor, deterministic=True)
         return connection
 
     def is_usable(self, connection: Any) -> bool:
@@ -1850,70 +2122,88 @@ class SQLiteDialect:
         """Run one statement with ``:name`` parameters, which SQLite takes itself."""
         cursor.execute(sql, parameters)
 
-    def run_all(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """Run statements that share their parameters, in one round trip if there is any; yields after the answer to each."""
+    def run_all(
+        self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """Run statements that share their parameters, in one round trip if there is any; yields after the
+        answer to each."""
         for statement in statements:
             yield cursor.execute(statement, parameters)
 
     def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
-        """Our error for one of the driver, by its text. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT was sent together with the
-        statement that failed."""
+        """Our error for one of the driver, by its text. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT
+        was sent together with the statement that failed."""
         text = str(error)[:MAX_ERROR_TEXT]
         if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
             return DuplicateKey(text)
         if isinstance(error, sqlite3.OperationalError):
             if "locked" in text or "busy" in text:
                 return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
-            if any(word in text for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")):
-                if is_committing and "full" not in text:  # the log may hold the whole commit, which the next opening of the file finds
+            if any(
+                word in text
+                for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")
+            ):
+                # the log may hold the whole commit, which the next opening of the file finds
+                if is_committing and "full" not in text:
                     return OutcomeUnknown(f"the database failed at COMMIT: {text}", retry_after_seconds=5)
                 return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
     def is_already(self, error: Exception) -> bool:
-        """Whether a change of the schema failed because it was made before. SQLite translates no text, and has no number for these."""
-        return any(words in str(error) for words in ("already exists", "duplicate column name", "no such index"))
+        """Whether a change of the schema failed because it was made before. SQLite translates no text, and
+        has no number for these."""
+        return any(
+            words in str(error) for words in ("already exists", "duplicate column name", "no such index")
+        )
 
     def is_no_table(self, error: Exception) -> bool:
         """Whether a query failed because its table is not there."""
         return "no such table" in str(error)
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
-        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these columns."""
+        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these
+        columns."""
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
         return f"(SELECT {values} FROM json_each(:{parameter}))"
 
     def update_from(self, rows: str, condition: str, assignments: str) -> str:
-        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r for each task at most."""
+        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r
+        for each task at most."""
         return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
-        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of them NULL, for its ``@``.
-        By ``printf``: a chain of ``||`` copies the text at every link."""
+        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of
+        them NULL, for its ``@``. By ``printf``: a chain of ``||`` copies the text at every link."""
         text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
         return f"printf('{text}', {', '.join(values)})"
 
     def byte_length(self, text: str) -> str:
-        """An expression for the length of a text in bytes of UTF-8: ``LENGTH`` of a text counts characters, up to its first NUL."""
+        """An expression for the length of a text in bytes of UTF-8: ``LENGTH`` of a text counts characters,
+        up to its first NUL."""
         return f"LENGTH(CAST({text} AS BLOB))"
 
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
-        """Held while migrating, so that several starting replicas take turns. Here the side file is the lock."""
+        """Held while migrating, so that several starting replicas take turns. Here the side file is the
+        lock."""
         return contextlib.nullcontext()
 
     def facts(self, session: Session) -> dict[str, str]:
         """What `check` judges: the version, and where the file lies."""
         folder = os.path.dirname(self.path)
         free = shutil.disk_usage(folder).free
-        return {"version": sqlite3.sqlite_version, "file_system": _file_system(folder), "free_bytes": str(free)}
+        return {
+            "version": sqlite3.sqlite_version,
+            "file_system": _file_system(folder),
+            "free_bytes": str(free),
+        }
 
     def abandon(self, connection: Any) -> None:
         """In a forked child: leave a connection to the parent. SQLite forbids to close it here."""
         self._abandoned.append(connection)
 
     def forked(self) -> None:
-        """In a forked child: closing this copy of the lock releases nothing while the parent has its own; kept, it would hold the lock
-        after the parent has ended."""
+        """In a forked child: closing this copy of the lock releases nothing while the parent has its own;
+        kept, it would hold the lock after the parent has ended."""
         self.close()
 
     def log_bytes(self) -> int:
@@ -1924,7 +2214,8 @@ class SQLiteDialect:
             return 0
 
     def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
-        """Cut the log to no size; False when a reader that began before held it for all of the wait. Writers wait as long as it does."""
+        """Cut the log to no size; False when a reader that began before held it for all of the wait. Writers
+        wait as long as it does."""
         cursor.execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
         try:
             return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
@@ -1932,24 +2223,54 @@ class SQLiteDialect:
             cursor.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
 
     def room_fault(self) -> str:
-        """Why larger writes would fail, or an empty text. On a full disk a small one still goes into the used part of the log."""
+        """Why larger writes would fail, or an empty text. On a full disk a small one still goes into the used
+        part of the log."""
         free = shutil.disk_usage(os.path.dirname(self.path)).free
-        return "" if free >= SQLITE_FREE_BYTES else f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}"
+        return (
+            ""
+            if free >= SQLITE_FREE_BYTES
+            else f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}"
+        )
 
 
-DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema only
+# the last three for a new schema only
+DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
 BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
 BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
-# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock; and statements that
-# somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
+# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock;
+# and statements that somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
 MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
-# The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203, 1226), shutting down
-# (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (3, 20, 1021, 1026, 1030, 1114), out of
-# memory (1037, 1038).
+# The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203,
+# 1226), shutting down (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (3,
+# 20, 1021, 1026, 1030, 1114), out of memory (1037, 1038).
 MYSQL_USELESS = frozenset(
-    {3, 20, 1021, 1026, 1030, 1037, 1038, 1040, 1047, 1053, 1114, 1152, 1180, 1184, 1203, 1226, 1243, 1290, 1792, 1836, 1927, 4031}
+    {
+        3,
+        20,
+        1021,
+        1026,
+        1030,
+        1037,
+        1038,
+        1040,
+        1047,
+        1053,
+        1114,
+        1152,
+        1180,
+        1184,
+        1203,
+        1226,
+        1243,
+        1290,
+        1792,
+        1836,
+        1927,
+        4031,
+    }
 )
-# An account or a server that the operator must change. MySQL tells "no right" from "no such database" only to accounts that may see it.
+# An account or a server that the operator must change. MySQL tells "no right" from "no such database" only to
+# accounts that may see it.
 _CREATE_USER = "CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
 _LOGIN = f"check user and password in QTM_DATABASE_URL, or {_CREATE_USER}"
 _GRANT = "GRANT {rights} ON {name}.* TO '{user}'@'%'"
@@ -1963,10 +2284,14 @@ MYSQL_REFUSALS = {
     **dict.fromkeys((1142, 1143, 1227, 1370), f"the account may not do this: {{text}} {{at}}; {_GRANT}"),
     1665: f"binlog_format is STATEMENT: {BINLOG_WHY}; {BINLOG_REMEDY}",
 }
-# Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not in the character set (1292,
-# 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
-MYSQL_QUOTES_VALUES = frozenset({1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038})
-MYSQL_ALREADY = frozenset({1050, 1060, 1061, 1091})  # table, column or index is there already, or is gone already
+# Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not
+# in the character set (1292, 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141,
+# 3146, 4038).
+MYSQL_QUOTES_VALUES = frozenset(
+    {1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038}
+)
+# table, column or index is there already, or is gone already
+MYSQL_ALREADY = frozenset({1050, 1060, 1061, 1091})
 MYSQL_NO_TABLE = 1146
 MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
@@ -1974,7 +2299,9 @@ MYSQL_KEY_TYPES = {
     "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
     "attempt": "INTEGER",
 }  # as the tables have them, or no index helps
-MYSQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
+MYSQL_MODE = (
+    "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
+)
 MYSQL_PARAMETER = re.compile(r"(?<![\w:]):([a-z_][a-z_0-9]*)")
 
 
@@ -1990,11 +2317,14 @@ def _error_number(error: Exception) -> int:
 
 
 def _driver_text(error: Exception) -> str:
-    """The text of the server or the driver, without the number before it, and without statements and values that it quotes."""
+    """The text of the server or the driver, without the number before it, and without statements and values
+    that it quotes."""
     if len(error.args) < 2 or not _error_number(error):
         return error_text(error)
     text = str(error.args[1])
-    return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[:MAX_ERROR_TEXT]
+    return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[
+        :MAX_ERROR_TEXT
+    ]
 
 
 def _unreachable(error: BaseException) -> str:
@@ -2011,7 +2341,8 @@ def _unreachable(error: BaseException) -> str:
 
 
 class ClearTextLogin:
-    """PyMySQL's plugin interface, for a login by which the server gets the password as it is: the server chooses the login."""
+    """PyMySQL's plugin interface, for a login by which the server gets the password as it is: the server
+    chooses the login."""
 
     def __init__(self, connection: Any) -> None:
         """Nothing is kept."""
@@ -2026,8 +2357,9 @@ class ClearTextLogin:
 
 
 def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
-    """PyMySQL's connection with the URL's rule about TLS and four notes of ours. The rule overrides a private method, since the releases
-    differ where the server offers no TLS: 1.1 sends the password in clear text even with a CA given, 1.2 refuses without being asked to."""
+    """PyMySQL's connection with the URL's rule about TLS and four notes of ours. The rule overrides a private
+    method, since the releases differ where the server offers no TLS: 1.1 sends the password in clear text
+    even with a CA given, 1.2 refuses without being asked to."""
     tls = pymysql.constants.CLIENT.SSL
 
     class Connection(pymysql.connections.Connection):  # type: ignore[misc]
@@ -2039,7 +2371,9 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
         def _request_authentication(self) -> None:
             if not self.server_capabilities & tls:
                 if ssl_mode in ("required", "verify"):
-                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5)
+                    raise DatabaseRefused(
+                        f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5
+                    )
                 self.ssl = self._ssl_required = False
                 self.client_flag &= ~tls
             super()._request_authentication()
@@ -2053,7 +2387,9 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
-    is_cluster = False  # Galera: written rows are certified at COMMIT against those of other nodes, row locks are local; written at connect
+    # Galera: written rows are certified at COMMIT against those of other nodes, row locks are local; written
+    # at connect
+    is_cluster = False
     has_log = False
 
     def __init__(self, url: DatabaseUrl) -> None:
@@ -2062,23 +2398,28 @@ class MySQLDialect:
             import pymysql.constants.CLIENT
             import pymysql.converters
         except ImportError:
-            raise SettingsError("a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql") from None
+            raise SettingsError(
+                "a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql"
+            ) from None
         self._pymysql = pymysql
         self._url = url
         self._hosts = url.hosts  # the one that was connected to last first; written at connect by any thread
         self._connection_class = _connection_class(pymysql, url.ssl_mode)
-        self.max_document_bytes = 8 * 1024 * 1024  # until the server said its max_allowed_packet; written at connect
+        # until the server said its max_allowed_packet; written at connect
+        self.max_document_bytes = 8 * 1024 * 1024
 
     def open(self) -> None:
-        """Nothing is held between connections. Raises SettingsError for TLS files that cannot be used from the start."""
+        """Nothing is held between connections. Raises SettingsError for TLS files that cannot be used from
+        the start."""
         try:
             self._ssl_context()
         except DatabaseRefused as error:
             raise SettingsError(error.message) from None
 
     def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> Any:
-        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount. Of several servers, to the one
-        that was used last and then to the others in their order: the first that can write, else the first that answers."""
+        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount. Of
+        several servers, to the one that was used last and then to the others in their order: the first that
+        can write, else the first that answers."""
         hosts, found, failures = self._hosts, list[tuple[int, Any]](), list[DatabaseUnavailable]()
         for number, host in enumerate(hosts):
             try:
@@ -2101,8 +2442,15 @@ class MySQLDialect:
         """One error for those of all servers; a DatabaseRefused only if every server refused."""
         if len(failures) == 1:
             return failures[0]
-        kind = DatabaseRefused if all(isinstance(error, DatabaseRefused) for error in failures) else DatabaseUnavailable
-        return kind("; ".join(dict.fromkeys(error.message for error in failures)), retry_after_seconds=failures[0].retry_after_seconds)
+        kind = (
+            DatabaseRefused
+            if all(isinstance(error, DatabaseRefused) for error in failures)
+            else DatabaseUnavailable
+        )
+        return kind(
+            "; ".join(dict.fromkeys(error.message for error in failures)),
+            retry_after_seconds=failures[0].retry_after_seconds,
+        )
 
     def _connect_to(self, host: DatabaseHost, timeout_seconds: float | None = None) -> Any:
         url, client = self._url, self._pymysql.constants.CLIENT
@@ -2114,7 +2462,8 @@ class MySQLDialect:
                 host=host.name,
                 port=host.port,
                 user=url.user,
-                password=url.password.encode("utf-8"),  # a text would be sent as latin-1, and a failure to do so names it
+                # a text would be sent as latin-1, and a failure to do so names it
+                password=url.password.encode("utf-8"),
                 database=url.name,
                 unix_socket=url.options.get("unix_socket"),
                 charset="utf8mb4",
@@ -2128,7 +2477,9 @@ class MySQLDialect:
                 },  # TIMESTAMP and DATETIME stay text, as we send it on
                 ssl=self._ssl_context(),
                 ssl_disabled=url.ssl_mode == "disabled",
-                auth_plugin_map={} if is_safe else dict.fromkeys(("mysql_clear_password", "dialog"), ClearTextLogin),
+                auth_plugin_map={}
+                if is_safe
+                else dict.fromkeys(("mysql_clear_password", "dialog"), ClearTextLogin),
                 init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
                 f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}",
             )
@@ -2144,8 +2495,9 @@ class MySQLDialect:
         return connection
 
     def _read_state(self, connection: Any) -> None:
-        """Read the limits and the state of its server. A Galera node may lag behind what another node has acknowledged, so that a read
-        misses a task that was just created: with wsrep_sync_wait=1, reads and BEGIN wait until the node has caught up."""
+        """Read the limits and the state of its server. A Galera node may lag behind what another node has
+        acknowledged, so that a read misses a task that was just created: with wsrep_sync_wait=1, reads and
+        BEGIN wait until the node has caught up."""
         if "mariadb" in connection.server_version.lower():  # MySQL's EXECUTE takes no values
             connection.prepared = {}
         with connection.cursor() as cursor:
@@ -2160,12 +2512,13 @@ class MySQLDialect:
             cursor.execute("SHOW STATUS LIKE 'wsrep_ready'")
             connection.is_reusable = cursor.fetchone()[1] == "ON"
             connection.is_writable &= connection.is_reusable
-            if connection.is_reusable and self._url.options.get("sync_wait") != "0":  # without quorum every wait would fail
+            # without quorum every wait would fail
+            if connection.is_reusable and self._url.options.get("sync_wait") != "0":
                 cursor.execute("SET SESSION wsrep_sync_wait=1")
 
     def _ssl_context(self) -> Any:
-        """The TLS context for the URL's ssl_mode. Without verification it reads no CA: to read all of the system's takes some 40 ms,
-        which PyMySQL's own default spends on every connection."""
+        """The TLS context for the URL's ssl_mode. Without verification it reads no CA: to read all of the
+        system's takes some 40 ms, which PyMySQL's own default spends on every connection."""
         mode, options = self._url.ssl_mode, self._url.options
         if mode == "disabled":
             return None
@@ -2180,15 +2533,24 @@ class MySQLDialect:
             if "ssl_cert" in options:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
         except (OSError, ssl.SSLError) as error:
-            raise DatabaseRefused(f"the database's TLS files cannot be used: {error}", retry_after_seconds=5) from None
+            raise DatabaseRefused(
+                f"the database's TLS files cannot be used: {error}", retry_after_seconds=5
+            ) from None
         return context
 
     def _refusal(self, error: Exception, place: str = "") -> DatabaseRefused | None:
         number = _error_number(error)
         if number not in MYSQL_REFUSALS:
             return None
-        names = {"name": self._url.name, "user": self._url.user, "rights": DATABASE_RIGHTS, "text": _driver_text(error)}
-        return DatabaseRefused(MYSQL_REFUSALS[number].format(**names, at=f"({place}error {number})"), retry_after_seconds=5)
+        names = {
+            "name": self._url.name,
+            "user": self._url.user,
+            "rights": DATABASE_RIGHTS,
+            "text": _driver_text(error),
+        }
+        return DatabaseRefused(
+            MYSQL_REFUSALS[number].format(**names, at=f"({place}error {number})"), retry_after_seconds=5
+        )
 
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         place = f"{host}/{self._url.name}"
@@ -2196,26 +2558,31 @@ class MySQLDialect:
         if refusal := self._refusal(error, f"at {place}, "):
             return refusal
         if verify_message := getattr(cause, "verify_message", ""):  # of ssl.SSLCertVerificationError
-            return DatabaseRefused(f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5)
+            return DatabaseRefused(
+                f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5
+            )
         if isinstance(error, RuntimeError):
             remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
             return DatabaseRefused(remedy, retry_after_seconds=5)
         reason = _unreachable(cause) or f"{_driver_text(error)} (error {_error_number(error)})"
-        return DatabaseUnavailable(f"cannot connect to the database at {place}: {reason}", retry_after_seconds=2)
+        return DatabaseUnavailable(
+            f"cannot connect to the database at {place}: {reason}", retry_after_seconds=2
+        )
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up, or said why."""
         return connection.is_reusable and connection.open and not connection.hangup.poll(0)
 
     def _literal(self, value: object) -> str:
-        """A value as a literal. MySQL asks to escape the backslash and the quote, at every sql_mode that qtm sets; PyMySQL escapes more
-        characters, one by one: 7 ms for a result of 120 kB in place of 0.2."""
+        """A value as a literal. MySQL asks to escape the backslash and the quote, at every sql_mode that qtm
+        sets; PyMySQL escapes more characters, one by one: 7 ms for a result of 120 kB in place of 0.2."""
         if isinstance(value, str):
             return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
         return str(self._pymysql.converters.escape_item(value, "utf8mb4"))
 
     def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
-        """The statement as it is sent; only the parameters that it names are escaped, since a script's may be a megabyte."""
+        """The statement as it is sent; only the parameters that it names are escaped, since a script's may be
+        a megabyte."""
         parts = list(_split_at_parameters(sql))
         parts[1::2] = [self._literal(parameters[name]) for name in parts[1::2]]
         if isinstance(sql, PreparedStatement) and (name := self._prepared(cursor, sql)):
@@ -2223,12 +2590,15 @@ class MySQLDialect:
         return "".join(parts)
 
     def _prepared(self, cursor: Any, sql: str) -> str | None:
-        """Its name in this connection, which prepares it when it is new; None where the server refuses to keep (more of) them."""
+        """Its name in this connection, which prepares it when it is new; None where the server refuses to
+        keep (more of) them."""
         connection = cursor.connection
         if connection.prepared is not None and sql not in connection.prepared:
             name = f"qtm_{len(connection.prepared)}"
             try:
-                cursor.execute(f"PREPARE {name} FROM {self._literal('?'.join(_split_at_parameters(sql)[::2]))}")
+                cursor.execute(
+                    f"PREPARE {name} FROM {self._literal('?'.join(_split_at_parameters(sql)[::2]))}"
+                )
                 connection.prepared[sql] = name
             except self._pymysql.Error as error:
                 if _error_number(error) != 1461:  # max_prepared_stmt_count
@@ -2240,25 +2610,35 @@ class MySQLDialect:
         """As one text, which holds the escaped values."""
         cursor.execute(self._filled_in(cursor, sql, parameters))
 
-    def run_all(self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """As one text; the server stops at the first that fails. MULTI_STATEMENTS allows this, and would let an unescaped value become
-        a statement: so all texts are constants, and `_literal` makes every value."""
+    def run_all(
+        self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """As one text; the server stops at the first that fails. MULTI_STATEMENTS allows this, and would let
+        an unescaped value become a statement: so all texts are constants, and `_literal` makes every
+        value."""
         cursor.execute(";\n".join([self._filled_in(cursor, one, parameters) for one in statements]))
         yield
         while cursor.nextset():
             yield
 
     def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
-        """By the number. PyMySQL has lost the connection where the number is its own (2000 to 2999) or is missing; the server may still go
-        on with all that was sent."""
+        """By the number. PyMySQL has lost the connection where the number is its own (2000 to 2999) or is
+        missing; the server may still go on with all that was sent."""
         number, text = _error_number(error), _driver_text(error)
         is_lost = isinstance(error, OSError) or 2000 <= number < 3000
-        is_lost |= number == 0 and isinstance(error, (self._pymysql.InterfaceError, self._pymysql.InternalError))
-        is_unclear = is_lost or not (number or isinstance(error, UnicodeError))  # a text that is no Unicode was never sent
+        is_lost |= number == 0 and isinstance(
+            error, (self._pymysql.InterfaceError, self._pymysql.InternalError)
+        )
+        # a text that is no Unicode was never sent
+        is_unclear = is_lost or not (number or isinstance(error, UnicodeError))
         if (is_committing and (is_unclear or number in MYSQL_USELESS)) or (is_sent and is_unclear):
-            return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2)
+            return OutcomeUnknown(
+                f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2
+            )
         if is_lost or number in MYSQL_USELESS:
-            return DatabaseUnavailable(f"the database cannot be used: error {number} {text}", retry_after_seconds=2)
+            return DatabaseUnavailable(
+                f"the database cannot be used: error {number} {text}", retry_after_seconds=2
+            )
         if number in MYSQL_CONFLICTS:
             return TransactionConflict(f"the database is busy: error {number} {text}", retry_after_seconds=1)
         if number == 1062:
@@ -2275,7 +2655,9 @@ class MySQLDialect:
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """By ``JSON_TABLE``."""
-        values = ", ".join(f"{name} {MYSQL_KEY_TYPES.get(name, MYSQL_TEXT)} PATH '$[{i}]'" for i, name in enumerate(columns))
+        values = ", ".join(
+            f"{name} {MYSQL_KEY_TYPES.get(name, MYSQL_TEXT)} PATH '$[{i}]'" for i, name in enumerate(columns)
+        )
         return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({values}))"
 
     def update_from(self, rows: str, condition: str, assignments: str) -> str:
@@ -2283,8 +2665,9 @@ class MySQLDialect:
         return f"UPDATE {rows} AS r STRAIGHT_JOIN backtest_tasks FORCE INDEX (PRIMARY) ON {condition} SET {assignments}"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
-        """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations: all that qtm stores and
-        writes is UTF-8 or ASCII. The driver gives bytes. More than ``max_allowed_packet`` becomes NULL."""
+        """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations:
+        all that qtm stores and writes is UTF-8 or ASCII. The driver gives bytes. More than
+        ``max_allowed_packet`` becomes NULL."""
         first, *rest = (text.replace("'", "''") for text in template.split("@"))
         parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
         return f"CONCAT(CAST('{first}' AS BINARY), {', '.join(parts)})"
@@ -2295,7 +2678,8 @@ class MySQLDialect:
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
-        """A named lock of this database's server; it goes with its connection. A name has 64 characters at most, a database's too."""
+        """A named lock of this database's server; it goes with its connection. A name has 64 characters at
+        most, a database's too."""
         name = "CONCAT('qtm migrate ', LEFT(SHA2(DATABASE(), 256), 40))"  # MySQL 9 has no MD5
         with connection.cursor() as cursor:
             for _ in range(MIGRATION_LOCK_TRIES):
@@ -2303,7 +2687,9 @@ class MySQLDialect:
                 if cursor.fetchone()[0] == 1:
                     break
             else:
-                raise DatabaseUnavailable("another replica is migrating this database for over 60 s", retry_after_seconds=5)
+                raise DatabaseUnavailable(
+                    "another replica is migrating this database for over 60 s", retry_after_seconds=5
+                )
             yield
             cursor.execute(f"SELECT RELEASE_LOCK({name})")
 
@@ -2329,44 +2715,59 @@ class MySQLDialect:
         return ""
 
     def facts(self, session: Session) -> dict[str, str]:
-        """Variables of this session and its server, their states, and of several servers which answer and how their clocks differ."""
-        found = {name.lower(): value for source in ("VARIABLES", "STATUS") for name, value in session.rows(f"SHOW {source}")}
+        """Variables of this session and its server, their states, and of several servers which answer and how
+        their clocks differ."""
+        found = {
+            name.lower(): value
+            for source in ("VARIABLES", "STATUS")
+            for name, value in session.rows(f"SHOW {source}")
+        }
         ours = {"is_remote": str(self._url.is_remote), "is_verified": str(self._url.ssl_mode == "verify")}
         return {**found, **ours, **self._server_facts()}
 
     def _server_facts(self) -> dict[str, str]:
-        """``servers``: how many the URL names; ``unreachable``: why some cannot be used; ``clock_spread``: seconds between their clocks."""
+        """``servers``: how many the URL names; ``unreachable``: why some cannot be used; ``clock_spread``:
+        seconds between their clocks."""
         errors, ahead = [], []
         for host in self._url.hosts if len(self._url.hosts) > 1 else ():
             try:
                 with contextlib.closing(self._connect_to(host)) as connection, connection.cursor() as cursor:
                     cursor.execute("SELECT UTC_TIMESTAMP(6)")
-                    theirs = datetime.datetime.fromisoformat(cursor.fetchone()[0]).replace(tzinfo=datetime.timezone.utc)
+                    theirs = datetime.datetime.fromisoformat(cursor.fetchone()[0]).replace(
+                        tzinfo=datetime.timezone.utc
+                    )
                     ahead.append(theirs.timestamp() - time.time())
             except QtmError as error:
                 errors.append(error.message)
             except self._pymysql.Error as error:
                 errors.append(f"{host}: {_driver_text(error)}")
         spread = max(ahead, default=0.0) - min(ahead, default=0.0)
-        return {"servers": str(len(self._url.hosts)), "unreachable": "; ".join(errors), "clock_spread": f"{spread:.3f}"}
+        return {
+            "servers": str(len(self._url.hosts)),
+            "unreachable": "; ".join(errors),
+            "clock_spread": f"{spread:.3f}",
+        }
 
 
 Dialect = SQLiteDialect | MySQLDialect
 
 
-# ==== 9 Transactions ==================================================================================================
-# `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A conflict is tried again; an
-# unknown outcome is read back, never guessed.
+# ==== 9 Transactions ========================================================================================
+# `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A
+# conflict is tried again; an unknown outcome is read back, never guessed.
 
-TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
+# deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
+TRANSACTION_TRIES = 8
 CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
-QUICK_FAILURE_SECONDS = 2.0  # what fails sooner may be a connection that went stale, worth a new one; later it is the server
+# what fails sooner may be a connection that went stale, worth a new one; later it is the server
+QUICK_FAILURE_SECONDS = 2.0
 SQLITE_READERS = 4
 NO_PARAMETERS: Mapping[str, Any] = {}
 
 
 class Session:
-    """One connection inside one transaction. It goes to the work of `Database.read` and `Database.write` and no further."""
+    """One connection inside one transaction. It goes to the work of `Database.read` and `Database.write` and
+    no further."""
 
     __slots__ = ("_cursor", "_dialect", "_monitor")
 
@@ -2404,10 +2805,16 @@ class CommitState:
 
 
 def refuse_greenlets() -> None:
-    """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits (gevent's ``patch_all``)."""
+    """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits
+    (gevent's ``patch_all``)."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
-    for name, is_patched in (("gevent", gevent and gevent.is_module_patched), ("eventlet", eventlet and eventlet.is_monkey_patched)):
-        if is_patched and any(map(is_patched, ("threading", "thread", "socket", "select", "subprocess", "os", "queue"))):
+    for name, is_patched in (
+        ("gevent", gevent and gevent.is_module_patched),
+        ("eventlet", eventlet and eventlet.is_monkey_patched),
+    ):
+        if is_patched and any(
+            map(is_patched, ("threading", "thread", "socket", "select", "subprocess", "os", "queue"))
+        ):
             raise SettingsError(
                 f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): "
                 "run `qtm.py serve` as a process of its own and use it over HTTP, or do without the patch"
@@ -2415,7 +2822,8 @@ def refuse_greenlets() -> None:
 
 
 class Database:
-    """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share one."""
+    """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share
+    one."""
 
     def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
         refuse_greenlets()
@@ -2424,10 +2832,14 @@ class Database:
         self.monitor = DatabaseMonitor()
         self._sleep = sleep
         dialect, is_sqlite = self.dialect, parts.kind == "sqlite"
-        self._writers = ConnectionPool(lambda: dialect.connect(read_only=False), dialect.is_usable, 1 if is_sqlite else pool_size)
+        self._writers = ConnectionPool(
+            lambda: dialect.connect(read_only=False), dialect.is_usable, 1 if is_sqlite else pool_size
+        )
         self._readers = self._writers
         if is_sqlite:
-            self._readers = ConnectionPool(lambda: dialect.connect(read_only=True), dialect.is_usable, min(pool_size, SQLITE_READERS))
+            self._readers = ConnectionPool(
+                lambda: dialect.connect(read_only=True), dialect.is_usable, min(pool_size, SQLITE_READERS)
+            )
         self.dialect.open()
         self._is_left = False  # written by forked
         give_up_when_forked(self)
@@ -2440,8 +2852,8 @@ class Database:
         self.dialect.forked()
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh connection when it
-        failed quickly. Raises DatabaseUnavailable.
+        """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh
+        connection when it failed quickly. Raises DatabaseUnavailable.
         """
 
         def run(cursor: Any, state: CommitState) -> T:
@@ -2463,9 +2875,10 @@ class Database:
     def write(self, work: Callable[[Session], T], confirm: Callable[[Session], T | None] | None = None) -> T:
         """``work`` in one transaction, tried again when it surely was not applied.
 
-        When the connection is lost at COMMIT, ``confirm`` reads back on a new one: its value is the outcome, and None means
-        that nothing is applied so far, so that the work is tried again. Raises TransactionConflict, DatabaseUnavailable, or
-        OutcomeUnknown when reading back fails, when there is no ``confirm``, and when no later try succeeds.
+        When the connection is lost at COMMIT, ``confirm`` reads back on a new one: its value is the outcome,
+        and None means that nothing is applied so far, so that the work is tried again. Raises
+        TransactionConflict, DatabaseUnavailable, or OutcomeUnknown when reading back fails, when there is no
+        ``confirm``, and when no later try succeeds.
         """
 
         def run(cursor: Any, state: CommitState) -> T:
@@ -2478,10 +2891,14 @@ class Database:
         return self._until_applied(run, confirm)
 
     def write_at_once(
-        self, statements: Sequence[str], parameters: Mapping[str, Any], value: T, confirm: Callable[[Session], T | None]
+        self,
+        statements: Sequence[str],
+        parameters: Mapping[str, Any],
+        value: T,
+        confirm: Callable[[Session], T | None],
     ) -> T:
-        """Statements that depend on no answer in between, in one transaction and where possible in one round trip; ``value`` when it
-        is committed. The rest is as in `write`."""
+        """Statements that depend on no answer in between, in one transaction and where possible in one round
+        trip; ``value`` when it is committed. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
 
         def run(cursor: Any, state: CommitState) -> T:
@@ -2496,9 +2913,12 @@ class Database:
 
         return self._until_applied(run, confirm)
 
-    def _until_applied(self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None) -> T:
+    def _until_applied(
+        self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None
+    ) -> T:
         begun, attempt = time.monotonic(), 0
-        doubt: OutcomeUnknown | None = None  # a lost COMMIT that was not there when it was read back may still come through
+        # a lost COMMIT that was not there when it was read back may still come through
+        doubt: OutcomeUnknown | None = None
         while True:
             attempt += 1
             started = time.monotonic()
@@ -2514,7 +2934,10 @@ class Database:
             except TransactionConflict as conflict:
                 failure, is_worth_it = conflict, time.monotonic() - begun < CONFLICT_SECONDS
             except DatabaseUnavailable as away:
-                failure, is_worth_it = away, attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS
+                failure, is_worth_it = (
+                    away,
+                    attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS,
+                )
             if attempt == TRANSACTION_TRIES or not is_worth_it:
                 raise doubt or failure
             self.monitor.retry()
@@ -2529,8 +2952,8 @@ class Database:
             raise unknown from None
 
     def _once(self, pool: ConnectionPool, run: Callable[[Any, CommitState], T]) -> T:
-        """After an error that leaves the connection sound, it is rolled back and kept for others. When ROLLBACK fails, too, the connection
-        is closed, which rolls back as well."""
+        """After an error that leaves the connection sound, it is rolled back and kept for others. When
+        ROLLBACK fails, too, the connection is closed, which rolls back as well."""
         try:
             with pool.connection() as connection:
                 cursor, state = connection.cursor(), CommitState()
@@ -2557,13 +2980,16 @@ class Database:
         return ours
 
     def single_connection(self) -> contextlib.AbstractContextManager[Any]:
-        """A raw connection of its own for migrations, outside any transaction. A statement may take hours, and so may the wait for a server
-        that is frozen: a `read` just before finds it in seconds."""
+        """A raw connection of its own for migrations, outside any transaction. A statement may take hours,
+        and so may the wait for a server that is frozen: a `read` just before finds it in seconds."""
         return contextlib.closing(self.dialect.connect(timeout_seconds=MIGRATION_STATEMENT_SECONDS))
 
     def truncate_log(self, wait_seconds: float) -> bool:
-        """See `SQLiteDialect.truncate_log`. The one writer does it, so that no other connection commits meanwhile."""
-        return self._once(self._writers, lambda cursor, state: self.dialect.truncate_log(cursor, wait_seconds))
+        """See `SQLiteDialect.truncate_log`. The one writer does it, so that no other connection commits
+        meanwhile."""
+        return self._once(
+            self._writers, lambda cursor, state: self.dialect.truncate_log(cursor, wait_seconds)
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """The monitor's counters and the use of the pools."""
@@ -2581,10 +3007,10 @@ class Database:
         self.dialect.close()
 
 
-# ==== 10 Migrations ===================================================================================================
-# The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their tools
-# (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted migration goes on where
-# it stopped, and several starting replicas take turns.
+# ==== 10 Migrations =========================================================================================
+# The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their
+# tools (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted
+# migration goes on where it stopped, and several starting replicas take turns.
 
 SCHEMA = """\
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads what stands in /*! */.
@@ -2705,7 +3131,8 @@ ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of
 CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);
 """
 
-# Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by probed_at.
+# Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by
+# probed_at.
 SCHEMA_TABLE = """
 CREATE TABLE IF NOT EXISTS qtm_schema (
   step       INTEGER NOT NULL,
@@ -2730,32 +3157,52 @@ def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
 def schema_step(database: Database) -> int:
     """The newest step that is complete in the database; 0 for an empty one. Changes nothing."""
     try:
-        rows = database.read(lambda session: session.rows("SELECT step, COUNT(*) FROM qtm_schema GROUP BY step"))
+        rows = database.read(
+            lambda session: session.rows("SELECT step, COUNT(*) FROM qtm_schema GROUP BY step")
+        )
     except DatabaseUnavailable:
         raise
     except QtmError:  # there is no such table
         return 0
     known = schema_steps()
-    return max((int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])), default=0)
+    return max(
+        (int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])),
+        default=0,
+    )
 
 
-def _missing_statements(database: Database, session: Session, steps: Mapping[int, list[str]]) -> list[tuple[int, int, str]]:
-    """Step, place and text of each statement that is not on record, in order. Raises SchemaError for a newer database."""
+def _missing_statements(
+    database: Database, session: Session, steps: Mapping[int, list[str]]
+) -> list[tuple[int, int, str]]:
+    """Step, place and text of each statement that is not on record, in order. Raises SchemaError for a newer
+    database."""
     try:
-        done = {(int(step), int(place)) for step, place in session.rows("SELECT step, statement FROM qtm_schema")}
+        done = {
+            (int(step), int(place)) for step, place in session.rows("SELECT step, statement FROM qtm_schema")
+        }
     except Exception as error:  # only the driver knows its classes
         if not database.dialect.is_no_table(error):
             raise
         done = set()
     newest = max((step for step, _ in done), default=0)
     if newest > max(steps):
-        raise SchemaError(f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm")
-    return [(step, place, sql) for step in sorted(steps) for place, sql in enumerate(steps[step]) if (step, place) not in done]
+        raise SchemaError(
+            f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm"
+        )
+    return [
+        (step, place, sql)
+        for step in sorted(steps)
+        for place, sql in enumerate(steps[step])
+        if (step, place) not in done
+    ]
 
 
 def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
-    """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does so at the same time."""
-    record = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
+    """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does
+    so at the same time."""
+    record = (
+        "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
+    )
     if not database.read(lambda session: _missing_statements(database, session, steps)):
         return  # the account needs no right to change tables
     with database.single_connection() as connection:
@@ -2768,7 +3215,8 @@ def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: s
                     try:
                         cursor.execute(sql)
                     except Exception as error:
-                        if not database.dialect.is_already(error):  # it ran, and a crash kept it from being recorded
+                        # it ran, and a crash kept it from being recorded
+                        if not database.dialect.is_already(error):
                             raise
                     database.dialect.run(cursor, record, {"step": step, "statement": place})
                     changed.add(step)
@@ -2781,8 +3229,8 @@ def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: s
 def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Bring the database up to the newest step; the numbers of the steps in which something was done.
 
-    Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be reached, TransactionConflict when
-    it stays busy.
+    Raises SchemaError when the database is newer than this code, DatabaseUnavailable when it cannot be
+    reached, TransactionConflict when it stays busy.
     """
     begun, changed = time.monotonic(), set[int]()
     while True:
@@ -2799,14 +3247,16 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
         time.sleep(random.uniform(0.02, 0.2))
 
 
-# ==== 11 Rows =========================================================================================================
-# Between models and rows: the columns, the JSON of tasks, creates, filters, and the small conversions that statements need.
+# ==== 11 Rows ===============================================================================================
+# Between models and rows: the columns, the JSON of tasks, creates, filters, and the small conversions that
+# statements need.
 
 MAX_BACKOFF_SECONDS = 600.0
 MAX_KEYS = 256  # looked up by one statement
 MAX_QUEUE_POSITION = 10_000  # counting stops there, so that asking stays cheap with a million tasks waiting
 QUEUE_RANK_OFFSET = 5000  # makes every rank four digits, so that entries of the queue sort by it
-# A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set back since: it is due.
+# A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set
+# back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
 
 ATTEMPT_FIELDS = (
@@ -2815,13 +3265,16 @@ ATTEMPT_FIELDS = (
 )
 
 
-# Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for broken.
-BOUNDED_SELECT = "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
+# Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for
+# broken.
+BOUNDED_SELECT = (
+    "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
+)
 
 
-# The database makes the JSON of a task: HTTP sends it as it is, Python parses it. A driver takes twice as long for the values of nineteen
-# columns. The documents come last and are columns of their own where one task is read, since the server makes NULL of a text that is
-# longer than max_allowed_packet.
+# The database makes the JSON of a task: HTTP sends it as it is, Python parses it. A driver takes twice as
+# long for the values of nineteen columns. The documents come last and are columns of their own where one task
+# is read, since the server makes NULL of a text that is longer than max_allowed_packet.
 TASK_HEAD = "@ @ @ @Z "  # the other fields of a TaskText
 TASK_JSON = (
     '{"task_id":"@","batch_id":"@","stock_code":@,"status":"@","status_text":"@","progress":@,"message":@,"attempt":@,"max_attempts":@,'
@@ -2841,23 +3294,45 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
         return f"COALESCE(JSON_QUOTE({column}), 'null')"
 
     again = dialect.filled("Waiting to be tried again, after attempt @.", ["attempt"])
-    running = dialect.filled("Running on the engine, attempt @, @% done.", ["attempt", f"FLOOR(progress * 100 + {PERCENT_SLACK})"])
-    others = " ".join(f"WHEN '{status}' THEN '{text}'" for status, text in STATUS_TEXTS.items() if status != "running")
+    running = dialect.filled(
+        "Running on the engine, attempt @, @% done.", ["attempt", f"FLOOR(progress * 100 + {PERCENT_SLACK})"]
+    )
+    others = " ".join(
+        f"WHEN '{status}' THEN '{text}'" for status, text in STATUS_TEXTS.items() if status != "running"
+    )
     status_text = f"""CASE WHEN status = 'running' THEN {running} WHEN status = 'pending' AND attempt > 0 THEN {again}
         ELSE CASE status {others} END END"""
     values = [
-        *("backtest_tasks.task_id", "batch_id", quoted("stock_code"), "status", status_text, "progress", quoted("message")),
-        *("attempt", "max_attempts", "timeout_seconds", "-priority_rank", "REPLACE(created_at, ' ', 'T')", "REPLACE(run_at, ' ', 'T')"),
+        *(
+            "backtest_tasks.task_id",
+            "batch_id",
+            quoted("stock_code"),
+            "status",
+            status_text,
+            "progress",
+            quoted("message"),
+        ),
+        *(
+            "attempt",
+            "max_attempts",
+            "timeout_seconds",
+            "-priority_rank",
+            "REPLACE(created_at, ' ', 'T')",
+            "REPLACE(run_at, ' ', 'T')",
+        ),
         *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), quoted("engine_version")),
     ]
     head = ["backtest_tasks.task_id", "status", "-priority_rank", "REPLACE(run_at, ' ', 'T')"]
-    whole = dialect.filled(TASK_JSON + TASK_DOCUMENTS, [*values, "config", "params", "COALESCE(error, 'null')"])
+    whole = dialect.filled(
+        TASK_JSON + TASK_DOCUMENTS, [*values, "config", "params", "COALESCE(error, 'null')"]
+    )
     return f"{dialect.filled(TASK_HEAD + TASK_JSON, [*head, *values])}, config, params, error", whole
 
 
 class TaskText(NamedTuple):
-    """A task as JSON text, what its place in the queue depends on, and if it was asked for, what is stored of its result: None unless
-    completed; ``result_json`` alone is None for one that is too long to be read with others."""
+    """A task as JSON text, what its place in the queue depends on, and if it was asked for, what is stored of
+    its result: None unless completed; ``result_json`` alone is None for one that is too long to be read with
+    others."""
 
     task_id: str
     status: TaskStatus
@@ -2906,11 +3381,13 @@ MAX_KEPT_COUNTS = 1000  # batches
 
 
 class KeptCounts:
-    """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of the batch shows them."""
+    """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of
+    the batch shows them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the dict; held for lookups only
-        self._kept: dict[str, tuple[float, StatusCounts]] = {}  # by batch, the oldest first; with the time before they were counted
+        # by batch, the oldest first; with the time before they were counted
+        self._kept: dict[str, tuple[float, StatusCounts]] = {}
 
     def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
         """Those that are no older."""
@@ -2956,7 +3433,8 @@ class NewTasks(NamedTuple):
 
     @property
     def key_row(self) -> list[Any]:
-        """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last one."""
+        """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last
+        one."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids)]
 
@@ -2964,7 +3442,13 @@ class NewTasks(NamedTuple):
     def shared(self) -> list[Any]:
         """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
         timeout_seconds = round(float(self.timeout_seconds), DECIMALS)
-        return [self.batch_id, dump_json(self.request.config), self.max_attempts, timeout_seconds, -self.request.priority]
+        return [
+            self.batch_id,
+            dump_json(self.request.config),
+            self.max_attempts,
+            timeout_seconds,
+            -self.request.priority,
+        ]
 
     def rows(self, shared: Sequence[Any]) -> Iterator[str]:
         """Each task as a JSON list of id, stock and params, and of ``shared``."""
@@ -2976,7 +3460,8 @@ class NewTasks(NamedTuple):
 
 
 class QueueHead:
-    """The first 10,000 pending tasks in the order of claims as they stood at ``now``, and whether a scheduler was seen."""
+    """The first 10,000 pending tasks in the order of claims as they stood at ``now``, and whether a scheduler
+    was seen."""
 
     def __init__(self, now: str, latest: str, has_worker: bool, entries: Sequence[str]) -> None:
         self.now = now
@@ -2989,8 +3474,8 @@ class QueueHead:
         return len(self._entries)
 
     def place(self, task_id: str, priority: int, run_at: str) -> int:
-        """Where this pending task stands, 1 for the next; counting stops at 10,000. One that is not among them came after ``now``,
-        or stands behind them all, or has just left the queue."""
+        """Where this pending task stands, 1 for the next; counting stops at 10,000. One that is not among
+        them came after ``now``, or stands behind them all, or has just left the queue."""
         rank = QUEUE_RANK_OFFSET - priority
         place = self._places.get(f"{rank}{task_id}")
         if place is None:
@@ -3003,14 +3488,17 @@ class QueueHead:
         return self.now < run_at <= self._latest
 
 
-# A create adds to a batch that is there: it locks the row of the batch against retention. Row locks are local to a node of a cluster,
-# which certifies written rows at COMMIT: there the row is changed by a microsecond, so that a retention on another node conflicts.
+# A create adds to a batch that is there: it locks the row of the batch against retention. Row locks are local
+# to a node of a cluster, which certifies written rows at COMMIT: there the row is changed by a microsecond,
+# so that a retention on another node conflicts.
 LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0} /*! LOCK IN SHARE MODE */"
 TOUCH_BATCH = "UPDATE backtest_batches SET created_at = ADDTIME(created_at, '0:00:00.000001') WHERE batch_id = :batch_{0}"
 INSERT_NAMED_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
     SELECT :batch_{0}, :name_{0}, UTC_TIMESTAMP(6) /*! FROM DUAL */
     WHERE NOT EXISTS (SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0})"""
-INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+INSERT_BATCH = (
+    "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+)
 TASK_COLUMNS = ("task_id", "stock_code", "params")  # that each task has for itself
 SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
@@ -3023,7 +3511,9 @@ def _attempt(row: Sequence[Any]) -> TaskAttempt:
     """A TaskAttempt from a row of ATTEMPT_COLUMNS."""
     task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
     parsed = None if error is None else json.loads(error)
-    return TaskAttempt(task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage)
+    return TaskAttempt(
+        task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage
+    )
 
 
 def _stamp_text(moment: datetime.datetime) -> str:
@@ -3044,8 +3534,8 @@ def _time_text(seconds: float) -> str:
 
 
 def _key(text: str) -> str:
-    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, and ignores a space at the end: those become
-    one that is not there."""
+    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, and ignores a space at
+    the end: those become one that is not there."""
     return text if text.isascii() and not text.endswith(" ") else ""
 
 
@@ -3063,7 +3553,8 @@ def _for_keys(sql: str, count: int) -> tuple[PreparedStatement, Sequence[str]]:
 
 
 def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatement, dict[str, str]]]:
-    """Keys to look up by a statement that ends in IN, each list filled up to a power of two, so that few have to be prepared."""
+    """Keys to look up by a statement that ends in IN, each list filled up to a power of two, so that few have
+    to be prepared."""
     for start in range(0, len(keys), MAX_KEYS):
         part = [_key(key) for key in keys[start : start + MAX_KEYS]]
         statement, names = _for_keys(sql, 1 << (len(part) - 1).bit_length())
@@ -3071,14 +3562,19 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatemen
 
 
 class StatusChange(NamedTuple):
-    """A change that clients ask for: which statuses it takes, its assignments, and whether it ends running attempts."""
+    """A change that clients ask for: which statuses it takes, its assignments, and whether it ends running
+    attempts."""
 
     before: tuple[TaskStatus, ...]
     to: str
     ends_attempts: bool = False
 
 
-CANCEL = StatusChange((TaskStatus.PENDING, TaskStatus.RUNNING), "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)", ends_attempts=True)
+CANCEL = StatusChange(
+    (TaskStatus.PENDING, TaskStatus.RUNNING),
+    "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)",
+    ends_attempts=True,
+)
 CANCELLED_ATTEMPTS = """REPLACE INTO backtest_attempts (task_id, attempt, worker_id, started_at, ended_at, ending, output_tail)
     SELECT task_id, attempt, worker_id, started_at, UTC_TIMESTAMP(6), 'cancelled', '' FROM backtest_tasks
     WHERE status = 'running' AND task_id IN"""
@@ -3091,7 +3587,8 @@ RETRY = StatusChange(
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Which tasks a list shows: of one batch, of these statuses, of one stock, beyond a cursor (a task's id), at most so many."""
+    """Which tasks a list shows: of one batch, of these statuses, of one stock, beyond a cursor (a task's id),
+    at most so many."""
 
     batch_id: str | None = None
     statuses: Sequence[TaskStatus] = ()
@@ -3101,9 +3598,10 @@ class TaskFilter:
     newest_first: bool = True
 
     def source(self) -> str:
-        """The ids of the page as a FROM item with the parameters of `parameters`. A branch for each status reads one range of an index
-        that ends in the id, so that a page reads few entries more than it shows. Left to themselves, optimizers walk the primary key
-        for two statuses, or all tasks of a stock to find those of a batch."""
+        """The ids of the page as a FROM item with the parameters of `parameters`. A branch for each status
+        reads one range of an index that ends in the id, so that a page reads few entries more than it shows.
+        Left to themselves, optimizers walk the primary key for two statuses, or all tasks of a stock to find
+        those of a batch."""
         wanted = [name for name in ("batch_id", "stock_code") if getattr(self, name)]
         index = "_".join(["backtest_tasks", *(name.partition("_")[0] for name in wanted or ["status"])])
         statuses = sorted({status.value for status in self.statuses or (TaskStatus if wanted else ())})
@@ -3117,7 +3615,10 @@ class TaskFilter:
         ]
         if len(branches) == 1:
             return f"({branches[0]}) AS page"
-        union = " UNION ALL ".join(f"SELECT task_id FROM ({branch}) AS {status}" for status, branch in zip(statuses, branches, strict=True))
+        union = " UNION ALL ".join(
+            f"SELECT task_id FROM ({branch}) AS {status}"
+            for status, branch in zip(statuses, branches, strict=True)
+        )
         return f"(SELECT task_id FROM ({union}) AS branches {page}) AS page"
 
     def parameters(self, limit: int, last: str | None = None) -> dict[str, Any]:
@@ -3126,7 +3627,8 @@ class TaskFilter:
         code = self.stock_code or ""
         return {
             "batch_id": _key(self.batch_id or ""),
-            "stock_code": "" if code.endswith(" ") else code,  # MySQL before 8.0.17 ignores a space at the end
+            # MySQL before 8.0.17 ignores a space at the end
+            "stock_code": "" if code.endswith(" ") else code,
             "cursor": self.cursor or first,
             "last": end if last is None else last,
             "limit": limit,
@@ -3155,7 +3657,9 @@ def _check_size(text: str, max_bytes: int) -> int:
     """The bytes of a task's documents. Raises BodyTooLarge for more than ``max_bytes``."""
     size = len(text.encode("utf-8"))
     if size > max_bytes:
-        raise BodyTooLarge(f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})")
+        raise BodyTooLarge(
+            f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})"
+        )
     return size
 
 
@@ -3173,17 +3677,20 @@ def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
     yield f"[{','.join(part)}]"
 
 
-# ==== 12 Task statements ==============================================================================================
-# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and out as models; callers
-# never see cursors or SQL. Each method is one transaction. A status changes only by a compare-and-set; losing it is no exception.
+# ==== 12 Task statements ====================================================================================
+# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and
+# out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
+# compare-and-set; losing it is no exception.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-CHANGED_TASKS = 1000  # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
+# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
+CHANGED_TASKS = 1000
 
 
 class Statements:
-    """Statements over one database. Thread-safe; they raise DatabaseUnavailable and its kin, see Transactions."""
+    """Statements over one database. Thread-safe; they raise DatabaseUnavailable and its kin, see
+    Transactions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -3219,9 +3726,12 @@ class TaskStatements(Statements):
             FROM {dialect.json_rows("name", "sha256", "batch_id", "task_ids", parameter="keys")} AS k"""
         self._insert_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
             SELECT b.batch_id, b.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS b"""
-        # The rows of the first create of a transaction leave out what they share, which stands in the parameters. A single task has no
-        # row: most creates are such, and without JSON they take half as long.
-        own = {name: f"r.{name}" for name in TASK_COLUMNS} | {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
+        # The rows of the first create of a transaction leave out what they share, which stands in the
+        # parameters. A single task has no row: most creates are such, and without JSON they take half as
+        # long.
+        own = {name: f"r.{name}" for name in TASK_COLUMNS} | {
+            name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS
+        }
         self._insert_task = self._insert({name: f":{name}" for name in own}, "")
         self._insert_tasks = self._insert(own, f"FROM {dialect.json_rows(*own)} AS r")
 
@@ -3231,18 +3741,23 @@ class TaskStatements(Statements):
         rest = f"{values['max_attempts']}, 'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
         return f"INSERT INTO backtest_tasks ({columns}) SELECT {', '.join(values.values())}, {rest} {source}"
 
-    # -- create --------------------------------------------------------------------------------------------------------
+    # -- create
+    # --------------------------------------------------------------------------------------------------------
 
     def create(self, creates: Iterable[NewTasks]) -> list[CreatedBatch | QtmError]:
-        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and durable when this returns;
-        what it raised stands in its place. A batch that is there is added to. A create whose key came before is not stored again: the
-        first answer comes back, or IdempotencyKeyReused for another request. BodyTooLarge: one packet does not take a document."""
+        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and
+        durable when this returns; what it raised stands in its place. A batch that is there is added to. A
+        create whose key came before is not stored again: the first answer comes back, or IdempotencyKeyReused
+        for another request. BodyTooLarge: one packet does not take a document."""
         return [answer for group in _create_groups(creates) for answer in self._create_group(group)]
 
     def _create_group(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
         try:
             return self._store(creates)
-        except (DatabaseUnavailable, TransactionConflict) as error:  # alone each would only meet the same, one after the other
+        except (
+            DatabaseUnavailable,
+            TransactionConflict,
+        ) as error:  # alone each would only meet the same, one after the other
             return [kept(error)] * len(creates)
         except QtmError as error:  # of one of them, and the others shall not suffer for it
             if len(creates) == 1:
@@ -3259,26 +3774,42 @@ class TaskStatements(Statements):
                 session.execute(statement, values)
             return created
 
-        def confirm(session: Session) -> Sequence[CreatedBatch] | None:  # the first task stands for all: they are one transaction
-            found = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": creates[0].task_ids[0]})
+        # the first task stands for all: they are one transaction
+        def confirm(session: Session) -> Sequence[CreatedBatch] | None:
+            found = session.row(
+                "SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": creates[0].task_ids[0]}
+            )
             return created if found else None
 
         for _ in range(3):
             try:
-                if size <= self.database.dialect.max_document_bytes and sum("config" in values for _, values in script) == 1:
-                    return self.database.write_at_once([statement for statement, _ in script], parameters, created, confirm)
+                if (
+                    size <= self.database.dialect.max_document_bytes
+                    and sum("config" in values for _, values in script) == 1
+                ):
+                    return self.database.write_at_once(
+                        [statement for statement, _ in script], parameters, created, confirm
+                    )
                 return self.database.write(work, confirm)
             except DuplicateKey:  # a lost COMMIT of ours came through late, a key was used before, or others made a batch just now
                 try:
                     known = self.database.read(confirm)
-                    repeated = self.repeated(creates[0].idempotency_key, creates[0].request_sha256) if len(creates) == 1 else None
+                    repeated = (
+                        self.repeated(creates[0].idempotency_key, creates[0].request_sha256)
+                        if len(creates) == 1
+                        else None
+                    )
                 except (DatabaseUnavailable, TransactionConflict):
-                    raise OutcomeUnknown("this create may be stored, and reading it back failed", retry_after_seconds=2) from None
+                    raise OutcomeUnknown(
+                        "this create may be stored, and reading it back failed", retry_after_seconds=2
+                    ) from None
                 if known or repeated:
                     return known or [cast(CreatedBatch, repeated)]
                 if len(creates) > 1:
                     raise
-        raise TransactionConflict(f"the batch {creates[0].batch_id} is being created by others; try again", retry_after_seconds=1)
+        raise TransactionConflict(
+            f"the batch {creates[0].batch_id} is being created by others; try again", retry_after_seconds=1
+        )
 
     def _create_script(self, creates: Sequence[NewTasks]) -> list[tuple[str, dict[str, Any]]]:
         """The statements of a transaction, with their parameters. Raises BodyTooLarge."""
@@ -3290,7 +3821,8 @@ class TaskStatements(Statements):
         if keys := [new.key_row for new in creates if new.idempotency_key is not None]:
             script.append((self._insert_keys, {"keys": dump_json(keys)}))
         hold = TOUCH_BATCH if self.database.dialect.is_cluster else LOCK_BATCH
-        for number, (batch_id, name) in enumerate(sorted(named.items())):  # sorted, or two transactions would wait for each other
+        # sorted, or two transactions would wait for each other
+        for number, (batch_id, name) in enumerate(sorted(named.items())):
             values = {f"batch_{number}": batch_id, f"name_{number}": name}
             script += [(hold.format(number), values), (INSERT_NAMED_BATCH.format(number), values)]
         if len(own) == 1:
@@ -3302,10 +3834,15 @@ class TaskStatements(Statements):
         if len(creates) == 1 and len(creates[0].task_ids) == 1:
             request, params = creates[0].request, dump_json(creates[0].request.params[0])
             _check_size(params, most)
-            task = dict(zip(TASK_COLUMNS, (creates[0].task_ids[0], request.stock_codes[0], params), strict=True))
+            task = dict(
+                zip(TASK_COLUMNS, (creates[0].task_ids[0], request.stock_codes[0], params), strict=True)
+            )
             return [*script, (self._insert_task, {**shared, **task})]
         rows = (row for new in creates for row in new.rows([] if new is creates[0] else new.shared))
-        return [*script, *((self._insert_tasks, {**shared, "rows": part}) for part in _statement_rows(rows, most))]
+        return [
+            *script,
+            *((self._insert_tasks, {**shared, "rows": part}) for part in _statement_rows(rows, most)),
+        ]
 
     def count_pending(self, most: int) -> int:
         """How many tasks are pending; no more than ``most`` are counted."""
@@ -3313,19 +3850,23 @@ class TaskStatements(Statements):
         return int(self.database.rows(counted, {"most": most})[0][0])
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
-        """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with another request."""
+        """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with
+        another request."""
         if key is None:
             return None
         found = "SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys WHERE idempotency_key = :key"
         for known, batch_id, ids_json in self.database.rows(found, {"key": key}):
             if known != sha256:
-                raise IdempotencyKeyReused("this Idempotency-Key came before with another request; use a new key for a new request")
+                raise IdempotencyKeyReused(
+                    "this Idempotency-Key came before with another request; use a new key for a new request"
+                )
             ids = json.loads(ids_json)
             count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
             return CreatedBatch(batch_id, count, listed, repeated=True)
         return None
 
-    # -- read ----------------------------------------------------------------------------------------------------------
+    # -- read
+    # --------------------------------------------------------------------------------------------------------
 
     def get(self, task_id: str) -> TaskInfo | None:
         """The task, or None."""
@@ -3333,11 +3874,16 @@ class TaskStatements(Statements):
         return TaskInfo.from_json(found.json) if found else None
 
     def get_texts(self, task_ids: Sequence[str], with_results: bool = False) -> dict[str, TaskText]:
-        """Those of the tasks that are there, by one statement for every 256; of the results of several, long ones are left out."""
+        """Those of the tasks that are there, by one statement for every 256; of the results of several, long
+        ones are left out."""
         sql = self._select_task
         if with_results:
             sql = self._select_results if len(task_ids) > 1 else self._select_result
-        rows = [row for statement, keys in _key_lists(sql, task_ids) for row in self.database.rows(statement, keys)]
+        rows = [
+            row
+            for statement, keys in _key_lists(sql, task_ids)
+            for row in self.database.rows(statement, keys)
+        ]
         return {task.task_id: task for task in map(_task_text, rows)}
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
@@ -3351,8 +3897,8 @@ class TaskStatements(Statements):
         return [_attempt(row) for row in rows]
 
     def get_batch(self, batch_id: str, max_age_seconds: float = 0.0) -> BatchInfo | None:
-        """The batch with its counts and progress, which of a large batch may be as old as ``max_age_seconds``; None when there is no
-        such batch."""
+        """The batch with its counts and progress, which of a large batch may be as old as
+        ``max_age_seconds``; None when there is no such batch."""
 
         def work(session: Session) -> BatchInfo | None:
             sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
@@ -3361,7 +3907,9 @@ class TaskStatements(Statements):
 
         return self.database.read(work)
 
-    def _counts(self, session: Session, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
+    def _counts(
+        self, session: Session, batch_ids: Sequence[str], max_age_seconds: float
+    ) -> dict[str, StatusCounts]:
         """Of each batch; those that are not known are counted by one statement."""
         known = self._kept_counts.known(batch_ids, max_age_seconds) if max_age_seconds else {}
         wanted = [batch_id for batch_id in batch_ids if batch_id not in known]
@@ -3384,8 +3932,12 @@ class TaskStatements(Statements):
         return {**known, **counted}
 
     def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
-        """The ids of a page in their order, whether more follow, and the bytes of its documents, at most PAGE_BYTES but of one task."""
-        documents = " + ".join(self.database.dialect.byte_length(f"COALESCE({name}, '')") for name in ("config", "params", "error"))
+        """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
+        PAGE_BYTES but of one task."""
+        documents = " + ".join(
+            self.database.dialect.byte_length(f"COALESCE({name}, '')")
+            for name in ("config", "params", "error")
+        )
         entry = self.database.dialect.filled("@ @", ["backtest_tasks.task_id", f"({documents})"])
         ((text,),) = self.database.rows(
             f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT({entry}) FROM {chosen.source()} {PAGE_ROWS}",
@@ -3402,19 +3954,25 @@ class TaskStatements(Statements):
         return ids, len(entries) > len(ids), total
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
-        """A page of tasks in the order of their ids, one text that the database made: parsing rows takes fifty times as long."""
+        """A page of tasks in the order of their ids, one text that the database made: parsing rows takes
+        fifty times as long."""
         ids, has_more, documents = self._page_ids(chosen)
         if not ids:
             return TaskPage("", None)
         page, parameters = f"FROM {chosen.source()} {PAGE_ROWS}", chosen.parameters(chosen.limit, ids[-1])
         columns = f"GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json})"
-        ((ids_text, text),) = self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} {page}", parameters)
+        ((ids_text, text),) = self.database.rows(
+            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} {page}", parameters
+        )
         found = ids_text.split(",") if ids_text else []
-        # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not surely whole and in order is
-        # read row by row. A text is as long as its documents and some kilobytes, so that half a packet is far from the cut.
+        # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not
+        # surely whole and in order is read row by row. A text is as long as its documents and some kilobytes,
+        # so that half a packet is far from the cut.
         is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
         if not is_whole or found != sorted(found, reverse=chosen.newest_first):
-            rows = self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {self._task_columns} {page}", parameters)
+            rows = self.database.rows(
+                f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {self._task_columns} {page}", parameters
+            )
             tasks = sorted(map(_task_text, rows), reverse=chosen.newest_first)
             found, text = [task.task_id for task in tasks], ",".join([task.json for task in tasks])
         # The texts were read after the ids: tasks that came between them may have filled the page.
@@ -3440,7 +3998,8 @@ class TaskStatements(Statements):
         return self.database.read(work)
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Which of these tasks are final or gone, and which of these batches have no pending or running task or are gone."""
+        """Which of these tasks are final or gone, and which of these batches have no pending or running task
+        or are gone."""
         open_keys: set[str] = set()
         sql = "SELECT task_id FROM backtest_tasks WHERE COALESCE(status, '') IN ('pending', 'running') AND task_id IN"
         for statement, parameters in _key_lists(sql, task_ids):
@@ -3452,12 +4011,14 @@ class TaskStatements(Statements):
         sql = f"""SELECT batch_id, COALESCE(({some.format("pending")}), ({some.format("running")})) FROM backtest_batches b
                   WHERE batch_id IN"""
         for statement, parameters in _key_lists(sql, batch_ids):
-            open_keys.update(batch_id for batch_id, is_open in self.database.rows(statement, parameters) if is_open)
+            open_keys.update(
+                batch_id for batch_id, is_open in self.database.rows(statement, parameters) if is_open
+            )
         return ended | (set(batch_ids) - open_keys)
 
     def queue_head(self, within_seconds: float) -> QueueHead:
-        """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one statement that gives one
-        row: 10,000 of them would take the driver fifty times as long."""
+        """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one
+        statement that gives one row: 10,000 of them would take the driver fifty times as long."""
         entry = self.database.dialect.filled("@@", [f"priority_rank + {QUEUE_RANK_OFFSET}", "task_id"])
         ((now, latest, has_worker, entries),) = self.database.rows(
             f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'), REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
@@ -3466,9 +4027,12 @@ class TaskStatements(Statements):
                       WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
             {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
         )
-        return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else [])
+        return QueueHead(
+            f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else []
+        )
 
-    # -- change what clients ask for -------------------------------------------------------------------------------------
+    # -- change what clients ask for
+    # --------------------------------------------------------------------------------------------------------
 
     def cancel(self, task_id: str) -> bool:
         """pending or running -> cancelled; False when it was neither."""
@@ -3487,12 +4051,15 @@ class TaskStatements(Statements):
         return self._change_batch(RETRY._replace(before=(TaskStatus.FAILED,)), batch_id)
 
     def _change_batch(self, change: StatusChange, batch_id: str) -> int:
-        """Change the tasks that match, a bounded number in each transaction, since a batch may have a million; how many they were.
-        When it fails half way, a repeat does the rest. They are looked for without locks: in the index of batches, which every end of a
-        task changes, locks would meet those ends in the opposite order."""
+        """Change the tasks that match, a bounded number in each transaction, since a batch may have a
+        million; how many they were. When it fails half way, a repeat does the rest. They are looked for
+        without locks: in the index of batches, which every end of a task changes, locks would meet those ends
+        in the opposite order."""
         total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
         while True:
-            rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS))
+            rows = self.database.rows(
+                f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS)
+            )
             ids = sorted(row[0] for row in rows)
             start = 0
             while start < len(ids):
@@ -3503,11 +4070,12 @@ class TaskStatements(Statements):
             chosen = dataclasses.replace(chosen, cursor=ids[-1])
 
     def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
-        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth after each conflict, since on a
-        cluster a transaction of many rows loses to every small one of another node. What was changed no longer matches: that is how a
-        lost COMMIT is read back."""
+        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth
+        after each conflict, since on a cluster a transaction of many rows loses to every small one of another
+        node. What was changed no longer matches: that is how a lost COMMIT is read back."""
         taken: list[str] = []
-        doubtful: list[str] = []  # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        doubtful: list[str] = []
         sizes = [len(task_ids)]  # of each try, and of the next one
         # COALESCE: left to itself, SQLite would walk all tasks of a status
         select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
@@ -3516,25 +4084,34 @@ class TaskStatements(Statements):
         def work(session: Session) -> list[str]:
             names, keys = _in_list(task_ids[: sizes[-1]])
             sizes.append(max(1, sizes[-1] // 10))
-            taken[:] = [row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)]
+            taken[:] = [
+                row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)
+            ]
             if taken:
                 names, keys = _in_list(taken)
                 if change.ends_attempts:
                     session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
-                session.execute(f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})", keys)
+                session.execute(
+                    f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})",
+                    keys,
+                )
             return taken or doubtful
 
         def confirm(session: Session) -> list[str] | None:
             doubtful[:] = taken or doubtful
             sizes[-1] = sizes[-2]  # no conflict: the same again
-            return None if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""}) else doubtful
+            return (
+                None
+                if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""})
+                else doubtful
+            )
 
         return self.database.write(work, confirm), sizes[-2]
 
 
-# ==== 13 Run statements ===============================================================================================
-# What a scheduler claims and records, and its statements. Each carries the guard that makes it a compare-and-set, and is for any number
-# of tasks, which come as rows of JSON.
+# ==== 13 Run statements =====================================================================================
+# What a scheduler claims and records, and its statements. Each carries the guard that makes it a
+# compare-and-set, and is for any number of tasks, which come as rows of JSON.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -3558,12 +4135,14 @@ class ProcessUsage(NamedTuple):
 
 
 NO_USAGE = ProcessUsage()
-ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")  # other errors are just "failed"
+# other errors are just "failed"
+ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may have one more)."""
+    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may
+    have one more)."""
 
     result_json: str | None = None
     non_finite_json: str = "[]"
@@ -3573,7 +4152,8 @@ class Outcome:
     traceback: str | None = None
     retryable: bool = True
     released: bool = False
-    by_stop_signal: bool = False  # SIGTERM or its like ended the engine process, and it was not qtm that sent it
+    # SIGTERM or its like ended the engine process, and it was not qtm that sent it
+    by_stop_signal: bool = False
     usage: ProcessUsage = NO_USAGE
 
     @property
@@ -3599,8 +4179,12 @@ class Outcome:
         return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
 
 
-WORKER_LOST = Outcome(error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database")
-NOT_STORED = Outcome(error_type="not_stored", message="the outcome could not be stored; the log of the service says why")
+WORKER_LOST = Outcome(
+    error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database"
+)
+NOT_STORED = Outcome(
+    error_type="not_stored", message="the outcome could not be stored; the log of the service says why"
+)
 
 
 class ClaimedTask(NamedTuple):
@@ -3629,11 +4213,14 @@ def _claimed(worker_id: str, row: Sequence[Any]) -> ClaimedTask:
         f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}","priority":{priority},'
         f'"timeout_seconds":{float(timeout)!r},"max_attempts":{most},"task_id":"{task_id}","attempt":{attempt}}}'
     )
-    return ClaimedTask(worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request)
+    return ClaimedTask(
+        worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request
+    )
 
 
 class Ending(NamedTuple):
-    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due ``delay_seconds`` after it is recorded."""
+    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due
+    ``delay_seconds`` after it is recorded."""
 
     claimed: ClaimedTask
     outcome: Outcome
@@ -3655,8 +4242,8 @@ class ProgressReport(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a group of outcomes has come to: the keys of those that are in the database, and of those that others have locked just now.
-    The rest are no longer this worker's, so that their outcomes are void."""
+    """What a group of outcomes has come to: the keys of those that are in the database, and of those that
+    others have locked just now. The rest are no longer this worker's, so that their outcomes are void."""
 
     keys: Set[tuple[str, int]]
     locked: Set[tuple[str, int]] = frozenset()
@@ -3674,7 +4261,8 @@ ENDED_ATTEMPT = (
 
 
 class EndedRows(NamedTuple):
-    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and ENDED_ATTEMPT."""
+    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and
+    ENDED_ATTEMPT."""
 
     status: TaskStatus
     task: Sequence[Any]
@@ -3696,7 +4284,18 @@ def _ended_rows(
     error, *usage, tail = outcome.error_json(key[1]), *outcome.usage
     return EndedRows(
         status,
-        [*key, status.value, message, error, round(progress, DECIMALS), due_at, began_at, ended_at, int(outcome.released), engine_version],
+        [
+            *key,
+            status.value,
+            message,
+            error,
+            round(progress, DECIMALS),
+            due_at,
+            began_at,
+            ended_at,
+            int(outcome.released),
+            engine_version,
+        ],
         [*key, worker_id, began_at, ended_at, outcome.ending, error, *usage, tail or ""],
     )
 
@@ -3739,8 +4338,11 @@ class RunStatements(Statements):
         self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
             AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
         self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
-        self._report = dialect.update_from(reports, is_ours, "progress = r.new_progress, message = r.new_message, started_at = r.began_at")
-        # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old one.
+        self._report = dialect.update_from(
+            reports, is_ours, "progress = r.new_progress, message = r.new_message, started_at = r.began_at"
+        )
+        # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old
+        # one.
         self._end_tasks = dialect.update_from(
             dialect.json_rows(*ENDED_TASK),
             same_attempt,
@@ -3762,10 +4364,12 @@ class RunStatements(Statements):
             WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
     def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[ClaimedTask]:
-        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next attempt.
+        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next
+        attempt.
 
-        One whose last attempt was lost may have ended its scheduler, and would end the next one with all that runs beside it. It is
-        taken alone, if ``with_lost``, when it is the first; else those before it are taken."""
+        One whose last attempt was lost may have ended its scheduler, and would end the next one with all that
+        runs beside it. It is taken alone, if ``with_lost``, when it is the first; else those before it are
+        taken."""
         taken: list[ClaimedTask] = []
 
         def parameters() -> dict[str, Any]:
@@ -3786,11 +4390,15 @@ class RunStatements(Statements):
         return self.database.write(work, confirm)
 
     def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this worker's."""
+        """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this
+        worker's."""
         parameters = {"worker_id": worker_id, "rows": dump_json(sorted(keys))}
 
         def work(session: Session) -> set[tuple[str, int]]:
-            session.execute("UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id", parameters)
+            session.execute(
+                "UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id",
+                parameters,
+            )
             if not keys or session.execute(self._beat, parameters) == len(keys):
                 return set()
             return set(keys) - {(row[0], row[1]) for row in session.rows(self._select_owned, parameters)}
@@ -3799,25 +4407,36 @@ class RunStatements(Statements):
 
     def report_progress(self, reports: Sequence[ProgressReport]) -> bool:
         """Write what engines said of their progress; False when a task is no longer this attempt's."""
-        by_key = {one.claimed.key: one for one in sorted(reports, key=lambda one: one.claimed.key)}  # in the order of all locks
+        # in the order of all locks
+        by_key = {one.claimed.key: one for one in sorted(reports, key=lambda one: one.claimed.key)}
         keys = {"worker_id": reports[0].claimed.worker_id, "rows": dump_json(list(by_key))}
 
         def work(session: Session) -> bool:
             rows: list[list[Any]] = []
             for task_id, attempt, now in session.rows(self._lock_owned, keys):
                 one = by_key[task_id, attempt]
-                rows.append([task_id, attempt, round(one.progress, DECIMALS), one.message, _stamps(now)(one.started_at)])
+                rows.append(
+                    [
+                        task_id,
+                        attempt,
+                        round(one.progress, DECIMALS),
+                        one.message,
+                        _stamps(now)(one.started_at),
+                    ]
+                )
             if rows:
                 session.execute(self._report, {**keys, "rows": dump_json(rows)})
             return len(rows) == len(by_key)
 
-        return self.database.write(work, confirm=lambda session: True)  # the next report overwrites what a lost COMMIT has left out
+        # the next report overwrites what a lost COMMIT has left out
+        return self.database.write(work, confirm=lambda session: True)
 
     def record(self, endings: Sequence[Ending]) -> Recorded:
-        """Write how attempts ended, all in one transaction: their tasks are completed, failed, or pending again. A task that completes
-        keeps no message: it told of work under way. SKIP LOCKED: a frozen replica may hold the lock of a row, and no other outcome
-        shall wait for it."""
-        by_key = {one.claimed.key: one for one in sorted(endings, key=lambda one: one.claimed.key)}  # in the order of all locks
+        """Write how attempts ended, all in one transaction: their tasks are completed, failed, or pending
+        again. A task that completes keeps no message: it told of work under way. SKIP LOCKED: a frozen
+        replica may hold the lock of a row, and no other outcome shall wait for it."""
+        # in the order of all locks
+        by_key = {one.claimed.key: one for one in sorted(endings, key=lambda one: one.claimed.key)}
         parameters = {"worker_id": endings[0].claimed.worker_id, "rows": dump_json(list(by_key))}
 
         def keys(session: Session, sql: str) -> set[tuple[str, int]]:
@@ -3830,7 +4449,8 @@ class RunStatements(Statements):
             done = {(row[0], row[1]) for row in owned}
             if len(done) == len(by_key):
                 return Recorded(done)
-            # What is missing is locked by others, or was recorded by a COMMIT that was lost and came through, or is no longer ours.
+            # What is missing is locked by others, or was recorded by a COMMIT that was lost and came through,
+            # or is no longer ours.
             return Recorded(done | keys(session, self._select_recorded), keys(session, self._select_owned))
 
         def confirm(session: Session) -> Recorded | None:
@@ -3845,26 +4465,38 @@ class RunStatements(Statements):
             claimed, outcome = one.claimed, one.outcome
             times = at(one.started_at), at(one.ended_at), at(time.monotonic() + one.delay_seconds)
             said = one.message, one.progress, one.engine_version
-            rows.append(_ended_rows(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said))
+            rows.append(
+                _ended_rows(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said)
+            )
             if outcome.result_json is not None:
-                results.append([claimed.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json])
+                results.append(
+                    [claimed.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json]
+                )
         self._end(session, rows)
         together = [row for row in results if len(row[1]) <= RESULT_TOGETHER_BYTES]
         if together:
             session.execute(self._insert_results, {"rows": dump_json(together)})
         for task_id, result, non_finite, converted in results:
             if len(result) > RESULT_TOGETHER_BYTES:  # as JSON in JSON it would be half as long again
-                parameters = {"task_id": task_id, "result": result, "non_finite": non_finite, "converted": converted}
+                parameters = {
+                    "task_id": task_id,
+                    "result": result,
+                    "non_finite": non_finite,
+                    "converted": converted,
+                }
                 session.execute(INSERT_RESULT, parameters)
 
     def _end(self, session: Session, rows: Sequence[EndedRows]) -> None:
-        """running -> completed, failed or pending for tasks that are locked, and the records of their attempts."""
+        """running -> completed, failed or pending for tasks that are locked, and the records of their
+        attempts."""
         session.execute(self._end_tasks, {"rows": dump_json([row.task for row in rows])})
         session.execute(self._insert_attempts, {"rows": dump_json([row.attempt for row in rows])})
         for task_id, attempt, *_ in (row.task for row in rows):
             if attempt > KEPT_ATTEMPTS:
                 oldest = {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS}
-                session.execute("DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest", oldest)
+                session.execute(
+                    "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest", oldest
+                )
 
     def running(self, limit: int = 10_000) -> list[RunningTask]:
         """All running tasks as the reaper sees them, read without locks."""
@@ -3872,19 +4504,24 @@ class RunStatements(Statements):
         return [RunningTask(*row) for row in self.database.rows(sql, {"limit": limit})]
 
     def reclaim(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> dict[RunningTask, TaskStatus]:
-        """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood still; a task that is tried
-        again is due after so many seconds. The statuses of those that had not moved after all. SKIP LOCKED: a frozen replica may hold the
-        lock of a row, and waiting for it would stop our heartbeat."""
+        """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood
+        still; a task that is tried again is due after so many seconds. The statuses of those that had not
+        moved after all. SKIP LOCKED: a frozen replica may hold the lock of a row, and waiting for it would
+        stop our heartbeat."""
         by_key = {(orphan.task_id, orphan.attempt): orphan for orphan in sorted(orphans)}
         parameters = {"rows": dump_json([orphan[:3] for orphan in by_key.values()])}
 
         def work(session: Session) -> dict[RunningTask, TaskStatus]:
             statuses, rows = {}, []
-            for task_id, attempt, now, limit, worker_id, started_at in session.rows(self._select_orphans, parameters):
+            for task_id, attempt, now, limit, worker_id, started_at in session.rows(
+                self._select_orphans, parameters
+            ):
                 orphan = by_key[task_id, attempt]
                 outcome, delay = orphans[orphan]
                 due_at = _stamps(now)(time.monotonic() + delay)
-                rows.append(_ended_rows((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at)))
+                rows.append(
+                    _ended_rows((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at))
+                )
                 statuses[orphan] = rows[-1].status
             if rows:
                 self._end(session, rows)
@@ -3905,10 +4542,14 @@ class RunStatements(Statements):
 
     def seconds_to_next_run(self) -> float | None:
         """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
-        ((due, now),) = self.database.rows("SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'")
+        ((due, now),) = self.database.rows(
+            "SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'"
+        )
         if due is None:
             return None
-        return max(0.0, (datetime.datetime.fromisoformat(due) - datetime.datetime.fromisoformat(now)).total_seconds())
+        return max(
+            0.0, (datetime.datetime.fromisoformat(due) - datetime.datetime.fromisoformat(now)).total_seconds()
+        )
 
     def register_worker(self, worker_id: str, slots: int) -> None:
         """Say that this scheduler is here."""
@@ -3923,7 +4564,9 @@ class RunStatements(Statements):
     def remove_worker(self, worker_id: str) -> None:
         """Say that this scheduler is gone, and forget those that were not seen for a day."""
         is_old = "seen_at < ADDTIME(UTC_TIMESTAMP(6), '-24:00:00')"
-        self.change(f"DELETE FROM backtest_workers WHERE worker_id = :worker_id OR {is_old}", worker_id=worker_id)
+        self.change(
+            f"DELETE FROM backtest_workers WHERE worker_id = :worker_id OR {is_old}", worker_id=worker_id
+        )
 
     def has_worker(self, within_seconds: float) -> bool:
         """Whether any scheduler was seen in the last ``within_seconds``."""
@@ -3931,7 +4574,8 @@ class RunStatements(Statements):
         return bool(self.database.rows(sql, {"ago": "-" + _time_text(within_seconds)}))
 
     def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
-        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was seen (None: never)."""
+        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was
+        seen (None: never)."""
         rows = self.database.rows(
             """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
                WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
@@ -3941,7 +4585,7 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 14 Upkeep statements ============================================================================================
+# ==== 14 Upkeep statements ==================================================================================
 # Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
 
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
@@ -3965,9 +4609,12 @@ class UpkeepStatements(Statements):
         return _stamp_text(datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days))
 
     def purge(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
-        """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with results and records."""
+        """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with
+        results and records."""
         # Ids begin with their milliseconds, so that the old end of the table is found by its key.
-        milliseconds = int(datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+        milliseconds = int(
+            datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp() * 1000
+        )
         head = f"{max(0, milliseconds):012x}"
         is_expired = "status IN ('completed', 'failed', 'cancelled') AND finished_at < :cutoff"
         rows = self.database.rows(
@@ -3977,7 +4624,8 @@ class UpkeepStatements(Statements):
         )
 
         def work(session: Session) -> int:
-            """Locked before they are deleted: one that retryTask has made pending meanwhile keeps its records."""
+            """Locked before they are deleted: one that retryTask has made pending meanwhile keeps its
+            records."""
             names, parameters = _in_list(expired)
             locked = session.rows(
                 f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
@@ -3995,24 +4643,30 @@ class UpkeepStatements(Statements):
         return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
 
     def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
-        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete those without tasks: the rows
-        are locked and looked at twice, since a create that adds to one of them holds its row, and has committed when we have locked it."""
+        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete
+        those without tasks: the rows are locked and looked at twice, since a create that adds to one of them
+        holds its row, and has committed when we have locked it."""
         is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
         return self._purge_oldest("backtest_batches", "batch_id", is_empty, cutoff, after, limit)
 
     def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
-        """Look at the next ``limit`` Idempotency-Keys that came before ``cutoff``, the oldest first, and delete those whose tasks are gone.
-        Until then a repeat must find them. Ids grow: the oldest task of the batch is newer than the last of the key's own, whose list ends
-        with a quote and a bracket. The oldest of each status is one entry of the index of batches, however large the batch."""
+        """Look at the next ``limit`` Idempotency-Keys that came before ``cutoff``, the oldest first, and
+        delete those whose tasks are gone. Until then a repeat must find them. Ids grow: the oldest task of
+        the batch is newer than the last of the key's own, whose list ends with a quote and a bracket. The
+        oldest of each status is one entry of the index of batches, however large the batch."""
         is_gone = " AND ".join(
             f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
                 WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
                 ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
             for status in TaskStatus
         )
-        return self._purge_oldest("backtest_idempotency_keys", "idempotency_key", is_gone, cutoff, after, limit)
+        return self._purge_oldest(
+            "backtest_idempotency_keys", "idempotency_key", is_gone, cutoff, after, limit
+        )
 
-    def _purge_oldest(self, table: str, key: str, is_spent: str, cutoff: str, after: str, limit: int) -> Purged:
+    def _purge_oldest(
+        self, table: str, key: str, is_spent: str, cutoff: str, after: str, limit: int
+    ) -> Purged:
         stamp, _, last = after.partition("~")
         rows = self.database.rows(
             f"""SELECT {key}, CASE WHEN {is_spent} THEN 1 ELSE 0 END, created_at FROM {table}
@@ -4023,7 +4677,9 @@ class UpkeepStatements(Statements):
 
         def work(session: Session) -> int:
             names, keys = _in_list(spent)
-            session.rows(f"SELECT 1 FROM {table} WHERE {key} IN ({names}) ORDER BY {key} /*! FOR UPDATE */", keys)
+            session.rows(
+                f"SELECT 1 FROM {table} WHERE {key} IN ({names}) ORDER BY {key} /*! FOR UPDATE */", keys
+            )
             return session.execute(f"DELETE FROM {table} WHERE {key} IN ({names}) AND {is_spent}", keys)
 
         spent = [row[0] for row in rows if row[1]]
@@ -4031,26 +4687,34 @@ class UpkeepStatements(Statements):
         return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
 
     def probe(self) -> None:
-        """Prove that the database can be written and has the schema of this version. Raises a QtmError when not."""
+        """Prove that the database can be written and has the schema of this version. Raises a QtmError when
+        not."""
 
         def work(session: Session) -> int:
-            session.execute("UPDATE qtm_schema SET probed_at = UTC_TIMESTAMP(6) WHERE step = 1 AND statement = 0")
-            return int(cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0])
+            session.execute(
+                "UPDATE qtm_schema SET probed_at = UTC_TIMESTAMP(6) WHERE step = 1 AND statement = 0"
+            )
+            return int(
+                cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0]
+            )
 
         step, known = self.database.write(work, confirm=lambda session: None), max(schema_steps())
         fault = self.database.dialect.room_fault()
         if fault:
             raise DatabaseUnavailable(f"the database cannot grow: {fault}", retry_after_seconds=5)
-        if step < known:  # a newer one is a replica of the next version at work: this one goes on until it is replaced
-            raise SchemaError(f"the database has schema step {step}, this version needs {known}: run `migrate`")
+        # a newer one is a replica of the next version at work: this one goes on until it is replaced
+        if step < known:
+            raise SchemaError(
+                f"the database has schema step {step}, this version needs {known}: run `migrate`"
+            )
 
     def ping(self) -> None:
         """Prove that the database can be read. Raises a QtmError when not."""
         self.database.rows("SELECT 1 FROM qtm_schema LIMIT 1")
 
     def count_open(self) -> tuple[dict[str, int], float]:
-        """How many tasks are pending and running, and for how many seconds the one that waits longest has been due (0: none is).
-        Reads as many index entries."""
+        """How many tasks are pending and running, and for how many seconds the one that waits longest has
+        been due (0: none is). Reads as many index entries."""
         rows = self.database.rows(
             f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6) FROM backtest_tasks
                 WHERE status IN ('pending', 'running') GROUP BY status"""
@@ -4059,21 +4723,29 @@ class UpkeepStatements(Statements):
         for status, count, due, now in rows:
             counts[status] = int(count)
             if status == "pending" and due is not None:
-                age = (datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(due)).total_seconds()
+                age = (
+                    datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(due)
+                ).total_seconds()
         return counts, max(0.0, age)
 
     def first_unsettled(self) -> str:
-        """A text that sorts behind the ids of tasks that have all ended, and not behind those of tasks to come."""
+        """A text that sorts behind the ids of tasks that have all ended, and not behind those of tasks to
+        come."""
         newest = self.database.rows("SELECT task_id FROM backtest_tasks ORDER BY task_id DESC LIMIT 1")
-        sql = (
-            "SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */ WHERE status = :status ORDER BY task_id LIMIT 1"
-        )
-        oldest = [str(row[0]) for status in ("pending", "running") for row in self.database.rows(sql, {"status": status})]
+        sql = """SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
+            WHERE status = :status ORDER BY task_id LIMIT 1"""
+        oldest = [
+            str(row[0])
+            for status in ("pending", "running")
+            for row in self.database.rows(sql, {"status": status})
+        ]
         return min([f"{newest[0][0]}~", *oldest]) if newest else ""
 
-    def count_status(self, status: str, start: str, end: str, limit: int = COUNTED_TASKS) -> tuple[int, str | None]:
-        """How many tasks of this status have an id from ``start`` on and before ``end``, up to ``limit``, and from where on to count
-        more of them. Reads as many entries of an index."""
+    def count_status(
+        self, status: str, start: str, end: str, limit: int = COUNTED_TASKS
+    ) -> tuple[int, str | None]:
+        """How many tasks of this status have an id from ``start`` on and before ``end``, up to ``limit``, and
+        from where on to count more of them. Reads as many entries of an index."""
         ((count, last),) = self.database.rows(
             f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
                     SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
@@ -4091,18 +4763,32 @@ class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
     """The statements of three rooms over one database."""
 
 
-# ==== 15 Doctor =======================================================================================================
-# What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are gathered first
-# and then judged by a table, so that every row can be tested without a server that is wrong in just that way.
+# ==== 15 Doctor =============================================================================================
+# What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are
+# gathered first and then judged by a table, so that every row can be tested without a server that is wrong in
+# just that way.
 
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
 LITTLE_SPACE_BYTES = 1024 * 1024 * 1024
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "fuse.glusterfs", "afs", "lustre")
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "fuse.glusterfs",
+    "afs",
+    "lustre",
+)
 
 
 class Finding(NamedTuple):
-    """One finding: ``level`` is ``good``, ``warning`` (it works, with a risk) or ``fault`` (it will not work)."""
+    """One finding: ``level`` is ``good``, ``warning`` (it works, with a risk) or ``fault`` (it will not
+    work)."""
 
     level: str
     subject: str
@@ -4142,8 +4828,8 @@ class Facts(dict[str, Any]):
         return float(self[name] or default)
 
 
-# Level, subject, when it is so, what is said of it, why it matters and what to do, with facts in braces. The first row of a subject that
-# is so counts.
+# Level, subject, when it is so, what is said of it, why it matters and what to do, with facts in braces. The
+# first row of a subject that is so counts.
 CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
     ("fault", "version", lambda f: (*map(int, re.findall(r"[0-9]+", f["version"])[:2]),) < f.least_version,
      "{version} is too old", "statements that qtm needs are missing", "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
@@ -4224,7 +4910,8 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
 def judge(facts: Mapping[str, Any]) -> list[Finding]:
     """What CHECKS finds in these facts, at most one finding for each subject."""
     known, found = Facts(facts), dict[str, Finding]()
-    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]  # a server has either name, or both
+    # a server has either name, or both
+    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]
     for level, subject, is_so, *texts in CHECKS:
         if subject not in found and is_so(known):
             found[subject] = Finding(level, subject, *(text.format_map(known) for text in texts))
@@ -4232,7 +4919,8 @@ def judge(facts: Mapping[str, Any]) -> list[Finding]:
 
 
 def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, str]:
-    """The plan of a statement, and what the database has against it. Raises DatabaseUnavailable when it cannot be reached."""
+    """The plan of a statement, and what the database has against it. Raises DatabaseUnavailable when it
+    cannot be reached."""
     try:
         return str(database.rows(f"{database.dialect.explain} {sql}", parameters)), ""
     except QtmError as error:
@@ -4244,14 +4932,18 @@ def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, st
 def _write_error(database: Database) -> str:
     """MySQL explains a write only to an account that may do it, and does not do it."""
     for table in re.findall(r"CREATE TABLE (\w+)", SCHEMA):
-        for write in (f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0", f"DELETE FROM {table} WHERE 1 = 0"):
+        for write in (
+            f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
+            f"DELETE FROM {table} WHERE 1 = 0",
+        ):
             if error := _explained(database, write)[1]:
                 return error
     return ""
 
 
 def gather_facts(dao: TaskDAO, lease_seconds: float) -> Facts:
-    """What can be known of a database, as far as it can be read. Raises DatabaseUnavailable when it cannot be reached."""
+    """What can be known of a database, as far as it can be read. Raises DatabaseUnavailable when it cannot be
+    reached."""
     database = dao.database
     facts = Facts(database.read(database.dialect.facts))
     if not facts.has_majority:
@@ -4260,32 +4952,37 @@ def gather_facts(dao: TaskDAO, lease_seconds: float) -> Facts:
     theirs = datetime.datetime.fromisoformat(database.rows("SELECT UTC_TIMESTAMP(6)")[0][0])
     facts["clock_skew"] = f"{abs((theirs - now).total_seconds()):.3f}"
     facts["step"], facts["newest_step"] = schema_step(database), max(schema_steps())
-    if facts["step"] != facts["newest_step"] or not facts.is_writable:  # which would refuse to explain a claim
+    # which would refuse to explain a claim
+    if facts["step"] != facts["newest_step"] or not facts.is_writable:
         return facts
     facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
     facts["write_error"] = _write_error(database)
     if not facts["claim_error"] and not facts["write_error"]:
         abandoned = dao.abandoned(lease_seconds)
         task_id, worker_id, seen_at = abandoned[0] if abandoned else ("", "", "")
-        facts.update(abandoned=len(abandoned), task_id=task_id, worker_id=worker_id, seen_at=seen_at or "never")
+        facts.update(
+            abandoned=len(abandoned), task_id=task_id, worker_id=worker_id, seen_at=seen_at or "never"
+        )
         is_pending = bool(dao.list_page(TaskFilter(statuses=[TaskStatus.PENDING], limit=1)).json)
         facts["is_unserved"] = is_pending and not dao.has_worker(max(lease_seconds, 60.0))
     return facts
 
 
 def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
-    """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be reached."""
+    """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be
+    reached."""
     return judge(gather_facts(dao, lease_seconds))
 
 
-# ==== 16 Backtest engine ==============================================================================================
-# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in decimals of 50
-# digits (prices as they stand in the file), so that a crossing or a share count never hangs on rounding; only the metrics, at
-# the end, are doubles.
+# ==== 16 Backtest engine ====================================================================================
+# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in
+# decimals of 50 digits (prices as they stand in the file), so that a crossing or a share count never hangs on
+# rounding; only the metrics, at the end, are doubles.
 
 TRADING_DAYS = 252  # a year, for annual figures
 BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
-TEN_DIGITS_LESS = decimal.Context(prec=40)  # rounds to it what may be off at the 50th, so that equal amounts are equal
+# rounds to it what may be off at the 50th, so that equal amounts are equal
+TEN_DIGITS_LESS = decimal.Context(prec=40)
 MAX_VERSION = 100  # characters of an engine's version
 Progress = Callable[..., None]
 
@@ -4293,8 +4990,9 @@ Progress = Callable[..., None]
 class BacktestEngine(Protocol):
     """Runs one backtest and returns one JSON object. Raises InvalidTask for a task that can never succeed.
 
-    ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable: ``validate(task)``
-    (raises InvalidTask; called at create, so it must be quick) and ``version`` (text). Both may be ``async def``.
+    ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable:
+    ``validate(task)`` (raises InvalidTask; called at create, so it must be quick) and ``version`` (text).
+    Both may be ``async def``.
     """
 
     def __call__(self, task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
@@ -4302,7 +5000,8 @@ class BacktestEngine(Protocol):
 
 
 def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
-    """Why calling this with the parameters of ``wanted`` can never give a value; None where it can, or where nobody can tell."""
+    """Why calling this with the parameters of ``wanted`` can never give a value; None where it can, or where
+    nobody can tell."""
     if not callable(call):
         return f"is not callable but {type(call).__name__}"
     inner = call
@@ -4314,13 +5013,16 @@ def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
     if any(map(inspect.isgeneratorfunction, functions)) or any(map(inspect.isasyncgenfunction, functions)):
         return "is a generator function"
     try:
-        signature = inspect.signature(call, follow_wrapped=False)  # of a decorated function, what is called, not what is shown
+        # of a decorated function, what is called, not what is shown
+        signature = inspect.signature(call, follow_wrapped=False)
     except (TypeError, ValueError):  # a builtin, or compiled code
         return None
     try:
         signature.bind(*wanted.parameters)
     except TypeError:
-        names = [one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()]
+        names = [
+            one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()
+        ]
         return f"takes {inspect.Signature(names)}"
     return None
 
@@ -4330,17 +5032,24 @@ VALIDATE_SIGNATURE = inspect.signature(lambda task: None)
 
 
 def usable_engine(found: Any, name: str) -> BacktestEngine:
-    """``found``, or an instance of it when it is a class with ``__call__``. Raises EngineError for what can never run a backtest."""
+    """``found``, or an instance of it when it is a class with ``__call__``. Raises EngineError for what can
+    never run a backtest."""
     if isinstance(found, type) and any("__call__" in vars(one) for one in found.__mro__):
         try:
             found = found()
         except Exception as error:  # its __init__ is user code
             why = f"{type(error).__name__}: {error}"
-            raise EngineError(f"engine {name} is a class of which no instance can be made without arguments: {why}") from error
+            raise EngineError(
+                f"engine {name} is a class of which no instance can be made without arguments: {why}"
+            ) from error
     if fault := _call_fault(found, RUN_SIGNATURE):
-        raise EngineError(f"engine {name} {fault}: it must be a function run{RUN_SIGNATURE} that returns the result")
+        raise EngineError(
+            f"engine {name} {fault}: it must be a function run{RUN_SIGNATURE} that returns the result"
+        )
     if hasattr(found, "validate") and (fault := _call_fault(found.validate, VALIDATE_SIGNATURE)):
-        raise EngineError(f"engine {name}: its validate {fault}: it must be a function validate{VALIDATE_SIGNATURE}")
+        raise EngineError(
+            f"engine {name}: its validate {fault}: it must be a function validate{VALIDATE_SIGNATURE}"
+        )
     return cast(BacktestEngine, found)
 
 
@@ -4351,12 +5060,24 @@ def load_engine(reference: str) -> BacktestEngine:
         found: Any = importlib.import_module(module_name)
         for name in attributes.split("."):
             found = getattr(found, name)
-    except BaseException as error:  # an engine's module may raise anything while it is imported, SystemExit too
+    except (
+        BaseException
+    ) as error:  # an engine's module may raise anything while it is imported, SystemExit too
         if module_name.endswith(".py"):
-            raise EngineError(f"engine {reference} cannot be imported: did you mean {module_name[:-3]}:{attributes}?") from error
+            raise EngineError(
+                f"engine {reference} cannot be imported: did you mean {module_name[:-3]}:{attributes}?"
+            ) from error
         frames = traceback.extract_tb(error.__traceback__)
-        place = [frame for frame in frames if not frame.filename.startswith((os.path.dirname(os.__file__), "<frozen "))][-1]
-        remedy = '; what its module does as a script belongs under if __name__ == "__main__"' if isinstance(error, SystemExit) else ""
+        place = [
+            frame
+            for frame in frames
+            if not frame.filename.startswith((os.path.dirname(os.__file__), "<frozen "))
+        ][-1]
+        remedy = (
+            '; what its module does as a script belongs under if __name__ == "__main__"'
+            if isinstance(error, SystemExit)
+            else ""
+        )
         raise EngineError(
             f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno}){remedy}"
         ) from error
@@ -4382,7 +5103,8 @@ class Bar(NamedTuple):
     close: decimal.Decimal
 
 
-# How a header may call the columns that are read, in any letter case, and with or without spaces and . _ - ( ) < >.
+# How a header may call the columns that are read, in any letter case, and with or without spaces and . _ - (
+# ) < >.
 PRICE_COLUMNS = {
     "date": ("date", "datetime", "time", "timestamp", "tradedate", "日期", "交易日期", "时间"),
     "open": ("open", "openprice", "开盘", "开盘价", "开盘价元"),
@@ -4397,7 +5119,8 @@ PRICE_COLUMNS = {
     ),
 }
 COLUMN_OF_NAME = {name: column for column, names in PRICE_COLUMNS.items() for name in names}
-# An adjustment that is not read: whether its factor multiplies or divides, and whether the prices have it already, differs by vendor.
+# An adjustment that is not read: whether its factor multiplies or divides, and whether the prices have it
+# already, differs by vendor.
 UNREAD_ADJUSTMENT = re.compile(r"adj.*factor|.*factor.*adj|(?!.*(开盘|最高|最低|成交)).*复权")
 DATE_TEXT = re.compile(r"([0-9]{4})(?:([-/])([0-9]{1,2})\2([0-9]{1,2})|([0-9]{2})([0-9]{2}))(?:[T ](.+))?")
 MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?")
@@ -4410,16 +5133,22 @@ MAX_FILE_NAME_BYTES = 255  # on Linux
 def price_file_name(stock_code: str) -> str:
     """The name of a stock's file in QTM_DATA_DIR: its code and ".csv".
 
-    What a file name cannot hold ("/" and what is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``. A name of more
-    than 255 bytes is cut and ends in "%~" and 16 digits of the SHA-256 of the code.
+    What a file name cannot hold ("/" and what is not printable), and "%", is percent-encoded:
+    ``BTC%2FUSDT.csv``. A name of more than 255 bytes is cut and ends in "%~" and 16 digits of the SHA-256 of
+    the code.
     """
     name = "".join(
-        char if char.isprintable() and char not in "/%" else urllib.parse.quote(char, safe="", errors="surrogatepass")
+        char
+        if char.isprintable() and char not in "/%"
+        else urllib.parse.quote(char, safe="", errors="surrogatepass")
         for char in stock_code
     )
     if len(name.encode("utf-8")) + len(".csv") > MAX_FILE_NAME_BYTES:
         tail = "%~" + hashlib.sha256(stock_code.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        name = name.encode("utf-8")[: MAX_FILE_NAME_BYTES - len(tail) - len(".csv")].decode("utf-8", "ignore") + tail
+        name = (
+            name.encode("utf-8")[: MAX_FILE_NAME_BYTES - len(tail) - len(".csv")].decode("utf-8", "ignore")
+            + tail
+        )
     return f"{name}.csv"
 
 
@@ -4441,7 +5170,9 @@ def _price(text: str) -> decimal.Decimal | None:
     if text.lower() in NO_PRICE:
         return None
     if not PRICE_TEXT.fullmatch(text):
-        raise ValueError("is not a price; write it as 1234.56, without separators of thousands, signs or units")
+        raise ValueError(
+            "is not a price; write it as 1234.56, without separators of thousands, signs or units"
+        )
     price = decimal.Decimal(text)
     if price and not PRICES[0] <= price <= PRICES[1]:
         raise ValueError(f"is not a price from {PRICES[0]} to {PRICES[1]}")
@@ -4462,16 +5193,21 @@ def _price_text(path: pathlib.Path) -> str:
         return data.decode("utf-8-sig")
     except FileNotFoundError:
         code = urllib.parse.unquote(path.stem)
-        raise InvalidTask(f"there are no prices for {code}: {path} does not exist (QTM_DATA_DIR names the folder)") from None
+        raise InvalidTask(
+            f"there are no prices for {code}: {path} does not exist (QTM_DATA_DIR names the folder)"
+        ) from None
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
-        raise InvalidTask(f"{path.name}, line {line}: byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
+        raise InvalidTask(
+            f"{path.name}, line {line}: byte {byte:#x} is not UTF-8; save the file as UTF-8"
+        ) from None
     except (OSError, ValueError) as error:
         raise InvalidTask(f"{path.name} cannot be read: {error}") from None
 
 
 class PriceFile:
-    """The rows of one CSV file, in their own order. Whatever it cannot be sure of it refuses, with line, column and text."""
+    """The rows of one CSV file, in their own order. Whatever it cannot be sure of it refuses, with line,
+    column and text."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._name = path.name
@@ -4493,22 +5229,29 @@ class PriceFile:
         return InvalidTask(f"{self._name}, line {self._reader.line_num}: {reason}")
 
     def _places(self) -> dict[str, int]:
-        """Where each column stands: those that are read by the names in PRICE_COLUMNS, others by their own."""
+        """Where each column stands: those that are read by the names in PRICE_COLUMNS, others by their
+        own."""
         places: dict[str, int] = {}
         for place, name in enumerate(self._header):
             plain = re.sub(r"[\s._()（）<>-]", "", name).casefold()
             column = COLUMN_OF_NAME.get(plain, name.casefold())
             if name and column in places:
                 same = self._header[places[column]]
-                raise self._refusal(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
+                raise self._refusal(
+                    f"the columns {same!r} and {name!r} are the same; keep the one that is meant"
+                )
             if plain not in COLUMN_OF_NAME and UNREAD_ADJUSTMENT.match(plain):
-                raise self._refusal(f"the column {name!r} adjusts prices in a way that is not known; give an Adj Close, or remove it")
+                raise self._refusal(
+                    f"the column {name!r} adjusts prices in a way that is not known; give an Adj Close, or remove it"
+                )
             places[column] = place
         for column in ("date", "open", "close"):
             if column not in places:
                 names = ", ".join(PRICE_COLUMNS[column])
                 hint = "; separate the columns by commas" if len(self._header) == 1 else ""
-                raise self._refusal(f"has no column {column!r} (any of {names}); its header is {self._header}{hint}")
+                raise self._refusal(
+                    f"has no column {column!r} (any of {names}); its header is {self._header}{hint}"
+                )
         return places
 
     def _cell(self, row: list[str], column: str, read: Callable[[str], T]) -> T:
@@ -4524,30 +5267,42 @@ class PriceFile:
         for row in self._rows():
             if len(row) != len(self._header):
                 more = "; a number must not hold a comma" if len(row) > len(self._header) else ""
-                raise self._refusal(f"{len(row)} fields under a header of {len(self._header)}: {','.join(row)[:200]!r}{more}")
+                raise self._refusal(
+                    f"{len(row)} fields under a header of {len(self._header)}: {','.join(row)[:200]!r}{more}"
+                )
             date, column = self._cell(row, "date", _date_text), self._header[self._columns["date"]]
             if date == last:
                 raise self._refusal(f"column {column!r}: the date {date} stands twice")
             if last and is_ascending not in (None, date > last):
-                raise self._refusal(f"column {column!r}: {date} after {last}, where dates {'ascend' if is_ascending else 'descend'}")
+                raise self._refusal(
+                    f"column {column!r}: {date} after {last}, where dates {'ascend' if is_ascending else 'descend'}"
+                )
             last, is_ascending = date, date > last if last else None
             yield date, row
 
     def bar(self, date: str, row: list[str]) -> Bar | None:
-        """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a suspended day."""
-        prices = [self._cell(row, column, _price) for column in ("open", "close", "adj close") if column in self._columns]
+        """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a
+        suspended day."""
+        prices = [
+            self._cell(row, column, _price)
+            for column in ("open", "close", "adj close")
+            if column in self._columns
+        ]
         if None in prices:
             return None
         opening, close, *adjusted = cast("list[decimal.Decimal]", prices)
-        return Bar(date, opening * adjusted[0] / close, adjusted[0]) if adjusted else Bar(date, opening, close)
+        return (
+            Bar(date, opening * adjusted[0] / close, adjusted[0]) if adjusted else Bar(date, opening, close)
+        )
 
 
 def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHistory:
     """The bars of a CSV file with ``start_date <= date <= end_date``.
 
-    The header names Date, Open and Close in any case and order, in English or Chinese (see PRICE_COLUMNS). With a column Adj Close
-    it is the close, and the open is open x Adj Close / Close. Dates ascend or descend. A row that lacks a price is skipped and
-    counted. Raises InvalidTask, with line, column and text, for whatever is ambiguous.
+    The header names Date, Open and Close in any case and order, in English or Chinese (see PRICE_COLUMNS).
+    With a column Adj Close it is the close, and the open is open x Adj Close / Close. Dates ascend or
+    descend. A row that lacks a price is skipped and counted. Raises InvalidTask, with line, column and text,
+    for whatever is ambiguous.
     """
     file, dates = PriceFile(path), []
     found: list[Bar | None] = []
@@ -4567,8 +5322,8 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHist
 def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:
     """For each bar, whether the strategy wants to be long at its close.
 
-    ``buy_and_hold``: always. ``sma_cross``: while the simple mean of the last ``fast`` closes is above that of the last
-    ``slow``; not before ``slow`` closes are there. Sums are exact, so equal means are equal.
+    ``buy_and_hold``: always. ``sma_cross``: while the simple mean of the last ``fast`` closes is above that
+    of the last ``slow``; not before ``slow`` closes are there. Sums are exact, so equal means are equal.
     """
     if strategy == "buy_and_hold":
         yield from (True for _ in bars)
@@ -4582,15 +5337,23 @@ def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) 
 
 
 class Books(NamedTuple):
-    """What a run leaves, in decimals: the equity at each close, the closed round trips, and how many bars closed with shares held."""
+    """What a run leaves, in decimals: the equity at each close, the closed round trips, and how many bars
+    closed with shares held."""
 
     equity: list[decimal.Decimal]
     trades: list[dict[str, Any]]
     bars_held: int
 
 
-def trade(bars: Sequence[Bar], signals: Iterable[bool], cash: decimal.Decimal, commission: decimal.Decimal, progress: Progress) -> Books:
-    """Trade at the open after each signal: all in, floor(cash / (open x (1 + commission))) whole shares, and all out again."""
+def trade(
+    bars: Sequence[Bar],
+    signals: Iterable[bool],
+    cash: decimal.Decimal,
+    commission: decimal.Decimal,
+    progress: Progress,
+) -> Books:
+    """Trade at the open after each signal: all in, floor(cash / (open x (1 + commission))) whole shares, and
+    all out again."""
     equity, trades, bars_held = list[decimal.Decimal](), list[dict[str, Any]](), 0
     shares, cost, entry, is_wanted = 0, decimal.Decimal(0), bars[0], False
     for i, (bar, signal_at_close) in enumerate(zip(bars, signals, strict=True)):
@@ -4617,16 +5380,18 @@ def trade(bars: Sequence[Bar], signals: Iterable[bool], cash: decimal.Decimal, c
 def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, float | int | None]:
     """The metrics of a run over its equity at each close.
 
-    total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1; annual_volatility = sample
-    deviation of the daily returns x sqrt(252), None for less than two of them; sharpe = mean / deviation x sqrt(252), risk-free
-    rate 0 (Sharpe 1994); max_drawdown = the lowest equity / (highest before, the initial cash included) - 1; exposure = bars that
-    close with shares held / bars.
+    total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1;
+    annual_volatility = sample deviation of the daily returns x sqrt(252), None for less than two of them;
+    sharpe = mean / deviation x sqrt(252), risk-free rate 0 (Sharpe 1994); max_drawdown = the lowest equity /
+    (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars.
     """
     equity, trades = books.equity, books.trades
     count = len(equity) - 1
     returns = [float(equity[i + 1] / equity[i] - 1) for i in range(count)]
     mean = math.fsum(returns) / count if count else 0.0
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
+    deviation = (
+        math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
+    )
     growth = equity[-1] / initial_cash
     try:
         annual_return = float(growth) ** (TRADING_DAYS / count) - 1 if count else 0.0
@@ -4649,14 +5414,22 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
 
 
 STRATEGY_PARAMS: Mapping[str, Sequence[str]] = {"buy_and_hold": (), "sma_cross": ("fast", "slow")}
-NEEDED_CONFIG, OPTIONAL_CONFIG = ("strategy", "start_date", "end_date"), {"initial_cash": 100_000, "commission": 0}  # and the defaults
+# and the defaults
+NEEDED_CONFIG, OPTIONAL_CONFIG = (
+    ("strategy", "start_date", "end_date"),
+    {"initial_cash": 100_000, "commission": 0},
+)
 AVERAGE_BARS = (1, 100_000)
 
 
 def _unknown_names(path: str, found: Iterable[str], known: Sequence[str], reader: str) -> list[FieldError]:
     """Names that would be ignored, and the numbers would then not be those that were asked for."""
     words = f"reads only {', '.join(known)}" if known else "reads none"
-    return [FieldError(f"{path}.{str(name)[:100]}", f"is unknown; {reader} {words}") for name in found if name not in known]
+    return [
+        FieldError(f"{path}.{str(name)[:100]}", f"is unknown; {reader} {words}")
+        for name in found
+        if name not in known
+    ]
 
 
 def _sma_cross_faults(params: Mapping[str, Any]) -> list[FieldError]:
@@ -4676,32 +5449,45 @@ def _sma_cross_faults(params: Mapping[str, Any]) -> list[FieldError]:
 def validate_backtest(task: TaskRequest) -> None:
     """What the built-in engine can know of a task without its prices. Raises InvalidTask with every fault."""
     config = task.config
-    faults = [FieldError(f"config.{name}", "is missing, and the built-in engine needs it") for name in NEEDED_CONFIG if name not in config]
+    faults = [
+        FieldError(f"config.{name}", "is missing, and the built-in engine needs it")
+        for name in NEEDED_CONFIG
+        if name not in config
+    ]
     faults += _unknown_names("config", config, (*NEEDED_CONFIG, *OPTIONAL_CONFIG), "the built-in engine")
     strategy: Any = config.get("strategy")
     if strategy in STRATEGY_PARAMS:
         faults += _unknown_names("params", task.params, STRATEGY_PARAMS[strategy], strategy)
         faults += _sma_cross_faults(task.params) if strategy == "sma_cross" else ()
     elif strategy is not None:
-        faults.append(FieldError("config.strategy", f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}"))
+        faults.append(
+            FieldError("config.strategy", f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}")
+        )
     if faults:
         raise InvalidTask(f"{faults[0].field}: {faults[0].message}", faults)
 
 
 def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
-    """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv`` (see `price_file_name`).
+    """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv`` (see
+    `price_file_name`).
 
-    A signal on a bar's close trades at the next bar's open, with commission as a fraction of each trade's value; an open
-    position at the end is marked at the last close. Returns ``metrics``, ``equity_curve``, ``trades`` and ``skipped_rows``, how many
-    rows of the period had no prices.
+    A signal on a bar's close trades at the next bar's open, with commission as a fraction of each trade's
+    value; an open position at the end is marked at the last close. Returns ``metrics``, ``equity_curve``,
+    ``trades`` and ``skipped_rows``, how many rows of the period had no prices.
     """
     validate_backtest(task)
     folder = pathlib.Path(os.environ.get("QTM_DATA_DIR", Settings.data_dir))
     config = task.config
-    bars, skipped_rows = read_prices(folder / price_file_name(task.stock_code), config["start_date"], config["end_date"])
+    bars, skipped_rows = read_prices(
+        folder / price_file_name(task.stock_code), config["start_date"], config["end_date"]
+    )
     with decimal.localcontext(BOOKS):
-        initial_cash, commission = (decimal.Decimal(str(config.get(*default))) for default in OPTIONAL_CONFIG.items())
-        books = trade(bars, long_signals(bars, config["strategy"], task.params), initial_cash, commission, progress)
+        initial_cash, commission = (
+            decimal.Decimal(str(config.get(*default))) for default in OPTIONAL_CONFIG.items()
+        )
+        books = trade(
+            bars, long_signals(bars, config["strategy"], task.params), initial_cash, commission, progress
+        )
         metrics = backtest_metrics(initial_cash, books)
     curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, books.equity, strict=True)]
     return {"metrics": metrics, "equity_curve": curve, "trades": books.trades, "skipped_rows": skipped_rows}
@@ -4711,12 +5497,13 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 17 Results ======================================================================================================
-# What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON, whatever
-# numpy, pandas or a hostile engine put into it.
+# ==== 17 Results ============================================================================================
+# What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON,
+# whatever numpy, pandas or a hostile engine put into it.
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
-MAX_FRAME_BYTES = 2 * MAX_RESULT_BYTES + 1024 * 1024  # a frame holds a result as a JSON string: each quote and backslash takes two bytes
+# a frame holds a result as a JSON string: each quote and backslash takes two bytes
+MAX_FRAME_BYTES = 2 * MAX_RESULT_BYTES + 1024 * 1024
 MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
 MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
@@ -4747,7 +5534,8 @@ def _frame_value(body: bytes) -> Any:
 
 
 def receive_frame(sock: socket.socket, max_bytes: int | None = None) -> Any:
-    """The next frame of a blocking socket as strict JSON, or None at the socket's end. Raises ValueError for anything else."""
+    """The next frame of a blocking socket as strict JSON, or None at the socket's end. Raises ValueError for
+    anything else."""
     head = _receive_exactly(sock, 4)
     if head is None:
         return None
@@ -4762,7 +5550,11 @@ Shape = Mapping[str, Callable[[Any], bool]]  # the keys of an object, and what e
 
 
 def _has_shape(value: Any, shape: Shape) -> bool:
-    return isinstance(value, dict) and value.keys() == shape.keys() and all(is_right(value[key]) for key, is_right in shape.items())
+    return (
+        isinstance(value, dict)
+        and value.keys() == shape.keys()
+        and all(is_right(value[key]) for key, is_right in shape.items())
+    )
 
 
 def _text_up_to(max_length: int, or_none: bool = False) -> Callable[[Any], bool]:
@@ -4770,8 +5562,8 @@ def _text_up_to(max_length: int, or_none: bool = False) -> Callable[[Any], bool]
 
 
 def _is_json(value: Any, opening: str) -> bool:
-    """Whether this is the text of a JSON object or list. It goes into answers as it is, so that one with a quote or bracket of its own
-    would be read as members of the answer."""
+    """Whether this is the text of a JSON object or list. It goes into answers as it is, so that one with a
+    quote or bracket of its own would be read as members of the answer."""
     if not isinstance(value, str) or len(value) > MAX_RESULT_BYTES or not value.startswith(opening):
         return False
     check_json(value)
@@ -4781,7 +5573,9 @@ def _is_json(value: Any, opening: str) -> bool:
 def _is_list_of(*names: str) -> Callable[[Any], bool]:
     """Whether this is the text of a list of objects with these keys, whose values are texts."""
     shape = dict.fromkeys(names, _text_up_to(MAX_RESULT_BYTES))
-    return lambda value: value == "[]" or (_is_json(value, "[") and all(_has_shape(item, shape) for item in json.loads(value)))
+    return lambda value: (
+        value == "[]" or (_is_json(value, "[") and all(_has_shape(item, shape) for item in json.loads(value)))
+    )
 
 
 def _is_count(value: Any) -> bool:
@@ -4805,7 +5599,11 @@ _ERROR: Shape = {
 }
 FRAMES: tuple[Shape, ...] = (
     {"task": _is_count, "at": _is_seconds, "version": _text_up_to(MAX_VERSION, or_none=True)},
-    {"task": _is_count, "progress": lambda value: _is_seconds(value) and value <= 1, "message": _text_up_to(MAX_MESSAGE)},
+    {
+        "task": _is_count,
+        "progress": lambda value: _is_seconds(value) and value <= 1,
+        "message": _text_up_to(MAX_MESSAGE),
+    },
     {"task": _is_count, "ignored": _text_up_to(MAX_IGNORED)},
     {
         "result": lambda value: _is_json(value, "{"),
@@ -4818,8 +5616,8 @@ FRAMES: tuple[Shape, ...] = (
 
 
 def read_frame(body: bytes) -> dict[str, Any]:
-    """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a frame that is not
-    strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
+    """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a
+    frame that is not strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
     frame = _frame_value(body)
     if not any(_has_shape(frame, shape) for shape in FRAMES):
         raise ValueError("no frame of an engine process")
@@ -4827,8 +5625,9 @@ def read_frame(body: bytes) -> dict[str, Any]:
 
 
 class ResultDocument(NamedTuple):
-    """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}`` with the kind nan, inf or
-    -inf; and what has no JSON form and became its text, each ``{"path", "type"}``."""
+    """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}``
+    with the kind nan, inf or -inf; and what has no JSON form and became its text, each ``{"path",
+    "type"}``."""
 
     text: str
     non_finite: list[dict[str, str]]
@@ -4866,13 +5665,15 @@ PLAIN_TYPES = CONTAINERS | {str, float, int, bool, type(None)}
 def plain_json(value: Any, max_depth: int) -> str | None:
     """JSON of plain data; None for data that ResultWriter must convert, or that nests deeper.
 
-    The C encoder writes a list of 2,000 points in 2 ms, where a walk in Python takes 5. But it writes keys that are numbers as texts,
-    namedtuples as lists, and integers of any length: so the types of each level's values are checked before, a level at a time.
+    The C encoder writes a list of 2,000 points in 2 ms, where a walk in Python takes 5. But it writes keys
+    that are numbers as texts, namedtuples as lists, and integers of any length: so the types of each level's
+    values are checked before, a level at a time.
     """
     level, all_of = [value], itertools.chain.from_iterable
     for _ in range(max_depth + 1):
         kinds = set(map(type, level))
-        if not kinds <= PLAIN_TYPES and set(map(_library_name, kinds - PLAIN_TYPES)) != {"numpy.float64"}:  # which is a float
+        # which is a float
+        if not kinds <= PLAIN_TYPES and set(map(_library_name, kinds - PLAIN_TYPES)) != {"numpy.float64"}:
             return None
         if int in kinds and not all(-(2**63) <= one < 2**64 for one in level if type(one) is int):
             return None
@@ -4900,9 +5701,14 @@ def _numpy_scalar(writer: ResultWriter, value: Any) -> str:
         return writer.missing(value)
     if kind == "V" and value.dtype.names:
         return writer.members([(name, value[name]) for name in value.dtype.names])
-    if kind == "f" and (value.dtype.itemsize <= 8 or not math.isfinite(value)):  # longdouble holds more digits than a double
+    # longdouble holds more digits than a double
+    if kind == "f" and (value.dtype.itemsize <= 8 or not math.isfinite(value)):
         return writer.value(float(value))
-    return writer.value(str(value) if kind == "M" else value.item()) if kind in "biuUM" else writer.as_text(value)
+    return (
+        writer.value(str(value) if kind == "M" else value.item())
+        if kind in "biuUM"
+        else writer.as_text(value)
+    )
 
 
 def _numpy_array(writer: ResultWriter, array: Any) -> str:
@@ -4914,7 +5720,8 @@ def _numpy_array(writer: ResultWriter, array: Any) -> str:
 
 
 def _time_texts(index: Any) -> list[str]:
-    """As isoformat() gives them, a call for each; of whole seconds without a time zone numpy makes all at once, in a fifth of the time."""
+    """As isoformat() gives them, a call for each; of whole seconds without a time zone numpy makes all at
+    once, in a fifth of the time."""
     if index.tz is None:
         seconds = index.to_numpy().astype("datetime64[s]")
         if (seconds == index.to_numpy()).all():
@@ -4937,13 +5744,20 @@ def _index_labels(index: Any) -> list[Any]:
     """Periods and durations as their text, which is not listed: a label need be no more than unique."""
     texts_of = TEXTS_OF_INDEX.get(type(index).__name__)
     labels = list(texts_of(index)) if texts_of else index.tolist()
-    return [None if missing else label for label, missing in zip(labels, index.isna(), strict=True)] if index.hasnans else labels
+    return (
+        [None if missing else label for label, missing in zip(labels, index.isna(), strict=True)]
+        if index.hasnans
+        else labels
+    )
 
 
 def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
-    """A list of records, which hold the index too unless it only counts, its levels named as reset_index() of pandas does. Raises
-    ResultFault for two columns of one name."""
-    index, columns = frame.index, [(writer.key(name), frame.iloc[:, i].tolist()) for i, name in enumerate(frame.columns.tolist())]
+    """A list of records, which hold the index too unless it only counts, its levels named as reset_index() of
+    pandas does. Raises ResultFault for two columns of one name."""
+    index, columns = (
+        frame.index,
+        [(writer.key(name), frame.iloc[:, i].tolist()) for i, name in enumerate(frame.columns.tolist())],
+    )
     taken = {name for name, _ in columns}
     for i in () if _is_plain_index(index) else reversed(range(index.nlevels)):
         level = index.get_level_values(i)
@@ -4955,11 +5769,14 @@ def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
     if len(taken) < len(names):
         repeated = Counter(names).most_common(1)[0][0]
         raise ResultFault(f"two columns of a frame are named {repeated!r}, at {writer.path()[:200]}")
-    return writer.plain_or_value([dict(zip(names, row, strict=True)) for row in zip(*(values for _, values in columns), strict=True)])
+    return writer.plain_or_value(
+        [dict(zip(names, row, strict=True)) for row in zip(*(values for _, values in columns), strict=True)]
+    )
 
 
 def _pandas_series(writer: ResultWriter, series: Any) -> str:
-    """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where two are equal."""
+    """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where
+    two are equal."""
     index, values = series.index, series.tolist()
     if _is_plain_index(index):
         return writer.plain_or_value(values)
@@ -4988,7 +5805,8 @@ def _by_method(name: str) -> Convert:
     return convert
 
 
-# By the names of a value's class and of the classes above it, since numpy, pandas and polars are not imported here.
+# By the names of a value's class and of the classes above it, since numpy, pandas and polars are not imported
+# here.
 CONVERTERS: Mapping[str, Convert] = {
     "numpy.MaskedConstant": lambda writer, value: writer.value(None),  # as tolist() of a masked array has it
     "numpy.ndarray": _numpy_array,
@@ -5005,7 +5823,10 @@ CONVERTERS: Mapping[str, Convert] = {
     "decimal.Decimal": _decimal,
     **dict.fromkeys(("pandas.NaTType", "pandas.NAType"), lambda writer, value: writer.missing(value)),
     **dict.fromkeys(("datetime.date", "datetime.time"), _by_method("isoformat")),
-    **dict.fromkeys(("bytes", "bytearray", "memoryview", "datetime.timedelta"), lambda writer, value: writer.as_text(value)),
+    **dict.fromkeys(
+        ("bytes", "bytearray", "memoryview", "datetime.timedelta"),
+        lambda writer, value: writer.as_text(value),
+    ),
 }
 NATURAL_KEYS = {  # whose text says all of them
     *("int", "float", "decimal.Decimal", "datetime.timedelta", "uuid.UUID", "numpy.generic"),
@@ -5015,7 +5836,8 @@ NATURAL_KEYS = {  # whose text says all of them
 
 @functools.lru_cache(maxsize=256)
 def _converter(kind: type[Any]) -> Convert:
-    """How values of this type are written: by its library, by what it is, by what it can do, and else as text."""
+    """How values of this type are written: by its library, by what it is, by what it can do, and else as
+    text."""
     for name in map(_library_name, kind.__mro__):
         if name in CONVERTERS:
             return CONVERTERS[name]
@@ -5026,7 +5848,9 @@ def _converter(kind: type[Any]) -> Convert:
     if issubclass(kind, (Sequence, Set, MappingView)):
         return lambda writer, value: writer.items(value)
     if dataclasses.is_dataclass(kind):
-        return lambda writer, value: writer.members((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return lambda writer, value: writer.members(
+            (item.name, getattr(value, item.name)) for item in dataclasses.fields(value)
+        )
     for method in ("tolist", "item", "to_dict", "isoformat"):  # arrays, scalars and times of other libraries
         if callable(getattr(kind, method, None)):
             return _by_method(method)
@@ -5034,7 +5858,8 @@ def _converter(kind: type[Any]) -> Convert:
 
 
 class ResultWriter:
-    """Writes JSON of what an engine returned, value by value, and lists what is not finite or has no JSON form."""
+    """Writes JSON of what an engine returned, value by value, and lists what is not finite or has no JSON
+    form."""
 
     def __init__(self) -> None:
         self.non_finite: list[dict[str, str]] = []
@@ -5042,8 +5867,8 @@ class ResultWriter:
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
 
     def path(self, *last: str) -> str:
-        """Where the value in hand stands, such as ``curve[1].value``; a key that would read as more than one step is quoted:
-        ``metrics["a.b"]``."""
+        """Where the value in hand stands, such as ``curve[1].value``; a key that would read as more than one
+        step is quoted: ``metrics["a.b"]``."""
         text = ""
         for step in [*self._path[:-1], *last] if last else self._path:
             if isinstance(step, int) or not step or re.search(r'[.\[\]"]', step):
@@ -5053,7 +5878,8 @@ class ResultWriter:
         return text
 
     def value(self, value: Any) -> str:
-        """The JSON text of any value. Raises ResultFault for equal keys, for a cycle, and for more than 64 levels."""
+        """The JSON text of any value. Raises ResultFault for equal keys, for a cycle, and for more than 64
+        levels."""
         kind = type(value)
         if kind is float and not math.isfinite(value):
             self.non_finite.append({"path": self.path(), "kind": str(value)})
@@ -5083,14 +5909,17 @@ class ResultWriter:
         return f"[{','.join(texts)}]"
 
     def members(self, pairs: Iterable[tuple[Any, Any]]) -> str:
-        """The text of an object. Raises ResultFault for keys that are equal as texts: one value of them would be lost."""
+        """The text of an object. Raises ResultFault for keys that are equal as texts: one value of them would
+        be lost."""
         self._go_down()
         texts: dict[str, str] = {}
         write = self.plain_or_value if len(self._path) == 1 else self.value
         for key, item in pairs:
             self._path[-1] = name = _in_utf8(self.key(key))
             if name in texts:
-                raise ResultFault(f"two keys of one object are the same as text, {self.path()[:200]!r}, and JSON holds only one")
+                raise ResultFault(
+                    f"two keys of one object are the same as text, {self.path()[:200]!r}, and JSON holds only one"
+                )
             texts[name] = f"{dump_json(name)}:{write(item)}"
         self._path.pop()
         return f"{{{','.join(texts.values())}}}"
@@ -5107,7 +5936,8 @@ class ResultWriter:
             return ".".join(map(self.key, key))
         if key is None or isinstance(key, bool):
             return dump_json(key)
-        if isinstance(key, (datetime.date, datetime.time)) and key == key:  # NaT, a datetime, is not equal to itself
+        # NaT, a datetime, is not equal to itself
+        if isinstance(key, (datetime.date, datetime.time)) and key == key:
             return str(key.isoformat())
         if not NATURAL_KEYS.intersection(map(_library_name, type(key).__mro__)):
             self.converted.append({"path": self.path(_text_of(key)), "type": _library_name(type(key))})
@@ -5125,7 +5955,9 @@ class ResultWriter:
 
     def _go_down(self) -> None:
         if len(self._path) >= MAX_JSON_DEPTH:
-            raise ResultFault(f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {self.path()[:200]}")
+            raise ResultFault(
+                f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {self.path()[:200]}"
+            )
         self._path.append("")
 
     def _foreign(self, value: Any) -> str:
@@ -5143,10 +5975,11 @@ class ResultWriter:
 
 
 def result_document(result: Any) -> ResultDocument:
-    """A result as strict JSON. Takes what numpy, pandas, polars, Decimal, dates and dataclasses give, without importing them.
+    """A result as strict JSON. Takes what numpy, pandas, polars, Decimal, dates and dataclasses give, without
+    importing them.
 
-    Raises TypeError for a result that is no object, and ResultFault, with the path, for what cannot be kept without loss: keys that
-    are equal as texts, cycles, depth over 64.
+    Raises TypeError for a result that is no object, and ResultFault, with the path, for what cannot be kept
+    without loss: keys that are equal as texts, cycles, depth over 64.
     """
     writer = ResultWriter()
     text = writer.value(result)
@@ -5163,23 +5996,32 @@ def _describe(error: BaseException) -> dict[str, Any]:
         message = f"(its message cannot be read: {type(second).__name__})"
     text = "".join(traceback.format_tb(error.__traceback__)[-20:])
     name = type(error).__name__[:MAX_ERROR_TYPE]
-    return {"type": name, "message": message[:MAX_ERROR_MESSAGE] or name, "traceback": text[-MAX_TRACEBACK:] or None}
+    return {
+        "type": name,
+        "message": message[:MAX_ERROR_MESSAGE] or name,
+        "traceback": text[-MAX_TRACEBACK:] or None,
+    }
 
 
-# ==== 18 Engine process ===============================================================================================
-# Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints goes to a pipe, progress
-# and results to a private channel. A task comes on the channel, and with it a ticket, the task's number, in a pipe that the service
-# can read too: a ticket that it reads back itself is of a task that has not begun and never will.
+# ==== 18 Engine process =====================================================================================
+# Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints
+# goes to a pipe, progress and results to a private channel. A task comes on the channel, and with it a
+# ticket, the task's number, in a pipe that the service can read too: a ticket that it reads back itself is of
+# a task that has not begun and never will.
 
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 MAX_CAUSES = 20  # exceptions of a chain that are looked at
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may go to the whole group; the service decides what ends
+# they may go to the whole group; the service decides what ends
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
-TASK_OOM_SCORE = 500  # and when the machine runs out of memory, the kernel ends an engine before anything else
+# and when the machine runs out of memory, the kernel ends an engine before anything else
+TASK_OOM_SCORE = 500
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
-STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # has an engine process write where it is
-SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"  # as `ps -e` and `top` show them
+# has an engine process write where it is
+STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+# as `ps -e` and `top` show them
+SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
 SENT_TASK_HEAD = struct.Struct("!II")  # before a task on the channel: its number, its bytes
 TASK_TICKET = struct.Struct("!I")
 
@@ -5198,7 +6040,8 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 
 def sees_processes() -> bool:
-    """Whether this system has what keeps hold of every process that an engine starts: prctl (subreapers, death signals) and /proc."""
+    """Whether this system has what keeps hold of every process that an engine starts: prctl (subreapers,
+    death signals) and /proc."""
     return _find_prctl() is not None and os.path.isdir("/proc/self/task")
 
 
@@ -5218,7 +6061,8 @@ MAX_FOLDER_BYTES = 75  # of its path: multiprocessing adds 32 to name a Unix soc
 
 
 def _lock_folder(path: str) -> int | None:
-    """The descriptor by which a folder of this user is locked as long as a process holds it; None when others hold it, or it has gone."""
+    """The descriptor by which a folder of this user is locked as long as a process holds it; None when others
+    hold it, or it has gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -5233,7 +6077,8 @@ def _lock_folder(path: str) -> int | None:
 
 
 def _use_temporary_folder(path: str) -> None:
-    """Make the folder of this process, locked as long as it lives. Where none can be made, or be used for sockets, TMPDIR stays."""
+    """Make the folder of this process, locked as long as it lives. Where none can be made, or be used for
+    sockets, TMPDIR stays."""
     if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
         return
     for _ in range(3):  # a server that starts may take it for stale before it is locked
@@ -5295,7 +6140,8 @@ def _short_repr(value: Any) -> str:
 
 
 class ProgressSender:
-    """The ``progress`` of an attempt in an engine process: checks, keeps from falling, and sends at most every 50 ms."""
+    """The ``progress`` of an attempt in an engine process: checks, keeps from falling, and sends at most
+    every 50 ms."""
 
     def __init__(self, channel: socket.socket, number: int) -> None:
         self._channel = channel
@@ -5306,10 +6152,12 @@ class ProgressSender:
         self._is_sent = True
         self._is_warned = False
         self._is_closed = False
-        self._lock = threading.Lock()  # guards all fields and the channel; held while a frame is sent, so that frames stay whole
+        # guards all fields and the channel; held while a frame is sent, so that frames stay whole
+        self._lock = threading.Lock()
 
     def __call__(self, fraction: float, message: str = "") -> None:
-        """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at most 500 characters)."""
+        """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at
+        most 500 characters)."""
         value, text = _fraction(fraction), _clean(str(message)[:MAX_MESSAGE])
         with self._lock:
             if self._is_closed:
@@ -5326,7 +6174,9 @@ class ProgressSender:
     def _flush(self) -> None:
         if not self._is_sent:
             self._last_sent, self._is_sent = time.monotonic(), True
-            send_frame(self._channel, {"task": self._number, "progress": self._highest, "message": self._message})
+            send_frame(
+                self._channel, {"task": self._number, "progress": self._highest, "message": self._message}
+            )
 
     def close(self) -> None:
         """Send the newest report, if it was held back; threads that are left report no more."""
@@ -5337,7 +6187,11 @@ class ProgressSender:
 
 # Made beforehand: when it is needed there may be no memory left to make it.
 OUT_OF_MEMORY = {
-    "error": {"type": "out_of_memory", "message": "the engine got no more memory (MemoryError)", "traceback": None},
+    "error": {
+        "type": "out_of_memory",
+        "message": "the engine got no more memory (MemoryError)",
+        "traceback": None,
+    },
     "retryable": True,
 }
 
@@ -5356,13 +6210,14 @@ def _completed(value: Any) -> Any:
 
 
 NO_MEMORY_TEXT = re.compile(
-    r"out of memory|cannot allocate memory|unable to allocate|bad_alloc|memory allocation of \d+ bytes failed", re.I
+    r"out of memory|cannot allocate memory|unable to allocate|bad_alloc|memory allocation of \d+ bytes failed",
+    re.I,
 )
 
 
 def _memory_cap_hit(error: BaseException) -> int:
-    """The cap of this process in bytes, when it stood at it as ``error`` was raised, of which a library may have made something else
-    than a MemoryError; else 0."""
+    """The cap of this process in bytes, when it stood at it as ``error`` was raised, of which a library may
+    have made something else than a MemoryError; else 0."""
     cap, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if cap == resource.RLIM_INFINITY:
         return 0
@@ -5378,13 +6233,20 @@ def _memory_cap_hit(error: BaseException) -> int:
 
 
 def _error_frame(error: BaseException, kind: str | None = None, retryable: bool = True) -> dict[str, Any]:
-    """The frame of an attempt that an exception has ended: of the type ``kind``, else of the exception's own."""
+    """The frame of an attempt that an exception has ended: of the type ``kind``, else of the exception's
+    own."""
     try:
         described = {name: value and _clean(value) for name, value in _describe(error).items()}
         if cap := _memory_cap_hit(error):
             words = f"the process stood at its cap, QTM_TASK_MEMORY_MB ({cap >> 20} MB): {described['type']}: {described['message']}"
-            return {"error": {**described, "type": "out_of_memory", "message": words[:MAX_ERROR_MESSAGE]}, "retryable": True}
-        return {"error": {**described, **({"type": kind, "traceback": None} if kind else {})}, "retryable": retryable}
+            return {
+                "error": {**described, "type": "out_of_memory", "message": words[:MAX_ERROR_MESSAGE]},
+                "retryable": True,
+            }
+        return {
+            "error": {**described, **({"type": kind, "traceback": None} if kind else {})},
+            "retryable": retryable,
+        }
     except (MemoryError, OSError):  # OSError: of /proc, for want of memory
         return OUT_OF_MEMORY
 
@@ -5398,7 +6260,9 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
         return {"error": {"type": "invalid_task", "message": message, "traceback": None}, "retryable": False}
     except MemoryError:
         return OUT_OF_MEMORY
-    except BaseException as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
+    except (
+        BaseException
+    ) as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
         return _error_frame(error)
     try:
         document = result_document(result)
@@ -5406,16 +6270,24 @@ def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress)
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
         return _error_frame(error, "invalid_result", retryable=False)
-    frame = {"result": document.text, "non_finite": dump_json(document.non_finite), "converted": dump_json(document.converted)}
+    frame = {
+        "result": document.text,
+        "non_finite": dump_json(document.non_finite),
+        "converted": dump_json(document.converted),
+    }
     size = sum(len(text.encode("utf-8")) for text in frame.values())
     if size > MAX_RESULT_BYTES:
         message = f"the result, its non_finite and converted have {size} bytes, more than {MAX_RESULT_BYTES}"
-        return {"error": {"type": "result_too_large", "message": message, "traceback": None}, "retryable": False}
+        return {
+            "error": {"type": "result_too_large", "message": message, "traceback": None},
+            "retryable": False,
+        }
     return frame
 
 
 class TaskFault(NamedTuple):
-    """What an engine's ``validate`` has against one of several tasks: its place, the path of a field of it, and why."""
+    """What an engine's ``validate`` has against one of several tasks: its place, the path of a field of it,
+    and why."""
 
     place: int
     field: str
@@ -5423,8 +6295,13 @@ class TaskFault(NamedTuple):
 
 
 def read_faults(value: Any, task_count: int) -> list[TaskFault]:
-    """The faults that `_validate_loop` found in so many tasks; as strict as `read_frame`. Raises ValueError."""
-    faults = [TaskFault(*fault) for fault in value if isinstance(fault, list) and len(fault) == 3] if isinstance(value, list) else []
+    """The faults that `_validate_loop` found in so many tasks; as strict as `read_frame`. Raises
+    ValueError."""
+    faults = (
+        [TaskFault(*fault) for fault in value if isinstance(fault, list) and len(fault) == 3]
+        if isinstance(value, list)
+        else []
+    )
     if not isinstance(value, list) or len(faults) != len(value):
         raise ValueError("no list of faults")
     for place, path, message in faults:
@@ -5439,7 +6316,11 @@ def _named_fields(error: BaseException) -> list[FieldError]:
     found = getattr(error, "errors", None) if isinstance(error, InvalidTask) else None
     if not isinstance(found, (list, tuple)):
         return []
-    return [one for one in found if isinstance(one, FieldError) and isinstance(one.field, str) and isinstance(one.message, str)]
+    return [
+        one
+        for one in found
+        if isinstance(one, FieldError) and isinstance(one.field, str) and isinstance(one.message, str)
+    ]
 
 
 def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFault]:
@@ -5450,7 +6331,11 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
             _completed(engine.validate(task))
         except BaseException as error:  # user code; any exception refuses the task
             described = _describe(error)
-            message = described["message"] if isinstance(error, InvalidTask) else f"{described['type']}: {described['message']}"
+            message = (
+                described["message"]
+                if isinstance(error, InvalidTask)
+                else f"{described['type']}: {described['message']}"
+            )
             told = _named_fields(error) or [FieldError("params", message)]
             faults[place] = [TaskFault(place, _clean(field), _clean(why)) for field, why in told]
         if len(faults) == MAX_LISTED:
@@ -5459,8 +6344,9 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
 
 
 def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
-    """Answer each frame ``[nonce, tasks]`` with the faults found: ``[nonce, [[place, field, message], ...]]``. What the engine itself
-    writes on the channel lacks the nonce of a later request, and is taken for no answer to it. The first frame says that it has started."""
+    """Answer each frame ``[nonce, tasks]`` with the faults found: ``[nonce, [[place, field, message],
+    ...]]``. What the engine itself writes on the channel lacks the nonce of a later request, and is taken for
+    no answer to it. The first frame says that it has started."""
     send_frame(channel, {"started": True})
     while (request := receive_frame(channel)) is not None:
         nonce, tasks = request
@@ -5468,13 +6354,15 @@ def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
 
 
 def _flush_log_queues(listener_class: Any) -> None:
-    """Nobody keeps a list of listeners. The thread of one that the import started is not there in a fork, so that it is done here."""
+    """Nobody keeps a list of listeners. The thread of one that the import started is not there in a fork, so
+    that it is done here."""
     for listener in [one for one in gc.get_objects() if issubclass(type(one), listener_class)]:
         with contextlib.suppress(AttributeError):  # its thread was never started
             listener.stop()
         with contextlib.suppress(queue.Empty):
             while True:
-                if isinstance(record := listener.dequeue(False), logging.LogRecord):  # or the sign for the thread to end
+                # or the sign for the thread to end
+                if isinstance(record := listener.dequeue(False), logging.LogRecord):
                     listener.handle(record)
 
 
@@ -5485,7 +6373,8 @@ def _log_handlers() -> list[logging.Handler]:
 
 
 def _flush_log_handlers(is_last: bool) -> None:
-    """After the queues between loggers and handlers are empty. The last time as `logging.shutdown` does it."""
+    """After the queues between loggers and handlers are empty. The last time as `logging.shutdown` does
+    it."""
     module = sys.modules.get("logging.handlers")
     handlers = _log_handlers()
     if module and any(isinstance(one, module.QueueHandler) for one in handlers):
@@ -5498,10 +6387,13 @@ def _flush_log_handlers(is_last: bool) -> None:
 
 
 def _flush_logs(is_last: bool) -> None:
-    """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a second at most."""
+    """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a
+    second at most."""
     if not _log_handlers():
         return
-    thread = threading.Thread(target=_flush_log_handlers, args=(is_last,), name="logging-shutdown", daemon=True)
+    thread = threading.Thread(
+        target=_flush_log_handlers, args=(is_last,), name="logging-shutdown", daemon=True
+    )
     try:
         thread.start()
     except RuntimeError:  # no memory for one
@@ -5509,12 +6401,16 @@ def _flush_logs(is_last: bool) -> None:
     thread.join(LOG_HANDLERS_SECONDS)
     if thread.is_alive():
         with contextlib.suppress(OSError):  # the engine may have closed it
-            os.write(2, b"qtm: a log handler did not flush within %g s; what it holds back is lost\n" % LOG_HANDLERS_SECONDS)
+            os.write(
+                2,
+                b"qtm: a log handler did not flush within %g s; what it holds back is lost\n"
+                % LOG_HANDLERS_SECONDS,
+            )
 
 
 class FreshState:
-    """What an attempt may change in a warm process and the next must find as a fresh process would have it. Modules, and what they
-    hold, stay: that is what a process is kept warm for."""
+    """What an attempt may change in a warm process and the next must find as a fresh process would have it.
+    Modules, and what they hold, stay: that is what a process is kept warm for."""
 
     def __init__(self, folder: str | None, output: int) -> None:
         self._folder = folder  # TMPDIR
@@ -5534,11 +6430,17 @@ class FreshState:
     def take_usage(self) -> dict[str, float]:
         """CPU seconds and peak memory since the last call."""
         own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        before, self._cpu_seconds = self._cpu_seconds, own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+        before, self._cpu_seconds = (
+            self._cpu_seconds,
+            own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
+        )
         with contextlib.suppress(OSError):  # not Linux: the peak stays that of all attempts so far
             self._peak = os.open("/proc/self/clear_refs", os.O_WRONLY) if self._peak < 0 else self._peak
             os.pwrite(self._peak, b"5", 0)
-        return {"cpu_seconds": round(self._cpu_seconds - before, 6), "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024}
+        return {
+            "cpu_seconds": round(self._cpu_seconds - before, 6),
+            "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024,
+        }
 
     @staticmethod
     def _signal_handlers() -> dict[int, Any]:
@@ -5547,7 +6449,8 @@ class FreshState:
         return {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
 
     def restore(self) -> bool:
-        """Whether the next attempt may begin here. False when something is left that a process ends with: children, threads, files."""
+        """Whether the next attempt may begin here. False when something is left that a process ends with:
+        children, threads, files."""
         try:
             return self._is_alone() and self._restore()
         except Exception:  # user code may have put anything in the place of anything
@@ -5586,7 +6489,8 @@ class FreshState:
 
 
 class TaskReader:
-    """Reads the tasks of an engine process in the order of their tickets. A task whose ticket was taken back is skipped."""
+    """Reads the tasks of an engine process in the order of their tickets. A task whose ticket was taken back
+    is skipped."""
 
     def __init__(self, channel: socket.socket, tickets: int) -> None:
         self._channel = channel
@@ -5633,7 +6537,8 @@ class ProcessPlan(NamedTuple):
 
 
 class EngineEnds(NamedTuple):
-    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the output of an attempt."""
+    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the
+    output of an attempt."""
 
     channel: socket.socket
     output: int
@@ -5690,8 +6595,8 @@ def _run_tasks(engine: BacktestEngine, count: int, ends: EngineEnds) -> None:
 
 
 def _yield_to_the_service() -> None:
-    """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says nothing outside of one:
-    hence the session is given the same."""
+    """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says
+    nothing outside of one: hence the session is given the same."""
     os.nice(TASK_NICE)
     for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
         with contextlib.suppress(OSError):  # not there, or it is higher already
@@ -5714,8 +6619,8 @@ def _print_to(output: int) -> None:
 
 
 def _spawned_engine(reference: str) -> BacktestEngine:
-    """The engine, imported by this process itself; what its import prints was told when the server imported it. One that cannot be
-    imported now fails every task."""
+    """The engine, imported by this process itself; what its import prints was told when the server imported
+    it. One that cannot be imported now fails every task."""
     _print_to(os.open(os.devnull, os.O_WRONLY))
     try:
         return load_engine(reference)
@@ -5728,7 +6633,9 @@ def _spawned_engine(reference: str) -> BacktestEngine:
         return fail
 
 
-def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: EngineEnds, is_validator: bool, host_pid: int) -> None:
+def engine_process(
+    engine: BacktestEngine | None, plan: ProcessPlan, ends: EngineEnds, is_validator: bool, host_pid: int
+) -> None:
     """The life of an engine process: never returns."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -5755,13 +6662,15 @@ def engine_process(engine: BacktestEngine | None, plan: ProcessPlan, ends: Engin
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 19 Engine host ==================================================================================================
-# The processes between service and engine. The engine server has imported the engine once and forks a host for each slot. A host lives
-# as long as its slot and runs no user code: it forks each engine process ahead of need, adopts every process that an attempt starts
-# (child subreaper), watches memory, stops, and ends all that is left. When the service dies, its sockets end, and hosts end theirs.
+# ==== 19 Engine host ========================================================================================
+# The processes between service and engine. The engine server has imported the engine once and forks a host
+# for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
+# need, adopts every process that an attempt starts (child subreaper), watches memory, stops, and ends all
+# that is left. When the service dies, its sockets end, and hosts end theirs.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
-RESOURCE_TRACKER_SECONDS = 8.0  # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
+# for a process that removes shared memory of others, once those are killed: it may wait for a CPU
+RESOURCE_TRACKER_SECONDS = 8.0
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MEMORY_POLL_SECONDS = 0.1
 SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
@@ -5772,7 +6681,8 @@ ENGINE_ENDS = 4  # descriptors of an engine process that the service has
 
 
 class Control:
-    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server, or a slot and its host."""
+    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server, or a
+    slot and its host."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -5784,14 +6694,17 @@ class Control:
         return self.socket.fileno()
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """In ASCII, since a folder's name may be of bytes that are no UTF-8. The other end may have gone, which `receive` tells."""
+        """In ASCII, since a folder's name may be of bytes that are no UTF-8. The other end may have gone,
+        which `receive` tells."""
         with contextlib.suppress(OSError):
             socket.send_fds(self.socket, [json.dumps(message).encode() + b"\n"], descriptors)
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have arrived, or None at the end. Raises TimeoutError."""
         try:
-            data, found, _, _ = socket.recv_fds(self.socket, 1 << 16, 16, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            data, found, _, _ = socket.recv_fds(
+                self.socket, 1 << 16, 16, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+            )
         except BlockingIOError:
             return []
         except TimeoutError:
@@ -5836,8 +6749,9 @@ class ChildSignal:
         os.close(self._notify)
 
     def select(self, control: Control, seconds: float | None = None) -> bool:
-        """True when the socket is readable; False when a child may have ended, or after ``seconds``. Not by select(), which refuses
-        descriptors from 1024 on: a busy service passes its socket on under such a number."""
+        """True when the socket is readable; False when a child may have ended, or after ``seconds``. Not by
+        select(), which refuses descriptors from 1024 on: a busy service passes its socket on under such a
+        number."""
         poll = select.poll()
         for source in (control.fileno(), self._wake):
             poll.register(source, select.POLLIN)
@@ -5856,10 +6770,11 @@ def _process_name(pid: int) -> str:
 
 
 def kill_strays(keep: Iterable[int] = ()) -> None:
-    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose host was killed.
+    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose host was
+    killed.
 
-    All of an attempt is in sessions of its own, and what this process started itself is in its own session and not touched. Hosts are
-    only reaped; children in ``keep`` stay. For whenever a child has ended.
+    All of an attempt is in sessions of its own, and what this process started itself is in its own session
+    and not touched. Hosts are only reaped; children in ``keep`` stay. For whenever a child has ended.
     """
     session = os.getsid(0)
     for pid in set(_children()) - set(keep):
@@ -5870,8 +6785,9 @@ def kill_strays(keep: Iterable[int] = ()) -> None:
 
 
 def _tracks_resources(pid: int) -> bool:
-    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes shared memory, semaphores and
-    folders of processes that were killed; or may become one: in the middle of an exec the command line is empty."""
+    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes
+    shared memory, semaphores and folders of processes that were killed; or may become one: in the middle of
+    an exec the command line is empty."""
     try:
         command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
         return not command or b"resource_tracker import main" in command
@@ -5883,16 +6799,19 @@ MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:
 
 
 def _memory_bytes(pid: int, file: str = "status") -> int:
-    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read back from files.
+    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read
+    back from files.
 
-    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it among them, and takes
-    the kernel a walk over all pages. Where that is not to be read, status counts.
+    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it
+    among them, and takes the kernel a walk over all pages. Where that is not to be read, status counts.
     """
     sizes: list[int] = []
     for name in dict.fromkeys((file, "status")):
         with contextlib.suppress(OSError):
             lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
-            sizes = sizes or [int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])]
+            sizes = sizes or [
+                int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])
+            ]
     return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
 
 
@@ -5953,15 +6872,16 @@ class HostedProcess:
             self.deadline = time.monotonic() + 1.0
 
     def kill(self, number: int) -> None:
-        """The group, and the process in case it has no group of its own yet; alone when the group must be left to tidy up."""
+        """The group, and the process in case it has no group of its own yet; alone when the group must be
+        left to tidy up."""
         alone = number == signal.SIGKILL and any(map(_tracks_resources, _children(self.pid)))
         for kill in (os.kill,) if alone else (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(self.pid, number)
 
     def _read_stacks(self) -> None:
-        """The Python stacks of all its threads, as far as they come in time. Only a process that has a handler is asked: the signal
-        would end any other, without the time that SIGTERM leaves it."""
+        """The Python stacks of all its threads, as far as they come in time. Only a process that has a
+        handler is asked: the signal would end any other, without the time that SIGTERM leaves it."""
         status = ""
         with contextlib.suppress(OSError):  # it has just ended, or there is no /proc
             status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
@@ -5971,25 +6891,32 @@ class HostedProcess:
         os.kill(self.pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
         found, deadline = b"", time.monotonic() + STACKS_SECONDS
         while len(found) < MAX_STACKS_BYTES and (left := deadline - time.monotonic()) > 0:
-            if not select.select([self._stacks_pipe], [], [], min(left, STACKS_QUIET_SECONDS) if found else left)[0]:
+            if not select.select(
+                [self._stacks_pipe], [], [], min(left, STACKS_QUIET_SECONDS) if found else left
+            )[0]:
                 break
             data = os.read(self._stacks_pipe, MAX_STACKS_BYTES - len(found))
             if not data:
                 break
             found += data
         threads = _clean(found.decode("utf-8", "replace")).strip().split("\n\n")
-        self._stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]  # the main thread, written last, before what may be cut
+        # the main thread, written last, before what may be cut
+        self._stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]
 
 
 class EngineHost:
-    """A slot's host: forks the engine processes, one ahead of need, and ends what each leaves. Single-threaded; a signal only wakes it."""
+    """A slot's host: forks the engine processes, one ahead of need, and ends what each leaves.
+    Single-threaded; a signal only wakes it."""
 
-    def __init__(self, control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool) -> None:
+    def __init__(
+        self, control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool
+    ) -> None:
         self._control = control
         self._engine = engine  # None: each process imports it
         self._plan = plan
         self._is_validator = is_validator
-        self._processes: dict[int, HostedProcess] = {}  # alive; one that runs tasks, and the standby that waits for its first
+        # alive; one that runs tasks, and the standby that waits for its first
+        self._processes: dict[int, HostedProcess] = {}
         self._standby = 0  # its pid
 
     def run(self) -> None:
@@ -5999,8 +6926,16 @@ class EngineHost:
         self._fork(children)
         is_open = True
         while is_open or self._processes:
-            waits = [max(0.0, one.deadline - time.monotonic()) for one in self._processes.values() if one.deadline is not None]
-            waits += [MEMORY_POLL_SECONDS] if self._plan.memory_bytes and self._processes.keys() - {self._standby} else []
+            waits = [
+                max(0.0, one.deadline - time.monotonic())
+                for one in self._processes.values()
+                if one.deadline is not None
+            ]
+            waits += (
+                [MEMORY_POLL_SECONDS]
+                if self._plan.memory_bytes and self._processes.keys() - {self._standby}
+                else []
+            )
             if is_open and children.select(self._control, min(waits, default=None)):
                 is_open = self._obey(children)
             elif not is_open:
@@ -6034,7 +6969,16 @@ class EngineHost:
             opened += [one.detach() for one in socket.socketpair()]
             for _ in range(3):
                 opened += os.pipe()
-            channel, engine_channel, output, engine_output, tickets, service_tickets, stacks, engine_stacks = opened
+            (
+                channel,
+                engine_channel,
+                output,
+                engine_output,
+                tickets,
+                service_tickets,
+                stacks,
+                engine_stacks,
+            ) = opened
             os.set_blocking(tickets, False)  # read by the service too
             folder = os.path.join(tempfile.gettempdir(), f"qtm-attempt-{os.urandom(4).hex()}")
             marker, host_pid = os.urandom(8).hex(), os.getpid()
@@ -6049,14 +6993,21 @@ class EngineHost:
                     for one in (channel, output, service_tickets, stacks):
                         os.close(one)
                     ends = EngineEnds(
-                        socket.socket(fileno=engine_channel), engine_output, tickets, engine_stacks, folder, bytes.fromhex(marker)
+                        socket.socket(fileno=engine_channel),
+                        engine_output,
+                        tickets,
+                        engine_stacks,
+                        folder,
+                        bytes.fromhex(marker),
                     )
                     engine_process(self._engine, self._plan, ends, self._is_validator, host_pid)
                 finally:
                     os._exit(70)
             self._processes[pid] = HostedProcess(pid, opened.pop(6), folder)
             self._standby = pid
-            self._control.send({"standby": pid, "marker": marker}, [channel, output, service_tickets, tickets])
+            self._control.send(
+                {"standby": pid, "marker": marker}, [channel, output, service_tickets, tickets]
+            )
         for one in opened:
             os.close(one)
 
@@ -6081,7 +7032,8 @@ class EngineHost:
                 self._control.send(process.report(status))
 
     def _end_strays(self, process: HostedProcess) -> None:
-        """Kill what a process has left: those of a killed child become ours, so that every round goes one deeper."""
+        """Kill what a process has left: those of a killed child become ours, so that every round goes one
+        deeper."""
         strays = self._strays()
         if not any(map(_tracks_resources, strays)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -6101,8 +7053,8 @@ class EngineHost:
 
 
 def trim_memory() -> None:
-    """Return malloc's free memory to the system (glibc only). Compiling and importing leave about a third of an idle service's memory
-    free, long answers may leave more."""
+    """Return malloc's free memory to the system (glibc only). Compiling and importing leave about a third of
+    an idle service's memory free, long answers may leave more."""
     if sys.platform == "linux":
         import ctypes
 
@@ -6153,7 +7105,8 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
 
 
 def _end_import(*by_signal: Any) -> None:
-    """Kill what the engine's import started and left running, at exit or by SIGALRM when a thread of it holds the exit up."""
+    """Kill what the engine's import started and left running, at exit or by SIGALRM when a thread of it holds
+    the exit up."""
     deadline = time.monotonic() + 1.0
     while (pids := _children()) and time.monotonic() < deadline:
         for pid in pids:
@@ -6180,7 +7133,8 @@ def _other_threads() -> list[str]:
 
 
 def _other_sockets(own: Control) -> list[str]:
-    """The addresses of the open sockets of this process but ``own``: of the other end, or where one listens."""
+    """The addresses of the open sockets of this process but ``own``: of the other end, or where one
+    listens."""
     found = []
     for number in map(int, os.listdir("/proc/self/fd") if sees_processes() else []):
         with contextlib.suppress(OSError):  # it was that of the listing
@@ -6190,23 +7144,30 @@ def _other_sockets(own: Control) -> list[str]:
                         address = one.getpeername()
                     except OSError:  # not connected
                         address = one.getsockname()
-                found.append(":".join(map(str, address[:2])) if isinstance(address, tuple) else _clean(os.fsdecode(address)) or "unix")
+                found.append(
+                    ":".join(map(str, address[:2]))
+                    if isinstance(address, tuple)
+                    else _clean(os.fsdecode(address)) or "unix"
+                )
     return sorted(found)
 
 
 def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine, bool] | None:
-    """Import the engine and say what it is and what it left; it, and whether engine processes are to import it themselves."""
+    """Import the engine and say what it is and what it left; it, and whether engine processes are to import
+    it themselves."""
     try:
         engine = load_engine(plan.engine)
     except EngineError as error:
         control.send({"failed": _clean(error.message)[:8000]})
         return None
-    for stream in (sys.stdout, sys.stderr):  # else every fork would print again what the import has left in them
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # the import may have closed or replaced them
+    # else every fork would print again what the import has left in them
+    for stream in (sys.stdout, sys.stderr):
+        # the import may have closed or replaced them
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     _remove_stale_folders()
-    # Some libraries end their threads before a fork and start them anew when they need them (OpenBLAS, thus numpy): hence those count
-    # that outlive one.
+    # Some libraries end their threads before a fork and start them anew when they need them (OpenBLAS, thus
+    # numpy): hence those count that outlive one.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with contextlib.suppress(OSError):  # the system gives no process now
         if (pid := os.fork()) == 0:
@@ -6214,14 +7175,19 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
         os.waitpid(pid, 0)
     threads = _other_threads()
     spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees_processes()))
-    about = {"version": engine_version(engine), "validates": hasattr(engine, "validate"), "sees_processes": sees_processes()}
+    about = {
+        "version": engine_version(engine),
+        "validates": hasattr(engine, "validate"),
+        "sees_processes": sees_processes(),
+    }
     control.send({**about, "threads": threads, "sockets": _other_sockets(control), "spawns": spawns})
     return engine, spawns
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
-    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks hosts on demand; where engine
-    processes import it themselves, from a process that has begun anew without it (with the plan as third argument)."""
+    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks
+    hosts on demand; where engine processes import it themselves, from a process that has begun anew without
+    it (with the plan as third argument)."""
     control = Control(socket.socket(fileno=int(arguments[0])))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
@@ -6238,7 +7204,9 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     sys.path[:] = plan.sys_path
     if not arguments[2:]:
         if plan.core_limit != SAME_LIMIT:
-            resource.setrlimit(resource.RLIMIT_CORE, (plan.core_limit, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            resource.setrlimit(
+                resource.RLIMIT_CORE, (plan.core_limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+            )
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
         atexit.register(_end_import)  # before the import's own, which come first then
         imported = _import_engine(control, plan)
@@ -6254,21 +7222,26 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 20 Engine slots =================================================================================================
-# The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands each to the engine process
-# that waits for it, several ahead to a warm one, and listens until each has ended. Every wait for another process has a deadline.
+# ==== 20 Engine slots =======================================================================================
+# The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands
+# each to the engine process that waits for it, several ahead to a warm one, and listens until each has ended.
+# Every wait for another process has a deadline.
 
 START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
-START_CHECK_SECONDS = 0.5  # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
+# at most so much of one wait counts to them: while the whole machine stood still, nothing could start
+START_CHECK_SECONDS = 0.5
 HOST_SECONDS = 10.0  # for a host to report an end that it was asked for, beyond the grace
-END_SECONDS = 25.0  # for a process to end by itself and for its host to tidy up, once it has nothing more to do
+# for a process to end by itself and for its host to tidy up, once it has nothing more to do
+END_SECONDS = 25.0
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
-MAX_OUTPUT_STACKS = 3500  # characters of an engine's stacks that are kept at the end of its output; its error has more of them
+# characters of an engine's stacks that are kept at the end of its output; its error has more of them
+MAX_OUTPUT_STACKS = 3500
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
 EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: then it is the task's failure
 SENT_AHEAD = 64  # tasks in a warm process, at most
-SENT_AHEAD_SECONDS = 0.1  # of its work, so that it need not wait when the service's threads wait for each other
+# of its work, so that it need not wait when the service's threads wait for each other
+SENT_AHEAD_SECONDS = 0.1
 
 
 def _nothing() -> None:
@@ -6316,8 +7289,9 @@ class Slot(Protocol):
     """Runs attempts one after the other. `run` and `close` belong to one thread."""
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking; never called where each has a process of its own.
-        Returns when none of them is in flight. Raises EngineUnavailable, before any event, while there is no engine."""
+        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking; never called where
+        each has a process of its own. Returns when none of them is in flight. Raises EngineUnavailable,
+        before any event, while there is no engine."""
 
     def stop(self, attempt: SlotAttempt) -> None:
         """From any thread: end an attempt that has begun, return one that has not."""
@@ -6329,7 +7303,14 @@ class Slot(Protocol):
 def _warn_of_progress(attempt: SlotAttempt, value: str) -> None:
     """Once for each attempt."""
     remedy = "give a fraction from 0 to 1, such as done / total"
-    log_event(logging.WARNING, "progress ignored", task_id=attempt.task_id, attempt=attempt.attempt, value=value, remedy=remedy)
+    log_event(
+        logging.WARNING,
+        "progress ignored",
+        task_id=attempt.task_id,
+        attempt=attempt.attempt,
+        value=value,
+        remedy=remedy,
+    )
 
 
 def _last_state(line: bytes) -> bytes:
@@ -6338,11 +7319,13 @@ def _last_state(line: bytes) -> bytes:
 
 
 class OutputLog:
-    """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and dropped.
+    """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and
+    dropped.
 
-    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and while it lasts at most once a second. Only
-    what is logged counts to the 64 KiB, and states in between are logged in the first half of them alone, so that a bar of hours leaves
-    room for what comes after it. The end of the output, 4 KiB, is kept for the attempt's record."""
+    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and while it lasts at
+    most once a second. Only what is logged counts to the 64 KiB, and states in between are logged in the
+    first half of them alone, so that a bar of hours leaves room for what comes after it. The end of the
+    output, 4 KiB, is kept for the attempt's record."""
 
     def __init__(self, event: str, clock: Callable[[], float] = time.monotonic, **fields: Any) -> None:
         self._event, self._clock, self._fields = event, clock, fields
@@ -6356,7 +7339,9 @@ class OutputLog:
     @property
     def tail(self) -> str:
         """The end of the output, as text that every database takes."""
-        return _clean((self._tail + self._line.rstrip(b"\r"))[-MAX_OUTPUT_TAIL_BYTES:].decode("utf-8", "replace"))
+        return _clean(
+            (self._tail + self._line.rstrip(b"\r"))[-MAX_OUTPUT_TAIL_BYTES:].decode("utf-8", "replace")
+        )
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
@@ -6378,17 +7363,25 @@ class OutputLog:
         if line := self._line.rstrip(b"\r"):
             self._end_line(line)
         if self._is_cut:
-            log_event(logging.WARNING, f"{self._event} cut", **self._fields, bytes=self._bytes, kept_bytes=self._logged_bytes)
+            log_event(
+                logging.WARNING,
+                f"{self._event} cut",
+                **self._fields,
+                bytes=self._bytes,
+                kept_bytes=self._logged_bytes,
+            )
 
     def _rewrite(self, line: bytes) -> None:
-        """Keep the last state of a line that has not ended, and log a whole one now and then: one that a carriage return follows."""
+        """Keep the last state of a line that has not ended, and log a whole one now and then: one that a
+        carriage return follows."""
         before, _, state = line.rstrip(b"\r").rpartition(b"\r")
         whole = state if line.endswith(b"\r") else _last_state(before)
         self._line = state + line[len(line.rstrip(b"\r")) :][:1]
         if not whole:
             return
         now = self._clock()
-        self._next_state = min(self._next_state, now + STATE_SECONDS)  # a bar that is quick is logged at its end alone
+        # a bar that is quick is logged at its end alone
+        self._next_state = min(self._next_state, now + STATE_SECONDS)
         if now >= self._next_state and self._logged_bytes < MAX_OUTPUT_BYTES // 2:
             self._log(whole)
             self._state, self._next_state = whole, now + STATE_SECONDS
@@ -6414,7 +7407,8 @@ def _signal_name(number: int) -> str:
 
 
 class ForgedFrame(Exception):
-    """What came on the channel of an engine process is no frame of qtm's: the engine is user code and may find the descriptor."""
+    """What came on the channel of an engine process is no frame of qtm's: the engine is user code and may
+    find the descriptor."""
 
 
 class Flight:
@@ -6444,7 +7438,8 @@ class EngineLink:
         self.is_last = False  # the process ends after the attempt that has begun
         self.end_deadline = math.inf  # of the attempt that has begun, or of the end of the process
         self.is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
-        self.kill_deadline: float | None = None  # once it was asked to stop: when even its host has not answered
+        # once it was asked to stop: when even its host has not answered
+        self.kill_deadline: float | None = None
         self.spent_cpu_seconds = 0.0  # by attempts that have ended
         self._marker = bytes.fromhex(marker)
         self._unsent = bytearray()  # of tasks, where the channel is full
@@ -6552,7 +7547,14 @@ class EngineLink:
             self._log(piece)
             if self._printing:
                 self._printing.popleft()
-        held = next((size for size in range(len(self._marker) - 1, 0, -1) if rest.endswith(self._marker[:size])), 0) if data else 0
+        held = (
+            next(
+                (size for size in range(len(self._marker) - 1, 0, -1) if rest.endswith(self._marker[:size])),
+                0,
+            )
+            if data
+            else 0
+        )
         self._log(rest[: len(rest) - held])
         self._printed = rest[len(rest) - held :]
         return len(data)
@@ -6607,7 +7609,8 @@ class HostLink:
         close_inherited(self.control.socket)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What it says of processes that have ended or could not be forked; None when it has gone. Raises TimeoutError."""
+        """What it says of processes that have ended or could not be forked; None when it has gone. Raises
+        TimeoutError."""
         messages = self.control.receive()
         if messages is None:
             return None
@@ -6615,7 +7618,9 @@ class HostLink:
             if "host" in message:
                 self.pid = message["host"]
             elif "standby" in message:
-                self.standby = EngineLink(message["standby"], message["marker"], self.control.take(ENGINE_ENDS))
+                self.standby = EngineLink(
+                    message["standby"], message["marker"], self.control.take(ENGINE_ENDS)
+                )
             elif "no_process" in message:
                 self.lacks_standby = True
             elif self.standby and message["ended"] == self.standby.pid:
@@ -6632,7 +7637,8 @@ class HostLink:
         return engine
 
     def kill(self) -> None:
-        """It does not answer. Its control socket is open, so its pid is still its own; what it has forked ends with it."""
+        """It does not answer. Its control socket is open, so its pid is still its own; what it has forked
+        ends with it."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -6664,18 +7670,21 @@ class EngineSlot:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._notify, False)
         self._poll = select.poll()
-        self._readers: dict[int, Callable[[], int | None]] = {}  # by descriptor; they give 0 when its other end is closed
+        # by descriptor; they give 0 when its other end is closed
+        self._readers: dict[int, Callable[[], int | None]] = {}
         self._listen(self._wake, self._read_wake)
 
     def stop(self, attempt: SlotAttempt) -> None:
         """As `Slot.stop`."""
         with self._lock:
             self._stops.append(attempt)
-        with contextlib.suppress(OSError):  # there are so many notices that it wakes anyway, or the slot is closed
+        # there are so many notices that it wakes anyway, or the slot is closed
+        with contextlib.suppress(OSError):
             os.write(self._notify, b"x")
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `Slot.run`. After an exception none of the attempts runs on, and those that had no last event get none."""
+        """As `Slot.run`. After an exception none of the attempts runs on, and those that had no last event
+        get none."""
         self._more, self._events, self._silent_seconds, self._early_ends = more, events, 0.0, 0
         self._waiting.append(first)
         try:
@@ -6699,7 +7708,8 @@ class EngineSlot:
         for descriptor in (self._wake, self._notify):
             os.close(descriptor)
 
-    # -- attempts go in ------------------------------------------------------------------------------------------------
+    # -- attempts go in
+    # --------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """Give attempts to the engine process, or get one."""
@@ -6708,7 +7718,13 @@ class EngineSlot:
         engine = cast(EngineLink, self._engine)
         ahead = max(1, min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds)))
         room = min(self._settings.tasks_per_process - engine.ended_count, ahead + 1) - len(engine.flights)
-        if room <= 0 or len(engine.flights) > (ahead + 1) // 2 or engine.is_last or engine.is_full or engine.kill_deadline is not None:
+        if (
+            room <= 0
+            or len(engine.flights) > (ahead + 1) // 2
+            or engine.is_last
+            or engine.is_full
+            or engine.kill_deadline is not None
+        ):
             return
         if len(self._waiting) < room and self._settings.tasks_per_process > 1:
             self._waiting.extend(self._more(room - len(self._waiting)))
@@ -6734,7 +7750,8 @@ class EngineSlot:
             if self._readers.pop(descriptor, None):
                 self._poll.unregister(descriptor)
 
-    # -- waiting ---------------------------------------------------------------------------------------------------------
+    # -- waiting
+    # --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         """One wait, and what it brought."""
@@ -6753,7 +7770,9 @@ class EngineSlot:
     def _pause(self, now: float) -> float:
         engine = self._engine
         if engine and (engine.kill_deadline is not None or engine.begun):
-            return max(0.0, (engine.end_deadline if engine.kill_deadline is None else engine.kill_deadline) - now)
+            return max(
+                0.0, (engine.end_deadline if engine.kill_deadline is None else engine.kill_deadline) - now
+            )
         return START_CHECK_SECONDS
 
     def _judge(self, now: float, waited: float) -> None:
@@ -6768,7 +7787,10 @@ class EngineSlot:
                 self._stop_engine(with_stacks=engine.begun.is_timed_out)
         else:
             self._silent_seconds += min(waited, START_CHECK_SECONDS)
-            if self._silent_seconds >= START_SECONDS + self._server.spawns * self._settings.engine_start_seconds:
+            if (
+                self._silent_seconds
+                >= START_SECONDS + self._server.spawns * self._settings.engine_start_seconds
+            ):
                 self._give_up()
 
     def _give_up(self) -> None:
@@ -6798,7 +7820,11 @@ class EngineSlot:
             self._waiting.remove(attempt)
             return self._events.returned(attempt)
         engine = self._engine
-        number = next((number for number, one in engine.flights.items() if one.attempt is attempt), None) if engine else None
+        number = (
+            next((number for number, one in engine.flights.items() if one.attempt is attempt), None)
+            if engine
+            else None
+        )
         if engine is None or number is None:
             return
         taken = engine.take_back()
@@ -6823,7 +7849,8 @@ class EngineSlot:
             self._put_back(engine, engine.take_back())
             cast(HostLink, self._host).control.send({"stop": engine.pid, "stacks": with_stacks})
 
-    # -- frames come out -------------------------------------------------------------------------------------------------
+    # -- frames come out
+    # --------------------------------------------------------------------------------------------------------
 
     def _read_channel(self) -> int | None:
         engine = cast(EngineLink, self._engine)
@@ -6853,7 +7880,11 @@ class EngineSlot:
 
     def _take_frame(self, engine: EngineLink, frame: dict[str, Any]) -> None:
         flight = engine.flights.get(frame["task"])
-        if flight is None or flight.outcome or (engine.begun is not flight if "at" not in frame else engine.begun):
+        if (
+            flight is None
+            or flight.outcome
+            or (engine.begun is not flight if "at" not in frame else engine.begun)
+        ):
             raise ForgedFrame("a frame of an attempt that does not run")
         if "at" in frame:
             engine.begin(flight)
@@ -6882,12 +7913,15 @@ class EngineSlot:
         engine.leave(number)
         flight.log.close()
         engine.begun, engine.ended_count = None, engine.ended_count + 1
-        self._pace_seconds += 0.2 * (time.monotonic() - (flight.deadline - flight.attempt.timeout_seconds) - self._pace_seconds)
+        self._pace_seconds += 0.2 * (
+            time.monotonic() - (flight.deadline - flight.attempt.timeout_seconds) - self._pace_seconds
+        )
         engine.spent_cpu_seconds += flight.usage.cpu_seconds or 0.0
         usage = flight.usage._replace(output_tail=flight.log.tail)
         self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
 
-    # -- processes end ---------------------------------------------------------------------------------------------------
+    # -- processes end
+    # --------------------------------------------------------------------------------------------------------
 
     def _read_control(self) -> None:
         host = cast(HostLink, self._host)
@@ -6902,13 +7936,16 @@ class EngineSlot:
                 self._end_engine(message)
 
     def _end_engine(self, report: dict[str, Any]) -> None:
-        """The engine process has gone, and all below it. The report is its host's, or empty where that has gone too."""
+        """The engine process has gone, and all below it. The report is its host's, or empty where that has
+        gone too."""
         engine, self._engine = cast(EngineLink, self._engine), None
         self._ignore(engine.channel.fileno(), engine.output)
         engine.drain()
         self._take_frames(engine)
         unread = engine.take_back()
-        ended = engine.begun or next((one for number, one in engine.flights.items() if number not in unread), None)
+        ended = engine.begun or next(
+            (one for number, one in engine.flights.items() if number not in unread), None
+        )
         if engine.flights and not ended:  # it ended as it waited, or it never can take a task
             self._early_ends += 1
             ended = next(iter(engine.flights.values())) if self._early_ends == EARLY_ENDS else None
@@ -6957,7 +7994,8 @@ class EngineSlot:
         cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - engine.spent_cpu_seconds), 6)
         usage = ProcessUsage(exited, signalled, report.get("max_rss_bytes"), cpu_seconds, flight.log.tail)
         outcome = flight.outcome
-        if outcome is None or (flight.is_timed_out and outcome.error_type):  # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
+        # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
+        if outcome is None or (flight.is_timed_out and outcome.error_type):
             outcome = self._death(flight, report, engine.kill_deadline is not None)
         return dataclasses.replace(outcome, usage=usage)
 
@@ -6968,7 +8006,10 @@ class EngineSlot:
             message = f"the attempt ran longer than timeout_seconds ({flight.attempt.timeout_seconds:g} s) and was ended"
             return Outcome(error_type="timeout", message=message, traceback=report.get("stacks") or None)
         if report.get("out_of_memory"):
-            return Outcome(error_type="out_of_memory", message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended")
+            return Outcome(
+                error_type="out_of_memory",
+                message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended",
+            )
         if code == -signal.SIGABRT and NO_MEMORY_TEXT.search(flight.log.tail):  # C++ and Rust end by it
             message = "the engine process got no more memory and was ended by signal 6 (SIGABRT); its output says more"
             return Outcome(error_type="out_of_memory", message=message)
@@ -6980,22 +8021,30 @@ class EngineSlot:
             message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
         else:
             message = f"the engine process exited with code {code} without a result"
-        return Outcome(error_type="crashed", message=message, by_stop_signal=not is_of_stop and code is not None and -code in STOP_SIGNALS)
+        return Outcome(
+            error_type="crashed",
+            message=message,
+            by_stop_signal=not is_of_stop and code is not None and -code in STOP_SIGNALS,
+        )
 
 
-# ==== 21 Engine server ================================================================================================
-# The service's side of the engine server process, which it starts, and replaces when it dies; one of the two runners.
+# ==== 21 Engine server ======================================================================================
+# The service's side of the engine server process, which it starts, and replaces when it dies; one of the two
+# runners.
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 MAX_LEFT = 20  # threads or sockets that are named
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
-PYTHON_NAMES = ("python", "pypy")  # how the file of an interpreter begins; else it is a program that Python is a part of
-ENGINE_START_TRIES = 3  # a server that is killed while it imports is replaced; an import that ends every process is the engine's fault
+# how the file of an interpreter begins; else it is a program that Python is a part of
+PYTHON_NAMES = ("python", "pypy")
+# a server that is killed while it imports is replaced; an import that ends every process is the engine's
+# fault
+ENGINE_START_TRIES = 3
 
 
 def python_program() -> str:
-    """The path of this Python, which sys.executable is not within another program (uWSGI, an application that embeds Python).
-    Raises EngineError."""
+    """The path of this Python, which sys.executable is not within another program (uWSGI, an application that
+    embeds Python). Raises EngineError."""
     if os.path.basename(sys.executable or "").lower().startswith(PYTHON_NAMES):
         return sys.executable
     folders = list(dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix)))
@@ -7020,32 +8069,39 @@ class Runner(Protocol):
         """Whether a slot would run an attempt now."""
 
     def ensure(self) -> None:
-        """Have it running, or being started. Called by the scheduler thread alone. Raises EngineError for a broken engine."""
+        """Have it running, or being started. Called by the scheduler thread alone. Raises EngineError for a
+        broken engine."""
 
     def slot(self, number: int) -> Slot:
         """A slot, for one thread."""
 
     def wait_ready(self, seconds: float) -> object:
-        """Wait for the engine's import. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
+        """Wait for the engine's import. Raises EngineUnavailable after ``seconds``, EngineError for a broken
+        engine."""
 
     @property
     def may_refuse(self) -> bool:
         """False when the engine is known to have no ``validate``."""
 
     def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
-        """What the engine itself has against these tasks. Raises EngineUnavailable, at once while it is being imported."""
+        """What the engine itself has against these tasks. Raises EngineUnavailable, at once while it is being
+        imported."""
 
     def close(self) -> None:
         """End everything."""
 
 
 def engine_path() -> tuple[list[str], list[str]]:
-    """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to the standard library, and
-    what comes after it: the working folder and that of qtm.py, where a csv.py must not take the place of the library's."""
+    """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to
+    the standard library, and what comes after it: the working folder and that of qtm.py, where a csv.py must
+    not take the place of the library's."""
     library = os.path.dirname(os.__file__)
     own = list(dict.fromkeys([os.getcwd(), str(BASE_DIR)]))
     others = [entry for entry in sys.path if entry and entry not in own]
-    place = max((i for i, entry in enumerate(others, 1) if entry in (library, os.path.join(library, "lib-dynload"))), default=0)
+    place = max(
+        (i for i, entry in enumerate(others, 1) if entry in (library, os.path.join(library, "lib-dynload"))),
+        default=0,
+    )
     return others[:place], [*own, *others[place:]]
 
 
@@ -7065,10 +8121,16 @@ def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
         whys.append(
             "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time"
         )
-        remedies.append("start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone")
+        remedies.append(
+            "start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone"
+        )
     elif threads:
-        whys.append("no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout")
-        remedies.append("unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there")
+        whys.append(
+            "no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout"
+        )
+        remedies.append(
+            "unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there"
+        )
     if sockets:
         left.append(f"{len(sockets)} open socket{'s' * (len(sockets) > 1)} ({', '.join(sockets[:MAX_LEFT])})")
     if sockets and not ready["spawns"]:
@@ -7076,19 +8138,29 @@ def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
         remedies.append("open connections in run()")
     if not whys:
         return None
-    return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", "; ".join(whys), "; ".join(remedies))
+    return Finding(
+        "warning",
+        "engine import",
+        f"{engine} left {' and '.join(left)}",
+        "; ".join(whys),
+        "; ".join(remedies),
+    )
 
 
 class EngineServer:
-    """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it lives as
-    long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it ends."""
+    """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it
+    lives as long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it
+    ends."""
 
-    core_limit: ClassVar[int] = SAME_LIMIT  # soft limit of the size of engines' core files, where this process has lowered its own
+    # soft limit of the size of engines' core files, where this process has lowered its own
+    core_limit: ClassVar[int] = SAME_LIMIT
 
     def __init__(self, settings: Settings) -> None:
-        self.on_change: Callable[[], None] = _nothing  # called when the server became ready, or failed; set by the scheduler
+        # called when the server became ready, or failed; set by the scheduler
+        self.on_change: Callable[[], None] = _nothing
         self._settings = settings
-        self._lock = threading.Lock()  # guards the fields below; nothing blocking but one sendmsg of 20 bytes under it
+        # guards the fields below; nothing blocking but one sendmsg of 20 bytes under it
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
         self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
@@ -7096,7 +8168,8 @@ class EngineServer:
         self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
         self._failure: EngineError | None = None
         self._started_at = 0.0
-        self._early_ends = 0  # servers in a row that ended before they were ready; of the scheduler thread alone
+        # servers in a row that ended before they were ready; of the scheduler thread alone
+        self._early_ends = 0
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
         self._validator: HostLink | None = None
         give_up_when_forked(self)
@@ -7122,7 +8195,8 @@ class EngineServer:
         return self.is_ready and self._process is not server
 
     def ensure(self) -> None:
-        """Start the server when there is none, replace a dead one. Raises EngineError when the engine cannot be imported."""
+        """Start the server when there is none, replace a dead one. Raises EngineError when the engine cannot
+        be imported."""
         if self._failure:
             raise self._failure
         with self._lock:
@@ -7132,13 +8206,17 @@ class EngineServer:
             if self._ready is None and time.monotonic() - self._started_at > limit:
                 process.kill()
                 process.wait()
-                self._fail(f"engine {self._settings.engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)")
+                self._fail(
+                    f"engine {self._settings.engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)"
+                )
             return
         if process is not None:
             self._early_ends = self._early_ends + 1 if self._ready is None else 0
             if self._early_ends == ENGINE_START_TRIES:
                 times = f"{ENGINE_START_TRIES} times, at last with code {process.returncode},"
-                self._fail(f"the engine server process ended {times} while it imported {self._settings.engine}")
+                self._fail(
+                    f"the engine server process ended {times} while it imported {self._settings.engine}"
+                )
                 return
             log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
             self._forget()
@@ -7165,20 +8243,37 @@ class EngineServer:
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
         memory_bytes, tasks = self._settings.task_memory_mb * 1024 * 1024, self._settings.tasks_per_process
-        plan = ProcessPlan(self._settings.engine, [*before, *after], memory_bytes, tasks, self._settings.engine_start, self.core_limit)
+        plan = ProcessPlan(
+            self._settings.engine,
+            [*before, *after],
+            memory_bytes,
+            tasks,
+            self._settings.engine_start,
+            self.core_limit,
+        )
         control = Control(ours)
         control.send(plan._asdict())  # before the start: one that is killed at once has no reader
-        nothing, pipe, same, passed = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT, [theirs.fileno()]
-        process = subprocess.Popen(command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment)
+        nothing, pipe, same, passed = (
+            subprocess.DEVNULL,
+            subprocess.PIPE,
+            subprocess.STDOUT,
+            [theirs.fileno()],
+        )
+        process = subprocess.Popen(
+            command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment
+        )
         theirs.close()
         with self._lock:
             self._process, self._control, self._ready = process, control, None
             self._started_at = time.monotonic()
-        threading.Thread(target=self._await_ready, args=(control, process), name="engine-ready", daemon=True).start()
+        threading.Thread(
+            target=self._await_ready, args=(control, process), name="engine-ready", daemon=True
+        ).start()
         threading.Thread(target=self._log_output, args=(process,), name="engine-output", daemon=True).start()
 
     def _log_output(self, process: subprocess.Popen[bytes]) -> None:
-        """Its own thread, until all that print there have ended: what the import says, which is of no attempt."""
+        """Its own thread, until all that print there have ended: what the import says, which is of no
+        attempt."""
         log = OutputLog("engine output")
         with cast("IO[bytes]", process.stdout) as stream:
             while data := stream.read(65536):
@@ -7192,7 +8287,12 @@ class EngineServer:
             arrival = select.poll()
             arrival.register(control, select.POLLIN)
             if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
-                log_event(logging.INFO, "engine still importing", engine=self._settings.engine, seconds=SLOW_IMPORT_SECONDS)
+                log_event(
+                    logging.INFO,
+                    "engine still importing",
+                    engine=self._settings.engine,
+                    seconds=SLOW_IMPORT_SECONDS,
+                )
             while (messages := control.receive()) == []:  # a part of it
                 pass
             said = messages[0] if messages else {}
@@ -7206,11 +8306,18 @@ class EngineServer:
             version = {} if said["version"] is None else {"version": said["version"]}
             log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
             if left := left_by_import(self._settings.engine, said):
-                log_event(logging.WARNING, "left by the engine's import", message=left.message, why=left.why, remedy=left.remedy)
+                log_event(
+                    logging.WARNING,
+                    "left by the engine's import",
+                    message=left.message,
+                    why=left.why,
+                    remedy=left.remedy,
+                )
             if not said["sees_processes"]:
                 log_event(logging.WARNING, "engine processes are held less firmly", message=HELD_LESS_FIRMLY)
         else:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # its socket ends a moment before the process does
+            # its socket ends a moment before the process does
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1.0)
             self.on_change()  # so that it is replaced now and not at the next poll
 
@@ -7227,7 +8334,8 @@ class EngineServer:
             self._process = self._control = self._ready = None
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
-        """What the server says once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for a broken engine."""
+        """What the server says once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for
+        a broken engine."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure, seconds)
             if self._failure:
@@ -7245,7 +8353,8 @@ class EngineServer:
         if server.poll() is None:
             log_event(logging.WARNING, "engine server does not answer, replacing it", seconds=START_SECONDS)
             server.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it is in the kernel; the heartbeat's round looks again
+            # it is in the kernel; the heartbeat's round looks again
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(KILL_GRACE_SECONDS)
         self.on_change()
 
@@ -7267,11 +8376,14 @@ class EngineServer:
         return self._validates is not False
 
     def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
-        """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is replaced when it dies."""
+        """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is
+        replaced when it dies."""
         if not self.may_refuse:
             return []
         if self._failure:  # the service is about to end by it
-            raise EngineUnavailable("the engine cannot be used; the log of the service says why", retry_after_seconds=5)
+            raise EngineUnavailable(
+                "the engine cannot be used; the log of the service says why", retry_after_seconds=5
+            )
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
         frame = dump_json([task.to_dict() for task in tasks]).encode()
@@ -7281,13 +8393,20 @@ class EngineServer:
                     return self._ask_validator(frame, len(tasks))
                 except TimeoutError:
                     self._close_validator()
-                    raise InvalidTask(f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request") from None
-                except (OSError, EOFError, ValueError):  # ValueError: the engine wrote on the descriptor of the answer
+                    raise InvalidTask(
+                        f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request"
+                    ) from None
+                except (
+                    OSError,
+                    EOFError,
+                    ValueError,
+                ):  # ValueError: the engine wrote on the descriptor of the answer
                     self._close_validator()
         raise InvalidTask("the engine's validate ended its process on this request")
 
     def _ask_validator(self, frame: bytes, task_count: int) -> list[TaskFault]:
-        """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an answer that is none."""
+        """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an
+        answer that is none."""
         channel = cast(EngineLink, (self._validator or self._start_validator()).standby).channel
         channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
         nonce = os.urandom(8).hex()
@@ -7306,7 +8425,9 @@ class EngineServer:
             while not host.standby:
                 if host.receive() is None or host.lacks_standby:
                     self._close_validator()
-                    raise EngineUnavailable("the engine server has ended, or there is no process", retry_after_seconds=1)
+                    raise EngineUnavailable(
+                        "the engine server has ended, or there is no process", retry_after_seconds=1
+                    )
             host.standby.channel.settimeout(START_SECONDS + self.spawns * self._settings.engine_start_seconds)
             if receive_frame(host.standby.channel, MAX_FRAME_BYTES) is None:
                 raise EOFError
@@ -7314,7 +8435,9 @@ class EngineServer:
             host.kill()
             self._close_validator()
             self.end_frozen(host.server)
-            raise EngineUnavailable("the engine server does not answer and is being replaced", retry_after_seconds=2) from None
+            raise EngineUnavailable(
+                "the engine server does not answer and is being replaced", retry_after_seconds=2
+            ) from None
         return host
 
     def _close_validator(self) -> None:
@@ -7337,21 +8460,27 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 22 Thread runner ================================================================================================
-# The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but not killed.
+# ==== 22 Thread runner ======================================================================================
+# The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but
+# not killed.
 
 
 class TaskStopped(Exception):
-    """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine ends."""
+    """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine
+    ends."""
 
 
 class ThreadSlot:
-    """Runs attempts of a plain callable, each in a thread of its own. One that is stopped or over its time is abandoned."""
+    """Runs attempts of a plain callable, each in a thread of its own. One that is stopped or over its time is
+    abandoned."""
 
     def __init__(self, engine: BacktestEngine) -> None:
         self._engine = engine
-        # Attempts, abandoned ones too, and what happened to them: a Report, the frame of the end, or None for a stop.
-        self._happened: queue.SimpleQueue[tuple[SlotAttempt, dict[str, Any] | Report | None]] = queue.SimpleQueue()
+        # Attempts, abandoned ones too, and what happened to them: a Report, the frame of the end, or None for
+        # a stop.
+        self._happened: queue.SimpleQueue[tuple[SlotAttempt, dict[str, Any] | Report | None]] = (
+            queue.SimpleQueue()
+        )
 
     def stop(self, attempt: SlotAttempt) -> None:
         """As `Slot.stop`."""
@@ -7360,7 +8489,9 @@ class ThreadSlot:
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
         """As `Slot.run`."""
         is_over = threading.Event()  # the next call of its ``progress`` raises TaskStopped
-        thread = threading.Thread(target=self._work, args=(first, is_over), name=f"engine-{first.task_id}", daemon=True)
+        thread = threading.Thread(
+            target=self._work, args=(first, is_over), name=f"engine-{first.task_id}", daemon=True
+        )
         events.started(first, time.monotonic(), engine_version(self._engine))
         thread.start()
         outcome = self._await_end(first, thread, events)
@@ -7374,7 +8505,9 @@ class ThreadSlot:
                 whose, event = self._happened.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 limit = f"timeout_seconds ({attempt.timeout_seconds:g} s)"
-                message = f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
+                message = (
+                    f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
+                )
                 frame = sys._current_frames().get(cast(int, thread.ident))
                 stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
                 return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
@@ -7437,9 +8570,9 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 23 Upkeep =======================================================================================================
-# What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits: the retention, the
-# counts for /metrics, checkpoints of SQLite.
+# ==== 23 Upkeep =============================================================================================
+# What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits:
+# the retention, the counts for /metrics, checkpoints of SQLite.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
@@ -7447,8 +8580,10 @@ PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
 PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
 PURGE_CHECK_SECONDS = 3600.0  # how often batches and keys are looked at although no task was deleted
 CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked at
-CHECKPOINT_BYTES = 8 * 1024 * 1024  # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
-CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)  # for readers; doubling from the first to the last with each try in vain
+# beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
+CHECKPOINT_BYTES = 8 * 1024 * 1024
+# for readers; doubling from the first to the last with each try in vain
+CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)
 ENDED_STATUSES = ("completed", "failed", "cancelled")
 ENDED_COUNT_SECONDS = 60.0  # between two counts of all ended tasks, at least
 COUNTS_WANTED_SECONDS = 900.0  # after the last scrape
@@ -7459,8 +8594,8 @@ UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first 
 
 
 class Duty:
-    """One kind of upkeep. ``begin`` gives a generator, which does a short step at a time and yields the seconds until the next one.
-    Written by the upkeep thread alone."""
+    """One kind of upkeep. ``begin`` gives a generator, which does a short step at a time and yields the
+    seconds until the next one. Written by the upkeep thread alone."""
 
     def __init__(self, name: str, begin: Callable[[], Iterator[float]]) -> None:
         self.name = name
@@ -7488,15 +8623,19 @@ class Duty:
                 next_try_seconds=round(pause, 1),
             )
             logger.debug("upkeep failed", exc_info=True)
-            self._steps, self._retry_seconds = self._begin(), min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1])
+            self._steps, self._retry_seconds = (
+                self._begin(),
+                min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1]),
+            )
         self.due = clock() + pause
 
 
 class EndedCounts:
-    """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry for each, 10,000,000 in some
-    4 s. So the upkeep counts, in short steps and one part in a hundred of the time at most; a scrape adds what has ended of the tasks
-    behind those that had all ended then. Retries and purges of older ones show with the next count. Each replica that is scraped
-    counts for itself, and none that is not."""
+    """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry
+    for each, 10,000,000 in some 4 s. So the upkeep counts, in short steps and one part in a hundred of the
+    time at most; a scrape adds what has ended of the tasks behind those that had all ended then. Retries and
+    purges of older ones show with the next count. Each replica that is scraped counts for itself, and none
+    that is not."""
 
     def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
         self._dao = dao
@@ -7513,7 +8652,8 @@ class EndedCounts:
             return self._newest
 
     def refresh(self) -> None:
-        """For a scrape: count what is new. Reads 300,000 entries at most; where there are more, the counts stay as they are."""
+        """For a scrape: count what is new. Reads 300,000 entries at most; where there are more, the counts
+        stay as they are."""
         started = self._asked_at = self._clock()
         with self._lock:
             settled, base = self._settled, dict(self._base)
@@ -7550,9 +8690,9 @@ class EndedCounts:
 
 
 class Upkeep:
-    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager: the retention, counts for
-    /metrics, checkpoints of SQLite. Replicas do it beside each other: they delete what no other has locked, and their passes begin at
-    random times."""
+    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager:
+    the retention, counts for /metrics, checkpoints of SQLite. Replicas do it beside each other: they delete
+    what no other has locked, and their passes begin at random times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
@@ -7589,8 +8729,8 @@ class Upkeep:
         return max(0.0, min(duty.due for duty in self.duties) - self._clock())
 
     def _retention(self) -> Iterator[float]:
-        """Passes over all that is old enough. Batches and keys are looked at when tasks were deleted: nothing else makes them
-        superfluous, but a replica that died between the two."""
+        """Passes over all that is old enough. Batches and keys are looked at when tasks were deleted: nothing
+        else makes them superfluous, but a replica that died between the two."""
         days, next_check = self._settings.retention_days, -math.inf
         while True:
             cutoff, before = self._dao.retention_cutoff(days), self.purged_tasks
@@ -7613,8 +8753,11 @@ class Upkeep:
                 wait = CHECKPOINT_WAIT_SECONDS[0] if is_done else min(2 * wait, longest)
             yield CHECKPOINT_SECONDS
 
-    def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int, are_tasks: bool = False) -> Iterator[float]:
-        """Steps over a table, each about as long as it may be, with pauses of the same length for all others."""
+    def _pass(
+        self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int, are_tasks: bool = False
+    ) -> Iterator[float]:
+        """Steps over a table, each about as long as it may be, with pauses of the same length for all
+        others."""
         after: str | None = ""
         rows = min(most, PURGE_FIRST_ROWS)
         while after is not None:
@@ -7630,27 +8773,32 @@ class Upkeep:
             yield took * random.uniform(0.5, 1.0)
 
 
-# ==== 24 Leases and waits =============================================================================================
-# What the scheduler remembers: the threads that wait for a change, the attempts of this process and their durations, and the tasks of
-# other schedulers whose heartbeat has not moved for a lease. Times are this process's monotonic clock and the database's clock, never
-# another host's.
+# ==== 24 Leases and waits ===================================================================================
+# What the scheduler remembers: the threads that wait for a change, the attempts of this process and their
+# durations, and the tasks of other schedulers whose heartbeat has not moved for a lease. Times are this
+# process's monotonic clock and the database's clock, never another host's.
 
 DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
-SIGNAL_CHECK_SECONDS = 0.5  # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
+# a second signal that the kernel gave to another thread waits until the main thread runs for a moment
+SIGNAL_CHECK_SECONDS = 0.5
 AHEAD_SECONDS = 0.5  # tasks are claimed ahead that the slots will start within it
 MAX_AHEAD = 500  # tasks
 MAX_AHEAD_BYTES = 8 * 1024 * 1024  # of their requests
-LONGEST_AHEAD_SECONDS = 2.0  # that a task waits behind a slow one; then it is released, since another replica may have a slot
-PROBATION_SECONDS = 5.0  # of a task whose last attempt was lost, in which no other such task and nothing ahead is claimed
+# that a task waits behind a slow one; then it is released, since another replica may have a slot
+LONGEST_AHEAD_SECONDS = 2.0
+# of a task whose last attempt was lost, in which no other such task and nothing ahead is claimed
+PROBATION_SECONDS = 5.0
 PACE_ATTEMPTS = 100  # whose mean tells how long the next will take
 
 
 class ChangeBoard:
-    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict look-up."""
+    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict
+    look-up."""
 
     def __init__(self) -> None:
         self.is_closed = False  # written by close, read by who waits
-        self.listener: Callable[[Sequence[str]], None] | None = None  # also told; written by the HTTP server, it must not block
+        # also told; written by the HTTP server, it must not block
+        self.listener: Callable[[Sequence[str]], None] | None = None
         self._lock = threading.Lock()  # guards the dict and its sets
         self._waiting: dict[str, set[threading.Event]] = {}
 
@@ -7698,7 +8846,12 @@ class AttemptState(enum.Enum):
 
 
 ATTEMPT_MOVES = {
-    AttemptState.CLAIMED: {AttemptState.RUNNING, AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING},
+    AttemptState.CLAIMED: {
+        AttemptState.RUNNING,
+        AttemptState.RELEASED,
+        AttemptState.LOST,
+        AttemptState.RECORDING,
+    },
     AttemptState.RUNNING: {AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING},
     AttemptState.RELEASED: {AttemptState.LOST, AttemptState.RECORDING},
     AttemptState.RECORDING: {AttemptState.RECORDED},
@@ -7708,8 +8861,9 @@ ATTEMPT_MOVES = {
 
 
 class Attempt:
-    """One attempt of this process: a record of all that is known of it, hence so many fields. The state and the worker change under the
-    lock of `Attempts`; the slot's thread writes the rest, and the recorder's once it has the outcome."""
+    """One attempt of this process: a record of all that is known of it, hence so many fields. The state and
+    the worker change under the lock of `Attempts`; the slot's thread writes the rest, and the recorder's once
+    it has the outcome."""
 
     def __init__(self, claimed: ClaimedTask, is_ahead: bool, clock: Callable[[], float]) -> None:
         self.claimed = claimed
@@ -7718,7 +8872,8 @@ class Attempt:
         self.state = AttemptState.CLAIMED
         self.worker: SlotWorker | None = None  # that has taken it from the queue
         self.claimed_at = clock()
-        self.started_at = self.ended_at = time.monotonic()  # for the database; an engine tells its start by this clock
+        # for the database; an engine tells its start by this clock
+        self.started_at = self.ended_at = time.monotonic()
         self.progress, self.message = 0.0, ""
         self.engine_version: str | None = None
         self.outcome = Outcome(released=True)
@@ -7749,14 +8904,24 @@ class Attempt:
 
     def start_line(self) -> tuple[float, str, Mapping[str, Any]]:
         """For `log_events`."""
-        more = {"batch_id": self.claimed.batch_id, "worker_id": self.claimed.worker_id, "stock_code": self.claimed.stock_code}
+        more = {
+            "batch_id": self.claimed.batch_id,
+            "worker_id": self.claimed.worker_id,
+            "stock_code": self.claimed.stock_code,
+        }
         self.has_start_to_log = False
         return time.time() - (time.monotonic() - self.started_at), "attempt started", {**self.told, **more}
 
     def end_line(self, ending: str) -> tuple[float, str, Mapping[str, Any]]:
         """The same of its end."""
-        error = {"error": f"{self.outcome.error_type}: {self.outcome.message}"} if self.outcome.error_type else {}
-        return time.time() - (time.monotonic() - self.ended_at), "attempt ended", {**self.told, "ending": ending, **error}
+        error = (
+            {"error": f"{self.outcome.error_type}: {self.outcome.message}"} if self.outcome.error_type else {}
+        )
+        return (
+            time.time() - (time.monotonic() - self.ended_at),
+            "attempt ended",
+            {**self.told, "ending": ending, **error},
+        )
 
     def ending_to_record(self) -> Ending:
         """For `TaskDAO.record`."""
@@ -7765,7 +8930,8 @@ class Attempt:
         return Ending(self.claimed, self.outcome, *times, self.message, progress, self.engine_version)
 
     def move(self, state: AttemptState) -> bool:
-        """Change the state if that is an arrow; False when the attempt has moved on before. Under the lock of `Attempts`."""
+        """Change the state if that is an arrow; False when the attempt has moved on before. Under the lock of
+        `Attempts`."""
         if state not in ATTEMPT_MOVES[self.state]:
             return False
         self.state = state
@@ -7773,8 +8939,8 @@ class Attempt:
 
 
 class Attempts:
-    """The attempts of this process, from the claim until the outcome is in the database, and the queue of those that wait for a slot.
-    Shared by the scheduler, the slots and the recorder."""
+    """The attempts of this process, from the claim until the outcome is in the database, and the queue of
+    those that wait for a slot. Shared by the scheduler, the slots and the recorder."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.changed = (
@@ -7786,22 +8952,27 @@ class Attempts:
         self.is_cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
         self.refill_at = -1  # with so many in the queue the scheduler is to claim more
         self.ended: Counter[str] = Counter()  # attempts by how they ended
-        self.unwritten: dict[tuple[str, int], Outcome] = {}  # that left while the database has them running, and how to end them
+        # that left while the database has them running, and how to end them
+        self.unwritten: dict[tuple[str, int], Outcome] = {}
         self.draining = threading.Event()  # begin no more
         self.stopped = threading.Event()  # end the threads
         self.clock = clock
-        self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)  # that the last attempts took of their slots
+        # that the last attempts took of their slots
+        self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)
         self._request_bytes = 1  # of the largest request of the last claim
 
     def add(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Queue attempts that were claimed just now. Those of the same tasks that were known before: they were cancelled and retried
-        elsewhere between two heartbeats, which would not see it, since the worker is the same."""
+        """Queue attempts that were claimed just now. Those of the same tasks that were known before: they
+        were cancelled and retried elsewhere between two heartbeats, which would not see it, since the worker
+        is the same."""
         with self.changed:
             task_ids = {one.task_id for one in attempts}
             older = [one for one in self.known.values() if one.task_id in task_ids] if task_ids else []
             self.known.update((one.key, one) for one in attempts)
             self.queue.extend(attempts)
-            self._request_bytes = max([len(one.claimed.request_json) for one in attempts], default=self._request_bytes)
+            self._request_bytes = max(
+                [len(one.claimed.request_json) for one in attempts], default=self._request_bytes
+            )
             self.changed.notify_all()
         return older
 
@@ -7812,7 +8983,11 @@ class Attempts:
                 worker.wake()
             while wait and not self.queue and not self.stopped.is_set():
                 self.changed.wait()
-            taken = [] if self.stopped.is_set() else [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+            taken = (
+                []
+                if self.stopped.is_set()
+                else [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+            )
             for one in taken:
                 one.worker = worker
             if len(self.queue) <= self.refill_at:
@@ -7820,14 +8995,16 @@ class Attempts:
         return taken
 
     def end(self, attempts: Iterable[Attempt], state: AttemptState) -> tuple[list[Attempt], list[Attempt]]:
-        """Have attempts released or lost, those that can be: which are in a slot, and which were still in the queue."""
+        """Have attempts released or lost, those that can be: which are in a slot, and which were still in the
+        queue."""
         with self.changed:
             moved = [one for one in attempts if one.move(state)]
             self.queue = deque(one for one in self.queue if one.state is AttemptState.CLAIMED)
         return [one for one in moved if one.worker], [one for one in moved if not one.worker]
 
     def leave(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
-        """Forget attempts that are recorded, or else have the scheduler end them in the database by ``unwritten``."""
+        """Forget attempts that are recorded, or else have the scheduler end them in the database by
+        ``unwritten``."""
         with self.changed:
             for one in attempts:
                 one.move(AttemptState.RECORDED)
@@ -7843,7 +9020,8 @@ class Attempts:
             return [one for one in self.known.values() if one.state in states]
 
     def took(self, seconds: float) -> None:
-        """An attempt has taken so long of its slot. One slow attempt among quick ones counts for no more than half a second."""
+        """An attempt has taken so long of its slot. One slow attempt among quick ones counts for no more than
+        half a second."""
         self._seconds.append(min(seconds, AHEAD_SECONDS))
 
     def window(self, slots: int) -> int:
@@ -7858,13 +9036,21 @@ class Attempts:
         """Those behind a slow attempt: in its slot, or in the queue while all slots have one."""
         since = self.clock() - LONGEST_AHEAD_SECONDS
         old = [one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since]
-        return [one for one in old if (one.worker.is_slow() and one.worker.present is not one if one.worker else are_all_slow)]
+        return [
+            one
+            for one in old
+            if (one.worker.is_slow() and one.worker.present is not one if one.worker else are_all_slow)
+        ]
 
     def is_lost_on_probation(self) -> bool:
-        """Whether one whose task lost its last attempt has not run for long enough to be trusted, or has no outcome on record yet: were
-        the next one to end this process, it would lose a second attempt."""
+        """Whether one whose task lost its last attempt has not run for long enough to be trusted, or has no
+        outcome on record yet: were the next one to end this process, it would lose a second attempt."""
         since = time.monotonic() - PROBATION_SECONDS
-        suspects = [one for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.RECORDING) if one.claimed.was_lost]
+        suspects = [
+            one
+            for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.RECORDING)
+            if one.claimed.was_lost
+        ]
         return any(one.state is not AttemptState.RUNNING or one.started_at > since for one in suspects)
 
     def wait_idle(self, seconds: float) -> bool:
@@ -7877,10 +9063,12 @@ class Attempts:
 
 
 class LeaseWatch:
-    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler thread alone.
+    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler
+    thread alone.
 
-    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan. Nor does one that
-    no poll failed in: between two polls at most one heartbeat counts, since a database that was frozen held up all beats.
+    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan.
+    Nor does one that no poll failed in: between two polls at most one heartbeat counts, since a database that
+    was frozen held up all beats.
     """
 
     def __init__(self, lease_seconds: float, heartbeat_seconds: float = math.inf) -> None:
@@ -7915,11 +9103,15 @@ class LeaseWatch:
 
     def seconds_to_expiry(self) -> float:
         """When to observe again for the first lease that would be over by then."""
-        return min((self._lease_seconds - (self._counted - since) for _, since in self._seen.values()), default=math.inf)
+        return min(
+            (self._lease_seconds - (self._counted - since) for _, since in self._seen.values()),
+            default=math.inf,
+        )
 
 
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
-    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at most 600 s."""
+    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at
+    most 600 s."""
     return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
 
 
@@ -7964,7 +9156,9 @@ class Alarm:
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
+        except (
+            RuntimeError
+        ):  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
             self._limit = DATABASE_RETRY_SECONDS
             return
         self.close()
@@ -7976,22 +9170,31 @@ class Alarm:
             self._timer.cancel()
 
 
-# ==== 25 Recorder =====================================================================================================
-# Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one transaction, so that a group
-# grows with the time that the last one took. While the database is away outcomes are kept: the work is done and must not be lost.
+# ==== 25 Recorder ===========================================================================================
+# Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one
+# transaction, so that a group grows with the time that the last one took. While the database is away outcomes
+# are kept: the work is done and must not be lost.
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 GROUP_OUTCOMES = 500  # in one transaction
-GROUP_SECONDS = 0.02  # more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
+# more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
+GROUP_SECONDS = 0.02
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
-OUTCOME_TRIES = 8  # of one that the database refuses while it is there, in 12 s; then as many of what replaces it
+# of one that the database refuses while it is there, in 12 s; then as many of what replaces it
+OUTCOME_TRIES = 8
 OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
 CANCELLED = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler")
 
 
 def _outcome_bytes(outcome: Outcome) -> int:
     """About how much an outcome takes in a statement."""
-    return outcome.result_bytes + len(outcome.message) + len(outcome.traceback or "") + len(outcome.usage.output_tail or "") + 200
+    return (
+        outcome.result_bytes
+        + len(outcome.message)
+        + len(outcome.traceback or "")
+        + len(outcome.usage.output_tail or "")
+        + 200
+    )
 
 
 def _ascii_error_text(error: Exception) -> str:
@@ -8006,8 +9209,8 @@ def in_halves(
     refused: Callable[[T, Exception], None],
     ends: tuple[type[QtmError], ...] = (DatabaseUnavailable, TransactionConflict),
 ) -> None:
-    """Write items together; in halves where the database refuses them, so that ``refused`` gets the bad one alone. Errors of the
-    classes ``ends`` are of no item, and are raised."""
+    """Write items together; in halves where the database refuses them, so that ``refused`` gets the bad one
+    alone. Errors of the classes ``ends`` are of no item, and are raised."""
     try:
         if items:
             write(items)
@@ -8022,7 +9225,8 @@ def in_halves(
 
 
 class Recorder:
-    """Writes the outcomes and the progress of attempts. `put` and `report` come from slots; the rest is of the recorder thread."""
+    """Writes the outcomes and the progress of attempts. `put` and `report` come from slots; the rest is of
+    the recorder thread."""
 
     def __init__(
         self,
@@ -8037,8 +9241,10 @@ class Recorder:
         self._on_doubt = on_doubt
         self._attempts = attempts
         self._clock = clock
-        self._waiting: dict[Attempt, int] = {}  # attempts that have ended, and the bytes of their outcomes; under attempts.changed
-        self._reports: dict[Attempt, float] = {}  # those whose progress the database does not have, and when to write it; the same
+        # attempts that have ended, and the bytes of their outcomes; under attempts.changed
+        self._waiting: dict[Attempt, int] = {}
+        # those whose progress the database does not have, and when to write it; the same
+        self._reports: dict[Attempt, float] = {}
         self._next_step = math.inf  # of the thread, 0.0 while one is being done; the same
         self._woken = threading.Event()
         self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
@@ -8048,7 +9254,11 @@ class Recorder:
         """Take the outcome of an attempt that has ended; that of a lost one is void."""
         size = _outcome_bytes(outcome)
         with self._attempts.changed:
-            attempt.outcome = outcome if attempt.move(AttemptState.RECORDING) else dataclasses.replace(CANCELLED, usage=outcome.usage)
+            attempt.outcome = (
+                outcome
+                if attempt.move(AttemptState.RECORDING)
+                else dataclasses.replace(CANCELLED, usage=outcome.usage)
+            )
             attempt.delay_seconds, attempt.next_write, attempt.refusals = delay_seconds, 0.0, 0
             self._reports.pop(attempt, None)
             self._waiting[attempt] = size
@@ -8094,18 +9304,27 @@ class Recorder:
             due = [one for one, at in self._reports.items() if at <= now]
         try:
             self._left([one for one, _ in waiting if one.state is AttemptState.LOST])
-            for group in self._groups([(one, size) for one, size in waiting if one.state is AttemptState.RECORDING]):
+            for group in self._groups(
+                [(one, size) for one, size in waiting if one.state is AttemptState.RECORDING]
+            ):
                 in_halves(group, self._record, self._refused)
             in_halves(due, self._report, self._report_refused)
             self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
             self._reminder.clear()
         except (DatabaseUnavailable, TransactionConflict) as error:
             if self._reminder.is_due(error.message):
-                log_event(logging.WARNING, "outcomes kept until the database is back", outcomes=len(self._waiting), error=error.message)
+                log_event(
+                    logging.WARNING,
+                    "outcomes kept until the database is back",
+                    outcomes=len(self._waiting),
+                    error=error.message,
+                )
             self._attempts.stopped.wait(self._retry_seconds)
             self._retry_seconds = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1])
         with self._attempts.changed:
-            self._next_step = due_at = min([*(one.next_write for one in self._waiting), *self._reports.values()], default=math.inf)
+            self._next_step = due_at = min(
+                [*(one.next_write for one in self._waiting), *self._reports.values()], default=math.inf
+            )
         return None if due_at == math.inf else max(0.0, due_at - self._clock())
 
     def _groups(self, waiting: Sequence[tuple[Attempt, int]]) -> Iterator[list[Attempt]]:
@@ -8137,22 +9356,34 @@ class Recorder:
                 try:
                     self._dao.close_attempt(one.key, one.outcome.usage)
                 except Exception as error:  # the record alone is the poorer for it
-                    log_event(logging.WARNING, "record of an attempt not completed", **one.told, error=_ascii_error_text(error))
+                    log_event(
+                        logging.WARNING,
+                        "record of an attempt not completed",
+                        **one.told,
+                        error=_ascii_error_text(error),
+                    )
         with self._attempts.changed:
             for one in attempts:
                 del self._waiting[one]
         starts = [one.start_line() for one in attempts if one.has_start_to_log]
-        log_events(logging.INFO, [*starts, *(one.end_line("unwritten" if unwritten else one.outcome.ending) for one in attempts)])
+        log_events(
+            logging.INFO,
+            [*starts, *(one.end_line("unwritten" if unwritten else one.outcome.ending) for one in attempts)],
+        )
         self._attempts.leave(attempts, unwritten)
         self._on_recorded(attempts)
 
     def _refused(self, attempt: Attempt, error: Exception) -> None:
-        """Try again later. In the end it becomes a failure that holds nothing of the engine's; and when that is refused as well, the
-        scheduler ends the attempt."""
-        log_event(logging.ERROR, "outcome refused by the database", **attempt.told, error=_ascii_error_text(error))
+        """Try again later. In the end it becomes a failure that holds nothing of the engine's; and when that
+        is refused as well, the scheduler ends the attempt."""
+        log_event(
+            logging.ERROR, "outcome refused by the database", **attempt.told, error=_ascii_error_text(error)
+        )
         attempt.refusals += 1
         if attempt.refusals == OUTCOME_TRIES:
-            message = f"the outcome ({attempt.outcome.ending}) could not be stored: {_ascii_error_text(error)}"
+            message = (
+                f"the outcome ({attempt.outcome.ending}) could not be stored: {_ascii_error_text(error)}"
+            )
             usage = attempt.outcome.usage._replace(output_tail=None)
             attempt.outcome = Outcome(error_type="not_stored", message=message, usage=usage)
             attempt.message, attempt.engine_version = "", None
@@ -8165,7 +9396,11 @@ class Recorder:
         """Write progress. What an engine says meanwhile is written the next time."""
         self._set_reports(attempts, math.inf)
         log_events(logging.INFO, [one.start_line() for one in attempts if one.has_start_to_log])
-        reports = [ProgressReport(one.claimed, one.started_at, one.progress, one.message) for one in attempts if one.is_wanted]
+        reports = [
+            ProgressReport(one.claimed, one.started_at, one.progress, one.message)
+            for one in attempts
+            if one.is_wanted
+        ]
         try:
             if reports and not self._dao.report_progress(reports):
                 self._on_doubt()
@@ -8191,18 +9426,19 @@ class Recorder:
                     self._reports[one] = due
 
 
-# ==== 26 TaskScheduler ================================================================================================
-# One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the scheduler's work; the
-# timer, a create and a slot that needs more only wake it.
+# ==== 26 TaskScheduler ======================================================================================
+# One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the
+# scheduler's work; the timer, a create and a slot that needs more only wake it.
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
-STOP_NOTICE_SECONDS = 2.0  # a stop signal to all processes may reach the engine a moment before the service, which may be busy
+# a stop signal to all processes may reach the engine a moment before the service, which may be busy
+STOP_NOTICE_SECONDS = 2.0
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
 
 
 class SlotWorker:
-    """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their outcomes to the recorder. What
-    the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
+    """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their
+    outcomes to the recorder. What the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
 
     def __init__(
         self,
@@ -8215,14 +9451,16 @@ class SlotWorker:
         wake: Callable[[], None],
     ) -> None:
         self.wake = wake  # the scheduler, which is to claim more, or to replace the engine server
-        self.begun_at: float | None = None  # when the slot turned to its present attempt; written here, read by the scheduler
+        # when the slot turned to its present attempt; written here, read by the scheduler
+        self.begun_at: float | None = None
         self._open = functools.partial(runner.slot, number)
         self._slot: Slot | None = None  # made by the thread, which its processes outlive in no case
         self._attempts = attempts
         self._recorder = recorder
         self._settings = settings
         self._dialect = dao.database.dialect
-        self._hands: dict[Attempt, None] = {}  # taken and not ended, in their order; written here, read by the scheduler
+        # taken and not ended, in their order; written here, read by the scheduler
+        self._hands: dict[Attempt, None] = {}
 
     def run(self) -> None:
         """The thread, until the scheduler stops."""
@@ -8232,7 +9470,8 @@ class SlotWorker:
             self._slot.close()
 
     def turn(self, wait: bool = False) -> bool:
-        """Run the next attempt, and those that the engine's slot asks for meanwhile; False when there is none."""
+        """Run the next attempt, and those that the engine's slot asks for meanwhile; False when there is
+        none."""
         taken = self._attempts.take(self, wait=wait)
         if not taken:
             return False
@@ -8247,7 +9486,8 @@ class SlotWorker:
         return True
 
     def _run(self) -> None:
-        """Wait for an engine server that is being replaced: until it is there, nothing is said of the attempt."""
+        """Wait for an engine server that is being replaced: until it is there, nothing is said of the
+        attempt."""
         self._slot = self._slot or self._open()
         deadline = time.monotonic() + self._settings.engine_start_seconds
         while (first := self.present) and first.is_wanted and time.monotonic() < deadline:
@@ -8309,8 +9549,11 @@ class SlotWorker:
         if outcome.result_json is not None and outcome.result_bytes > limit:
             size = outcome.result_bytes
             message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
-            outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=outcome.usage)
-        # An attempt that was to be released is due at once; one for which no process could be started, after a pause.
+            outcome = Outcome(
+                error_type="result_too_large", message=message, retryable=False, usage=outcome.usage
+            )
+        # An attempt that was to be released is due at once; one for which no process could be started, after
+        # a pause.
         pause = 0.0 if is_released else DATABASE_RETRY_SECONDS
         if outcome.error_type is not None:
             pause = retry_pause(self._settings, attempt.attempt)
@@ -8325,25 +9568,29 @@ class SlotWorker:
         self.ended(attempt, Outcome(released=True))
 
     def _is_of_stop(self, outcome: Outcome) -> bool:
-        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and some inits of containers send
-        it to every process."""
+        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and
+        some inits of containers send it to every process."""
         if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
             return self._attempts.draining.is_set()
         return outcome.by_stop_signal and self._attempts.draining.wait(STOP_NOTICE_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the same fault for ever."""
+        """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the
+        same fault for ever."""
         text, first = _ascii_error_text(error), self.present
         log_event(logging.CRITICAL, "slot failed", **(first.told if first else {}), error=text)
         logger.debug("slot failed", exc_info=error)
         if first:
-            self.ended(first, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}"))
+            self.ended(
+                first, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}")
+            )
         for one in list(self._hands):
             self.returned(one)
 
 
 class Health:
-    """What the scheduler did last, for readiness and /metrics. Written by the scheduler thread, the activity by `stop` as well."""
+    """What the scheduler did last, for readiness and /metrics. Written by the scheduler thread, the activity
+    by `stop` as well."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.activity = "not started"  # empty while rounds succeed
@@ -8369,7 +9616,12 @@ class Health:
         self.activity, self.is_away = "waiting for the database", True
         if self._reminder.is_due(error.message):
             is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            log_event(logging.WARNING if is_away else logging.ERROR, "database away", worker_id=worker_id, error=error.message)
+            log_event(
+                logging.WARNING if is_away else logging.ERROR,
+                "database away",
+                worker_id=worker_id,
+                error=error.message,
+            )
 
     def is_fresh(self, seconds: float) -> bool:
         """Whether the last round that succeeded is younger."""
@@ -8377,7 +9629,9 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """As `TaskScheduler.state` shows it."""
-        poll, beat = (None if then is None else round(self._clock() - then, 3) for then in (self._poll, self._beat))
+        poll, beat = (
+            None if then is None else round(self._clock() - then, 3) for then in (self._poll, self._beat)
+        )
         return {"last_poll_at": self._poll_at, "last_poll_age_seconds": poll, "last_beat_age_seconds": beat}
 
 
@@ -8394,12 +9648,14 @@ class TaskScheduler:
         timer: Callable[..., threading.Timer] = threading.Timer,
     ) -> None:
         self.worker_id = new_worker_id()
-        self.failure: Exception | None = None  # why the scheduler gave up; written by its threads, read by all
+        # why the scheduler gave up; written by its threads, read by all
+        self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = _nothing
         self.attempts = Attempts(clock)
         self.recorder = Recorder(dao, self.attempts, self._recorded, self._doubt, clock)
         self.slots = [
-            SlotWorker(number, runner, self.attempts, self.recorder, settings, dao, self.wake) for number in range(1, settings.workers + 1)
+            SlotWorker(number, runner, self.attempts, self.recorder, settings, dao, self.wake)
+            for number in range(1, settings.workers + 1)
         ]
         self._dao = dao
         self._runner = runner
@@ -8411,10 +9667,12 @@ class TaskScheduler:
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._draining_since = 0.0  # written once, before attempts.draining is set
         self._threads: list[threading.Thread] = []
-        self._is_registered = False  # this and the next are of the scheduler thread; a doubt sets the time, too
+        # this and the next are of the scheduler thread; a doubt sets the time, too
+        self._is_registered = False
         self._next_beat = 0.0
 
-    # -- for other threads -----------------------------------------------------------------------------------------------
+    # -- for other threads
+    # --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the threads. On SQLite, which one process holds, what runs now is an orphan."""
@@ -8422,7 +9680,10 @@ class TaskScheduler:
             self._rescue(dict.fromkeys(self._dao.running(), (WORKER_LOST, 0.0)))
         works = {"scheduler": self._loop, "recorder": self.recorder.run}
         works.update((f"slot-{number}", slot.run) for number, slot in enumerate(self.slots, 1))
-        self._threads = [threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works.items()]
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+            for name, work in works.items()
+        ]
         for thread in self._threads:
             thread.start()
         self.wake()
@@ -8448,7 +9709,8 @@ class TaskScheduler:
         }
 
     def is_fresh(self) -> bool:
-        """Whether the last successful poll is younger than two poll intervals (and at least 5 s are allowed)."""
+        """Whether the last successful poll is younger than two poll intervals (and at least 5 s are
+        allowed)."""
         return self.failure is None and self._health.is_fresh(max(5.0, 2 * self._settings.poll_seconds))
 
     def discard(self, belongs: Callable[[ClaimedTask], bool]) -> None:
@@ -8466,7 +9728,8 @@ class TaskScheduler:
             self._end(self.attempts.select(AttemptState.CLAIMED), AttemptState.RELEASED)
 
     def stop(self, grace_seconds: float | None = None) -> None:
-        """Claim no more, give running tasks the grace, release the rest without using up their attempt, end the threads.
+        """Claim no more, give running tasks the grace, release the rest without using up their attempt, end
+        the threads.
 
         Heartbeats go on until the last outcome is recorded.
         """
@@ -8476,7 +9739,8 @@ class TaskScheduler:
         self.wake()
         if not self.attempts.wait_idle(max(0.0, self._draining_since + grace - self._clock())):
             self._end(list(self.attempts.known.values()), AttemptState.RELEASED)
-            # A database that is away gets no more time than the processes: what it does not learn now, the lease tells it.
+            # A database that is away gets no more time than the processes: what it does not learn now, the
+            # lease tells it.
             self.attempts.wait_idle(KILL_GRACE_SECONDS + (0.5 if self._health.is_away else RELEASE_SECONDS))
         self.attempts.stopped.set()
         self.wake()
@@ -8489,7 +9753,8 @@ class TaskScheduler:
         self._alarm.close()
         self._runner.close()
         if self._is_registered and not self._health.is_away:
-            with contextlib.suppress(QtmError):  # only says goodbye; without it the row is forgotten after a day
+            # only says goodbye; without it the row is forgotten after a day
+            with contextlib.suppress(QtmError):
                 self._dao.remove_worker(self.worker_id)
         self._health.activity = "stopped"
 
@@ -8510,7 +9775,8 @@ class TaskScheduler:
         self._next_beat = 0.0
         self.wake()
 
-    # -- the scheduler thread --------------------------------------------------------------------------------------------
+    # -- the scheduler thread
+    # --------------------------------------------------------------------------------------------------------
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A thread of the scheduler: the service must not live on without it."""
@@ -8519,7 +9785,12 @@ class TaskScheduler:
         except BaseException as error:  # whatever it is
             self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
-            log_event(level, "scheduler failed", worker_id=self.worker_id, error=str(error)[:MAX_ERROR_TEXT] or error_text(error))
+            log_event(
+                level,
+                "scheduler failed",
+                worker_id=self.worker_id,
+                error=str(error)[:MAX_ERROR_TEXT] or error_text(error),
+            )
             logger.debug("scheduler failed", exc_info=True)
             self.on_failure()
 
@@ -8532,10 +9803,13 @@ class TaskScheduler:
     def step(self) -> None:
         """One round: engine server, heartbeats, orphans, claims; then set the timer for the next.
 
-        Raises EngineError when the engine cannot be imported; a database that is away only delays the next round.
+        Raises EngineError when the engine cannot be imported; a database that is away only delays the next
+        round.
         """
         self._runner.ensure()
-        self._end(self.attempts.waited_too_long(all(slot.is_slow() for slot in self.slots)), AttemptState.RELEASED)
+        self._end(
+            self.attempts.waited_too_long(all(slot.is_slow() for slot in self.slots)), AttemptState.RELEASED
+        )
         try:
             self._beat_and_rescue()
             due = self._claim()
@@ -8546,7 +9820,9 @@ class TaskScheduler:
             return
         self._health.succeeded("stopping" if self.attempts.draining.is_set() else "")
         longest = LONGEST_AHEAD_SECONDS if self.attempts.select(AttemptState.CLAIMED) else math.inf
-        self._alarm.set(min(due, longest, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock())))
+        self._alarm.set(
+            min(due, longest, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock()))
+        )
 
     def _beat_and_rescue(self) -> None:
         now = self._clock()
@@ -8556,51 +9832,78 @@ class TaskScheduler:
             self._dao.register_worker(self.worker_id, self._settings.workers)
             self._is_registered = True
         with self.attempts.changed:
-            mine = {key: one for key, one in self.attempts.known.items() if one.state is not AttemptState.LOST}
+            mine = {
+                key: one for key, one in self.attempts.known.items() if one.state is not AttemptState.LOST
+            }
         not_ours = self._dao.heartbeat(self.worker_id, mine)
         self._health.beat()
         for attempt in map(mine.__getitem__, not_ours):
-            if attempt.state not in (AttemptState.RECORDING, AttemptState.RECORDED):  # such a task has most likely just ended
+            # such a task has most likely just ended
+            if attempt.state not in (AttemptState.RECORDING, AttemptState.RECORDED):
                 log_event(logging.WARNING, "task no longer ours", **attempt.told)
                 self._end([attempt], AttemptState.LOST)
         running = self._dao.running()
         self._end_unknown(running)
         expired = self._leases.observe(now, running)
-        self._rescue({orphan: (WORKER_LOST, retry_pause(self._settings, orphan.attempt)) for orphan in expired})
-        self._next_beat = now + min(self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry()))
+        self._rescue(
+            {orphan: (WORKER_LOST, retry_pause(self._settings, orphan.attempt)) for orphan in expired}
+        )
+        self._next_beat = now + min(
+            self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry())
+        )
 
     def _rescue(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
         """Take tasks back from a scheduler that died."""
         for orphan, status in self._reclaimed(list(orphans.items())).items():
             with self.attempts.changed:
                 self.attempts.ended[WORKER_LOST.ending] += 1
-            told = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id, "status": status.value}
+            told = {
+                "task_id": orphan.task_id,
+                "attempt": orphan.attempt,
+                "worker_id": orphan.worker_id,
+                "status": status.value,
+            }
             log_event(logging.WARNING, "orphan taken back", **told)
             self._board.tell(orphan.task_id)
 
-    def _reclaimed(self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]) -> dict[RunningTask, TaskStatus]:
+    def _reclaimed(
+        self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]
+    ) -> dict[RunningTask, TaskStatus]:
         """`TaskDAO.reclaim`, an error of which stays with its task, unless the database is away for all."""
         statuses: dict[RunningTask, TaskStatus] = {}
 
         def refused(end: tuple[RunningTask, tuple[Outcome, float]], error: Exception) -> None:
             task = end[0]
-            log_event(logging.ERROR, "task not reclaimed", task_id=task.task_id, attempt=task.attempt, error=_ascii_error_text(error))
+            log_event(
+                logging.ERROR,
+                "task not reclaimed",
+                task_id=task.task_id,
+                attempt=task.attempt,
+                error=_ascii_error_text(error),
+            )
             self._leases.forget(task.task_id)
 
         for start in range(0, len(ends), RESCUED_TOGETHER):
             some = ends[start : start + RESCUED_TOGETHER]
-            in_halves(some, lambda part: statuses.update(self._dao.reclaim(dict(part))), refused, (DatabaseUnavailable,))
+            in_halves(
+                some,
+                lambda part: statuses.update(self._dao.reclaim(dict(part))),
+                refused,
+                (DatabaseUnavailable,),
+            )
         return statuses
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
-        """End what the database says we run, but no slot does. Either its outcome could not be written, which counts as a failed
-        attempt; or the answer to its claim was lost, so that it never reached a slot, and it is released."""
+        """End what the database says we run, but no slot does. Either its outcome could not be written, which
+        counts as a failed attempt; or the answer to its claim was lost, so that it never reached a slot, and
+        it is released."""
         with self.attempts.changed:
             unwritten = self.attempts.unwritten
             ends = [
                 (task, (outcome, 0.0 if outcome.released else retry_pause(self._settings, task.attempt)))
                 for task in running
-                if task.worker_id == self.worker_id and (key := (task.task_id, task.attempt)) not in self.attempts.known
+                if task.worker_id == self.worker_id
+                and (key := (task.task_id, task.attempt)) not in self.attempts.known
                 for outcome in (unwritten.get(key, Outcome(released=True)),)
             ]
         for task in self._reclaimed(ends):
@@ -8619,7 +9922,12 @@ class TaskScheduler:
             is_risky = attempts.is_lost_on_probation()
             window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
-            if wanted <= 0 or attempts.draining.is_set() or not self._runner.is_ready or self.recorder.is_full:
+            if (
+                wanted <= 0
+                or attempts.draining.is_set()
+                or not self._runner.is_ready
+                or self.recorder.is_full
+            ):
                 return math.inf
             attempts.is_claiming, attempts.is_cancelled_meanwhile = True, False
         try:
@@ -8647,9 +9955,9 @@ class TaskScheduler:
             self._end(claimed, AttemptState.RELEASED)
 
 
-# ==== 27 TaskManager ==================================================================================================
-# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and returns models of
-# rooms 4 and 5.
+# ==== 27 TaskManager ========================================================================================
+# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
+# returns models of rooms 4 and 5.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 MAX_PAGE = 10_000
@@ -8677,8 +9985,8 @@ def optional_text(name: str, value: Any) -> str | None:
 
 
 def number_argument(name: str, value: Any, least: int | None = None) -> Any:
-    """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and InvalidRequest for one that is less and
-    for NaN."""
+    """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and
+    InvalidRequest for one that is less and for NaN."""
     number = _without_numpy(value)
     if isinstance(number, bool) or not isinstance(number, (int, float) if least is None else int):
         raise _type_error(name, "a number" if least is None else "a whole number", value)
@@ -8690,13 +9998,18 @@ def number_argument(name: str, value: Any, least: int | None = None) -> Any:
 
 
 def statuses_argument(values: Any) -> list[TaskStatus]:
-    """Statuses, each a TaskStatus or its text; one alone will do. Raises TypeError, and InvalidRequest for a text that is none."""
+    """Statuses, each a TaskStatus or its text; one alone will do. Raises TypeError, and InvalidRequest for a
+    text that is none."""
     many = [values] if isinstance(values, str) else values
     if isinstance(many, bytes) or not isinstance(many, Iterable):
         raise _type_error("statuses", "a list of texts", values)
     known = [status.value for status in TaskStatus]
     texts = [text_argument(f"statuses[{i}]", value) for i, value in enumerate(many)]
-    faults = [FieldError(f"statuses[{i}]", f"must be one of {', '.join(known)}") for i, text in enumerate(texts) if text not in known]
+    faults = [
+        FieldError(f"statuses[{i}]", f"must be one of {', '.join(known)}")
+        for i, text in enumerate(texts)
+        if text not in known
+    ]
     if faults:
         raise invalid_request(faults)
     return [TaskStatus(text) for text in texts]
@@ -8711,9 +10024,12 @@ def checked_filter(chosen: TaskFilter) -> TaskFilter:
 
 
 def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
-    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no request or no key."""
+    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no
+    request or no key."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
-        raise TypeError(f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}")
+        raise TypeError(
+            f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}"
+        )
     key = optional_text("idempotency_key", idempotency_key)
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
@@ -8721,9 +10037,9 @@ def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | N
 
 
 class PendingLimit:
-    """Refuses creates that would leave more than ``most`` tasks pending; 0 refuses none. To count many takes long, so that a count is
-    good for ten times as long as it took; what is created here meanwhile is added. What schedulers and other replicas do, and creates
-    that fail, are seen by the next count."""
+    """Refuses creates that would leave more than ``most`` tasks pending; 0 refuses none. To count many takes
+    long, so that a count is good for ten times as long as it took; what is created here meanwhile is added.
+    What schedulers and other replicas do, and creates that fail, are seen by the next count."""
 
     def __init__(self, dao: TaskDAO, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._dao = dao
@@ -8731,7 +10047,8 @@ class PendingLimit:
         self._clock = clock
         self._lock = threading.Lock()  # guards the count; held on purpose while one counts for all
         self._pending = 0
-        self._good_until = -math.inf  # also written by `count_anew`: one that comes while another counts may be lost
+        # also written by `count_anew`: one that comes while another counts may be lost
+        self._good_until = -math.inf
 
     def count_anew(self) -> None:
         """The last count is no longer good: tasks were cancelled or retried here."""
@@ -8751,15 +10068,22 @@ class PendingLimit:
             if pending + asked <= self._most:
                 self._pending += asked
                 return
-        counted = f"{pending} tasks are pending" if pending <= self._most else f"more than {self._most} tasks are pending"
+        counted = (
+            f"{pending} tasks are pending"
+            if pending <= self._most
+            else f"more than {self._most} tasks are pending"
+        )
         remedy = "try again later" if asked <= self._most else "send fewer at once"
-        message = f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {self._most}: {remedy}"
+        message = (
+            f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {self._most}: {remedy}"
+        )
         raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
 
 
 class EngineCheck:
-    """Asks the engine's ``validate``, if it has one, about creates. The built-in one does not look at the stock, and is asked here. A
-    replica without a scheduler has no other engine at hand: the task itself will tell."""
+    """Asks the engine's ``validate``, if it has one, about creates. The built-in one does not look at the
+    stock, and is asked here. A replica without a scheduler has no other engine at hand: the task itself will
+    tell."""
 
     def __init__(self, settings: Settings, runner: Runner | None) -> None:
         self._runner = runner
@@ -8775,7 +10099,9 @@ class EngineCheck:
         if not self._is_builtin and self._runner is None:
             return
         if time.monotonic() > deadline:
-            raise EngineUnavailable("the engine took its time over requests before this one", retry_after_seconds=2)
+            raise EngineUnavailable(
+                "the engine took its time over requests before this one", retry_after_seconds=2
+            )
         codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
         tasks = (TaskRequest(code, batch.config, item) for code in codes for item in batch.params)
         runner = ThreadRunner(run_backtest) if self._is_builtin else cast(Runner, self._runner)
@@ -8794,19 +10120,25 @@ class EngineCheck:
         if len(batch.params) > 1:
             field = re.sub(r"^params\b", f"params[{number}]", field)
         if len(batch.stock_codes) > 1 and not self._is_builtin:
-            field, message = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field), f"{batch.stock_codes[stock]}: {message}"
+            field, message = (
+                re.sub(r"^stock_code$", f"stock_codes[{stock}]", field),
+                f"{batch.stock_codes[stock]}: {message}",
+            )
         return FieldError(field, message)
 
 
 class TaskQueries:
     """The verbs that change nothing: they read tasks, batches and results, and wait for their ends."""
 
-    def __init__(self, dao: TaskDAO, settings: Settings, scheduler: TaskScheduler | None, board: ChangeBoard) -> None:
+    def __init__(
+        self, dao: TaskDAO, settings: Settings, scheduler: TaskScheduler | None, board: ChangeBoard
+    ) -> None:
         self.dao = dao
         self.settings = settings
         self.scheduler = scheduler
         self._board = board
-        # The head of a long queue and until when it is good. Written and read as one by any thread; two that read it anew do no harm.
+        # The head of a long queue and until when it is good. Written and read as one by any thread; two that
+        # read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
 
     def get_task_status(self, task_id: str) -> TaskInfo:
@@ -8820,10 +10152,12 @@ class TaskQueries:
         return TaskNotFound(f"there is no task {task_id!r}")
 
     def get_status_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError]:
-        """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the queue, or the error.
-        Many cost little more than one. Raises DatabaseUnavailable for all of them."""
+        """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the
+        queue, or the error. Many cost little more than one. Raises DatabaseUnavailable for all of them."""
         found = self.dao.get_texts(task_ids)
-        queue = self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
+        queue = (
+            self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
+        )
 
         def answer(task: TaskText) -> str:
             if queue is None or task.status is not TaskStatus.PENDING:
@@ -8831,10 +10165,14 @@ class TaskQueries:
             position, waiting_for = self._place(task, queue)
             return f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
 
-        return {task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id) for task_id in task_ids}
+        return {
+            task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id)
+            for task_id in task_ids
+        }
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
-        """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else (None, None)."""
+        """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else
+        (None, None)."""
         if not isinstance(task, TaskInfo):
             raise _type_error("task", "a qtm.TaskInfo", task)
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
@@ -8854,12 +10192,15 @@ class TaskQueries:
         return queue
 
     def get_batch_page(self, chosen: TaskFilter, has_waited: bool = False) -> tuple[BatchInfo, TaskPage]:
-        """The batch with its counts, and a page of its tasks in the order of creation. Of a large batch the counts may be a second old,
-        and beyond the first page a minute, unless the client ``has_waited`` for its end. Counts are read first, so that the tasks of a
-        batch that has ended have ended. Raises BatchNotFound."""
+        """The batch with its counts, and a page of its tasks in the order of creation. Of a large batch the
+        counts may be a second old, and beyond the first page a minute, unless the client ``has_waited`` for
+        its end. Counts are read first, so that the tasks of a batch that has ended have ended. Raises
+        BatchNotFound."""
         chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
         batch_id = text_argument("batch_id", chosen.batch_id)
-        batch = self._batch(batch_id, 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS)
+        batch = self._batch(
+            batch_id, 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS
+        )
         return batch, self.dao.list_page(chosen)
 
     def get_tasks_by_batch(
@@ -8895,8 +10236,9 @@ class TaskQueries:
         return TaskResult.from_json(cast(str, text))
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
-        """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the error; None for one
-        whose result is so long that it is to be asked for alone. Raises DatabaseUnavailable for all of them."""
+        """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the
+        error; None for one whose result is so long that it is to be asked for alone. Raises
+        DatabaseUnavailable for all of them."""
         found = self.dao.get_texts(task_ids, with_results=True)
 
         def answer(task: TaskText) -> str | QtmError | None:
@@ -8907,10 +10249,14 @@ class TaskQueries:
             non_finite, converted = _with_kinds(task.non_finite_json or "[]"), task.converted_json or "[]"
             return f'{task.json[:-1]},"result":{task.result_json or "null"},"non_finite":{non_finite},"converted":{converted}}}'
 
-        return {task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id) for task_id in task_ids}
+        return {
+            task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id)
+            for task_id in task_ids
+        }
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
-        """The attempts of a task on record, the first one first; at most the newest 100. Raises TaskNotFound."""
+        """The attempts of a task on record, the first one first; at most the newest 100. Raises
+        TaskNotFound."""
         attempts = self.dao.get_attempts(text_argument("task_id", task_id))
         if not attempts:
             self.get_task_status(task_id)
@@ -8937,18 +10283,23 @@ class TaskQueries:
         limit, cursor = number_argument("limit", limit, least=1), optional_text("cursor", cursor)
         try:
             datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
-        except ValueError:  # such as a 31st of February, on which nothing was made; MySQL would call it an error
+        except (
+            ValueError
+        ):  # such as a 31st of February, on which nothing was made; MySQL would call it an error
             return [], None
         return self.dao.list_batches(limit, cursor)
 
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
-        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound; EngineError, or another QtmError,
-        where the scheduler of this manager has failed."""
+        """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound;
+        EngineError, or another QtmError, where the scheduler of this manager has failed."""
         text_argument("task_id", task_id)
-        return self._wait(task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final)
+        return self._wait(
+            task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final
+        )
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises BatchNotFound, and as `wait` does."""
+        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises
+        BatchNotFound, and as `wait` does."""
         text_argument("batch_id", batch_id)
         self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])), bool)
         return self.get_batch(batch_id)
@@ -8966,11 +10317,13 @@ class TaskQueries:
                 event.wait(min(WAIT_POLL_SECONDS, remaining))
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at once."""
+        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at
+        once."""
         return self.dao.ended(task_ids, batch_ids)
 
     def _check_scheduler(self) -> None:
-        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any more."""
+        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any
+        more."""
         failure = self.scheduler.failure if self.scheduler else None
         if failure:
             kind = EngineError if isinstance(failure, EngineError) else QtmError
@@ -8978,7 +10331,8 @@ class TaskQueries:
 
 
 class TaskManager(TaskQueries):
-    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context manager."""
+    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context
+    manager."""
 
     def __init__(
         self,
@@ -8996,19 +10350,26 @@ class TaskManager(TaskQueries):
         give_up_when_forked(self)
 
     def forked(self) -> None:
-        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what they work with."""
-        self.dao = self.scheduler = self.upkeep = self._runner = self._engine = self._limit = self._board = LEFT_TO_PARENT
+        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what
+        they work with."""
+        self.dao = self.scheduler = self.upkeep = self._runner = self._engine = self._limit = self._board = (
+            LEFT_TO_PARENT
+        )
 
     @property
     def asks_engine(self) -> bool:
         """See `EngineCheck.asks`."""
         return self._engine.asks
 
-    def create_task(self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None) -> CreatedBatch:
-        """Store one task, or every stock x every params; all are durable when this returns. Waits while the engine is being imported.
+    def create_task(
+        self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
+    ) -> CreatedBatch:
+        """Store one task, or every stock x every params; all are durable when this returns. Waits while the
+        engine is being imported.
 
-        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused, EngineUnavailable,
-        DatabaseUnavailable, and EngineError with the reason when the engine cannot be imported.
+        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused,
+        EngineUnavailable, DatabaseUnavailable, and EngineError with the reason when the engine cannot be
+        imported.
         """
         batch = checked_create(request, idempotency_key)
         self._check_scheduler()
@@ -9022,9 +10383,9 @@ class TaskManager(TaskQueries):
     def create_tasks(
         self, requests: Iterable[tuple[TaskRequest | BatchRequest, str | None]], are_checked: bool = False
     ) -> list[CreatedBatch | QtmError]:
-        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task` gives or raises for each.
-        Small ones share a transaction, and none suffers for the faults of another. ``are_checked``: they come from
-        `BatchRequest.from_body`, with keys that were checked too."""
+        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task`
+        gives or raises for each. Small ones share a transaction, and none suffers for the faults of another.
+        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too."""
         asked = list(requests)
         if not are_checked:
             self._check_scheduler()
@@ -9033,7 +10394,11 @@ class TaskManager(TaskQueries):
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
         for number, (request, key) in enumerate(asked):
             try:
-                found = self._new_tasks(cast(BatchRequest, request) if are_checked else checked_create(request, key), key, deadline)
+                found = self._new_tasks(
+                    cast(BatchRequest, request) if are_checked else checked_create(request, key),
+                    key,
+                    deadline,
+                )
                 if isinstance(found, NewTasks):
                     ready[number] = found
                 else:
@@ -9044,17 +10409,23 @@ class TaskManager(TaskQueries):
             except QtmError as error:
                 answers[number] = kept(error)
         answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
-        if self.scheduler and any(isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()):
+        if self.scheduler and any(
+            isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()
+        ):
             self.scheduler.wake()
         return [answers[number] for number in range(len(asked))]
 
-    def _new_tasks(self, batch: BatchRequest, idempotency_key: str | None, deadline: float) -> NewTasks | CreatedBatch:
-        """A request with all that it needs to be stored; or what its key has created, where it would be refused now. Raises
-        InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
+    def _new_tasks(
+        self, batch: BatchRequest, idempotency_key: str | None, deadline: float
+    ) -> NewTasks | CreatedBatch:
+        """A request with all that it needs to be stored; or what its key has created, where it would be
+        refused now. Raises InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
         count = len(batch.stock_codes) * len(batch.params)
         sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
         if idempotency_key is not None:
-            sha256 = hashlib.sha256(json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()).hexdigest()
+            sha256 = hashlib.sha256(
+                json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()
+            ).hexdigest()
         try:
             self._engine.check(batch, deadline)
             self._limit.take(count)
@@ -9066,7 +10437,9 @@ class TaskManager(TaskQueries):
         new_batch_id, *task_ids = new_task_ids(1 + count)
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        return NewTasks(batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        return NewTasks(
+            batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256
+        )
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -9082,12 +10455,17 @@ class TaskManager(TaskQueries):
         return task
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
-        """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
+        """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises
+        BatchNotFound."""
         return self._change_batch(
-            self.dao.cancel_batch, batch_id, lambda: self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
+            self.dao.cancel_batch,
+            batch_id,
+            lambda: self._cancelled(lambda running: running.batch_id == batch_id, batch_id),
         )
 
-    def _change_batch(self, change: Callable[[str], int], batch_id: str, changed: Callable[[], None]) -> tuple[int, BatchInfo]:
+    def _change_batch(
+        self, change: Callable[[str], int], batch_id: str, changed: Callable[[], None]
+    ) -> tuple[int, BatchInfo]:
         self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
         count = change(batch_id)
         if count:
@@ -9101,15 +10479,17 @@ class TaskManager(TaskQueries):
         self._board.tell(*keys)
 
     def retry_task(self, task_id: str) -> TaskInfo:
-        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts. ``max_pending`` does not hold it up,
-        since the task was taken in before; it counts for the next create.
+        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts. ``max_pending``
+        does not hold it up, since the task was taken in before; it counts for the next create.
 
         Raises TaskNotFound, TaskNotRetryable.
         """
         changed = self.dao.retry(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if not changed:
-            raise TaskNotRetryable(f"the task is {task.status.value}; only failed and cancelled ones can be retried")
+            raise TaskNotRetryable(
+                f"the task is {task.status.value}; only failed and cancelled ones can be retried"
+            )
         self._retried()
         return task
 
@@ -9123,7 +10503,8 @@ class TaskManager(TaskQueries):
             self.scheduler.wake()
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
-        """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not block."""
+        """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not
+        block."""
         self._board.listener = listener
 
     def drain(self) -> None:
@@ -9133,7 +10514,8 @@ class TaskManager(TaskQueries):
             self.scheduler.drain()
 
     def close(self) -> None:
-        """Stop the scheduler with its grace, then close the database. In a forked process there is nothing to close."""
+        """Stop the scheduler with its grace, then close the database. In a forked process there is nothing to
+        close."""
         if self.dao is LEFT_TO_PARENT:
             return
         self.drain()
@@ -9150,13 +10532,20 @@ class TaskManager(TaskQueries):
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of these settings, brought to the newest schema. Raises SettingsError, SchemaError, DatabaseUnavailable."""
+    """The database of these settings, brought to the newest schema. Raises SettingsError, SchemaError,
+    DatabaseUnavailable."""
     database = Database(settings.database_url, settings.pool_size)
     try:
         migrate(database)
         for found in judge(database.read(database.dialect.facts)):
             if found.subject == "encryption":
-                log_event(logging.WARNING, "database connection not safe", message=found.message, why=found.why, remedy=found.remedy)
+                log_event(
+                    logging.WARNING,
+                    "database connection not safe",
+                    message=found.message,
+                    why=found.why,
+                    remedy=found.remedy,
+                )
     except BaseException:
         database.close()
         raise
@@ -9169,11 +10558,13 @@ def start(
     scheduler: bool = True,
     database: Database | None = None,
 ) -> TaskManager:
-    """Open and migrate the database, start a scheduler (unless ``scheduler`` is false), and return the manager.
+    """Open and migrate the database, start a scheduler (unless ``scheduler`` is false), and return the
+    manager.
 
-    ``engine``, a plain callable, runs in threads of this process instead of ``settings.engine`` in processes of its own:
-    handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one from `open_database`, for who
-    wants a say in between; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable.
+    ``engine``, a plain callable, runs in threads of this process instead of ``settings.engine`` in processes
+    of its own: handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one
+    from `open_database`, for who wants a say in between; the manager closes it. Raises SettingsError,
+    SchemaError, DatabaseUnavailable.
     """
     settings = Settings() if settings is None else settings
     if not isinstance(scheduler, bool):
@@ -9181,7 +10572,9 @@ def start(
     if not isinstance(database, (Database, type(None))):
         raise _type_error("database", "a qtm.Database or None", database)
     if not isinstance(settings, Settings):
-        raise TypeError(f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}")
+        raise TypeError(
+            f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}"
+        )
     faults = settings.problems()
     try:
         if isinstance(engine, str):
@@ -9212,10 +10605,10 @@ def start(
     return tasks
 
 
-# ==== 28 HTTP messages ================================================================================================
-# Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that how the bytes were
-# split into packets can change nothing; and answers. Any doubt about where a request ends closes the connection. Errors become
-# answers in one place.
+# ==== 28 HTTP messages ======================================================================================
+# Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
+# how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
+# closes the connection. Errors become answers in one place.
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
@@ -9226,20 +10619,33 @@ MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of chunk sizes and line ends beyond the b
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".encode())
-FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())  # one way to match: two would take time by the square
+# one way to match: two would take time by the square
+FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
-CHUNK_LINE = re.compile(rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode())
+CHUNK_LINE = re.compile(
+    rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode()
+)
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)((?:[/?].*)?)", re.IGNORECASE)
 BAD_TARGET = re.compile(r"%(?![0-9A-Fa-f]{2})|[^\x21\x22\x24-\x7e]")  # a fragment has no place in one, either
 SINGLE_FIELDS = frozenset(
-    ("host", "content-length", "transfer-encoding", "content-type", "authorization", "idempotency-key", "origin", "expect")
+    (
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "content-type",
+        "authorization",
+        "idempotency-key",
+        "origin",
+        "expect",
+    )
 )
 
 
 class HeadFields(NamedTuple):
-    """The header fields of a request, by names in lower case, and what they alone tell: the length of its body (None: it is chunked),
-    whether the connection closes after the answer, and whether the client waits for our word before it sends the body."""
+    """The header fields of a request, by names in lower case, and what they alone tell: the length of its
+    body (None: it is chunked), whether the connection closes after the answer, and whether the client waits
+    for our word before it sends the body."""
 
     headers: Mapping[str, str]
     length: int | None
@@ -9248,8 +10654,8 @@ class HeadFields(NamedTuple):
 
 
 class HttpRequest(NamedTuple):
-    """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every value. ``may_wait`` is
-    false for one that has waited already: its handler answers with what there is."""
+    """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every
+    value. ``may_wait`` is false for one that has waited already: its handler answers with what there is."""
 
     method: str
     path: str
@@ -9263,18 +10669,22 @@ class HttpRequest(NamedTuple):
 
 def fixed_fields_with(policy: str) -> str:
     """The header fields that are the same in every answer but for its content security policy."""
-    return f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Security-Policy: {policy}\r\n"
+    return (
+        f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Security-Policy: {policy}\r\n"
+    )
 
 
 class Response(NamedTuple):
-    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise. ``log`` goes into the request's log line."""
+    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise. ``log`` goes into the
+    request's log line."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
     log: Mapping[str, Any] = {}
-    fixed_fields: str = fixed_fields_with("default-src 'none'; frame-ancestors 'none'")  # made once, for all data
+    # made once, for all data
+    fixed_fields: str = fixed_fields_with("default-src 'none'; frame-ancestors 'none'")
 
 
 def success(data_json: str, status: int = 200, log: Mapping[str, Any] | None = None) -> Response:
@@ -9296,9 +10706,14 @@ def failure(error: QtmError) -> Response:
         "error": error.error,
         "message": _clean(error.message),
         "data": None,
-        "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in error.errors[:MAX_LISTED]],
+        "errors": [
+            {"field": _clean(fault.field), "message": _clean(fault.message)}
+            for fault in error.errors[:MAX_LISTED]
+        ],
     }
-    return Response(error.http_status, dump_json(body).encode(), tuple(headers), log={"error": error.error, **error.log})
+    return Response(
+        error.http_status, dump_json(body).encode(), tuple(headers), log={"error": error.error, **error.log}
+    )
 
 
 def _percent_decoded(text: str) -> str:
@@ -9317,7 +10732,8 @@ def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
             if part:  # between two ampersands, or after the last, stands no parameter
                 query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
         decoded = _percent_decoded(path)
-        if "%" in path and decoded.count("/") > path.count("/"):  # what guards paths in front of the service sees another one
+        # what guards paths in front of the service sees another one
+        if "%" in path and decoded.count("/") > path.count("/"):
             raise MalformedHTTP("the path has an encoded slash")
         return decoded, query
     except UnicodeDecodeError:
@@ -9356,7 +10772,9 @@ def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | 
     length: int | None = 0
     if "transfer-encoding" in headers:
         if "content-length" in headers or version == (1, 0):
-            raise MalformedHTTP("Transfer-Encoding beside a Content-Length, or in HTTP/1.0: where the body ends is in doubt")
+            raise MalformedHTTP(
+                "Transfer-Encoding beside a Content-Length, or in HTTP/1.0: where the body ends is in doubt"
+            )
         if headers["transfer-encoding"].lower() != "chunked":
             raise MalformedHTTP("the only transfer coding known here is chunked")
         length = None
@@ -9391,7 +10809,8 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
         raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
     if match[3] != b"1":
         raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    version = (1, min(int(match[4]), 1))  # a later minor version is read as the one that we know (RFC 9110 2.5)
+    # a later minor version is read as the one that we know (RFC 9110 2.5)
+    version = (1, min(int(match[4]), 1))
     fields = (_known_fields if len(block) <= MAX_KNOWN_BYTES else _head_fields)(block, version)
     headers, target = fields.headers, match[2].decode("latin-1")
     absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
@@ -9405,11 +10824,13 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
 
 
 class ChunkedBody:
-    """Decodes one chunked body (RFC 9112 7.1), strictly and bounded. Extensions and trailers are checked and dropped."""
+    """Decodes one chunked body (RFC 9112 7.1), strictly and bounded. Extensions and trailers are checked and
+    dropped."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._body = bytearray()  # chunks of a few bytes each would weigh many times their data as texts of their own
+        # chunks of a few bytes each would weigh many times their data as texts of their own
+        self._body = bytearray()
         self._size = 0
         self._framing = 0  # bytes that were no data
         self._left = 0  # of the chunk at hand, its line end included; 0: a size comes next
@@ -9434,7 +10855,8 @@ class ChunkedBody:
                 return None
 
     def drop(self, buffer: bytearray) -> bool:
-        """Drop what belongs to the body from the front of the buffer, and what was taken before; whether that was all of it."""
+        """Drop what belongs to the body from the front of the buffer, and what was taken before; whether that
+        was all of it."""
         is_whole = self.take(buffer) is not None
         self._body.clear()
         return is_whole
@@ -9528,7 +10950,8 @@ class MessageReader:
                 raise MalformedHTTP("empty lines instead of a request")
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
         if end < 0:
-            if not b"\r\n\r\n".startswith(buffer[MAX_HEAD_BYTES:]):  # a split of the end itself changes nothing
+            # a split of the end itself changes nothing
+            if not b"\r\n\r\n".startswith(buffer[MAX_HEAD_BYTES:]):
                 raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
             if STRAY_CONTROL.search(buffer):  # its end would never be found
                 raise MalformedHTTP("lines end in CR LF, and hold neither of them elsewhere, nor NUL")
@@ -9556,7 +10979,8 @@ class MessageReader:
         return body
 
     def discard(self) -> bool:
-        """Drop what is here of an unwanted body; whether that was all of it. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
+        """Drop what is here of an unwanted body; whether that was all of it. Raises MalformedHTTP,
+        BodyTooLarge, HeadTooLarge."""
         if self._chunked:
             return self._chunked.drop(self._buffer)
         dropped = min(self._length, len(self._buffer))
@@ -9565,14 +10989,34 @@ class MessageReader:
         return not self._length
 
 
-# ==== 29 Metrics ======================================================================================================
-# What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few values. All of it is
-# in this process's memory but the tasks, which a thread counts beside, so that no scrape waits for a database.
+# ==== 29 Metrics ============================================================================================
+# What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few
+# values. All of it is in this process's memory but the tasks, which a thread counts beside, so that no scrape
+# waits for a database.
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+# seconds
+DURATION_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-SCRAPE_WAIT_SECONDS = 1.0  # for the database, within one scrape; it counts as away that has not answered by then
+# for the database, within one scrape; it counts as away that has not answered by then
+SCRAPE_WAIT_SECONDS = 1.0
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
 ENDED_SECONDS = 15.0  # and those that have ended of late, see EndedCounts
 ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released", "unwritten")
@@ -9626,7 +11070,8 @@ class _RouteCounts:
 
 
 class HttpMonitor:
-    """Counts answers by route, method and status. Thread-safe; `observe` takes about a microsecond and makes nothing new.
+    """Counts answers by route, method and status. Thread-safe; `observe` takes about a microsecond and makes
+    nothing new.
 
     What is no route of ours is "other", so that clients cannot make labels.
     """
@@ -9658,7 +11103,10 @@ class HttpMonitor:
         with self._lock:
             for path, route in self._routes.items():
                 for method, statuses in route.answers.items():
-                    answers += [("", {"route": path, "method": method, "status": str(key)}, statuses[key]) for key in sorted(statuses)]
+                    answers += [
+                        ("", {"route": path, "method": method, "status": str(key)}, statuses[key])
+                        for key in sorted(statuses)
+                    ]
                 total = 0
                 for bound, count in zip((*DURATION_BUCKETS, "+Inf"), route.buckets, strict=True):
                     total += count
@@ -9666,14 +11114,20 @@ class HttpMonitor:
                 durations += [("_sum", {"route": path}, route.seconds), ("_count", {"route": path}, total)]
         return [
             Metric("qtm_http_requests_total", "counter", "Answers by route, method and status.", answers),
-            Metric("qtm_http_request_duration_seconds", "histogram", "Time to answer, the client's wait= included.", durations),
+            Metric(
+                "qtm_http_request_duration_seconds",
+                "histogram",
+                "Time to answer, the client's wait= included.",
+                durations,
+            ),
             *(_single(name, "gauge", meaning, read()) for name, (meaning, read) in self._gauges.items()),
         ]
 
 
 class TaskCounter:
-    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the open ones and of those that
-    have ended of late, each with its pause. A scrape takes the newest counts, and lets `begin` see to it that they are new."""
+    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the
+    open ones and of those that have ended of late, each with its pause. A scrape takes the newest counts, and
+    lets `begin` see to it that they are new."""
 
     def __init__(self, dao: TaskDAO, ended: EndedCounts, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_counted: Callable[[], None] = lambda: None  # called at the end of each round, by its thread
@@ -9695,10 +11149,26 @@ class TaskCounter:
         counts = {**(opened[0] if opened else {}), **(ended[0] if ended else {})}
         ages = {name: now - part[-1] for name, part in (("open", opened), ("ended", ended)) if part}
         return [
-            _single("qtm_database_up", "gauge", "1 when the database answered within a second, at this scrape or just before.", int(is_up)),
+            _single(
+                "qtm_database_up",
+                "gauge",
+                "1 when the database answered within a second, at this scrape or just before.",
+                int(is_up),
+            ),
             _by("status", "qtm_tasks", "gauge", "Tasks in the database by status.", counts),
-            _by("count", "qtm_tasks_count_age_seconds", "gauge", "How old the counts of open and of ended tasks are.", ages),
-            _single("qtm_queue_age_seconds", "gauge", "How long the longest waiting pending task is due.", opened and opened[1]),
+            _by(
+                "count",
+                "qtm_tasks_count_age_seconds",
+                "gauge",
+                "How old the counts of open and of ended tasks are.",
+                ages,
+            ),
+            _single(
+                "qtm_queue_age_seconds",
+                "gauge",
+                "How long the longest waiting pending task is due.",
+                opened and opened[1],
+            ),
         ]
 
     def begin(self) -> bool:
@@ -9757,30 +11227,76 @@ def scheduler_metrics(scheduler: TaskScheduler) -> list[Metric]:
     busy = len(state["running"])
     ended = {**dict.fromkeys(ENDINGS, 0), **state["attempts_ended"]}
     return [
-        _by("state", "qtm_slots", "gauge", "Slots for attempts.", {"busy": busy, "free": max(0, state["slots"] - busy)}),
         _by(
-            "ending", "qtm_attempts_total", "counter", "Attempts that ended here, and those of lost schedulers that were taken back.", ended
+            "state",
+            "qtm_slots",
+            "gauge",
+            "Slots for attempts.",
+            {"busy": busy, "free": max(0, state["slots"] - busy)},
         ),
-        _single("qtm_engine_ready", "gauge", "1 when the engine is imported and attempts can start.", int(state["engine_ready"])),
-        _single("qtm_scheduler_poll_age_seconds", "gauge", "Since the last round that succeeded.", state["last_poll_age_seconds"]),
+        _by(
+            "ending",
+            "qtm_attempts_total",
+            "counter",
+            "Attempts that ended here, and those of lost schedulers that were taken back.",
+            ended,
+        ),
         _single(
-            "qtm_scheduler_heartbeat_age_seconds", "gauge", "Since the last heartbeat in the database.", state["last_beat_age_seconds"]
+            "qtm_engine_ready",
+            "gauge",
+            "1 when the engine is imported and attempts can start.",
+            int(state["engine_ready"]),
+        ),
+        _single(
+            "qtm_scheduler_poll_age_seconds",
+            "gauge",
+            "Since the last round that succeeded.",
+            state["last_poll_age_seconds"],
+        ),
+        _single(
+            "qtm_scheduler_heartbeat_age_seconds",
+            "gauge",
+            "Since the last heartbeat in the database.",
+            state["last_beat_age_seconds"],
         ),
     ]
 
 
 def database_metrics(snapshot: Mapping[str, Any]) -> list[Metric]:
     """What the database layer of this process did, and its pools now."""
-    pools = {label: snapshot[name] for label, name in (("main", "pool"), ("readers", "reader_pool")) if name in snapshot}
+    pools = {
+        label: snapshot[name]
+        for label, name in (("main", "pool"), ("readers", "reader_pool"))
+        if name in snapshot
+    }
     use = {name: {label: pool[name] for label, pool in pools.items()} for name in ("size", "in_use", "waits")}
     return [
         _single("qtm_database_statements_total", "counter", "Statements.", snapshot["statements"]),
-        _single("qtm_database_statement_seconds_total", "counter", "Time in statements.", snapshot["seconds"]),
-        _by("kind", "qtm_database_errors_total", "counter", "Errors by the name that clients see.", snapshot["errors"]),
-        _single("qtm_database_retries_total", "counter", "Transactions that were tried again.", snapshot["retries"]),
+        _single(
+            "qtm_database_statement_seconds_total", "counter", "Time in statements.", snapshot["seconds"]
+        ),
+        _by(
+            "kind",
+            "qtm_database_errors_total",
+            "counter",
+            "Errors by the name that clients see.",
+            snapshot["errors"],
+        ),
+        _single(
+            "qtm_database_retries_total",
+            "counter",
+            "Transactions that were tried again.",
+            snapshot["retries"],
+        ),
         _by("pool", "qtm_database_pool_size", "gauge", "Connections, at most.", use["size"]),
         _by("pool", "qtm_database_pool_in_use", "gauge", "Connections in use.", use["in_use"]),
-        _by("pool", "qtm_database_pool_waits_total", "counter", "Uses that had to wait for a connection.", use["waits"]),
+        _by(
+            "pool",
+            "qtm_database_pool_waits_total",
+            "counter",
+            "Uses that had to wait for a connection.",
+            use["waits"],
+        ),
     ]
 
 
@@ -9788,19 +11304,33 @@ def upkeep_metrics(upkeep: Upkeep) -> list[Metric]:
     """What the upkeep of this process did."""
     failures = {duty.name: duty.failures for duty in upkeep.duties}
     return [
-        _by("duty", "qtm_upkeep_failures_total", "counter", "Steps of upkeep that failed and are tried again.", failures),
-        _single("qtm_purged_tasks_total", "counter", "Tasks that were deleted here for their age.", upkeep.purged_tasks),
+        _by(
+            "duty",
+            "qtm_upkeep_failures_total",
+            "counter",
+            "Steps of upkeep that failed and are tried again.",
+            failures,
+        ),
+        _single(
+            "qtm_purged_tasks_total",
+            "counter",
+            "Tasks that were deleted here for their age.",
+            upkeep.purged_tasks,
+        ),
     ]
 
 
 def process_metrics() -> list[Metric]:
-    """The service's own process, under the names that all Prometheus clients use; memory and descriptors only where /proc is."""
+    """The service's own process, under the names that all Prometheus clients use; memory and descriptors only
+    where /proc is."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds, most_files = usage.ru_utime + usage.ru_stime, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     started = memory = files = None
     with contextlib.suppress(OSError, AttributeError):
         fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        booted = cast("re.Match[str]", re.search(r"^btime (\d+)$", pathlib.Path("/proc/stat").read_text(), re.MULTILINE))[1]
+        booted = cast(
+            "re.Match[str]", re.search(r"^btime (\d+)$", pathlib.Path("/proc/stat").read_text(), re.MULTILINE)
+        )[1]
         started = int(booted) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
         memory = int(fields[21]) * resource.getpagesize()
         files = len(os.listdir("/proc/self/fd")) - 1  # without the one that lists
@@ -9814,7 +11344,7 @@ def process_metrics() -> list[Metric]:
     ]
 
 
-# ==== 30 Routes =======================================================================================================
+# ==== 30 Routes =============================================================================================
 # What a route takes and gives, said once: every request is held against it before its handler sees it.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
@@ -9831,8 +11361,8 @@ def matching(pattern: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a query, or a header, with the JSON schema that its values are held against. ``fault`` says what is wrong
-    with a text that does not match."""
+    """One parameter of a query, or a header, with the JSON schema that its values are held against. ``fault``
+    says what is wrong with a text that does not match."""
 
     name: str
     schema: Mapping[str, Any]
@@ -9881,11 +11411,14 @@ class Parameter:
         number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
         if low <= number <= high and (kind == "number" or text.isdecimal()):
             return number if kind == "number" else int(text), []
-        return None, [f"must be a {'whole number' if kind == 'integer' else 'number'} from {low:g} to {high:g}"]
+        return None, [
+            f"must be a {'whole number' if kind == 'integer' else 'number'} from {low:g} to {high:g}"
+        ]
 
 
 def take(request: HttpRequest, parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """The values of the parameters by the names of arguments. Raises InvalidRequest with all faults, unknown names included."""
+    """The values of the parameters by the names of arguments. Raises InvalidRequest with all faults, unknown
+    names included."""
     values: dict[str, Any] = {}
     faults: list[FieldError] = []
     unknown = set(request.query)
@@ -9895,22 +11428,25 @@ def take(request: HttpRequest, parameters: Iterable[Parameter]) -> dict[str, Any
         if wrong:
             faults += [FieldError(parameter.name, fault) for fault in wrong]
     if unknown:
-        faults += [FieldError(name, "there is no such parameter") for name in request.query if name in unknown]
+        faults += [
+            FieldError(name, "there is no such parameter") for name in request.query if name in unknown
+        ]
     if faults:
         raise invalid_request(faults)
     return values
 
 
 class WaitKey(NamedTuple):
-    """What a client waits for: the end of a "task", of a "batch", or of the "count" for /metrics, which has no id."""
+    """What a client waits for: the end of a "task", of a "batch", or of the "count" for /metrics, which has
+    no id."""
 
     kind: str
     id: str
 
 
 class Later(NamedTuple):
-    """A handler's outcome when there is nothing to answer yet: ask again, with ``may_wait`` false, when the task or batch has ended,
-    or ``seconds`` after the request came."""
+    """A handler's outcome when there is nothing to answer yet: ask again, with ``may_wait`` false, when the
+    task or batch has ended, or ``seconds`` after the request came."""
 
     key: WaitKey
     seconds: float
@@ -9921,7 +11457,8 @@ class Alone(NamedTuple):
 
 
 class Lane(enum.Enum):
-    """Where a request waits for its answer, with workers of its own: what holds up those of one lane holds up no other."""
+    """Where a request waits for its answer, with workers of its own: what holds up those of one lane holds up
+    no other."""
 
     NOW = "now"  # nowhere: it needs no database
     READ = "read"
@@ -9937,8 +11474,9 @@ class Lane(enum.Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as arguments. The rest is for the
-    OpenAPI document: names of schemas of the body and of the answer's data, and errors that not every such route has."""
+    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as
+    arguments. The rest is for the OpenAPI document: names of schemas of the body and of the answer's data,
+    and errors that not every such route has."""
 
     method: str
     path: str
@@ -9949,7 +11487,10 @@ class Route:
     errors: tuple[type[QtmError], ...] = ()
     statuses: tuple[int, ...] = (200,)  # of success
     lane: Lane = Lane.READ
-    together: Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | Alone | QtmError]] | None = None  # many in one
+    # many in one
+    together: (
+        Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | Alone | QtmError]] | None
+    ) = None
     is_shared: bool = False  # equal requests that wait at the same time get one answer
     is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
     content_type: str = "application/json"
@@ -9959,12 +11500,20 @@ class Route:
         return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
 
 
-# ==== 31 OpenAPI ======================================================================================================
-# The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms 2, 4 and 5, and the errors
-# of room 1. It tells of the service that serves it: with tokens set, every call but the open ones needs one.
+# ==== 31 OpenAPI ============================================================================================
+# The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms
+# 2, 4 and 5, and the errors of room 1. It tells of the service that serves it: with tokens set, every call
+# but the open ones needs one.
 
 PROBES = ("/healthz", "/readyz")  # asked by the address of the moment, so that their Host is not checked
-JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
+JSON_TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    dict: "object",
+    type(None): "null",
+}
 ATTEMPT_ENDINGS = ("completed", "failed", "released", *ENDINGS_BY_ERROR)
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "CreateTask": {
@@ -9981,7 +11530,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
     "Selection": {"batch_id": "first"},
 }
-CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}  # where createTask tells them
+# where createTask tells them
+CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
 HEADERS: Mapping[str, str] = {
     "X-Request-Id": "Names this request in the log of the service, which has a line for every write and every refusal.",
     "Retry-After": "Seconds after which it is worth to try again.",
@@ -10001,16 +11551,26 @@ ERRORS_OF_WRITES = (MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeU
 
 def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
     """The errors that an answer can have: those with a code of their own."""
-    below = [error for child in parent.__subclasses__() if child.code != QtmError.code for error in shown_errors(child)]
+    below = [
+        error
+        for child in parent.__subclasses__()
+        if child.code != QtmError.code
+        for error in shown_errors(child)
+    ]
     return [parent, *below]
 
 
 def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
     """Everything that can be wrong with a request to this route, by code."""
     found = {*ERRORS_OF_ANY, *route.errors}
-    found.update(ERRORS_OF_WRITES if route.method == "POST" else (), () if route.is_open else (InvalidRequest,))
+    found.update(
+        ERRORS_OF_WRITES if route.method == "POST" else (), () if route.is_open else (InvalidRequest,)
+    )
     found.update(() if route.is_open or route.lane is Lane.NOW else ERRORS_OF_DATABASE)
-    found.update(() if route.path in PROBES else (HostNotAllowed,), (Unauthorized,) if needs_token and not route.is_open else ())
+    found.update(
+        () if route.path in PROBES else (HostNotAllowed,),
+        (Unauthorized,) if needs_token and not route.is_open else (),
+    )
     found.update((ReadOnlyToken,) if needs_token and route.method == "POST" else ())
     return sorted(found, key=lambda error: error.code)
 
@@ -10020,7 +11580,12 @@ def _ref(kind: str, name: str) -> dict[str, Any]:
 
 
 def _object(properties: Mapping[str, Any], optional: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "required": [name for name in properties if name not in optional], **more}
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in optional],
+        **more,
+    }
 
 
 def _range(kind: str | list[str], limits: tuple[float, float], **more: Any) -> dict[str, Any]:
@@ -10040,7 +11605,8 @@ def _or_null(name: str) -> dict[str, Any]:
 
 
 def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known comes behind them."""
+    """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known
+    comes behind them."""
     found: dict[str, Any] = {}
     for name, hint in get_type_hints(model).items():
         parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -10055,13 +11621,22 @@ def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _request_schemas() -> dict[str, Any]:
     """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
-    code, date, some = matching(STOCK_CODE_PATTERN), {"type": "string", "format": "date"}, {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
+    code, date, some = (
+        matching(STOCK_CODE_PATTERN),
+        {"type": "string", "format": "date"},
+        {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE},
+    )
     config = {
         "strategy": _length("string", STRATEGY_LENGTH),
         "start_date": {**date, "description": "The first day, not after end_date."},
         "end_date": date,
         "initial_cash": _range("number", INITIAL_CASH),
-        "commission": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "description": "A fraction of each trade's value."},
+        "commission": {
+            "type": "number",
+            "minimum": 0,
+            "exclusiveMaximum": 1,
+            "description": "A fraction of each trade's value.",
+        },
     }
     create = {
         "stock_code": code,
@@ -10075,40 +11650,98 @@ def _request_schemas() -> dict[str, Any]:
         "max_attempts": _range(["integer", "null"], ATTEMPTS),
     }
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
-    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators of clients take no oneOf at the root
+    # generators of clients take no oneOf at the root
+    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}
     selection = {"task_id": {"type": "string"}, "batch_id": {"type": "string"}}
     return {
-        "CreateTask": _object(create, [name for name in create if name != "config"], **either, additionalProperties=False),
-        "CreateConfig": _object(
-            config, list(config), description="Which keys are required is up to the engine; other keys pass through to it."
+        "CreateTask": _object(
+            create, [name for name in create if name != "config"], **either, additionalProperties=False
         ),
-        "Params": {"type": "object", "description": "Parameters of the strategy, free.", "additionalProperties": True},
-        "Selection": {"type": "object", "properties": selection, "minProperties": 1, "maxProperties": 1, "additionalProperties": False},
+        "CreateConfig": _object(
+            config,
+            list(config),
+            description="Which keys are required is up to the engine; other keys pass through to it.",
+        ),
+        "Params": {
+            "type": "object",
+            "description": "Parameters of the strategy, free.",
+            "additionalProperties": True,
+        },
+        "Selection": {
+            "type": "object",
+            "properties": selection,
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+        },
+    }
+
+
+NEXT_CURSOR = {"type": ["string", "null"], "description": "null: the last page."}
+
+
+def _batch_schemas() -> dict[str, Any]:
+    """Batches, and the answers of the verbs that act on a whole one."""
+    count, text = {"type": "integer", "minimum": 0}, {"type": "string"}
+    batch = _fields(
+        BatchInfo,
+        counts=_ref("schemas", "StatusCounts"),
+        progress={"type": "number", "minimum": 0, "maximum": 1},
+        tasks=_list(_ref("schemas", "Task")),
+        next_cursor=NEXT_CURSOR,
+        total=count,
+    )
+    summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
+    return {
+        "StatusCounts": _object({status.value: count for status in TaskStatus}),
+        "Created": _object(
+            {
+                "batch_id": text,
+                "count": count,
+                "task_ids": _list(text, description=f"None of more than {MAX_LISTED_IDS} tasks."),
+            }
+        ),
+        "Batch": _object(summary),
+        "BatchPage": _object(batch),
+        "BatchList": _object({"batches": _list(_ref("schemas", "Batch")), "next_cursor": NEXT_CURSOR}),
+        "CancelledBatch": _object({"cancelled": count, **summary}),
+        "RetriedBatch": _object({"retried": count, **summary}),
     }
 
 
 def _task_schemas() -> dict[str, Any]:
-    """What is told of tasks, attempts and batches."""
+    """Tasks, their results and attempts."""
     count, text, whole = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": ["integer", "null"]}
-    share, cursor = {"type": "number", "minimum": 0, "maximum": 1}, {"type": ["string", "null"], "description": "null: the last page."}
     last_error = _or_null("TaskError")
-    known = {"status": _ref("schemas", "Status"), "config": _ref("schemas", "Config"), "params": _ref("schemas", "Params")}
-    task = _fields(TaskInfo, **known, progress=share, error=last_error)
-    counts = _ref("schemas", "StatusCounts")
-    batch = _fields(BatchInfo, counts=counts, progress=share, tasks=_list(_ref("schemas", "Task")), next_cursor=cursor, total=count)
-    summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
+    known = {
+        "status": _ref("schemas", "Status"),
+        "config": _ref("schemas", "Config"),
+        "params": _ref("schemas", "Params"),
+    }
+    task = _fields(
+        TaskInfo, **known, progress={"type": "number", "minimum": 0, "maximum": 1}, error=last_error
+    )
     waiting = {**_or_null("WaitingFor"), "description": "What a pending task waits for."}
     return {
         "Status": STATUS,
         "WaitingFor": {"type": "string", "enum": ["slot", "backoff", "no_scheduler"]},
         "Ending": {"type": "string", "enum": list(ATTEMPT_ENDINGS)},
-        "StatusCounts": _object({status.value: count for status in TaskStatus}),
         "Config": {"type": "object", "description": "As it was created.", "additionalProperties": True},
-        "Result": {"type": "object", "description": "What the engine returned.", "additionalProperties": True},
-        "TaskError": _object({"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"]),
+        "Result": {
+            "type": "object",
+            "description": "What the engine returned.",
+            "additionalProperties": True,
+        },
+        "TaskError": _object(
+            {"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"]
+        ),
         "Task": _object(task),
         "TaskStatus": _object(
-            {**task, "queue_position": {**whole, "description": "Of a pending task; 1 is next."}, "waiting_for": waiting}
+            {
+                **task,
+                "queue_position": {**whole, "description": "Of a pending task; 1 is next."},
+                "waiting_for": waiting,
+            }
         ),
         "TaskResult": _object(
             {
@@ -10118,25 +11751,23 @@ def _task_schemas() -> dict[str, Any]:
                 "converted": _list(_ref("schemas", "Converted")),
             }
         ),
-        "NonFinite": _object({"path": text, "kind": {**_or_null("NonFiniteKind"), "description": "What is null in the result."}}),
+        "NonFinite": _object(
+            {
+                "path": text,
+                "kind": {**_or_null("NonFiniteKind"), "description": "What is null in the result."},
+            }
+        ),
         "NonFiniteKind": {"type": "string", "enum": ["nan", "inf", "-inf"]},
         "Converted": _object({"path": text, "type": {**text, "description": "Of what is kept as its text."}}),
         "TaskAttempt": _object(_fields(TaskAttempt, ending=_or_null("Ending"), error=last_error)),
         "TaskAttempts": _object({"task_id": text, "attempts": _list(_ref("schemas", "TaskAttempt"))}),
-        "Created": _object(
-            {"batch_id": text, "count": count, "task_ids": _list(text, description=f"None of more than {MAX_LISTED_IDS} tasks.")}
-        ),
-        "Batch": _object(summary),
-        "BatchPage": _object(batch),
-        "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": cursor}),
-        "BatchList": _object({"batches": _list(_ref("schemas", "Batch")), "next_cursor": cursor}),
-        "CancelledBatch": _object({"cancelled": count, **summary}),
-        "RetriedBatch": _object({"retried": count, **summary}),
+        "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": NEXT_CURSOR}),
     }
 
 
 def _service_schemas() -> dict[str, Any]:
-    """The state of the service, and failures: one schema for all errors, so that a generated client has one class."""
+    """The state of the service, and failures: one schema for all errors, so that a generated client has one
+    class."""
     text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
     scheduler = {
         "activity": text,
@@ -10146,13 +11777,17 @@ def _service_schemas() -> dict[str, Any]:
         "engine_ready": {"type": "boolean"},
         "running": count,
     }
-    errors = "\n".join(f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors())
+    errors = "\n".join(
+        f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors()
+    )
     failure = {
         "code": {"type": "integer", "description": f"The status and two more digits.\n{errors}"},
         "error": {**text, "description": "The name of the code."},
         "message": text,
         "data": {"type": "null"},
-        "errors": _list(_ref("schemas", "FieldError"), description="Every fault of the request, with its field."),
+        "errors": _list(
+            _ref("schemas", "FieldError"), description="Every fault of the request, with its field."
+        ),
     }
     return {
         "Health": _object({"status": {"const": "ok"}, "version": text}),
@@ -10164,26 +11799,37 @@ def _service_schemas() -> dict[str, Any]:
     }
 
 
-UNIONS = {"Cancelled": ("Task", "CancelledBatch"), "Retried": ("Task", "RetriedBatch")}  # data that is one of several schemas
+# data that is one of several schemas
+UNIONS = {"Cancelled": ("Task", "CancelledBatch"), "Retried": ("Task", "RetriedBatch")}
 
 
 def _answer_schemas(routes: Iterable[Route]) -> dict[str, Any]:
     """The envelopes of what routes give."""
     found = {}
     for name in {route.gives: None for route in routes if route.gives}:
-        data = {"anyOf": [_ref("schemas", one) for one in UNIONS[name]]} if name in UNIONS else _ref("schemas", name)
-        found[f"{name}Answer"] = _object({"code": {"const": 0}, "message": {"const": "success"}, "data": data})
+        data = (
+            {"anyOf": [_ref("schemas", one) for one in UNIONS[name]]}
+            if name in UNIONS
+            else _ref("schemas", name)
+        )
+        found[f"{name}Answer"] = _object(
+            {"code": {"const": 0}, "message": {"const": "success"}, "data": data}
+        )
     return found
 
 
-def _response(status: int, description: str, schema: Mapping[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+def _response(
+    status: int, description: str, schema: Mapping[str, Any], content_type: str = "application/json"
+) -> dict[str, Any]:
     names = ["X-Request-Id", *([HEADERS_OF_STATUS[status]] if status in HEADERS_OF_STATUS else [])]
     headers = {name: _ref("headers", name) for name in names}
     return {"description": description, "headers": headers, "content": {content_type: {"schema": schema}}}
 
 
 def _success(route: Route, status: int) -> dict[str, Any]:
-    schema: dict[str, Any] = _ref("schemas", "Document") if route.content_type == "application/json" else {"type": "string"}
+    schema: dict[str, Any] = (
+        _ref("schemas", "Document") if route.content_type == "application/json" else {"type": "string"}
+    )
     if route.gives:
         schema = _ref("schemas", f"{route.gives}Answer")
     return _response(status, http.HTTPStatus(status).phrase, schema, route.content_type)
@@ -10213,14 +11859,19 @@ def _links(routes: Iterable[Route]) -> dict[str, Any]:
     found = {}
     for route in routes:
         parameters = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
-        ask = {"requestBody": {"task_id": CREATED["task_id"]}} if route.takes == "Selection" else {"parameters": parameters}
+        ask = (
+            {"requestBody": {"task_id": CREATED["task_id"]}}
+            if route.takes == "Selection"
+            else {"parameters": parameters}
+        )
         if parameters or route.takes == "Selection":
             found[_operation_id(route)] = {"operationId": _operation_id(route), **ask}
     return found
 
 
 def _named(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a parameter, with the name of the statuses instead of their list: one class for them in a generated client."""
+    """The schema of a parameter, with the name of the statuses instead of their list: one class for them in a
+    generated client."""
     return {**schema, "items": _ref("schemas", "Status")} if schema.get("items") == STATUS else schema
 
 
@@ -10229,7 +11880,13 @@ def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
         "operationId": _operation_id(route),
         "summary": (route.answer.__doc__ or "").partition(": ")[2].rstrip("."),
         "parameters": [
-            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required, "schema": _named(item.schema)}
+            {
+                "name": item.name,
+                "in": item.place,
+                "description": item.meaning,
+                "required": item.is_required,
+                "schema": _named(item.schema),
+            }
             for item in route.parameters
         ],
         "responses": {str(status): _success(route, status) for status in route.statuses},
@@ -10242,7 +11899,8 @@ def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
 
 
 def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, Any]:
-    """The OpenAPI document of these routes, for a service with tokens or without. HEAD goes wherever GET is."""
+    """The OpenAPI document of these routes, for a service with tokens or without. HEAD goes wherever GET
+    is."""
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
     for route in routes:
@@ -10250,7 +11908,8 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         responses = operation["responses"]
         for status in route.statuses if route.gives == "Created" else ():
             responses[str(status)]["links"] = _links(routes)
-        for status_text, response in _failures(route_errors(route, needs_token)).items():  # most routes share theirs
+        # most routes share theirs
+        for status_text, response in _failures(route_errors(route, needs_token)).items():
             name = re.sub(r"[^a-z_]+", ".", response["description"]).strip(".")
             failures[name] = response
             responses[status_text] = _ref("responses", name)
@@ -10265,10 +11924,17 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         },
         "paths": paths,
         "components": {
-            "schemas": {**_request_schemas(), **_task_schemas(), **_service_schemas(), **_answer_schemas(routes)},
+            "schemas": {
+                **_request_schemas(),
+                **_task_schemas(),
+                **_batch_schemas(),
+                **_service_schemas(),
+                **_answer_schemas(routes),
+            },
             "responses": failures,
             "headers": {
-                name: {"description": meaning, "required": True, "schema": {"type": "string"}} for name, meaning in HEADERS.items()
+                name: {"description": meaning, "required": True, "schema": {"type": "string"}}
+                for name, meaning in HEADERS.items()
             },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
@@ -10290,9 +11956,9 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
     return all_routes
 
 
-# ==== 32 Page =========================================================================================================
-# What a browser shows at `/`: one document without any data in it, which asks the API like every other client. dashboard.html is this text
-# for people and their editors.
+# ==== 32 Page ===============================================================================================
+# What a browser shows at `/`: one document without any data in it, which asks the API like every other
+# client. dashboard.html is this text for people and their editors.
 
 DASHBOARD = r"""<!doctype html>
 <html lang="en">
@@ -10802,12 +12468,17 @@ PAGE_POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-PAGE = Response(200, DASHBOARD.encode(), content_type="text/html; charset=utf-8", fixed_fields=fixed_fields_with(PAGE_POLICY))
+PAGE = Response(
+    200,
+    DASHBOARD.encode(),
+    content_type="text/html; charset=utf-8",
+    fixed_fields=fixed_fields_with(PAGE_POLICY),
+)
 
 
-# ==== 33 API ==========================================================================================================
-# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names them all. None of them
-# waits for anything but the database.
+# ==== 33 API ================================================================================================
+# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names
+# them all. None of them waits for anything but the database.
 
 MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
@@ -10816,13 +12487,17 @@ PROBE_WAIT_SECONDS = 1.0  # for the measurement of another request
 
 def page_limit(default: int, most: int) -> Parameter:
     """The parameter ``limit`` of a listing."""
-    return Parameter("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "The size of a page.")
+    return Parameter(
+        "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "The size of a page."
+    )
 
 
 def page_cursor(pattern: str) -> Parameter:
     """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
     words = "must be the next_cursor of the page before"
-    return Parameter("cursor", matching(pattern), "Where the page begins: next_cursor of the page before.", fault=words)
+    return Parameter(
+        "cursor", matching(pattern), "Where the page begins: next_cursor of the page before.", fault=words
+    )
 
 
 TASK_ID = Parameter("task_id", SOME_TEXT, "The task.", is_required=True)
@@ -10830,10 +12505,16 @@ BATCH = Parameter("batch_id", SOME_TEXT, "The batch.", is_required=True)
 IN_BATCH = Parameter("batch_id", SOME_TEXT, "Only tasks of this batch.")
 OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
 STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
-WAIT = Parameter("wait", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}, "Seconds to wait for the end.")
+WAIT = Parameter(
+    "wait",
+    {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0},
+    "Seconds to wait for the end.",
+)
 OF_TASK = (TASK_ID, WAIT)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
-BATCH_CURSOR = page_cursor(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?~[A-Za-z0-9._:-]{1,64}")
+BATCH_CURSOR = page_cursor(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?~[A-Za-z0-9._:-]{1,64}"
+)
 ONCE = Parameter(
     "Idempotency-Key",
     matching(IDEMPOTENCY_KEY.pattern),
@@ -10845,7 +12526,8 @@ ONCE = Parameter(
 
 @contextlib.contextmanager
 def _about(**ids: str | None) -> Iterator[Mapping[str, Any]]:
-    """What a request is about, for the ``log`` of its answer; its refusal, or a fault of ours, gets it here."""
+    """What a request is about, for the ``log`` of its answer; its refusal, or a fault of ours, gets it
+    here."""
     known = {name: value[:64] for name, value in ids.items() if value is not None}
     try:
         yield known
@@ -10859,10 +12541,16 @@ def _selection(body: Any) -> tuple[str | None, str | None]:
     faults = []
     if not isinstance(body, dict):
         raise invalid_request([FieldError("", "must be an object")])
-    faults += [FieldError(name, "there is no such field") for name in body if name not in ("task_id", "batch_id")]
+    faults += [
+        FieldError(name, "there is no such field") for name in body if name not in ("task_id", "batch_id")
+    ]
     if ("task_id" in body) == ("batch_id" in body):
         faults.append(FieldError("task_id", "give either task_id or batch_id"))
-    faults += [FieldError(name, "must be a text") for name in ("task_id", "batch_id") if name in body and not isinstance(body[name], str)]
+    faults += [
+        FieldError(name, "must be a text")
+        for name in ("task_id", "batch_id")
+        if name in body and not isinstance(body[name], str)
+    ]
     if faults:
         raise invalid_request(faults)
     return body.get("task_id"), body.get("batch_id")
@@ -10880,13 +12568,15 @@ class TaskAPI:
         self.monitor = HttpMonitor(paths)  # whoever answers tells it
         self._tasks: TaskManager | None = None  # these two are written once, by `open`
         self._counter: TaskCounter | None = None
-        self._probe_lock = threading.Lock()  # guards the next three; one probe at a time runs under it, on purpose
+        # guards the next three; one probe at a time runs under it, on purpose
+        self._probe_lock = threading.Lock()
         self._probed_at = -math.inf
         self._probe_error: QtmError | None = None
         self._reminder = Reminder()
 
     def open(self, tasks: TaskManager, on_counted: Callable[[], None] = _nothing) -> None:
-        """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for /metrics, by the counting thread."""
+        """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for
+        /metrics, by the counting thread."""
         self._counter = TaskCounter(tasks.dao, tasks.upkeep.ended)
         self._counter.on_counted = on_counted
         self._tasks = tasks
@@ -10900,7 +12590,9 @@ class TaskAPI:
     def tasks(self) -> TaskManager:
         """The manager. Raises DatabaseUnavailable before `open`."""
         if self._tasks is None:
-            raise DatabaseUnavailable("not ready: the service is starting and waits for its database", retry_after_seconds=2)
+            raise DatabaseUnavailable(
+                "not ready: the service is starting and waits for its database", retry_after_seconds=2
+            )
         return self._tasks
 
     @property
@@ -10922,7 +12614,9 @@ class TaskAPI:
                 asked[i] = BatchRequest.from_body(parse_body(request.body)), key
             except QtmError as error:
                 outcomes[i] = kept(error)
-        for i, created in zip(asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True):
+        for i, created in zip(
+            asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True
+        ):
             outcomes[i] = self._created(asked[i][0], created)
         return [outcomes[i] for i in range(len(requests))]
 
@@ -10932,7 +12626,11 @@ class TaskAPI:
             return created
         data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
         log = {"batch_id": created.batch_id, "tasks": created.count}
-        return success(data, 200 if created.repeated else 201, {**log, "task_id": created.task_ids[0]} if created.count == 1 else log)
+        return success(
+            data,
+            200 if created.repeated else 201,
+            {**log, "task_id": created.task_ids[0]} if created.count == 1 else log,
+        )
 
     def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
@@ -10948,7 +12646,8 @@ class TaskAPI:
         requests: Sequence[HttpRequest],
         read: Callable[[Sequence[str]], Mapping[str, str | QtmError] | Mapping[str, str | QtmError | None]],
     ) -> list[Response | Later | Alone | QtmError]:
-        """The outcomes of requests for a task each, the texts of which are read at once; those that may wait for an end do so."""
+        """The outcomes of requests for a task each, the texts of which are read at once; those that may wait
+        for an end do so."""
         outcomes: dict[int, Response | Later | Alone | QtmError] = {}
         asked: dict[int, str] = {}
         patient: dict[int, float] = {}
@@ -10992,7 +12691,8 @@ class TaskAPI:
         cursor: str | None,
         wait: float,
     ) -> Response | Later:
-        """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of creation."""
+        """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of
+        creation."""
         if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
             return Later(WaitKey("batch", batch_id), wait)
         with _about(batch_id=batch_id) as ids:
@@ -11031,7 +12731,9 @@ class TaskAPI:
         """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
         with _about(task_id=task_id) as ids:
             attempts = self.tasks.get_task_attempts(task_id)
-        return success(dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}), log=ids)
+        return success(
+            dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}), log=ids
+        )
 
     def list_tasks(
         self,
@@ -11043,13 +12745,17 @@ class TaskAPI:
         cursor: str | None,
     ) -> Response:
         """GET listTasks: a page of tasks, newest first."""
-        page = self.tasks.list_page(TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor))
+        page = self.tasks.list_page(
+            TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
+        )
         return success(f"{{{_page_json(page)}}}")
 
     def list_batches(self, request: HttpRequest, limit: int, cursor: str | None) -> Response:
         """GET listBatches: a page of batches with their counts, newest first."""
         batches, following = self.tasks.list_batches(limit, cursor)
-        return success(dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following}))
+        return success(
+            dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following})
+        )
 
     def page(self, request: HttpRequest) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
@@ -11060,9 +12766,11 @@ class TaskAPI:
         return success(dump_json({"status": "ok", "version": __version__}))
 
     def readyz(self, request: HttpRequest) -> Response:
-        """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the engine is imported."""
+        """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the
+        engine is imported."""
         tasks = self.tasks
-        if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):  # no more workers than one shall wait for a database that hangs
+        # no more workers than one shall wait for a database that hangs
+        if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):
             raise DatabaseUnavailable("not ready: the database has not answered yet", retry_after_seconds=2)
         try:
             if time.monotonic() - self._probed_at > PROBE_SECONDS:
@@ -11078,7 +12786,11 @@ class TaskAPI:
             problem = None
             if self._probe_error:
                 is_old = isinstance(self._probe_error, SchemaError)
-                problem = "the schema is not current" if is_old else f"the database takes no writes now ({self._probe_error.error})"
+                problem = (
+                    "the schema is not current"
+                    if is_old
+                    else f"the database takes no writes now ({self._probe_error.error})"
+                )
         finally:
             self._probe_lock.release()
         scheduler = tasks.scheduler
@@ -11174,7 +12886,14 @@ ROUTES = with_document(
         errors=(TaskNotFound, BatchNotFound, TaskNotRetryable),
         lane=Lane.WRITE,
     ),
-    Route("GET", f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, (TASK_ID,), "TaskAttempts", errors=(TaskNotFound,)),
+    Route(
+        "GET",
+        f"{API}/getTaskAttempts",
+        TaskAPI.get_task_attempts,
+        (TASK_ID,),
+        "TaskAttempts",
+        errors=(TaskNotFound,),
+    ),
     Route(
         "GET",
         f"{API}/listTasks",
@@ -11185,16 +12904,30 @@ ROUTES = with_document(
         is_shared=True,
     ),
     Route(
-        "GET", f"{API}/listBatches", TaskAPI.list_batches, (page_limit(20, 100), BATCH_CURSOR), "BatchList", lane=Lane.LONG, is_shared=True
+        "GET",
+        f"{API}/listBatches",
+        TaskAPI.list_batches,
+        (page_limit(20, 100), BATCH_CURSOR),
+        "BatchList",
+        lane=Lane.LONG,
+        is_shared=True,
     ),
     Route("GET", "/", TaskAPI.page, lane=Lane.NOW, is_open=True, content_type=PAGE.content_type),
     Route("GET", "/healthz", TaskAPI.healthz, gives="Health", lane=Lane.NOW, is_open=True),
-    Route("GET", "/readyz", TaskAPI.readyz, gives="Readiness", errors=(DatabaseUnavailable, EngineUnavailable), is_open=True),
+    Route(
+        "GET",
+        "/readyz",
+        TaskAPI.readyz,
+        gives="Readiness",
+        errors=(DatabaseUnavailable, EngineUnavailable),
+        is_open=True,
+    ),
     Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW, content_type=METRICS_TYPE),
 )
 
 
-WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # what a worker answers
+# what a worker answers
+WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))
 
 
 class Router:
@@ -11209,11 +12942,16 @@ class Router:
         """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
         if path == "*":
             raise MethodNotAllowed(
-                "there is no OPTIONS", ", ".join(sorted({"HEAD", *(one for found in self._paths.values() for one in found)}))
+                "there is no OPTIONS",
+                ", ".join(sorted({"HEAD", *(one for found in self._paths.values() for one in found)})),
             )
         methods = self._paths.get(path)
         if methods is None:
-            known = f"the endpoints are under {API}/" if f"{API}/createTask" in self._paths else f"known are {', '.join(self._paths)}"
+            known = (
+                f"the endpoints are under {API}/"
+                if f"{API}/createTask" in self._paths
+                else f"known are {', '.join(self._paths)}"
+            )
             raise PathNotFound(f"there is no {path[:200]}; {known}")
         route = methods.get("GET" if method == "HEAD" else method)
         if route is None:
@@ -11222,20 +12960,23 @@ class Router:
         return route
 
 
-# ==== 34 Access =======================================================================================================
+# ==== 34 Access =============================================================================================
 # Who may ask, judged by the head of a request alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
-FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged one by one
+# requests of a peer without a right token that are answered at once, and logged one by one
+FREE_FAILURES = 10
 FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
 MAX_PAUSE_SECONDS = 5.0  # until a wrong token is answered, however many came before it
-FORGIVEN_SECONDS = 60.0  # without another failure, after which a peer begins anew; further ones are summed up as often
+# without another failure, after which a peer begins anew; further ones are summed up as often
+FORGIVEN_SECONDS = 60.0
 MAX_FAILING_PEERS = 1024
 MAX_LOGGED_PATH = 200  # characters
 
 
 def peer_of(client: str) -> str:
-    """What counts as one peer: an IPv4 address, or the /64 network from which an IPv6 host may take any address."""
+    """What counts as one peer: an IPv4 address, or the /64 network from which an IPv6 host may take any
+    address."""
     if ":" not in client:
         return client
     network = socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8]
@@ -11253,9 +12994,9 @@ class _Failures:
 
 
 class TokenFailures:
-    """The requests of each peer that had no right token. Beyond the first few, the answers to wrong tokens are paused, one behind the
-    other, and all failures are summed up in the log. A right token is never paused: behind a proxy all clients are one peer.
-    Thread-safe."""
+    """The requests of each peer that had no right token. Beyond the first few, the answers to wrong tokens
+    are paused, one behind the other, and all failures are summed up in the log. A right token is never
+    paused: behind a proxy all clients are one peer. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -11284,7 +13025,8 @@ class TokenFailures:
             return False, found.answer_at - now
 
     def take_sums(self, is_due: bool = False) -> list[tuple[str, int]]:
-        """How many failures of which peer have not been logged, once a minute or when ``is_due``; "others" had to make room."""
+        """How many failures of which peer have not been logged, once a minute or when ``is_due``; "others"
+        had to make room."""
         now = self._clock()
         if now < self._next_sum and not is_due:
             return []
@@ -11292,7 +13034,9 @@ class TokenFailures:
             self._next_sum = now + FORGIVEN_SECONDS
             sums = [(peer, found.unlogged) for peer, found in self._peers.items() if found.unlogged]
             sums += [("others", self._forgotten)] if self._forgotten else []
-            self._peers = {peer: found for peer, found in self._peers.items() if now - found.last_at <= FORGIVEN_SECONDS}
+            self._peers = {
+                peer: found for peer, found in self._peers.items() if now - found.last_at <= FORGIVEN_SECONDS
+            }
             for found in self._peers.values():
                 found.unlogged = 0
             self._forgotten = 0
@@ -11310,14 +13054,19 @@ class AccessRules:
     """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
 
     def __init__(self, settings: Settings) -> None:
-        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [(_sha256(token), False) for token in settings.read_token]
-        self._hosts = {host.strip("[]").lower() for host in (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)}
+        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [
+            (_sha256(token), False) for token in settings.read_token
+        ]
+        self._hosts = {
+            host.strip("[]").lower() for host in (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
+        }
         self._origins = {self._without_default_port(origin) for origin in settings.allowed_origins}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
         self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all addresses takes any."""
+        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all
+        addresses takes any."""
         text = headers.get("host", "127.0.0.1")
         if not self._is_served(text):
             raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
@@ -11351,8 +13100,12 @@ class AccessRules:
             raise ForeignOrigin(f"{message} proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS")
 
     def _may_write(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin may: one of the same host (with https, too: a proxy may speak it), or an allowed one."""
-        return origin in (f"http://{host}", f"https://{host}") or self._without_default_port(origin) in self._origins
+        """Whether a page of this origin may: one of the same host (with https, too: a proxy may speak it), or
+        an allowed one."""
+        return (
+            origin in (f"http://{host}", f"https://{host}")
+            or self._without_default_port(origin) in self._origins
+        )
 
     def _without_default_port(self, origin: str) -> str:
         """An origin as browsers send it."""
@@ -11363,8 +13116,8 @@ class AccessRules:
         return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
 
     def _matches(self, headers: Mapping[str, str]) -> list[bool]:
-        """For each token of ours that was sent, whether it may write. All are compared, each in constant time; hashes, since
-        texts of other lengths would differ sooner."""
+        """For each token of ours that was sent, whether it may write. All are compared, each in constant
+        time; hashes, since texts of other lengths would differ sooner."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
         return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
@@ -11372,7 +13125,10 @@ class AccessRules:
 
 def _pem_fault(settings: Settings) -> str:
     """Which of the files of the certificate is not what it should be, if that can be told by its looks."""
-    looks = ("QTM_TLS_CERT", settings.tls_cert, "CERTIFICATE"), ("QTM_TLS_KEY", settings.tls_key, "PRIVATE KEY")
+    looks = (
+        ("QTM_TLS_CERT", settings.tls_cert, "CERTIFICATE"),
+        ("QTM_TLS_KEY", settings.tls_key, "PRIVATE KEY"),
+    )
     for name, path, label in looks:
         try:
             text = pathlib.Path(path).read_bytes()
@@ -11387,8 +13143,11 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
     import ssl
 
-    def refuse() -> str:  # else an encrypted key has OpenSSL ask at the terminal, and whoever polls waits for an answer
-        raise SettingsError(f"QTM_TLS_KEY: {settings.tls_key} is encrypted; store the key without a passphrase")
+    # else an encrypted key has OpenSSL ask at the terminal, and whoever polls waits for an answer
+    def refuse() -> str:
+        raise SettingsError(
+            f"QTM_TLS_KEY: {settings.tls_key} is encrypted; store the key without a passphrase"
+        )
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -11396,14 +13155,17 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=refuse)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
-        fault = f"QTM_TLS_CERT, QTM_TLS_KEY: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        fault = (
+            f"QTM_TLS_CERT, QTM_TLS_KEY: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        )
         raise SettingsError(_pem_fault(settings) or fault) from None
     return context
 
 
 class Certificate:
-    """The certificate of the service, loaded anew when its files have changed: whoever renews it need not restart anything.
-    ``context`` serves new connections; it is written and read by the thread that polls alone."""
+    """The certificate of the service, loaded anew when its files have changed: whoever renews it need not
+    restart anything. ``context`` serves new connections; it is written and read by the thread that polls
+    alone."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -11423,8 +13185,8 @@ class Certificate:
         return versions
 
     def refresh(self) -> None:
-        """Look at the files. A pair that cannot be used changes nothing and is tried again, the same fault told of once: it is being
-        replaced just now, or not ours to read yet, or we are out of descriptors."""
+        """Look at the files. A pair that cannot be used changes nothing and is tried again, the same fault
+        told of once: it is being replaced just now, or not ours to read yet, or we are out of descriptors."""
         versions = self._versions()
         if versions == self._seen and not self._fault:
             return
@@ -11439,10 +13201,11 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 35 HTTP connections =============================================================================================
-# One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every phase has a deadline.
-# A connection belongs to one thread at a time: to the one that polls while bytes come or go, to a worker while a request of it is
-# answered. EPOLLONESHOT sees to that: an event is told once, and again only after the connection was armed anew.
+# ==== 35 HTTP connections ===================================================================================
+# One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
+# phase has a deadline. A connection belongs to one thread at a time: to the one that polls while bytes come
+# or go, to a worker while a request of it is answered. EPOLLONESHOT sees to that: an event is told once, and
+# again only after the connection was armed anew.
 
 RECEIVE_BYTES = 64 * 1024
 IDLE_SECONDS = 75.0  # a kept connection without a request
@@ -11454,7 +13217,8 @@ BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
 MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
 STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
 SEND_SECONDS = 600.0  # for a client to take one whole answer
-LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: bytes that nobody reads would reset the connection
+# without a byte, after an answer that closes: bytes that nobody reads would reset the connection
+LINGER_SECONDS = 2.0
 MAX_REQUESTS_IN_A_ROW = 16  # of one client that sends many at once, before others get their turn
 
 EPOLL_READ = select.EPOLLIN | select.EPOLLONESHOT if sys.platform == "linux" else 0
@@ -11482,7 +13246,8 @@ class Stream:
         return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
 
     def stop_reading(self) -> None:
-        """Have `receive` find the end after what has arrived, now or when it is called next. Any thread may call this."""
+        """Have `receive` find the end after what has arrived, now or when it is called next. Any thread may
+        call this."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RD)  # of the TCP socket below TLS
 
@@ -11516,7 +13281,11 @@ class TlsStream(Stream):
 
     def receive(self) -> bytes:
         """Also all that is decrypted already, which no poll would tell of."""
-        if self._is_stopped and not self._tls.pending() and not socket.socket.recv(self._tls, 1, socket.MSG_PEEK):
+        if (
+            self._is_stopped
+            and not self._tls.pending()
+            and not socket.socket.recv(self._tls, 1, socket.MSG_PEEK)
+        ):
             return b""  # TLS would take it for a truncation, and send an alert
         data = self._translated(lambda: self._tls.recv(RECEIVE_BYTES))
         while data and (more := self._tls.pending()):
@@ -11539,8 +13308,9 @@ class TlsStream(Stream):
         raise BlockingIOError
 
     def shut(self, is_client_sending: bool) -> None:
-        """Say so within TLS, too. OpenSSL also looks for the client's close_notify, and sends a fatal alert when it finds data: a client
-        that is still sending reads the end from the TCP socket, when that is closed."""
+        """Say so within TLS, too. OpenSSL also looks for the client's close_notify, and sends a fatal alert
+        when it finds data: a client that is still sending reads the end from the TCP socket, when that is
+        closed."""
         if not is_client_sending:
             with contextlib.suppress(OSError, ValueError):  # there is no close_notify yet, and none is needed
                 self._tls.unwrap()
@@ -11573,7 +13343,8 @@ class Connection:
         self.descriptor = descriptor
         self.client = client  # its address
         self.peer = peer_of(client)
-        self.phase = Phase.IDLE  # written by who has the connection, after the deadline; read by the thread that polls
+        # written by who has the connection, after the deadline; read by the thread that polls
+        self.phase = Phase.IDLE
         self.since = time.monotonic()  # when it became idle, or its head or body began
         self.deadline = self.since + HEAD_SECONDS  # a new client has something to ask
         self.request: HttpRequest | None = None
@@ -11595,7 +13366,8 @@ class Connection:
         self._last_deadline = 0.0  # of sending and of lingering, whatever the client does meanwhile
         self._unwelcome: QtmError | None = None  # the answer to whatever comes but a probe
 
-    # -- what the polling thread calls -------------------------------------------------------------------------------------
+    # -- what the polling thread calls
+    # --------------------------------------------------------------------------------------------------------
 
     def on_event(self) -> None:
         """Bytes have come or can go."""
@@ -11606,8 +13378,8 @@ class Connection:
             self._receive()
 
     def on_hangup(self) -> None:
-        """The client closed, at least its sending half: a waiting request is answered now, if anybody reads it. Else a worker has
-        the connection again, and finds out when it reads."""
+        """The client closed, at least its sending half: a waiting request is answered now, if anybody reads
+        it. Else a worker has the connection again, and finds out when it reads."""
         self._server.wake(self)
 
     def on_deadline(self, phase: Phase) -> None:
@@ -11633,10 +13405,13 @@ class Connection:
         if now > self.deadline:
             return True
         seconds = now - self.since
-        return phase in RECEIVING and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
+        return (
+            phase in RECEIVING and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
+        )
 
     def leave(self) -> None:
-        """The service stops: a request that has arrived is still answered, and then whoever reads, a worker perhaps, finds the end."""
+        """The service stops: a request that has arrived is still answered, and then whoever reads, a worker
+        perhaps, finds the end."""
         if self.phase in (Phase.IDLE, Phase.HEAD):
             self.make_room()
         elif self.phase is Phase.PAUSED:
@@ -11648,7 +13423,10 @@ class Connection:
 
     def may_make_room(self, now: float) -> bool:
         """Whether nothing is lost when it closes: it has no request, or was refused one."""
-        return self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING) and now - self.since >= MIN_IDLE_SECONDS
+        return (
+            self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING)
+            and now - self.since >= MIN_IDLE_SECONDS
+        )
 
     @property
     def is_on_trial(self) -> bool:
@@ -11663,7 +13441,8 @@ class Connection:
         else:
             self.close()
 
-    # -- what workers call ---------------------------------------------------------------------------------------------------
+    # -- what workers call
+    # --------------------------------------------------------------------------------------------------------
 
     @property
     def is_groupable(self) -> bool:
@@ -11685,7 +13464,8 @@ class Connection:
         self.request = cast(HttpRequest, self.request)._replace(is_alone=True)
 
     def wait(self, seconds: float) -> None:
-        """Wait for up to ``seconds`` since the request came. The client that hangs up is told of once it is armed."""
+        """Wait for up to ``seconds`` since the request came. The client that hangs up is told of once it is
+        armed."""
         self.deadline = time.monotonic() + seconds - (time.perf_counter() - self._started)
         self.phase = Phase.WAITING
 
@@ -11694,7 +13474,8 @@ class Connection:
         self.phase = Phase.BUSY
         self.request = cast(HttpRequest, self.request)._replace(may_wait=False)
 
-    # -- bytes in ------------------------------------------------------------------------------------------------------------
+    # -- bytes in
+    # --------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
         try:
@@ -11764,20 +13545,26 @@ class Connection:
         return False
 
     def _begin(self, head: bytes) -> bool:
-        """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for its framing."""
+        """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for
+        its framing."""
         self._start()
         self._is_head = head.startswith(b"HEAD ")
         request, fields = parse_head(head)
         if self._unwelcome and request.path not in ALWAYS_ANSWERED:
             raise self._unwelcome
-        self.request, self._closes, length = request, fields.closes or self._unwelcome is not None, fields.length
+        self.request, self._closes, length = (
+            request,
+            fields.closes or self._unwelcome is not None,
+            fields.length,
+        )
         expects = fields.expects and not self._reader.has_more
         most = self._server.settings.max_body_bytes
         self._reader.expect_body(length, most)
         try:
             self.route = self._server.admit(request, length)
         except QtmError as error:
-            self._is_cut_off = expects or (length or 0) > most  # a client that waits for our word sends no body, or sends it all the same
+            # a client that waits for our word sends no body, or sends it all the same
+            self._is_cut_off = expects or (length or 0) > most
             self._is_unwanted = length != 0 and not self._is_cut_off
             self._closes = self._closes or self._is_cut_off
             self._refuse(error)
@@ -11803,7 +13590,8 @@ class Connection:
             self._received = self._reader.size  # what came with the head counts
         self.phase = phase
 
-    # -- answers out -----------------------------------------------------------------------------------------------------------
+    # -- answers out
+    # --------------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: QtmError) -> None:
         """Answer a request that was not admitted; to one of many with wrong tokens a little later."""
@@ -11820,7 +13608,8 @@ class Connection:
     def _refuse_body(self, error: QtmError) -> None:
         """Refuse the request whose body is coming."""
         self._closes = self._is_unwanted = True
-        with contextlib.suppress(QtmError):  # what is here is no longer counted; nothing after it will be read as a request
+        # what is here is no longer counted; nothing after it will be read as a request
+        with contextlib.suppress(QtmError):
             self._reader.discard()
         if self.answer(failure(error)):
             self.advance()
@@ -11863,7 +13652,8 @@ class Connection:
         return [memoryview(head), memoryview(response.body)]
 
     def _push(self) -> None:
-        """Send what the socket takes. Raises BlockingIOError when that is not all, OSError when the client is gone."""
+        """Send what the socket takes. Raises BlockingIOError when that is not all, OSError when the client is
+        gone."""
         while self._unsent:
             count = self._stream.send(self._unsent)
             while self._unsent and count >= len(self._unsent[0]):
@@ -11878,7 +13668,8 @@ class Connection:
         except BlockingIOError:
             self.deadline = min(time.monotonic() + STALL_SECONDS, self._last_deadline)
             self.phase = Phase.SENDING
-            self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))  # it stays whole to its last byte
+            # it stays whole to its last byte
+            self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))
             self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
             return False
         except OSError as error:
@@ -11897,7 +13688,8 @@ class Connection:
         return True
 
     def _linger(self) -> None:
-        """Close so that the last answer arrives, however much the client is sending: many send all of a request before they read."""
+        """Close so that the last answer arrives, however much the client is sending: many send all of a
+        request before they read."""
         if self.phase is not Phase.LINGERING:
             self._stream.shut(self._is_cut_off)
             if not self._server.let_linger(self):
@@ -11919,8 +13711,9 @@ class Connection:
         self._stream.close()
 
 
-# ==== 36 Jobs and waiters =============================================================================================
-# Which requests a worker answers together, which thread polls, and who waits for what to end. None knows sockets or the database.
+# ==== 36 Jobs and waiters ===================================================================================
+# Which requests a worker answers together, which thread polls, and who waits for what to end. None knows
+# sockets or the database.
 
 MAX_GROUP = 64  # requests that are answered together
 STANDBY_SECONDS = 0.005  # without polling, after which the next in line does it
@@ -11928,15 +13721,17 @@ IDLE_STANDBY_SECONDS = 0.25  # the same for the first request after a second wit
 
 
 class Job(NamedTuple):
-    """What a worker does next: requests that are answered together, or (none) a look at what the waiting ones wait for."""
+    """What a worker does next: requests that are answered together, or (none) a look at what the waiting ones
+    wait for."""
 
     connections: Sequence[Connection]
     lane: Lane = Lane.READ
 
 
 class JobQueue:
-    """Requests that wait for a worker, in lanes of so many workers each, and there is one thread more than all, to poll. What comes
-    while others are answered is the next group. Of the short ones the oldest is next."""
+    """Requests that wait for a worker, in lanes of so many workers each, and there is one thread more than
+    all, to poll. What comes while others are answered is the next group. Of the short ones the oldest is
+    next."""
 
     def __init__(self, workers: Mapping[Lane, int]) -> None:
         self._lock = threading.Lock()  # guards all below; held for a look at the queues only
@@ -11965,8 +13760,19 @@ class JobQueue:
                 self._look_wanted = False
                 return Job(())
             if lane is Lane.LONG:
-                return Job(self._taken(self._waiting[lane], lambda first, other: first.is_shared and other.is_same_request(first)), lane)
-            return Job(self._taken(self._waiting[lane], lambda first, other: first.is_groupable and other.is_groupable), lane)
+                return Job(
+                    self._taken(
+                        self._waiting[lane],
+                        lambda first, other: first.is_shared and other.is_same_request(first),
+                    ),
+                    lane,
+                )
+            return Job(
+                self._taken(
+                    self._waiting[lane], lambda first, other: first.is_groupable and other.is_groupable
+                ),
+                lane,
+            )
 
     def _next(self) -> Lane | None:
         """Long ones first, which are handed on; then a look."""
@@ -11979,7 +13785,9 @@ class JobQueue:
                     found, oldest = lane, waiting[0].queued_at
         return Lane.READ if self._look_wanted and self._free[Lane.READ] else found
 
-    def _taken(self, waiting: deque[Connection], is_alike: Callable[[Connection, Connection], bool]) -> list[Connection]:
+    def _taken(
+        self, waiting: deque[Connection], is_alike: Callable[[Connection, Connection], bool]
+    ) -> list[Connection]:
         """The first one, and those of its route that are answered with it."""
         first = waiting.popleft()
         group = [first]
@@ -12011,8 +13819,9 @@ class JobQueue:
 
 
 class Lead:
-    """Which thread polls. It answers short requests itself, since to wake another thread for that costs more than most of them. But
-    when it has not polled for STANDBY_SECONDS, being held up by its database, the next in line takes the lead from it."""
+    """Which thread polls. It answers short requests itself, since to wake another thread for that costs more
+    than most of them. But when it has not polled for STANDBY_SECONDS, being held up by its database, the next
+    in line takes the lead from it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -12064,8 +13873,9 @@ class Lead:
 
 
 class Waiters:
-    """Requests that wait for a task or a batch to end. No thread and no database connection waits with them; a change in this
-    process tells of their key at once, and all keys are looked at twice a second for what other replicas do."""
+    """Requests that wait for a task or a batch to end. No thread and no database connection waits with them;
+    a change in this process tells of their key at once, and all keys are looked at twice a second for what
+    other replicas do."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -12078,8 +13888,9 @@ class Waiters:
         return len(self._keys)
 
     def add(self, connection: Connection, key: WaitKey, arm: Callable[[], None]) -> bool:
-        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have ended just before.
-        ``arm`` is called when nobody can take it out yet, so that what it brings about finds it here."""
+        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have
+        ended just before. ``arm`` is called when nobody can take it out yet, so that what it brings about
+        finds it here."""
         with self._lock:
             if len(self._keys) >= self._most:
                 return False
@@ -12129,11 +13940,12 @@ class Waiters:
         return list(self._keys)
 
 
-# ==== 37 HTTP server ==================================================================================================
-# On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs a descriptor and no
-# thread.
+# ==== 37 HTTP server ========================================================================================
+# On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs
+# a descriptor and no thread.
 
-WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.WRITE: 2, Lane.READ: 2}  # one answers all short ones, unless the database holds it up
+# one answers all short ones, unless the database holds it up
+WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.WRITE: 2, Lane.READ: 2}
 THREADS = sum(WORKERS.values()) + 1  # one polls
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
@@ -12148,16 +13960,19 @@ WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
 
 def _too_late(lane: Lane) -> QtmError:
     if lane is Lane.ENGINE:
-        message = f"creates before this one have waited for the engine, or for the database, for {LATE_SECONDS} s"
+        message = (
+            f"creates before this one have waited for the engine, or for the database, for {LATE_SECONDS} s"
+        )
         return EngineUnavailable(message, retry_after_seconds=2)
     return DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
 
 
 class ApiServer(http.server.HTTPServer):
-    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and all that needs the database
-    from `open` on: before, requests for it get 503 database_unavailable. Its threads take turns: the
-    one that has the lead polls all sockets, cuts requests and answers the short ones, all that are alike together; for a long one it
-    leaves the lead to the next. Raises SettingsError for an address or TLS files that cannot be used."""
+    """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
+    all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Its
+    threads take turns: the one that has the lead polls all sockets, cuts requests and answers the short ones,
+    all that are alike together; for a long one it leaves the lead to the next. Raises SettingsError for an
+    address or TLS files that cannot be used."""
 
     request_queue_size = 1024
     allow_reuse_address = True
@@ -12177,7 +13992,8 @@ class ApiServer(http.server.HTTPServer):
         self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
         self._leaving: dict[int, Connection] = {}  # those that linger
         self._held: dict[Connection, int] = {}  # bytes of bodies and of answers, where they are many
-        self._returning: deque[Connection] = deque()  # with more requests at hand, whose turn comes after others'
+        # with more requests at hand, whose turn comes after others'
+        self._returning: deque[Connection] = deque()
         self._lead = Lead()
         self._next_tick = self._next_look = self._next_renewal = 0.0  # with the lead
         self._trim_at = math.inf  # written after a long request by whoever answered it, and by the lead
@@ -12191,7 +14007,9 @@ class ApiServer(http.server.HTTPServer):
             super().__init__((settings.host, settings.port), http.server.BaseHTTPRequestHandler)
         except OSError as error:
             reason = error.strerror or error
-            raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose") from None
+            raise SettingsError(
+                f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose"
+            ) from None
         self.socket.setblocking(False)
         give_up_when_forked(self)
 
@@ -12217,13 +14035,21 @@ class ApiServer(http.server.HTTPServer):
         if tasks:
             self.open(tasks)
         self.api.monitor.gauge("qtm_http_connections", "Open connections.", lambda: len(self._connections))
-        self.api.monitor.gauge("qtm_http_requests_waiting", "Requests that wait for a task or batch to end.", lambda: len(self._waiters))
-        self.api.monitor.gauge("qtm_http_requests_queued", "Requests that wait for a worker.", lambda: len(self._jobs))
+        self.api.monitor.gauge(
+            "qtm_http_requests_waiting",
+            "Requests that wait for a task or batch to end.",
+            lambda: len(self._waiters),
+        )
+        self.api.monitor.gauge(
+            "qtm_http_requests_queued", "Requests that wait for a worker.", lambda: len(self._jobs)
+        )
         self._epoll = select.epoll()
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_descriptor, select.EPOLLIN)
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
-        self._threads = [threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(THREADS)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(THREADS)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -12232,7 +14058,8 @@ class ApiServer(http.server.HTTPServer):
         tasks.listen(self._changed)
         self.api.open(tasks, self._counted)
 
-    # -- the lead ------------------------------------------------------------------------------------------------------------
+    # -- the lead
+    # --------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         """A thread's life: do jobs, or lead."""
@@ -12243,7 +14070,8 @@ class ApiServer(http.server.HTTPServer):
             del job  # its bodies and answers, while this thread polls
 
     def _lead_on(self) -> Job | None:
-        """Take the lead: poll, and do short jobs, until there is a long one, or until another thread has taken over."""
+        """Take the lead: poll, and do short jobs, until there is a long one, or until another thread has
+        taken over."""
         me = self._lead.take()
         while not self._is_over:
             job = self._jobs.take()
@@ -12264,7 +14092,11 @@ class ApiServer(http.server.HTTPServer):
         try:
             self._do(job)
         except Exception:  # a fault of ours: the thread lives on, and the next look comes soon
-            log_event(logging.ERROR, "a look at the waiting requests failed", traceback=traceback.format_exc(limit=-8))
+            log_event(
+                logging.ERROR,
+                "a look at the waiting requests failed",
+                traceback=traceback.format_exc(limit=-8),
+            )
         finally:
             self._jobs.done(job)
             if job.lane.is_long:
@@ -12282,7 +14114,8 @@ class ApiServer(http.server.HTTPServer):
             else:
                 connection = self._connections.get(descriptor) or self._leaving.get(descriptor)
                 if connection:
-                    is_hangup = not events & (select.EPOLLIN | select.EPOLLOUT)  # perhaps an old one, of a wait that was answered since
+                    # perhaps an old one, of a wait that was answered since
+                    is_hangup = not events & (select.EPOLLIN | select.EPOLLOUT)
                     self._guard(connection, connection.on_hangup if is_hangup else connection.on_event)
         for _ in range(len(self._returning)):
             connection = self._returning.popleft()
@@ -12296,7 +14129,12 @@ class ApiServer(http.server.HTTPServer):
         try:
             work(*arguments)
         except Exception:
-            log_event(logging.ERROR, "connection failed", request_id=connection.request_id, traceback=traceback.format_exc(limit=-8))
+            log_event(
+                logging.ERROR,
+                "connection failed",
+                request_id=connection.request_id,
+                traceback=traceback.format_exc(limit=-8),
+            )
             connection.close()
 
     def _tick(self, now: float) -> None:
@@ -12317,7 +14155,8 @@ class ApiServer(http.server.HTTPServer):
             self._jobs.want_look()
         if self.is_draining:
             self.server_close()
-            for connection in self._waiters.all():  # at each tick: a worker may add one that did not see the drain begin
+            # at each tick: a worker may add one that did not see the drain begin
+            for connection in self._waiters.all():
                 self._guard(connection, self.wake, connection)
             if not self._connections and not self._leaving:
                 self._emptied.set()
@@ -12338,7 +14177,9 @@ class ApiServer(http.server.HTTPServer):
                 sock, address = self.get_request()
             except BlockingIOError:
                 return
-            except OSError as error:  # out of descriptors, most likely: what waits would wake us again at once
+            except (
+                OSError
+            ) as error:  # out of descriptors, most likely: what waits would wake us again at once
                 log_event(logging.WARNING, "accepting failed", error=error_text(error))
                 self._is_accepting = False
                 self._epoll.modify(self.socket.fileno(), 0)
@@ -12360,13 +14201,15 @@ class ApiServer(http.server.HTTPServer):
         self._epoll.register(descriptor, EPOLL_READ)
         if error:
             silent = next((one for one in [*self._leaving.values()] if one.is_on_trial), None)
-            if silent and len(self._leaving) >= MAX_LEAVING:  # the oldest: else silent clients would keep probes out
+            # the oldest: else silent clients would keep probes out
+            if silent and len(self._leaving) >= MAX_LEAVING:
                 self._guard(silent, silent.close)
             self._guard(connection, connection.turn_away, error)
 
     def _make_room(self, peer: str) -> TooManyConnections | None:
-        """Where a new connection would be one too many, of all or of its peer, have the one close that has been idle for longest; the
-        refusal where none is idle. One peer gets three quarters of the places: more could leave nobody else any, and a proxy needs many."""
+        """Where a new connection would be one too many, of all or of its peer, have the one close that has
+        been idle for longest; the refusal where none is idle. One peer gets three quarters of the places:
+        more could leave nobody else any, and a proxy needs many."""
         most, connections = self.settings.max_connections, [*self._connections.values()]
         share = most - most // 4
         if len(connections) < share:
@@ -12384,7 +14227,8 @@ class ApiServer(http.server.HTTPServer):
         whose = f" from {peer}" if crowd is own else ""
         return TooManyConnections(f"there are {len(crowd)} connections{whose} already", retry_after_seconds=1)
 
-    # -- what connections ask for ------------------------------------------------------------------------------------------
+    # -- what connections ask for
+    # --------------------------------------------------------------------------------------------------------
 
     def arm(self, connection: Connection, events: int) -> None:
         """Have the next event told, to whoever polls then."""
@@ -12448,8 +14292,11 @@ class ApiServer(http.server.HTTPServer):
         return sum([*self._held.values()]) <= MAX_HELD_BYTES
 
     def has_room(self, size: int) -> bool:
-        """Whether an answer of so many bytes may be kept. A short one always may: probes are answered whatever others do."""
-        return size <= QUICK_BODY_BYTES or not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
+        """Whether an answer of so many bytes may be kept. A short one always may: probes are answered
+        whatever others do."""
+        return (
+            size <= QUICK_BODY_BYTES or not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
+        )
 
     def release(self, connection: Connection) -> None:
         """It keeps none any more."""
@@ -12458,7 +14305,9 @@ class ApiServer(http.server.HTTPServer):
 
     def overloaded(self) -> Overloaded:
         """What a client is told for whom there is no room."""
-        return Overloaded(f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already", retry_after_seconds=1)
+        return Overloaded(
+            f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already", retry_after_seconds=1
+        )
 
     def forget(self, connection: Connection) -> None:
         """The connection is about to close."""
@@ -12470,21 +14319,42 @@ class ApiServer(http.server.HTTPServer):
             self._emptied.set()
 
     def answered(self, connection: Connection, response: Response, seconds: float) -> None:
-        """Count it, and one line in the log: before it is sent, so that lines stand in the order of answers and none is missing."""
+        """Count it, and one line in the log: before it is sent, so that lines stand in the order of answers
+        and none is missing."""
         request = connection.request
         method, path = (request.method, request.path) if request else ("-", "-")
         self.api.monitor.observe(path, method, response.status, seconds)
-        is_told = method == "POST" or (response.status >= 400 and response.status != 409)  # "not finished" is what one asks again for
-        level = logging.ERROR if response.status == 500 else logging.INFO if is_told and not connection.is_summed_up else logging.DEBUG
+        # "not finished" is what one asks again for
+        is_told = method == "POST" or (response.status >= 400 and response.status != 409)
+        level = (
+            logging.ERROR
+            if response.status == 500
+            else logging.INFO
+            if is_told and not connection.is_summed_up
+            else logging.DEBUG
+        )
         if logger.isEnabledFor(level):
-            told = {"method": method, "path": path[:MAX_LOGGED_PATH], "status": response.status, "ms": round(seconds * 1000, 2)}
-            log_event(level, "request", client=connection.client, **told, request_id=connection.request_id, **response.log)
+            told = {
+                "method": method,
+                "path": path[:MAX_LOGGED_PATH],
+                "status": response.status,
+                "ms": round(seconds * 1000, 2),
+            }
+            log_event(
+                level,
+                "request",
+                client=connection.client,
+                **told,
+                request_id=connection.request_id,
+                **response.log,
+            )
 
     def _log_failures(self, is_due: bool = False) -> None:
         for peer, count in self.failures.take_sums(is_due):
             log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
 
-    # -- the jobs ------------------------------------------------------------------------------------------------------------
+    # -- the jobs
+    # --------------------------------------------------------------------------------------------------------
 
     def _do(self, job: Job) -> None:
         if not job.connections:
@@ -12506,7 +14376,9 @@ class ApiServer(http.server.HTTPServer):
             self._jobs.add(connection, Lane.LONG)
             return False
         connection.wait(outcome.seconds)
-        if not self.is_draining and self._waiters.add(connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)):
+        if not self.is_draining and self._waiters.add(
+            connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)
+        ):
             self._jobs.want_look()
             if len(self._waiters) == 1:
                 self._next_tick = 0.0
@@ -12516,7 +14388,8 @@ class ApiServer(http.server.HTTPServer):
         return self.submit(connection)
 
     def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later | Alone]:
-        """What becomes of each request. When a group fails as a whole, each is tried alone, so that none spoils the others'."""
+        """What becomes of each request. When a group fails as a whole, each is tried alone, so that none
+        spoils the others'."""
         route = cast(Route, connections[0].route)
         if route.together is None or cast(HttpRequest, connections[0].request).is_alone:
             return [self._handled(connections[0])] * len(connections)
@@ -12530,7 +14403,12 @@ class ApiServer(http.server.HTTPServer):
             return [failure(error)] * len(connections)
         except Exception as error:  # alone, the one that it came from tells
             if len(requests) > 1:
-                log_event(logging.WARNING, "requests could not be answered together", count=len(requests), error=error_text(error))
+                log_event(
+                    logging.WARNING,
+                    "requests could not be answered together",
+                    count=len(requests),
+                    error=error_text(error),
+                )
         return [self._handled(connection) for connection in connections]
 
     def _handled(self, connection: Connection) -> Response | Later:
@@ -12546,12 +14424,19 @@ class ApiServer(http.server.HTTPServer):
         if isinstance(error, QtmError) and type(error) is not QtmError:
             return failure(error)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
-        log_event(logging.ERROR, "internal error", request_id=connection.request_id, error=error_text(error), traceback=trace)
+        log_event(
+            logging.ERROR,
+            "internal error",
+            request_id=connection.request_id,
+            error=error_text(error),
+            traceback=trace,
+        )
         ours = QtmError(f"internal error; the log has it under request id {connection.request_id}")
         ours.log = getattr(error, "log", {})
         return failure(ours)
 
-    # -- waiting -----------------------------------------------------------------------------------------------------------------
+    # -- waiting
+    # --------------------------------------------------------------------------------------------------------
 
     def _changed(self, ids: Sequence[str]) -> None:
         """Called by any thread that has changed tasks or batches."""
@@ -12582,7 +14467,8 @@ class ApiServer(http.server.HTTPServer):
         with contextlib.suppress(BlockingIOError, ValueError):  # full, or closed: it will look anyway
             os.eventfd_write(self._wake_descriptor, 1)
 
-    # -- the end ---------------------------------------------------------------------------------------------------------------
+    # -- the end
+    # --------------------------------------------------------------------------------------------------------
 
     def drain(self, seconds: float) -> None:
         """Accept no more, let open requests finish, close the rest."""
@@ -12609,7 +14495,9 @@ class ApiServer(http.server.HTTPServer):
         connections = (*self._connections.values(), *self._leaving.values())
         unanswered = [connection.request_id for connection in connections if connection.phase is Phase.BUSY]
         if unanswered:
-            log_event(logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(unanswered))
+            log_event(
+                logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(unanswered)
+            )
         for connection in connections:
             connection.close()
         if not any(thread.is_alive() for thread in self._threads):
@@ -12618,29 +14506,36 @@ class ApiServer(http.server.HTTPServer):
         self._threads = []
 
 
-# ==== 38 Command line =================================================================================================
-# `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or settings.
+# ==== 38 Command line =======================================================================================
+# `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
+# settings.
 
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 PING_SECONDS = 2.0  # for an answer to `ping`
-SAME_STOP_SECONDS = 0.5  # GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
+# GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
+SAME_STOP_SECONDS = 0.5
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 OWN_DESCRIPTORS = 48  # for files, the engine server, and clients that are told to come again
-SLOT_DESCRIPTORS = 12  # two to wake it, its host, four of an engine process, and as many of the next
+SLOT_DESCRIPTORS = 13  # two to wake it, its host, five of an engine process, and as many of the next
 
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance, and hiding it there would tell it
 
 
 def secret_texts(settings: Settings) -> list[str]:
-    """Every secret of these settings, as it is, percent-encoded and as JSON writes it: what no log line may hold."""
+    """Every secret of these settings, as it is, percent-encoded and as JSON writes it: what no log line may
+    hold."""
     try:
         password = parse_database_url(settings.database_url).password
     except SettingsError:
         password = ""
     plain = [*settings.api_token, *settings.read_token, password]
-    found = {form for text in plain for form in (text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])}
+    found = {
+        form
+        for text in plain
+        for form in (text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
+    }
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 
 
@@ -12650,8 +14545,9 @@ def _finite(value: Any) -> float | str:
 
 
 class LogFormatter(logging.Formatter):
-    """One line per record, as text or JSON; control characters are escaped. Nothing of ours logs a secret, but messages of others
-    may hold one (that of an exception, say): the last thing done to a line is to take ``secrets`` out of it."""
+    """One line per record, as text or JSON; control characters are escaped. Nothing of ours logs a secret,
+    but messages of others may hold one (that of an exception, say): the last thing done to a line is to take
+    ``secrets`` out of it."""
 
     def __init__(self, is_json: bool, secrets: Sequence[str] = ()) -> None:
         super().__init__()
@@ -12660,13 +14556,26 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+        moment = (
+            datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).isoformat(
+                timespec="microseconds"
+            )[:-6]
+            + "Z"
+        )
         event = record.msg if isinstance(record.msg, LogEvent) else LogEvent(record.getMessage(), {})
         if record.exc_info:
-            event = LogEvent(event.event, {**event.fields, "traceback": self.formatException(record.exc_info)})
+            event = LogEvent(
+                event.event, {**event.fields, "traceback": self.formatException(record.exc_info)}
+            )
         if self._is_json:
-            fields = {name: value if isinstance(value, (int, type(None))) else _finite(value) for name, value in event.fields.items()}
-            line = json.dumps({"time": moment, "level": record.levelname, "event": _clean(event.event), **fields}, allow_nan=False)
+            fields = {
+                name: value if isinstance(value, (int, type(None))) else _finite(value)
+                for name, value in event.fields.items()
+            }
+            line = json.dumps(
+                {"time": moment, "level": record.levelname, "event": _clean(event.event), **fields},
+                allow_nan=False,
+            )
         else:
             line = f"{moment} {record.levelname} {event._replace(event=event.event.encode('unicode_escape').decode())}"
         for secret in self._secrets:
@@ -12675,7 +14584,8 @@ class LogFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes no argument before Python 3.11
-    """Writes a line for each record to stderr; those that others follow at once (`log_events`) together with the last."""
+    """Writes a line for each record to stderr; those that others follow at once (`log_events`) together with
+    the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -12695,7 +14605,9 @@ class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes 
 
 def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
     lines = traceback.format_exception(error, limit=-8) if error else []
-    log_event(logging.ERROR, event, **fields, error=error_text(error) if error else None, traceback="".join(lines))
+    log_event(
+        logging.ERROR, event, **fields, error=error_text(error) if error else None, traceback="".join(lines)
+    )
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
@@ -12708,8 +14620,8 @@ def _log_unraisable(raised: Any) -> None:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and exceptions that end a
-    thread. Only the command line does this; `import qtm` leaves logging to its host."""
+    """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and
+    exceptions that end a thread. Only the command line does this; `import qtm` leaves logging to its host."""
     handler = LineHandler()
     handler.setFormatter(LogFormatter(settings.log_format == "json", secret_texts(settings)))
     logger.handlers[:] = [handler]
@@ -12722,7 +14634,8 @@ def configure_logging(settings: Settings) -> None:
 
 
 def log_from_handler(level: int, event: str, **fields: Any) -> None:
-    """`log_event` for a signal handler: without locks, which whoever was interrupted may hold, and never waiting for who reads."""
+    """`log_event` for a signal handler: without locks, which whoever was interrupted may hold, and never
+    waiting for who reads."""
     record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None)
     for handler in logger.handlers:
         with contextlib.suppress(OSError):
@@ -12730,12 +14643,13 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # and a random end: processes in one network namespace may share a pid
+# and a random end: processes in one network namespace may share a pid
+PROBE_NAME = f"qtm-worker-{os.getuid()}-"
 
 
 class LocalProbe:
-    """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and ends with the process.
-    The main thread answers on it, so that a frozen process does not."""
+    """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and
+    ends with the process. The main thread answers on it, so that a frozen process does not."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -12760,13 +14674,17 @@ class LocalProbe:
 
     @staticmethod
     def ask_all(seconds: float) -> list[bool]:
-        """For each such worker of this user in this network namespace, whether it answers within ``seconds``."""
+        """For each such worker of this user in this network namespace, whether it answers within
+        ``seconds``."""
         try:
             lines = pathlib.Path("/proc/net/unix").read_text().splitlines()
         except OSError:  # not Linux
             return []
         names = [line.split()[-1] for line in lines]
-        return [LocalProbe._ask(name[1:], seconds) for name in sorted({name for name in names if name.startswith(f"@{PROBE_NAME}")})]
+        return [
+            LocalProbe._ask(name[1:], seconds)
+            for name in sorted({name for name in names if name.startswith(f"@{PROBE_NAME}")})
+        ]
 
     @staticmethod
     def _ask(name: str, seconds: float) -> bool:
@@ -12780,9 +14698,9 @@ class LocalProbe:
 
 
 class ServiceSignals:
-    """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the process at
-    once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in whatever thread it runs:
-    a Python handler alone would wait for the main thread to wake up."""
+    """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the
+    process at once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in
+    whatever thread it runs: a Python handler alone would wait for the main thread to wake up."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_stopping = False  # written by `stop`, read by the main thread
@@ -12795,7 +14713,8 @@ class ServiceSignals:
     def install(self) -> None:
         """Take the signals; main thread only."""
         for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it ignored
+            # nohup wants it ignored
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop_asked)
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
@@ -12825,8 +14744,9 @@ class ServiceSignals:
 
 
 def share_heap() -> None:
-    """Have all threads take memory from one heap (glibc only). Else each gets its own and keeps what its largest answers took; the
-    interpreter's lock lets them hardly meet there. Before the first thread starts."""
+    """Have all threads take memory from one heap (glibc only). Else each gets its own and keeps what its
+    largest answers took; the interpreter's lock lets them hardly meet there. Before the first thread
+    starts."""
     if sys.platform == "linux":
         import ctypes
 
@@ -12835,14 +14755,18 @@ def share_heap() -> None:
 
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
-    """`open_database`, waiting up to 60 s for a database that is not there yet. Raises what `open_database` raises."""
+    """`open_database`, waiting up to 60 s for a database that is not there yet. Raises what `open_database`
+    raises."""
     deadline, reminder = time.monotonic() + DATABASE_START_SECONDS, Reminder()
     while True:
         try:
             return open_database(settings)
         except DatabaseRefused:
             raise
-        except (DatabaseUnavailable, TransactionConflict) as error:  # the latter from a cluster that is losing its quorum
+        except (
+            DatabaseUnavailable,
+            TransactionConflict,
+        ) as error:  # the latter from a cluster that is losing its quorum
             if signals.is_stopping or time.monotonic() > deadline:
                 raise
             if reminder.is_due(error.message):
@@ -12863,35 +14787,53 @@ def tokens_in_clear(settings: Settings) -> Finding | None:
     if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
         return None
     why = "whoever sees the traffic between a client and qtm can read the token and use it"
-    remedy = "set QTM_TLS_CERT and QTM_TLS_KEY, or let a proxy on this machine speak TLS and listen on 127.0.0.1"
+    remedy = (
+        "set QTM_TLS_CERT and QTM_TLS_KEY, or let a proxy on this machine speak TLS and listen on 127.0.0.1"
+    )
     return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
-    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be used, warns of tokens in clear
-    and of prices that are missing."""
+    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be
+    used, warns of tokens in clear and of prices that are missing."""
     if with_http and settings.tls_cert:
         tls_context(settings)
     if with_http and (finding := tokens_in_clear(settings)):
-        log_event(logging.WARNING, "tokens in clear", message=finding.message, why=finding.why, remedy=finding.remedy)
+        log_event(
+            logging.WARNING,
+            "tokens in clear",
+            message=finding.message,
+            why=finding.why,
+            remedy=finding.remedy,
+        )
     if with_scheduler and (finding := missing_prices(settings)):
-        log_event(logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy)
+        log_event(
+            logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy
+        )
 
 
 def within_descriptors(settings: Settings) -> Settings:
-    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is too few for all connections
-    and slots, fewer connections, so that those beyond are told, and no slot fails for want of a pipe."""
+    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is
+    too few for all connections and slots, fewer connections, so that those beyond are told, and no slot fails
+    for want of a pipe."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     room = most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size
     if most == resource.RLIM_INFINITY or room >= settings.max_connections:
         return settings
-    log_event(logging.WARNING, "too few open files", limit=most, max_connections=max(1, room), asked=settings.max_connections)
+    log_event(
+        logging.WARNING,
+        "too few open files",
+        limit=most,
+        max_connections=max(1, room),
+        asked=settings.max_connections,
+    )
     return dataclasses.replace(settings, max_connections=max(1, room))
 
 
 def open_tasks(settings: Settings, signals: ServiceSignals, with_scheduler: bool) -> TaskManager | None:
-    """The manager of a service, once its database is there; None when the service was asked to stop before."""
+    """The manager of a service, once its database is there; None when the service was asked to stop
+    before."""
     try:
         database = open_patiently(settings, signals)
     except (DatabaseUnavailable, TransactionConflict):
@@ -12938,8 +14880,9 @@ def serve_tasks(tasks: TaskManager, server: ApiServer | None, signals: ServiceSi
 
 
 def protect_memory() -> None:
-    """No process of the same user may read this one's memory and environment, where the secrets are, and no core file holds them. The
-    engine server is a program of its own: the first does not apply to it, and it sets the limit of core files back."""
+    """No process of the same user may read this one's memory and environment, where the secrets are, and no
+    core file holds them. The engine server is a program of its own: the first does not apply to it, and it
+    sets the limit of core files back."""
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     EngineServer.core_limit = soft
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
@@ -12947,14 +14890,16 @@ def protect_memory() -> None:
 
 
 def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
-    """Listen, unless there are no routes, then connect to the database and serve. A probe is answered from the first moment."""
+    """Listen, unless there are no routes, then connect to the database and serve. A probe is answered from
+    the first moment."""
     protect_memory()
     look_ahead(settings, bool(routes), with_scheduler)
     share_heap()
     signals = ServiceSignals()
     signals.install()
     settings = within_descriptors(settings)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an engine server and a host leave when both are killed comes to us
+    # what an engine server and a host leave when both are killed comes to us
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     server = ApiServer(settings, routes) if routes else None
     try:
         if server:
@@ -12989,7 +14934,8 @@ def ask_health(settings: Settings) -> str:
     if settings.tls_cert:
         import ssl
 
-        context = ssl._create_unverified_context()  # the certificate names the service to others, not this loopback address
+        # the certificate names the service to others, not this loopback address
+        context = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection(host, settings.port, timeout=PING_SECONDS, context=context)
     else:
         connection = http.client.HTTPConnection(host, settings.port, timeout=PING_SECONDS)
@@ -13004,7 +14950,8 @@ def ask_health(settings: Settings) -> str:
 
 
 def command_ping(settings: Settings, options: argparse.Namespace) -> int:
-    """0 when the service on this port is alive; without QTM_PORT, workers of this machine that have no port are asked as well."""
+    """0 when the service on this port is alive; without QTM_PORT, workers of this machine that have no port
+    are asked as well."""
     fault = ask_health(settings)
     if not fault:
         sys.stdout.write(f"alive at port {settings.port}\n")
@@ -13050,7 +14997,9 @@ def _others_can_read(path: str) -> bool:
     """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
     try:
         real = pathlib.Path(path).resolve()
-        return bool(real.stat().st_mode & stat.S_IROTH) and all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return bool(real.stat().st_mode & stat.S_IROTH) and all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
+        )
     except OSError:
         return False
 
@@ -13058,16 +15007,23 @@ def _others_can_read(path: str) -> bool:
 def check_files(settings: Settings) -> Finding | None:
     """What everybody on this machine can read, and should not."""
     parts = parse_database_url(settings.database_url)
-    database = [parts.path + end for end in ("", "-wal", "-shm", ".lock")] if parts.kind == "sqlite" else [parts.options.get("ssl_key", "")]
+    database = (
+        [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
+        if parts.kind == "sqlite"
+        else [parts.options.get("ssl_key", "")]
+    )
     found = [path for path in (*database, settings.tls_key) if path and _others_can_read(path)]
     if not found:
         return None
     why = "every account of this machine can copy what is in it: tasks and results, or the key of the certificate"
-    return Finding("warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}")
+    return Finding(
+        "warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}"
+    )
 
 
 def check_engine(settings: Settings) -> list[Finding]:
-    """Whether the engine can be imported, as a service does it; what its import leaves, and whether the built-in one finds prices."""
+    """Whether the engine can be imported, as a service does it; what its import leaves, and whether the
+    built-in one finds prices."""
     server = EngineServer(settings)
     try:
         while not server.is_ready:
@@ -13090,7 +15046,15 @@ def check_database(settings: Settings) -> list[Finding]:
     """What the doctor finds, or why there is nothing to examine."""
     parts = parse_database_url(settings.database_url)
     if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
-        return [Finding("fault", "database", fault, NO_START, "mend QTM_DATABASE_URL, or the folder and its permissions")]
+        return [
+            Finding(
+                "fault",
+                "database",
+                fault,
+                NO_START,
+                "mend QTM_DATABASE_URL, or the folder and its permissions",
+            )
+        ]
     if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
         return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
     try:
@@ -13100,14 +15064,33 @@ def check_database(settings: Settings) -> list[Finding]:
         finally:
             database.close()
     except DatabaseInUse as error:
-        found, why = error.message.rpartition(": ")[0], "so it is while a service runs; no other process may start or look into it"
+        found, why = (
+            error.message.rpartition(": ")[0],
+            "so it is while a service runs; no other process may start or look into it",
+        )
         return [Finding("good", "database", found, why, "stop that process to have the file examined")]
     except SettingsError as error:
         return [Finding("fault", "database", error.message, NO_START, "mend QTM_DATABASE_URL")]
     except DatabaseUnavailable as error:
-        return [Finding("fault", "database", error.message, "nothing can be stored", "mend QTM_DATABASE_URL, or start the database")]
+        return [
+            Finding(
+                "fault",
+                "database",
+                error.message,
+                "nothing can be stored",
+                "mend QTM_DATABASE_URL, or start the database",
+            )
+        ]
     except QtmError as error:
-        return [Finding("fault", "database", error.message, "it cannot be examined", "its words say why; the tables stand in schema.sql")]
+        return [
+            Finding(
+                "fault",
+                "database",
+                error.message,
+                "it cannot be examined",
+                "its words say why; the tables stand in schema.sql",
+            )
+        ]
 
 
 def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
@@ -13116,22 +15099,38 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
         sys.stdout.write(json.dumps([finding._asdict() for finding in findings]) + "\n")
         return
     for finding in findings:
-        reasons = [f"{'':9}{name} {text}\n" for name, text in (("why:", finding.why), ("do: ", finding.remedy)) if text]
+        reasons = [
+            f"{'':9}{name} {text}\n"
+            for name, text in (("why:", finding.why), ("do: ", finding.remedy))
+            if text
+        ]
         sys.stdout.write(f"{finding.level:8} {finding.subject}: {finding.message}\n{''.join(reasons)}")
 
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
-    """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a fault. Changes nothing."""
+    """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a
+    fault. Changes nothing."""
     files = check_files(settings)
-    findings = [check_settings(settings), *([files] if files else []), *check_engine(settings), *check_database(settings)]
+    findings = [
+        check_settings(settings),
+        *([files] if files else []),
+        *check_engine(settings),
+        *check_database(settings),
+    ]
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
 COMMANDS = {
     "serve": (command_serve, "HTTP API and scheduler"),
-    "worker": (command_worker, "scheduler without the API (MySQL or MariaDB); with QTM_PORT set it answers probes and /metrics"),
-    "ping": (command_ping, "whether the service or worker of these settings is alive; for health checks of containers"),
+    "worker": (
+        command_worker,
+        "scheduler without the API (MySQL or MariaDB); with QTM_PORT set it answers probes and /metrics",
+    ),
+    "ping": (
+        command_ping,
+        "whether the service or worker of these settings is alive; for health checks of containers",
+    ),
     "migrate": (command_migrate, "bring the database to the newest schema"),
     "check": (command_check, "examine settings, engine and database; changes nothing"),
 }
@@ -13153,7 +15152,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (_, meaning) in COMMANDS.items():
         command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
         if name == "serve":
-            command.add_argument("--no-scheduler", action="store_true", help="HTTP only; other replicas run the tasks")
+            command.add_argument(
+                "--no-scheduler", action="store_true", help="HTTP only; other replicas run the tasks"
+            )
         if name == "check":
             command.add_argument("--json", action="store_true", help="print the findings as a JSON list")
         if name == "migrate":
@@ -13162,26 +15163,40 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def fill_standard_descriptors() -> None:
-    """Open /dev/null under those of the numbers 0 to 2 that are closed: the next file would get one, and all that is printed."""
+    """Open /dev/null under those of the numbers 0 to 2 that are closed: the next file would get one, and all
+    that is printed."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be of bytes that no encoding has
+        # a folder's name may be of bytes that no encoding has
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
-    """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings before."""
-    flags = {item.name: text for item in dataclasses.fields(Settings) if (text := getattr(options, item.name, None)) is not None}
-    if options.command == "ping":  # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
+    """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings
+    before."""
+    flags = {
+        item.name: text
+        for item in dataclasses.fields(Settings)
+        if (text := getattr(options, item.name, None)) is not None
+    }
+    # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
+    if options.command == "ping":
         flags["allow_anonymous"] = "1"
     try:
         return Settings.load(os.environ, flags)
     except SettingsError as error:
         if getattr(options, "json", False):
-            print_findings([Finding("fault", "settings", f"{name}: {text}", NO_START, f"mend {name}") for name, text in error.errors], True)
+            print_findings(
+                [
+                    Finding("fault", "settings", f"{name}: {text}", NO_START, f"mend {name}")
+                    for name, text in error.errors
+                ],
+                True,
+            )
         raise
 
 

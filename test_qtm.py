@@ -83,7 +83,13 @@ import qtm
 
 ROOT = pathlib.Path(qtm.__file__).parent
 PRICES = ROOT / "examples" / "prices"
-CONFIG = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+CONFIG = {
+    "strategy": "sma_cross",
+    "start_date": "2005-01-03",
+    "end_date": "2012-12-31",
+    "initial_cash": 100000,
+    "commission": 0.001,
+}
 PARAMS = {"fast": 10, "slow": 30}
 DEADLINE_SECONDS = 120.0  # of every wait in these tests; generous, since a busy machine is no fault
 
@@ -169,7 +175,9 @@ def add(dao, *codes: str, batch_id: str | None = None, **options) -> list[str]:
 def ask_engine_of(tasks: qtm.TaskManager, runner, monkeypatch) -> None:
     """Have the creates of this manager ask the engine of another runner."""
     monkeypatch.setattr(tasks, "_runner", runner)
-    monkeypatch.setattr(tasks, "_engine", qtm.EngineCheck(settings("sqlite:///unused.db", engine="mine:run"), runner))
+    monkeypatch.setattr(
+        tasks, "_engine", qtm.EngineCheck(settings("sqlite:///unused.db", engine="mine:run"), runner)
+    )
 
 
 NO_PAGE = qtm.TaskPage("", None)
@@ -180,7 +188,9 @@ def listed(dao, *given, **chosen) -> list[qtm.TaskInfo]:
     return dao.list_page(qtm.TaskFilter(*given, **chosen)).tasks
 
 
-def finish(dao, claimed, outcome: qtm.Outcome, delay=0.0, message="", progress=0.0, version=None) -> qtm.TaskStatus | None:
+def finish(
+    dao, claimed, outcome: qtm.Outcome, delay=0.0, message="", progress=0.0, version=None
+) -> qtm.TaskStatus | None:
     """Record how an attempt ended; the status of its task, None when it was no longer this attempt's."""
     now = time.monotonic()
     recorded = dao.record([qtm.Ending(claimed, outcome, now, now, delay, message, progress, version)])
@@ -209,7 +219,7 @@ def settings(url: str, **options) -> qtm.Settings:
     return qtm.Settings(database_url=url, **quick)
 
 
-# ==== 1 Errors ========================================================================================================
+# ==== 1 Errors ==============================================================================================
 
 
 def all_errors() -> list[type[qtm.QtmError]]:
@@ -222,7 +232,7 @@ def test_codes_are_status_times_100_plus_n_and_unique():
     assert len({error.code for error in shown}) == len(shown) == len({error.error for error in shown})
 
 
-# ==== 2 Settings ======================================================================================================
+# ==== 2 Settings ============================================================================================
 
 
 def test_settings_come_from_default_environment_and_flag_in_this_order():
@@ -231,7 +241,12 @@ def test_settings_come_from_default_environment_and_flag_in_this_order():
 
 
 def test_what_kubernetes_sets_for_a_service_called_qtm_is_no_setting():
-    links = {"QTM_PORT": "tcp://10.0.0.1:8080", "QTM_SERVICE_HOST": "10.0.0.1", "QTM_SERVICE_PORT": "8080", "QTM_SERVICE_PORT_HTTP": "8080"}
+    links = {
+        "QTM_PORT": "tcp://10.0.0.1:8080",
+        "QTM_SERVICE_HOST": "10.0.0.1",
+        "QTM_SERVICE_PORT": "8080",
+        "QTM_SERVICE_PORT_HTTP": "8080",
+    }
     links |= {f"QTM_PORT_8080_TCP{end}": "x" for end in ("", "_ADDR", "_PORT", "_PROTO")}
     assert qtm.Settings.load(links) == qtm.Settings()
     with pytest.raises(qtm.SettingsError):
@@ -248,13 +263,21 @@ def test_a_password_is_refused_on_the_command_line():
 @pytest.mark.parametrize(
     ("environment", "flags", "names"),
     [
-        ("PORT=x WORKERS=0 NONSENSE=1 DATABASE_URL=postgres://x HOST=0.0.0.0", {}, "NONSENSE PORT WORKERS DATABASE_URL HOST"),
+        (
+            "PORT=x WORKERS=0 NONSENSE=1 DATABASE_URL=postgres://x HOST=0.0.0.0",
+            {},
+            "NONSENSE PORT WORKERS DATABASE_URL HOST",
+        ),
         (
             *("WORKERS=0 LOG_FORMAT=xml LEASE_SECONDS=5 TLS_CERT=/nope", {"pool_size": "many"}),
             "POOL_SIZE WORKERS LOG_FORMAT LEASE_SECONDS TLS_KEY",
         ),
         # a text that cannot be read is one fault, and not judged by its default
-        ("HEARTBEAT_SECONDS=soon LEASE_SECONDS=5 HOST=:: ALLOW_ANONYMOUS=maybe", {}, "ALLOW_ANONYMOUS HEARTBEAT_SECONDS"),
+        (
+            "HEARTBEAT_SECONDS=soon LEASE_SECONDS=5 HOST=:: ALLOW_ANONYMOUS=maybe",
+            {},
+            "ALLOW_ANONYMOUS HEARTBEAT_SECONDS",
+        ),
     ],
 )
 def test_every_fault_of_the_settings_is_listed_at_once(environment, flags, names):
@@ -270,7 +293,10 @@ def test_every_fault_of_the_settings_is_listed_at_once(environment, flags, names
     ("options", "names"),
     [
         ({"host": "0.0.0.0", "engine": "x", "log_format": "y"}, ["QTM_LOG_FORMAT", "QTM_ENGINE", "QTM_HOST"]),
-        ({"lease_seconds": "45", "port": -1, "tls_key": "x"}, ["QTM_LEASE_SECONDS", "QTM_PORT", "QTM_TLS_CERT"]),
+        (
+            {"lease_seconds": "45", "port": -1, "tls_key": "x"},
+            ["QTM_LEASE_SECONDS", "QTM_PORT", "QTM_TLS_CERT"],
+        ),
         ({"heartbeat_seconds": None, "lease_seconds": 5.0}, ["QTM_HEARTBEAT_SECONDS"]),
         ({"engine": 5, "api_token": "text", "read_token": ("good-token",)}, ["QTM_API_TOKEN", "QTM_ENGINE"]),
         ({"host": ""}, ["QTM_HOST"]),
@@ -319,9 +345,18 @@ def test_secrets_are_in_no_repr_and_no_message():
     [
         ({"api_token": ("short",)}, "QTM_API_TOKEN: each token must have at least 8"),
         ({"api_token": ("good-token", "bad token")}, "QTM_API_TOKEN: each token must have at least 8"),
-        ({"api_token": ("good-token",), "read_token": ("geheim\n",)}, "QTM_READ_TOKEN: each token must have at least 8"),
-        ({"read_token": ("good-token",)}, "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN"),
-        ({"read_token": ("good-token",), "allow_anonymous": True}, "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN"),
+        (
+            {"api_token": ("good-token",), "read_token": ("geheim\n",)},
+            "QTM_READ_TOKEN: each token must have at least 8",
+        ),
+        (
+            {"read_token": ("good-token",)},
+            "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN",
+        ),
+        (
+            {"read_token": ("good-token",), "allow_anonymous": True},
+            "QTM_READ_TOKEN: with it alone nobody could write: set QTM_API_TOKEN",
+        ),
         (
             {"api_token": ("good-token", "other-token"), "read_token": ("other-token",)},
             "QTM_READ_TOKEN: holds a token of QTM_API_TOKEN too",
@@ -342,8 +377,14 @@ def test_wrong_tokens_are_refused_at_start_and_not_shown(tokens, fault):
         ("sqlite:////x/a%20b.db", ("sqlite", "/x/a b.db", (("127.0.0.1", 3306),), "", "", "")),
         ("mysql://u:p%40ss@db:3307/n", ("mysql", "", (("db", 3307),), "u", "p@ss", "n")),
         ("mariadb://u@DB/n", ("mysql", "", (("db", 3306),), "u", "", "n")),
-        ("mysql://u:p@h1:3306,h2,10.0.0.3:3307/n", ("mysql", "", (("h1", 3306), ("h2", 3306), ("10.0.0.3", 3307)), "u", "p", "n")),
-        ("mysql://u:p@[::1]:3307,[fe80::2]/n", ("mysql", "", (("::1", 3307), ("fe80::2", 3306)), "u", "p", "n")),
+        (
+            "mysql://u:p@h1:3306,h2,10.0.0.3:3307/n",
+            ("mysql", "", (("h1", 3306), ("h2", 3306), ("10.0.0.3", 3307)), "u", "p", "n"),
+        ),
+        (
+            "mysql://u:p@[::1]:3307,[fe80::2]/n",
+            ("mysql", "", (("::1", 3307), ("fe80::2", 3306)), "u", "p", "n"),
+        ),
     ],
 )
 def test_database_urls(text, parts):
@@ -362,7 +403,9 @@ def test_a_database_url_says_what_is_demanded_of_tls(query, mode):
     assert qtm.parse_database_url(f"mysql://u@db/n{query}").ssl_mode == mode
 
 
-@pytest.mark.parametrize("text", ["sqlite://a.db", "sqlite:///:memory:", "sqlite:///", "mysql://db", "mysql:///n", "redis://h/0"])
+@pytest.mark.parametrize(
+    "text", ["sqlite://a.db", "sqlite:///:memory:", "sqlite:///", "mysql://db", "mysql:///n", "redis://h/0"]
+)
 def test_wrong_database_urls_are_refused(text):
     with pytest.raises(qtm.SettingsError):
         qtm.parse_database_url(text)
@@ -403,7 +446,13 @@ def test_a_password_in_the_place_of_the_host_is_not_shown():
 def test_mysql_without_pymysql_says_what_to_install(tmp_path):
     (tmp_path / "pymysql.py").write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QTM_DATABASE_URL": "mysql://u@127.0.0.1/n"}
-    done = subprocess.run([sys.executable, str(ROOT / "qtm.py"), "serve"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "qtm.py"), "serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert "pip install pymysql" in done.stderr
     assert "Traceback" not in done.stderr
@@ -441,7 +490,7 @@ def test_a_secret_may_come_from_a_file(environment, expected, tmp_path):
         assert refused.value.message == "settings are wrong:\n  " + expected.format(path=path)
 
 
-# ==== 3-5 JSON, Requests, Tasks =======================================================================================
+# ==== 3-5 JSON, Requests, Tasks =============================================================================
 
 
 def test_every_status_has_a_text_and_transitions():
@@ -475,7 +524,11 @@ WRONG_BODIES = [
     ("ideographic space before a stock", body(stock_code="\u3000A"), {"stock_code"}),
     ("stock that turns the line round", body(stock_code="A\u202eB"), {"stock_code"}),
     ("half a character as stock", body(stock_code="A\ud800B"), {"stock_code"}),
-    ("one wrong of many", body(stock_code=..., stock_codes=["A", "b\0c", 3]), {"stock_codes[1]", "stock_codes[2]"}),
+    (
+        "one wrong of many",
+        body(stock_code=..., stock_codes=["A", "b\0c", 3]),
+        {"stock_codes[1]", "stock_codes[2]"},
+    ),
     ("no stocks", body(stock_code=..., stock_codes=[]), {"stock_codes"}),
     ("too many", body(stock_code=..., stock_codes=["A"] * 100_001), {"stock_codes"}),
     ("too many together", body(stock_code=..., stock_codes=["A"] * 50_001, params=[{}, {}]), {"stock_codes"}),
@@ -494,7 +547,9 @@ WRONG_BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "fields"), [item[1:] for item in WRONG_BODIES], ids=[item[0] for item in WRONG_BODIES])
+@pytest.mark.parametrize(
+    ("given", "fields"), [item[1:] for item in WRONG_BODIES], ids=[item[0] for item in WRONG_BODIES]
+)
 def test_a_wrong_body_lists_every_fault_with_its_path(given, fields):
     with pytest.raises(qtm.InvalidRequest) as caught:
         qtm.BatchRequest.from_body(given)
@@ -526,21 +581,36 @@ STOCK_CODES = [
 def test_any_printable_code_is_stored_listed_and_run_as_it_is(url):
     """And is equal to no other: not by case, accent, normal form or spaces."""
     with qtm.start(settings(url, workers=4), engine=lambda task, _: {"code": task.stock_code}) as tasks:
-        created = tasks.create_task(qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=STOCK_CODES, batch_id="codes")))
-        others = tasks.create_tasks([(qtm.BatchRequest(STOCK_CODES, CONFIG, [PARAMS]), None) for _ in range(2)])  # by other statements
+        created = tasks.create_task(
+            qtm.BatchRequest.from_body(body(stock_code=..., stock_codes=STOCK_CODES, batch_id="codes"))
+        )
+        # by other statements
+        others = tasks.create_tasks(
+            [(qtm.BatchRequest(STOCK_CODES, CONFIG, [PARAMS]), None) for _ in range(2)]
+        )
         assert all(isinstance(other, qtm.CreatedBatch) for other in others)
         assert eventually(lambda: tasks.get_batch("codes").is_final)
         for code, task_id in zip(STOCK_CODES, created.task_ids, strict=True):
             assert tasks.get_task_result(task_id).result == {"code": code}
             (task,) = tasks.get_tasks_by_batch("codes", stock_code=code).tasks
-            assert (task.task_id, task.stock_code, json.loads(task.to_json())["stock_code"]) == (task_id, code, code)
-            assert [one["stock_code"] for one in json.loads(f"[{tasks.list_page(qtm.TaskFilter(stock_code=code)).json}]")] == [code] * 3
+            assert (task.task_id, task.stock_code, json.loads(task.to_json())["stock_code"]) == (
+                task_id,
+                code,
+                code,
+            )
+            assert [
+                one["stock_code"]
+                for one in json.loads(f"[{tasks.list_page(qtm.TaskFilter(stock_code=code)).json}]")
+            ] == [code] * 3
             assert [one.stock_code for one in tasks.list_tasks(stock_code=code)[0]] == [code] * 3
 
 
 def test_a_code_travels_in_queries_as_it_is(api):
     codes = [code for code in STOCK_CODES if not code.isalnum()]
-    assert call(api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=codes, batch_id="codes"))[0] == 201
+    assert (
+        call(api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=codes, batch_id="codes"))[0]
+        == 201
+    )
     for code in codes:
         query = urllib.parse.urlencode({"stock_code": code, "batch_id": "codes"})
         for verb in ("listTasks", "getTasksByBatch"):
@@ -619,7 +689,14 @@ def test_measuring_the_depth_takes_time_in_proportion_to_the_body():
 
 
 @pytest.mark.parametrize(
-    "text", [b"{}", b"[" * 64 + b"]" * 64, b'["\\ud83d\\ude00"]', b"[18446744073709551615, -9223372036854775808, 1e308]", b' "[[[" ']
+    "text",
+    [
+        b"{}",
+        b"[" * 64 + b"]" * 64,
+        b'["\\ud83d\\ude00"]',
+        b"[18446744073709551615, -9223372036854775808, 1e308]",
+        b' "[[[" ',
+    ],
 )
 def test_json_that_is_strict_is_taken(text):
     assert qtm.parse_json(text) == json.loads(text)
@@ -627,7 +704,11 @@ def test_json_that_is_strict_is_taken(text):
 
 json_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | json_texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | json_texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(json_texts, inner, max_size=4),
     max_leaves=20,
 )
@@ -680,7 +761,11 @@ MANY_VALUES = {  # a body, and whether it has too many values
 def test_more_than_a_million_values_are_refused_before_any_is_made(edge, case, monkeypatch):
     body, are_too_many = case
     decoder, made = qtm._strict_json, []
-    monkeypatch.setattr(qtm, "_strict_json", types.SimpleNamespace(decode=lambda text: made.append(True) or decoder.decode(text)))
+    monkeypatch.setattr(
+        qtm,
+        "_strict_json",
+        types.SimpleNamespace(decode=lambda text: made.append(True) or decoder.decode(text)),
+    )
     for path in ("createTask", "cancelTask", "retryTask") if are_too_many else ("createTask",):
         status, answer, _ = call(edge, "POST", f"{A}/{path}", body)
         assert (status, answer["error"]) == (400, "malformed_json" if are_too_many else "invalid_request")
@@ -700,11 +785,14 @@ def test_task_ids_ascend_and_are_version_7():
     ids = [one for _ in range(50) for one in qtm.new_task_ids(200)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 10_000
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one) for one in ids)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one)
+        for one in ids
+    )
     assert abs(int(ids[0].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
 
 
-# ==== 6-9 Log and counters, Connection pool, Dialects, Transactions ===================================================
+# ==== 6-9 Log and counters, Connection pool, Dialects, Transactions =========================================
 
 
 class FakeConnection:
@@ -717,7 +805,9 @@ class FakeConnection:
 
 def test_a_pool_never_opens_more_than_its_size_nor_lends_a_connection_twice():
     opened: list[FakeConnection] = []
-    pool = qtm.ConnectionPool(lambda: (opened.append(FakeConnection()), opened[-1])[1], lambda connection: True, 3)
+    pool = qtm.ConnectionPool(
+        lambda: (opened.append(FakeConnection()), opened[-1])[1], lambda connection: True, 3
+    )
     barrier, guard = threading.Barrier(8), threading.Lock()
     in_use: set[FakeConnection] = set()
 
@@ -795,7 +885,10 @@ def test_a_connection_that_comes_back_goes_to_the_thread_that_waits_longest():
     assert pool.snapshot()["in_use"] == 0
 
 
-@pytest.mark.parametrize(("interruption", "raised"), [(queue.Empty, qtm.DatabaseUnavailable), (KeyboardInterrupt, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("interruption", "raised"),
+    [(queue.Empty, qtm.DatabaseUnavailable), (KeyboardInterrupt, KeyboardInterrupt)],
+)
 @pytest.mark.parametrize("is_late", [False, True], ids=["nothing came", "it came in the last moment"])
 def test_a_thread_that_stops_waiting_takes_no_connection_with_it(monkeypatch, interruption, raised, is_late):
     pool = qtm.ConnectionPool(FakeConnection, lambda connection: True, 1)
@@ -835,7 +928,9 @@ def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_bac
 
 def test_a_transaction_that_fails_leaves_nothing(dao):
     def work(session):
-        session.execute("INSERT INTO backtest_batches (batch_id, name, created_at) VALUES ('b', 'n', UTC_TIMESTAMP(6))")
+        session.execute(
+            "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES ('b', 'n', UTC_TIMESTAMP(6))"
+        )
         raise qtm.TaskNotFound("for the test")
 
     with pytest.raises(qtm.TaskNotFound):
@@ -844,7 +939,8 @@ def test_a_transaction_that_fails_leaves_nothing(dao):
 
 
 NONE_READ = "none"  # the reading back finds nothing
-# The error of each try (the last one repeats), what reading back gives, then the outcome and how many tries there are.
+# The error of each try (the last one repeats), what reading back gives, then the outcome and how many tries
+# there are.
 TRANSACTIONS = {
     "conflicts pass": ([qtm.TransactionConflict] * 2 + [None], None, "done", 3),
     "conflicts stay": ([qtm.TransactionConflict], None, qtm.TransactionConflict, qtm.TRANSACTION_TRIES),
@@ -852,7 +948,12 @@ TRANSACTIONS = {
     "a lost COMMIT that cannot be read back": ([qtm.OutcomeUnknown], None, qtm.OutcomeUnknown, 1),
     "reading back fails": ([qtm.OutcomeUnknown], qtm.DatabaseUnavailable, qtm.OutcomeUnknown, 1),
     # It was not there when it was read back, and may still come through: "not applied" would be a guess.
-    "in doubt, then conflicts": ([qtm.OutcomeUnknown, qtm.TransactionConflict], NONE_READ, qtm.OutcomeUnknown, qtm.TRANSACTION_TRIES),
+    "in doubt, then conflicts": (
+        [qtm.OutcomeUnknown, qtm.TransactionConflict],
+        NONE_READ,
+        qtm.OutcomeUnknown,
+        qtm.TRANSACTION_TRIES,
+    ),
     "in doubt, then gone": ([qtm.OutcomeUnknown, qtm.DatabaseUnavailable], NONE_READ, qtm.OutcomeUnknown, 2),
     "in doubt again and again": ([qtm.OutcomeUnknown], NONE_READ, qtm.OutcomeUnknown, qtm.TRANSACTION_TRIES),
     "gone once": ([qtm.DatabaseUnavailable, None], None, "done", 2),
@@ -898,7 +999,9 @@ def test_a_read_is_tried_again_after_a_quick_failure_only(database, monkeypatch,
     monkeypatch.setattr(qtm, "QUICK_FAILURE_SECONDS", seconds)
     tries = []
     with pytest.raises(qtm.DatabaseUnavailable):
-        database.read(lambda session: (tries.append(1), (_ for _ in ()).throw(qtm.DatabaseUnavailable("for the test"))))
+        database.read(
+            lambda session: (tries.append(1), (_ for _ in ()).throw(qtm.DatabaseUnavailable("for the test")))
+        )
     assert len(tries) == count
 
 
@@ -912,7 +1015,8 @@ def test_a_read_is_tried_again_after_a_quick_failure_only(database, monkeypatch,
 def test_any_text_comes_back_as_it_was(database, text, number):
     for kind in (str, qtm.PreparedStatement):
         found = database.rows(
-            kind("SELECT :text, 1, :number + 0e0, :none, :flag"), {"text": text, "number": number, "none": None, "flag": True}
+            kind("SELECT :text, 1, :number + 0e0, :none, :flag"),
+            {"text": text, "number": number, "none": None, "flag": True},
         )
         assert found == [(text, 1, number, None, 1)]
     assert database.rows("SELECT COUNT(*) FROM backtest_tasks") == [(0,)]
@@ -921,7 +1025,9 @@ def test_any_text_comes_back_as_it_was(database, text, number):
 def test_the_dialects_agree_on_functions_of_time_and_rows(database):
     sql = f"""SELECT a, b, UTC_TIMESTAMP(6), ADDTIME('2026-01-31 23:59:59.500000', '1:00:00.750000'),
               ADDTIME('2026-01-01 00:00:00.000000', '-0:00:00.250000') FROM {database.dialect.json_rows("a", "b")} AS r ORDER BY a"""
-    rows = database.read(lambda session: session.rows(sql, {"rows": '[["x","{\\"k\\":1.0}"],["y","é😀%:n"]]'}))
+    rows = database.read(
+        lambda session: session.rows(sql, {"rows": '[["x","{\\"k\\":1.0}"],["y","é😀%:n"]]'})
+    )
     assert [row[:2] for row in rows] == [("x", '{"k":1.0}'), ("y", "é😀%:n")]
     assert {row[3:] for row in rows} == {("2026-02-01 01:00:00.250000", "2025-12-31 23:59:59.750000")}
     now = datetime.datetime.fromisoformat(rows[0][2])
@@ -940,19 +1046,54 @@ def test_a_step_of_a_migration_may_take_longer_than_other_statements(mariadb, mo
 
 
 NO_CONNECTION = {
-    "refused": ("root@127.0.0.1", "root@127.0.0.1:1", 0, "nothing listens there: start the server, or check host and port"),
-    "unknown host": ("root@127.0.0.1", "root@no-such-host.invalid", 0, "the host name is not known .*QTM_DATABASE_URL"),
-    "no socket": ("/qtm_words", "/qtm_words?unix_socket=/nowhere/s", 0, "there is no such socket: start the server"),
-    "wrong password": ("root@", "words:wrong@", 1045, "access denied: .* 'words'.* password .*error 1045.*check user and password"),
-    "missing database": ("/qtm_words", "/qtm_nowhere", 1049, "no database qtm_nowhere .*CREATE DATABASE qtm_nowhere; GRANT .* TO 'root'"),
-    "no right": ("root@", "words:p@", 1044, "no right on the database qtm_words.*CREATE DATABASE qtm_words; GRANT SELECT.*'words'"),
+    "refused": (
+        "root@127.0.0.1",
+        "root@127.0.0.1:1",
+        0,
+        "nothing listens there: start the server, or check host and port",
+    ),
+    "unknown host": (
+        "root@127.0.0.1",
+        "root@no-such-host.invalid",
+        0,
+        "the host name is not known .*QTM_DATABASE_URL",
+    ),
+    "no socket": (
+        "/qtm_words",
+        "/qtm_words?unix_socket=/nowhere/s",
+        0,
+        "there is no such socket: start the server",
+    ),
+    "wrong password": (
+        "root@",
+        "words:wrong@",
+        1045,
+        "access denied: .* 'words'.* password .*error 1045.*check user and password",
+    ),
+    "missing database": (
+        "/qtm_words",
+        "/qtm_nowhere",
+        1049,
+        "no database qtm_nowhere .*CREATE DATABASE qtm_nowhere; GRANT .* TO 'root'",
+    ),
+    "no right": (
+        "root@",
+        "words:p@",
+        1044,
+        "no right on the database qtm_words.*CREATE DATABASE qtm_words; GRANT SELECT.*'words'",
+    ),
 }
 
 
 @pytest.mark.parametrize(("old", "new", "number", "words"), NO_CONNECTION.values(), ids=NO_CONNECTION)
-def test_the_error_of_a_missing_connection_has_words_and_a_remedy(mariadb, in_german, old, new, number, words):
+def test_the_error_of_a_missing_connection_has_words_and_a_remedy(
+    mariadb, in_german, old, new, number, words
+):
     url = mariadb.create_database("qtm_words")
-    mariadb.execute("CREATE OR REPLACE USER words@'%' IDENTIFIED BY 'p'", "CREATE OR REPLACE USER words@localhost IDENTIFIED BY 'p'")
+    mariadb.execute(
+        "CREATE OR REPLACE USER words@'%' IDENTIFIED BY 'p'",
+        "CREATE OR REPLACE USER words@localhost IDENTIFIED BY 'p'",
+    )
     if ":1" in new:
         url = url.replace(f":{mariadb.port}", "")
     with pytest.raises(qtm.DatabaseUnavailable, match=words) as caught:
@@ -965,15 +1106,23 @@ def test_the_error_of_a_missing_connection_has_words_and_a_remedy(mariadb, in_ge
 def test_a_server_that_does_not_answer_is_told_from_one_that_refuses(monkeypatch):
     monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(qtm.DatabaseUnavailable, match="no answer in time: check host"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(qtm.DatabaseUnavailable, match="no answer in time: check host"),
+    ):
         qtm.open_database(settings(f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/n"))
 
 
 def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
     first = qtm.Database(f"sqlite:///{tmp_path}/q.db")
     second = f"import qtm; qtm.Database('sqlite:///{tmp_path}/q.db')"
-    done = subprocess.run([sys.executable, "-c", second], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert f"DatabaseInUse: {tmp_path}/q.db is in use by process {os.getpid()}: a SQLite file belongs to one process" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", second], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (
+        f"DatabaseInUse: {tmp_path}/q.db is in use by process {os.getpid()}: a SQLite file belongs to one process"
+        in done.stderr
+    )
     first.close()
     qtm.Database(f"sqlite:///{tmp_path}/q.db").close()
 
@@ -997,7 +1146,10 @@ def test_a_password_may_have_any_characters(mariadb):
     password = "g\u00e4\u5bc6'%/@: "
     escaped = private_mariadb.pymysql.converters.escape_string(password)
     url = mariadb.create_database("qtm_words")
-    mariadb.execute(f"CREATE OR REPLACE USER words@'127.0.0.1' IDENTIFIED BY '{escaped}'", "GRANT ALL ON qtm_words.* TO words@'127.0.0.1'")
+    mariadb.execute(
+        f"CREATE OR REPLACE USER words@'127.0.0.1' IDENTIFIED BY '{escaped}'",
+        "GRANT ALL ON qtm_words.* TO words@'127.0.0.1'",
+    )
     database = qtm.Database(url.replace("root@", f"words:{qtm.urllib.parse.quote(password, safe='')}@"))
     assert qtm.migrate(database)
     database.close()
@@ -1006,13 +1158,29 @@ def test_a_password_may_have_any_characters(mariadb):
 def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, mariadb):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate), *name]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+        *name,
+    ]
     subprocess.run(made, check=True, capture_output=True)
     with private_server([f"--ssl-cert={certificate}", f"--ssl-key={key}"], buffer_pool="32M") as server:
         url = server.create_database("qtm_tls")
         for options in ("", "?ssl_mode=required", f"?ssl_ca={certificate}", "?ssl_mode=disabled"):
             database = qtm.Database(url + options)
-            assert database.read(database.dialect.facts)["ssl_cipher"].startswith("TLS") == (options != "?ssl_mode=disabled")
+            assert database.read(database.dialect.facts)["ssl_cipher"].startswith("TLS") == (
+                options != "?ssl_mode=disabled"
+            )
             database.close()
         stranger = qtm.Database(f"{url}?ssl_ca={other_ca(tmp_path)}")
         with pytest.raises(qtm.DatabaseRefused, match="not trusted"):
@@ -1023,12 +1191,17 @@ def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, m
 def other_ca(folder: pathlib.Path) -> pathlib.Path:
     """A certificate that signed nothing."""
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=other"]
-    subprocess.run([*made, "-keyout", str(folder / "other.key"), "-out", str(folder / "other.pem")], check=True, capture_output=True)
+    subprocess.run(
+        [*made, "-keyout", str(folder / "other.key"), "-out", str(folder / "other.pem")],
+        check=True,
+        capture_output=True,
+    )
     return folder / "other.pem"
 
 
 class RogueServer(threading.Thread):
-    """Speaks enough of MySQL's protocol to ask each client for its password in clear text, over TLS if it has a certificate."""
+    """Speaks enough of MySQL's protocol to ask each client for its password in clear text, over TLS if it has
+    a certificate."""
 
     def __init__(self, plugin: bytes, certificate=None) -> None:
         super().__init__(daemon=True)
@@ -1054,10 +1227,16 @@ class RogueServer(threading.Thread):
     def _serve(self, sock) -> None:
         client = pymysql.constants.CLIENT
         bits = (
-            client.PROTOCOL_41 | client.SECURE_CONNECTION | client.PLUGIN_AUTH | client.CONNECT_WITH_DB | (client.SSL if self._tls else 0)
+            client.PROTOCOL_41
+            | client.SECURE_CONNECTION
+            | client.PLUGIN_AUTH
+            | client.CONNECT_WITH_DB
+            | (client.SSL if self._tls else 0)
         )
         ends = struct.pack("<HBHHB", bits & 0xFFFF, 45, 2, bits >> 16, 21) + bytes(10)
-        greeting = b"\x0a8.0.36\0" + bytes(4) + b"12345678\0" + ends + b"123456789012\0mysql_native_password\0"
+        greeting = (
+            b"\x0a8.0.36\0" + bytes(4) + b"12345678\0" + ends + b"123456789012\0mysql_native_password\0"
+        )
         sock.settimeout(DEADLINE_SECONDS)
         sock.sendall(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
         answer = sock.recv(36)
@@ -1093,7 +1272,17 @@ def pymysql_release(request, tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if request.param != "current":
         folder = tmp_path_factory.mktemp("pymysql")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), f"pymysql=={request.param}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(folder),
+            f"pymysql=={request.param}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             refuse = pytest.fail if os.environ.get("CI") else pytest.skip
@@ -1110,23 +1299,44 @@ print(json.dumps([name for name in ("_request_authentication", "_sock", "_ssl_re
 
 
 def test_the_private_names_of_pymysql_that_are_used_are_these_in_every_release(pymysql_release):
-    """1.1.0 to 1.1.3 have no `_ssl_required`, and go on without TLS where the server offers none; 1.2.0 to 1.2.4 refuse."""
+    """1.1.0 to 1.1.3 have no `_ssl_required`, and go on without TLS where the server offers none; 1.2.0 to
+    1.2.4 refuse."""
     release, environment = pymysql_release
-    done = subprocess.run([sys.executable, "-c", PRIVATE_NAMES], env=environment, capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout)) == {"_request_authentication", "_sock"} | ({"_ssl_required"} if release == "current" else set())
+    done = subprocess.run(
+        [sys.executable, "-c", PRIVATE_NAMES], env=environment, capture_output=True, text=True, check=True
+    )
+    assert set(json.loads(done.stdout)) == {"_request_authentication", "_sock"} | (
+        {"_ssl_required"} if release == "current" else set()
+    )
     used = re.findall(r"(?:self|super\(\))\.(_\w+)", inspect.getsource(qtm._connection_class))
     used += re.findall(r"connection\.(_\w+)", inspect.getsource(qtm.MySQLDialect))
     assert set(used) == {"_request_authentication", "_sock", "_ssl_required"}
 
 
 def test_the_password_goes_out_in_clear_text_over_verified_tls_only(pymysql_release, certificate, tmp_path):
-    """Whatever the server asks for and the release of the driver does: 1.1.0 goes on without TLS even where a CA is given."""
+    """Whatever the server asks for and the release of the driver does: 1.1.0 goes on without TLS even where a
+    CA is given."""
     release, environment = pymysql_release
-    clear, none, wrong = "asks for the password in clear text", "offers no TLS", "is not trusted: self-signed certificate"
+    clear, none, wrong = (
+        "asks for the password in clear text",
+        "offers no TLS",
+        "is not trusted: self-signed certificate",
+    )
     stranger = other_ca(tmp_path)
     demands = {
-        None: {"": clear, "?ssl_mode=disabled": clear, "?ssl_mode=required": none, "?ssl_mode=verify": none, f"?ssl_ca={stranger}": none},
-        certificate: {"": clear, "?ssl_mode=disabled": clear, "?ssl_mode=required": clear, f"?ssl_ca={stranger}": wrong},
+        None: {
+            "": clear,
+            "?ssl_mode=disabled": clear,
+            "?ssl_mode=required": none,
+            "?ssl_mode=verify": none,
+            f"?ssl_ca={stranger}": none,
+        },
+        certificate: {
+            "": clear,
+            "?ssl_mode=disabled": clear,
+            "?ssl_mode=required": clear,
+            f"?ssl_ca={stranger}": wrong,
+        },
     }
     with contextlib.ExitStack() as stack:
         cases = []
@@ -1134,11 +1344,22 @@ def test_the_password_goes_out_in_clear_text_over_verified_tls_only(pymysql_rele
             rogue = RogueServer(plugin, files)
             rogue.start()
             stack.callback(rogue.stop)
-            cases += [(rogue, f"mysql://u:geheimnis@127.0.0.1:{rogue.port}/n{option}", words) for option, words in options.items()]
+            cases += [
+                (rogue, f"mysql://u:geheimnis@127.0.0.1:{rogue.port}/n{option}", words)
+                for option, words in options.items()
+            ]
             if files:  # a server that is the one that its owner meant
-                cases.append((rogue, f"mysql://u:open-sesame@127.0.0.1:{rogue.port}/n?ssl_ca={files[0]}", "cannot connect"))
+                cases.append(
+                    (
+                        rogue,
+                        f"mysql://u:open-sesame@127.0.0.1:{rogue.port}/n?ssl_ca={files[0]}",
+                        "cannot connect",
+                    )
+                )
         command = [sys.executable, "-c", CONNECT, *(url for _, url, _ in cases)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=2 * DEADLINE_SECONDS)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=2 * DEADLINE_SECONDS
+        )
     version, *errors = done.stdout.splitlines()
     assert release in (version, "current")
     for (rogue, url, words), error in zip(cases, errors, strict=True):
@@ -1147,7 +1368,9 @@ def test_the_password_goes_out_in_clear_text_over_verified_tls_only(pymysql_rele
         assert b"open-sesame" not in url.encode() or b"open-sesame" in rogue.received
 
 
-def test_an_unverified_connection_to_another_host_is_warned_of_at_start_and_by_check(mariadb, monkeypatch, caplog):
+def test_an_unverified_connection_to_another_host_is_warned_of_at_start_and_by_check(
+    mariadb, monkeypatch, caplog
+):
     url = mariadb.create_database("qtm_remote")
     monkeypatch.setattr(qtm.DatabaseUrl, "is_remote", True)
     caplog.set_level(logging.WARNING, logger="qtm")
@@ -1155,10 +1378,14 @@ def test_an_unverified_connection_to_another_host_is_warned_of_at_start_and_by_c
     (line,) = [str(record.msg) for record in caplog.records if "not safe" in str(record.msg)]
     assert "the connection is in clear text" in line
     assert "ssl_mode=verify" in line
-    assert [found.level for found in qtm.check_database(settings(url)) if found.subject == "encryption"] == ["warning"]
+    assert [found.level for found in qtm.check_database(settings(url)) if found.subject == "encryption"] == [
+        "warning"
+    ]
 
 
-def test_of_several_servers_the_first_that_answers_is_used_and_one_that_is_frozen_is_not_waited_for_again(mariadb, monkeypatch):
+def test_of_several_servers_the_first_that_answers_is_used_and_one_that_is_frozen_is_not_waited_for_again(
+    mariadb, monkeypatch
+):
     monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 1)
     name = mariadb.create_database("qtm_hosts").rpartition("/")[2]
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -1202,7 +1429,9 @@ def test_a_file_that_is_no_sqlite_database_is_named_and_left_alone(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(qtm.SettingsError, match=f"{tmp_path}/folder cannot be read: Is a directory"):
         qtm.Database(f"sqlite:///{tmp_path}/folder")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.py", "folder", "short"], "no lock is left behind"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.py", "folder", "short"], (
+        "no lock is left behind"
+    )
     (tmp_path / "empty.db").touch()
     qtm.Database(f"sqlite:///{tmp_path}/empty.db").close()
 
@@ -1211,7 +1440,8 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
     with pytest.raises(qtm.SettingsError, match=f"^there is no folder {tmp_path}/none for q.db$"):
         qtm.Database(f"sqlite:///{tmp_path}/none/q.db")
     assert qtm.sqlite_fault(f"{tmp_path}/q.db") == ""
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # who may do everything could write to a closed one
+    # who may do everything could write to a closed one
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}"
     (tmp_path / "q.db").touch()
     assert qtm.sqlite_fault(f"{tmp_path}/q.db") == f"this account cannot write to {tmp_path}/q.db"
@@ -1236,7 +1466,11 @@ def test_a_file_that_is_no_lock_of_ours_is_refused_and_left_as_it_is(tmp_path, m
     with pytest.raises(qtm.SettingsError, match=re.escape(str(lock))):
         qtm.Database(f"sqlite:///{tmp_path}/q.db")
     assert (tmp_path / "victim").read_text() == "precious"
-    assert (lock.lstat().st_ino, lock.lstat().st_mode, lock.lstat().st_size) == (before.st_ino, before.st_mode, before.st_size)
+    assert (lock.lstat().st_ino, lock.lstat().st_mode, lock.lstat().st_size) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_size,
+    )
     assert sorted(os.listdir(tmp_path)) == ["q.db.lock", "victim"]
 
 
@@ -1250,7 +1484,8 @@ def test_a_link_in_the_place_of_a_file_of_sqlites_is_refused(tmp_path, end):
 
 @pytest.mark.parametrize("mode", [None, 0o640, 0o644], ids=["made by qtm", "group", "everybody"])
 def test_files_that_qtm_makes_are_their_owners_alone_and_others_keep_their_mode(tmp_path, mode):
-    """What SQLite puts beside the database has its mode, so that who shares it with a group shares all of it."""
+    """What SQLite puts beside the database has its mode, so that who shares it with a group shares all of
+    it."""
     if mode is not None:
         (tmp_path / "q.db").touch()
         (tmp_path / "q.db").chmod(mode)
@@ -1282,9 +1517,12 @@ def test_what_keeps_a_running_service_from_logging_in_again_is_an_outage():
 
 
 def test_sqlite_makes_no_file_outside_the_folder_of_its_database(tmp_path):
-    """A statement that inserts some hundred rows keeps a journal, for which a container with one writable folder has no place."""
+    """A statement that inserts some hundred rows keeps a journal, for which a container with one writable
+    folder has no place."""
     database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
-    assert [run(lambda session: session.rows("PRAGMA temp_store")) for run in (database.read, database.write)] == [[(2,)], [(2,)]]
+    assert [
+        run(lambda session: session.rows("PRAGMA temp_store")) for run in (database.read, database.write)
+    ] == [[(2,)], [(2,)]]
     database.close()
 
 
@@ -1294,7 +1532,12 @@ def test_an_error_of_the_driver_carries_neither_statement_nor_values(dao, number
     (claimed,) = dao.claim("w", 1)
     with pytest.raises(qtm.QtmError) as caught:
         report(dao, claimed, 0.5, chr(number) + "geheim" * 1000)
-    texts = [caught.value.message, qtm.error_text(caught.value), qtm.error_text(caught.value.__cause__ or caught.value), caplog.text]
+    texts = [
+        caught.value.message,
+        qtm.error_text(caught.value),
+        qtm.error_text(caught.value.__cause__ or caught.value),
+        caplog.text,
+    ]
     for text in texts:
         assert len(text) < 600
         assert not re.search("geheim|UPDATE|backtest_tasks", text), text
@@ -1303,7 +1546,10 @@ def test_an_error_of_the_driver_carries_neither_statement_nor_values(dao, number
 
 MYSQL_ERRORS = {
     1062: ("Duplicate entry 'geheim' for key 'PRIMARY'", qtm.DuplicateKey),
-    1064: ("You have an error in your SQL syntax near 'INSERT INTO x VALUES ('geheim', 'it''s\ngeheim')' at line 1", qtm.QtmError),
+    1064: (
+        "You have an error in your SQL syntax near 'INSERT INTO x VALUES ('geheim', 'it''s\ngeheim')' at line 1",
+        qtm.QtmError,
+    ),
     1292: ("Truncated incorrect DOUBLE value: 'geheim'", qtm.QtmError),
     1366: ("Falscher string-Wert: 'geheim' f\u00fcr Feld message", qtm.QtmError),
     1300: ("Invalid utf8mb4 character string: 'geheim'", qtm.QtmError),
@@ -1311,14 +1557,17 @@ MYSQL_ERRORS = {
     2013: ("y" * 100_000, qtm.DatabaseUnavailable),
     1205: ("z" * 100_000, qtm.TransactionConflict),
     1142: ("command denied", qtm.DatabaseRefused),
-    **dict.fromkeys((3, 20, 1026, 1030, 1037, 1038), ("Got error 28", qtm.DatabaseUnavailable)),  # no disk or memory is left
+    # no disk or memory is left
+    **dict.fromkeys((3, 20, 1026, 1030, 1037, 1038), ("Got error 28", qtm.DatabaseUnavailable)),
 }
 
 
 @pytest.mark.parametrize("number", MYSQL_ERRORS)
 def test_an_error_of_the_server_has_its_class_and_a_short_text_that_quotes_nothing(number):
     text, expected = MYSQL_ERRORS[number]
-    error = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n")).error(pymysql.err.OperationalError(number, text))
+    error = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n")).error(
+        pymysql.err.OperationalError(number, text)
+    )
     assert type(error) is expected
     assert "geheim" not in error.message
     assert len(error.message) < 600
@@ -1330,7 +1579,12 @@ DRIVER_ERRORS = {  # (is_committing, is_sent) of each column: a statement, a sta
     "answer out of order": (pymysql.err.InternalError("Packet sequence number wrong"), *LOST_AT_COMMIT),
     "connection closed": (pymysql.err.InterfaceError(0, ""), *LOST_AT_COMMIT),
     "socket": (OSError("broken"), *LOST_AT_COMMIT),
-    "read-only": (pymysql.err.OperationalError(1290, "no"), qtm.DatabaseUnavailable, qtm.DatabaseUnavailable, qtm.OutcomeUnknown),
+    "read-only": (
+        pymysql.err.OperationalError(1290, "no"),
+        qtm.DatabaseUnavailable,
+        qtm.DatabaseUnavailable,
+        qtm.OutcomeUnknown,
+    ),
     "deadlock": (pymysql.err.OperationalError(1213, "no"), *[qtm.TransactionConflict] * 3),
     "no Unicode": (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), *[qtm.QtmError] * 3),
     "fault of ours": (KeyError("x"), qtm.QtmError, qtm.OutcomeUnknown, qtm.OutcomeUnknown),
@@ -1341,10 +1595,12 @@ DRIVER_ERRORS = {  # (is_committing, is_sent) of each column: a statement, a sta
 def test_an_error_is_in_doubt_when_the_server_may_have_committed(case):
     dialect = qtm.MySQLDialect(qtm.parse_database_url("mysql://u@127.0.0.1/n"))
     error, *expected = DRIVER_ERRORS[case]
-    assert [type(dialect.error(error, *state)) for state in ((False, False), (False, True), (True, True))] == expected
+    assert [
+        type(dialect.error(error, *state)) for state in ((False, False), (False, True), (True, True))
+    ] == expected
 
 
-# ==== 10 Migrations ===================================================================================================
+# ==== 10 Migrations =========================================================================================
 
 
 def shape_of(database) -> dict:
@@ -1383,8 +1639,8 @@ def in_german(mariadb):
 
 
 def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mariadb, in_german, tmp_path):
-    """From nothing and from every older step; the process dies after a statement, before or after it is on record. In whatever
-    language the server speaks."""
+    """From nothing and from every older step; the process dies after a statement, before or after it is on
+    record. In whatever language the server speaks."""
     steps = qtm.schema_steps()
     expected = None
     points = [(0, 0), *((one, count + 1) for one in steps for count in range(len(steps[one])))]
@@ -1392,11 +1648,17 @@ def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mar
         done = {**{older: steps[older] for older in steps if older < step}, step: steps.get(step, [])[:count]}
         for is_on_record in (True, False) if step else (True,):
             name = f"qtm_{number}_{is_on_record}"
-            database = qtm.Database(f"sqlite:///{tmp_path}/{name}.db" if url.startswith("sqlite") else mariadb.create_database(name))
+            database = qtm.Database(
+                f"sqlite:///{tmp_path}/{name}.db"
+                if url.startswith("sqlite")
+                else mariadb.create_database(name)
+            )
             qtm.migrate(database, done)
             if not is_on_record:
                 with database.single_connection() as connection:
-                    connection.cursor().execute(f"DELETE FROM qtm_schema WHERE step = {step} AND statement = {count - 1}")
+                    connection.cursor().execute(
+                        f"DELETE FROM qtm_schema WHERE step = {step} AND statement = {count - 1}"
+                    )
             qtm.migrate(database)
             found = shape_of(database)
             expected = expected or found
@@ -1410,13 +1672,18 @@ SERVING_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 def test_an_account_without_rights_to_change_tables_serves_a_schema_that_is_current(mariadb, in_german):
     """While the schema is not current, the error names the right that the account lacks."""
     url = mariadb.create_database("qtm_rights")
-    mariadb.execute("CREATE OR REPLACE USER server@'%' IDENTIFIED BY 'p'", f"GRANT {SERVING_RIGHTS} ON qtm_rights.* TO server@'%'")
+    mariadb.execute(
+        "CREATE OR REPLACE USER server@'%' IDENTIFIED BY 'p'",
+        f"GRANT {SERVING_RIGHTS} ON qtm_rights.* TO server@'%'",
+    )
     mine = settings(url.replace("root@", "server:p@"))
     for steps in ({}, {1: qtm.schema_steps()[1]}):
         if steps:
             qtm.migrate(database := qtm.Database(url), steps)
             database.close()
-        with pytest.raises(qtm.DatabaseRefused, match=r"error 1142\); GRANT SELECT, INSERT, .*CREATE.* ON qtm_rights\.\*"):
+        with pytest.raises(
+            qtm.DatabaseRefused, match=r"error 1142\); GRANT SELECT, INSERT, .*CREATE.* ON qtm_rights\.\*"
+        ):
             qtm.start(mine)
     qtm.migrate(database := qtm.Database(url))
     database.close()
@@ -1443,7 +1710,9 @@ def test_whatever_the_servers_sql_mode_is_tasks_are_served(mariadb, mode):
 
 
 def test_a_binary_log_of_statements_is_refused_in_the_words_of_check():
-    with private_server(["--log-bin", "--binlog-format=STATEMENT", "--server-id=1", "--lc-messages=de_DE"]) as server:
+    with private_server(
+        ["--log-bin", "--binlog-format=STATEMENT", "--server-id=1", "--lc-messages=de_DE"]
+    ) as server:
         mine = settings(server.create_database("qtm_log"))
         with pytest.raises(qtm.DatabaseRefused) as caught:
             qtm.start(mine)
@@ -1454,7 +1723,9 @@ def test_a_binary_log_of_statements_is_refused_in_the_words_of_check():
 
 def test_a_newer_database_is_refused(database):
     with database.single_connection() as connection:
-        connection.cursor().execute("INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')")
+        connection.cursor().execute(
+            "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')"
+        )
     with pytest.raises(qtm.SchemaError, match="99"):
         qtm.migrate(database)
 
@@ -1492,19 +1763,35 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 11-14 Rows, Task statements, Run statements, Upkeep statements ==================================================
+# ==== 11-14 Rows, Task statements, Run statements, Upkeep statements ========================================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
-    request = qtm.BatchRequest(["A", "B"], CONFIG, [{"n": 1}, {"n": 2.0, "text": "ü'\"\\%"}], "batch", "a name", priority=7)
+    request = qtm.BatchRequest(
+        ["A", "B"], CONFIG, [{"n": 1}, {"n": 2.0, "text": "ü'\"\\%"}], "batch", "a name", priority=7
+    )
     ids = qtm.new_task_ids(4)
     created = store(dao, request, "batch", ids, 12.5, 4)
     assert created == qtm.CreatedBatch("batch", 4, ids)
     tasks = listed(dao, "batch", newest_first=False)
-    assert [(task.task_id, task.stock_code, task.params["n"]) for task in tasks] == list(zip(ids, "AABB", [1, 2.0, 1, 2.0], strict=True))
+    assert [(task.task_id, task.stock_code, task.params["n"]) for task in tasks] == list(
+        zip(ids, "AABB", [1, 2.0, 1, 2.0], strict=True)
+    )
     task = tasks[1]
-    assert (task.params, task.config, task.priority, task.timeout_seconds, task.max_attempts) == (request.params[1], CONFIG, 7, 12.5, 4)
-    assert (task.status, task.progress, task.attempt, task.error, task.started_at) == (qtm.TaskStatus.PENDING, 0.0, 0, None, None)
+    assert (task.params, task.config, task.priority, task.timeout_seconds, task.max_attempts) == (
+        request.params[1],
+        CONFIG,
+        7,
+        12.5,
+        4,
+    )
+    assert (task.status, task.progress, task.attempt, task.error, task.started_at) == (
+        qtm.TaskStatus.PENDING,
+        0.0,
+        0,
+        None,
+        None,
+    )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", task.created_at)
     batch = dao.get_batch("batch")
     assert (batch.name, batch.total, batch.counts["pending"], batch.progress) == ("a name", 4, 4, 0.0)
@@ -1521,7 +1808,11 @@ def test_keys_and_stock_codes_are_compared_exactly(dao):
     (task_id, _) = add(dao, "sh600000", "SH600000", batch_id="b")
     other = task_id + " "
     assert dao.get_batch("b ") is dao.get(other) is None
-    assert dao.get_texts([other, task_id]).keys() == dao.get_texts([other, task_id], with_results=True).keys() == {task_id}
+    assert (
+        dao.get_texts([other, task_id]).keys()
+        == dao.get_texts([other, task_id], with_results=True).keys()
+        == {task_id}
+    )
     assert [task.task_id for task in listed(dao, "b", stock_code="sh600000")] == [task_id]
     assert listed(dao, "b ") == listed(dao, stock_code="sh600000 ") == []
     assert (dao.cancel(other), dao.retry_batch("b "), dao.get(task_id).status.value) == (False, 0, "pending")
@@ -1566,7 +1857,8 @@ def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypa
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_create_that_is_there_already_and_cannot_be_read_back_is_in_doubt(dao, monkeypatch, count):
-    """A lost COMMIT came through late, so that the next try meets its rows; and then the database goes away."""
+    """A lost COMMIT came through late, so that the next try meets its rows; and then the database goes
+    away."""
 
     def there(*_):
         raise qtm.DuplicateKey("for the test")
@@ -1576,7 +1868,9 @@ def test_a_create_that_is_there_already_and_cannot_be_read_back_is_in_doubt(dao,
 
     monkeypatch.setattr(dao.database, "_until_applied", there)
     monkeypatch.setattr(dao.database, "read", away)
-    assert [type(answer) for answer in dao.create([new_batch("A") for _ in range(count)])] == [qtm.OutcomeUnknown] * count
+    assert [type(answer) for answer in dao.create([new_batch("A") for _ in range(count)])] == [
+        qtm.OutcomeUnknown
+    ] * count
 
 
 def new_batch(*codes: str, **options) -> qtm.NewTasks:
@@ -1590,7 +1884,9 @@ def new_batch(*codes: str, **options) -> qtm.NewTasks:
 def test_the_read_of_a_status_is_parsed_once_for_each_connection(mariadb, limit):
     """And is sent as a text where the server keeps no prepared statements."""
     ((before,),) = mariadb.execute("SELECT @@GLOBAL.max_prepared_stmt_count")
-    counters = "SELECT variable_value + 0 FROM information_schema.global_status WHERE variable_name = 'Com_{}_sql'"
+    counters = (
+        "SELECT variable_value + 0 FROM information_schema.global_status WHERE variable_name = 'Com_{}_sql'"
+    )
 
     def count(name):
         return int(mariadb.execute(counters.format(name))[0][0])
@@ -1612,7 +1908,12 @@ def test_the_read_of_a_status_is_parsed_once_for_each_connection(mariadb, limit)
 
 def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_own(dao):
     add(dao, "X", batch_id="there")
-    small = [new_batch("A"), new_batch("B", "C", name="ü'\"\\%;\n"), new_batch("D", priority=3), new_batch("E", batch_id="there")]
+    small = [
+        new_batch("A"),
+        new_batch("B", "C", name="ü'\"\\%;\n"),
+        new_batch("D", priority=3),
+        new_batch("E", batch_id="there"),
+    ]
     small += [new_batch(code, batch_id="new", name=code)._replace(idempotency_key=code) for code in "FG"]
     small[0] = small[0]._replace(timeout_seconds=1 / 3, max_attempts=7)
     small[1] = small[1]._replace(request=dataclasses.replace(small[1].request, config={"of": "B"}))
@@ -1624,10 +1925,21 @@ def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_o
     assert (tasks["A"].timeout_seconds, tasks["A"].max_attempts, tasks["C"].max_attempts) == (0.333333, 7, 3)
     assert (tasks["D"].priority, tasks["A"].priority, tasks["C"].batch_id) == (3, 0, small[1].batch_id)
     assert [dao.get_batch(new.batch_id).name for new in small] == [None, "ü'\"\\%;\n", None, None, "F", "F"]
-    assert [(dao.get_batch(name).total, dao.get_batch(name).name) for name in ("there", "new")] == [(2, None), (2, "F")]
-    assert {code: task.config for code, task in tasks.items() if task.config != CONFIG} == {"B": {"of": "B"}, "C": {"of": "B"}}
-    assert all((task.params, task.status.value, task.attempt) == (PARAMS, "pending", 0) for task in tasks.values())
-    assert {claimed.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)} == {**dict.fromkeys("XBCDEFG", 3), "A": 7}
+    assert [(dao.get_batch(name).total, dao.get_batch(name).name) for name in ("there", "new")] == [
+        (2, None),
+        (2, "F"),
+    ]
+    assert {code: task.config for code, task in tasks.items() if task.config != CONFIG} == {
+        "B": {"of": "B"},
+        "C": {"of": "B"},
+    }
+    assert all(
+        (task.params, task.status.value, task.attempt) == (PARAMS, "pending", 0) for task in tasks.values()
+    )
+    assert {claimed.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)} == {
+        **dict.fromkeys("XBCDEFG", 3),
+        "A": 7,
+    }
     assert dao.create([]) == []
 
 
@@ -1635,7 +1947,13 @@ def test_a_transaction_takes_a_bounded_number_of_creates_and_a_large_create_is_a
     monkeypatch.setattr(qtm, "MAX_GROUP_CREATES", 3)
     monkeypatch.setattr(qtm, "MAX_GROUP_TASKS", 5)
     many = [new_batch(*codes) for codes in ("A", "B", "C", "D", "EFGHIJ", "KL", "MNO", "PQ")]
-    assert [[len(new.task_ids) for new in group] for group in qtm._create_groups(many)] == [[1, 1, 1], [1], [6], [2, 3], [2]]
+    assert [[len(new.task_ids) for new in group] for group in qtm._create_groups(many)] == [
+        [1, 1, 1],
+        [1],
+        [6],
+        [2, 3],
+        [2],
+    ]
     assert [answer.task_ids for answer in dao.create(many)] == [new.task_ids for new in many]
 
 
@@ -1652,11 +1970,13 @@ def test_a_large_create_takes_several_statements_and_is_all_or_nothing(dao, monk
     before = dao.snapshot()["statements"]
     assert dao.create([new]) == [qtm.CreatedBatch("b", 25, ())]
     assert dao.snapshot()["statements"] == before + 6, "the key, the batch's lock, the batch, three of tasks"
-    assert dao.create([new_batch(*["A"] * 25, batch_id="b")._replace(idempotency_key="key", request_sha256="x")]) == [
-        qtm.CreatedBatch("b", 25, (), repeated=True)
-    ]
+    assert dao.create(
+        [new_batch(*["A"] * 25, batch_id="b")._replace(idempotency_key="key", request_sha256="x")]
+    ) == [qtm.CreatedBatch("b", 25, (), repeated=True)]
     assert [task.task_id for task in listed(dao, newest_first=False)] == new.task_ids
-    dao.database.write(lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'"))
+    dao.database.write(
+        lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'")
+    )
     assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 0
     dao.database.write(lambda session: session.execute("DELETE FROM backtest_tasks"))
     assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 1
@@ -1669,9 +1989,20 @@ def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
     wrong = new_batch("D")._replace(max_attempts=None)
     answers = dao.create([good, bad, last, key, again, key._replace(request_sha256="y"), wrong])
     stored = qtm.CreatedBatch
-    expected = [stored, qtm.TransactionConflict, stored, stored, stored, qtm.IdempotencyKeyReused, qtm.QtmError]
+    expected = [
+        stored,
+        qtm.TransactionConflict,
+        stored,
+        stored,
+        stored,
+        qtm.IdempotencyKeyReused,
+        qtm.QtmError,
+    ]
     assert [type(answer) for answer in answers] == expected
-    assert (answers[4].task_ids, [answer.repeated for answer in answers[2:5]]) == (key.task_ids, [False, False, True])
+    assert (answers[4].task_ids, [answer.repeated for answer in answers[2:5]]) == (
+        key.task_ids,
+        [False, False, True],
+    )
     assert sorted(task.stock_code for task in listed(dao)) == ["A", "AAPL", "C", "K"]
     assert dao.get_batch(last.batch_id).total == 1
 
@@ -1687,7 +2018,11 @@ def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
 def test_a_clock_that_was_set_back_delays_no_task_beyond_the_longest_backoff(dao):
     add(dao)
     for ahead, count in (("0:05:00", 0), ("0:12:00", 1)):
-        dao.database.write(lambda s, a=ahead: s.execute("UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :a)", {"a": a}))
+        dao.database.write(
+            lambda s, a=ahead: s.execute(
+                "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :a)", {"a": a}
+            )
+        )
         assert len(dao.claim("w", 1)) == count
 
 
@@ -1745,7 +2080,11 @@ def test_the_claim_on_mariadb_reads_its_index_without_a_filesort(mariadb, pendin
 def test_an_attempt_ends_completed_with_its_result(dao):
     add(dao)
     (claimed,) = dao.claim("w", 1)
-    assert (dao.get(claimed.task_id).status, claimed.attempt, claimed.worker_id) == (qtm.TaskStatus.RUNNING, 1, "w")
+    assert (dao.get(claimed.task_id).status, claimed.attempt, claimed.worker_id) == (
+        qtm.TaskStatus.RUNNING,
+        1,
+        "w",
+    )
     assert report(dao, claimed, 0.5, "half")
     assert (dao.get(claimed.task_id).progress, dao.get(claimed.task_id).message) == (0.5, "half")
     listed = [{"path": "x", "kind": "-inf"}], [{"path": "y", "type": "int"}]
@@ -1755,7 +2094,9 @@ def test_an_attempt_ends_completed_with_its_result(dao):
     assert (found.result, (found.non_finite, found.converted)) == ({"x": None}, listed)
     assert (found.task.progress, found.task.engine_version) == (1.0, "v1")
     assert found.task.message == "", "it told of work under way"
-    assert finish(dao, claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED, "the same outcome again is known as written"
+    assert finish(dao, claimed, outcome, 0.0, "done", 1.0, "v1") is qtm.TaskStatus.COMPLETED, (
+        "the same outcome again is known as written"
+    )
 
 
 def test_a_result_of_the_version_before_is_read_without_its_kinds(dao):
@@ -1787,19 +2128,31 @@ def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
     info = dao.get(task_id)
     assert (info.attempt, info.error["attempt"], info.progress) == (2, 2, 0.3)
     assert dao.retry(task_id)
-    assert [finish(dao, dao.claim("w", 1)[0], outcome, 0.0, "", 0.0, None).value for _ in range(2)] == ["pending", "failed"]
+    assert [finish(dao, dao.claim("w", 1)[0], outcome, 0.0, "", 0.0, None).value for _ in range(2)] == [
+        "pending",
+        "failed",
+    ]
     assert dao.get(task_id).attempt == 4, "attempts count on, so that no old guard matches"
 
 
 def test_errors_of_the_request_are_never_retried_and_released_attempts_not_counted(dao):
     (task_id,) = add(dao)
-    assert finish(dao, dao.claim("w", 1)[0], qtm.Outcome(released=True), 0.0, "", 0.5, None) is qtm.TaskStatus.PENDING
-    assert (dao.get(task_id).attempt, dao.get(task_id).error) == (1, None), "no number comes twice: it guards every write"
+    assert (
+        finish(dao, dao.claim("w", 1)[0], qtm.Outcome(released=True), 0.0, "", 0.5, None)
+        is qtm.TaskStatus.PENDING
+    )
+    assert (dao.get(task_id).attempt, dao.get(task_id).error) == (1, None), (
+        "no number comes twice: it guards every write"
+    )
     outcome = qtm.Outcome(error_type="invalid_task", message="no", retryable=False)
     assert finish(dao, dao.claim("w", 1)[0], outcome, 0.0, "", 0.5, None) is qtm.TaskStatus.FAILED
     add(dao, max_attempts=2)
     endings = [qtm.Outcome(released=True), qtm.Outcome(error_type="x"), qtm.Outcome(error_type="x")]
-    assert [finish(dao, dao.claim("w", 1)[0], one, 0.0, "", 0.5, None).value for one in endings] == ["pending", "pending", "failed"]
+    assert [finish(dao, dao.claim("w", 1)[0], one, 0.0, "", 0.5, None).value for one in endings] == [
+        "pending",
+        "pending",
+        "failed",
+    ]
 
 
 def test_a_task_whose_last_attempt_was_lost_is_claimed_alone(dao):
@@ -1814,7 +2167,9 @@ def test_a_task_whose_last_attempt_was_lost_is_claimed_alone(dao):
     (alone,) = dao.claim("w", 9)
     assert (alone.task_id, alone.was_lost) == (lost, True)
     assert finish(dao, alone, qtm.Outcome(error_type="E")) is qtm.TaskStatus.PENDING
-    assert [(one.task_id, one.was_lost) for one in dao.claim("w", 9)] == [(lost, False)], "its last attempt was its own doing"
+    assert [(one.task_id, one.was_lost) for one in dao.claim("w", 9)] == [(lost, False)], (
+        "its last attempt was its own doing"
+    )
 
 
 def test_times_of_an_attempt_are_those_of_its_engine(dao):
@@ -1823,7 +2178,9 @@ def test_times_of_an_attempt_are_those_of_its_engine(dao):
     dao.record([qtm.Ending(claimed, qtm.Outcome(result_json="{}"), now - 5.0, now - 1.0)])
     task, (attempt,) = dao.get(claimed.task_id), dao.get_attempts(claimed.task_id)
     assert (task.started_at, task.finished_at) == (attempt.started_at, attempt.ended_at)
-    took = datetime.datetime.fromisoformat(task.finished_at[:-1]) - datetime.datetime.fromisoformat(task.started_at[:-1])
+    took = datetime.datetime.fromisoformat(task.finished_at[:-1]) - datetime.datetime.fromisoformat(
+        task.started_at[:-1]
+    )
     assert took == pytest.approx(datetime.timedelta(seconds=4.0), abs=datetime.timedelta(milliseconds=1))
 
 
@@ -1833,10 +2190,18 @@ def test_a_commit_of_a_group_of_outcomes_that_comes_through_late_is_read_back(da
     endings = [qtm.Ending(one, qtm.Outcome(result_json="{}"), now, now) for one in dao.claim("w", 3)]
     assert dao.cancel(ids[1])
     with monkeypatch.context() as patch:
-        patch.setattr(dao.database, "_until_applied", lambda run, confirm: (honest(run, confirm), honest(run, confirm))[1])
+        patch.setattr(
+            dao.database,
+            "_until_applied",
+            lambda run, confirm: (honest(run, confirm), honest(run, confirm))[1],
+        )
         assert dao.record(endings) == ({(ids[0], 1), (ids[2], 1)}, set())
     assert [dao.get(one).status.value for one in ids] == ["completed", "cancelled", "completed"]
-    assert [[one.ending for one in dao.get_attempts(task_id)] for task_id in ids] == [["completed"], ["cancelled"], ["completed"]]
+    assert [[one.ending for one in dao.get_attempts(task_id)] for task_id in ids] == [
+        ["completed"],
+        ["cancelled"],
+        ["completed"],
+    ]
 
 
 def test_an_outcome_whose_task_is_locked_keeps_no_other_waiting(mariadb):
@@ -1868,7 +2233,9 @@ def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
         assert finish(dao, old, outcome, 0.0, "", 1.0, None) is None
     assert dao.get(task_id) == before
     assert dao.heartbeat("w2", [new.key]) == set()
-    assert finish(dao, new, qtm.Outcome(result_json='{"by":2}'), 0.0, "", 1.0, None) is qtm.TaskStatus.COMPLETED
+    assert (
+        finish(dao, new, qtm.Outcome(result_json='{"by":2}'), 0.0, "", 1.0, None) is qtm.TaskStatus.COMPLETED
+    )
     assert dao.get_texts([task_id], with_results=True)[task_id].result_json == '{"by":2}'
 
 
@@ -1877,7 +2244,13 @@ def test_every_attempt_is_on_record_with_its_end_and_what_it_used(dao):
     usage = qtm.ProcessUsage(None, "SIGKILL", 123_456_789, 1.5, "the last words \u00fc")
     first = dao.claim("w1", 1)[0]
     (record,) = dao.get_attempts(task_id)
-    assert (record.attempt, record.worker_id, record.ending, record.ended_at, record.output_tail) == (1, "w1", None, None, "")
+    assert (record.attempt, record.worker_id, record.ending, record.ended_at, record.output_tail) == (
+        1,
+        "w1",
+        None,
+        None,
+        "",
+    )
     finish(dao, first, qtm.Outcome(error_type="crashed", message="no", usage=usage), 0.0, "", 0.0, None)
     second = dao.claim("w2", 1)[0]
     reclaim(dao, dao.running()[0])
@@ -1885,12 +2258,31 @@ def test_every_attempt_is_on_record_with_its_end_and_what_it_used(dao):
     third = dao.claim("w3", 1)[0]
     finish(dao, third, qtm.Outcome(released=True), 0.0, "", 0.0, None)
     fourth = dao.claim("w4", 1)[0]
-    finish(dao, fourth, qtm.Outcome(result_json="{}", usage=usage._replace(exit_code=0, exit_signal=None)), 0.0, "", 1.0, None)
+    finish(
+        dao,
+        fourth,
+        qtm.Outcome(result_json="{}", usage=usage._replace(exit_code=0, exit_signal=None)),
+        0.0,
+        "",
+        1.0,
+        None,
+    )
     records = dao.get_attempts(task_id)
-    assert [(one.attempt, one.ending) for one in records] == [(1, "crashed"), (2, "worker_lost"), (3, "released"), (4, "completed")]
-    assert (records[0].exit_signal, records[0].max_rss_bytes, records[0].cpu_seconds) == ("SIGKILL", 123_456_789, 1.5)
+    assert [(one.attempt, one.ending) for one in records] == [
+        (1, "crashed"),
+        (2, "worker_lost"),
+        (3, "released"),
+        (4, "completed"),
+    ]
+    assert (records[0].exit_signal, records[0].max_rss_bytes, records[0].cpu_seconds) == (
+        "SIGKILL",
+        123_456_789,
+        1.5,
+    )
     assert (records[0].error["message"], records[0].output_tail) == ("no", "the last words \u00fc")
-    assert (records[1].error["type"], records[1].max_rss_bytes) == ("worker_lost", 123_456_789), "late, but all that it measured"
+    assert (records[1].error["type"], records[1].max_rss_bytes) == ("worker_lost", 123_456_789), (
+        "late, but all that it measured"
+    )
     assert (records[3].exit_code, records[3].exit_signal, records[3].error) == (0, None, None)
     assert all(one.started_at <= one.ended_at for one in records)
 
@@ -1974,7 +2366,10 @@ def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_ha
 
 def test_statuses_change_only_along_the_transitions(dao):
     """Every status x every verb of the DAO: what changes must be in TRANSITIONS."""
-    outcomes = {"completed": qtm.Outcome(result_json="{}"), "failed": qtm.Outcome(error_type="x", retryable=False)}
+    outcomes = {
+        "completed": qtm.Outcome(result_json="{}"),
+        "failed": qtm.Outcome(error_type="x", retryable=False),
+    }
     changed = set()
     for status in qtm.TaskStatus:
         for verb in ("claim", "completed", "failed", "again", "cancel", "retry", "reclaim"):
@@ -1982,7 +2377,9 @@ def test_statuses_change_only_along_the_transitions(dao):
             (claimed,) = dao.claim("w", 1)
             (orphan,) = dao.running()
             dao.database.write(
-                lambda s, to=status.value, one=task_id: s.execute(f"UPDATE backtest_tasks SET status = '{to}' WHERE task_id = '{one}'")
+                lambda s, to=status.value, one=task_id: s.execute(
+                    f"UPDATE backtest_tasks SET status = '{to}' WHERE task_id = '{one}'"
+                )
             )
             if verb in outcomes:
                 finish(dao, claimed, outcomes[verb], 0.0, "", 0.0, None)
@@ -1991,13 +2388,19 @@ def test_statuses_change_only_along_the_transitions(dao):
                 "cancel": lambda one=task_id: dao.cancel(one),
                 "retry": lambda one=task_id: dao.retry(one),
             }
-            actions["again"] = lambda c=claimed: finish(dao, c, qtm.Outcome(error_type="x"), 0.0, "", 0.0, None)
+            actions["again"] = lambda c=claimed: finish(
+                dao, c, qtm.Outcome(error_type="x"), 0.0, "", 0.0, None
+            )
             actions["reclaim"] = lambda o=orphan: reclaim(dao, o)
             actions.get(verb, lambda: None)()
             after = dao.get(task_id).status
             if after is not status:
                 changed.add((status, after))
-            dao.database.write(lambda s, one=task_id: s.execute(f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{one}'"))
+            dao.database.write(
+                lambda s, one=task_id: s.execute(
+                    f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{one}'"
+                )
+            )
     assert changed == {(before, after) for before, afters in qtm.TRANSITIONS.items() for after in afters}
 
 
@@ -2026,9 +2429,19 @@ def test_cancel_and_retry_of_a_batch(dao):
     dao.claim("w", 1)
     assert dao.cancel_batch("b") == 2
     assert dao.cancel_batch("b") == 0
-    assert dao.get_batch("b").counts == {"pending": 0, "running": 0, "completed": 0, "failed": 1, "cancelled": 2}
+    assert dao.get_batch("b").counts == {
+        "pending": 0,
+        "running": 0,
+        "completed": 0,
+        "failed": 1,
+        "cancelled": 2,
+    }
     assert dao.retry_batch("b") == 1
-    assert [task.status.value for task in listed(dao, "b", newest_first=False)] == ["pending", "cancelled", "cancelled"]
+    assert [task.status.value for task in listed(dao, "b", newest_first=False)] == [
+        "pending",
+        "cancelled",
+        "cancelled",
+    ]
     assert dao.retry(ids[1])
 
 
@@ -2052,7 +2465,14 @@ def test_a_large_batch_is_cancelled_and_retried_in_bounded_transactions(dao, mon
 def varied_batch(dao, count: int = 10) -> list[str]:
     """A batch whose tasks are in all statuses, with texts that are not ASCII; their ids."""
     codes = ["A" if number % 2 else "B" for number in range(count)]
-    store(dao, qtm.BatchRequest(codes, CONFIG, [{"text": "ü'\"\\%@,\u2028"}], "b", "é"), "b", ids := qtm.new_task_ids(count), 1.0, 1)
+    store(
+        dao,
+        qtm.BatchRequest(codes, CONFIG, [{"text": "ü'\"\\%@,\u2028"}], "b", "é"),
+        "b",
+        ids := qtm.new_task_ids(count),
+        1.0,
+        1,
+    )
     for claimed, outcome in zip(
         dao.claim("w", 3),
         [qtm.Outcome(result_json="{}"), qtm.Outcome(error_type="E", message="\n", retryable=False), None],
@@ -2081,7 +2501,11 @@ def test_a_page_holds_its_tasks_in_their_order_however_the_database_made_it(dao,
     if spoiled == "in disorder":
         honest = qtm.TaskFilter.source
         other_way = "(SELECT task_id FROM {} ORDER BY task_id {} LIMIT :limit) AS page"
-        monkeypatch.setattr(qtm.TaskFilter, "source", lambda self: other_way.format(honest(self), "ASC" if self.newest_first else "DESC"))
+        monkeypatch.setattr(
+            qtm.TaskFilter,
+            "source",
+            lambda self: other_way.format(honest(self), "ASC" if self.newest_first else "DESC"),
+        )
     if spoiled == "cut off" and dao.database.dialect.name == "mysql":
         dao.database.write(lambda session: session.execute("SET SESSION group_concat_max_len = 4096"))
         monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 4096)
@@ -2104,14 +2528,30 @@ def test_the_pages_of_a_batch_agree_with_its_counts_over_http_too(url):
         ids = varied_batch(tasks.dao)
         api = qtm.TaskAPI(tasks.settings)
         api.open(tasks)
-        for selection in ({}, {"limit": 3}, {"limit": 10}, {"statuses": ["failed"]}, {"stock_code": "A", "cursor": ids[2]}):
+        for selection in (
+            {},
+            {"limit": 3},
+            {"limit": 10},
+            {"statuses": ["failed"]},
+            {"stock_code": "A", "cursor": ids[2]},
+        ):
             batch = tasks.get_tasks_by_batch("b", **selection)
-            shown = {**batch.summary(), "tasks": [task.to_dict() for task in batch.tasks], "next_cursor": batch.next_cursor}
+            shown = {
+                **batch.summary(),
+                "tasks": [task.to_dict() for task in batch.tasks],
+                "next_cursor": batch.next_cursor,
+            }
             asked = {"status": [], "stock_code": None, "limit": 10_000, "cursor": None, **selection}
             asked["status"] = asked.pop("statuses", [])
             answer = api.get_tasks_by_batch(None, "b", **asked, wait=0)
             assert json.loads(answer.body)["data"] == shown
-            assert shown["counts"] == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
+            assert shown["counts"] == {
+                "pending": 6,
+                "running": 1,
+                "completed": 1,
+                "failed": 1,
+                "cancelled": 1,
+            }
             assert shown["progress"] == tasks.get_batch("b").progress == 0.09
         with pytest.raises(qtm.BatchNotFound):
             tasks.get_tasks_by_batch("nothing")
@@ -2122,7 +2562,8 @@ STEPS_PER_ROW = 150  # instructions of SQLite's machine for a row that is shown,
 
 
 class RowCounter:
-    """What a database reads for one verb: handler calls of the one session of MariaDB, or instructions of SQLite's machine in rows."""
+    """What a database reads for one verb: handler calls of the one session of MariaDB, or instructions of
+    SQLite's machine in rows."""
 
     def __init__(self, url: str, monkeypatch) -> None:
         self.steps = 0
@@ -2150,19 +2591,37 @@ class RowCounter:
         if self.database.dialect.name == "sqlite":
             return self.steps
         rows = dict(self.database.rows("SHOW SESSION STATUS LIKE 'Handler_%'"))
-        return sum(int(value) for name, value in rows.items() if "_read_" in name or name == "Handler_tmp_write")
+        return sum(
+            int(value) for name, value in rows.items() if "_read_" in name or name == "Handler_tmp_write"
+        )
 
 
 def fill_for_row_bounds(dao) -> str:
-    """20,000 tasks: a small batch, a large one of a single stock in which all but three completed, one of two stocks that are pending,
-    and a newer one. The id in the middle of the large one."""
+    """20,000 tasks: a small batch, a large one of a single stock in which all but three completed, one of two
+    stocks that are pending, and a newer one. The id in the middle of the large one."""
     add(dao, *["BIG"] * 5, "RARE", batch_id="small")
     large = []
     for count in (9_000, 9_000):
         large += (ids := qtm.new_task_ids(count))
-        store(dao, qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"), "large", ids, 60.0, 3, f"key {ids[0]}", "same")
+        store(
+            dao,
+            qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"),
+            "large",
+            ids,
+            60.0,
+            3,
+            f"key {ids[0]}",
+            "same",
+        )
     dao.database.write(lambda s: s.execute(f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'"))
-    store(dao, qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting"), "waiting", qtm.new_task_ids(1_980), 60.0, 3)
+    store(
+        dao,
+        qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting"),
+        "waiting",
+        qtm.new_task_ids(1_980),
+        60.0,
+        3,
+    )
     add(dao, *["RARE"] * 14, batch_id="newest")
     end = """UPDATE backtest_tasks SET status = :status, progress = 1.0, finished_at = created_at
              WHERE batch_id <> 'waiting' AND task_id <= :last"""
@@ -2182,17 +2641,25 @@ PLACES = {
     "old batch, common stock": {"batch_id": "small", "stock_code": "BIG"},
     "new batch, common stock": {"batch_id": "newest", "stock_code": "BIG"},
 }  # fmt: skip
-PAGE_ROWS_READ = 400  # for ten tasks: five statuses, each asked for eleven, twice, by way of temporary tables, and the rows themselves
+# for ten tasks: five statuses, each asked for eleven, twice, by way of temporary tables, and the rows
+# themselves
+PAGE_ROWS_READ = 400
 VERBS = {  # and how many rows each may read
     "batch that is over": (lambda dao: dao.ended([], ["large"]), 50),
     "batch that waits": (lambda dao: dao.ended([], ["waiting"]), 50),
-    "batches that are over or not": (lambda dao: dao.ended([], ["large", "waiting", "small", "none"] * 10), 200),
+    "batches that are over or not": (
+        lambda dao: dao.ended([], ["large", "waiting", "small", "none"] * 10),
+        200,
+    ),
     "cancel of a batch that is over": (lambda dao: dao.cancel_batch("large"), 50),
     "retry of a batch without failures": (lambda dao: dao.retry_batch("waiting"), 50),
     "retry of a few of a batch": (lambda dao: dao.retry_batch("large"), 100),
     "counts of a batch": (lambda dao: dao.get_batch("large"), 18_100),
     "counts of a small batch": (lambda dao: dao.get_batch("small"), 50),
-    "counts of a large batch a moment later": (lambda dao: dao.get_batch("large", max_age_seconds=DEADLINE_SECONDS), 50),
+    "counts of a large batch a moment later": (
+        lambda dao: dao.get_batch("large", max_age_seconds=DEADLINE_SECONDS),
+        50,
+    ),
     "counts of all batches, but of the large one": (lambda dao: dao.list_batches(), 2_200),
     "claim": (lambda dao: dao.claim("w", 1), 100),
     "spent keys": (lambda dao: dao.purge_keys("2021-01-01 00:00:00"), 50),
@@ -2211,10 +2678,20 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     middle, found = fill_for_row_bounds(dao), {}
     for (place, chosen), (name, statuses) in itertools.product(PLACES.items(), STATUS_FILTERS.items()):
         for newest_first, cursor in ((True, None), (False, middle)):
-            selection = {**chosen, "statuses": list(map(qtm.TaskStatus, statuses)), "cursor": cursor, "newest_first": newest_first}
+            selection = {
+                **chosen,
+                "statuses": list(map(qtm.TaskStatus, statuses)),
+                "cursor": cursor,
+                "newest_first": newest_first,
+            }
             rows = counter.read_by(functools.partial(dao.list_page, qtm.TaskFilter(limit=10, **selection)))
             found[place, name, newest_first, cursor is None] = (rows, PAGE_ROWS_READ)
-    found.update({name: (counter.read_by(functools.partial(verb, dao)), bound) for name, (verb, bound) in VERBS.items()})
+    found.update(
+        {
+            name: (counter.read_by(functools.partial(verb, dao)), bound)
+            for name, (verb, bound) in VERBS.items()
+        }
+    )
     assert {case: both for case, both in found.items() if both[0] > both[1]} == {}
     counter.database.close()
 
@@ -2228,7 +2705,10 @@ def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters
     monkeypatch.setattr(qtm, "LARGE_BATCH", 5)
 
     def shown(query: str) -> list[int]:
-        batches = [call(api, "GET", f"{A}/getTasksByBatch?batch_id={name}&limit=1{query}")[1]["data"] for name in ("large", "small")]
+        batches = [
+            call(api, "GET", f"{A}/getTasksByBatch?batch_id={name}&limit=1{query}")[1]["data"]
+            for name in ("large", "small")
+        ]
         return [batch["counts"]["cancelled"] for batch in batches]
 
     assert shown("") == [0, 0]
@@ -2250,12 +2730,23 @@ def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters
 
 def test_a_server_ends_what_lists_and_counts_for_too_long(mariadb, monkeypatch):
     """Here since somebody has locked the table; a list that reads too much is ended alike."""
-    monkeypatch.setattr(qtm, "BOUNDED_SELECT", qtm.BOUNDED_SELECT.replace("max_statement_time = 5", "max_statement_time = 0.1"))
+    monkeypatch.setattr(
+        qtm,
+        "BOUNDED_SELECT",
+        qtm.BOUNDED_SELECT.replace("max_statement_time = 5", "max_statement_time = 0.1"),
+    )
     url = mariadb.create_database("qtm_slow_lists")
     with qtm.start(settings(url), scheduler=False) as tasks:
         add(tasks.dao, "A", batch_id="b")
-        verbs = [tasks.list_tasks, tasks.list_batches, lambda: tasks.get_batch("b"), lambda: tasks.get_tasks_by_batch("b")]
-        with private_mariadb.pymysql.connect(host="127.0.0.1", port=mariadb.port, user="root", database="qtm_slow_lists") as other:
+        verbs = [
+            tasks.list_tasks,
+            tasks.list_batches,
+            lambda: tasks.get_batch("b"),
+            lambda: tasks.get_tasks_by_batch("b"),
+        ]
+        with private_mariadb.pymysql.connect(
+            host="127.0.0.1", port=mariadb.port, user="root", database="qtm_slow_lists"
+        ) as other:
             other.cursor().execute("LOCK TABLES backtest_tasks WRITE")
             for verb in verbs:
                 with pytest.raises(qtm.TransactionConflict, match="1969"):
@@ -2269,7 +2760,14 @@ def test_a_page_ends_at_its_bytes(url, monkeypatch):
     with qtm.start(settings(url), scheduler=False) as tasks:
         sizes = [1_500] * 3 + [8_000] * 3 + [30_000] + [1_500] * 3
         ids = qtm.new_task_ids(len(sizes))
-        store(tasks.dao, qtm.BatchRequest(["A"], {}, [{"x": "\u20ac" * (size // 3)} for size in sizes], "b"), "b", ids, 60.0, 3)
+        store(
+            tasks.dao,
+            qtm.BatchRequest(["A"], {}, [{"x": "\u20ac" * (size // 3)} for size in sizes], "b"),
+            "b",
+            ids,
+            60.0,
+            3,
+        )
         pages, cursor = [], None
         while not pages or cursor:
             batch = tasks.get_tasks_by_batch("b", cursor=cursor)
@@ -2355,7 +2853,12 @@ def test_the_database_makes_json_of_a_task_that_holds_all_of_its_row(dao, row):
     text = dao.get_texts([task_id], with_results=True)[task_id]
     values = qtm.parse_json(text.json.encode())
     info = qtm.TaskInfo.from_json(text.json)
-    assert values == info.to_dict() == json.loads(info.to_json()) == json.loads(dao.list_page(qtm.TaskFilter()).json)
+    assert (
+        values
+        == info.to_dict()
+        == json.loads(info.to_json())
+        == json.loads(dao.list_page(qtm.TaskFilter()).json)
+    )
     assert list(values) == list(json.loads(info.to_json()))
     stamps = {name: row[name] and f"{row[name].replace(' ', 'T')}Z" for name in row if name.endswith("_at")}
     documents = {name: row[name] and json.loads(row[name]) for name in ("config", "params", "error")}
@@ -2368,7 +2871,19 @@ def test_the_database_makes_json_of_a_task_that_holds_all_of_its_row(dao, row):
 def test_every_character_of_a_message_and_every_percent_come_back_from_the_database(dao):
     (key,) = add(dao)
     (claimed,) = dao.claim("w", 1)
-    special = [*map(chr, range(1, 0x100)), "\u2028", "\u2029", "\ufeff", "\ufffd", "\uffff", "\U0001f600", "\U0010ffff", "'", "%s", "@"]
+    special = [
+        *map(chr, range(1, 0x100)),
+        "\u2028",
+        "\u2029",
+        "\ufeff",
+        "\ufffd",
+        "\uffff",
+        "\U0001f600",
+        "\U0010ffff",
+        "'",
+        "%s",
+        "@",
+    ]
     assert report(dao, claimed, 1.0, "".join(special))
     assert dao.get(key).message == "".join(special)
     for percent in range(100):
@@ -2413,7 +2928,8 @@ LONG_AGO = "2020-01-01 00:00:00.000000"
 
 
 def grow_old(dao, *task_ids: str) -> list[str]:
-    """Ended tasks, with what belongs to them, as if they had been made and had ended long ago; their new ids, in order."""
+    """Ended tasks, with what belongs to them, as if they had been made and had ended long ago; their new ids,
+    in order."""
     names = ", ".join(f"'{task_id}'" for task_id in task_ids)
     statements = [
         f"UPDATE {table} SET task_id = REPLACE(task_id, SUBSTR(task_id, 1, 8), '00000000') WHERE task_id IN ({names})"
@@ -2421,7 +2937,10 @@ def grow_old(dao, *task_ids: str) -> list[str]:
     ]
     statements += [
         f"UPDATE backtest_tasks SET finished_at = '{LONG_AGO}' WHERE task_id < '00000001'",
-        *(f"UPDATE {table} SET created_at = '{LONG_AGO}'" for table in ("backtest_batches", "backtest_idempotency_keys")),
+        *(
+            f"UPDATE {table} SET created_at = '{LONG_AGO}'"
+            for table in ("backtest_batches", "backtest_idempotency_keys")
+        ),
     ]
     for sql in statements:
         dao.database.write(lambda s, sql=sql: s.execute(sql))
@@ -2462,12 +2981,28 @@ def test_a_task_that_is_retried_while_it_is_purged_is_gone_or_keeps_its_records(
         while True:
             number += 1
             (made,) = add(dao, max_attempts=1)
-            finish(dao, dao.claim("w", 1)[0], qtm.Outcome(error_type="E", message="for the test"), 0.0, "", 0.0, None)
+            finish(
+                dao,
+                dao.claim("w", 1)[0],
+                qtm.Outcome(error_type="E", message="for the test"),
+                0.0,
+                "",
+                0.0,
+                None,
+            )
             (task_id,) = grow_old(dao, made)
             calls: list[str] = []
             retries: list[concurrent.futures.Future[bool]] = []
 
-            def execute(session, sql, parameters=qtm.NO_PARAMETERS, task_id=task_id, calls=calls, retries=retries, place=number):
+            def execute(
+                session,
+                sql,
+                parameters=qtm.NO_PARAMETERS,
+                task_id=task_id,
+                calls=calls,
+                retries=retries,
+                place=number,
+            ):
                 if threading.current_thread() is threading.main_thread():
                     calls.append(sql)
                     if len(calls) == place:
@@ -2498,12 +3033,18 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
         return list(store(dao, request, "shared", ids, 60.0, 3, key, "same").task_ids)
 
     created = {key: create(key) for key in ("first", "second")}
-    dao.database.write(lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'"))
+    dao.database.write(
+        lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'")
+    )
     keys = "SELECT idempotency_key FROM backtest_idempotency_keys ORDER BY idempotency_key"
 
     def after_deleting(*task_ids: str) -> list[str]:
         for task_id in task_ids:
-            dao.database.write(lambda s, key=task_id: s.execute("DELETE FROM backtest_tasks WHERE task_id = :key", {"key": key}))
+            dao.database.write(
+                lambda s, key=task_id: s.execute(
+                    "DELETE FROM backtest_tasks WHERE task_id = :key", {"key": key}
+                )
+            )
         before = len(dao.database.rows(keys))
         purged = dao.purge_keys(dao.retention_cutoff(30.0))
         left = [row[0] for row in dao.database.rows(keys)]
@@ -2515,7 +3056,9 @@ def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
     assert after_deleting(created["first"][0]) == ["first", "second"], "its other task is there"
     assert after_deleting(created["first"][1]) == ["second"]
     assert after_deleting(*created["second"]) == []
-    dao.database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'"))
+    dao.database.write(
+        lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'")
+    )
     upkeep_pass(dao)
     assert create("second") != created["second"]
 
@@ -2529,7 +3072,9 @@ def test_a_step_of_the_retention_handles_a_bounded_number_of_rows(dao, monkeypat
         ids = qtm.new_task_ids(10)
         store(dao, request, ids[0], ids, 60.0, 3, f"key-{number}", "same")
         gone += ids
-    dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE stock_code = 'A'"))
+    dao.database.write(
+        lambda s: s.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE stock_code = 'A'")
+    )
     grow_old(dao, *gone)
     kept_batch = dao.get_batch("kept")
     read, real = [], qtm.Session.rows
@@ -2542,7 +3087,11 @@ def test_a_step_of_the_retention_handles_a_bounded_number_of_rows(dao, monkeypat
     monkeypatch.setattr(qtm.Session, "rows", rows)
     assert upkeep_pass(dao) == len(gone)
     monkeypatch.undo()
-    for column, limit in {"task_id": qtm.PURGE_ROWS, "batch_id": qtm.PURGE_ROWS, "idempotency_key": qtm.PURGE_KEYS}.items():
+    for column, limit in {
+        "task_id": qtm.PURGE_ROWS,
+        "batch_id": qtm.PURGE_ROWS,
+        "idempotency_key": qtm.PURGE_KEYS,
+    }.items():
         assert 0 < max(number for name, number in read if name == column) <= limit
     assert len([1 for name, _ in read if name == "idempotency_key"]) == 3
     assert dao.database.rows("SELECT COUNT(*) FROM backtest_idempotency_keys") == [(0,)]
@@ -2554,7 +3103,9 @@ def test_two_replicas_purge_beside_each_other(dao):
     dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'cancelled'"))
     grow_old(dao, *ids)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        counts = [one.result(DEADLINE_SECONDS) for one in [threads.submit(upkeep_pass, dao) for _ in range(2)]]
+        counts = [
+            one.result(DEADLINE_SECONDS) for one in [threads.submit(upkeep_pass, dao) for _ in range(2)]
+        ]
     assert sum(counts) == 900
     assert listed(dao) == []
 
@@ -2604,14 +3155,20 @@ def test_the_retention_paces_itself_by_what_its_steps_take():
             pause = upkeep.step()
             if pause > 1.0:
                 return list(dao.calls)
-            assert 0.5 * (clock.now - before) <= pause + 1e-9 <= clock.now - before + 2e-9, "as long as others had to wait, or half of it"
+            assert 0.5 * (clock.now - before) <= pause + 1e-9 <= clock.now - before + 2e-9, (
+                "as long as others had to wait, or half of it"
+            )
             clock.now += pause
 
     calls = until_idle()
-    assert [limit for name, limit in calls if name == "tasks"][:5] == [25, 50, 100, 200, 200], "20 ms are what a step may take"
+    assert [limit for name, limit in calls if name == "tasks"][:5] == [25, 50, 100, 200, 200], (
+        "20 ms are what a step may take"
+    )
     assert {name for name, _ in calls} == {"tasks", "batches", "keys"}
     clock.now += 100.0
-    assert {name for name, _ in until_idle()} == {"tasks"}, "without a task deleted, nothing else became superfluous"
+    assert {name for name, _ in until_idle()} == {"tasks"}, (
+        "without a task deleted, nothing else became superfluous"
+    )
     clock.now += qtm.PURGE_CHECK_SECONDS
     assert {name for name, _ in until_idle()} == {"tasks", "batches", "keys"}
     clock.now += 100.0
@@ -2643,7 +3200,8 @@ def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
 
 
 def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
-    """A reader that stays, as many that overlap do, keeps it from beginning anew; meanwhile others write as ever."""
+    """A reader that stays, as many that overlap do, keeps it from beginning anew; meanwhile others write as
+    ever."""
     database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
     qtm.migrate(database)
     dao, clock, log = qtm.TaskDAO(database), FakeClock(), tmp_path / "q.db-wal"
@@ -2653,7 +3211,14 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM backtest_tasks").fetchone()
     for _ in range(12):
-        store(dao, qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_000_000}]), *(ids := qtm.new_task_ids(1)), ids, 60.0, 3)
+        store(
+            dao,
+            qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_000_000}]),
+            *(ids := qtm.new_task_ids(1)),
+            ids,
+            60.0,
+            3,
+        )
     for _ in range(3):
         clock.now += upkeep.step()
         add(dao)
@@ -2670,7 +3235,8 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
 
 def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
     """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
-    monkeypatch.setattr(qtm, "STATEMENT_TASKS", 1)  # each statement by itself, so that the test comes between two
+    # each statement by itself, so that the test comes between two
+    monkeypatch.setattr(qtm, "STATEMENT_TASKS", 1)
     database = qtm.Database(mariadb.create_database("qtm_purge"))
     qtm.migrate(database)
     dao = qtm.TaskDAO(database)
@@ -2721,8 +3287,11 @@ def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
-def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again_later(dao, monkeypatch, verb):
-    """As on a cluster, where a transaction of many rows may lose to small ones for ever: here those of more than ten do."""
+def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again_later(
+    dao, monkeypatch, verb
+):
+    """As on a cluster, where a transaction of many rows may lose to small ones for ever: here those of more
+    than ten do."""
     add(dao, *["A"] * 130, batch_id="b")
     if verb == "retry":
         dao.database.write(lambda s: s.execute("UPDATE backtest_tasks SET status = 'failed'"))
@@ -2742,7 +3311,7 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-# ==== 15 Doctor =======================================================================================================
+# ==== 15 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -2767,7 +3336,9 @@ def test_the_doctor_changes_nothing_and_tells_of_a_missing_older_and_newer_schem
     assert (qtm.schema_step(database), levels(qtm.diagnose(dao, 45.0))["schema"]) == (1, "warning")
     qtm.migrate(database)
     with database.single_connection() as connection:
-        connection.cursor().execute("INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')")
+        connection.cursor().execute(
+            "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')"
+        )
     assert (qtm.schema_step(database), levels(qtm.diagnose(dao, 45.0))["schema"]) == (99, "fault")
     database.close()
 
@@ -2776,16 +3347,34 @@ def test_the_doctor_finds_tasks_whose_scheduler_is_gone(dao):
     add(dao, "A", "B")
     dao.register_worker("w", 1)
     dao.claim("w", 1)
-    dao.database.write(lambda s: s.execute("UPDATE backtest_workers SET seen_at = ADDTIME(seen_at, '-0:02:00')"))
+    dao.database.write(
+        lambda s: s.execute("UPDATE backtest_workers SET seen_at = ADDTIME(seen_at, '-0:02:00')")
+    )
     found = {finding.subject: finding for finding in qtm.diagnose(dao, 45.0)}
     assert (found["leases"].level, found["schedulers"].level) == ("warning", "warning")
     assert "1 running tasks" in found["leases"].message
 
 
-MYSQL_8 = {"version": "8.0.36", "transaction_isolation": "READ-COMMITTED", "max_allowed_packet": "67108864", "log_bin": "ON"}
+MYSQL_8 = {
+    "version": "8.0.36",
+    "transaction_isolation": "READ-COMMITTED",
+    "max_allowed_packet": "67108864",
+    "log_bin": "ON",
+}
 GALERA = {
-    **{"version": "10.11.19-MariaDB", "wsrep_on": "ON", "wsrep_cluster_status": "Primary", "wsrep_cluster_size": "3"},
-    **{"wsrep_local_state_comment": "Synced", "wsrep_sync_wait": "1", "servers": "3", "unreachable": "", "clock_spread": "0.002"},
+    **{
+        "version": "10.11.19-MariaDB",
+        "wsrep_on": "ON",
+        "wsrep_cluster_status": "Primary",
+        "wsrep_cluster_size": "3",
+    },
+    **{
+        "wsrep_local_state_comment": "Synced",
+        "wsrep_sync_wait": "1",
+        "servers": "3",
+        "unreachable": "",
+        "clock_spread": "0.002",
+    },
 }
 WRONG_FACTS = [
     ("version", "fault", {"version": "5.7.44-log"}),
@@ -2798,12 +3387,20 @@ WRONG_FACTS = [
     ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
     ("read_only", "fault", {"read_only": "ON"}),
     ("encryption", "warning", {"is_remote": "True", "ssl_cipher": "", "is_verified": "False"}),
-    ("encryption", "warning", {"is_remote": "True", "ssl_cipher": "TLS_AES_256_GCM_SHA384", "is_verified": "False"}),
+    (
+        "encryption",
+        "warning",
+        {"is_remote": "True", "ssl_cipher": "TLS_AES_256_GCM_SHA384", "is_verified": "False"},
+    ),
     ("cluster", "fault", {**GALERA, "wsrep_cluster_status": "non-Primary", "wsrep_cluster_size": "1"}),
     ("cluster", "warning", {**GALERA, "wsrep_local_state_comment": "Donor/Desynced"}),
     ("cluster", "warning", {**GALERA, "wsrep_cluster_size": "2"}),
     ("wsrep_sync_wait", "warning", {**GALERA, "wsrep_sync_wait": "0"}),
-    ("servers", "warning", {**GALERA, "unreachable": "cannot connect to the database at db2:3306/qtm: refused"}),
+    (
+        "servers",
+        "warning",
+        {**GALERA, "unreachable": "cannot connect to the database at db2:3306/qtm: refused"},
+    ),
     ("server clocks", "warning", {**GALERA, "clock_spread": "3.512"}),
     ("file system", "fault", {"version": "3.40.1", "file_system": "nfs4"}),
     ("disk", "warning", {"version": "3.40.1", "file_system": "ext4", "free_bytes": "1000"}),
@@ -2822,7 +3419,9 @@ def test_a_claim_that_would_sort_is_a_fault(dao):
     table = " ON backtest_tasks" if dao.database.dialect.name == "mysql" else ""
     if table:
         dao.database.write(lambda s: s.execute("ALTER TABLE backtest_tasks DROP INDEX backtest_tasks_queue"))
-        dao.database.write(lambda s: s.execute("CREATE INDEX backtest_tasks_queue ON backtest_tasks (status)"))
+        dao.database.write(
+            lambda s: s.execute("CREATE INDEX backtest_tasks_queue ON backtest_tasks (status)")
+        )
     else:
         dao.database.write(lambda s: s.execute("DROP INDEX backtest_tasks_queue"))
     assert levels(qtm.diagnose(dao, 45.0))["claim"] == "fault"
@@ -2833,18 +3432,28 @@ def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb):
     database = qtm.Database(url)
     qtm.migrate(database)
     database.close()
-    mariadb.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'p'", "GRANT SELECT, INSERT, UPDATE ON qtm_test.* TO reader@'%'")
+    mariadb.execute(
+        "CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'p'",
+        "GRANT SELECT, INSERT, UPDATE ON qtm_test.* TO reader@'%'",
+    )
     mine = settings(url.replace("root@", "reader:p@"))
-    assert [(found.subject, "1142" in found.message) for found in qtm.check_database(mine) if found.level == "fault"] == [
-        ("privileges", True)
-    ]
+    assert [
+        (found.subject, "1142" in found.message)
+        for found in qtm.check_database(mine)
+        if found.level == "fault"
+    ] == [("privileges", True)]
     mariadb.execute("SET GLOBAL read_only = 1")
     try:
-        assert [found.subject for found in qtm.check_database(mine) if found.level == "fault"] == ["read_only"]
+        assert [found.subject for found in qtm.check_database(mine) if found.level == "fault"] == [
+            "read_only"
+        ]
     finally:
         mariadb.execute("SET GLOBAL read_only = 0")
     mariadb.execute("DROP TABLE qtm_test.backtest_tasks")
-    assert {found.subject for found in qtm.check_database(settings(url)) if found.level == "fault"} == {"claim", "privileges"}
+    assert {found.subject for found in qtm.check_database(settings(url)) if found.level == "fault"} == {
+        "claim",
+        "privileges",
+    }
 
 
 def test_check_names_the_files_that_everybody_can_read():
@@ -2863,11 +3472,14 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 16 Backtest engine ==============================================================================================
+# ==== 16 Backtest engine ====================================================================================
 
 
-def exact_metrics(text: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str) -> dict:
-    """design.md section 5 by naive loops on exact fractions; roots and powers with 60 digits at the very end."""
+def exact_metrics(
+    text: str, strategy: str, params: dict, start: str, end: str, cash: str, commission: str
+) -> dict:
+    """design.md section 5 by naive loops on exact fractions; roots and powers with 60 digits at the very
+    end."""
     bars = []
     for row in csv.DictReader(io.StringIO(text)):
         if start <= row["Date"] <= end:
@@ -2891,7 +3503,10 @@ def exact_metrics(text: str, strategy: str, params: dict, start: str, end: str, 
         if strategy == "buy_and_hold":
             long_since_close = True
         elif i + 1 >= params["slow"]:
-            fast_window, slow_window = closes[i + 1 - params["fast"] : i + 1], closes[i + 1 - params["slow"] : i + 1]
+            fast_window, slow_window = (
+                closes[i + 1 - params["fast"] : i + 1],
+                closes[i + 1 - params["slow"] : i + 1],
+            )
             long_since_close = sum(fast_window) / len(fast_window) > sum(slow_window) / len(slow_window)
     return exact_statistics(fractions.Fraction(cash), equity, held, trips, wins)
 
@@ -2935,7 +3550,9 @@ def without_column(text: str, name: str) -> str:
     [("sma_cross", {"fast": 10, "slow": 30}), ("sma_cross", {"fast": 20, "slow": 50}), ("buy_and_hold", {})],
     ids=["10/30", "20/50", "hold"],
 )
-def test_the_built_in_engine_equals_an_exact_computation(tmp_path, monkeypatch, code, strategy, params, is_adjusted):
+def test_the_built_in_engine_equals_an_exact_computation(
+    tmp_path, monkeypatch, code, strategy, params, is_adjusted
+):
     text = (PRICES / f"{code}.csv").read_text()
     text = text if is_adjusted else without_column(text, "Adj Close")
     found = run_on(tmp_path, monkeypatch, text, strategy, params)["metrics"]
@@ -2946,7 +3563,9 @@ def test_the_built_in_engine_equals_an_exact_computation(tmp_path, monkeypatch, 
 
 
 def test_the_readme_tells_the_metrics_of_its_first_task():
-    told = json.loads("{" + re.search(r'\{(\s*"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}")
+    told = json.loads(
+        "{" + re.search(r'\{(\s*"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}"
+    )
     assert told == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
 
 
@@ -2959,7 +3578,9 @@ def test_a_split_is_no_loss():
 def test_an_adjusted_price_without_a_last_digit_buys_as_many_shares_as_a_fraction(tmp_path, monkeypatch):
     # bought and sold at an open of 20 x 2 / 6 = 6.66...: 100 buys exactly 15, and gives exactly 100 back
     rows = "Date,Open,Close,Adj Close\n2005-01-03,6,6,1\n2005-01-04,6,6,2\n2005-01-05,20,6,2\n2005-01-06,20,6,2\n"
-    result = run_on(tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=100, commission=0)
+    result = run_on(
+        tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=100, commission=0
+    )
     assert [(trade["shares"], trade["profit"]) for trade in result["trades"]] == [(15, 0.0)]
     assert (result["equity_curve"][2], result["metrics"]["win_rate"]) == (["2005-01-05", 30.0], 0.0)
 
@@ -2967,15 +3588,27 @@ def test_an_adjusted_price_without_a_last_digit_buys_as_many_shares_as_a_fractio
 def run_on(tmp_path, monkeypatch, rows: str, strategy="buy_and_hold", params=None, **config):
     (tmp_path / "X.csv").write_text(rows)
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
-    return qtm.run_backtest(qtm.TaskRequest("X", {**CONFIG, "strategy": strategy, **config}, params or {}), lambda *_: None)
+    return qtm.run_backtest(
+        qtm.TaskRequest("X", {**CONFIG, "strategy": strategy, **config}, params or {}), lambda *_: None
+    )
 
 
 def test_a_backtest_by_hand(tmp_path, monkeypatch):
     rows = "close,extra,DATE,open\n10,x,2005-01-03,10\n10,x,2005-01-04,10\n12,x,2005-01-05,11\n9,x,2005-01-06,12\n9,x,2005-01-07,8\n"
-    result = run_on(tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=1000, commission=0.1)
-    # long at the close of 01-05 (12 > 11), bought on 01-06 at 12: floor(1000 / 13.2) = 75 for 990; flat at its close, sold at 8 for 540
+    result = run_on(
+        tmp_path, monkeypatch, rows, "sma_cross", {"fast": 1, "slow": 2}, initial_cash=1000, commission=0.1
+    )
+    # long at the close of 01-05 (12 > 11), bought on 01-06 at 12: floor(1000 / 13.2) = 75 for 990; flat at
+    # its close, sold at 8 for 540
     assert result["trades"] == [
-        {"entry_date": "2005-01-06", "entry_price": 12.0, "exit_date": "2005-01-07", "exit_price": 8.0, "shares": 75, "profit": -450.0}
+        {
+            "entry_date": "2005-01-06",
+            "entry_price": 12.0,
+            "exit_date": "2005-01-07",
+            "exit_price": 8.0,
+            "shares": 75,
+            "profit": -450.0,
+        }
     ]
     assert result["equity_curve"][-1] == ["2005-01-07", 550.0]
     expected = {"final_equity": 550.0, "trades": 1, "win_rate": 0.0, "exposure": 0.2, "bars": 5}
@@ -2985,12 +3618,23 @@ def test_a_backtest_by_hand(tmp_path, monkeypatch):
 def test_one_bar_and_flat_prices_have_no_volatility(tmp_path, monkeypatch):
     one = run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n")["metrics"]
     assert (one["sharpe"], one["annual_volatility"]) == (None, None)
-    flat = run_on(tmp_path, monkeypatch, "Date,Open,Close\n" + "".join(f"2005-01-{day:02d},1,1\n" for day in range(3, 29)), commission=0)
-    assert (flat["metrics"]["sharpe"], flat["metrics"]["annual_volatility"], flat["metrics"]["total_return"]) == (None, 0.0, 0.0)
+    flat = run_on(
+        tmp_path,
+        monkeypatch,
+        "Date,Open,Close\n" + "".join(f"2005-01-{day:02d},1,1\n" for day in range(3, 29)),
+        commission=0,
+    )
+    assert (
+        flat["metrics"]["sharpe"],
+        flat["metrics"]["annual_volatility"],
+        flat["metrics"]["total_return"],
+    ) == (None, 0.0, 0.0)
 
 
 def test_an_annual_return_beyond_a_double_is_null_and_named(tmp_path, monkeypatch):
-    (tmp_path / "X.csv").write_text("Date,Open,Close\n2020-01-01,1,1\n2020-01-02,1,1000\n2020-01-03,1000,1000000000\n")
+    (tmp_path / "X.csv").write_text(
+        "Date,Open,Close\n2020-01-01,1,1\n2020-01-02,1,1000\n2020-01-03,1000,1000000000\n"
+    )
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
     config = {**CONFIG, "strategy": "buy_and_hold", "start_date": "2020-01-01", "end_date": "2020-12-31"}
     document = qtm.result_document(qtm.run_backtest(qtm.TaskRequest("X", config), lambda *_: None))
@@ -2998,7 +3642,8 @@ def test_an_annual_return_beyond_a_double_is_null_and_named(tmp_path, monkeypatc
     assert document.non_finite == [{"path": "metrics.annual_return", "kind": "inf"}]
 
 
-# What a price file may look like: its text, or its bytes; the bars as (date, open, close); rows without prices.
+# What a price file may look like: its text, or its bytes; the bars as (date, open, close); rows without
+# prices.
 TWO_DAYS = [("2020-01-02", "1", "2"), ("2020-01-03", "3", "4")]
 READ_PRICES = {
     "plain": ("Date,Open,Close\n2020-01-02,1,2\n2020-01-03,3,4\n", TWO_DAYS, 0),
@@ -3037,7 +3682,10 @@ def test_what_a_price_file_says_is_read(tmp_path, text, bars, skipped_rows):
     path = tmp_path / "X.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     found = qtm.read_prices(path, "2020-01-01", "2020-12-31")
-    assert found == ([(date, decimal.Decimal(opening), decimal.Decimal(close)) for date, opening, close in bars], skipped_rows)
+    assert found == (
+        [(date, decimal.Decimal(opening), decimal.Decimal(close)) for date, opening, close in bars],
+        skipped_rows,
+    )
 
 
 # What is refused: the file, and what the refusal says of it: line, column and text.
@@ -3099,7 +3747,9 @@ def test_ambiguous_prices_are_refused_with_line_column_and_text(tmp_path, text, 
 
 
 def test_skipped_rows_are_counted_in_the_result(tmp_path, monkeypatch):
-    result = run_on(tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n2005-01-04,null,null\n2005-01-05,1,1\n")
+    result = run_on(
+        tmp_path, monkeypatch, "Date,Open,Close\n2005-01-03,1,1\n2005-01-04,null,null\n2005-01-05,1,1\n"
+    )
     assert (result["skipped_rows"], result["metrics"]["bars"]) == (1, 2)
 
 
@@ -3138,7 +3788,11 @@ BUILT_IN_REFUSALS = [  # changes of config (... takes a key away) and params; th
     ({"stamp_duty": 0.001, "min_commission": 5}, PARAMS, ["config.stamp_duty", "config.min_commission"]),
     ({"strategy": "buy_and_hold"}, PARAMS, ["params.fast", "params.slow"]),
     ({"strategy": "macd"}, {"any": 1}, ["config.strategy"]),
-    ({"strategy": ..., "start_date": ..., "end_date": ...}, {}, ["config.strategy", "config.start_date", "config.end_date"]),
+    (
+        {"strategy": ..., "start_date": ..., "end_date": ...},
+        {},
+        ["config.strategy", "config.start_date", "config.end_date"],
+    ),
     ({"strategy": ..., "zzz": 1}, {}, ["config.strategy", "config.zzz"]),
 ]
 
@@ -3153,7 +3807,10 @@ def test_the_built_in_engine_refuses_what_it_would_ignore_or_miss(config, params
 
 def test_a_param_of_10_point_0_is_10(tmp_path, monkeypatch):
     text = (PRICES / "AAPL.csv").read_text()
-    whole, points = (run_on(tmp_path, monkeypatch, text, "sma_cross", params) for params in (PARAMS, {"fast": 10.0, "slow": 30.0}))
+    whole, points = (
+        run_on(tmp_path, monkeypatch, text, "sma_cross", params)
+        for params in (PARAMS, {"fast": 10.0, "slow": 30.0})
+    )
     assert whole == points
 
 
@@ -3166,11 +3823,14 @@ def test_an_engine_that_cannot_be_loaded_says_why(reference):
 def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path, monkeypatch):
     (tmp_path / "filed_engine.py").write_text("def run(task, progress): return {}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(qtm.EngineError, match=r"^engine filed_engine\.py:run cannot be imported: did you mean filed_engine:run\?$"):
+    with pytest.raises(
+        qtm.EngineError,
+        match=r"^engine filed_engine\.py:run cannot be imported: did you mean filed_engine:run\?$",
+    ):
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 17-22 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ==========================
+# ==== 17-22 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
 
 
 @dataclasses.dataclass
@@ -3225,7 +3885,8 @@ def kept(kind: str, *paths: str) -> tuple[list, list]:
 
 
 DAY = datetime.date(2020, 1, 2)
-RESULT_VALUES = {  # a value of Python's own, how it stands in the document under "x", and what is listed of it
+# a value of Python's own, how it stands in the document under "x", and what is listed of it
+RESULT_VALUES = {
     "nan": (math.nan, None, nan("x")),
     "infinity in a list": ([1.0, -math.inf], [1.0, None], nan("x[1]", "-inf")),
     "infinity by a key with a dot": ({"a.b": {"c d": math.inf}}, {"a.b": {"c d": None}}, nan('x["a.b"].c d', "inf")),
@@ -3357,9 +4018,18 @@ print(json.dumps(found))
 def test_values_of_numpy_pandas_and_polars_lose_no_name_row_or_column():
     """In a process of their own, since polars starts threads."""
     expressions = json.dumps({name: row[0] for name, row in LIBRARY_VALUES.items()})
-    done = subprocess.run([sys.executable, "-c", LIBRARY_SCRIPT], cwd=ROOT, input=expressions, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY_SCRIPT],
+        cwd=ROOT,
+        input=expressions,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if "ModuleNotFoundError" in done.stderr and not os.environ.get("CI"):
-        pytest.skip(f"ATTENTION, RESULTS OF NUMPY, PANDAS AND POLARS ARE NOT TESTED: {done.stderr.splitlines()[-1]}")
+        pytest.skip(
+            f"ATTENTION, RESULTS OF NUMPY, PANDAS AND POLARS ARE NOT TESTED: {done.stderr.splitlines()[-1]}"
+        )
     assert done.returncode == 0, done.stderr
     expected = {name: [value, list(listed)] for name, (_, value, listed) in LIBRARY_VALUES.items()}
     found = json.loads(done.stdout)
@@ -3717,7 +4387,9 @@ WHERE = {  # functions that the stacks of an engine must name when its time is o
 def test_a_timeout_shows_where_the_engine_was(tmp_path, engines):
     with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=len(WHERE))) as tasks:
         options = {"params": {"file": str(tmp_path / "pid")}, "timeout_seconds": 2.0, "max_attempts": 1}
-        requests = {strategy: qtm.TaskRequest("X", {**CONFIG, "strategy": strategy}, **options) for strategy in WHERE}
+        requests = {
+            strategy: qtm.TaskRequest("X", {**CONFIG, "strategy": strategy}, **options) for strategy in WHERE
+        }
         created = {strategy: tasks.create_task(request).task_ids[0] for strategy, request in requests.items()}
         for strategy, task_id in created.items():
             task = tasks.wait(task_id, DEADLINE_SECONDS)
@@ -3726,9 +4398,9 @@ def test_a_timeout_shows_where_the_engine_was(tmp_path, engines):
             for text in (task.error["traceback"], record.error["traceback"], record.output_tail):
                 assert all(f"in {function}\n" in text for function in WHERE[strategy]), text
             if strategy == "waits_in_threads":
-                assert task.error["traceback"].index("waits_here") < task.error["traceback"].index("waits_beside"), (
-                    "the main thread comes first"
-                )
+                assert task.error["traceback"].index("waits_here") < task.error["traceback"].index(
+                    "waits_beside"
+                ), "the main thread comes first"
 
 
 def test_an_engine_of_its_own_signal_handlers_is_ended_as_before(tmp_path, monkeypatch):
@@ -3771,7 +4443,9 @@ def test_a_timeout_is_told_as_one_whatever_the_engine_raises_at_sigterm(running)
 def test_a_cancel_frees_the_slot_even_when_the_host_hangs(running, tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "HOST_SECONDS", 0.1)
     pids = tmp_path / "pids"
-    created = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "freezes_its_host"}, {"file": str(pids)}))
+    created = running.create_task(
+        qtm.TaskRequest("X", {**CONFIG, "strategy": "freezes_its_host"}, {"file": str(pids)})
+    )
     eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     running.cancel_task(created.task_ids[0])
     eventually(lambda: not running.scheduler.attempts.known)
@@ -3794,7 +4468,9 @@ def test_outcomes_arrive_when_descriptors_are_beyond_1024(url, engines):
 
 def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
     pids = tmp_path / "pids"
-    created = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}))
+    created = running.create_task(
+        qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)})
+    )
     eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     assert running.cancel_task(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
     eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
@@ -3816,7 +4492,9 @@ def test_nothing_is_left_when_a_host_is_killed(running, tmp_path):
     pids = tmp_path / "pids"
     request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
     (task_id,) = running.create_task(request).task_ids
-    engine, grandchild = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+    engine, grandchild = map(
+        int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
+    )
     os.kill(parent_of(engine), signal.SIGKILL)
     task = running.wait(task_id, DEADLINE_SECONDS)
     assert (task.status.value, task.error["type"]) == ("failed", "crashed")
@@ -3923,7 +4601,12 @@ def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(r
     caplog.clear()
     task = run_one(running, "floods")
     assert task.status is qtm.TaskStatus.COMPLETED
-    assert sum(len(record.fields["text"]) for record in caplog.records if "text" in getattr(record, "fields", {})) <= qtm.MAX_OUTPUT_BYTES
+    assert (
+        sum(
+            len(record.fields["text"]) for record in caplog.records if "text" in getattr(record, "fields", {})
+        )
+        <= qtm.MAX_OUTPUT_BYTES
+    )
 
 
 def logged(caplog, event: str) -> list[str]:
@@ -3933,7 +4616,10 @@ def logged(caplog, event: str) -> list[str]:
 
 BAR = "".join(f"\r{number * 100 // 3000:3d}%|{'#' * 60}| {number}/3000" for number in range(3001))
 REWRITTEN = {
-    "a bar that begins with it": ("start\n" + BAR + "\nend\n", ["start", f"100%|{'#' * 60}| 3000/3000", "end"]),
+    "a bar that begins with it": (
+        "start\n" + BAR + "\nend\n",
+        ["start", f"100%|{'#' * 60}| 3000/3000", "end"],
+    ),
     "a bar that ends with it": ("1/3\r2/3\r3/3\r\nend\n", ["3/3", "end"]),
     "no line end": ("1/3\r2/3\r3/3", ["3/3"]),
     "no line end but it": ("1/3\r2/3\r3/3\r", ["3/3"]),
@@ -4028,14 +4714,20 @@ def test_the_engines_own_validate_refuses_at_create(running):
         run_one(running, "validate_dies")
     assert running.asks_engine
     with pytest.raises(qtm.InvalidTask, match="window must be positive") as caught:
-        running.create_task(qtm.BatchRequest(["A", "B"], {**CONFIG, "strategy": "fields"}, [{"window": 1}, {"window": -1}]))
+        running.create_task(
+            qtm.BatchRequest(["A", "B"], {**CONFIG, "strategy": "fields"}, [{"window": 1}, {"window": -1}])
+        )
     assert [(fault.field, fault.message) for fault in caught.value.errors] == [
         ("params[1].window", "A: params.window must be positive"), ("config.strategy", "A: not with that"),
         ("params[1].window", "B: params.window must be positive"), ("config.strategy", "B: not with that"),
     ]  # fmt: skip
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
-    idle = [pid for pid in descendants(os.getpid()) if is_alive(pid) and qtm._process_name(pid) == qtm.ENGINE_NAME]
-    for pid in idle:  # the validator, and those that wait for their first task, as the kernel does when memory is short: nobody's fault
+    idle = [
+        pid for pid in descendants(os.getpid()) if is_alive(pid) and qtm._process_name(pid) == qtm.ENGINE_NAME
+    ]
+    # the validator, and those that wait for their first task, as the kernel does when memory is short:
+    # nobody's fault
+    for pid in idle:
         os.kill(pid, signal.SIGKILL)
     for _ in range(3):
         assert run_one(running, "good", max_attempts=1).status is qtm.TaskStatus.COMPLETED
@@ -4053,7 +4745,9 @@ class BareRefusal(qtm.InvalidTask):
         return "bare"
 
 
-@pytest.mark.parametrize("errors", [..., None, 7, "text", [3, ("a", "b")], [qtm.FieldError(None, "x")], [qtm.FieldError("x", 3)]])
+@pytest.mark.parametrize(
+    "errors", [..., None, 7, "text", [3, ("a", "b")], [qtm.FieldError(None, "x")], [qtm.FieldError("x", 3)]]
+)
 def test_a_refusal_that_names_no_fields_is_told_all_the_same(errors):
     def refuse(task):
         raise BareRefusal(errors)
@@ -4082,7 +4776,8 @@ HOSTILE = {
 
 
 def open_descriptors() -> list[str]:
-    """The pipes, selectors and local sockets of this process; what a pool keeps open to its database is none of them."""
+    """The pipes, selectors and local sockets of this process; what a pool keeps open to its database is none
+    of them."""
     with open("/proc/net/unix") as file:
         local = {f"socket:[{line.split()[6]}]" for line in file.readlines()[1:]}
     found = []
@@ -4096,14 +4791,19 @@ def open_descriptors() -> list[str]:
 
 @pytest.fixture
 def private_temporary_folder(monkeypatch):
-    """Where the processes that this one starts put temporary files; its path is short, as that of a socket must be."""
+    """Where the processes that this one starts put temporary files; its path is short, as that of a socket
+    must be."""
     with tempfile.TemporaryDirectory() as name:
         monkeypatch.setenv("TMPDIR", name)
         yield pathlib.Path(name)
 
 
 def engine_server_pid() -> int:
-    (pid,) = [pid for pid in set(qtm._children("self")) if pathlib.Path(f"/proc/{pid}/comm").read_text() == "qtm-server\n"]
+    (pid,) = [
+        pid
+        for pid in set(qtm._children("self"))
+        if pathlib.Path(f"/proc/{pid}/comm").read_text() == "qtm-server\n"
+    ]
     return pid
 
 
@@ -4114,10 +4814,12 @@ def names_below(pid: int) -> list[str]:
 
 @pytest.fixture
 def spotless(private_temporary_folder, running):
-    """Afterwards the slot goes on, and no process, descriptor or temporary file is left of what the test ran."""
+    """Afterwards the slot goes on, and no process, descriptor or temporary file is left of what the test
+    ran."""
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
     server = engine_server_pid()
-    # The validator and its host, and for each slot a host and the engine process that waits for its first task.
+    # The validator and its host, and for each slot a host and the engine process that waits for its first
+    # task.
     kept = ["qtm-engine"] * 3 + ["qtm-host"] * 3
     eventually(lambda: run_one(running, "good") and names_below(server) == kept)
     before = len(open_descriptors())
@@ -4146,19 +4848,30 @@ def test_a_hostile_engine_ends_in_the_right_state_with_the_right_words(spotless,
         assert not is_alive(result.result["child"])
 
 
-GARBAGE = {"no frame": [255], "no json": [0, 0, 0, 2, 120, 120], "another frame": [0, 0, 0, 2, 123, 125], "half a frame": [0, 1, 0, 0]}
+GARBAGE = {
+    "no frame": [255],
+    "no json": [0, 0, 0, 2, 120, 120],
+    "another frame": [0, 0, 0, 2, 123, 125],
+    "half a frame": [0, 1, 0, 0],
+}
 
 
 @pytest.mark.parametrize("content", GARBAGE)
 def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, content):
-    task = run_one(spotless, "writes_garbage", {"bytes": GARBAGE[content]}, max_attempts=1, timeout_seconds=20.0)
+    task = run_one(
+        spotless, "writes_garbage", {"bytes": GARBAGE[content]}, max_attempts=1, timeout_seconds=20.0
+    )
     assert (task.status.value, task.error["type"]) == ("failed", "crashed"), task.error
     assert "wrote on" in task.error["message"] or "without a result" in task.error["message"]
-    assert task.finished_at < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
+    assert (
+        task.finished_at
+        < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
+    )
 
 
 NOTHING_LISTED = {"non_finite": "[]", "converted": "[]"}
-ENDING = {"task": 1, "last": True, "cpu_seconds": 0.5, "max_rss_bytes": 1000}  # what every last frame of an attempt holds
+# what every last frame of an attempt holds
+ENDING = {"task": 1, "last": True, "cpu_seconds": 0.5, "max_rss_bytes": 1000}
 GOOD_ERROR = {"error": {"type": "x", "message": "", "traceback": None}, "retryable": True, **ENDING}
 
 FORGED = {
@@ -4197,14 +4910,37 @@ FORGED = {
     },
     **{
         f"{value!r} as {name}": json.dumps({**GOOD_ERROR, name: value})
-        for name, value in (("retryable", 1), ("last", 1), ("cpu_seconds", -1), ("cpu_seconds", "x"), ("max_rss_bytes", 0.5))
+        for name, value in (
+            ("retryable", 1),
+            ("last", 1),
+            ("cpu_seconds", -1),
+            ("cpu_seconds", "x"),
+            ("max_rss_bytes", 0.5),
+        )
     },
-    "members of the answer as result": json.dumps({**ENDING, "result": '1},"forged":{"a":1', **NOTHING_LISTED}),
-    "members of the answer as non_finite": json.dumps({**ENDING, "result": "{}", **NOTHING_LISTED, "non_finite": '[]},"forged":{"a":1'}),
+    "members of the answer as result": json.dumps(
+        {**ENDING, "result": '1},"forged":{"a":1', **NOTHING_LISTED}
+    ),
+    "members of the answer as non_finite": json.dumps(
+        {**ENDING, "result": "{}", **NOTHING_LISTED, "non_finite": '[]},"forged":{"a":1'}
+    ),
     **{
         f"{text[:20]} as result": json.dumps({**ENDING, "result": text, **NOTHING_LISTED})
         for text in (
-            *("", "1", "[]", '"x"', "{", "{}}", '{"a":NaN}', '{"a":-Infinity}', '{"a":1,"a":2}', '{"a":"\n"}', "{'a':1}", '{"a":01}'),
+            *(
+                "",
+                "1",
+                "[]",
+                '"x"',
+                "{",
+                "{}}",
+                '{"a":NaN}',
+                '{"a":-Infinity}',
+                '{"a":1,"a":2}',
+                '{"a":"\n"}',
+                "{'a':1}",
+                '{"a":01}',
+            ),
             *('{"a":"\\ud800"}', '{"a":"\\x41"}', '{"a":' * 65 + "1" + "}" * 65),
         )
     },
@@ -4238,18 +4974,30 @@ def as_frames(*texts) -> dict[str, list[str]]:
 
 def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
     pids = tmp_path / "pids"
-    (other,) = running.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})).task_ids
+    (other,) = running.create_task(
+        qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
+    ).task_ids
     eventually(lambda: pids.exists() and pids.read_text())
     for name, frame in FORGED.items():
         task = run_one(running, "writes_frames", as_frames(frame), max_attempts=1)
         assert (task.status.value, task.error["type"], task.attempt) == ("failed", "crashed", 1), name
         assert "wrote on the descriptor" in task.error["message"], name
         assert running.scheduler.is_fresh(), name
-    good, ignored, begins = '{"task":1,"progress":0.5,"message":""}', '{"task":1,"ignored":"x"}', '{"task":1,"at":1,"version":null}'
+    good, ignored, begins = (
+        '{"task":1,"progress":0.5,"message":""}',
+        '{"task":1,"ignored":"x"}',
+        '{"task":1,"at":1,"version":null}',
+    )
     for late in ([good, json.dumps(GOOD_ERROR), good], [ignored, ignored], [begins]):
-        assert run_one(running, "writes_frames", as_frames(*late), max_attempts=1).error["type"] == "crashed", late
+        assert (
+            run_one(running, "writes_frames", as_frames(*late), max_attempts=1).error["type"] == "crashed"
+        ), late
     task = running.get_task_status(other)
-    assert (task.status.value, task.attempt, running.scheduler.state()["attempts_ended"]) == ("running", 1, {"crashed": len(FORGED) + 3})
+    assert (task.status.value, task.attempt, running.scheduler.state()["attempts_ended"]) == (
+        "running",
+        1,
+        {"crashed": len(FORGED) + 3},
+    )
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
 
 
@@ -4260,7 +5008,14 @@ def test_what_json_can_say_is_a_result(running):
         '{"a":' * 64 + "1" + "}" * 64,
     ]
     for document in documents:
-        frame = json.dumps({**ENDING, "result": document, **NOTHING_LISTED, "non_finite": '[{"path":"\\u0000","kind":"nan"}]'})
+        frame = json.dumps(
+            {
+                **ENDING,
+                "result": document,
+                **NOTHING_LISTED,
+                "non_finite": '[{"path":"\\u0000","kind":"nan"}]',
+            }
+        )
         task = run_one(running, "writes_frames", as_frames(frame), max_attempts=1, timeout_seconds=1.0)
         assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None), document[:50]
         assert running.get_task_result(task.task_id).result == json.loads(document)
@@ -4283,7 +5038,9 @@ def test_a_result_of_many_quotes_and_backslashes_fits_its_frame():
 
 def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
     pids = tmp_path / "pids"
-    created = spotless.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "fork_bomb"}, {"file": str(pids)}))
+    created = spotless.create_task(
+        qtm.TaskRequest("X", {**CONFIG, "strategy": "fork_bomb"}, {"file": str(pids)})
+    )
     eventually(lambda: pids.exists() and len(pids.read_text().split()) == 32)
     spotless.cancel_task(created.task_ids[0])
     eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
@@ -4291,7 +5048,8 @@ def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
 
 
 def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, monkeypatch):
-    monkeypatch.setattr(spotless.dao.database.dialect, "max_document_bytes", 8 << 20)  # as a server with a packet of 16 MiB says
+    # as a server with a packet of 16 MiB says
+    monkeypatch.setattr(spotless.dao.database.dialect, "max_document_bytes", 8 << 20)
     task = run_one(spotless, "many_nans", max_attempts=1)
     assert (task.status.value, task.error["type"]) == ("failed", "result_too_large")
     assert run_one(spotless, "nan_result").status is qtm.TaskStatus.COMPLETED
@@ -4308,7 +5066,12 @@ def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, mon
 def test_an_import_that_never_ends_or_ends_its_process_is_told(tmp_path, monkeypatch, text, seconds, words):
     (tmp_path / "odd_import.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", engine="odd_import:run", heartbeat_seconds=0.1, engine_start_seconds=seconds)
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db",
+        engine="odd_import:run",
+        heartbeat_seconds=0.1,
+        engine_start_seconds=seconds,
+    )
     before = len(open_descriptors())
     with qtm.start(chosen) as tasks:
         eventually(lambda: tasks.scheduler.failure)
@@ -4330,18 +5093,28 @@ def test_an_engine_server_that_is_killed_is_replaced(running):
     assert running.scheduler._runner._process is not process
 
 
-def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(tmp_path, engines, monkeypatch):
+def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(
+    tmp_path, engines, monkeypatch
+):
     monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
     with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=2)) as tasks:
-        other = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(tmp_path / "pid")})).task_ids[0]
+        other = tasks.create_task(
+            qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(tmp_path / "pid")})
+        ).task_ids[0]
         eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         frozen = engine_server_pid()
         os.kill(frozen, signal.SIGSTOP)
-        task = run_one(tasks, "good", max_attempts=1, timeout_seconds=0.5)  # which begins when the engine does
+        # which begins when the engine does
+        task = run_one(tasks, "good", max_attempts=1, timeout_seconds=0.5)
         assert (task.status, task.error, is_alive(frozen)) == (qtm.TaskStatus.COMPLETED, None, False)
         *before, last = [one.ending for one in tasks.get_task_attempts(task.task_id)]
-        assert (set(before), last) == ({"released"}, "completed"), "on a busy machine the next start may be late too"
-        assert (tasks.get_task_status(other).status.value, tasks.get_task_status(other).attempt) == ("running", 1)
+        assert (set(before), last) == ({"released"}, "completed"), (
+            "on a busy machine the next start may be late too"
+        )
+        assert (tasks.get_task_status(other).status.value, tasks.get_task_status(other).attempt) == (
+            "running",
+            1,
+        )
 
 
 def test_a_create_that_meets_a_frozen_engine_server_is_no_fault_of_the_client(tmp_path, engines, monkeypatch):
@@ -4369,7 +5142,10 @@ def test_an_engine_process_whose_host_died_at_once_runs_nothing():
         qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, 1, "", qtm.SAME_LIMIT), ends, False, nobody)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False).returncode == 70
+    assert (
+        subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False).returncode
+        == 70
+    )
 
 
 def test_an_engine_server_that_is_killed_before_it_read_a_word_is_replaced(tmp_path, engines, monkeypatch):
@@ -4388,7 +5164,9 @@ def test_an_engine_server_that_is_killed_before_it_read_a_word_is_replaced(tmp_p
 
 
 @pytest.mark.parametrize(("ends", "works"), [(2, True), (3, False)])
-def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_ever(tmp_path, monkeypatch, ends, works):
+def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_ever(
+    tmp_path, monkeypatch, ends, works
+):
     (tmp_path / "fragile_engine.py").write_text(
         textwrap.dedent(
             f"""
@@ -4405,7 +5183,9 @@ def test_an_engine_server_that_ends_while_it_imports_is_replaced_but_not_for_eve
         )
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="fragile_engine:run", poll_seconds=60.0)) as tasks:
+    with qtm.start(
+        settings(f"sqlite:///{tmp_path}/q.db", engine="fragile_engine:run", poll_seconds=60.0)
+    ) as tasks:
         if works:
             assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
         else:
@@ -4445,18 +5225,28 @@ def test_an_attempt_that_the_system_gives_no_process_for_is_given_back(tmp_path,
     [
         ("import nothing_like_this", "ModuleNotFoundError: No module named 'nothing_like_this' ("),
         ("\nimport sys; sys.exit('no licence')", "SystemExit: no licence ("),
-        ("\nfrom argparse import *; p = ArgumentParser(); p.add_argument('--need', required=True); p.parse_args()", "SystemExit: 2 ("),
+        (
+            "\nfrom argparse import *; p = ArgumentParser(); p.add_argument('--need', required=True); p.parse_args()",
+            "SystemExit: 2 (",
+        ),
         ("\nraise KeyboardInterrupt", "KeyboardInterrupt:  ("),
     ],
     ids=["missing module", "exit", "argparse", "interrupt"],
 )
 def test_an_engine_that_cannot_be_imported_stops_the_service_with_its_reason(tmp_path, text, words):
     (tmp_path / "broken_engine.py").write_text(f"{text}\n")
-    environment = {"QTM_ENGINE": "broken_engine:run", "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "PYTHONPATH": str(tmp_path)}
+    environment = {
+        "QTM_ENGINE": "broken_engine:run",
+        "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db",
+        "PYTHONPATH": str(tmp_path),
+    }
     done = run_command("serve", QTM_PORT="0", **environment)
     assert done.returncode == 2
     assert f"qtm: engine broken_engine:run cannot be imported: {words}" in done.stderr
-    assert "SystemExit" not in words or "broken_engine.py:2); what its module does as a script belongs under if __name__" in done.stderr
+    assert (
+        "SystemExit" not in words
+        or "broken_engine.py:2); what its module does as a script belongs under if __name__" in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -4473,12 +5263,18 @@ def test_an_engine_that_reads_the_command_line_at_its_import_finds_none(tmp_path
         assert tasks.get_task_result(run_one(tasks, "any").task_id).result == {"depth": 3}
 
 
-def test_while_an_engine_is_imported_a_service_is_not_ready_and_creates_are_told_at_once(tmp_path, monkeypatch):
+def test_while_an_engine_is_imported_a_service_is_not_ready_and_creates_are_told_at_once(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(qtm, "CHANNEL_TIMEOUT_SECONDS", 10 * DEADLINE_SECONDS)  # which nobody shall wait
     monkeypatch.syspath_prepend(str(tmp_path))
     os.mkfifo(tmp_path / "gate")
-    (tmp_path / "gated_engine.py").write_text(f"open({str(tmp_path / 'gate')!r}).read()\ndef run(task, progress): return {{}}\n")
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, engine="gated_engine:run"), scheduler=True) as server:
+    (tmp_path / "gated_engine.py").write_text(
+        f"open({str(tmp_path / 'gate')!r}).read()\ndef run(task, progress): return {{}}\n"
+    )
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, engine="gated_engine:run"), scheduler=True
+    ) as server:
         tasks, scheduler = server.api.tasks, server.api.tasks.scheduler
         eventually(scheduler.is_fresh)
         status, answer, headers = call(server, "GET", "/readyz")
@@ -4494,10 +5290,16 @@ def test_while_an_engine_is_imported_a_service_is_not_ready_and_creates_are_told
             created = embedded.result(DEADLINE_SECONDS)
         assert tasks.wait(created.task_ids[0], DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
         assert call(server, "GET", "/readyz")[0] == 200
-        (engine_server,) = [pid for pid in descendants(os.getpid()) if qtm._process_name(pid) == qtm.SERVER_NAME and is_alive(pid)]
+        (engine_server,) = [
+            pid
+            for pid in descendants(os.getpid())
+            if qtm._process_name(pid) == qtm.SERVER_NAME and is_alive(pid)
+        ]
         os.kill(engine_server, signal.SIGKILL)
         eventually(lambda: call(server, "GET", "/readyz")[0] == 503)
-        assert call(server, "POST", f"{A}/createTask", body())[0] == 201, "an engine known to have no validate is not needed"
+        assert call(server, "POST", f"{A}/createTask", body())[0] == 201, (
+            "an engine known to have no validate is not needed"
+        )
         (tmp_path / "gate").write_text("")
         eventually(lambda: call(server, "GET", "/readyz")[0] == 200)
 
@@ -4626,8 +5428,27 @@ CALLABLES = textwrap.dedent(
     """
 )
 TAKEN = [
-    *("function", "with_default", "with_keyword", "catch_all", "from_lambda", "decorated", "decorated_later", "part", "part_of_instance"),
-    *("builtin", "methods.two", "methods.static", "methods.of_class", "methods.later", "later", "instance", "async_instance"),
+    *(
+        "function",
+        "with_default",
+        "with_keyword",
+        "catch_all",
+        "from_lambda",
+        "decorated",
+        "decorated_later",
+        "part",
+        "part_of_instance",
+    ),
+    *(
+        "builtin",
+        "methods.two",
+        "methods.static",
+        "methods.of_class",
+        "methods.later",
+        "later",
+        "instance",
+        "async_instance",
+    ),
     *("Instance", "AsyncInstance", "Document"),
 ]
 RUN = "it must be a function run(task, progress) that returns the result"
@@ -4673,7 +5494,9 @@ def test_a_callable_that_takes_task_and_progress_is_an_engine(tmp_path, callable
 
 
 @pytest.mark.parametrize("name", NO_ENGINES)
-def test_what_can_never_run_a_backtest_is_refused_with_the_signature_that_it_must_have(tmp_path, callables, name):
+def test_what_can_never_run_a_backtest_is_refused_with_the_signature_that_it_must_have(
+    tmp_path, callables, name
+):
     with pytest.raises(qtm.EngineError) as caught:
         qtm.load_engine(f"callables:{name}")
     assert f"callables:{name}" in caught.value.message
@@ -4688,7 +5511,13 @@ def test_what_can_never_run_a_backtest_is_refused_with_the_signature_that_it_mus
 @pytest.mark.parametrize("command", ["serve", "worker", "check"])
 def test_a_command_says_of_an_engine_that_can_never_run_what_it_must_be(tmp_path, callables, command):
     url = f"sqlite:///{tmp_path}/q.db"
-    done = run_command(command, QTM_DATABASE_URL=url, QTM_ENGINE="callables:generator", QTM_PORT="0", PYTHONPATH=str(tmp_path))
+    done = run_command(
+        command,
+        QTM_DATABASE_URL=url,
+        QTM_ENGINE="callables:generator",
+        QTM_PORT="0",
+        PYTHONPATH=str(tmp_path),
+    )
     assert done.returncode == (1 if command == "check" else 2)
     assert NO_ENGINES["generator"] in (done.stdout if command == "check" else done.stderr)
 
@@ -4711,7 +5540,11 @@ def test_an_async_engine_and_its_async_validate_run_in_a_process(tmp_path, monke
     with with_engine(tmp_path, monkeypatch, "async_engine", engine) as tasks:
         done, failed = run_one(tasks, "any"), run_one(tasks, "any", {"fails": True}, max_attempts=1)
         assert (tasks.get_task_result(done.task_id).result, done.error) == ({"x": 1}, None)
-        assert (failed.error["type"], failed.error["message"], failed.message) == ("ValueError", "no luck", "half way")
+        assert (failed.error["type"], failed.error["message"], failed.message) == (
+            "ValueError",
+            "no luck",
+            "half way",
+        )
         with pytest.raises(qtm.InvalidTask, match="not this"):
             run_one(tasks, "any", {"refused": True})
 
@@ -4746,14 +5579,18 @@ PROGRESS_ENGINE = """
 
 
 @pytest.mark.parametrize("runner", ["process", "thread"])
-def test_progress_that_is_no_fraction_is_ignored_and_warned_of_once_with_its_value(tmp_path, monkeypatch, caplog, runner):
+def test_progress_that_is_no_fraction_is_ignored_and_warned_of_once_with_its_value(
+    tmp_path, monkeypatch, caplog, runner
+):
     caplog.set_level("WARNING", "qtm")
     scope: dict = {}
     exec(textwrap.dedent(PROGRESS_ENGINE), scope)
     engine = scope["run"] if runner == "thread" else None
     (tmp_path / "progress_engine.py").write_text(textwrap.dedent(PROGRESS_ENGINE))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="progress_engine:run", workers=4), engine) as tasks:
+    with qtm.start(
+        settings(f"sqlite:///{tmp_path}/q.db", engine="progress_engine:run", workers=4), engine
+    ) as tasks:
 
         def run_all(is_fraction: bool, count: int) -> list[qtm.TaskInfo]:
             params = [{"is_fraction": is_fraction, "index": index} for index in range(count)]
@@ -4765,10 +5602,25 @@ def test_progress_that_is_no_fraction_is_ignored_and_warned_of_once_with_its_val
         assert [task.progress for task in taken] == [0.25, 0.25, 0.25, 0.25, 1.0, 1.0]
         assert caplog.records == []
         ignored = run_all(False, len(scope["IGNORED"]))
-        assert {(task.error["type"], task.progress, task.message) for task in ignored} == {("ValueError", 0.125, "this counts")}
-    warned = {record.fields["task_id"]: record.fields["value"] for record in caplog.records if record.msg.event == "progress ignored"}
+        assert {(task.error["type"], task.progress, task.message) for task in ignored} == {
+            ("ValueError", 0.125, "this counts")
+        }
+    warned = {
+        record.fields["task_id"]: record.fields["value"]
+        for record in caplog.records
+        if record.msg.event == "progress ignored"
+    }
     assert len(caplog.records) == len(warned) == len(ignored)
-    assert [warned[task.task_id] for task in ignored][:8] == ["50", "1.5", "-0.5", "-1", "nan", "inf", "-inf", "True"]
+    assert [warned[task.task_id] for task in ignored][:8] == [
+        "50",
+        "1.5",
+        "-0.5",
+        "-1",
+        "nan",
+        "inf",
+        "-inf",
+        "True",
+    ]
     assert max(len(value) for value in warned.values()) <= 100
 
 
@@ -4828,7 +5680,15 @@ LOGGING_ENGINE = """
             raise ValueError("no luck")
         return {}
 """
-HELD_BACK = ["memory", "buffering", "queue", "queue of a memory handler", "queue that nobody reads", "queue of the import", "failing"]
+HELD_BACK = [
+    "memory",
+    "buffering",
+    "queue",
+    "queue of a memory handler",
+    "queue that nobody reads",
+    "queue of the import",
+    "failing",
+]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -4841,8 +5701,13 @@ def test_what_log_handlers_hold_back_is_written_before_an_attempt_ends(tmp_path,
             task, (record,) = tasks.get_task_status(task_id), tasks.get_task_attempts(task_id)
             assert (task.status.value, record.exit_code) == ("failed" if fails else "completed", 0), name
             lines = record.output_tail.splitlines()
-            assert [f"line {number}" for number in range(20)] == [line for line in lines if line.startswith("line ")], name
-            assert name != "hanging" or lines[-1] == "qtm: a log handler did not flush within 0.5 s; what it holds back is lost"
+            assert [f"line {number}" for number in range(20)] == [
+                line for line in lines if line.startswith("line ")
+            ], name
+            assert (
+                name != "hanging"
+                or lines[-1] == "qtm: a log handler did not flush within 0.5 s; what it holds back is lost"
+            )
 
 
 LEFT_BY_IMPORTS = {
@@ -4850,7 +5715,10 @@ LEFT_BY_IMPORTS = {
         "threading.Thread(target=time.sleep, args=(3600,), name='cache refresher', daemon=True).start()",
         "1 thread (cache refresher)",
     ),
-    "pool": ("pool = ThreadPoolExecutor(2, 'pool'); list(pool.map(time.sleep, [0.1] * 4))", "2 threads (pool_0, pool_1)"),
+    "pool": (
+        "pool = ThreadPoolExecutor(2, 'pool'); list(pool.map(time.sleep, [0.1] * 4))",
+        "2 threads (pool_0, pool_1)",
+    ),
     "thread of a library": (
         "threading.Thread(target=lambda: (ctypes.CDLL(None).prctl(15, b'polars-0'), named.set(), time.sleep(3600)), daemon=True).start()\n"
         "named.wait(); threading._active.popitem()",
@@ -4871,22 +5739,34 @@ LEFT_BY_IMPORTS = {
 
 
 @pytest.mark.parametrize("name", LEFT_BY_IMPORTS)
-def test_threads_and_sockets_that_the_import_leaves_are_named_by_a_warning_and_by_check(tmp_path, monkeypatch, caplog, name):
+def test_threads_and_sockets_that_the_import_leaves_are_named_by_a_warning_and_by_check(
+    tmp_path, monkeypatch, caplog, name
+):
     monkeypatch.syspath_prepend(str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as server:
-        text, words = (part and part.replace("PORT", str(server.getsockname()[1])) for part in LEFT_BY_IMPORTS[name])
+        text, words = (
+            part and part.replace("PORT", str(server.getsockname()[1])) for part in LEFT_BY_IMPORTS[name]
+        )
         head = "import ctypes, socket, threading, time\nfrom concurrent.futures import ThreadPoolExecutor\nnamed = threading.Event()\n"
         (tmp_path / "leaving_import.py").write_text(f"{head}{text}\ndef run(task, progress): return {{}}\n")
         good, *left = qtm.check_engine(settings(f"sqlite:///{tmp_path}/q.db", engine="leaving_import:run"))
     assert (good.level, good.message) == ("good", "leaving_import:run")
     warned = [record.fields for record in caplog.records if record.msg.event == "left by the engine's import"]
-    assert warned == [{name: getattr(finding, name) for name in ("message", "why", "remedy")} for finding in left]
+    assert warned == [
+        {name: getattr(finding, name) for name in ("message", "why", "remedy")} for finding in left
+    ]
     assert [finding.level for finding in left] == (["warning"] if words else [])
     for finding in left:
         assert finding.message.startswith(f"leaving_import:run left {words}")
-        assert ("thread" in words) == ("are started by spawn" in finding.why) == ("start threads" in finding.remedy)
+        assert (
+            ("thread" in words)
+            == ("are started by spawn" in finding.why)
+            == ("start threads" in finding.remedy)
+        )
         is_shared = "socket" in words and "thread" not in words
-        assert is_shared == ("share a socket" in finding.why) == ("open connections in run()" in finding.remedy)
+        assert (
+            is_shared == ("share a socket" in finding.why) == ("open connections in run()" in finding.remedy)
+        )
 
 
 def test_files_of_the_working_folder_do_not_take_the_place_of_the_standard_librarys(tmp_path, monkeypatch):
@@ -4900,7 +5780,9 @@ def test_files_of_the_working_folder_do_not_take_the_place_of_the_standard_libra
     monkeypatch.chdir(tmp_path)
     with qtm.start(settings("sqlite:///q.db", engine="near_engine:run")) as tasks:
         result = tasks.get_task_result(run_one(tasks, "any").task_id).result
-    assert result == {"csv": False, "queue": False, "hypothesis": True}, "before other packages it comes all the same"
+    assert result == {"csv": False, "queue": False, "hypothesis": True}, (
+        "before other packages it comes all the same"
+    )
 
 
 def test_what_an_import_prints_is_told_once_and_in_no_attempt(tmp_path, monkeypatch, caplog):
@@ -4932,7 +5814,9 @@ def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkey
     assert task.status is qtm.TaskStatus.COMPLETED
 
 
-def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is_capped(tmp_path, monkeypatch, caplog):
+def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is_capped(
+    tmp_path, monkeypatch, caplog
+):
     caplog.set_level("INFO", "qtm")
     engine = """
         import os
@@ -4951,7 +5835,9 @@ def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is
 
 
 @pytest.mark.parametrize("version", [None, "mine 3"])
-def test_an_import_that_takes_long_is_told_of_once_and_a_version_where_there_is_one(tmp_path, monkeypatch, caplog, version):
+def test_an_import_that_takes_long_is_told_of_once_and_a_version_where_there_is_one(
+    tmp_path, monkeypatch, caplog, version
+):
     caplog.set_level("INFO", "qtm")
     monkeypatch.setattr(qtm, "SLOW_IMPORT_SECONDS", 0.0 if version is None else DEADLINE_SECONDS)
     os.mkfifo(tmp_path / "gate")
@@ -5073,8 +5959,13 @@ TRACKER = """
 """
 
 
-@pytest.mark.parametrize("kind", ["temporary_directory", "temporary_files", "segment", "spawn", "forkserver", "tracker_of_a_library"])
-def test_an_attempt_leaves_no_file_segment_or_semaphore_however_it_ends(private_temporary_folder, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize(
+    "kind",
+    ["temporary_directory", "temporary_files", "segment", "spawn", "forkserver", "tracker_of_a_library"],
+)
+def test_an_attempt_leaves_no_file_segment_or_semaphore_however_it_ends(
+    private_temporary_folder, tmp_path, monkeypatch, kind
+):
     (tmp_path / "tracking_library").mkdir()
     (tmp_path / "tracking_library" / "resource_tracker.py").write_text(textwrap.dedent(TRACKER))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -5111,7 +6002,9 @@ def test_a_resource_tracker_that_waits_for_a_cpu_may_finish(tmp_path, monkeypatc
     with with_engine(tmp_path, monkeypatch, "sharing_engine", engine) as tasks:
         told = tmp_path / "told"
         (task_id,) = tasks.create_task(qtm.TaskRequest("X", CONFIG, {"file": str(told)})).task_ids
-        pid, tracker, name = eventually(lambda: told.exists() and (text := told.read_text()).endswith(".") and text[:-1].split())
+        pid, tracker, name = eventually(
+            lambda: told.exists() and (text := told.read_text()).endswith(".") and text[:-1].split()
+        )
         tasks.cancel_task(task_id)
         eventually(lambda: not is_alive(int(pid)))
         ended_at = time.monotonic()
@@ -5121,9 +6014,13 @@ def test_a_resource_tracker_that_waits_for_a_cpu_may_finish(tmp_path, monkeypatc
         assert not os.path.exists(f"/dev/shm/{name}")
 
 
-def test_temporary_folders_of_attempts_that_died_with_their_host_are_removed_at_the_next_start(private_temporary_folder, running, tmp_path):
+def test_temporary_folders_of_attempts_that_died_with_their_host_are_removed_at_the_next_start(
+    private_temporary_folder, running, tmp_path
+):
     folder = private_temporary_folder
-    others = {name: folder / name for name in ("qtm-attempt-mine_too_long", "qtm-attempt-a_locked", "qtm-data")}
+    others = {
+        name: folder / name for name in ("qtm-attempt-mine_too_long", "qtm-attempt-a_locked", "qtm-data")
+    }
     for path in others.values():
         path.mkdir()
     (folder / "qtm-attempt-a__link_").symlink_to(others["qtm-data"])
@@ -5133,7 +6030,9 @@ def test_temporary_folders_of_attempts_that_died_with_their_host_are_removed_at_
     pids = tmp_path / "pids"
     request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
     (task_id,) = running.create_task(request).task_ids
-    engine, _ = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+    engine, _ = map(
+        int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
+    )
     host = parent_of(engine)
     server = parent_of(host)
     (own,) = set(os.listdir(folder)) - {*others, "qtm-attempt-a__link_", "qtm-attempt-aa_stale"}
@@ -5240,26 +6139,49 @@ def warm(tmp_path, monkeypatch, count: int, **options):
 
 def run_warm(tasks, do: str, **options) -> tuple[qtm.TaskInfo, dict, qtm.TaskAttempt]:
     task = run_one(tasks, "any", {"do": do}, max_attempts=1, **options)
-    result = tasks.get_task_result(task.task_id).result if task.status is qtm.TaskStatus.COMPLETED else {"error": task.error}
+    result = (
+        tasks.get_task_result(task.task_id).result
+        if task.status is qtm.TaskStatus.COMPLETED
+        else {"error": task.error}
+    )
     return task, result, tasks.get_task_attempts(task.task_id)[-1]
 
 
 def test_a_warm_process_runs_its_number_of_tasks_each_with_its_own_record(tmp_path, monkeypatch):
     with warm(tmp_path, monkeypatch, 4) as tasks:
-        created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(10)]))
+        created = tasks.create_task(
+            qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(10)])
+        )
         assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
         results = [tasks.get_task_result(task_id).result for task_id in created.task_ids]
         records = [tasks.get_task_attempts(task_id)[0] for task_id in created.task_ids]
-    assert [result["count"] for result in results] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2], "in their order, and modules stay"
+    assert [result["count"] for result in results] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2], (
+        "in their order, and modules stay"
+    )
     assert [len({result["pid"] for result in results[start : start + 4]}) for start in (0, 4, 8)] == [1, 1, 1]
-    assert [record.output_tail for record in records] == [f"nothing {result['count']}\n" for result in results]
-    assert [record.exit_code for record in records] == [None, None, None, 0, None, None, None, 0, None, None], "of those that ended it"
+    assert [record.output_tail for record in records] == [
+        f"nothing {result['count']}\n" for result in results
+    ]
+    assert [record.exit_code for record in records] == [
+        None,
+        None,
+        None,
+        0,
+        None,
+        None,
+        None,
+        0,
+        None,
+        None,
+    ], "of those that ended it"
     assert all(record.cpu_seconds is not None and record.max_rss_bytes > 1_000_000 for record in records)
 
 
 def test_a_warm_process_gets_its_last_tasks_however_few_they_are(tmp_path, monkeypatch, caplog):
     with warm(tmp_path, monkeypatch, 100) as tasks:
-        created = tasks.create_task(qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(250)]))
+        created = tasks.create_task(
+            qtm.BatchRequest(["X"], CONFIG, [{"do": "nothing", "n": n} for n in range(250)])
+        )
         assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).is_final
         counts = [tasks.get_task_result(task_id).result["count"] for task_id in created.task_ids]
     assert counts == [*range(1, 101), *range(1, 101), *range(1, 51)]
@@ -5268,12 +6190,20 @@ def test_a_warm_process_gets_its_last_tasks_however_few_they_are(tmp_path, monke
 
 def test_an_attempt_in_a_warm_process_finds_all_but_modules_as_in_a_fresh_one(tmp_path, monkeypatch):
     with warm(tmp_path, monkeypatch, 100) as tasks:
-        (_, first, _), (_, soiled, record), (_, second, again) = (run_warm(tasks, do) for do in ("look", "soil", "look"))
+        (_, first, _), (_, soiled, record), (_, second, again) = (
+            run_warm(tasks, do) for do in ("look", "soil", "look")
+        )
     assert first["pid"] == soiled["pid"] == second["pid"]
     differ = {name for name in first if first[name] != second[name]}
     assert differ == {"count", "random"}, "numpy's state is that of the import, as in a fork"
     assert second["random"] != random.Random(1).random()
-    assert (first["added"], first["files"], first["blocked"], first["timer"], first["signals"]) == (None, [], 0, 0.0, [0, 0, 0])
+    assert (first["added"], first["files"], first["blocked"], first["timer"], first["signals"]) == (
+        None,
+        [],
+        0,
+        0.0,
+        [0, 0, 0],
+    )
     assert (record.output_tail, again.output_tail) == ("soil 2\nof soil\n", "look 3\n")
 
 
@@ -5323,7 +6253,9 @@ class SlotCase:
         self.task_id, self.params = name, params
 
     def request_json(self) -> str:
-        return json.dumps({"stock_code": "X", "config": {}, "params": self.params, "task_id": self.task_id, "attempt": 1})
+        return json.dumps(
+            {"stock_code": "X", "config": {}, "params": self.params, "task_id": self.task_id, "attempt": 1}
+        )
 
 
 class SlotDiary:
@@ -5351,7 +6283,9 @@ def warm_slot(tmp_path, monkeypatch, tasks: int = 100, **options):
     """A slot and a function that runs cases in it, in a thread."""
     (tmp_path / "warm_engine.py").write_text(textwrap.dedent(WARM_ENGINE))
     monkeypatch.syspath_prepend(str(tmp_path))
-    server = qtm.EngineServer(settings("sqlite:///unused.db", engine="warm_engine:run", tasks_per_process=tasks, **options))
+    server = qtm.EngineServer(
+        settings("sqlite:///unused.db", engine="warm_engine:run", tasks_per_process=tasks, **options)
+    )
     server.ensure()
     server.wait_ready(DEADLINE_SECONDS)
     slot = server.slot(1)
@@ -5368,12 +6302,18 @@ def warm_slot(tmp_path, monkeypatch, tasks: int = 100, **options):
 
 
 def host_pid(server) -> int:
-    (pid,) = [pid for pid in descendants(server._process.pid) if is_alive(pid) and qtm._process_name(pid) == "qtm-host"]
+    (pid,) = [
+        pid
+        for pid in descendants(server._process.pid)
+        if is_alive(pid) and qtm._process_name(pid) == "qtm-host"
+    ]
     return pid
 
 
 @pytest.mark.parametrize("ending", ["completed", "crashed"])
-def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_it_ends(tmp_path, monkeypatch, ending):
+def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_it_ends(
+    tmp_path, monkeypatch, ending
+):
     diary, gate = SlotDiary(), tmp_path / "gate"
     held = SlotCase("held", do="hold", file=str(gate))
     others = [SlotCase(name, do="nothing") for name in ("b", "c")]
@@ -5391,17 +6331,24 @@ def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_
     if ending == "completed":
         assert diary.events[3:] == ["c started", "c completed"]
     else:
-        assert diary.events[3:] in ([], ["c released"]), "as it was asked for before the end of the host, or not"
+        assert diary.events[3:] in ([], ["c released"]), (
+            "as it was asked for before the end of the host, or not"
+        )
 
 
 def test_tasks_that_were_taken_back_do_not_count_to_those_of_a_process(tmp_path, monkeypatch):
     diary, gate = SlotDiary(), tmp_path / "gate"
-    held, others = SlotCase("held", do="hold", file=str(gate)), [SlotCase(str(number), do="nothing") for number in range(6)]
+    held, others = (
+        SlotCase("held", do="hold", file=str(gate)),
+        [SlotCase(str(number), do="nothing") for number in range(6)],
+    )
     with warm_slot(tmp_path, monkeypatch, tasks=3) as (slot, run, _):
         done = run(diary, held, *others)
         eventually((tmp_path / "gate.begun").exists)
         for number in range(3):
-            eventually(lambda number=number: slot.stop(others[number]) or f"{number} returned" in diary.events)
+            eventually(
+                lambda number=number: slot.stop(others[number]) or f"{number} returned" in diary.events
+            )
         gate.touch()
         done.result(DEADLINE_SECONDS)
         run(diary, SlotCase("last", do="nothing")).result(DEADLINE_SECONDS)
@@ -5417,7 +6364,9 @@ def test_a_task_that_was_stopped_before_its_slot_knew_it_never_begins(tmp_path, 
         run(diary, first, SlotCase("never asked for", do="nothing")).result(DEADLINE_SECONDS)
     assert diary.events[:2] == ["b started", "b completed"]
     assert "never asked for started" not in diary.events, "each has a process of its own"
-    assert diary.events[2:] in (["a returned"], ["a started", "a crashed"], ["a started", "a completed"]), "as quick as it was"
+    assert diary.events[2:] in (["a returned"], ["a started", "a crashed"], ["a started", "a completed"]), (
+        "as quick as it was"
+    )
 
 
 def test_a_host_that_is_frozen_is_replaced_and_what_has_not_begun_is_released(tmp_path, monkeypatch):
@@ -5440,10 +6389,14 @@ def test_a_quick_slot_fills_process_after_process(tmp_path, monkeypatch):
     diary = SlotDiary()
     with warm_slot(tmp_path, monkeypatch, tasks=20) as (_, run, _):
         for start in range(0, 400, 100):
-            run(diary, *(SlotCase(f"t{start + number}", do="nothing") for number in range(100))).result(DEADLINE_SECONDS)
+            run(diary, *(SlotCase(f"t{start + number}", do="nothing") for number in range(100))).result(
+                DEADLINE_SECONDS
+            )
     assert {outcome.ending for outcome in diary.outcomes.values()} == {"completed"}
     started = [event for event in diary.events if event.endswith("started")]
-    assert started == [f"t{number} started" for number in range(400) if f"t{number} started" in started], "in their order"
+    assert started == [f"t{number} started" for number in range(400) if f"t{number} started" in started], (
+        "in their order"
+    )
 
 
 def test_tasks_larger_than_what_a_channel_holds_reach_a_warm_process_whole(tmp_path, monkeypatch):
@@ -5469,24 +6422,42 @@ POOL_ENGINE = """
 
 
 @pytest.mark.parametrize("start", ["", "fork", "spawn"])
-def test_an_engine_whose_import_leaves_threads_has_its_processes_import_it_themselves(tmp_path, monkeypatch, caplog, start):
+def test_an_engine_whose_import_leaves_threads_has_its_processes_import_it_themselves(
+    tmp_path, monkeypatch, caplog, start
+):
     caplog.set_level("INFO", "qtm")
     text = POOL_ENGINE.replace("LIMIT", "1000")
     with with_engine(tmp_path, monkeypatch, "pool_engine", text, engine_start=start) as tasks:
-        first, second = (run_one(tasks, "any", timeout_seconds=0.5 if start == "fork" else 60.0, max_attempts=1) for _ in range(2))
+        first, second = (
+            run_one(tasks, "any", timeout_seconds=0.5 if start == "fork" else 60.0, max_attempts=1)
+            for _ in range(2)
+        )
         if start == "fork":
             assert [task.error["type"] for task in (first, second)] == ["timeout"] * 2
         else:
             results = [tasks.get_task_result(task.task_id).result for task in (first, second)]
-            assert ([result["sum"] for result in results], results[0]["pid"] != results[1]["pid"]) == ([3, 3], True)
+            assert ([result["sum"] for result in results], results[0]["pid"] != results[1]["pid"]) == (
+                [3, 3],
+                True,
+            )
             assert tasks.get_task_attempts(first.task_id)[0].output_tail == ""
-    (warned,) = [record.fields for record in caplog.records if record.msg.event == "left by the engine's import"]
-    assert ("are started by spawn" in warned["why"]) == (start != "fork") != ("hangs until its timeout" in warned["why"])
+    (warned,) = [
+        record.fields for record in caplog.records if record.msg.event == "left by the engine's import"
+    ]
+    assert (
+        ("are started by spawn" in warned["why"])
+        == (start != "fork")
+        != ("hangs until its timeout" in warned["why"])
+    )
     assert logged(caplog, "engine output") == ["import says"]
 
 
-def test_an_engine_that_its_process_cannot_import_any_more_fails_the_attempt_with_the_reason(tmp_path, monkeypatch):
-    with with_engine(tmp_path, monkeypatch, "pool_engine", POOL_ENGINE.replace("LIMIT", "1"), engine_start="spawn") as tasks:
+def test_an_engine_that_its_process_cannot_import_any_more_fails_the_attempt_with_the_reason(
+    tmp_path, monkeypatch
+):
+    with with_engine(
+        tmp_path, monkeypatch, "pool_engine", POOL_ENGINE.replace("LIMIT", "1"), engine_start="spawn"
+    ) as tasks:
         task = run_one(tasks, "any", max_attempts=1)
     assert task.error["type"] == "EngineError"
     assert "cannot be imported: RuntimeError: no more" in task.error["message"]
@@ -5520,7 +6491,9 @@ HIDE_LINUX = """
 """
 
 
-def test_without_prctl_and_proc_engines_run_by_spawn_and_their_groups_are_ended(tmp_path, monkeypatch, caplog):
+def test_without_prctl_and_proc_engines_run_by_spawn_and_their_groups_are_ended(
+    tmp_path, monkeypatch, caplog
+):
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HIDE_LINUX))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     engine = """
@@ -5536,7 +6509,8 @@ def test_without_prctl_and_proc_engines_run_by_spawn_and_their_groups_are_ended(
     """
     with with_engine(tmp_path, monkeypatch, "plain_engine", engine) as tasks:
         ended = {
-            do: run_one(tasks, "any", {"do": do}, max_attempts=1, timeout_seconds=t) for do, t in (("return", 60), ("die", 60), ("wait", 1))
+            do: run_one(tasks, "any", {"do": do}, max_attempts=1, timeout_seconds=t)
+            for do, t in (("return", 60), ("die", 60), ("wait", 1))
         }
         (cancelled,) = tasks.create_task(qtm.TaskRequest("X", CONFIG, {"do": "wait"})).task_ids
         pids = eventually(lambda: tasks.get_task_status(cancelled).message)
@@ -5550,7 +6524,11 @@ def test_without_prctl_and_proc_engines_run_by_spawn_and_their_groups_are_ended(
         for do in ("die", "wait"):
             assert not any(is_alive(int(pid)) for pid in ended[do].message.split()), do
         assert tasks.get_task_attempts(ended["return"].task_id)[0].cpu_seconds > 0
-    (warned,) = [record.fields for record in caplog.records if record.msg.event == "engine processes are held less firmly"]
+    (warned,) = [
+        record.fields
+        for record in caplog.records
+        if record.msg.event == "engine processes are held less firmly"
+    ]
     assert "lacks prctl or /proc" in warned["message"]
 
 
@@ -5587,7 +6565,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 23-26 Upkeep, Leases and waits, Recorder, TaskScheduler =========================================================
+# ==== 23-26 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
 
 
 class FakeTimer:
@@ -5672,12 +6650,16 @@ class FakeClock:
 
 @pytest.fixture
 def stage(dao, request):
-    """A scheduler whose steps, clock and engine the test moves; only its slots and its recorder are threads."""
+    """A scheduler whose steps, clock and engine the test moves; only its slots and its recorder are
+    threads."""
     FakeTimer.made = []
     runner, clock = HeldRunner(), FakeClock()
     options = settings("sqlite:///unused.db", poll_seconds=30.0, workers=getattr(request, "param", 1))
     scheduler = qtm.TaskScheduler(dao, runner, options, clock=clock, timer=FakeTimer)
-    threads = [threading.Thread(target=work, daemon=True) for work in (scheduler.recorder.run, *(slot.run for slot in scheduler.slots))]
+    threads = [
+        threading.Thread(target=work, daemon=True)
+        for work in (scheduler.recorder.run, *(slot.run for slot in scheduler.slots))
+    ]
     for thread in threads:
         thread.start()
     yield scheduler, runner, clock
@@ -5750,8 +6732,8 @@ def test_a_heartbeat_that_meets_an_end_being_written_does_not_take_it_for_a_loss
 
 
 def test_of_two_cancels_while_a_claim_is_under_way_none_is_forgotten(stage, dao, monkeypatch):
-    """The first comes before the claimed attempt is known, the second just after the claim; the clock stands still, so that no
-    heartbeat is due."""
+    """The first comes before the claimed attempt is known, the second just after the claim; the clock stands
+    still, so that no heartbeat is due."""
     scheduler, runner, _ = stage
     scheduler.step()
     (task_id,) = add(dao)
@@ -5826,7 +6808,8 @@ def test_a_database_that_froze_without_failing_a_poll_makes_nobody_an_orphan(sta
     (task_id,) = add(dao)
     dao.claim("somebody else", 1)
     scheduler.step()
-    for _ in range(2):  # the poll that was held up, and the next, which may still come before the owner's own late beat
+    # the poll that was held up, and the next, which may still come before the owner's own late beat
+    for _ in range(2):
         clock.now += 100.0
         scheduler.step()
     assert dao.get(task_id).error is None
@@ -5854,7 +6837,13 @@ def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch)
 
 
 def test_backoff_doubles_and_is_bounded():
-    assert [qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in (1, 2, 3, 8, 100)] == [5.0, 10.0, 20.0, 600.0, 600.0]
+    assert [qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in (1, 2, 3, 8, 100)] == [
+        5.0,
+        10.0,
+        20.0,
+        600.0,
+        600.0,
+    ]
 
 
 def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stage, dao):
@@ -5912,7 +6901,9 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
 def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
     pids = tmp_path / "pids"
     with qtm.start(settings(url, engine=engines)) as tasks:
-        created = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)}))
+        created = tasks.create_task(
+            qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
+        )
         eventually(lambda: pids.exists() and pids.read_text())
     assert not is_alive(int(pids.read_text()))
     with qtm.start(settings(url), scheduler=False) as tasks:
@@ -5925,19 +6916,30 @@ def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines
 def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strategy):
     """As systemd and scancel send it; one that goes to an engine alone counts."""
     (tmp_path / "hostile_engines.py").write_text(ENGINES)
-    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path), "QTM_SHUTDOWN_GRACE_SECONDS": "20"}
+    environment = {
+        "QTM_ENGINE": "hostile_engines:run",
+        "PYTHONPATH": str(tmp_path),
+        "QTM_SHUTDOWN_GRACE_SECONDS": "20",
+    }
     with service(url, prefix=("setsid",), **environment) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
 
         def begin_one(name):
             config, params = {**CONFIG, "strategy": strategy}, {"file": str(tmp_path / name)}
-            (task_id,) = ask(port, f"{A}/createTask", body(config=config, params=params, max_attempts=1))[1]["data"]["task_ids"]
-            return task_id, int(eventually(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text()))
+            (task_id,) = ask(port, f"{A}/createTask", body(config=config, params=params, max_attempts=1))[1][
+                "data"
+            ]["task_ids"]
+            return task_id, int(
+                eventually(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text())
+            )
 
         alone, pid = begin_one("alone")
         os.kill(pid, signal.SIGTERM)
         ended = ask(port, f"{A}/getTaskStatus?task_id={alone}&wait=30")[1]["data"]
-        assert (ended["status"], ended["error"]["type"]) == ("failed", {"sleeps": "crashed"}.get(strategy, "SystemExit"))
+        assert (ended["status"], ended["error"]["type"]) == (
+            "failed",
+            {"sleeps": "crashed"}.get(strategy, "SystemExit"),
+        )
         task_id, pid = begin_one("all")
         below = [one for one in descendants(process.pid) if one != pid]
         if strategy == "sleeps":
@@ -6004,7 +7006,11 @@ def test_an_outcome_that_the_database_refuses_fails_its_attempt(stage, dao, monk
     runner.handles[0].done.set()
     eventually(passes)
     error = dao.get(task_id).error
-    assert (error["type"], "(completed) could not be stored" in error["message"], "1644" in error["message"]) == ("not_stored", True, True)
+    assert (
+        error["type"],
+        "(completed) could not be stored" in error["message"],
+        "1644" in error["message"],
+    ) == ("not_stored", True, True)
 
 
 def test_attempts_move_only_along_their_arrows():
@@ -6013,7 +7019,9 @@ def test_attempts_move_only_along_their_arrows():
             attempt = qtm.Attempt(CLAIMED, False, FakeClock())
             attempt.state = before
             moved = attempt.move(after)
-            assert (moved, attempt.state) == ((True, after) if after in qtm.ATTEMPT_MOVES[before] else (False, before))
+            assert (moved, attempt.state) == (
+                (True, after) if after in qtm.ATTEMPT_MOVES[before] else (False, before)
+            )
 
 
 CLAIMED = qtm.ClaimedTask("w", "t", 1, 3, "b", "A", 60.0, False, "{}")
@@ -6054,7 +7062,12 @@ def taken_over(stage, dao):
 
 @pytest.mark.parametrize(
     ("act", "ending", "limit"),
-    [(given_back, "released", 4), (too_slow, "released", 4), (cancelled, "cancelled", None), (taken_over, "worker_lost", 3)],
+    [
+        (given_back, "released", 4),
+        (too_slow, "released", 4),
+        (cancelled, "cancelled", None),
+        (taken_over, "worker_lost", 3),
+    ],
 )
 def test_what_is_claimed_and_not_begun_is_given_back(stage, dao, act, ending, limit):
     scheduler, runner, _ = stage
@@ -6064,7 +7077,9 @@ def test_what_is_claimed_and_not_begun_is_given_back(stage, dao, act, ending, li
     eventually(lambda: len(scheduler.attempts.known) == is_slow)
     assert scheduler.state()["running"] == ([first] if is_slow else [])
     assert len(runner.handles) == 1, "no other has begun"
-    assert dao.get(first).status.value == {"too_slow": "running", "cancelled": "cancelled"}.get(act.__name__, "pending")
+    assert dao.get(first).status.value == {"too_slow": "running", "cancelled": "cancelled"}.get(
+        act.__name__, "pending"
+    )
     for task_id in ahead:
         assert [one.ending for one in dao.get_attempts(task_id)] == [ending]
     if limit:
@@ -6081,7 +7096,11 @@ def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waitin
     group = [qtm.Attempt(one, False, clock) for one in dao.claim("w", 7)]
     attempts.add(group)
     for number, one in enumerate(group):
-        recorder.put(one, qtm.Outcome(error_type="E", message="\ud800" if number == 3 else "fine", retryable=False), 0.0)
+        recorder.put(
+            one,
+            qtm.Outcome(error_type="E", message="\ud800" if number == 3 else "fine", retryable=False),
+            0.0,
+        )
     recorder.step()
     assert [dao.get(one).status.value for one in ids] == ["failed"] * 3 + ["running"] + ["failed"] * 3
     clock.now += 10.0
@@ -6098,7 +7117,11 @@ def test_starts_and_ends_of_tasks_claimed_ahead_are_logged_with_their_own_times(
         eventually(lambda number=number: len(runner.handles) == number + 1 and runner.handles[number].report)
         runner.handles[number].done.set()
     eventually(lambda: not scheduler.attempts.known)
-    events = [(one.msg.event, one.msg.fields["task_id"], one.created) for one in caplog.records if one.msg.event.startswith("attempt ")]
+    events = [
+        (one.msg.event, one.msg.fields["task_id"], one.created)
+        for one in caplog.records
+        if one.msg.event.startswith("attempt ")
+    ]
     times = {(event, task_id): at for event, task_id, at in events}
     assert len(events) == len(times) == 10
     in_turn = [times[event, task_id] for task_id in ids for event in ("attempt started", "attempt ended")]
@@ -6155,7 +7178,9 @@ def two_running(url, monkeypatch):
         return {"words of": "the engine"}
 
     engine.version = "words of the engine"
-    with qtm.start(settings(url, workers=3, heartbeat_seconds=0.1, lease_seconds=30.0), engine=engine) as tasks:
+    with qtm.start(
+        settings(url, workers=3, heartbeat_seconds=0.1, lease_seconds=30.0), engine=engine
+    ) as tasks:
         yield tasks, go
         go.set()
 
@@ -6178,12 +7203,17 @@ def test_progress_that_cannot_be_written_stays_with_its_attempt(two_running, mon
     assert (tasks.scheduler.state()["activity"], tasks.scheduler.is_fresh()) == ("running", True)
     assert tasks.get_task_status(first).progress == 0.0
     go.set()
-    assert [tasks.wait(one, DEADLINE_SECONDS).status.value for one in (first, second)] == ["completed", "completed"]
+    assert [tasks.wait(one, DEADLINE_SECONDS).status.value for one in (first, second)] == [
+        "completed",
+        "completed",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["driver", "type", "refused"])
 @pytest.mark.parametrize("is_bare_refused", [False, True])
-def test_an_outcome_that_cannot_be_written_stays_with_its_attempt(two_running, monkeypatch, kind, is_bare_refused):
+def test_an_outcome_that_cannot_be_written_stays_with_its_attempt(
+    two_running, monkeypatch, kind, is_bare_refused
+):
     tasks, go = two_running
     record = tasks.dao.record
 
@@ -6193,13 +7223,22 @@ def test_an_outcome_that_cannot_be_written_stays_with_its_attempt(two_running, m
         return record(endings)
 
     monkeypatch.setattr(tasks.dao, "record", refuse_texts)
-    first, second = (tasks.create_task(qtm.TaskRequest(code, CONFIG, max_attempts=1)).task_ids[0] for code in "AB")
+    first, second = (
+        tasks.create_task(qtm.TaskRequest(code, CONFIG, max_attempts=1)).task_ids[0] for code in "AB"
+    )
     eventually(lambda: tasks.get_task_status(first).progress == 0.5)
     go.set()
     assert tasks.wait(second, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
     task = tasks.wait(first, DEADLINE_SECONDS)
-    assert (task.status.value, task.error["type"], task.attempt, task.message) == ("failed", "not_stored", 1, "")
-    assert [(one.attempt, one.ending) for one in tasks.get_task_attempts(first)] == [(1, "failed")], "it counts"
+    assert (task.status.value, task.error["type"], task.attempt, task.message) == (
+        "failed",
+        "not_stored",
+        1,
+        "",
+    )
+    assert [(one.attempt, one.ending) for one in tasks.get_task_attempts(first)] == [(1, "failed")], (
+        "it counts"
+    )
     assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
     assert tasks.scheduler.is_fresh()
 
@@ -6263,7 +7302,7 @@ def test_without_a_thread_for_its_timer_the_scheduler_waits_by_itself(monkeypatc
     assert [timer.alive for timer in FakeTimer.made] == [False, True]
 
 
-# ==== 27 TaskManager ==================================================================================================
+# ==== 27 TaskManager ========================================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -6283,9 +7322,13 @@ def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
         return {"thread": threading.current_thread().name}
 
     with qtm.start(settings(url), engine=engine) as tasks:
-        done = tasks.wait(tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "x"})).task_ids[0], DEADLINE_SECONDS)
+        done = tasks.wait(
+            tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "x"})).task_ids[0], DEADLINE_SECONDS
+        )
         assert tasks.get_task_result(done.task_id).result == {"thread": f"engine-{done.task_id}"}
-        request = qtm.TaskRequest("X", {**CONFIG, "strategy": "x"}, {"hang": True}, timeout_seconds=0.1, max_attempts=1)
+        request = qtm.TaskRequest(
+            "X", {**CONFIG, "strategy": "x"}, {"hang": True}, timeout_seconds=0.1, max_attempts=1
+        )
         task = tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
         assert (task.status.value, task.error["type"]) == ("failed", "timeout")
     release.set()
@@ -6349,7 +7392,10 @@ sys.modules["eventlet.patcher"] = types.SimpleNamespace(is_monkey_patched=lambda
     [
         ("import gevent.monkey; gevent.monkey.patch_all()\nimport qtm", "gevent"),
         ("import qtm\nimport gevent.monkey; gevent.monkey.patch_all()", "gevent"),
-        ("import qtm\nimport gevent.monkey; gevent.monkey.patch_all(thread=False, select=False, subprocess=False)", "gevent"),
+        (
+            "import qtm\nimport gevent.monkey; gevent.monkey.patch_all(thread=False, select=False, subprocess=False)",
+            "gevent",
+        ),
         (f"import qtm\n{EVENTLET}", "eventlet"),
     ],
     ids=["before the import", "after it", "in parts", "eventlet"],
@@ -6370,7 +7416,12 @@ for begin in (qtm.start, lambda: qtm.Database("sqlite:///q.db"), lambda: sys.exi
     )  # fmt: skip
     words = f"{library} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): run `qtm.py serve` as a "
     first, second, code = done.stdout.splitlines()
-    assert (first.startswith(words), second == first, code, done.stderr) == (True, True, "2", f"qtm: {first}\n")
+    assert (first.startswith(words), second == first, code, done.stderr) == (
+        True,
+        True,
+        "2",
+        f"qtm: {first}\n",
+    )
 
 
 def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_engine(tmp_path):
@@ -6383,26 +7434,50 @@ def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_
 
 
 def test_a_text_for_settings_and_an_object_for_a_request_are_type_errors_that_say_what_is_wanted(tmp_path):
-    with pytest.raises(TypeError, match=r"^start takes a qtm\.Settings, say qtm\.Settings\(database_url=\.\.\.\), not str$"):
+    with pytest.raises(
+        TypeError, match=r"^start takes a qtm\.Settings, say qtm\.Settings\(database_url=\.\.\.\), not str$"
+    ):
         qtm.start(f"sqlite:///{tmp_path}/x.db")
     with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
-        with pytest.raises(TypeError, match=r"^create_task takes a qtm\.TaskRequest or a qtm\.BatchRequest, not dict$"):
+        with pytest.raises(
+            TypeError, match=r"^create_task takes a qtm\.TaskRequest or a qtm\.BatchRequest, not dict$"
+        ):
             tasks.create_task({"stock_code": "AAPL", "config": CONFIG, "params": PARAMS})
         assert tasks.list_tasks() == ([], None)
 
 
 SOME_TASK = qtm.TaskRequest("AAPL", CONFIG, PARAMS)
 LISTING = {
-    "statuses": [(7, "statuses must be a list of texts, not int"), ([7], "statuses[0] must be a text, not int")],
+    "statuses": [
+        (7, "statuses must be a list of texts, not int"),
+        ([7], "statuses[0] must be a text, not int"),
+    ],
     "stock_code": [(7, "stock_code must be a text, not int")],
-    "limit": [("9", "limit must be a whole number, not str"), (True, "limit must be a whole number, not bool"), (None, None), (1.5, None)],
+    "limit": [
+        ("9", "limit must be a whole number, not str"),
+        (True, "limit must be a whole number, not bool"),
+        (None, None),
+        (1.5, None),
+    ],
     "cursor": [(7, "cursor must be a text, not int")],
 }
-TASK = {"task_id": [(None, "task_id must be a text, not NoneType"), (7, None), (b"x", None), (["x"], "task_id must be a text, not list")]}
+TASK = {
+    "task_id": [
+        (None, "task_id must be a text, not NoneType"),
+        (7, None),
+        (b"x", None),
+        (["x"], "task_id must be a text, not list"),
+    ]
+}
 BATCH_OF = {"batch_id": [(7, "batch_id must be a text, not int"), (None, None)]}
-SECONDS = {"timeout_seconds": [(None, "timeout_seconds must be a number, not NoneType"), ("9", None), (True, None)]}
-FOR_HTTP = {"get_status_texts", "get_result_texts", "get_batch_page", "list_page", "ended", "listen"}  # it checks before it calls them
-WRONG_ARGUMENTS = {  # of every other public method, every argument that may be of a wrong type: values, and the words of the TypeError
+SECONDS = {
+    "timeout_seconds": [(None, "timeout_seconds must be a number, not NoneType"), ("9", None), (True, None)]
+}
+# it checks before it calls them
+FOR_HTTP = {"get_status_texts", "get_result_texts", "get_batch_page", "list_page", "ended", "listen"}
+# of every other public method, every argument that may be of a wrong type: values, and the words of the
+# TypeError
+WRONG_ARGUMENTS = {
     "create_task": {
         "request": [({}, "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")],
         "idempotency_key": [(7, "idempotency_key must be a text, not int")],
@@ -6433,9 +7508,15 @@ WRONG_ARGUMENTS = {  # of every other public method, every argument that may be 
 def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
     """By every public method of the manager, and nothing is stored or changed."""
     members = inspect.getmembers(qtm.TaskManager, inspect.isfunction)
-    public = {name: inspect.signature(member).parameters for name, member in members if name[0] != "_" and name not in FOR_HTTP}
+    public = {
+        name: inspect.signature(member).parameters
+        for name, member in members
+        if name[0] != "_" and name not in FOR_HTTP
+    }
     expected = {name: set(found) - {"self", "are_checked"} for name, found in public.items()}
-    assert {name: set(arguments) for name, arguments in WRONG_ARGUMENTS.items()} == {name: all_ for name, all_ in expected.items() if all_}
+    assert {name: set(arguments) for name, arguments in WRONG_ARGUMENTS.items()} == {
+        name: all_ for name, all_ in expected.items() if all_
+    }
     with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
         (task_id,) = tasks.create_task(qtm.TaskRequest("AAPL", CONFIG, PARAMS, batch_id="b")).task_ids
         good = {
@@ -6448,7 +7529,12 @@ def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
                     others = {other: good[other] for other in arguments if other in good and other != name}
                     with pytest.raises(TypeError) as caught:
                         getattr(tasks, method)(**others, **{name: value})
-                    assert str(caught.value) == words or (words is None and name in str(caught.value)), (method, name, value, caught.value)
+                    assert str(caught.value) == words or (words is None and name in str(caught.value)), (
+                        method,
+                        name,
+                        value,
+                        caught.value,
+                    )
         assert tasks.list_tasks() == before
     for name, value in (("scheduler", "no"), ("database", "sqlite:///q.db"), ("settings", "")):
         with pytest.raises(TypeError, match=f"{name}|a qtm.Settings"):
@@ -6466,7 +7552,11 @@ LENIENT = [  # what Python callers have at hand, and what the task holds then
     ("numpy text", numpy.str_("a"), "a"),
     ("numpy array", numpy.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
     ("numpy day", numpy.datetime64("2005-01-03"), "2005-01-03"),
-    ("numpy days in nanoseconds", numpy.array(["2005-01-03"], "datetime64[ns]"), ["2005-01-03T00:00:00.000000000"]),
+    (
+        "numpy days in nanoseconds",
+        numpy.array(["2005-01-03"], "datetime64[ns]"),
+        ["2005-01-03T00:00:00.000000000"],
+    ),
     ("array of objects", numpy.array([numpy.int8(1), None], object), [1, None]),
     ("date", datetime.date(2005, 1, 3), "2005-01-03"),
     ("Decimal", decimal.Decimal("0.001"), 0.001),
@@ -6479,8 +7569,16 @@ NOT_JSON = [  # and what has no JSON form, with the end of the field's path and 
     ([1, {"a": object()}], "[1].a", "a object has no JSON form: give a number, a text, a list or a dict"),
     (float("nan"), "", "nan is not JSON"),
     (numpy.array([1.0, numpy.inf]), "[1]", "inf is not JSON"),
-    (numpy.timedelta64(1, "ns"), "", "a timedelta64 has no JSON form: give a number, a text, a list or a dict"),
-    (numpy.array([(1,)], dtype=[("a", int)]), "", "a ndarray has no JSON form: give a number, a text, a list or a dict"),
+    (
+        numpy.timedelta64(1, "ns"),
+        "",
+        "a timedelta64 has no JSON form: give a number, a text, a list or a dict",
+    ),
+    (
+        numpy.array([(1,)], dtype=[("a", int)]),
+        "",
+        "a ndarray has no JSON form: give a number, a text, a list or a dict",
+    ),
     (1 << 64, "", "the integer 18446744073709551616 is beyond 64 bits"),
     ("a\0", "", "a text holds NUL"),
     ("\ud800", "", "a text holds half of a surrogate pair"),
@@ -6493,7 +7591,12 @@ NOT_JSON = [  # and what has no JSON form, with the end of the field's path and 
 def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
     with qtm.start(settings(url, engine="mine:run"), scheduler=False) as tasks:
         params = {name: value for name, value, _ in LENIENT}
-        config = {**CONFIG, "start_date": numpy.datetime64("2005-01-03", "ns"), "end_date": datetime.datetime(2012, 12, 31), **params}
+        config = {
+            **CONFIG,
+            "start_date": numpy.datetime64("2005-01-03", "ns"),
+            "end_date": datetime.datetime(2012, 12, 31),
+            **params,
+        }
         config["initial_cash"], config["commission"] = numpy.int32(100_000), decimal.Decimal("0.001")
         request = qtm.BatchRequest(
             numpy.array(["AAPL", "GOOG"]), config, ({**PARAMS, **params, "n": n} for n in range(2)), priority=numpy.int64(5),
@@ -6504,12 +7607,16 @@ def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
         expected = {name: value for name, _, value in LENIENT}
         assert [task.params for task in stored] == [{**PARAMS, **expected, "n": n} for n in range(2)] * 2
         assert [task.config for task in stored] == [{**CONFIG, **expected}] * 4
-        assert {(task.stock_code, task.priority, task.timeout_seconds, task.max_attempts) for task in stored} == {
+        assert {
+            (task.stock_code, task.priority, task.timeout_seconds, task.max_attempts) for task in stored
+        } == {
             ("AAPL", 5, 60.0, 2),
             ("GOOG", 5, 60.0, 2),
         }
         single = qtm.BatchRequest(["A"], CONFIG, PARAMS)
-        assert [answer.count for answer in tasks.create_tasks([(SOME_TASK, "key"), (single, None)])] == [1] * 2
+        assert [answer.count for answer in tasks.create_tasks([(SOME_TASK, "key"), (single, None)])] == [
+            1
+        ] * 2
         everything = tasks.list_tasks()[0]
         for statuses in (
             ["pending"],
@@ -6526,7 +7633,11 @@ def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
 @pytest.mark.parametrize(("value", "place", "reason"), NOT_JSON)
 def test_what_has_no_json_form_is_refused_by_its_path(value, place, reason, tmp_path):
     for field in ("config", "params"):
-        request = qtm.TaskRequest("AAPL", CONFIG, {"x": value}) if field == "params" else qtm.TaskRequest("AAPL", {**CONFIG, "x": value})
+        request = (
+            qtm.TaskRequest("AAPL", CONFIG, {"x": value})
+            if field == "params"
+            else qtm.TaskRequest("AAPL", {**CONFIG, "x": value})
+        )
         with pytest.raises(qtm.InvalidRequest) as refused:
             qtm.BatchRequest.from_python(request)
         assert refused.value.errors[0] == (f"{field}.x{place}", reason)
@@ -6535,15 +7646,30 @@ def test_what_has_no_json_form_is_refused_by_its_path(value, place, reason, tmp_
 @pytest.mark.parametrize(
     ("method", "arguments", "fault"),
     [
-        ("list_tasks", {"statuses": ["done"]}, ("statuses[0]", "must be one of pending, running, completed, failed, cancelled")),
+        (
+            "list_tasks",
+            {"statuses": ["done"]},
+            ("statuses[0]", "must be one of pending, running, completed, failed, cancelled"),
+        ),
         ("list_tasks", {"limit": 0}, ("limit", "must be at least 1, not 0")),
         ("list_batches", {"limit": -1}, ("limit", "must be at least 1, not -1")),
-        ("wait", {"task_id": "x", "timeout_seconds": math.nan}, ("timeout_seconds", "must be a number, not nan")),
-        ("create_task", {"request": SOME_TASK, "idempotency_key": ""}, ("idempotency_key", "must be 1 to 255 visible ASCII characters")),
+        (
+            "wait",
+            {"task_id": "x", "timeout_seconds": math.nan},
+            ("timeout_seconds", "must be a number, not nan"),
+        ),
+        (
+            "create_task",
+            {"request": SOME_TASK, "idempotency_key": ""},
+            ("idempotency_key", "must be 1 to 255 visible ASCII characters"),
+        ),
     ],
 )
 def test_an_argument_of_a_wrong_value_is_an_invalid_request_that_names_it(method, arguments, fault, tmp_path):
-    with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks, pytest.raises(qtm.InvalidRequest) as refused:
+    with (
+        qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks,
+        pytest.raises(qtm.InvalidRequest) as refused,
+    ):
         getattr(tasks, method)(**arguments)
     assert refused.value.errors == (fault,)
 
@@ -6577,10 +7703,14 @@ def test_a_full_queue_refuses_creates_with_the_numbers_and_nothing_else(url):
     with qtm.start(settings(url, max_pending=3), scheduler=False) as tasks:
         two = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], batch_id="b")
         created = tasks.create_task(two, "key-1")
-        with pytest.raises(qtm.TooManyPending, match=r"^2 tasks are pending and 2 more .* allows 3: try again later$") as caught:
+        with pytest.raises(
+            qtm.TooManyPending, match=r"^2 tasks are pending and 2 more .* allows 3: try again later$"
+        ) as caught:
             tasks.create_task(two, "key-2")
         assert caught.value.retry_after_seconds == qtm.FULL_RETRY_SECONDS
-        assert tasks.create_task(two, "key-1").task_ids == created.task_ids, "a repeat is answered all the same"
+        assert tasks.create_task(two, "key-1").task_ids == created.task_ids, (
+            "a repeat is answered all the same"
+        )
         with pytest.raises(qtm.IdempotencyKeyReused):
             tasks.create_task(qtm.BatchRequest(["A"] * 3, CONFIG, [PARAMS]), "key-1")
         with pytest.raises(qtm.TooManyPending, match="send fewer at once"):
@@ -6650,11 +7780,23 @@ def test_a_wait_is_over_with_its_time_or_with_the_last_task(url, of):
 
 def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
-        good, bad = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.BatchRequest(["a\n"], CONFIG, [PARAMS])
+        good, bad = (
+            qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]),
+            qtm.BatchRequest(["a\n"], CONFIG, [PARAMS]),
+        )
         refused = qtm.BatchRequest(["A"], CONFIG, [{"fast": 9, "slow": 3}])
-        answers = tasks.create_tasks([(good, None), (bad, None), (good, "key"), (refused, None), (good, "key"), (good, None)])
+        answers = tasks.create_tasks(
+            [(good, None), (bad, None), (good, "key"), (refused, None), (good, "key"), (good, None)]
+        )
         stored = qtm.CreatedBatch
-        assert [type(answer) for answer in answers] == [stored, qtm.InvalidRequest, stored, qtm.InvalidTask, stored, stored]
+        assert [type(answer) for answer in answers] == [
+            stored,
+            qtm.InvalidRequest,
+            stored,
+            qtm.InvalidTask,
+            stored,
+            stored,
+        ]
         assert answers[2].task_ids == answers[4].task_ids
         assert [answers[2].repeated, answers[4].repeated] == [False, True]
         assert [task.stock_code for task in tasks.list_tasks()[0]] == ["B", "A"] * 3
@@ -6663,9 +7805,27 @@ def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
 
 def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
-        done, failed, waiting, later = (tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD")
-        finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome('{"x":1}', '[{"path":"y","kind":"nan"}]'), 0.0, "", 1.0, "v")
-        finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome(error_type="E", retryable=False), 0.0, "", 0.5, None)
+        done, failed, waiting, later = (
+            tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD"
+        )
+        finish(
+            tasks.dao,
+            tasks.dao.claim("w", 1)[0],
+            qtm.Outcome('{"x":1}', '[{"path":"y","kind":"nan"}]'),
+            0.0,
+            "",
+            1.0,
+            "v",
+        )
+        finish(
+            tasks.dao,
+            tasks.dao.claim("w", 1)[0],
+            qtm.Outcome(error_type="E", retryable=False),
+            0.0,
+            "",
+            0.5,
+            None,
+        )
         missing = ["", "\U0001f600", *(f"nothing {number}" for number in range(300))]
         asked = [done, failed, waiting, later, *missing]
         answers = tasks.get_status_texts([*asked, done])
@@ -6682,8 +7842,17 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
         expected = [str, str, qtm.TaskNotFinished, qtm.TaskNotFinished, *[qtm.TaskNotFound] * len(missing)]
         assert [type(results[key]) for key in asked] == expected
         listed = {"non_finite": [{"path": "y", "kind": "nan"}], "converted": []}
-        assert json.loads(results[done]) == {**tasks.get_task_status(done).to_dict(), "result": {"x": 1}, **listed}
-        assert json.loads(results[failed]) == {**tasks.get_task_status(failed).to_dict(), "result": None, "non_finite": [], "converted": []}
+        assert json.loads(results[done]) == {
+            **tasks.get_task_status(done).to_dict(),
+            "result": {"x": 1},
+            **listed,
+        }
+        assert json.loads(results[failed]) == {
+            **tasks.get_task_status(failed).to_dict(),
+            "result": None,
+            "non_finite": [],
+            "converted": [],
+        }
 
 
 def test_a_long_queue_is_read_once_for_all_who_ask_soon_after_each_other(url, monkeypatch):
@@ -6691,7 +7860,10 @@ def test_a_long_queue_is_read_once_for_all_who_ask_soon_after_each_other(url, mo
     monkeypatch.setattr(qtm, "QUEUE_SECONDS", 3600.0)
     with qtm.start(settings(url), scheduler=False) as tasks:
         asked = [tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "AB"]
-        places = lambda: [json.loads(text)["queue_position"] for text in tasks.get_status_texts(asked).values()]  # noqa: E731
+
+        def places():
+            return [json.loads(text)["queue_position"] for text in tasks.get_status_texts(asked).values()]
+
         assert places() == [1, 2]
         tasks.cancel_task(asked.pop(0))
         assert places() == [1], "a short queue is read anew"
@@ -6749,11 +7921,20 @@ FORKING = """if True:
 
 
 @pytest.mark.parametrize("end", ["close", "die"])
-def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_nothing(url, engines, end, tmp_path, mariadb):
+def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_nothing(
+    url, engines, end, tmp_path, mariadb
+):
     """The parent is unharmed; and once it has ended, others take over although the child lives."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     command = [sys.executable, "-W", "ignore", "-c", FORKING, url, engines, end]
-    parent = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    parent = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         told = json.loads(parent.stdout.readline())
         assert set(told["said"]) == {
@@ -6767,7 +7948,10 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
             "dao",
         }
         for verb, words in told["said"].items():
-            assert words.startswith("ForkedProcess: this manager belongs to the process from which"), (verb, words)
+            assert words.startswith("ForkedProcess: this manager belongs to the process from which"), (
+                verb,
+                words,
+            )
         assert told["found"] == ["running", "pending"]
         if end == "close":
             assert parent.stdout.readline() == "closed\n"
@@ -6816,24 +8000,39 @@ def closed(schema):
     if not isinstance(schema, dict):
         return schema
     is_record = "properties" in schema and "allOf" not in schema
-    return {**{name: closed(item) for name, item in schema.items()}, **({"additionalProperties": False} if is_record else {})}
+    return {
+        **{name: closed(item) for name, item in schema.items()},
+        **({"additionalProperties": False} if is_record else {}),
+    }
 
 
 def resolved(item: dict) -> dict:
     """What a reference into the document means."""
-    return functools.reduce(lambda found, name: found[name], item["$ref"].split("/")[1:], DOCUMENT) if "$ref" in item else item
+    return (
+        functools.reduce(lambda found, name: found[name], item["$ref"].split("/")[1:], DOCUMENT)
+        if "$ref" in item
+        else item
+    )
 
 
 @functools.cache
 def answers_of(method: str, path: str) -> dict:
-    """What the document declares for a route: by status the headers, the content type, and what validates the body."""
+    """What the document declares for a route: by status the headers, the content type, and what validates the
+    body."""
     found = {}
-    for status, declared in DOCUMENT["paths"].get(path, {}).get(method.lower(), {"responses": {}})["responses"].items():
+    for status, declared in (
+        DOCUMENT["paths"].get(path, {}).get(method.lower(), {"responses": {}})["responses"].items()
+    ):
         response = resolved(declared)
         ((content_type, media),) = response["content"].items()
         schema = {**closed(media["schema"]), "components": closed(DOCUMENT["components"])}
         validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-        found[int(status)] = (set(response["headers"]), content_type, validator, response["description"].split(", "))
+        found[int(status)] = (
+            set(response["headers"]),
+            content_type,
+            validator,
+            response["description"].split(", "),
+        )
     return found
 
 
@@ -6851,7 +8050,8 @@ def check_answer(method: str, target: str, status: int, headers: dict, answer) -
 
 
 def call(server, method: str, path: str, given=None, headers=None):
-    """One request on a new connection: status, parsed body, headers. Every answer is held against the document."""
+    """One request on a new connection: status, parsed body, headers. Every answer is held against the
+    document."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS)
     data = given if given is None or isinstance(given, bytes) else json.dumps(given).encode()
     prepared = {"Content-Type": "application/json"} if data is not None else {}
@@ -6891,22 +8091,37 @@ A = qtm.API
 
 def test_the_five_endpoints_and_their_envelope(api):
     status, answer, headers = call(
-        api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A", "B"], params=[PARAMS, {"fast": 1, "slow": 2}])
+        api,
+        "POST",
+        f"{A}/createTask",
+        body(stock_code=..., stock_codes=["A", "B"], params=[PARAMS, {"fast": 1, "slow": 2}]),
     )
     assert (status, answer["code"], answer["message"], answer["data"]["count"]) == (201, 0, "success", 4)
     assert len(headers["X-Request-Id"]) == 16
     batch_id, (first, *_) = answer["data"]["batch_id"], answer["data"]["task_ids"]
     status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id={first}")
-    assert (status, answer["data"]["status"], answer["data"]["queue_position"], answer["data"]["waiting_for"]) == (
+    assert (
+        status,
+        answer["data"]["status"],
+        answer["data"]["queue_position"],
+        answer["data"]["waiting_for"],
+    ) == (
         200,
         "pending",
         1,
         "no_scheduler",
     )
     status, answer, _ = call(api, "GET", f"{A}/getTasksByBatch?batch_id={batch_id}&limit=3")
-    assert (status, answer["data"]["total"], len(answer["data"]["tasks"]), answer["data"]["counts"]["pending"]) == (200, 4, 3, 4)
+    assert (
+        status,
+        answer["data"]["total"],
+        len(answer["data"]["tasks"]),
+        answer["data"]["counts"]["pending"],
+    ) == (200, 4, 3, 4)
     status, answer, _ = call(
-        api, "GET", f"{A}/getTasksByBatch?batch_id={batch_id}&cursor={answer['data']['next_cursor']}&stock_code=B&status=pending"
+        api,
+        "GET",
+        f"{A}/getTasksByBatch?batch_id={batch_id}&cursor={answer['data']['next_cursor']}&stock_code=B&status=pending",
     )
     assert [task["stock_code"] for task in answer["data"]["tasks"]] == ["B"]
     refusal = {
@@ -6923,7 +8138,10 @@ def test_the_five_endpoints_and_their_envelope(api):
     assert call(api, "POST", f"{A}/cancelTask", {"batch_id": batch_id})[1]["data"]["cancelled"] == 3
     assert call(api, "POST", f"{A}/retryTask", {"task_id": first})[1]["data"]["status"] == "pending"
     assert len(call(api, "GET", f"{A}/listTasks?status=cancelled")[1]["data"]["tasks"]) == 3
-    assert call(api, "GET", f"{A}/getTaskAttempts?task_id={first}")[1]["data"] == {"task_id": first, "attempts": []}
+    assert call(api, "GET", f"{A}/getTaskAttempts?task_id={first}")[1]["data"] == {
+        "task_id": first,
+        "attempts": [],
+    }
     assert call(api, "GET", f"{A}/listBatches")[1]["data"]["batches"][0]["total"] == 4
     assert call(api, "GET", "/healthz")[0] == 200
     assert call(api, "GET", "/readyz")[1]["data"]["status"] == "ready"
@@ -6933,9 +8151,18 @@ def test_a_completed_task_cannot_be_cancelled_and_shows_its_result(url):
     with serving(settings(url, port=0), scheduler=True) as server:
         (task_id,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
         status, answer, _ = call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=30")
-        assert (status, answer["data"]["result"]["metrics"]["bars"], answer["data"]["non_finite"]) == (200, 2013, [])
+        assert (status, answer["data"]["result"]["metrics"]["bars"], answer["data"]["non_finite"]) == (
+            200,
+            2013,
+            [],
+        )
         (attempt,) = call(server, "GET", f"{A}/getTaskAttempts?task_id={task_id}")[1]["data"]["attempts"]
-        assert (attempt["attempt"], attempt["ending"], attempt["exit_code"], attempt["error"]) == (1, "completed", 0, None)
+        assert (attempt["attempt"], attempt["ending"], attempt["exit_code"], attempt["error"]) == (
+            1,
+            "completed",
+            0,
+            None,
+        )
         assert call(server, "POST", f"{A}/cancelTask", {"task_id": task_id})[0:2] == (409, {
             "code": 40902, "error": "task_already_finished", "message": "the task is completed and can no longer be cancelled",
             "data": None, "errors": []})  # fmt: skip
@@ -6988,7 +8215,8 @@ def test_bad_input_gets_its_own_clear_answer_and_stores_nothing(api, case):
 
 
 def test_results_are_read_together_unless_they_are_long(api, monkeypatch):
-    """Sixteen who ask at once, while the only worker that may take them is held up, get each its own result."""
+    """Sixteen who ask at once, while the only worker that may take them is held up, get each its own
+    result."""
     dao, results = api.api.tasks.dao, {}
     for i in range(16):
         (task_id,) = add(dao)
@@ -7004,12 +8232,18 @@ def test_results_are_read_together_unless_they_are_long(api, monkeypatch):
 
     monkeypatch.setattr(dao, "get_texts", read)
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
-        answers = [threads.submit(call, api, "GET", f"{A}/getTaskResult?task_id={task_id}") for task_id in results]
+        answers = [
+            threads.submit(call, api, "GET", f"{A}/getTaskResult?task_id={task_id}") for task_id in results
+        ]
         eventually(lambda: len(api._connections) == 16)
         gate.set()
         for task_id, answer in zip(results, answers, strict=True):
             status, answer, _ = answer.result()
-            assert (status, answer["data"]["task_id"], answer["data"]["result"]) == (200, task_id, {"x": results[task_id]})
+            assert (status, answer["data"]["task_id"], answer["data"]["result"]) == (
+                200,
+                task_id,
+                {"x": results[task_id]},
+            )
     assert sum(asked) <= 16 + 4, "each once, and the long ones once more"
     assert asked.count(1) >= 4
     assert max(asked) > 1
@@ -7023,7 +8257,9 @@ def test_a_hundred_repeats_over_three_replicas_create_once(mariadb):
 
         def create(i: int):
             barrier.wait(DEADLINE_SECONDS)
-            return call(replicas[i % 3], "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A", "B"]), key)[:2]
+            return call(
+                replicas[i % 3], "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A", "B"]), key
+            )[:2]
 
         with concurrent.futures.ThreadPoolExecutor(100) as threads:
             answers = [future.result() for future in [threads.submit(create, i) for i in range(100)]]
@@ -7034,7 +8270,8 @@ def test_a_hundred_repeats_over_three_replicas_create_once(mariadb):
 
 
 def test_a_repeat_after_an_unknown_outcome_creates_once(api, monkeypatch):
-    """The answer to COMMIT is lost, and so is the reading back: the client is told that nobody knows, and asks again."""
+    """The answer to COMMIT is lost, and so is the reading back: the client is told that nobody knows, and
+    asks again."""
     database, key = api.api.tasks.dao.database, {"Idempotency-Key": "monday-run"}
     for is_applied in (True, False):
         key = {"Idempotency-Key": f"applied-{is_applied}"}
@@ -7070,7 +8307,10 @@ def test_a_repeat_is_answered_though_the_request_would_be_refused_by_now(api, mo
     assert call(api, "POST", f"{A}/createTask", body(priority=1), key)[1]["code"] == 42201
     expected = {"engine": 40004, "engine away": 50304, "full": 42901}[refusal]
     assert call(api, "POST", f"{A}/createTask", body())[1]["code"] == expected
-    assert call(api, "POST", f"{A}/createTask", body(), {"Idempotency-Key": "tuesday-run"})[1]["code"] == expected
+    assert (
+        call(api, "POST", f"{A}/createTask", body(), {"Idempotency-Key": "tuesday-run"})[1]["code"]
+        == expected
+    )
 
 
 def test_an_engine_that_takes_its_time_over_creates_holds_up_nobody_else(tmp_path, monkeypatch):
@@ -7092,7 +8332,9 @@ def test_an_engine_that_takes_its_time_over_creates_holds_up_nobody_else(tmp_pat
             assert asked.acquire(timeout=DEADLINE_SECONDS)
             creates += [threads.submit(call, server, "POST", f"{A}/createTask", body()) for _ in range(6)]
             late = [one.result(DEADLINE_SECONDS) for one in creates[1:]]
-            assert {(status, answer["code"], headers["Retry-After"]) for status, answer, headers in late} == {(503, 50304, "2")}
+            assert {(status, answer["code"], headers["Retry-After"]) for status, answer, headers in late} == {
+                (503, 50304, "2")
+            }
             for _ in range(3):
                 assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}")[0] == 200
                 assert call(server, "GET", "/readyz")[0] == 200
@@ -7117,13 +8359,19 @@ def test_a_long_create_is_asked_about_alone(api, monkeypatch):
 
     sizes: list[int] = []
     create = api.api.tasks.create_tasks
-    monkeypatch.setattr(api.api.tasks, "create_tasks", lambda requests, **more: (sizes.append(len(requests)), create(requests, **more))[1])
+    monkeypatch.setattr(
+        api.api.tasks,
+        "create_tasks",
+        lambda requests, **more: (sizes.append(len(requests)), create(requests, **more))[1],
+    )
     ask_engine_of(api.api.tasks, SlowRunner(), monkeypatch)
     long = body(params={"x": "y" * (2 * qtm.QUICK_BODY_BYTES)})
     with concurrent.futures.ThreadPoolExecutor(7) as threads:
         answers = [threads.submit(call, api, "POST", f"{A}/createTask", body())]
         eventually(lambda: asked)
-        answers += [threads.submit(call, api, "POST", f"{A}/createTask", long if i < 3 else body()) for i in range(6)]
+        answers += [
+            threads.submit(call, api, "POST", f"{A}/createTask", long if i < 3 else body()) for i in range(6)
+        ]
         eventually(lambda: len(api._jobs) == 6)
         go_on.set()
         assert [answer.result()[0] for answer in answers] == [201] * 7
@@ -7156,7 +8404,12 @@ def test_creates_that_are_answered_together_wait_no_longer_for_the_engine_than_o
     request = qtm.BatchRequest(["A"], CONFIG, [PARAMS])
     answers = tasks.create_tasks([(request, None)] * 4)
     monkeypatch.undo()
-    assert [type(answer) for answer in answers] == [qtm.CreatedBatch, qtm.CreatedBatch, qtm.EngineUnavailable, qtm.EngineUnavailable]
+    assert [type(answer) for answer in answers] == [
+        qtm.CreatedBatch,
+        qtm.CreatedBatch,
+        qtm.EngineUnavailable,
+        qtm.EngineUnavailable,
+    ]
 
 
 def test_idempotency_key_over_http(api):
@@ -7172,8 +8425,15 @@ def test_a_full_queue_is_429_with_retry_after(tmp_path):
         key = {"Idempotency-Key": "monday-run"}
         assert call(server, "POST", f"{A}/createTask", body(), key)[0] == 201
         status, answer, headers = call(server, "POST", f"{A}/createTask", body())
-        assert (status, answer["code"], answer["error"], headers["Retry-After"]) == (429, 42901, "too_many_pending", "10")
-        assert answer["message"].startswith("1 tasks are pending and 1 more were asked for, where QTM_MAX_PENDING allows 1")
+        assert (status, answer["code"], answer["error"], headers["Retry-After"]) == (
+            429,
+            42901,
+            "too_many_pending",
+            "10",
+        )
+        assert answer["message"].startswith(
+            "1 tasks are pending and 1 more were asked for, where QTM_MAX_PENDING allows 1"
+        )
         assert call(server, "POST", f"{A}/createTask", body(), key)[0] == 200
 
 
@@ -7206,7 +8466,10 @@ REFUSED_FRAMING = {
     "length list": (POST + b"Content-Length: 2, 2\r\n\r\n{}", 400),
     "underscore": (POST + b"Content-Length: 1_0\r\n\r\n{}", 400),
     "gzip, chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
-    "chunked twice": (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked twice": (
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     "smuggle": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
     "chunked in 1.0": (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "percent": (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -7250,7 +8513,8 @@ def test_reading_a_head_takes_time_in_proportion_to_its_length(head):
                 qtm.parse_head(head(length))
         return time.process_time() - started
 
-    assert seconds(16_000) < 2.0  # with two ways to match a space, ten of these take 15 s, in which nobody is served
+    # with two ways to match a space, ten of these take 15 s, in which nobody is served
+    assert seconds(16_000) < 2.0
 
 
 def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(api):
@@ -7296,9 +8560,9 @@ def test_what_other_clients_send_is_understood_or_refused_for_what_it_is(edge, c
     head, status = case
     answer = raw(edge, head + b"Content-Length: 2\r\n\r\n{}" + HIDDEN)
     assert answered(answer) == [status, 200], "400 is that the create lacks everything"
-    assert json.loads(answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"] == {400: "invalid_request"}.get(
-        status, "unsupported_media_type"
-    )
+    assert json.loads(answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"] == {
+        400: "invalid_request"
+    }.get(status, "unsupported_media_type")
 
 
 def test_options_of_the_whole_service_is_405_with_allow(edge):
@@ -7317,13 +8581,31 @@ def test_a_method_that_no_route_takes_is_405_with_allow_or_404(api):
 def test_empty_filters_and_broken_limits_are_refused(api):
     for query in ("stock_code=", "batch_id=", "limit=1.7", "limit=0", "limit=1e2", "limit="):
         status, body, _ = call(api, "GET", f"{A}/listTasks?{query}")
-        assert (status, [fault["field"] for fault in body["errors"]]) == (400, [query.partition("=")[0]]), query
+        assert (status, [fault["field"] for fault in body["errors"]]) == (400, [query.partition("=")[0]]), (
+            query
+        )
 
 
 def test_a_number_in_a_query_is_one_of_json(api):
-    for text, status in {"0": 404, "1e-5": 404, "5E-1": 404, "0.25": 404, "-0.0": 404, "-1": 400, "60.1": 400, "1e999": 400, "nan": 400,
-                         ".5": 400, "0x1": 400, "%D9%A1": 400, " 1": 400, "1" * 5000: 400}.items():  # fmt: skip
-        assert call(api, "GET", f"{A}/getTaskStatus?task_id=a&wait={text.replace(' ', '+')}")[0] == status, text
+    for text, status in {
+        "0": 404,
+        "1e-5": 404,
+        "5E-1": 404,
+        "0.25": 404,
+        "-0.0": 404,
+        "-1": 400,
+        "60.1": 400,
+        "1e999": 400,
+        "nan": 400,
+        ".5": 400,
+        "0x1": 400,
+        "%D9%A1": 400,
+        " 1": 400,
+        "1" * 5000: 400,
+    }.items():
+        assert call(api, "GET", f"{A}/getTaskStatus?task_id=a&wait={text.replace(' ', '+')}")[0] == status, (
+            text
+        )
 
 
 def test_head_http_1_0_absolute_form_and_expect(api):
@@ -7331,8 +8613,12 @@ def test_head_http_1_0_absolute_form_and_expect(api):
     assert head.startswith(b"HTTP/1.1 200 ")
     assert head.endswith(b"\r\n\r\n")
     assert b"Connection: close" in raw(api, b"GET /healthz HTTP/1.0\r\n\r\n")
-    assert b"Connection: keep-alive\r\n" in raw(api, b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    assert raw(api, b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: keep-alive\r\n" in raw(
+        api, b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    )
+    assert raw(
+        api, b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    ).startswith(b"HTTP/1.1 200 ")
     with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
         sock.sendall(POST + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
         assert sock.recv(1024) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -7366,13 +8652,18 @@ def scrape(server, headers=None) -> Scrape:
     response = connection.getresponse()
     text = response.read().decode()
     connection.close()
-    assert (response.status, response.getheader("Content-Type")) == (200, "text/plain; version=0.0.4; charset=utf-8"), text
+    assert (response.status, response.getheader("Content-Type")) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+    ), text
     return Scrape(scraped(text))
 
 
 @hypothesis.given(json_texts, st.floats())
 def test_any_label_and_number_comes_back_from_the_official_parser(text, value):
-    written = qtm.metrics_text([qtm.Metric("qtm_x", "gauge", "Two\nlines \\ of help.", [("", {"a": text, "b": "1"}, value)])])
+    written = qtm.metrics_text(
+        [qtm.Metric("qtm_x", "gauge", "Two\nlines \\ of help.", [("", {"a": text, "b": "1"}, value)])]
+    )
     assert len(written.split("\n")) == 4
     ((key, found),) = scraped(written).items()
     assert key == ("qtm_x", (("a", text), ("b", "1")))
@@ -7397,7 +8688,10 @@ def test_answers_are_counted_by_whoever_at_once_and_clients_make_no_labels():
     assert found("qtm_http_requests_total", route="/healthz", method="GET", status="200") == 4000
     assert found("qtm_http_requests_total", route="other", method="other", status="404") == 4000
     assert "made" not in text.lower()
-    steps = [found("qtm_http_request_duration_seconds_bucket", route="/healthz", le=le) for le in ("0.0005", "0.001", "60.0", "+Inf")]
+    steps = [
+        found("qtm_http_request_duration_seconds_bucket", route="/healthz", le=le)
+        for le in ("0.0005", "0.001", "60.0", "+Inf")
+    ]
     assert steps == [2000, 3000, 3000, 4000], "a time on the bound is within it"
     assert found("qtm_http_request_duration_seconds_sum", route="/healthz") == pytest.approx(61001.1)
 
@@ -7414,26 +8708,48 @@ def test_metrics_tell_what_was_done(url):
         call(server, "HEAD", "/healthz")
         raw(server, b"nonsense\r\n\r\n")
         eventually(lambda: not server.api.tasks.scheduler.attempts.known)
-        found = eventually(lambda: (one := scrape(server))("qtm_http_requests_total", route="other", method="other", status="400") and one)
+        found = eventually(
+            lambda: (
+                (one := scrape(server))(
+                    "qtm_http_requests_total", route="other", method="other", status="400"
+                )
+                and one
+            )
+        )
         answers = {
             ("createTask", "POST", "201"): 2, ("getTaskResult", "GET", "200"): 2, ("getTaskStatus", "GET", "404"): 3,
             ("createTask", "PUT", "405"): 1,
         }  # fmt: skip
         for (name, method, status), count in answers.items():
-            assert found("qtm_http_requests_total", route=f"{A}/{name}", method=method, status=status) == count
+            assert (
+                found("qtm_http_requests_total", route=f"{A}/{name}", method=method, status=status) == count
+            )
         assert found("qtm_http_requests_total", route="/healthz", method="HEAD", status="200") == 1
         for route in [*(route.path for route in qtm.ROUTES), "other"]:
-            steps = [found("qtm_http_request_duration_seconds_bucket", route=route, le=str(le)) for le in (*qtm.DURATION_BUCKETS, "+Inf")]
+            steps = [
+                found("qtm_http_request_duration_seconds_bucket", route=route, le=str(le))
+                for le in (*qtm.DURATION_BUCKETS, "+Inf")
+            ]
             assert steps == sorted(steps), "cumulative"
             counted = sum(
-                value for (name, labels), value in found.items() if name == "qtm_http_requests_total" and ("route", route) in labels
+                value
+                for (name, labels), value in found.items()
+                if name == "qtm_http_requests_total" and ("route", route) in labels
             )
             assert steps[-1] == found("qtm_http_request_duration_seconds_count", route=route) == counted
             assert (found("qtm_http_request_duration_seconds_sum", route=route) > 0) == (counted > 0)
         counts = {status.value: found("qtm_tasks", status=status.value) for status in qtm.TaskStatus}
         assert counts == {"pending": 0, "running": 0, "completed": 1, "failed": 1, "cancelled": 0}
-        assert [found("qtm_attempts_total", ending=ending) for ending in qtm.ENDINGS] == [1, 1, *[0] * (len(qtm.ENDINGS) - 2)]
-        assert (found("qtm_slots", state="busy"), found("qtm_slots", state="free"), found("qtm_engine_ready")) == (0, 2, 1)
+        assert [found("qtm_attempts_total", ending=ending) for ending in qtm.ENDINGS] == [
+            1,
+            1,
+            *[0] * (len(qtm.ENDINGS) - 2),
+        ]
+        assert (
+            found("qtm_slots", state="busy"),
+            found("qtm_slots", state="free"),
+            found("qtm_engine_ready"),
+        ) == (0, 2, 1)
         assert found("qtm_queue_age_seconds") == 0
         assert found("qtm_database_up") == 1
         assert found("qtm_database_statements_total") > 10
@@ -7451,7 +8767,9 @@ def test_metrics_tell_what_was_done(url):
 
 
 def test_metrics_want_a_token_where_there_are_some_and_one_to_read_suffices(tmp_path):
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",))
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",)
+    )
     with serving(chosen) as server:
         assert call(server, "GET", "/metrics")[0] == 401
         for token in ("full-token", "look-token"):
@@ -7494,7 +8812,11 @@ def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(d
     assert len(statements) == 2
     for sql in statements:
         given = {"status": "pending", "start": "", "end": "~", "limit": 200}
-        plan = str(dao.database.rows(f"{dao.database.dialect.explain} {sql.replace(qtm.BOUNDED_SELECT, 'SELECT')}", given))
+        plan = str(
+            dao.database.rows(
+                f"{dao.database.dialect.explain} {sql.replace(qtm.BOUNDED_SELECT, 'SELECT')}", given
+            )
+        )
         assert ("COVERING INDEX" if is_sqlite else "Using index") in plan, plan
     if not is_sqlite:
         bounded = qtm.BOUNDED_SELECT.replace("= 5", "= 0.01").replace("5000", "10")
@@ -7539,11 +8861,16 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows():
         return Scrape(scraped(qtm.metrics_text(counter.metrics()))), list(dao.calls)
 
     found, calls = scrape_at(1000.0)
-    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (1, 3, ["ping", "open", *ended])
+    assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (
+        1,
+        3,
+        ["ping", "open", *ended],
+    )
     assert scrape_at(1000.5)[1] == [], "many scrapers cost no more than one"
     assert scrape_at(1001.5)[1] == ["ping", "open"]
     dao.seconds = {"open": 0.1, "failed": 4.0}
-    assert scrape_at(1016.0)[1] == ["ping", "open", *ended]  # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
+    # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
+    assert scrape_at(1016.0)[1] == ["ping", "open", *ended]
     assert scrape_at(1025.0)[1] == ["ping"]
     found, calls = scrape_at(1027.0)
     assert calls == ["ping", "open"]
@@ -7557,7 +8884,8 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows():
 
 
 def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
-    """Whatever is open, ends, is retried or purged meanwhile: at the latest with the next count all is right."""
+    """Whatever is open, ends, is retried or purged meanwhile: at the latest with the next count all is
+    right."""
     clock = FakeClock()
     ended, read, real = qtm.EndedCounts(dao, clock), [], dao.count_status
 
@@ -7579,7 +8907,9 @@ def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
         for number, task_id in enumerate(task_ids):
             status = qtm.ENDED_STATUSES[number % 3]
             dao.database.write(
-                lambda s, keys={"id": task_id, "to": status}: s.execute("UPDATE backtest_tasks SET status = :to WHERE task_id = :id", keys)
+                lambda s, keys={"id": task_id, "to": status}: s.execute(
+                    "UPDATE backtest_tasks SET status = :to WHERE task_id = :id", keys
+                )
             )
 
     monkeypatch.setattr(dao, "count_status", count_status)
@@ -7598,7 +8928,9 @@ def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
     end(add(dao, *["D"] * 3))
     read.clear()
     ended.refresh()
-    assert (ended.newest()[0], sum(read)) == (stored(), 9), "those of before the one that waits are not counted again"
+    assert (ended.newest()[0], sum(read)) == (stored(), 9), (
+        "those of before the one that waits are not counted again"
+    )
     end([waiting])
     ended.refresh()
     assert ended.newest()[0] == stored()
@@ -7611,7 +8943,11 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         server.api.tasks.dao.database._readers.close()
         found = scrape(server)
-        assert (found("qtm_database_up"), found("qtm_tasks", status="pending"), found("qtm_info", version=qtm.__version__)) == (0, None, 1)
+        assert (
+            found("qtm_database_up"),
+            found("qtm_tasks", status="pending"),
+            found("qtm_info", version=qtm.__version__),
+        ) == (0, None, 1)
         assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
@@ -7635,10 +8971,15 @@ def test_a_retention_that_fails_or_hangs_stops_neither_rounds_nor_readiness(url,
         raise RuntimeError("for the test")
 
     monkeypatch.setattr(qtm.TaskDAO, "purge", purge)
-    with serving(settings(url, port=0, retention_days=1.0), scheduler=True, engine=lambda task, progress: {}) as server:
+    with serving(
+        settings(url, port=0, retention_days=1.0), scheduler=True, engine=lambda task, progress: {}
+    ) as server:
         assert began.wait(DEADLINE_SECONDS)
         (task_id,) = call(server, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
-        assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
+        assert (
+            call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"]
+            == "completed"
+        )
         assert call(server, "GET", "/readyz")[0] == 200
         counted = lambda: scrape(server)("qtm_upkeep_failures_total", duty="retention")  # noqa: E731
         assert counted() == 0 if is_slow else eventually(counted, every=0.1) >= 1
@@ -7648,7 +8989,10 @@ def test_a_retention_that_fails_or_hangs_stops_neither_rounds_nor_readiness(url,
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "FREE_FAILURES", 100)
     chosen = settings(
-        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token", "second-token"), read_token=("look-token", "see-token")
+        f"sqlite:///{tmp_path}/q.db",
+        port=0,
+        api_token=("first-token", "second-token"),
+        read_token=("look-token", "see-token"),
     )
     plain, wrong = 'Bearer realm="qtm"', 'Bearer realm="qtm", error="invalid_token"'
     headers = {
@@ -7659,8 +9003,12 @@ def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, mo
     }  # fmt: skip
     with serving(chosen) as server:
         for value, challenge in headers.items():
-            status, answer, sent = call(server, "GET", f"{A}/listTasks", None, {"Authorization": value} if value else {})
-            assert (status, sent.get("WWW-Authenticate")) == ((401, challenge) if challenge else (200, None)), value
+            status, answer, sent = call(
+                server, "GET", f"{A}/listTasks", None, {"Authorization": value} if value else {}
+            )
+            assert (status, sent.get("WWW-Authenticate")) == (
+                (401, challenge) if challenge else (200, None)
+            ), value
             assert answer["code"] == (40101 if challenge else 0)
             assert call(server, "GET", "/healthz", None, {"Authorization": value})[0] == 200
         assert call(server, "POST", f"{A}/createTask", body())[0] == 401
@@ -7671,21 +9019,32 @@ def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, mo
 
 def test_a_read_only_token_reads_and_never_writes(api):
     (task_id,) = call(api, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
-    api.rules = qtm.AccessRules(settings("sqlite:///unused.db", api_token=("full-token",), read_token=("look-token",)))
+    api.rules = qtm.AccessRules(
+        settings("sqlite:///unused.db", api_token=("full-token",), read_token=("look-token",))
+    )
     look, full = {"Authorization": "Bearer look-token"}, {"Authorization": "Bearer full-token"}
     for route in qtm.ROUTES:
         if route.method == "POST":
-            for given in (body(), {"task_id": task_id}, b"{", b""):  # before anything else of the request is judged
+            # before anything else of the request is judged
+            for given in (body(), {"task_id": task_id}, b"{", b""):
                 status, answer, headers = call(api, "POST", route.path, given, look)
-                assert (status, answer["code"], answer["error"]) == (403, 40302, "read_only_token"), route.path
+                assert (status, answer["code"], answer["error"]) == (403, 40302, "read_only_token"), (
+                    route.path
+                )
                 assert headers["WWW-Authenticate"] == 'Bearer realm="qtm", error="insufficient_scope"'
         else:
-            names = {"getTasksByBatch": "batch_id=x", "getTaskStatus": f"task_id={task_id}", "getTaskAttempts": f"task_id={task_id}"}
+            names = {
+                "getTasksByBatch": "batch_id=x",
+                "getTaskStatus": f"task_id={task_id}",
+                "getTaskAttempts": f"task_id={task_id}",
+            }
             query = names.get(route.path.rpartition("/")[2], "")
             for method in ("GET", "HEAD"):
                 assert call_status(api, method, f"{route.path}?{query}", look) not in (401, 403), route.path
     assert call(api, "GET", f"{A}/listTasks", None, look)[1]["data"]["tasks"][0]["status"] == "pending"
-    assert call(api, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
+    assert (
+        call(api, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
+    )
 
 
 def test_wrong_tokens_of_one_peer_are_answered_one_behind_the_other_and_summed_up():
@@ -7711,11 +9070,15 @@ def test_wrong_tokens_of_one_peer_are_answered_one_behind_the_other_and_summed_u
     assert sums[-1] == ("others", 2 * 2 * qtm.MAX_FAILING_PEERS)
 
 
-def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answered_at_once(tmp_path, monkeypatch, caplog):
+def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answered_at_once(
+    tmp_path, monkeypatch, caplog
+):
     caplog.set_level(logging.INFO, "qtm")
     for name in ("FAILURE_SECONDS", "MAX_PAUSE_SECONDS"):
         monkeypatch.setattr(qtm, name, 600.0)  # what is paused stays so until the service stops
-    wrong = f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer wrong-token\r\n\r\n".encode()
+    wrong = (
+        f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer wrong-token\r\n\r\n".encode()
+    )
     with contextlib.ExitStack() as stack:
         with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("right-token",))) as server:
             guessing = stack.enter_context(client_of(server, wrong * 12, address="127.0.0.2"))
@@ -7734,7 +9097,11 @@ def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answ
         assert answered(until_closed(guessing)) == [401] * 11, "a stop holds nothing back"
     lines = [record.fields for record in caplog.records if record.msg.event == "request"]
     assert collections.Counter(line["client"] for line in lines) == {"127.0.0.2": 10, "127.0.0.3": 1}
-    (told,) = [record.fields for record in caplog.records if record.msg.event == "more requests without a right token"]
+    (told,) = [
+        record.fields
+        for record in caplog.records
+        if record.msg.event == "more requests without a right token"
+    ]
     assert (told["client"], told["count"]) == ("127.0.0.2", 3)
 
 
@@ -7753,12 +9120,24 @@ def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most
 
 def test_tokens_are_rotated_by_a_time_in_which_both_are_taken(tmp_path):
     url = f"sqlite:///{tmp_path}/q.db"
-    for tokens, good, bad in [("old-token", "old", "new"), ("old-token, new-token", "old", ""), ("new-token", "new", "old")]:
-        chosen = dataclasses.replace(qtm.Settings.load({"QTM_DATABASE_URL": url, "QTM_API_TOKEN": tokens}), port=0)
+    for tokens, good, bad in [
+        ("old-token", "old", "new"),
+        ("old-token, new-token", "old", ""),
+        ("new-token", "new", "old"),
+    ]:
+        chosen = dataclasses.replace(
+            qtm.Settings.load({"QTM_DATABASE_URL": url, "QTM_API_TOKEN": tokens}), port=0
+        )
         with serving(chosen) as server:
-            assert call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {good}-token"})[0] == 200
+            assert (
+                call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {good}-token"})[0]
+                == 200
+            )
             if bad:
-                assert call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {bad}-token"})[0] == 401
+                assert (
+                    call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {bad}-token"})[0]
+                    == 401
+                )
 
 
 def test_host_origin_media_type_and_token_are_checked(url):
@@ -7770,9 +9149,15 @@ def test_host_origin_media_type_and_token_are_checked(url):
         assert call(server, "GET", f"{A}/listTasks", None, {**good, "Host": "evil.example"})[0] == 421
         assert call(server, "GET", f"{A}/listTasks")[1]["code"] == 40101
         assert call(server, "GET", "/healthz")[0] == 200
-        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "http://evil.example"})[0] == 403
-        assert call(server, "POST", f"{A}/createTask", body(), {**good, "Content-Type": "text/plain"})[0] == 415
-        for scheme, status in (("http", 201), ("https", 201), ("foo", 403), ("", 403)):  # a proxy may speak TLS for us
+        assert (
+            call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "http://evil.example"})[0]
+            == 403
+        )
+        assert (
+            call(server, "POST", f"{A}/createTask", body(), {**good, "Content-Type": "text/plain"})[0] == 415
+        )
+        # a proxy may speak TLS for us
+        for scheme, status in (("http", 201), ("https", 201), ("foo", 403), ("", 403)):
             origin = {"Origin": f"{scheme}://127.0.0.1:{server.server_port}"}
             assert call(server, "POST", f"{A}/createTask", body(), {**good, **origin})[0] == status
         assert call(server, "POST", f"{A}/createTask", body(), {**good, "Origin": "null"})[0] == 403
@@ -7789,7 +9174,10 @@ def test_pages_of_allowed_origins_may_write_and_a_refusal_names_the_setting(tmp_
             assert got == status, origin
             if got == 403:
                 assert answer["error"] == "foreign_origin"
-                assert all(part in answer["message"] for part in (repr(origin), "QTM_ALLOWED_ORIGINS", f"127.0.0.1:{server.server_port}"))
+                assert all(
+                    part in answer["message"]
+                    for part in (repr(origin), "QTM_ALLOWED_ORIGINS", f"127.0.0.1:{server.server_port}")
+                )
 
 
 def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
@@ -7800,9 +9188,20 @@ def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
 
 def test_a_cursor_of_batches_is_a_time_and_an_id(api):
     add(api.api.tasks.dao)
-    assert len(call(api, "GET", f"{A}/listBatches?cursor=9999-01-31%2023:59:59.123456~b")[1]["data"]["batches"]) == 1
-    for never in ("2026-99-99%2099:99:99~b", "2026-02-31%2000:00:00~b", "2026-01-31%2024:00:00~b", "0000-00-00%2000:00:00~b"):
-        assert call(api, "GET", f"{A}/listBatches?cursor={never}")[1]["data"] == {"batches": [], "next_cursor": None}
+    assert (
+        len(call(api, "GET", f"{A}/listBatches?cursor=9999-01-31%2023:59:59.123456~b")[1]["data"]["batches"])
+        == 1
+    )
+    for never in (
+        "2026-99-99%2099:99:99~b",
+        "2026-02-31%2000:00:00~b",
+        "2026-01-31%2024:00:00~b",
+        "0000-00-00%2000:00:00~b",
+    ):
+        assert call(api, "GET", f"{A}/listBatches?cursor={never}")[1]["data"] == {
+            "batches": [],
+            "next_cursor": None,
+        }
     for wrong in ("2026-01-31~b", "b"):
         status, answer, _ = call(api, "GET", f"{A}/listBatches?cursor={wrong}")
         assert (status, answer["errors"][0]["field"]) == (400, "cursor")
@@ -7819,10 +9218,17 @@ def test_hosts_of_the_settings_are_compared_as_names_are():
 
 def test_what_is_refused_stands_in_the_log_by_its_request_id_and_reads_do_not(api, caplog):
     caplog.set_level(logging.INFO, "qtm")
-    ids = [call(api, "GET", f"{A}/{target}")[2]["X-Request-Id"] for target in ("nothing", "getTaskStatus", "getTaskStatus?task_id=x")]
+    ids = [
+        call(api, "GET", f"{A}/{target}")[2]["X-Request-Id"]
+        for target in ("nothing", "getTaskStatus", "getTaskStatus?task_id=x")
+    ]
     ids.append(re.search(rb"X-Request-Id: (\w+)", raw(api, b"GET / HTTP/1.1\r\n\r\n"))[1].decode())
     assert call(api, "GET", f"{A}/listTasks")[0] == 200
-    lines = {record.fields["request_id"]: record.fields["status"] for record in caplog.records if record.msg.event == "request"}
+    lines = {
+        record.fields["request_id"]: record.fields["status"]
+        for record in caplog.records
+        if record.msg.event == "request"
+    }
     assert [lines.pop(one) for one in ids] == [404, 400, 404, 400]
     assert lines == {}
 
@@ -7846,7 +9252,10 @@ def test_who_asks_readyz_learns_nothing_about_the_database_and_the_log_does(api,
     monkeypatch.setattr(api.api.tasks.dao, "probe", away)
     monkeypatch.setattr(qtm, "PROBE_SECONDS", -1.0)
     status, answer, _ = call(api, "GET", "/readyz")
-    assert (status, answer["message"]) == (503, "not ready: the database takes no writes now (database_unavailable)")
+    assert (status, answer["message"]) == (
+        503,
+        "not ready: the database takes no writes now (database_unavailable)",
+    )
     (line,) = [record.fields for record in caplog.records if record.msg.event == "not ready"]
     assert "db.internal" in line["error"]
 
@@ -7880,7 +9289,9 @@ def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatc
 
 def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
     monkeypatch.setattr(
-        api.api.tasks.dao.database, "read", lambda work: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone", retry_after_seconds=3))
+        api.api.tasks.dao.database,
+        "read",
+        lambda work: (_ for _ in ()).throw(qtm.DatabaseUnavailable("gone", retry_after_seconds=3)),
     )
     status, answer, headers = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
     assert (status, answer["code"], headers["Retry-After"]) == (503, 50301, "3")
@@ -7892,16 +9303,21 @@ def test_a_fault_of_ours_gives_500_without_its_traceback(api, monkeypatch, caplo
     assert (status, answer["code"]) == (500, 50001)
     assert "ZeroDivision" not in json.dumps(answer)
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
-    (line,) = [record.fields for record in caplog.records if record.msg.event == "request"]  # it is there before the answer
+    # it is there before the answer
+    (line,) = [record.fields for record in caplog.records if record.msg.event == "request"]
     assert (line["status"], line["task_id"], line["error"]) == (500, "a", "internal_error")
 
 
 def test_a_database_error_of_no_known_class_goes_to_the_log_and_not_to_the_client(api, caplog):
-    api.api.tasks.dao.database.write(lambda session: session.execute("ALTER TABLE backtest_tasks RENAME TO hidden"))
+    api.api.tasks.dao.database.write(
+        lambda session: session.execute("ALTER TABLE backtest_tasks RENAME TO hidden")
+    )
     try:
         status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
     finally:
-        api.api.tasks.dao.database.write(lambda session: session.execute("ALTER TABLE hidden RENAME TO backtest_tasks"))
+        api.api.tasks.dao.database.write(
+            lambda session: session.execute("ALTER TABLE hidden RENAME TO backtest_tasks")
+        )
     assert (status, answer["code"]) == (500, 50001)
     assert "backtest_tasks" not in json.dumps(answer)
     assert any("backtest_tasks" in str(getattr(record, "fields", {})) for record in caplog.records)
@@ -7914,14 +9330,21 @@ def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(api):
     assert document["openapi"].startswith("3.1.")
     listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     assert listed == {(route.method, route.path) for route in qtm.ROUTES}
-    assert len({operation["operationId"] for item in document["paths"].values() for operation in item.values()}) == len(qtm.ROUTES)
+    assert len(
+        {operation["operationId"] for item in document["paths"].values() for operation in item.values()}
+    ) == len(qtm.ROUTES)
     assert all(operation["summary"] for item in document["paths"].values() for operation in item.values())
 
 
 def test_every_object_of_the_document_has_a_name_and_no_body_is_a_choice_at_its_root():
     """Else generators of clients give up on it: it would be of no type."""
     bodies = [DOCUMENT["paths"][route.path]["post"]["requestBody"] for route in qtm.ROUTES if route.takes]
-    bodies += [resolved(one) for item in DOCUMENT["paths"].values() for found in item.values() for one in found["responses"].values()]
+    bodies += [
+        resolved(one)
+        for item in DOCUMENT["paths"].values()
+        for found in item.values()
+        for one in found["responses"].values()
+    ]
     schemas = [media["schema"] for found in bodies for media in found["content"].values()]
     assert {tuple(schema) for schema in schemas} == {("$ref",), ("type",)}, "the second is text"
     named = DOCUMENT["components"]["schemas"]
@@ -7935,35 +9358,71 @@ def test_every_object_of_the_document_has_a_name_and_no_body_is_a_choice_at_its_
     for name, schema in named.items():
         assert inline([schema.get("properties", {}), schema.get("items", {})]) == [], name
     codes = {error.code for error in all_errors()}
-    assert {int(code) for code in re.findall(r"^- (\d{5}) ", named["Failure"]["properties"]["code"]["description"], re.MULTILINE)} == codes
+    assert {
+        int(code)
+        for code in re.findall(
+            r"^- (\d{5}) ", named["Failure"]["properties"]["code"]["description"], re.MULTILINE
+        )
+    } == codes
 
 
 def test_a_client_that_was_generated_from_the_document_is_typed_and_works(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "config.yml").write_text("post_hooks: []\n")  # else it is formatted, by a program that may be missing
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token-1",)), scheduler=True) as server:
+    # else it is formatted, by a program that may be missing
+    (tmp_path / "config.yml").write_text("post_hooks: []\n")
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token-1",)), scheduler=True
+    ) as server:
         base = f"http://127.0.0.1:{server.server_port}"
-        command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--config", str(tmp_path / "config.yml")]
-        options = ["--url", f"{base}/openapi.json", "--output-path", str(tmp_path / "qtm_client"), "--fail-on-warning"]
+        command = [
+            sys.executable,
+            "-m",
+            "openapi_python_client",
+            "generate",
+            "--meta",
+            "none",
+            "--config",
+            str(tmp_path / "config.yml"),
+        ]
+        options = [
+            "--url",
+            f"{base}/openapi.json",
+            "--output-path",
+            str(tmp_path / "qtm_client"),
+            "--fail-on-warning",
+        ]
         made = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-        assert (made.returncode, "warning" in (made.stdout + made.stderr).lower()) == (0, False), made.stdout + made.stderr
+        assert (made.returncode, "warning" in (made.stdout + made.stderr).lower()) == (0, False), (
+            made.stdout + made.stderr
+        )
         models = importlib.import_module("qtm_client.models")
         call_of = {name: importlib.import_module(f"qtm_client.api.default.{name}").sync for name in (
             "create_task", "get_task_status", "get_tasks_by_batch", "cancel_task", "get_task_result",
         )}  # fmt: skip
         client = importlib.import_module("qtm_client.client").AuthenticatedClient(base, token="full-token-1")
         config = models.CreateConfig.from_dict(CONFIG)
-        wanted = models.CreateTask(config=config, stock_codes=["AAPL", "IBM"], params=models.Params.from_dict(PARAMS), batch_id="b")
+        wanted = models.CreateTask(
+            config=config, stock_codes=["AAPL", "IBM"], params=models.Params.from_dict(PARAMS), batch_id="b"
+        )
         created = call_of["create_task"](client=client, body=wanted, idempotency_key="once")
         assert (type(created), created.data.count) == (models.CreatedAnswer, 2)
-        assert call_of["create_task"](client=client, body=wanted, idempotency_key="once").data.task_ids == created.data.task_ids
-        page = call_of["get_tasks_by_batch"](client=client, batch_id="b", wait=30.0, status=[models.Status.COMPLETED])
+        assert (
+            call_of["create_task"](client=client, body=wanted, idempotency_key="once").data.task_ids
+            == created.data.task_ids
+        )
+        page = call_of["get_tasks_by_batch"](
+            client=client, batch_id="b", wait=30.0, status=[models.Status.COMPLETED]
+        )
         assert (page.data.counts.completed, page.data.tasks[1].stock_code) == (2, "IBM")
         first = created.data.task_ids[0]
         status = call_of["get_task_status"](client=client, task_id=first, wait=30.0).data
         assert (status.status, status.error, status.waiting_for) == (models.Status.COMPLETED, None, None)
         result = call_of["get_task_result"](client=client, task_id=first).data
-        assert (result.params.to_dict(), result.result["metrics"]["bars"], result.non_finite) == (PARAMS, 2013, [])
+        assert (result.params.to_dict(), result.result["metrics"]["bars"], result.non_finite) == (
+            PARAMS,
+            2013,
+            [],
+        )
         cancelled = call_of["cancel_task"](client=client, body=models.Selection(batch_id="b"))
         assert (type(cancelled.data), cancelled.data.cancelled) == (models.CancelledBatch, 0)
         for body_of, code in (
@@ -7973,15 +9432,22 @@ def test_a_client_that_was_generated_from_the_document_is_typed_and_works(tmp_pa
         ):
             failed = call_of["cancel_task"](client=client, body=body_of)
             assert (type(failed), failed.code) == (models.Failure, code)
-        assert failed.errors == [models.FieldError(field="task_id", message="give either task_id or batch_id")]
+        assert failed.errors == [
+            models.FieldError(field="task_id", message="give either task_id or batch_id")
+        ]
         wrong = importlib.import_module("qtm_client.client").AuthenticatedClient(base, token="wrong-token")
-        assert [answer.code for answer in (call_of["get_task_status"](client=wrong, task_id=first),)] == [40101]
+        assert [answer.code for answer in (call_of["get_task_status"](client=wrong, task_id=first),)] == [
+            40101
+        ]
     for name in [name for name in sys.modules if name.partition(".")[0] == "qtm_client"]:
         del sys.modules[name]
 
 
 def test_the_document_tells_whether_this_service_needs_a_token(tmp_path):
-    for tokens, security, status in (((), [{}, {"bearer": []}], 200), (("first-token",), [{"bearer": []}], 401)):
+    for tokens, security, status in (
+        ((), [{}, {"bearer": []}], 200),
+        (("first-token",), [{"bearer": []}], 401),
+    ):
         with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=tokens)) as server:
             operation = call(server, "GET", "/openapi.json")[1]["paths"][f"{A}/listTasks"]["get"]
             assert (operation["security"], "401" in operation["responses"]) == (security, status == 401)
@@ -7999,15 +9465,20 @@ def test_handlers_take_what_their_routes_declare():
 
 
 CREATE = jsonschema_rs.Draft202012Validator(
-    {**DOCUMENT["components"]["schemas"]["CreateTask"], "components": DOCUMENT["components"]}, validate_formats=True
+    {**DOCUMENT["components"]["schemas"]["CreateTask"], "components": DOCUMENT["components"]},
+    validate_formats=True,
 )
 
 
 def test_what_the_schema_of_a_create_refuses_is_what_the_code_refuses():
     assert CREATE.is_valid(body())
     assert CREATE.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
-    sendable = [(name, given) for name, given, _ in WRONG_BODIES if "half a character" not in name]  # which no validator reads
-    assert [name for name, given in sendable if CREATE.is_valid(given)] == ["start after end", "too many together"]
+    # which no validator reads
+    sendable = [(name, given) for name, given, _ in WRONG_BODIES if "half a character" not in name]
+    assert [name for name, given in sendable if CREATE.is_valid(given)] == [
+        "start after end",
+        "too many together",
+    ]
 
 
 def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_status(api):
@@ -8033,13 +9504,27 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
     ids = add(dao, "A", "B", "C", "D", "E", batch_id="all", name="every status")
     _running, completed, failed = dao.claim("w", 3)
     finish(dao, completed, qtm.Outcome(result_json='{"x":null}', non_finite_json='["x"]'), 0.0, "", 1.0, "v1")
-    finish(dao, failed, qtm.Outcome(error_type="E", message="no", traceback="here", retryable=False), 0.0, "", 0.5, None)
+    finish(
+        dao,
+        failed,
+        qtm.Outcome(error_type="E", message="no", traceback="here", retryable=False),
+        0.0,
+        "",
+        0.5,
+        None,
+    )
     good("POST", f"{A}/cancelTask", {"task_id": ids[3]})
     statuses = [good("GET", f"{A}/getTaskStatus?task_id={task_id}")["status"] for task_id in ids]
     assert statuses == ["running", "completed", "failed", "cancelled", "pending"]
     for task_id in ids[1:4]:
         good("GET", f"{A}/getTaskResult?task_id={task_id}&wait=1")
-    assert [len(good("GET", f"{A}/getTaskAttempts?task_id={task_id}")["attempts"]) for task_id in ids] == [1, 1, 1, 0, 0]
+    assert [len(good("GET", f"{A}/getTaskAttempts?task_id={task_id}")["attempts"]) for task_id in ids] == [
+        1,
+        1,
+        1,
+        0,
+        0,
+    ]
     for query in ("", "&status=failed&status=running", "&limit=2", "&stock_code=E"):
         good("GET", f"{A}/getTasksByBatch?batch_id=all{query}")
         good("GET", f"{A}/listTasks?batch_id=all{query}")
@@ -8074,14 +9559,21 @@ def good_head(route: qtm.Route) -> dict:
         "target": f"{route.path}?{required}",
         "version": "1.1",
         "body": b"" if sent is None else json.dumps(sent).encode(),
-        "headers": {"Host": "127.0.0.1", "Authorization": "Bearer first-token", "Content-Type": "application/json"},
+        "headers": {
+            "Host": "127.0.0.1",
+            "Authorization": "Bearer first-token",
+            "Content-Type": "application/json",
+        },
     }
 
 
 def code_of(server, parts: dict) -> int:
     """The code that answers such a request."""
     headers = {"Content-Length": str(len(parts["body"])), **parts["headers"], "Connection": "close"}
-    lines = [f"{parts['method']} {parts['target']} HTTP/{parts['version']}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{parts['method']} {parts['target']} HTTP/{parts['version']}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     answer = raw(server, ("\r\n".join(lines) + "\r\n\r\n").encode() + parts["body"])
     text = answer.partition(b"\r\n\r\n")[2]
     return json.loads(text).get("code", 0) if text.startswith(b"{") else 0
@@ -8106,7 +9598,13 @@ def wrong_requests(route: qtm.Route):
 
 def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "PROBE_SECONDS", -1.0)
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",), read_token=("look-token",), engine="other:run")
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db",
+        port=0,
+        api_token=("first-token",),
+        read_token=("look-token",),
+        engine="other:run",
+    )
     given = {(route.method, route.path): set() for route in qtm.ROUTES}
     with serving(chosen) as server:
         tasks = server.api.tasks
@@ -8116,12 +9614,17 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
             codes, good, (waiting,) = given[route.method, route.path], good_head(route), add(tasks.dao)
             codes.update(code_of(server, wrong) for wrong in wrong_requests(route))
             if route.takes == "Selection":
-                codes.update(code_of(server, {**good, "body": json.dumps({"task_id": one}).encode()}) for one in (ended, waiting))
+                codes.update(
+                    code_of(server, {**good, "body": json.dumps({"task_id": one}).encode()})
+                    for one in (ended, waiting)
+                )
             if any(item.name == "task_id" for item in route.parameters):
                 codes.add(code_of(server, {**good, "target": f"{route.path}?task_id={waiting}"}))
             if route.takes == "CreateTask":
                 for keyed in (good, {**good, "body": json.dumps(body(priority=1)).encode()}):
-                    codes.add(code_of(server, {**keyed, "headers": {**good["headers"], "Idempotency-Key": "x"}}))
+                    codes.add(
+                        code_of(server, {**keyed, "headers": {**good["headers"], "Idempotency-Key": "x"}})
+                    )
                 with monkeypatch.context() as patched:
                     ask_engine_of(tasks, runner := RefusingRunner(), patched)
                     codes.add(code_of(server, good))
@@ -8132,15 +9635,32 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                     codes.add(code_of(server, good))
             if route.path == "/readyz":
                 with monkeypatch.context() as patched:
-                    importing = types.SimpleNamespace(is_fresh=lambda: True, state=lambda: {"engine_ready": False})
+                    importing = types.SimpleNamespace(
+                        is_fresh=lambda: True, state=lambda: {"engine_ready": False}
+                    )
                     patched.setattr(tasks, "scheduler", importing)
                     codes.add(code_of(server, good))
             if route.method == "POST":
-                codes.add(code_of(server, {**good, "headers": {**good["headers"], "Authorization": "Bearer look-token"}}))
-            for error in (qtm.DatabaseUnavailable, qtm.DatabaseRefused, qtm.TransactionConflict, qtm.OutcomeUnknown):
+                codes.add(
+                    code_of(
+                        server, {**good, "headers": {**good["headers"], "Authorization": "Bearer look-token"}}
+                    )
+                )
+            for error in (
+                qtm.DatabaseUnavailable,
+                qtm.DatabaseRefused,
+                qtm.TransactionConflict,
+                qtm.OutcomeUnknown,
+            ):
                 with monkeypatch.context() as patched:
-                    for name in ("write", "write_at_once") if error is qtm.OutcomeUnknown else ("write", "write_at_once", "read"):
-                        patched.setattr(tasks.dao.database, name, lambda *_, e=error, **__: (_ for _ in ()).throw(e("no")))
+                    for name in (
+                        ("write", "write_at_once")
+                        if error is qtm.OutcomeUnknown
+                        else ("write", "write_at_once", "read")
+                    ):
+                        patched.setattr(
+                            tasks.dao.database, name, lambda *_, e=error, **__: (_ for _ in ()).throw(e("no"))
+                        )
                     codes.add(code_of(server, good))
             with monkeypatch.context() as patched:
                 patched.setattr(qtm.Route, "handler", lambda *_: 1 / 0)
@@ -8150,9 +9670,17 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                 codes.add(code_of(server, good))
     for (method, path), codes in given.items():
         responses = DOCUMENT["paths"][path][method.lower()]["responses"].values()
-        declared = {int(code) for response in responses for code in re.findall(r"\b[0-9]{5}\b", resolved(response)["description"])}
+        declared = {
+            int(code)
+            for response in responses
+            for code in re.findall(r"\b[0-9]{5}\b", resolved(response)["description"])
+        }
         # These come before a request is whole, or when it is done, whatever its route.
-        assert codes - {0} | {error.code for error in (qtm.RequestTimeout, qtm.TooManyConnections, qtm.Overloaded)} == declared, path
+        assert (
+            codes - {0}
+            | {error.code for error in (qtm.RequestTimeout, qtm.TooManyConnections, qtm.Overloaded)}
+            == declared
+        ), path
 
 
 def test_every_error_with_a_code_is_declared_by_some_route():
@@ -8244,7 +9772,9 @@ def test_every_split_of_what_is_refused_is_refused_for_the_same_reason(case):
 
 def test_one_byte_more_than_the_longest_head_or_line_is_refused():
     assert read_messages([LONGEST_HEAD.replace(b"X: ", b"X: a")]) == [431]
-    assert read_messages([LONGEST_HEAD.replace(b"X: ", b"X: a")[: qtm.MAX_HEAD_BYTES + 1]]) == [431], "at once, without an end"
+    assert read_messages([LONGEST_HEAD.replace(b"X: ", b"X: a")[: qtm.MAX_HEAD_BYTES + 1]]) == [431], (
+        "at once, without an end"
+    )
     assert read_messages([LONGEST_SIZE.replace(b"2;", b"2;x")]) == [400]
     assert read_messages([b"\r\n" * 33 + GET + b"\r\n"]) == [400]
 
@@ -8322,14 +9852,17 @@ def test_a_body_of_small_chunks_takes_the_memory_of_its_bytes():
 
 def test_a_chunked_create_is_201_and_the_connection_goes_on(api):
     text = json.dumps(body(params={"fast": 3, "slow": 9})).encode()
-    chunks = b"".join(b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7))
+    chunks = b"".join(
+        b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7)
+    )
     answer = raw(api, CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n" + GET + b"\r\n")
     assert answered(answer) == [201, 200]
     (task,) = api.api.tasks.list_tasks()[0]
     assert task.params == {"fast": 3, "slow": 9}
 
 
-HIDDEN = GET + b"\r\n"  # what a proxy takes for a body and we must not take for a request, or the other way round
+# what a proxy takes for a body and we must not take for a request, or the other way round
+HIDDEN = GET + b"\r\n"
 SMUGGLING = {
     "CL.TE": b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
     "TE.CL": b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\n{}   \r\n0\r\n\r\n" + HIDDEN,
@@ -8384,11 +9917,21 @@ def test_a_request_that_another_could_read_differently_gets_one_answer_and_the_c
 
 def test_a_request_inside_a_body_is_no_request(edge):
     assert answered(raw(edge, POST + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN)) == [400]
-    assert answered(raw(edge, CHUNKED + b"%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n" + HIDDEN)) == [400, 200]
-    assert answered(raw(edge, POST.replace(b"createTask", b"nothing") + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN)) == [404]
+    assert answered(raw(edge, CHUNKED + b"%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n" + HIDDEN)) == [
+        400,
+        200,
+    ]
+    assert answered(
+        raw(
+            edge,
+            POST.replace(b"createTask", b"nothing") + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
+        )
+    ) == [404]
 
 
-CONVERSATIONS = [item for name, item in VALID.items() if name not in ("longest head", "longest line of a chunk")]
+CONVERSATIONS = [
+    item for name, item in VALID.items() if name not in ("longest head", "longest line of a chunk")
+]
 
 
 def final_answers(data: bytes) -> list[tuple[int, bytes]]:
@@ -8424,12 +9967,19 @@ def test_the_answers_are_the_same_when_every_byte_comes_alone(edge, case):
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
-@hypothesis.given(st.lists(st.sampled_from([item for item in CONVERSATIONS if b"HEAD " not in item[0]]), min_size=1, max_size=4), st.data())
+@hypothesis.given(
+    st.lists(
+        st.sampled_from([item for item in CONVERSATIONS if b"HEAD " not in item[0]]), min_size=1, max_size=4
+    ),
+    st.data(),
+)
 def test_the_answers_are_the_same_however_a_pipeline_is_split(edge, cases, data):
     stream = b"".join(item[0] for item in cases)
     places = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
     pieces = [stream[i:j] for i, j in zip([0, *places], [*places, len(stream)], strict=True)]
-    assert [status for status, _ in talk(edge, pieces)] == [status for item in cases for status, _ in talk(edge, [item[0]])]
+    assert [status for status, _ in talk(edge, pieces)] == [
+        status for item in cases for status, _ in talk(edge, [item[0]])
+    ]
 
 
 class FakeStream:
@@ -8486,7 +10036,8 @@ def fake_connection(*received: bytes):
 
 @pytest.mark.parametrize("phase", [phase for phase in qtm.Phase if phase is not qtm.Phase.WAITING])
 def test_a_hang_up_told_late_touches_no_connection_that_a_worker_has_again(phase):
-    """A waiting client that closes as soon as it is answered: the thread that polls hears of it while the worker goes on."""
+    """A waiting client that closes as soon as it is answered: the thread that polls hears of it while the
+    worker goes on."""
     connection, stream, server = fake_connection(b"")
     connection.phase = phase
     connection.on_hangup()
@@ -8574,8 +10125,26 @@ def certificate(tmp_path_factory):
 
 def self_signed(folder):
     folder.mkdir(exist_ok=True)
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    made += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(folder / "key.pem"),
+        "-out",
+        str(folder / "certificate.pem"),
+    ]
     subprocess.run(made, check=True, capture_output=True)
     return folder / "certificate.pem", folder / "key.pem"
 
@@ -8583,7 +10152,11 @@ def self_signed(folder):
 @pytest.fixture
 def secure(tmp_path, certificate):
     """An API served over TLS."""
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))) as server:
+    with serving(
+        settings(
+            f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
+        )
+    ) as server:
         yield server
 
 
@@ -8595,7 +10168,9 @@ def reset(sock) -> None:
 
 def test_clients_that_reset_before_they_are_accepted_cost_nothing(tmp_path, certificate, caplog):
     caplog.set_level(logging.DEBUG, logger="qtm")
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
+    )
     with qtm.start(chosen, scheduler=False) as tasks:
         server = qtm.ApiServer(chosen)
         for _ in range(20):  # all are in the queue when the first is accepted; one of them ended a thread
@@ -8618,10 +10193,14 @@ class Secured:
 
     def __init__(self, server, certificate):
         context = ssl.create_default_context(cafile=str(certificate[0]))
-        self.connection = http.client.HTTPSConnection("127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS, context=context)
+        self.connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.server_port, timeout=DEADLINE_SECONDS, context=context
+        )
 
     def call(self, method, path, given=None):
-        self.connection.request(method, path, given, {"Content-Type": "application/json"} if given is not None else {})
+        self.connection.request(
+            method, path, given, {"Content-Type": "application/json"} if given is not None else {}
+        )
         response = self.connection.getresponse()
         return response.status, response.read()
 
@@ -8635,14 +10214,19 @@ def secured(server, certificate):
         one.connection.close()
 
 
-def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes_nothing(tmp_path, monkeypatch, caplog):
+def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes_nothing(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(qtm, "RENEWAL_SECONDS", 0.0)
     caplog.set_level(logging.INFO, logger="qtm")
     old, new, used = (self_signed(tmp_path / name) for name in ("old", "new", "used"))
     for source, target in zip(old, used, strict=True):
         target.write_bytes(source.read_bytes())
     files = {"tls_cert": str(used[0]), "tls_key": str(used[1])}
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **files)) as server, secured(server, old) as kept:
+    with (
+        serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **files)) as server,
+        secured(server, old) as kept,
+    ):
         assert kept.call("GET", "/healthz")[0] == 200
         used[0].write_bytes(new[0].read_bytes())  # and its key comes later
         eventually(lambda: "certificate not renewed" in caplog.text)
@@ -8680,12 +10264,26 @@ def test_a_renewed_pair_that_could_not_be_read_is_tried_again_and_told_of_once(t
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(tmp_path):
     files = self_signed(tmp_path / "tls")
-    encrypt = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", str(files[1]), "-out", str(files[1])]
+    encrypt = [
+        "openssl",
+        "rsa",
+        "-aes256",
+        "-passout",
+        "pass:secret",
+        "-in",
+        str(files[1]),
+        "-out",
+        str(files[1]),
+    ]
     subprocess.run(encrypt, check=True, capture_output=True)
     script = "import qtm, sys; qtm.tls_context(qtm.Settings(tls_cert=sys.argv[1], tls_key=sys.argv[2]))"
     asking, typing = os.openpty()  # a terminal at which nobody sits
     with subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, files)], cwd=ROOT, stdin=typing, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", script, *map(str, files)],
+        cwd=ROOT,
+        stdin=typing,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         try:
             _, told = process.communicate(timeout=DEADLINE_SECONDS)
@@ -8711,9 +10309,14 @@ def test_requests_over_tls_are_answered_on_one_connection(secure, certificate):
 
 
 def test_large_bodies_and_answers_pass_tls_whole(secure, certificate, monkeypatch):
-    """Records of 16 KiB are decrypted before a poll could tell of them, and an answer of megabytes goes out piece by piece."""
+    """Records of 16 KiB are decrypted before a poll could tell of them, and an answer of megabytes goes out
+    piece by piece."""
     text = (
-        json.dumps(body(stock_code=..., stock_codes=["S"] * 2000, params={"filler": "x" * 2_000_000, **PARAMS}))[:-1] + " " * 500_000 + "}"
+        json.dumps(
+            body(stock_code=..., stock_codes=["S"] * 2000, params={"filler": "x" * 2_000_000, **PARAMS})
+        )[:-1]
+        + " " * 500_000
+        + "}"
     )
     secure.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)  # its connections inherit that
     with secured(secure, certificate) as one:
@@ -8733,7 +10336,9 @@ def test_large_bodies_and_answers_pass_tls_whole(secure, certificate, monkeypatc
                 raise
 
         monkeypatch.setattr(qtm.TlsStream, "send", send_and_tell)
-        one.connection.request("GET", f"{A}/getTasksByBatch?batch_id={json.loads(answer)['data']['batch_id']}")
+        one.connection.request(
+            "GET", f"{A}/getTasksByBatch?batch_id={json.loads(answer)['data']['batch_id']}"
+        )
         eventually(lambda: blocked)  # while nobody reads
         response = one.connection.getresponse()
         assert response.status == 200
@@ -8771,9 +10376,13 @@ def test_plain_http_on_the_tls_port_and_old_tls_are_refused_and_others_served(se
     eventually(lambda: not secure._connections and not secure._leaving)
 
 
-def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(tmp_path, certificate, monkeypatch):
+def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(
+    tmp_path, certificate, monkeypatch
+):
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 1.5)
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
+    )
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
@@ -8781,7 +10390,10 @@ def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(tmp_
     first = outgoing.read()
     with serving(chosen) as server, contextlib.ExitStack() as stack:
         slow = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS)) for _ in range(20)
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS)
+            )
+            for _ in range(20)
         ]
         for sock in slow:
             for i in range(50):
@@ -8806,17 +10418,35 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
         (tmp_path / "empty.pem", key, f"QTM_TLS_CERT: {tmp_path}/empty.pem holds no certificate in PEM"),
         (key, cert, f"QTM_TLS_CERT: {key} holds no certificate in PEM"),
         (cert, cert, f"QTM_TLS_KEY: {cert} holds no private key in PEM"),
-        (tmp_path / "wrong.pem", key, f"QTM_TLS_CERT, QTM_TLS_KEY: {tmp_path}/wrong.pem and {key} cannot be used: "),
+        (
+            tmp_path / "wrong.pem",
+            key,
+            f"QTM_TLS_CERT, QTM_TLS_KEY: {tmp_path}/wrong.pem and {key} cannot be used: ",
+        ),
         (other, key, f"QTM_TLS_CERT, QTM_TLS_KEY: {other} and {key} cannot be used: "),
     ]
     for chain, key, fault in cases:
         with pytest.raises(qtm.SettingsError) as refused:
-            qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(chain), tls_key=str(key)))
+            qtm.ApiServer(
+                settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(chain), tls_key=str(key))
+            )
         assert str(refused.value).startswith(fault)
-        assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level == "fault"
-    assert qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))).level == "good"
-    assert qtm.Settings(tls_cert="x").problems() == ["QTM_TLS_KEY: HTTPS needs the private key beside QTM_TLS_CERT"]
-    assert qtm.Settings(tls_key="x").problems() == ["QTM_TLS_CERT: HTTPS needs the certificate beside QTM_TLS_KEY"]
+        assert (
+            qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level
+            == "fault"
+        )
+    assert (
+        qtm.check_settings(
+            settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
+        ).level
+        == "good"
+    )
+    assert qtm.Settings(tls_cert="x").problems() == [
+        "QTM_TLS_KEY: HTTPS needs the private key beside QTM_TLS_CERT"
+    ]
+    assert qtm.Settings(tls_key="x").problems() == [
+        "QTM_TLS_CERT: HTTPS needs the certificate beside QTM_TLS_KEY"
+    ]
 
 
 def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch, caplog):
@@ -8831,9 +10461,13 @@ def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("name", ["on_event", "on_deadline", "advance", "turn_away", "answer"])
-def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(tmp_path, monkeypatch, caplog, name):
+def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
+    tmp_path, monkeypatch, caplog, name
+):
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 0.1)
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1 if name == "turn_away" else 9)) as server:
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1 if name == "turn_away" else 9)
+    ) as server:
         good, most = getattr(qtm.Connection, name), len(server._threads) + 1
         left = [most]
 
@@ -8849,14 +10483,23 @@ def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
                 eventually(lambda: server._connections)
             while left[0]:
-                with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
-                    sock.sendall(b"GET" if name == "on_deadline" else f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                with socket.create_connection(
+                    ("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS
+                ) as sock:
+                    sock.sendall(
+                        b"GET"
+                        if name == "on_deadline"
+                        else f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+                    )
                     with contextlib.suppress(ConnectionResetError):
                         assert sock.recv(1024) == b""
         eventually(lambda: not server._connections)
         assert call(server, "GET", f"{A}/listTasks")[0] == 200
         assert all(thread.is_alive() for thread in server._threads)
-    assert len([record for record in caplog.records if record.getMessage().startswith("connection failed")]) == most
+    assert (
+        len([record for record in caplog.records if record.getMessage().startswith("connection failed")])
+        == most
+    )
 
 
 class FakeClient:
@@ -8878,7 +10521,8 @@ class FakeClient:
 
 
 STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
-    next(route for route in qtm.ROUTES if route.path.endswith(name)) for name in ("/getTaskStatus", "/listTasks", "/getTasksByBatch")
+    next(route for route in qtm.ROUTES if route.path.endswith(name))
+    for name in ("/getTaskStatus", "/listTasks", "/getTasksByBatch")
 )
 
 
@@ -8906,13 +10550,20 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
 def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other():
     jobs = qtm.JobQueue({lane: 1 for lane in qtm.Lane if lane is not qtm.Lane.NOW})
     alone = dataclasses.replace(STATUS_ROUTE, together=None)
-    clients = {lane: [FakeClient(alone, f"{lane} {i}") for i in range(2)] for lane in (qtm.Lane.WRITE, qtm.Lane.READ, qtm.Lane.ENGINE)}
+    clients = {
+        lane: [FakeClient(alone, f"{lane} {i}") for i in range(2)]
+        for lane in (qtm.Lane.WRITE, qtm.Lane.READ, qtm.Lane.ENGINE)
+    }
     for lane, (first, second) in clients.items():
         jobs.add(first, lane)
         jobs.add(second, lane)
     taken = {job.lane: job for job in [jobs.take() for _ in range(3)]}
-    assert {lane: job.connections for lane, job in taken.items()} == {lane: [first] for lane, (first, _) in clients.items()}
-    assert [job.lane.is_long for job in taken.values()] == [True, False, False], "of the short ones the oldest"
+    assert {lane: job.connections for lane, job in taken.items()} == {
+        lane: [first] for lane, (first, _) in clients.items()
+    }
+    assert [job.lane.is_long for job in taken.values()] == [True, False, False], (
+        "of the short ones the oldest"
+    )
     assert jobs.take() is None
     jobs.done(taken[qtm.Lane.READ])
     assert jobs.take().connections == clients[qtm.Lane.READ][1:]
@@ -8949,7 +10600,11 @@ def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         held, go_on = threading.Semaphore(0), threading.Event()
         real = server.api.tasks.dao.get_texts
-        monkeypatch.setattr(server.api.tasks.dao, "get_texts", lambda ids: (held.release(), go_on.wait(DEADLINE_SECONDS), real(ids))[2])
+        monkeypatch.setattr(
+            server.api.tasks.dao,
+            "get_texts",
+            lambda ids: (held.release(), go_on.wait(DEADLINE_SECONDS), real(ids))[2],
+        )
         readers = qtm.WORKERS[qtm.Lane.READ]
         with concurrent.futures.ThreadPoolExecutor(readers + 2) as threads:
             asked = []
@@ -8967,7 +10622,9 @@ def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
 
 def test_requests_are_grouped_by_route_and_shared_only_when_equal():
     jobs = qtm.JobQueue({qtm.Lane.READ: 9, qtm.Lane.LONG: 9})
-    one, same, other, ended = (FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False)))
+    one, same, other, ended = (
+        FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False))
+    )
     batch = FakeClient(BATCH_ROUTE, "a")
     for client in (one, other, batch, ended, same):
         jobs.add(client, qtm.Lane.LONG)
@@ -8981,7 +10638,9 @@ def test_requests_are_grouped_by_route_and_shared_only_when_equal():
     for client in (asking[0], strangers[0], *asking[1:], strangers[1]):
         jobs.add(client, qtm.Lane.READ)
     groups = [jobs.take().connections for _ in range(4)]
-    assert groups == [asking[:-1], strangers[:1], asking[-1:], strangers[1:]], "none is lost, none overtakes its like"
+    assert groups == [asking[:-1], strangers[:1], asking[-1:], strangers[1:]], (
+        "none is lost, none overtakes its like"
+    )
     assert len(jobs) == 0
 
 
@@ -9003,7 +10662,9 @@ def test_waiters_are_bounded_told_by_key_and_taken_out_once():
     task, batch = qtm.WaitKey("task", "x"), qtm.WaitKey("batch", "x")
     armed = []
     for client, key in zip(clients, (task, task, batch, task), strict=True):
-        assert waiters.add(client, key, lambda client=client: armed.append(client)) is (client is not clients[3])
+        assert waiters.add(client, key, lambda client=client: armed.append(client)) is (
+            client is not clients[3]
+        )
     assert armed == clients[:3], "one that may not wait is not armed"
     assert set(waiters.take_told()) == {task, batch}, "either may have ended just before it was added"
     assert waiters.take_told() == []
@@ -9139,13 +10800,21 @@ def in_phase(server, phase) -> int:
 
 
 @pytest.mark.parametrize("constants", [{"STALL_SECONDS": 0.2}, {"SEND_SECONDS": 0.2}])
-def test_a_client_that_takes_nothing_of_its_answer_is_dropped_and_its_answer_forgotten(large, monkeypatch, constants):
+def test_a_client_that_takes_nothing_of_its_answer_is_dropped_and_its_answer_forgotten(
+    large, monkeypatch, constants
+):
     for name, value in constants.items():
         monkeypatch.setattr(qtm, name, value)
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(client_of(large, LARGE, receive_buffer=4096))
-        watched = eventually(lambda: [weakref.ref(one) for one in list(large._connections.values()) if one.phase is qtm.Phase.SENDING])
+        watched = eventually(
+            lambda: [
+                weakref.ref(one)
+                for one in list(large._connections.values())
+                if one.phase is qtm.Phase.SENDING
+            ]
+        )
         eventually(lambda: not large._connections)
         assert call(large, "GET", f"{A}/listTasks?limit=1")[0] == 200
         eventually(lambda: gc.collect() >= 0 and all(one() is None for one in watched))
@@ -9165,10 +10834,16 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(large):
 
 def overloaded(answer: bytes) -> bool:
     head, _, text = answer.partition(b"\r\n\r\n")
-    return answered(answer) == [503] and b"\r\nRetry-After: 1\r\n" in head + b"\r\n" and json.loads(text)["error"] == "overloaded"
+    return (
+        answered(answer) == [503]
+        and b"\r\nRetry-After: 1\r\n" in head + b"\r\n"
+        and json.loads(text)["error"] == "overloaded"
+    )
 
 
-@pytest.mark.parametrize("framing", [POST + b"Content-Length: 250000\r\n\r\n", CHUNKED + b"3d090\r\n"], ids=["a length", "chunked"])
+@pytest.mark.parametrize(
+    "framing", [POST + b"Content-Length: 250000\r\n\r\n", CHUNKED + b"3d090\r\n"], ids=["a length", "chunked"]
+)
 def test_bodies_beyond_the_bound_of_all_are_refused_until_there_is_room(edge, monkeypatch, framing):
     monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 300_000)
     whole = POST + b"Content-Length: 250000\r\n\r\n" + b" " * 250_000
@@ -9240,7 +10915,9 @@ def test_what_long_answers_left_in_the_heap_is_given_back_once_all_is_quiet(larg
     trims = []
     monkeypatch.setattr(qtm, "TRIM_SECONDS", 0.2)
     mine = large._threads  # other servers of this process may have had a long request just now
-    monkeypatch.setattr(qtm, "trim_memory", lambda: trims.append(True) if threading.current_thread() in mine else None)
+    monkeypatch.setattr(
+        qtm, "trim_memory", lambda: trims.append(True) if threading.current_thread() in mine else None
+    )
     for _ in range(2):
         assert call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[0] == 200
         eventually(lambda: trims.pop() if trims else None)
@@ -9279,8 +10956,8 @@ include-path = "{A}/createTask"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "422"]
 """
 
-# Hypothesis lists every character that a class excludes, for seconds each time, and a stock code excludes 137,000 for private use.
-# The same texts come sooner from an alphabet without these.
+# Hypothesis lists every character that a class excludes, for seconds each time, and a stock code excludes
+# 137,000 for private use. The same texts come sooner from an alphabet without these.
 SCHEMATHESIS_HOOKS = r"""
 import re
 
@@ -9323,7 +11000,9 @@ def disagreements(monkeypatch):
             request = take(given)
         except qtm.InvalidRequest as error:
             beyond = ("is after end_date", "in one request")  # what no schema can say
-            if CREATE.is_valid(given) and not all(any(words in fault.message for words in beyond) for fault in error.errors):
+            if CREATE.is_valid(given) and not all(
+                any(words in fault.message for words in beyond) for fault in error.errors
+            ):
                 found.append((given, error.message))
             raise
         found.extend((given, fault.message) for fault in CREATE.iter_errors(given))
@@ -9334,23 +11013,45 @@ def disagreements(monkeypatch):
 
 
 def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp_path, disagreements):
-    """Examples, coverage of the schemas, valid and invalid requests, and sequences along the links. A few that are the same
-    each time (but for the links that are followed); TEST_EXAMPLES=1000 makes up to that many for each route, others each time."""
+    """Examples, coverage of the schemas, valid and invalid requests, and sequences along the links. A few
+    that are the same each time (but for the links that are followed); TEST_EXAMPLES=1000 makes up to that
+    many for each route, others each time."""
     examples = os.environ.get("TEST_EXAMPLES")
     chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",), workers=2)
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     (tmp_path / "hooks.py").write_text(SCHEMATHESIS_HOOKS)
     with serving(chosen, scheduler=True, engine=engine_of_any_strategy) as server:
         command = [
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.server_port}/openapi.json"),
-            *("--header", "Authorization: Bearer first-token", "--no-color", "--continue-on-failure", "--request-timeout", "30"),
+            *(
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "run",
+                f"http://127.0.0.1:{server.server_port}/openapi.json",
+            ),
+            *(
+                "--header",
+                "Authorization: Bearer first-token",
+                "--no-color",
+                "--continue-on-failure",
+                "--request-timeout",
+                "30",
+            ),
             *("--max-examples", examples or "25", *(() if examples else ("--generation-deterministic",))),
         ]
-        environment = {**os.environ, "NO_PROXY": "127.0.0.1", "SCHEMATHESIS_HOOKS": str(tmp_path / "hooks.py")}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        environment = {
+            **os.environ,
+            "NO_PROXY": "127.0.0.1",
+            "SCHEMATHESIS_HOOKS": str(tmp_path / "hooks.py"),
+        }
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert disagreements == []
-        assert server.api.tasks.list_tasks(statuses=[qtm.TaskStatus.COMPLETED])[0], "no request came as far as the engine"
+        assert server.api.tasks.list_tasks(statuses=[qtm.TaskStatus.COMPLETED])[0], (
+            "no request came as far as the engine"
+        )
 
 
 def thread_count() -> int:
@@ -9387,7 +11088,9 @@ SLOW = {
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["fin", "reset"])
-def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large, many_files, caplog, monkeypatch, is_reset):
+def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(
+    large, many_files, caplog, monkeypatch, is_reset
+):
     caplog.set_level(logging.DEBUG, logger="qtm")
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "BODY_GRACE_SECONDS", "STALL_SECONDS"):
         monkeypatch.setattr(qtm, name, 600.0)  # none of them is over before the last one is counted
@@ -9420,7 +11123,9 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(large,
     eventually(lambda: socket_count() == sockets)
     assert call(large, "GET", "/healthz")[0] == 200
     told = [
-        record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG and 'method="POST"' not in record.getMessage()
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno > logging.DEBUG and 'method="POST"' not in record.getMessage()
     ]
     assert told == [], "clients that vanish are no news"
 
@@ -9438,7 +11143,11 @@ def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
         b"x\r\n\r\n",
         LARGE * 3,
     ]
-    kinds += [LARGE.replace(b"large", b"large&wait=60"), LARGE.replace(b"GET", b"POST"), (GET + b"\r\n") * 100]
+    kinds += [
+        LARGE.replace(b"large", b"large&wait=60"),
+        LARGE.replace(b"GET", b"POST"),
+        (GET + b"\r\n") * 100,
+    ]
     for sent in kinds * 4:
         reset(client_of(large, sent))
         client_of(large, sent).close()
@@ -9451,27 +11160,43 @@ def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
 
 LISTED = f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 BUSY = POST + b"Content-Length: 100\r\n\r\n{"  # no answer is due yet
-PROBED = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() for path in ("/healthz", "/readyz", "/metrics")]
+PROBED = [
+    f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() for path in ("/healthz", "/readyz", "/metrics")
+]
 
 
 @contextlib.contextmanager
 def crowded(tmp_path, monkeypatch, *sent: tuple[str, bytes], most: int = 4):
-    """A service of 4 places, and clients of these addresses that have sent this, in this order, each a while after the one before."""
-    for name, value in {"BODY_GRACE_SECONDS": 600.0, "HEAD_SECONDS": 600.0, "MIN_IDLE_SECONDS": 0.0, "TRIAL_SECONDS": 0.2}.items():
+    """A service of 4 places, and clients of these addresses that have sent this, in this order, each a while
+    after the one before."""
+    for name, value in {
+        "BODY_GRACE_SECONDS": 600.0,
+        "HEAD_SECONDS": 600.0,
+        "MIN_IDLE_SECONDS": 0.0,
+        "TRIAL_SECONDS": 0.2,
+    }.items():
         monkeypatch.setattr(qtm, name, value)
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=most)) as server, contextlib.ExitStack() as stack:
+    with (
+        serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=most)) as server,
+        contextlib.ExitStack() as stack,
+    ):
         clients = []
         for address, data in sent:
             clients.append(stack.enter_context(client_of(server, data, address=address)))
             if data.endswith(b"\r\n\r\n"):
                 assert answered(clients[-1].recv(65536)) == [200]
             phase = qtm.Phase.BODY if data == BUSY else qtm.Phase.IDLE
-            eventually(lambda phase=phase: [one.phase for one in list(server._connections.values())][len(clients) - 1 :] == [phase])
+            eventually(
+                lambda phase=phase: (
+                    [one.phase for one in list(server._connections.values())][len(clients) - 1 :] == [phase]
+                )
+            )
         yield server, clients
 
 
 def test_probes_are_answered_beyond_the_cap_and_others_get_503_with_retry_after(tmp_path, monkeypatch):
-    """Also one that had sent its request: bytes that nobody reads would reset the connection, and the reset would overtake the answer."""
+    """Also one that had sent its request: bytes that nobody reads would reset the connection, and the reset
+    would overtake the answer."""
     holders = [(f"127.0.0.{i}", BUSY) for i in range(2, 6)]
     with crowded(tmp_path, monkeypatch, *holders) as (server, clients):
         for probe in PROBED * 2:
@@ -9484,13 +11209,17 @@ def test_probes_are_answered_beyond_the_cap_and_others_get_503_with_retry_after(
                 answer = until_closed(sock)
                 assert answered(answer) == [503], sent[:40]
                 assert b"\r\nRetry-After: 1\r\n" in answer
-                assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["message"] == "there are 4 connections already"
+                assert (
+                    json.loads(answer.rpartition(b"\r\n\r\n")[2])["message"]
+                    == "there are 4 connections already"
+                )
         eventually(lambda: not server._leaving)
         clients[0].sendall(b"}" + b" " * 98)
         assert answered(clients[0].recv(65536)) == [400], "who has a place keeps it"
 
 
-CROWDS = {  # who is there, the address of who comes then, and which of them makes room (None: the newcomer is refused)
+# who is there, the address of who comes then, and which of them makes room (None: the newcomer is refused)
+CROWDS = {
     "silent ones": ([("127.0.0.2", b""), ("127.0.0.3", b""), ("127.0.0.4", b""), ("127.0.0.5", b"")], "127.0.0.6", 0),
     "one that was served": ([("127.0.0.2", BUSY), ("127.0.0.3", LISTED), ("127.0.0.4", b""), ("127.0.0.5", b"")], "127.0.0.6", 1),
     "none is idle": ([("127.0.0.2", BUSY), ("127.0.0.3", BUSY), ("127.0.0.4", BUSY), ("127.0.0.5", BUSY)], "127.0.0.6", None),
@@ -9503,7 +11232,10 @@ CROWDS = {  # who is there, the address of who comes then, and which of them mak
 @pytest.mark.parametrize("case", CROWDS.values(), ids=CROWDS)
 def test_the_longest_idle_makes_room_and_one_peer_never_takes_every_place(tmp_path, monkeypatch, case):
     sent, newcomer, gone = case
-    with crowded(tmp_path, monkeypatch, *sent) as (server, clients), client_of(server, LISTED, address=newcomer) as sock:
+    with (
+        crowded(tmp_path, monkeypatch, *sent) as (server, clients),
+        client_of(server, LISTED, address=newcomer) as sock,
+    ):
         answer = sock.recv(65536)
         assert answered(answer) == [503 if gone is None else 200]
         if gone is None and len(sent) < 4:
@@ -9528,7 +11260,10 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
 
 def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
-    with crowded(tmp_path, monkeypatch, *[(f"127.0.0.{i}", BUSY) for i in range(2, 6)]) as (server, _), contextlib.ExitStack() as stack:
+    with (
+        crowded(tmp_path, monkeypatch, *[(f"127.0.0.{i}", BUSY) for i in range(2, 6)]) as (server, _),
+        contextlib.ExitStack() as stack,
+    ):
         monkeypatch.setattr(qtm, "TRIAL_SECONDS", 600.0)
         silent = [stack.enter_context(client_of(server)) for _ in range(40)]
         for sock in silent[:20]:
@@ -9539,7 +11274,9 @@ def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_pat
                 assert answered(until_closed(sock)) == [200]
 
 
-def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounded(tmp_path, certificate, monkeypatch):
+def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounded(
+    tmp_path, certificate, monkeypatch
+):
     for name, value in {"BODY_GRACE_SECONDS": 600.0, "MAX_LEAVING": 20}.items():
         monkeypatch.setattr(qtm, name, value)
     files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
@@ -9591,7 +11328,11 @@ def test_running_out_of_descriptors_holds_up_new_clients_only_until_some_are_fre
                     fillers.append(os.dup(0))
             sock.connect(("127.0.0.1", server.server_port))
             sock.sendall(HIDDEN)
-            eventually(lambda: [record for record in caplog.records if record.getMessage().startswith("accepting failed")])
+            eventually(
+                lambda: [
+                    record for record in caplog.records if record.getMessage().startswith("accepting failed")
+                ]
+            )
             old.sendall(HIDDEN)
             assert answered(old.recv(65536)) == [200], "those who are there are served"
             assert len(server._connections) == 1
@@ -9635,7 +11376,10 @@ def test_a_flood_of_pipelined_requests_lets_others_have_their_turn(edge):
         finally:
             stop.set()
             thread.join()
-        assert all(one._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES for one in list(edge._connections.values()))
+        assert all(
+            one._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES
+            for one in list(edge._connections.values())
+        )
 
 
 def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back():
@@ -9653,7 +11397,8 @@ def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back():
 
 @contextlib.contextmanager
 def waited_for(url, **options):
-    """A served API whose only backtest runs until it is released: the server, the task's id and the release."""
+    """A served API whose only backtest runs until it is released: the server, the task's id and the
+    release."""
     release = threading.Event()
 
     def engine(task, progress):
@@ -9665,7 +11410,9 @@ def waited_for(url, **options):
         server = qtm.ApiServer(chosen)
         server.begin(tasks)
         try:
-            (task_id,) = tasks.create_task(qtm.TaskRequest("A", {**CONFIG, "strategy": "x"}, batch_id="b")).task_ids
+            (task_id,) = tasks.create_task(
+                qtm.TaskRequest("A", {**CONFIG, "strategy": "x"}, batch_id="b")
+            ).task_ids
             eventually(lambda: tasks.get_task_status(task_id).status is qtm.TaskStatus.RUNNING)
             yield server, task_id, release
         finally:
@@ -9691,7 +11438,9 @@ def answer_of(sock) -> tuple[int, dict]:
     return int(head.split()[1]), json.loads(text)
 
 
-def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_and_are_woken_at_once(mariadb, many_files, monkeypatch):
+def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_and_are_woken_at_once(
+    mariadb, many_files, monkeypatch
+):
     monkeypatch.setattr(qtm, "LOOK_SECONDS", 600.0)  # what wakes them is the end of the task itself
     with (
         waited_for(mariadb.create_database("qtm_waits"), max_connections=2100) as (server, task_id, release),
@@ -9720,9 +11469,15 @@ def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_an
 def test_a_change_of_another_replica_is_seen_by_who_waits(mariadb):
     url = mariadb.create_database("qtm_waits")
     with serving(settings(url, port=0)) as server, qtm.start(settings(url), scheduler=False) as other:
-        for path in ("getTaskStatus?task_id={0}", "getTaskResult?task_id={0}", "getTasksByBatch?batch_id={1}"):
+        for path in (
+            "getTaskStatus?task_id={0}",
+            "getTaskResult?task_id={0}",
+            "getTasksByBatch?batch_id={1}",
+        ):
             created = other.create_task(qtm.TaskRequest("A", CONFIG, PARAMS))
-            with client_of(server, asking(path.format(created.task_ids[0], created.batch_id) + "&wait=60")) as client:
+            with client_of(
+                server, asking(path.format(created.task_ids[0], created.batch_id) + "&wait=60")
+            ) as client:
                 eventually(lambda: len(server._waiters) == 1 and len(server._jobs) == 0)
                 started = time.monotonic()
                 other.cancel_task(created.task_ids[0])
@@ -9740,7 +11495,11 @@ def test_an_end_between_the_reading_and_the_waiting_is_not_missed(api, monkeypat
         return add(*given)
 
     monkeypatch.setattr(api._waiters, "add", ended_meanwhile)
-    for path in (f"getTaskStatus?task_id={task_id}", "getTasksByBatch?batch_id=b", f"getTaskResult?task_id={task_id}"):
+    for path in (
+        f"getTaskStatus?task_id={task_id}",
+        "getTasksByBatch?batch_id=b",
+        f"getTaskResult?task_id={task_id}",
+    ):
         with client_of(api, asking(path + "&wait=60")) as client:
             assert answer_of(client)[0] == 200
         api.api.tasks.retry_task(task_id)
@@ -9771,15 +11530,23 @@ def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes
 
 def test_a_wait_that_is_over_is_answered_as_things_stand(tmp_path):
     with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, _):
-        assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[1]["data"]["status"] == "running"
+        assert (
+            call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[1]["data"]["status"]
+            == "running"
+        )
         assert call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=0.1")[1]["code"] == 40901
-        assert call(server, "GET", f"{A}/getTasksByBatch?batch_id=b&wait=0.1")[1]["data"]["counts"]["running"] == 1
+        assert (
+            call(server, "GET", f"{A}/getTasksByBatch?batch_id=b&wait=0.1")[1]["data"]["counts"]["running"]
+            == 1
+        )
         assert len(server._waiters) == 0
 
 
 def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp_path):
     with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, release):
-        client = client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60") + asking("nothing") + HIDDEN)
+        client = client_of(
+            server, asking(f"getTaskStatus?task_id={task_id}&wait=60") + asking("nothing") + HIDDEN
+        )
         eventually(lambda: len(server._waiters) == 1)
         assert call(server, "GET", "/healthz")[0] == 200
         release.set()
@@ -9799,8 +11566,13 @@ def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path
             return list_page(*given)
 
         monkeypatch.setattr(server.api.tasks, "list_page", held_up)
-        clients = [stack.enter_context(client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60"))) for _ in range(20)]
-        idle, half_a_head, busy = (stack.enter_context(client_of(server, sent)) for sent in (b"", GET, asking("listTasks")))
+        clients = [
+            stack.enter_context(client_of(server, asking(f"getTaskStatus?task_id={task_id}&wait=60")))
+            for _ in range(20)
+        ]
+        idle, half_a_head, busy = (
+            stack.enter_context(client_of(server, sent)) for sent in (b"", GET, asking("listTasks"))
+        )
         half_a_body = stack.enter_context(client_of(server, POST + b"Content-Length: 2\r\n\r\n{"))
         eventually(lambda: len(server._waiters) == 20 and held.is_set() and in_phase(server, qtm.Phase.BODY))
         drain = threading.Thread(target=server.drain, args=(DEADLINE_SECONDS,))
@@ -9825,7 +11597,9 @@ def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path
 def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path, monkeypatch, caplog):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         held, go_on = threading.Event(), threading.Event()
-        monkeypatch.setattr(server.api.tasks, "list_page", lambda *_: (held.set(), go_on.wait(DEADLINE_SECONDS), NO_PAGE)[2])
+        monkeypatch.setattr(
+            server.api.tasks, "list_page", lambda *_: (held.set(), go_on.wait(DEADLINE_SECONDS), NO_PAGE)[2]
+        )
         with client_of(server, asking("listTasks")) as client:
             assert held.wait(DEADLINE_SECONDS)
             threads = list(server._threads)
@@ -9842,9 +11616,14 @@ def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path
 def test_a_drain_answers_what_no_worker_has_taken(tmp_path, monkeypatch):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, contextlib.ExitStack() as stack:
         go_on = threading.Event()
-        monkeypatch.setattr(server.api.tasks, "list_page", lambda *_: (go_on.wait(DEADLINE_SECONDS), NO_PAGE)[1])
+        monkeypatch.setattr(
+            server.api.tasks, "list_page", lambda *_: (go_on.wait(DEADLINE_SECONDS), NO_PAGE)[1]
+        )
         workers = qtm.WORKERS[qtm.Lane.LONG]
-        clients = [stack.enter_context(client_of(server, asking(f"listTasks?limit={i + 1}"))) for i in range(workers + 3)]
+        clients = [
+            stack.enter_context(client_of(server, asking(f"listTasks?limit={i + 1}")))
+            for i in range(workers + 3)
+        ]
         eventually(lambda: len(server._jobs) == 3)
         server.drain(0.2)
         assert sorted(answered(until_closed(client)) for client in clients) == [[]] * workers + [[503]] * 3
@@ -9868,7 +11647,10 @@ def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, mon
     go_on = threading.Event()
     monkeypatch.setattr(edge.api.tasks, "list_page", lambda *_: (go_on.wait(DEADLINE_SECONDS), NO_PAGE)[1])
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(qtm.WORKERS[qtm.Lane.LONG])]
+        held = [
+            stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}")))
+            for i in range(qtm.WORKERS[qtm.Lane.LONG])
+        ]
         eventually(lambda: edge._jobs._free[qtm.Lane.LONG] == 0)
         with client_of(edge, asking("listTasks?limit=99") + HIDDEN) as late:
             answer = late.recv(65536)
@@ -9933,8 +11715,13 @@ def test_a_client_that_asks_whether_to_go_on_is_told_by_the_head_alone(tmp_path)
             with client_of(server, head) as client:
                 answer = until_closed(client)
                 assert answered(answer) == [status], "no 100 before it"
-                assert b"\r\nConnection: close\r\n" in answer, "the body may come or not: nothing after it could be read"
-        for rest, text in ((b"Content-Length: 2\r\n\r\n", b"{}"), (b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n")):
+                assert b"\r\nConnection: close\r\n" in answer, (
+                    "the body may come or not: nothing after it could be read"
+                )
+        for rest, text in (
+            (b"Content-Length: 2\r\n\r\n", b"{}"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
+        ):
             with client_of(server, good + rest) as client:
                 assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
                 client.sendall(text + GET + b"Connection: close\r\n\r\n")
@@ -9956,9 +11743,18 @@ def test_an_unwanted_body_is_passed_over_unless_it_is_longer_than_any(edge):
             client.sendall(text[: length // 2])
             client.sendall(text[length // 2 : length] + last)
             assert answered(until_closed(client)) == statuses
-    for chunks, statuses in ((b"2\r\n{}\r\n0\r\n\r\n", [404, 200]), (b"2\r\n{}x", [404]), (b"fffffff\r\n{}", [404]), (b"zz\r\n", [404])):
-        assert answered(raw(edge, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + last)) == statuses, "and one answer to each"
-    assert answered(raw(edge, head + b"Connection: close\r\nContent-Length: 5\r\n\r\n" + b" " * 5 + HIDDEN)) == [404]
+    for chunks, statuses in (
+        (b"2\r\n{}\r\n0\r\n\r\n", [404, 200]),
+        (b"2\r\n{}x", [404]),
+        (b"fffffff\r\n{}", [404]),
+        (b"zz\r\n", [404]),
+    ):
+        assert (
+            answered(raw(edge, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + last)) == statuses
+        ), "and one answer to each"
+    assert answered(
+        raw(edge, head + b"Connection: close\r\nContent-Length: 5\r\n\r\n" + b" " * 5 + HIDDEN)
+    ) == [404]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -9978,15 +11774,25 @@ def nginx(folder, *servers: str):
         if os.environ.get("CI"):
             pytest.fail("CI is set and nginx is missing")
         pytest.skip("ATTENTION, PROXIES ARE NOT TESTED: no nginx (Debian: apt-get install nginx-light)")
-    kinds = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    kinds = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (folder / "nginx.conf").write_text(
         f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\nevents {{}}\n"
         f"http {{ access_log off; client_max_body_size 64m;\n{kinds}{''.join(servers)} }}\n"
     )
     with (folder / "nginx.out").open("wb") as output:
-        process = subprocess.Popen([binary, "-p", str(folder), "-c", str(folder / "nginx.conf")], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [binary, "-p", str(folder), "-c", str(folder / "nginx.conf")], stdout=output, stderr=output
+        )
     try:
-        eventually(lambda: (folder / "nginx.pid").exists() and (folder / "nginx.pid").read_text().strip() == str(process.pid))
+        eventually(
+            lambda: (
+                (folder / "nginx.pid").exists()
+                and (folder / "nginx.pid").read_text().strip() == str(process.pid)
+            )
+        )
         yield
     finally:
         process.kill()
@@ -10024,7 +11830,11 @@ def written_first(connection, status: int, is_chunked: bool = False, body=whole)
     """The status that a client reads who sends all of its request first."""
     name, fields, length = REFUSALS[status]
     known = {"Host": "127.0.0.1", "Content-Type": "application/json", "Authorization": "Bearer full-token"}
-    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(500_000 if body is slowly else length)}
+    framing = (
+        {"Transfer-Encoding": "chunked"}
+        if is_chunked
+        else {"Content-Length": str(500_000 if body is slowly else length)}
+    )
     with contextlib.closing(connection):
         connection.putrequest("POST", f"{A}/{name}", skip_host=True)
         for field in {**known, **framing, **fields}.items():
@@ -10058,18 +11868,28 @@ def test_a_refusal_reaches_a_client_that_sends_all_of_its_request_first(guarded,
 def test_a_refusal_reaches_a_client_that_sends_slowly(guarded):
     statuses = [status for status in REFUSALS if status != 413]  # of a body that is not too long
     with concurrent.futures.ThreadPoolExecutor(len(statuses)) as threads:
-        connections = [http.client.HTTPConnection("127.0.0.1", guarded.server_port, timeout=DEADLINE_SECONDS) for _ in statuses]
-        assert list(threads.map(functools.partial(written_first, body=slowly), connections, statuses)) == statuses
+        connections = [
+            http.client.HTTPConnection("127.0.0.1", guarded.server_port, timeout=DEADLINE_SECONDS)
+            for _ in statuses
+        ]
+        assert (
+            list(threads.map(functools.partial(written_first, body=slowly), connections, statuses))
+            == statuses
+        )
 
 
 def test_a_refusal_reaches_urllib_and_a_client_over_tls(guarded, tmp_path, certificate):
-    asked = urllib.request.Request(f"{guarded.url}{A}/createTask", b" " * 8_000_000, {"Content-Type": "application/json"})
+    asked = urllib.request.Request(
+        f"{guarded.url}{A}/createTask", b" " * 8_000_000, {"Content-Type": "application/json"}
+    )
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS)
     with error.value as answer:
         assert (answer.code, json.load(answer)["error"]) == (401, "unauthorized")
     files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",), **files)
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",), **files
+    )
     with serving(chosen) as server:
         for status in REFUSALS:
             assert written_first(Secured(server, certificate).connection, status) == status
@@ -10082,9 +11902,12 @@ def test_a_refusal_reaches_a_client_behind_nginx(guarded, tmp_path, buffering):
         f"proxy_pass http://127.0.0.1:{guarded.server_port}; }} }}\n"
     )
     with nginx(tmp_path, block):
-        for status in (401, 403, 404, 405, 413, 415, 431):  # the others nginx refuses itself, or has a Host and a framing of its own
+        # the others nginx refuses itself, or has a Host and a framing of its own
+        for status in (401, 403, 404, 405, 413, 415, 431):
             connection = UnixConnection(f"{tmp_path}/front", timeout=DEADLINE_SECONDS)
-            assert [written_first(connection, status) for _ in range(3)] == [status] * 3, (tmp_path / "error.log").read_text()
+            assert [written_first(connection, status) for _ in range(3)] == [status] * 3, (
+                tmp_path / "error.log"
+            ).read_text()
 
 
 def test_a_body_that_is_refused_for_want_of_room_is_passed_over(guarded, monkeypatch):
@@ -10095,10 +11918,22 @@ def test_a_body_that_is_refused_for_want_of_room_is_passed_over(guarded, monkeyp
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/healthz", "/readyz", f"{A}/listTasks", f"{A}/getTaskStatus?task_id=x", "/nothing", f"{A}/createTask"]
+    "path",
+    [
+        "/",
+        "/healthz",
+        "/readyz",
+        f"{A}/listTasks",
+        f"{A}/getTaskStatus?task_id=x",
+        "/nothing",
+        f"{A}/createTask",
+    ],
 )
 def test_head_gives_the_head_of_get_and_nothing_after_it(edge, path):
-    got, told = (raw(edge, f"{m} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() + HIDDEN) for m in ("GET", "HEAD"))
+    got, told = (
+        raw(edge, f"{m} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() + HIDDEN)
+        for m in ("GET", "HEAD")
+    )
     assert answered(told) == answered(got)
 
     def fields(answer):
@@ -10113,14 +11948,24 @@ def test_head_gives_the_head_of_get_and_nothing_after_it(edge, path):
 def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     old = b"GET /healthz HTTP/1.0\r\n"
     assert answered(raw(edge, (old + b"\r\n") * 2)) == [200]
-    assert answered(raw(edge, (old + b"Connection: Keep-Alive\r\n\r\n") * 2 + old + b"\r\n" + HIDDEN)) == [200, 200, 200]
+    assert answered(raw(edge, (old + b"Connection: Keep-Alive\r\n\r\n") * 2 + old + b"\r\n" + HIDDEN)) == [
+        200,
+        200,
+        200,
+    ]
     assert answered(raw(edge, (old + b"Connection: keep-alive, close\r\n\r\n") * 2)) == [200]
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
 def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(tmp_path, certificate):
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
-    with serving(chosen) as server, secured(server, certificate) as idle, secured(server, certificate) as waiting:
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
+    )
+    with (
+        serving(chosen) as server,
+        secured(server, certificate) as idle,
+        secured(server, certificate) as waiting,
+    ):
         (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
         assert idle.call("GET", "/healthz")[0] == 200
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
@@ -10134,7 +11979,8 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
 
 
 def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog):
-    """Pipelines with waits in them, half-closed, reset and left in the middle, while tasks change all the time."""
+    """Pipelines with waits in them, half-closed, reset and left in the middle, while tasks change all the
+    time."""
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         ids = server.api.tasks.create_task(qtm.BatchRequest(["S"] * 50, CONFIG, [PARAMS], "b")).task_ids
         kinds = [
@@ -10157,12 +12003,16 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
                     continue
                 sock.shutdown(socket.SHUT_WR)
                 found, expected = answered(until_closed(sock)), [status for _, status in asked]
-                wrong += [(found, expected)] if found != (expected if is_whole else expected[: len(found)]) else []
+                wrong += (
+                    [(found, expected)] if found != (expected if is_whole else expected[: len(found)]) else []
+                )
                 sock.close()
             return wrong
 
         stop = threading.Event()
-        telling = threading.Thread(target=lambda: [server._changed([*ids[:3], "b"]) for _ in iter(lambda: stop.wait(0.002), True)])
+        telling = threading.Thread(
+            target=lambda: [server._changed([*ids[:3], "b"]) for _ in iter(lambda: stop.wait(0.002), True)]
+        )
         telling.start()
         try:
             with concurrent.futures.ThreadPoolExecutor(24) as threads:
@@ -10202,7 +12052,9 @@ class Page:
         return self.run(script, selector)
 
     def texts(self, selector: str) -> list[str]:
-        return self.run("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector)
+        return self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector
+        )
 
     def shows(self, *parts: str, selector: str = "main") -> None:
         """Wait until it does."""
@@ -10223,12 +12075,15 @@ class Page:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """One browser for all tests, which reaches loopback alone; without it a loud skip, and a failure under CI."""
+    """One browser for all tests, which reaches loopback alone; without it a loud skip, and a failure under
+    CI."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not driver:
         if os.environ.get("CI"):
             pytest.fail("CI is set and chromium or chromedriver is missing")
-        pytest.skip("ATTENTION, THE PAGE IS NOT TESTED: no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip(
+            "ATTENTION, THE PAGE IS NOT TESTED: no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     switches = [
@@ -10239,7 +12094,9 @@ def chromium(tmp_path_factory):
     for switch in switches:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=selenium.webdriver.chrome.service.Service(executable_path=driver))
+    browser = webdriver.Chrome(
+        options=options, service=selenium.webdriver.chrome.service.Service(executable_path=driver)
+    )
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": PAGE_CLOCK})
     yield browser
     browser.quit()
@@ -10286,7 +12143,11 @@ MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}\"'&amp;"
 @contextlib.contextmanager
 def staged(tmp_path, engine, **options):
     """A service with this engine; it lets its tasks go at the end."""
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, **options), scheduler=True, engine=engine) as server:
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, **options),
+        scheduler=True,
+        engine=engine,
+    ) as server:
         try:
             yield server
         finally:
@@ -10305,25 +12166,46 @@ def wait_for(server, task_ids) -> None:
 
 def test_dashboard_html_is_the_page():
     text = (ROOT / "dashboard.html").read_text()
-    assert text == qtm.DASHBOARD, "run: python3 -c 'import qtm; print(end=qtm.DASHBOARD)' > dashboard.html, or take its text over"
+    assert text == qtm.DASHBOARD, (
+        "run: python3 -c 'import qtm; print(end=qtm.DASHBOARD)' > dashboard.html, or take its text over"
+    )
     assert max(len(line) for line in text.splitlines()) <= 140
     assert (
-        re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|localStorage|\sstyle=|\son[a-z]+=[\"']", text)
+        re.findall(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|localStorage|\sstyle=|\son[a-z]+=[\"']",
+            text,
+        )
         == []
     )
-    assert set(re.findall(r"https?://[^'\"\s]+", text)) == {"http://www.w3.org/2000/svg"}, "a name, and nothing that is fetched"
+    assert set(re.findall(r"https?://[^'\"\s]+", text)) == {"http://www.w3.org/2000/svg"}, (
+        "a name, and nothing that is fetched"
+    )
 
 
 def test_the_page_has_a_policy_of_its_own_and_every_other_answer_the_one_of_data(idle):
     status, page, headers = call(idle, "GET", "/")
-    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "text/html; charset=utf-8", "no-store")
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (
+        200,
+        "text/html; charset=utf-8",
+        "no-store",
+    )
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     for tag, directive in (("script", "script-src"), ("style", "style-src")):
         assert page.count(f"<{tag}") == page.count(f"<{tag}>") == 1
         text = page[page.index(f"<{tag}>") + len(tag) + 2 : page.index(f"</{tag}>")]
-        assert policy.pop(directive) == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-    none = dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors", "trusted-types"), "'none'")
-    assert policy == {**none, "connect-src": "'self'", "img-src": "data:", "require-trusted-types-for": "'script'"}
+        assert (
+            policy.pop(directive)
+            == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        )
+    none = dict.fromkeys(
+        ("default-src", "base-uri", "form-action", "frame-ancestors", "trusted-types"), "'none'"
+    )
+    assert policy == {
+        **none,
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "require-trusted-types-for": "'script'",
+    }
     for path, host in (
         ("/healthz", "127.0.0.1"),
         ("/metrics", "127.0.0.1"),
@@ -10332,8 +12214,15 @@ def test_the_page_has_a_policy_of_its_own_and_every_other_answer_the_one_of_data
         ("/?x", "a b"),
     ):
         answer = raw(idle, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        assert re.findall(b"Content-Security-Policy: (.*)\r\n", answer) == [b"default-src 'none'; frame-ancestors 'none'"], path
-    assert raw(idle, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").count(b"Content-Security-Policy") == 1
+        assert re.findall(b"Content-Security-Policy: (.*)\r\n", answer) == [
+            b"default-src 'none'; frame-ancestors 'none'"
+        ], path
+    assert (
+        raw(idle, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").count(
+            b"Content-Security-Policy"
+        )
+        == 1
+    )
 
 
 def test_the_page_is_open_like_the_probes_and_its_host_is_checked(tmp_path):
@@ -10347,7 +12236,11 @@ def test_the_page_is_open_like_the_probes_and_its_host_is_checked(tmp_path):
 def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp_path, show):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, workers=2), scheduler=True) as server:
         page = show(server)
-        page.shows("No backtests yet", f"curl -s http://127.0.0.1:{server.server_port}{A}/createTask", "'Content-Type: application/json'")
+        page.shows(
+            "No backtests yet",
+            f"curl -s http://127.0.0.1:{server.server_port}{A}/createTask",
+            "'Content-Type: application/json'",
+        )
         given = json.loads(page.text("pre").partition("-d '")[2].removesuffix("'"))
         assert call(server, "POST", f"{A}/createTask", given)[0] == 201
         page.shows("first", "4 completed", "100%")  # without a reload
@@ -10357,7 +12250,9 @@ def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp
         assert page.texts("tbody .status") == ["completed"] * 4
         page.click("MSFT")
         page.shows("Final equity", "Equity curve", "Trades")
-        result = server.api.tasks.get_task_result(page.run("return location.hash.slice('#/task/'.length)")).result
+        result = server.api.tasks.get_task_result(
+            page.run("return location.hash.slice('#/task/'.length)")
+        ).result
         rows = dict(row.split("\t") for row in page.texts("[aria-label=Metrics] tbody tr"))
         metrics = result["metrics"]
         assert rows["Final equity"] == f"{metrics['final_equity']:,.2f}".rstrip("0")
@@ -10398,7 +12293,9 @@ def test_a_view_follows_its_tasks_without_a_reload_and_disturbs_nobody_who_works
         engine.told = (0.75, "nearly there")
         page.shows("75%", "nearly there")
         assert page.driver.title == "37% · Two · qtm"
-        assert page.run("return [window.isSame, document.querySelector('dialog').open, document.activeElement.id]") == [True, True, "no"]
+        assert page.run(
+            "return [window.isSame, document.querySelector('dialog').open, document.activeElement.id]"
+        ) == [True, True, "no"]
         page.click("Go back")
         page.find("[name=stock_code]").send_keys("de")
         page.run(OBSERVED)
@@ -10407,7 +12304,10 @@ def test_a_view_follows_its_tasks_without_a_reload_and_disturbs_nobody_who_works
         assert page.run("return window.touched.length") == 0, "what has not changed"
         engine.is_over.set()
         page.shows("2 completed", "100%")
-        assert page.run("return [document.activeElement.name, document.activeElement.value]") == ["stock_code", "half a code"]
+        assert page.run("return [document.activeElement.name, document.activeElement.value]") == [
+            "stock_code",
+            "half a code",
+        ]
         assert page.run("return [window.delays.includes(2000), window.isSame]") == [True, True]
         eventually(lambda: page.run("return window.delays.at(-1)") == 15000)
 
@@ -10458,7 +12358,11 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         (task_id,) = add_batch(server)
         page = show(server, f"#/task/{task_id}")
         page.shows("This service wants a token", selector="#login")
-        assert (page.text(), page.text("#fault"), page.run("return document.activeElement.id")) == ("", "", "token")
+        assert (page.text(), page.text("#fault"), page.run("return document.activeElement.id")) == (
+            "",
+            "",
+            "token",
+        )
         page.find("#token").send_keys("wrong-token", Keys.ENTER)
         page.shows("(401, request ", selector="#fault")
         page.find("#token").send_keys("look-token", Keys.ENTER)
@@ -10476,9 +12380,15 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         assert page.run("return [sessionStorage.length, document.title]") == [0, "qtm"]
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.click("Cancel task")
-        rules, server.rules = server.rules, qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",)))
+        rules, server.rules = (
+            server.rules,
+            qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",))),
+        )
         page.shows("This service wants a token", selector="#login")
-        assert page.run("return [document.querySelector('dialog').open, document.activeElement.id]") == [False, "token"], "it is in no way"
+        assert page.run("return [document.querySelector('dialog').open, document.activeElement.id]") == [
+            False,
+            "token",
+        ], "it is in no way"
         server.rules = rules
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.shows("AAPL")
@@ -10488,7 +12398,14 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
 
 
 def test_hostile_texts_are_shown_as_texts(tmp_path, show):
-    engine = Staged({"metrics": {MARKUP: MARKUP}, "equity_curve": [[MARKUP, 1], [MARKUP, 2]], "trades": [{MARKUP: MARKUP}], MARKUP: MARKUP})
+    engine = Staged(
+        {
+            "metrics": {MARKUP: MARKUP},
+            "equity_curve": [[MARKUP, 1], [MARKUP, 2]],
+            "trades": [{MARKUP: MARKUP}],
+            MARKUP: MARKUP,
+        }
+    )
     engine.told = (0.5, MARKUP)
     with staged(tmp_path, engine) as server:
         failed = add_batch(server, ["F"], [{MARKUP: MARKUP}], MARKUP, "hostile", strategy="fails")
@@ -10497,14 +12414,22 @@ def test_hostile_texts_are_shown_as_texts(tmp_path, show):
         page.shows(MARKUP)
         page.click(MARKUP)
         page.shows(f"ValueError: {MARKUP}")
-        eventually(lambda: page.texts("tbody tr").count(page.texts("tbody tr")[1]) == 1 and MARKUP in page.texts("tbody tr")[1])
+        eventually(
+            lambda: (
+                page.texts("tbody tr").count(page.texts("tbody tr")[1]) == 1
+                and MARKUP in page.texts("tbody tr")[1]
+            )
+        )
         engine.is_over.set()
         wait_for(server, done + failed)
         for task_id in failed + done:
             page.run("location.hash = `#/task/${arguments[0]}`", task_id)
             page.shows(MARKUP, task_id)
         page.shows("Metrics", "Equity curve", "Trades", "More of the result")
-        assert page.run("return document.querySelectorAll('main :is(img, script, iframe, [onerror])').length") == 0
+        assert (
+            page.run("return document.querySelectorAll('main :is(img, script, iframe, [onerror])').length")
+            == 0
+        )
         for fragment in (
             "#/task/%3Cimg%20src=x%3E",
             "#/batch/%E0%A4%A",
@@ -10561,8 +12486,14 @@ OF_ENGINES = {  # what an engine says or a client stores as it likes, by view: w
 
 
 def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
-    """The page once took an object with a `tag` for an element: an engine's error could send its reader to another site."""
-    result = {"metrics": {"sharpe": 1.0}, "equity_curve": [["a", 1], ["b", 2]], "trades": [{"n": 1}], "notes": "x"}
+    """The page once took an object with a `tag` for an element: an engine's error could send its reader to
+    another site."""
+    result = {
+        "metrics": {"sharpe": 1.0},
+        "equity_curve": [["a", 1], ["b", 2]],
+        "trades": [{"n": 1}],
+        "notes": "x",
+    }
     engine = Staged(result)
     engine.is_over.set()
     with staged(tmp_path, engine) as server:
@@ -10574,11 +12505,19 @@ def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
         for view, expected in OF_ENGINES.items():
             fragment = {"failed": f"#/task/{failed[0]}", "done": f"#/task/{done[0]}"}.get(view, view)
             page.run("location.hash = arguments[0]", fragment)
-            eventually(lambda fragment=fragment: page.run("return data && `#/${place.path}` === arguments[0]", fragment))
+            eventually(
+                lambda fragment=fragment: page.run(
+                    "return data && `#/${place.path}` === arguments[0]", fragment
+                )
+            )
             seen = page.driver.execute_async_script(TAKEOVER)
             assert len(seen) > 20
             assert {path: what for path, what in seen.items() if what == "element"} == {}, view
-            hidden = [name for name in expected if all(what != "text" for path, what in seen.items() if path.partition(".")[2] == name)]
+            hidden = [
+                name
+                for name in expected
+                if all(what != "text" for path, what in seen.items() if path.partition(".")[2] == name)
+            ]
             assert hidden == [], (view, seen)
 
 
@@ -10599,14 +12538,22 @@ Promise.all(others.map(failed)).then((outcomes) => done([...tried, ...outcomes])
 """
 
 
-def test_the_policy_refuses_whatever_a_text_could_become_if_it_ever_were_markup(tmp_path, chromium, monkeypatch):
+def test_the_policy_refuses_whatever_a_text_could_become_if_it_ever_were_markup(
+    tmp_path, chromium, monkeypatch
+):
     monkeypatch.setattr(
-        qtm, "PAGE", qtm.PAGE._replace(body=qtm.PAGE.body.replace(b"<script>", INJECTED + b"<script>window.taken = []</script><script>"))
+        qtm,
+        "PAGE",
+        qtm.PAGE._replace(
+            body=qtm.PAGE.body.replace(b"<script>", INJECTED + b"<script>window.taken = []</script><script>")
+        ),
     )
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         page = Page(chromium, server)
         page.shows("No backtests yet")
-        page.run("window.taken = []; document.querySelector('p[onclick]').click(); document.querySelector('form[action] button').click()")
+        page.run(
+            "window.taken = []; document.querySelector('p[onclick]').click(); document.querySelector('form[action] button').click()"
+        )
         assert page.driver.execute_async_script(TAKEN_OVER) == ["refused", "refused"]
         expected = {
             "img-src", "script-src-attr", "script-src-elem", "style-src-elem", "frame-src", "form-action", "connect-src",
@@ -10614,7 +12561,10 @@ def test_the_policy_refuses_whatever_a_text_could_become_if_it_ever_were_markup(
         }  # fmt: skip
         eventually(lambda: set(page.run("return window.violations")) == expected)
         assert page.run("return [window.taken, location.pathname]") == [[], "/"]
-        assert page.run("return getComputedStyle(document.querySelector('p[onclick]')).color") != "rgb(255, 0, 0)"
+        assert (
+            page.run("return getComputedStyle(document.querySelector('p[onclick]')).color")
+            != "rgb(255, 0, 0)"
+        )
         assert page.errors()
 
 
@@ -10671,7 +12621,10 @@ def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(i
     with monkeypatch.context() as patched:
         patched.setattr(idle.api.tasks.dao, "probe", gone)
         patched.setattr(idle.api.tasks.dao, "list_batches", gone)
-        page.shows("not ready: the database takes no writes now (database_unavailable) (503, request ", selector="#service")
+        page.shows(
+            "not ready: the database takes no writes now (database_unavailable) (503, request ",
+            selector="#service",
+        )
         page.shows("the disk is full (503, request ", selector="#fault")
         eventually(lambda: 7000 in page.run("return window.delays"))
         page.shows("1 pending")
@@ -10699,7 +12652,9 @@ def test_a_page_in_the_background_asks_for_nothing_until_it_is_looked_at(idle, s
     finally:
         chromium.switch_to.window(behind)
     page.shows("two")
-    asked = page.run("return performance.getEntriesByType('resource').map((one) => performance.timeOrigin + one.startTime)")
+    asked = page.run(
+        "return performance.getEntriesByType('resource').map((one) => performance.timeOrigin + one.startTime)"
+    )
     assert [moment for moment in asked if begun < moment < ended] == []
     assert asked[-1] > ended
 
@@ -10750,7 +12705,9 @@ def test_long_lists_are_shown_page_by_page(tmp_path, show):
         page.shows("large", "5,000 pending")
         page.click("large")
         for first in (0, 100, 200):
-            eventually(lambda first=first: page.texts("tbody td:nth-child(3)")[:1] == [f"fast 1, slow {first + 2}"])
+            eventually(
+                lambda first=first: page.texts("tbody td:nth-child(3)")[:1] == [f"fast 1, slow {first + 2}"]
+            )
             assert len(page.texts("tbody tr")) == 100
             page.click("Next tasks")
         page.shows("fast 1, slow 401")
@@ -10780,7 +12737,9 @@ MALFORMED = {
 
 def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
     results = iter(MALFORMED.values())
-    with staged(tmp_path, type("Engine", (Staged,), {"__call__": lambda self, task, progress: next(results)})()) as server:
+    with staged(
+        tmp_path, type("Engine", (Staged,), {"__call__": lambda self, task, progress: next(results)})()
+    ) as server:
         ids = add_batch(server, ["A"], [{"n": n} for n in range(len(MALFORMED))])
         wait_for(server, ids)
         page, shown = show(server, f"#/task/{ids[0]}"), {}
@@ -10790,7 +12749,10 @@ def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
             assert page.text("#fault") == "", name
             shown[name] = page.text()
         assert '"metrics": [\n  1,' in shown["metrics are a list"]
-        assert re.search(r"A\t—\nB\ttext\nC\t\[1\]\nD\t\{\}\nE\ttrue\nTotal return\tx\nF\t1.0000e\+300", shown["values of all kinds"])
+        assert re.search(
+            r"A\t—\nB\ttext\nC\t\[1\]\nD\t\{\}\nE\ttrue\nTotal return\tx\nF\t1.0000e\+300",
+            shown["values of all kinds"],
+        )
         assert '"equity_curve": [' in shown["points that are no numbers"]
         assert "2020-01-01: 5" in shown["one point"]
         assert "therefore null: equity_curve[0][1] (nan), metrics.sharpe (inf)" in shown["not a number"]
@@ -10818,7 +12780,14 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
     curve = [[f"day {i}", float(i % 97)] for i in range(30_000)]
     curve[12_345][1] = 5000.5
     trades = [{"n": n, f"only {n}": n} for n in range(345)]
-    engine = Staged({"trades": trades, "equity_curve": curve, "notes": "x" * 200_000, "metrics": {f"m{i}": i for i in range(777)}})
+    engine = Staged(
+        {
+            "trades": trades,
+            "equity_curve": curve,
+            "notes": "x" * 200_000,
+            "metrics": {f"m{i}": i for i in range(777)},
+        }
+    )
     engine.is_over.set()
     with staged(tmp_path, engine) as server:
         wait_for(server, add_batch(server, batch_id="long"))
@@ -10828,7 +12797,9 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
         assert len(page.texts("[aria-label=Metrics] tbody tr")) == 200
         assert len(page.texts("[aria-label=Trades] tbody tr")) == 200
         assert page.run("return document.querySelector('.line').getAttribute('d').length") < 60_000
-        assert "L411.5 0.00" in page.run("return document.querySelector('.line').getAttribute('d')"), "the one peak"
+        assert "L411.5 0.00" in page.run("return document.querySelector('.line').getAttribute('d')"), (
+            "the one peak"
+        )
         assert page.run(PICKED) == 0, "what is long is made into text once, not at each step of the slider"
 
 
@@ -10836,7 +12807,12 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
 def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
     """What axe looks for: names, roles, contrast, order of headings, and more; on a narrow screen too."""
     engine = Staged(
-        {"metrics": {"sharpe": 1.0}, "equity_curve": [["2020-01-01", 1.0], ["2020-01-02", 2.0]], "trades": [{"n": 1}], "notes": [1]}
+        {
+            "metrics": {"sharpe": 1.0},
+            "equity_curve": [["2020-01-01", 1.0], ["2020-01-02", 2.0]],
+            "trades": [{"n": 1}],
+            "notes": [1],
+        }
     )
     with staged(tmp_path, engine) as server:
         done = add_batch(server, ["D"], batch_id="done")
@@ -10847,7 +12823,9 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
         wait_for(server, failed)
         running, *_ = add_batch(server, ["R", "S", "T"], batch_id="mixed")
         server.api.tasks.cancel_task(add_batch(server, ["U"], batch_id="mixed")[0])
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        chromium.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
         try:
             for fragment in (
                 "",
@@ -10862,14 +12840,16 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
                 for width in (1200, 360):
                     chromium.set_window_size(width, 900)
                     found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
-                    assert [(one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found] == []
+                    assert [
+                        (one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found
+                    ] == []
                     assert page.run("return document.documentElement.scrollWidth - innerWidth") <= 0
         finally:
             chromium.set_window_size(1200, 900)
             chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-# ==== 38 Command line =================================================================================================
+# ==== 38 Command line =======================================================================================
 
 
 STOPPED_AGAIN_AND_AGAIN = """
@@ -10900,22 +12880,35 @@ def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatc
     until = clock.now + 25.0
 
     def open_database(chosen):
-        raise (qtm.SchemaError if clock.now >= until else qtm.DatabaseUnavailable)("refused" if clock.now < until - 3.0 else "no quorum")
+        raise (qtm.SchemaError if clock.now >= until else qtm.DatabaseUnavailable)(
+            "refused" if clock.now < until - 3.0 else "no quorum"
+        )
 
     monkeypatch.setattr(signals, "wait", lambda seconds=None: setattr(clock, "now", clock.now + seconds))
     monkeypatch.setattr(qtm, "open_database", open_database)
     monkeypatch.setattr(qtm, "Reminder", functools.partial(qtm.Reminder, clock))
     with pytest.raises(qtm.SchemaError):
         qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals)
-    lines = [record.getMessage() for record in caplog.records if "waiting for the database" in record.getMessage()]
-    assert lines == [*['waiting for the database error="refused"'] * 3, 'waiting for the database error="no quorum"']
+    lines = [
+        record.getMessage() for record in caplog.records if "waiting for the database" in record.getMessage()
+    ]
+    assert lines == [
+        *['waiting for the database error="refused"'] * 3,
+        'waiting for the database error="no quorum"',
+    ]
 
 
 @pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
-def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(monkeypatch, tmp_path, error):
+def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(
+    monkeypatch, tmp_path, error
+):
     failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
     monkeypatch.setattr(signals, "wait", lambda seconds=None: None)
-    monkeypatch.setattr(qtm, "open_database", lambda chosen: (_ for _ in ()).throw(failures.pop()) if failures else real(chosen))
+    monkeypatch.setattr(
+        qtm,
+        "open_database",
+        lambda chosen: (_ for _ in ()).throw(failures.pop()) if failures else real(chosen),
+    )
     qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals).close()
     assert failures == []
 
@@ -10950,11 +12943,16 @@ def whole_answer(port: int, path: str, given=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     try:
         connection.request(
-            "GET" if given is None else "POST", path, None if given is None else json.dumps(given), {"Content-Type": "application/json"}
+            "GET" if given is None else "POST",
+            path,
+            None if given is None else json.dumps(given),
+            {"Content-Type": "application/json"},
         )
         response = connection.getresponse()
         answer = json.loads(response.read())
-        check_answer("GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer)
+        check_answer(
+            "GET" if given is None else "POST", path, response.status, dict(response.getheaders()), answer
+        )
         return response.status, answer, dict(response.getheaders())
     except OSError:
         return 0, None, {}
@@ -10962,10 +12960,12 @@ def whole_answer(port: int, path: str, given=None):
         connection.close()
 
 
-@pytest.mark.skipif(not (sys.platform == "linux" and platform.libc_ver()[0] == "glibc"), reason="heaps of threads are glibc's")
+@pytest.mark.skipif(
+    not (sys.platform == "linux" and platform.libc_ver()[0] == "glibc"), reason="heaps of threads are glibc's"
+)
 def test_the_threads_of_a_service_share_one_heap(tmp_path):
-    """Six heaps would each keep what the largest answer took. In glibc the heap of a thread is 64 MiB, aligned to its
-    size, and what of it is not in use yet is out of bounds."""
+    """Six heaps would each keep what the largest answer took. In glibc the heap of a thread is 64 MiB,
+    aligned to its size, and what of it is not in use yet is out of bounds."""
     if os.geteuid():
         pytest.skip("a service shows its memory to root alone")
     with service(f"sqlite:///{tmp_path / 'qtm.db'}") as (process, port):
@@ -10977,7 +12977,9 @@ def test_the_threads_of_a_service_share_one_heap(tmp_path):
     heaps = [
         (first, second)
         for first, second in itertools.pairwise(places)
-        if first[0] % (64 << 20) == 0 and second[1] - first[0] == 64 << 20 and (first[2:], second[2:]) == (("rw-p", True), ("---p", True))
+        if first[0] % (64 << 20) == 0
+        and second[1] - first[0] == 64 << 20
+        and (first[2:], second[2:]) == (("rw-p", True), ("---p", True))
     ]
     assert threads > 5
     assert heaps == []
@@ -10994,9 +12996,11 @@ def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
         command_line = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
         assert "qtm.py serve" in command_line, "as `pgrep -f` looks for it"
         stocks = ["AAPL", "GOOG", "IBM", "MSFT"]
-        created = ask(port, f"{A}/createTask", {"stock_codes": stocks, "config": CONFIG, "params": [PARAMS, {"fast": 20, "slow": 50}]})[1][
-            "data"
-        ]
+        created = ask(
+            port,
+            f"{A}/createTask",
+            {"stock_codes": stocks, "config": CONFIG, "params": [PARAMS, {"fast": 20, "slow": 50}]},
+        )[1]["data"]
         batch = ask(port, f"{A}/getTasksByBatch?batch_id={created['batch_id']}&wait=30")[1]["data"]
         assert (batch["counts"]["completed"], batch["progress"]) == (8, 1.0)
         assert [task["task_id"] for task in batch["tasks"]] == created["task_ids"]
@@ -11014,7 +13018,11 @@ def test_a_service_that_is_killed_loses_nothing_and_leaves_no_process(tmp_path):
     url = f"sqlite:///{tmp_path}/q.db"
     with service(url, **environment) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
-        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}}
+        request = {
+            "stock_code": "X",
+            "config": {**CONFIG, "strategy": "stubborn"},
+            "params": {"file": str(pids)},
+        }
         (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
         eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
         process.kill()
@@ -11028,15 +13036,26 @@ def test_a_service_that_is_killed_loses_nothing_and_leaves_no_process(tmp_path):
 def test_a_service_ends_and_reaps_what_killed_engine_servers_and_hosts_leave(tmp_path):
     (tmp_path / "hostile_engines.py").write_text(ENGINES)
     pids = tmp_path / "pids"
-    with service(f"sqlite:///{tmp_path}/q.db", QTM_ENGINE="hostile_engines:run", PYTHONPATH=str(tmp_path)) as (process, port):
+    with service(
+        f"sqlite:///{tmp_path}/q.db", QTM_ENGINE="hostile_engines:run", PYTHONPATH=str(tmp_path)
+    ) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
-        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}, "max_attempts": 1}
+        request = {
+            "stock_code": "X",
+            "config": {**CONFIG, "strategy": "stubborn"},
+            "params": {"file": str(pids)},
+            "max_attempts": 1,
+        }
         (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
-        engine, grandchild = map(int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found))
+        engine, grandchild = map(
+            int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
+        )
         host = parent_of(engine)
         for pid in (parent_of(host), host):
             os.kill(pid, signal.SIGKILL)
-        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        assert (
+            ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        )
         eventually(lambda: not is_alive(engine) and not is_alive(grandchild))
         eventually(lambda: all(is_alive(pid) for pid in descendants(process.pid)))  # a zombie is not alive
         process.send_signal(signal.SIGTERM)
@@ -11053,15 +13072,23 @@ def test_as_pid_1_of_a_container_it_reaps_what_comes_to_it_and_ends_at_sigterm(t
     with service(f"sqlite:///{tmp_path}/q.db", prefix=prefix, **environment) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
         (first,) = qtm._children(process.pid)
-        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}, "max_attempts": 1}
+        request = {
+            "stock_code": "X",
+            "config": {**CONFIG, "strategy": "stubborn"},
+            "params": {"file": str(pids)},
+            "max_attempts": 1,
+        }
         (task_id,) = ask(port, f"{A}/createTask", request)[1]["data"]["task_ids"]
         eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-        (child,) = [pid for pid in descendants(first) if qtm._process_name(pid) == "sleep"]  # that the engine has started
+        # that the engine has started
+        (child,) = [pid for pid in descendants(first) if qtm._process_name(pid) == "sleep"]
         engine = parent_of(child)
         host = parent_of(engine)
         for pid in (parent_of(host), host):
             os.kill(pid, signal.SIGKILL)
-        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        assert (
+            ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["error"]["type"] == "crashed"
+        )
         eventually(lambda: not is_alive(engine))
         eventually(lambda: all(is_alive(pid) for pid in descendants(first)))  # a zombie is not alive
         os.kill(first, signal.SIGTERM)
@@ -11084,13 +13111,22 @@ def test_a_stop_answers_who_waits_with_what_is_known(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="tgkill")
 @pytest.mark.parametrize("thread", ["main", "other"])
 def test_a_second_signal_exits_at_once(tmp_path, thread):
-    """Whichever thread the kernel gives it to: mostly the main one, but not when that has a signal to handle already."""
+    """Whichever thread the kernel gives it to: mostly the main one, but not when that has a signal to handle
+    already."""
     (tmp_path / "hostile_engines.py").write_text(ENGINES)
     pids = tmp_path / "pids"
-    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path), "QTM_SHUTDOWN_GRACE_SECONDS": "3600"}
+    environment = {
+        "QTM_ENGINE": "hostile_engines:run",
+        "PYTHONPATH": str(tmp_path),
+        "QTM_SHUTDOWN_GRACE_SECONDS": "3600",
+    }
     with service(f"sqlite:///{tmp_path}/q.db", **environment) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
-        request = {"stock_code": "X", "config": {**CONFIG, "strategy": "stubborn"}, "params": {"file": str(pids)}}
+        request = {
+            "stock_code": "X",
+            "config": {**CONFIG, "strategy": "stubborn"},
+            "params": {"file": str(pids)},
+        }
         ask(port, f"{A}/createTask", request)
         eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
         below = descendants(process.pid)
@@ -11100,7 +13136,8 @@ def test_a_second_signal_exits_at_once(tmp_path, thread):
         eventually(lambda: time.monotonic() > told_at + qtm.SAME_STOP_SECONDS)
         assert process.poll() is None, "it waits for the running task"
         threads = sorted(int(name) for name in os.listdir(f"/proc/{process.pid}/task"))
-        receiver = process.pid if thread == "main" else next(one for one in threads if one != process.pid)  # the scheduler's
+        # the scheduler's
+        receiver = process.pid if thread == "main" else next(one for one in threads if one != process.pid)
         assert ctypes.CDLL(None).tgkill(process.pid, receiver, int(signal.SIGTERM)) == 0
         assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
         assert process.stderr.readlines()[-1].endswith(' WARNING stopped at once signal="SIGTERM"\n')
@@ -11139,18 +13176,29 @@ def test_a_log_line_of_a_signal_handler_waits_for_no_lock_and_no_reader():
         os._exit(0)
     """
     reading, writing = os.pipe()
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=writing, check=True, timeout=DEADLINE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=writing, check=True, timeout=DEADLINE_SECONDS
+    )
     os.close(writing)
     with open(reading) as file:
         first, _, rest = file.read().partition("\n")
-    assert (done.returncode, json.loads(first)["event"], json.loads(first)["text"], set(rest)) == (0, "by no lock", "***", {"x"})
+    assert (done.returncode, json.loads(first)["event"], json.loads(first)["text"], set(rest)) == (
+        0,
+        "by no lock",
+        "***",
+        {"x"},
+    )
 
 
 def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it_ignored(tmp_path):
     """A terminal tells its whole group, the engine server among them."""
     url = f"sqlite:///{tmp_path}/q.db"
     with service(url, prefix=("setsid",)) as (process, port):
-        eventually(lambda: (found := ask(port, "/readyz"))[0] == 200 and found[1]["data"]["scheduler"]["engine_ready"])
+        eventually(
+            lambda: (
+                (found := ask(port, "/readyz"))[0] == 200 and found[1]["data"]["scheduler"]["engine_ready"]
+            )
+        )
         (server,) = qtm._children(process.pid)
         os.kill(server, signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
@@ -11170,12 +13218,23 @@ def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it
 def test_serve_warns_of_missing_prices_and_tokens_in_clear_in_the_words_of_check(tmp_path):
     environment = {"QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db", "QTM_DATA_DIR": str(tmp_path)}
     environment.update(QTM_HOST="127.0.0.9", QTM_API_TOKEN="a-token-of-some-length")
-    found = {one.pop("subject"): one for one in json.loads(run_command("check", "--json", **environment).stdout)}
-    with service(QTM_LOG_FORMAT="json", url=environment.pop("QTM_DATABASE_URL"), **environment) as (process, _):
+    found = {
+        one.pop("subject"): one for one in json.loads(run_command("check", "--json", **environment).stdout)
+    }
+    with service(QTM_LOG_FORMAT="json", url=environment.pop("QTM_DATABASE_URL"), **environment) as (
+        process,
+        _,
+    ):
         events = [json.loads(process.stderr.readline()) for _ in range(2)]
-    for event, (name, subject) in zip(events, (("tokens in clear", "tokens"), ("no prices", "prices")), strict=True):
+    for event, (name, subject) in zip(
+        events, (("tokens in clear", "tokens"), ("no prices", "prices")), strict=True
+    ):
         told = {name: event[name] for name in ("message", "why", "remedy")}
-        assert (event["level"], event["event"], told) == ("WARNING", name, {name: found[subject][name] for name in told})
+        assert (event["level"], event["event"], told) == (
+            "WARNING",
+            name,
+            {name: found[subject][name] for name in told},
+        )
     outside = qtm.Settings(host="0.0.0.0", api_token=("a-token-of-some-length",))
     assert qtm.tokens_in_clear(outside)
     for quiet in ({"host": "::1"}, {"tls_cert": "x"}, {"api_token": (), "allow_anonymous": True}):
@@ -11186,7 +13245,13 @@ def test_serve_warns_of_missing_prices_and_tokens_in_clear_in_the_words_of_check
 
 def test_tls_files_that_cannot_be_used_are_refused_before_the_database_is_touched(tmp_path, certificate):
     cert, key = map(str, certificate)
-    done = run_command("serve", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db", QTM_TLS_CERT=key, QTM_TLS_KEY=cert, QTM_PORT="0")
+    done = run_command(
+        "serve",
+        QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db",
+        QTM_TLS_CERT=key,
+        QTM_TLS_KEY=cert,
+        QTM_PORT="0",
+    )
     assert (done.returncode, done.stderr) == (2, f"qtm: QTM_TLS_CERT: {key} holds no certificate in PEM\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -11198,7 +13263,12 @@ def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
         (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
         assert ask(port, f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["waiting_for"] == "no_scheduler"
         with service(url, "worker") as (worker, _):
-            assert ask(port, f"{A}/getTaskResult?task_id={task_id}&wait=30")[1]["data"]["result"]["metrics"]["bars"] == 2013
+            assert (
+                ask(port, f"{A}/getTaskResult?task_id={task_id}&wait=30")[1]["data"]["result"]["metrics"][
+                    "bars"
+                ]
+                == 2013
+            )
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(DEADLINE_SECONDS) == 0
 
@@ -11221,15 +13291,28 @@ def test_a_service_may_start_before_its_database():
                 (f"{A}/cancelTask", {"batch_id": "x"}),
             ):
                 status, answer, headers = whole_answer(port, path, given)
-                assert (status, answer["error"], int(headers["Retry-After"]) > 0) == (503, "database_unavailable", True), path
-                assert answer["message"] == "not ready: the service is starting and waits for its database", path
-            for path, expected in (("/", b"<html"), ("/metrics", b"qtm_http_requests_total"), ("/openapi.json", b'"openapi"')):
+                assert (status, answer["error"], int(headers["Retry-After"]) > 0) == (
+                    503,
+                    "database_unavailable",
+                    True,
+                ), path
+                assert answer["message"] == "not ready: the service is starting and waits for its database", (
+                    path
+                )
+            for path, expected in (
+                ("/", b"<html"),
+                ("/metrics", b"qtm_http_requests_total"),
+                ("/openapi.json", b'"openapi"'),
+            ):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
                     assert expected in response.read()
             server.start()
-            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)  # its log goes to a pipe that nobody reads
+            # its log goes to a pipe that nobody reads
+            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)
             (task_id,) = ask(port, f"{A}/createTask", body())[1]["data"]["task_ids"]
-            assert ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
+            assert (
+                ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]["status"] == "completed"
+            )
         server.kill()
         with service(url) as (process, port):
             eventually(lambda: ask(port, "/healthz")[0] == 200)
@@ -11282,29 +13365,44 @@ def ping(tmp_path):
 )
 def test_ping_knows_a_service_and_a_worker_with_a_port(arguments, options, ping, tmp_path):
     with service(f"sqlite:///{tmp_path}/q.db", *arguments, **options) as (process, port):
-        environment = {"QTM_PORT": str(port), **options}  # as in a container: its environment, and none of its flags
+        # as in a container: its environment, and none of its flags
+        environment = {"QTM_PORT": str(port), **options}
         eventually(lambda: ask(port, "/readyz")[0] == 200)
         assert ping(**environment) == (0, f"alive at port {port}\n")
         with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer full-token-1"})
+            urllib.request.Request(
+                f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer full-token-1"}
+            )
         ) as response:
             assert b"qtm_scheduler_heartbeat_age_seconds" in response.read()
         if arguments == ("worker",):
-            assert ask(port, "/listTasks")[1]["message"] == "there is no /listTasks; known are /healthz, /readyz, /metrics"
+            assert (
+                ask(port, "/listTasks")[1]["message"]
+                == "there is no /listTasks; known are /healthz, /readyz, /metrics"
+            )
             with frozen(process.pid):
                 code, words = ping(**environment)
-                assert (code, words.startswith(f"qtm: nothing answers at 127.0.0.1:{port}: timed out")) == (1, True)
+                assert (code, words.startswith(f"qtm: nothing answers at 127.0.0.1:{port}: timed out")) == (
+                    1,
+                    True,
+                )
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
         code, words = ping(**environment)
-        assert (code, f"nothing answers at 127.0.0.1:{port}: " in words, "Traceback" in words) == (1, True, False)
+        assert (code, f"nothing answers at 127.0.0.1:{port}: " in words, "Traceback" in words) == (
+            1,
+            True,
+            False,
+        )
 
 
 def test_ping_knows_a_worker_without_a_port(tmp_path):
     """In a network namespace of its own, where no other worker is seen."""
     alone = ("unshare", "--net", "--map-root-user")
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: this machine does not permit a namespace of networks")
+        pytest.skip(
+            "ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: this machine does not permit a namespace of networks"
+        )
     program = f"""if True:
         import os, signal, subprocess, sys, time
         command = [sys.executable, {str(ROOT / "qtm.py")!r}]
@@ -11332,13 +13430,19 @@ def test_ping_knows_a_worker_without_a_port(tmp_path):
     )  # fmt: skip
     before, alive, is_frozen, again, code, after = done.stdout.splitlines()
     assert before.startswith("1 qtm: nothing answers at 127.0.0.1:8080: ")
-    assert (alive, again, code) == ("0 alive: 1 worker without a port", "0 alive: 1 worker without a port", "0")
+    assert (alive, again, code) == (
+        "0 alive: 1 worker without a port",
+        "0 alive: 1 worker without a port",
+        "0",
+    )
     assert is_frozen.startswith("1 qtm: 1 of 1 workers without a port do not answer within 2 s; ")
     assert after.startswith("1 qtm: nothing answers at 127.0.0.1:8080: ")
 
 
 def test_the_image_has_a_home_that_its_user_may_write_to_and_a_port_for_workers():
-    environment = dict(re.findall(r"^ +?(?:ENV )?(\w+)=(\S+)", DOCKERFILE.replace("ENV ", "    "), re.MULTILINE))
+    environment = dict(
+        re.findall(r"^ +?(?:ENV )?(\w+)=(\S+)", DOCKERFILE.replace("ENV ", "    "), re.MULTILINE)
+    )
     home, user = environment["HOME"], re.search(r"^USER (\d+):", DOCKERFILE, re.MULTILINE)[1]
     made = re.search(r"for path in \(([^)]*)\)", DOCKERFILE)[1]
     assert f"'{home}'" in made
@@ -11358,11 +13462,21 @@ def run_command(*arguments: str, **environment: str):
 
 
 def test_migrate_check_and_their_exit_codes(url):
-    assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {', '.join(map(str, qtm.schema_steps()))}\n"
+    assert (
+        run_command("migrate", QTM_DATABASE_URL=url).stdout
+        == f"applied schema steps: {', '.join(map(str, qtm.schema_steps()))}\n"
+    )
     assert "none" in run_command("migrate", QTM_DATABASE_URL=url).stdout
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "good     schema: step 4 of 4" in done.stdout, "fault" in done.stdout) == (0, True, False)
-    assert {finding["level"] for finding in json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)} == {"good"}
+    assert (done.returncode, "good     schema: step 4 of 4" in done.stdout, "fault" in done.stdout) == (
+        0,
+        True,
+        False,
+    )
+    assert {
+        finding["level"]
+        for finding in json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
+    } == {"good"}
     done = run_command("check", QTM_DATABASE_URL=url, QTM_ENGINE="nothing_like_this:run")
     assert (done.returncode, "fault    engine" in done.stdout) == (1, True)
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
@@ -11381,11 +13495,18 @@ def test_check_makes_no_file(tmp_path):
 
 def test_check_refuses_what_serve_refuses(tmp_path):
     (tmp_path / "text").write_text("no database")
-    for path, fault in ((f"{tmp_path}/none/q.db", f"there is no folder {tmp_path}/none"), (f"{tmp_path}/text", "is not a SQLite database")):
+    for path, fault in (
+        (f"{tmp_path}/none/q.db", f"there is no folder {tmp_path}/none"),
+        (f"{tmp_path}/text", "is not a SQLite database"),
+    ):
         served = run_command("serve", QTM_DATABASE_URL=f"sqlite:///{path}", QTM_PORT="0")
         done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{path}")
         assert (served.returncode, fault in served.stderr) == (2, True)
-        assert (done.returncode, "fault    database: " in done.stdout, fault in done.stdout) == (1, True, True)
+        assert (done.returncode, "fault    database: " in done.stdout, fault in done.stdout) == (
+            1,
+            True,
+            True,
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
@@ -11394,16 +13515,24 @@ def test_folders_whose_names_are_no_utf_8_are_folders_like_any_other(tmp_path):
     (folder / "examples" / "prices").mkdir(parents=True)
     for file in ("qtm.py", "schema.sql", "examples/prices/AAPL.csv"):
         shutil.copy(ROOT / file, folder / file)
-    (folder / "mine.py").write_text("import qtm\n\ndef run(task, progress):\n    return qtm.run_backtest(task, progress)\n")
+    (folder / "mine.py").write_text(
+        "import qtm\n\ndef run(task, progress):\n    return qtm.run_backtest(task, progress)\n"
+    )
     kept = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
     port = private_mariadb.free_port()
     command = [sys.executable, str(folder / "qtm.py")]
     environment = {**kept, "QTM_PORT": str(port), "QTM_ENGINE": "mine:run"}
-    process = subprocess.Popen([*command, "serve"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "serve"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         eventually(lambda: ask(port, "/readyz")[0] == 200)
-        ids = ask(port, f"{A}/createTask", body(stock_code=..., stock_codes=["AAPL", "NONE"]))[1]["data"]["task_ids"]
-        done, failed = (ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"] for task_id in ids)
+        ids = ask(port, f"{A}/createTask", body(stock_code=..., stock_codes=["AAPL", "NONE"]))[1]["data"][
+            "task_ids"
+        ]
+        done, failed = (
+            ask(port, f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"] for task_id in ids
+        )
         assert (done["status"], failed["error"]["type"]) == ("completed", "invalid_task")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
@@ -11434,9 +13563,16 @@ def test_check_finds_no_fault_in_a_file_that_a_service_uses(tmp_path):
 
 def test_check_gives_wrong_settings_as_findings_too():
     done = run_command("check", "--json", QTM_PORT="x", QTM_LOG_FORMAT="xml", QTM_API_TOKEN="geheim")
-    found = [(finding["level"], finding["subject"], finding["message"].split(":")[0]) for finding in json.loads(done.stdout)]
+    found = [
+        (finding["level"], finding["subject"], finding["message"].split(":")[0])
+        for finding in json.loads(done.stdout)
+    ]
     assert found == [("fault", "settings", name) for name in ("QTM_PORT", "QTM_LOG_FORMAT", "QTM_API_TOKEN")]
-    assert (done.returncode, "QTM_LOG_FORMAT: " in done.stderr, "geheim" in done.stdout + done.stderr) == (2, True, False)
+    assert (done.returncode, "QTM_LOG_FORMAT: " in done.stderr, "geheim" in done.stdout + done.stderr) == (
+        2,
+        True,
+        False,
+    )
     done = run_command("check", QTM_PORT="x")
     assert (done.returncode, done.stdout) == (2, "")
 
@@ -11452,18 +13588,31 @@ def test_a_port_in_use_is_named(tmp_path):
 def test_log_lines_are_one_per_event_and_escaped():
     event = qtm.LogEvent("two\nlines", {"text": 'a "b"\n\x1b[31m', "n": 1})
     record = qtm.logging.LogRecord("qtm", 20, "f", 1, event, (), None)
-    assert record.getMessage() == 'two\nlines text="a \\"b\\"\\n\\u001b[31m" n=1', "what a host's own log shows"
+    assert record.getMessage() == 'two\nlines text="a \\"b\\"\\n\\u001b[31m" n=1', (
+        "what a host's own log shows"
+    )
     text = qtm.LogFormatter(False).format(record)
     assert "\n" not in text
     assert "\x1b" not in text
     assert json.loads(qtm.LogFormatter(True).format(record))["text"] == 'a "b"\n\x1b[31m'
 
 
-hostile_texts = st.text(max_size=40) | st.sampled_from(["a\nb", "\x1b[2J", "\u2028", "\x85", '" x=1', "\ud800", "\\", "\0", "{", "\r\n{}"])
-hostile_values = hostile_texts | st.integers() | st.floats() | st.booleans() | st.none() | st.binary(max_size=9).map(lambda data: [data])
+hostile_texts = st.text(max_size=40) | st.sampled_from(
+    ["a\nb", "\x1b[2J", "\u2028", "\x85", '" x=1', "\ud800", "\\", "\0", "{", "\r\n{}"]
+)
+hostile_values = (
+    hostile_texts
+    | st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.none()
+    | st.binary(max_size=9).map(lambda data: [data])
+)
 
 
-@hypothesis.given(hostile_texts, st.dictionaries(st.sampled_from(["path", "text", "error", "task_id"]), hostile_values))
+@hypothesis.given(
+    hostile_texts, st.dictionaries(st.sampled_from(["path", "text", "error", "task_id"]), hostile_values)
+)
 def test_whatever_a_log_line_tells_it_is_one_line_that_machines_read(event, fields):
     for message in (qtm.LogEvent(event, fields), event):  # ours, and a record of somebody else
         record = qtm.logging.LogRecord("qtm", 20, "f", 1, message, (), None)
@@ -11477,37 +13626,58 @@ def test_whatever_a_log_line_tells_it_is_one_line_that_machines_read(event, fiel
         assert set(read) - {"time", "level", "event"} == (set(fields) if message is not event else set())
 
 
-SECRETS = {"full": "full-token+/1", "other": "other-token_2", "look": "look-token.3", "password": "ge/heim%\"'\\ \u00e4\u5bc6!"}
+SECRETS = {
+    "full": "full-token+/1",
+    "other": "other-token_2",
+    "look": "look-token.3",
+    "password": "ge/heim%\"'\\ \u00e4\u5bc6!",
+}
 
 
 def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
     quoted = qtm.urllib.parse.quote(SECRETS["password"], safe="")
     url = f"mysql://app:{quoted}@db/n"
-    chosen = qtm.Settings(database_url=url, api_token=(SECRETS["full"], SECRETS["other"]), read_token=(SECRETS["look"],))
+    chosen = qtm.Settings(
+        database_url=url, api_token=(SECRETS["full"], SECRETS["other"]), read_token=(SECRETS["look"],)
+    )
     for is_json in (False, True):
         formatter = qtm.LogFormatter(is_json, qtm.secret_texts(chosen))
         try:
             raise RuntimeError(f"head {list(SECRETS.values())} of {url}", *SECRETS.values())
         except RuntimeError as error:
-            fields = {"error": repr(error), "message": str(error), "url": url, "traceback": qtm.traceback.format_exc()}
+            fields = {
+                "error": repr(error),
+                "message": str(error),
+                "url": url,
+                "traceback": qtm.traceback.format_exc(),
+            }
             record = qtm.logging.LogRecord("qtm", 40, "f", 1, qtm.LogEvent("x", fields), (), sys.exc_info())
         line = formatter.format(record)
         assert "***" in line
         assert told_secrets(line) == []
-    assert qtm.secret_texts(qtm.Settings(database_url="mysql://u:qtm@db/n")) == [], "to hide a common word would tell it"
+    assert qtm.secret_texts(qtm.Settings(database_url="mysql://u:qtm@db/n")) == [], (
+        "to hide a common word would tell it"
+    )
     assert qtm.secret_texts(qtm.Settings(database_url="nonsense")) == []
 
 
 def told_secrets(text: str) -> list[str]:
     """Which of the secrets stand in a text, in any of the ways to write them."""
     forms = [
-        (name, form) for name, value in SECRETS.items() for form in (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])
+        (name, form)
+        for name, value in SECRETS.items()
+        for form in (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])
     ]
     return sorted({name for name, form in forms if form in text})
 
 
 def test_a_password_that_is_not_percent_encoded_is_in_no_message():
-    for url in ("mysql://u:12/gehe?im=1@h/n", "mysql://u:12/geheim@h/n", "mysql://u:1#geheim@h/n", "mysql://u:1?geheim=2@h/n"):
+    for url in (
+        "mysql://u:12/gehe?im=1@h/n",
+        "mysql://u:12/geheim@h/n",
+        "mysql://u:1#geheim@h/n",
+        "mysql://u:1?geheim=2@h/n",
+    ):
         with pytest.raises(qtm.SettingsError) as caught:
             qtm.parse_database_url(url)
         assert "gehe" not in str(caught.value), url
@@ -11529,7 +13699,14 @@ def test_what_python_itself_would_print_over_many_lines_is_an_event_too():
                 fail()
         Odd()
     """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_SECONDS,
+    )
     failed, warned, ignored = (json.loads(line) for line in done.stderr.splitlines())
     assert (failed["event"], failed["level"], failed["thread"]) == ("thread failed", "ERROR", "failing")
     assert failed["error"] == "ValueError('two\\nlines of ***')"
@@ -11560,7 +13737,12 @@ class LoggedService:
         self.port = private_mariadb.free_port()
         self.answers: list[str] = []
         self.file = folder / "log"
-        given = {"QTM_DATABASE_URL": url, "QTM_PORT": str(self.port), "PYTHONPATH": str(folder), **environment}
+        given = {
+            "QTM_DATABASE_URL": url,
+            "QTM_PORT": str(self.port),
+            "PYTHONPATH": str(folder),
+            **environment,
+        }
         command = [sys.executable, str(ROOT / "qtm.py"), "serve"]
         if open_files:
             command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
@@ -11569,7 +13751,11 @@ class LoggedService:
 
     def ask(self, method: str, path: str, given=None, token: str = "full", headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
-        sent = {"Authorization": f"Bearer {SECRETS.get(token, token)}", "Content-Type": "application/json", **(headers or {})}
+        sent = {
+            "Authorization": f"Bearer {SECRETS.get(token, token)}",
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
         try:
             connection.request(method, path, None if given is None else json.dumps(given), sent)
             response = connection.getresponse()
@@ -11612,9 +13798,16 @@ def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
             assert served.ask("GET", "/healthz")[0] == 200, "a probe has a place of its own"
         eventually(lambda: served.ask("GET", f"{A}/listTasks")[0] == 200)
         clients = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(30)]
-        ids = json.loads(served.ask("POST", f"{A}/createTask", body(stock_code=..., stock_codes=list("ABCDEFGH")))[1])["data"]["task_ids"]
+        ids = json.loads(
+            served.ask("POST", f"{A}/createTask", body(stock_code=..., stock_codes=list("ABCDEFGH")))[1]
+        )["data"]["task_ids"]
         for task_id in ids:
-            assert json.loads(served.ask("GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1])["data"]["status"] == "completed"
+            assert (
+                json.loads(served.ask("GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1])["data"][
+                    "status"
+                ]
+                == "completed"
+            )
         for client in clients:
             client.close()
         served.stop()
@@ -11626,14 +13819,21 @@ def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
 def test_where_the_system_sets_no_limit_nothing_is_taken_away(monkeypatch):
     chosen = settings("sqlite:///q.db", max_connections=65_536)
     monkeypatch.setattr(qtm.resource, "setrlimit", lambda *_: None)
-    for limit, expected in ((qtm.resource.RLIM_INFINITY, 65_536), (1 << 20, 65_536), (1024, 1024 - 48 - 12 - 8), (10, 1)):
+    for limit, expected in (
+        (qtm.resource.RLIM_INFINITY, 65_536),
+        (1 << 20, 65_536),
+        (1024, 1024 - 48 - 12 - 8),
+        (10, 1),
+    ):
         monkeypatch.setattr(qtm.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         assert qtm.within_descriptors(chosen).max_connections == expected
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_say(tmp_path, log_format):
-    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", QTM_LOG_FORMAT=log_format, QTM_MAX_ATTEMPTS="1") as served:
+    with logged_service(
+        tmp_path, f"sqlite:///{tmp_path}/q.db", QTM_LOG_FORMAT=log_format, QTM_MAX_ATTEMPTS="1"
+    ) as served:
         eventually(lambda: served.ask("GET", "/readyz")[0] == 200)
         for path in ("/%0Aforged%1b%5B31m", "/%E2%80%A8%C2%85%22%5C", "/%00", "/%0d%0aevent"):
             assert served.ask("POST", path, {})[0] == 404
@@ -11652,25 +13852,43 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     lines = served.lines
     assert all(line.isascii() and line.isprintable() for line in lines)
     if log_format == "text":
-        assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (INFO|WARNING|ERROR) [a-z]", line) for line in lines), lines
+        assert all(
+            re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (INFO|WARNING|ERROR) [a-z]", line)
+            for line in lines
+        ), lines
         assert not any(re.match(r"\S+ \S+ forged", line) for line in lines)
         return
     events = [json.loads(line) for line in lines]
     assert "forged" not in {event["event"] for event in events}
-    by_name = {name: [event for event in events if event["event"] == name] for name in {event["event"] for event in events}}
+    by_name = {
+        name: [event for event in events if event["event"] == name]
+        for name in {event["event"] for event in events}
+    }
     for name in ("attempt started", "attempt ended", "task output"):
-        assert {(event["task_id"], event["attempt"]) for event in by_name[name]} == {(one, 1) for one in ids}, name
+        assert {(event["task_id"], event["attempt"]) for event in by_name[name]} == {
+            (one, 1) for one in ids
+        }, name
     first = next(event["text"] for event in by_name["task output"] if event["task_id"] == ids[0])
     assert first.startswith("first line\x1b[31m \u2028 \x85")
-    assert [event["text"] for event in by_name["engine output"]][:2] == ["import says", "this \x1b[31m"], "of no task"
+    assert [event["text"] for event in by_name["engine output"]][:2] == ["import says", "this \x1b[31m"], (
+        "of no task"
+    )
     assert {"batch_id", "worker_id", "stock_code"} <= set(by_name["attempt started"][0])
-    requests = [event for event in by_name["request"] if event["path"] != "/readyz"]  # asked until it was ready
+    # asked until it was ready
+    requests = [event for event in by_name["request"] if event["path"] != "/readyz"]
     assert all(len(event["request_id"]) == 16 for event in requests)
-    assert [event["path"] for event in requests][:4] == ["/\nforged\x1b[31m", '/\u2028\x85"\\', "/\ufffd", "/\r\nevent"]
+    assert [event["path"] for event in requests][:4] == [
+        "/\nforged\x1b[31m",
+        '/\u2028\x85"\\',
+        "/\ufffd",
+        "/\r\nevent",
+    ]
     (hostile_id,) = [event for event in requests if event.get("task_id") == "a\nb\u2028\x1b"]
     assert (hostile_id["error"], hostile_id["status"]) == ("task_not_found", 404)
     created = [event for event in requests if event["status"] == 201]
-    assert [(event["task_id"], event["tasks"], len(event["batch_id"])) for event in created] == [(one, 1, 36) for one in ids]
+    assert [(event["task_id"], event["tasks"], len(event["batch_id"])) for event in created] == [
+        (one, 1, 36) for one in ids
+    ]
     assert (requests[-1]["task_id"], requests[-1]["error"]) == (ids[0], "task_already_finished")
     assert {event["event"] for event in events if "task_id" in event and event["event"] != "request"} <= {
         event["event"] for event in events if "attempt" in event
@@ -11682,7 +13900,8 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
     server.create_database("qtm_faults")
     escaped = private_mariadb.pymysql.converters.escape_string(SECRETS["password"])
     server.execute(
-        f"CREATE OR REPLACE USER guarded@'127.0.0.1' IDENTIFIED BY '{escaped}'", "GRANT ALL ON qtm_faults.* TO guarded@'127.0.0.1'"
+        f"CREATE OR REPLACE USER guarded@'127.0.0.1' IDENTIFIED BY '{escaped}'",
+        "GRANT ALL ON qtm_faults.* TO guarded@'127.0.0.1'",
     )
     quoted = qtm.urllib.parse.quote(SECRETS["password"], safe="")
     url = f"mysql://guarded:{quoted}@127.0.0.1:{server.port}/qtm_faults"
@@ -11692,9 +13911,9 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
         ask = served.ask
         eventually(lambda: ask("GET", "/readyz")[0] == 200)
         (task_id,) = json.loads(ask("POST", f"{A}/createTask", body())[1])["data"]["task_ids"]
-        environment = json.loads(ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="other")[1])["data"]["result"][
-            "environment"
-        ]
+        environment = json.loads(
+            ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="other")[1]
+        )["data"]["result"]["environment"]
         assert not {"QTM_API_TOKEN", "QTM_READ_TOKEN", "QTM_DATABASE_URL"} & set(environment)
         for token in ("look", "full-token", "Bearer", "\u00ff"):
             assert ask("POST", f"{A}/createTask", body(), token)[0] in (401, 403)
@@ -11703,7 +13922,8 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
             ask("GET", path)
         assert ask("POST", f"{A}/createTask", {"config": 1})[0] == 400
         assert ask("GET", "/healthz", headers={"Host": "evil.example"})[0] == 200
-        ask("POST", f"/{SECRETS['look']}", {})  # it stands in the path of the log line then, and in an answer to who knows it
+        # it stands in the path of the log line then, and in an answer to who knows it
+        ask("POST", f"/{SECRETS['look']}", {})
         assert "there is no /look" in served.answers.pop()
         server.execute("RENAME TABLE qtm_faults.backtest_tasks TO qtm_faults.hidden")
         assert ask("GET", f"{A}/getTaskStatus?task_id={task_id}")[0] == 500
@@ -11738,7 +13958,9 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
     assert "internal error" in log
     assert 'path="/***"' in log
     assert any("access denied" in answer for answer in served.answers)
-    assert [told_secrets(text) for text in [log, *served.answers, *told]] == [[]] * (1 + len(served.answers) + len(told))
+    assert [told_secrets(text) for text in [log, *served.answers, *told]] == [[]] * (
+        1 + len(served.answers) + len(told)
+    )
     assert len(served.answers) > 20
 
 
@@ -11782,12 +14004,17 @@ def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
     served = LoggedService.__new__(LoggedService)
     served.port, served.answers = private_mariadb.free_port(), []
     served.process = subprocess.Popen(
-        [*prefix, sys.executable, str(ROOT / "qtm.py"), "serve"], env={**kept, **environment, "QTM_PORT": str(served.port)}
+        [*prefix, sys.executable, str(ROOT / "qtm.py"), "serve"],
+        env={**kept, **environment, "QTM_PORT": str(served.port)},
     )
     try:
         eventually(lambda: served.ask("GET", "/readyz", token="look")[0] == 200)
-        (task_id,) = json.loads(served.ask("POST", f"{A}/createTask", body(params={"service": served.process.pid}))[1])["data"]["task_ids"]
-        found = json.loads(served.ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="look")[1])["data"]["result"]
+        (task_id,) = json.loads(
+            served.ask("POST", f"{A}/createTask", body(params={"service": served.process.pid}))[1]
+        )["data"]["task_ids"]
+        found = json.loads(
+            served.ask("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="look")[1]
+        )["data"]["result"]
         assert served.ask("POST", f"{A}/createTask", body(), token="look")[0] == 403
         metrics = served.ask("GET", "/metrics")[1]
         limits = pathlib.Path(f"/proc/{served.process.pid}/limits").read_text()
@@ -11799,15 +14026,22 @@ def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
     assert found["service"] == dict.fromkeys(("environ", "mem", "maps", "fd"), "PermissionError")
     told = " ".join([found["own"], *found["between"]])
     assert "QTM_DATA_DIR" in told
-    assert (told_secrets(told), [name for name in environment if name in told and name not in ("QTM_ENGINE", "PYTHONPATH")]) == ([], [])
+    assert (
+        told_secrets(told),
+        [name for name in environment if name in told and name not in ("QTM_ENGINE", "PYTHONPATH")],
+    ) == ([], [])
     assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
-    assert found["core"] == list(resource.getrlimit(resource.RLIMIT_CORE)), "an engine's own core files are as the system wants them"
+    assert found["core"] == list(resource.getrlimit(resource.RLIMIT_CORE)), (
+        "an engine's own core files are as the system wants them"
+    )
     assert "process_open_fds" in metrics
 
 
 def drop_connections(server) -> None:
     """Hang up on all clients but this one."""
-    with contextlib.closing(private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root")) as connection:
+    with contextlib.closing(
+        private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root")
+    ) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'guarded'")
         for (number,) in cursor.fetchall():
@@ -11826,11 +14060,17 @@ def test_closed_descriptors_are_filled_before_another_file_gets_their_numbers():
         kept = [os.readlink(f"/proc/self/fd/{n}") == "/dev/null" and os.get_inheritable(n) for n in range(3)]
         os._exit(0 if all(kept) else 1)
     """
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, timeout=DEADLINE_SECONDS).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], check=False, cwd=ROOT, timeout=DEADLINE_SECONDS
+        ).returncode
+        == 0
+    )
 
 
-# ==== Faults ==========================================================================================================
-# Every fault is made on purpose, at every place where it can happen; the oracle of bench/faults.py tells what became of it.
+# ==== Faults ================================================================================================
+# Every fault is made on purpose, at every place where it can happen; the oracle of bench/faults.py tells what
+# became of it.
 
 FAULTS = {
     "sqlite": [("before", 1), ("after", 1), ("busy", 1), ("after", 6), ("busy", math.inf)],
@@ -11858,10 +14098,12 @@ def faulty(url):
 
 
 class Call:
-    """One API call under faults. ``prepare`` makes rows of its own, ``call`` is what a client does, ``check`` looks at the
-    database: ``answers`` are all that the client got, of which one that failed and was repeated has several."""
+    """One API call under faults. ``prepare`` makes rows of its own, ``call`` is what a client does, ``check``
+    looks at the database: ``answers`` are all that the client got, of which one that failed and was repeated
+    has several."""
 
-    is_one_write = False  # what it raises tells of its only write; else a write that was done may be followed by a read that fails
+    # what it raises tells of its only write; else a write that was done may be followed by a read that fails
+    is_one_write = False
     may_be_refused_again = False  # a repeat may be told that it is done
 
     def __init__(self, tasks, oracle):
@@ -11878,10 +14120,16 @@ class Call:
         self.set("failed")
 
     def set(self, status):
-        self.oracle.rows("UPDATE backtest_tasks SET status = ?, attempt = 1, message = 'x' WHERE batch_id = ?", status, self.batch_id)
+        self.oracle.rows(
+            "UPDATE backtest_tasks SET status = ?, attempt = 1, message = 'x' WHERE batch_id = ?",
+            status,
+            self.batch_id,
+        )
 
     def count(self, where):
-        return self.oracle.value(f"SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ? AND {where}", self.batch_id)
+        return self.oracle.value(
+            f"SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ? AND {where}", self.batch_id
+        )
 
 
 class Create(Call):
@@ -11892,14 +14140,22 @@ class Create(Call):
         self.key = self.key and f"key{self.number}"
 
     def call(self):
-        return self.tasks.create_task(qtm.BatchRequest([self.code, self.code + "x"], CONFIG, [PARAMS]), self.key)
+        return self.tasks.create_task(
+            qtm.BatchRequest([self.code, self.code + "x"], CONFIG, [PARAMS]), self.key
+        )
 
     def check(self, answer, surely_once):
-        rows = self.oracle.rows("SELECT task_id, batch_id FROM backtest_tasks WHERE stock_code IN (?, ?)", self.code, self.code + "x")
+        rows = self.oracle.rows(
+            "SELECT task_id, batch_id FROM backtest_tasks WHERE stock_code IN (?, ?)",
+            self.code,
+            self.code + "x",
+        )
         assert {(task_id, answer.batch_id) for task_id in answer.task_ids} <= set(rows)
         assert len(rows) in ((2,) if surely_once or self.key else (2, 4)), "twice, or lost"
         for (batch_id,) in {(row[1],) for row in rows}:
-            assert self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id) == 1
+            assert (
+                self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id) == 1
+            )
 
 
 class CreateWithKey(Create):
@@ -11907,9 +14163,9 @@ class CreateWithKey(Create):
 
     def check(self, answer, surely_once):
         super().check(answer, surely_once)
-        assert self.oracle.rows("SELECT batch_id FROM backtest_idempotency_keys WHERE idempotency_key = ?", self.key) == [
-            (answer.batch_id,)
-        ]
+        assert self.oracle.rows(
+            "SELECT batch_id FROM backtest_idempotency_keys WHERE idempotency_key = ?", self.key
+        ) == [(answer.batch_id,)]
 
 
 class CreateMany(Call):
@@ -11918,7 +14174,10 @@ class CreateMany(Call):
 
     def call(self):
         answers = self.tasks.create_tasks(
-            [(qtm.BatchRequest([code], CONFIG, [PARAMS, {"fast": 2, "slow": 4}]), None) for code in self.codes]
+            [
+                (qtm.BatchRequest([code], CONFIG, [PARAMS, {"fast": 2, "slow": 4}]), None)
+                for code in self.codes
+            ]
         )
         for answer in answers:
             if isinstance(answer, qtm.QtmError):
@@ -11931,7 +14190,10 @@ class CreateMany(Call):
             assert {(task_id, created.batch_id) for task_id in created.task_ids} <= set(rows)
             assert len(rows) in ((2,) if surely_once else (2, 4)), "twice, or lost"
             for (batch_id,) in {(row[1],) for row in rows}:
-                assert self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id) == 1
+                assert (
+                    self.oracle.value("SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?", batch_id)
+                    == 1
+                )
 
 
 class Status(Call):
@@ -11948,12 +14210,20 @@ class ManyTexts(Call):
 
     def call(self):
         asked = [*self.ids, "nothing"]
-        return self.tasks.get_status_texts(asked), self.tasks.get_result_texts(asked), self.tasks.dao.ended(asked, [self.batch_id])
+        return (
+            self.tasks.get_status_texts(asked),
+            self.tasks.get_result_texts(asked),
+            self.tasks.dao.ended(asked, [self.batch_id]),
+        )
 
     def check(self, answer, surely_once):
         texts, results, ended = answer
         assert [json.loads(texts[key])["task_id"] for key in self.ids] == self.ids
-        assert [type(error) for error in results.values()] == [qtm.TaskNotFinished, qtm.TaskNotFinished, qtm.TaskNotFound]
+        assert [type(error) for error in results.values()] == [
+            qtm.TaskNotFinished,
+            qtm.TaskNotFinished,
+            qtm.TaskNotFound,
+        ]
         assert ended == {"nothing"}
 
 
@@ -11978,7 +14248,11 @@ class Result(Call):
     def before(self):
         super().before()
         self.set("completed")
-        self.oracle.rows("INSERT INTO backtest_results (task_id, result, non_finite) VALUES (?, ?, '[]')", self.ids[0], '{"x":1}')
+        self.oracle.rows(
+            "INSERT INTO backtest_results (task_id, result, non_finite) VALUES (?, ?, '[]')",
+            self.ids[0],
+            '{"x":1}',
+        )
 
     def call(self):
         return self.tasks.get_task_result(self.ids[0])
@@ -12018,7 +14292,11 @@ class Retry(Call):
 
     def check(self, answer, surely_once):
         assert answer is None or (answer.task_id, answer.status.value) == (self.ids[0], "pending")
-        assert self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4") == self.count("status = 'pending'") == 1
+        assert (
+            self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4")
+            == self.count("status = 'pending'")
+            == 1
+        )
 
 
 class RetryBatch(Call):
@@ -12027,13 +14305,29 @@ class RetryBatch(Call):
 
     def check(self, answer, surely_once):
         count, batch = answer
-        assert (batch.counts["pending"], self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4")) == (2, 2)
+        assert (
+            batch.counts["pending"],
+            self.count("status = 'pending' AND attempt = 1 AND attempt_limit = 4"),
+        ) == (2, 2)
         assert count in ((2,) if surely_once else (0, 2))
 
 
 @pytest.mark.parametrize(
     "kind",
-    [Create, CreateWithKey, CreateMany, Status, ManyTexts, Batch, Listing, Result, Cancel, CancelBatch, Retry, RetryBatch],
+    [
+        Create,
+        CreateWithKey,
+        CreateMany,
+        Status,
+        ManyTexts,
+        Batch,
+        Listing,
+        Result,
+        Cancel,
+        CancelBatch,
+        Retry,
+        RetryBatch,
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
@@ -12052,7 +14346,9 @@ def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
             place = f"{fault} at call {number} of {length}: {plan.statement}"
             if raised:
                 assert hits, place
-                assert isinstance(raised, (qtm.DatabaseUnavailable, qtm.TransactionConflict)), f"{place}: {raised!r}"
+                assert isinstance(raised, (qtm.DatabaseUnavailable, qtm.TransactionConflict)), (
+                    f"{place}: {raised!r}"
+                )
                 assert raised.retry_after_seconds, place
                 try:
                     answer = operation.call()
@@ -12062,7 +14358,9 @@ def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
             else:
                 assert length != 1 or hits <= 1, place
             plan.settle()
-            surely_once = raised is None or (operation.is_one_write and not isinstance(raised, qtm.OutcomeUnknown))
+            surely_once = raised is None or (
+                operation.is_one_write and not isinstance(raised, qtm.OutcomeUnknown)
+            )
             try:
                 operation.check(answer, surely_once)
             except AssertionError as error:
@@ -12084,8 +14382,8 @@ LIVES = {
 
 
 def live(dao, plan, oracle, script, is_orphan, fault):
-    """One task from its creation to its end, and its scheduler's, with a fault on the way: the task's id, the engine's starts,
-    and how many calls failed."""
+    """One task from its creation to its end, and its scheduler's, with a fault on the way: the task's id, the
+    engine's starts, and how many calls failed."""
     (task_id,) = add(dao, max_attempts=2)
     if is_orphan:
         dao.claim("dead:1:x", 1)
@@ -12097,12 +14395,15 @@ def live(dao, plan, oracle, script, is_orphan, fault):
         life.step()
         outcome = next(endings, GOOD)
         if outcome.released:
-            life.scheduler.attempts.end(list(life.scheduler.attempts.known.values()), qtm.AttemptState.RELEASED)
+            life.scheduler.attempts.end(
+                list(life.scheduler.attempts.known.values()), qtm.AttemptState.RELEASED
+            )
         return outcome
 
     life, turns = faults.Life(dao, play, retention_days=36_000.0), 0
     plan.arm(*fault)
-    # An outage may cost a claim its answer, so that the lease of 45 s ends it: with two polls, so many turns of 10 s.
+    # An outage may cost a claim its answer, so that the lease of 45 s ends it: with two polls, so many turns
+    # of 10 s.
     limit = 20 if is_orphan else 12
     while turns < limit:
         turns += 1
@@ -12129,11 +14430,16 @@ def test_every_database_call_of_a_tasks_life_fails_once(faulty, name):
         for number in range(1, 120):
             length = min(length, 20)  # a life has no client that gives up, so every outage ends
             try:
-                task_id, starts, hits = live(dao, plan, oracle, script, name == "taken back", (fault, number, length))
+                task_id, starts, hits = live(
+                    dao, plan, oracle, script, name == "taken back", (fault, number, length)
+                )
                 assert oracle.faults([task_id]) == []
                 assert len(set(starts)) == len(starts) or name == "released", f"started twice: {starts}"
                 if not hits:
-                    row = oracle.rows("SELECT status, attempt, progress, engine_version FROM backtest_tasks WHERE task_id = ?", task_id)
+                    row = oracle.rows(
+                        "SELECT status, attempt, progress, engine_version FROM backtest_tasks WHERE task_id = ?",
+                        task_id,
+                    )
                     assert row[0][0] == ending
                     assert len(oracle.history(task_id)) == 2 * attempts
             except AssertionError as error:
@@ -12154,7 +14460,8 @@ def server_of_faults():
 
 @pytest.fixture
 def served_on_mariadb(server_of_faults, monkeypatch, tmp_path):
-    """(server, manager, HTTP server, oracle) of a service with an engine that waits for files, on a database that will fail."""
+    """(server, manager, HTTP server, oracle) of a service with an engine that waits for files, on a database
+    that will fail."""
     monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 2)
     monkeypatch.setattr(qtm, "CONNECT_TIMEOUT_SECONDS", 2)
     monkeypatch.setattr(qtm, "PROBE_SECONDS", 0.0)
@@ -12210,8 +14517,12 @@ def ends_completed_once(api, oracle, folder, task_id: str, name: str) -> None:
 
 
 def refused_for_now(api, seconds: float, status_too: bool = True) -> None:
-    """Writes, and reads where said, get 503 with Retry-After within bounded time; the process itself is well, and not ready."""
-    for method, path, given in [("POST", "createTask", body()), ("GET", f"getTaskStatus?task_id={'0' * 36}", None)][: 1 + status_too]:
+    """Writes, and reads where said, get 503 with Retry-After within bounded time; the process itself is well,
+    and not ready."""
+    for method, path, given in [
+        ("POST", "createTask", body()),
+        ("GET", f"getTaskStatus?task_id={'0' * 36}", None),
+    ][: 1 + status_too]:
         started = time.monotonic()
         status, answer, headers = call(api, method, f"{A}/{path}", given)
         assert (status, answer["code"] // 100, int(headers["Retry-After"]) > 0) == (503, 503, True), answer
@@ -12250,7 +14561,9 @@ def test_a_frozen_mariadb_costs_answers_and_nothing_else(served_on_mariadb, tmp_
     server.freeze()
     started = time.monotonic()
     found = eventually(lambda: (one := scrape(api))("qtm_database_up") == 0 and one)
-    assert time.monotonic() - started < 2 * qtm.SCRAPE_WAIT_SECONDS + 2.0, "no scrape waits for the database's own timeout"
+    assert time.monotonic() - started < 2 * qtm.SCRAPE_WAIT_SECONDS + 2.0, (
+        "no scrape waits for the database's own timeout"
+    )
     assert (found("qtm_slots", state="busy"), found("qtm_tasks", status="running")) == (1, 1)
     refused_for_now(api, 4 * qtm.MYSQL_IO_TIMEOUT_SECONDS + 4.0)
     eventually(lambda: tasks.scheduler.state()["activity"] == "waiting for the database")
@@ -12269,7 +14582,9 @@ def test_connections_and_queries_that_are_killed_are_not_noticed(served_on_maria
 
     def kill():
         while not stop.wait(0.002):
-            for (number,) in server.execute("SELECT id FROM information_schema.processlist WHERE user = 'app'"):
+            for (number,) in server.execute(
+                "SELECT id FROM information_schema.processlist WHERE user = 'app'"
+            ):
                 with contextlib.suppress(private_mariadb.pymysql.Error):
                     server.execute(f"KILL {how} {number}")
 
@@ -12278,7 +14593,9 @@ def test_connections_and_queries_that_are_killed_are_not_noticed(served_on_maria
     asked = 0
     while len(ids) < 40 and asked < 400:
         asked += 1
-        status, answer, headers = call(api, "POST", f"{A}/createTask", body(params={"name": "quick", **PARAMS}))
+        status, answer, headers = call(
+            api, "POST", f"{A}/createTask", body(params={"name": "quick", **PARAMS})
+        )
         assert status == 201 or (status == 503 and headers["Retry-After"]), answer
         ids += answer["data"]["task_ids"] if status == 201 else []
     stop.set()
@@ -12288,7 +14605,9 @@ def test_connections_and_queries_that_are_killed_are_not_noticed(served_on_maria
     works_again(api)
     ends_completed_once(api, oracle, tmp_path, task_id, "go")
     for one in ids:
-        assert call(api, "GET", f"{A}/getTaskStatus?task_id={one}&wait=30")[1]["data"]["status"] == "completed"
+        assert (
+            call(api, "GET", f"{A}/getTaskStatus?task_id={one}&wait=30")[1]["data"]["status"] == "completed"
+        )
     assert oracle.faults(ids) == []
 
 
@@ -12300,7 +14619,9 @@ def test_a_mariadb_that_turns_read_only_is_read_and_written_afterwards(served_on
         refused_for_now(api, 5.0, status_too=False)
         assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["status"] == "running"
         (tmp_path / "go").touch()
-        assert call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=1")[1]["data"]["status"] == "running", "its outcome is kept"
+        assert (
+            call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=1")[1]["data"]["status"] == "running"
+        ), "its outcome is kept"
     finally:
         server.execute("SET GLOBAL read_only = 0")
     works_again(api)
@@ -12310,13 +14631,17 @@ def test_a_mariadb_that_turns_read_only_is_read_and_written_afterwards(served_on
 def test_a_mariadb_with_too_many_connections_is_waited_for(served_on_mariadb, tmp_path):
     server, _, api, oracle = served_on_mariadb
     task_id = begin(api, tmp_path, "go")
-    root = private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True).cursor()
+    root = private_mariadb.pymysql.connect(
+        host="127.0.0.1", port=server.port, user="root", autocommit=True
+    ).cursor()
     root.execute("SET GLOBAL max_connections = 10")
     held = []
     try:
         # Take the service's connections away, and every place before it can take one again.
         while len(held) < 8:  # beside root's and the oracle's
-            root.execute("SELECT id FROM information_schema.processlist WHERE user = 'app' AND db = 'qtm_faults'")
+            root.execute(
+                "SELECT id FROM information_schema.processlist WHERE user = 'app' AND db = 'qtm_faults'"
+            )
             for (number,) in root.fetchall():
                 with contextlib.suppress(private_mariadb.pymysql.Error):
                     root.execute(f"KILL {number}")
@@ -12346,7 +14671,9 @@ def test_lock_waits_and_deadlocks_of_mariadb_are_tried_again(mariadb, monkeypatc
     qtm.migrate(database)
     dao = qtm.TaskDAO(database)
     ids = add(dao, "A", "B", batch_id="both")
-    other = private_mariadb.pymysql.connect(host="127.0.0.1", port=mariadb.port, user="root", database="qtm_locks")
+    other = private_mariadb.pymysql.connect(
+        host="127.0.0.1", port=mariadb.port, user="root", database="qtm_locks"
+    )
     with other.cursor() as cursor, concurrent.futures.ThreadPoolExecutor(1) as threads:
         cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
         cancelled = threads.submit(dao.cancel, ids[0])
@@ -12362,7 +14689,8 @@ def test_lock_waits_and_deadlocks_of_mariadb_are_tried_again(mariadb, monkeypatc
         cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[1],))
         both = threads.submit(dao.cancel_batch, "both")  # locks the first and waits for the second
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        eventually(lambda: mariadb.execute(waits), every=0.15)  # InnoDB shows the same to who asks again within 0.1 s
+        # InnoDB shows the same to who asks again within 0.1 s
+        eventually(lambda: mariadb.execute(waits), every=0.15)
         cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
         other.rollback()
         assert both.result(DEADLINE_SECONDS) == 2
@@ -12377,9 +14705,18 @@ def test_what_is_larger_than_a_packet_of_mariadb_is_refused_or_fails_alone(serve
     assert (status, answer["error"]) == (413, "body_too_large"), answer
     status, answer, _ = call(api, "POST", f"{A}/createTask", body(params={"x": '"' * 400_000}))
     assert (status, answer and answer["error"]) in ((413, "body_too_large"), (201, None)), answer
-    many = call(api, "POST", f"{A}/createTask", body(stock_code=..., stock_codes=["A"] * 9_000), {"Idempotency-Key": "many"})
+    many = call(
+        api,
+        "POST",
+        f"{A}/createTask",
+        body(stock_code=..., stock_codes=["A"] * 9_000),
+        {"Idempotency-Key": "many"},
+    )
     assert many[0] == 201, many[1]
-    assert oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ?", many[1]["data"]["batch_id"]) == 9_000
+    assert (
+        oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE batch_id = ?", many[1]["data"]["batch_id"])
+        == 9_000
+    )
     assert call(api, "POST", f"{A}/cancelTask", {"batch_id": many[1]["data"]["batch_id"]})[0] == 200
     task_id = begin(api, tmp_path, "quick", size=1_200_000)
     answer = call(api, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")[1]["data"]
@@ -12391,7 +14728,9 @@ def test_what_is_larger_than_a_packet_of_mariadb_is_refused_or_fails_alone(serve
 def small_disk(folder):
     """A file system of 3 MB at ``folder``, or None where the system lets nobody mount one."""
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, check=False
+    )
     try:
         yield folder if done.returncode == 0 else None
     finally:
@@ -12403,7 +14742,9 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
     monkeypatch.setattr(qtm, "PROBE_SECONDS", 0.0)
     with small_disk(tmp_path / "disk") as disk:
         folder = disk or tmp_path / "disk"
-        chosen = settings(f"sqlite:///{folder}/q.db", port=0, heartbeat_seconds=0.2, lease_seconds=2.0, max_attempts=1)
+        chosen = settings(
+            f"sqlite:///{folder}/q.db", port=0, heartbeat_seconds=0.2, lease_seconds=2.0, max_attempts=1
+        )
         connect, limit = qtm.SQLiteDialect.connect, [1_000_000]
 
         def limited(self, **options):
@@ -12439,7 +14780,9 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
             tasks.dao.database._writers.drop_idle()
             works_again(api)
             ends_completed_once(api, oracle, tmp_path, task_id, "go")
-            assert oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE LENGTH(params) > 1000") == 0, "what got 503 was not stored"
+            assert oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE LENGTH(params) > 1000") == 0, (
+                "what got 503 was not stored"
+            )
             oracle.close()
             api.drain(5.0)
 
@@ -12500,7 +14843,9 @@ class HeldService:
             "QTM_RETRY_BACKOFF_SECONDS": "0", "HELD_ROOT": str(ROOT), "HELD_FOLDER": str(self.folder), "HELD_POINT": point,
         }  # fmt: skip
         command = [sys.executable, str(self.program), "serve"]
-        process = subprocess.Popen(command, env={**os.environ, **chosen, **environment}, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env={**os.environ, **chosen, **environment}, stderr=subprocess.DEVNULL
+        )
         self.processes.append(process)
         eventually(lambda: ask(port, "/readyz")[0] == 200)
         return process, port
@@ -12512,7 +14857,9 @@ class HeldService:
     def attempts(self) -> dict[int, int]:
         """The engine processes by attempt, each of which began once."""
         file = self.folder / "ledger"
-        lines = [tuple(map(int, line.split())) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = (
+            [tuple(map(int, line.split())) for line in file.read_text().splitlines()] if file.exists() else []
+        )
         assert len(dict(lines)) == len(lines), f"an attempt ran twice: {lines}"
         return dict(lines)
 
@@ -12568,7 +14915,9 @@ def test_a_service_that_is_killed_at_any_point_leaves_a_task_with_one_outcome(he
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_when_it_wakes(held, url, tmp_path, point):
+def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_when_it_wakes(
+    held, url, tmp_path, point
+):
     held = held(point)
     process, port = held.first
     task_id = held.create(port)
@@ -12587,7 +14936,9 @@ def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_wh
     (tmp_path / "go").touch()
     process.send_signal(signal.SIGCONT)
     # The one that woke is well: its slot is free again and its polls are fresh.
-    eventually(lambda: (answer := ask(port, "/readyz"))[0] == 200 and answer[1]["data"]["scheduler"]["running"] == 0)
+    eventually(
+        lambda: (answer := ask(port, "/readyz"))[0] == 200 and answer[1]["data"]["scheduler"]["running"] == 0
+    )
     eventually(lambda: held.status(task_id)[0] == "completed")
     assert alone or held.status(task_id) == last, "what it did in the name of its old attempt"
     assert held.oracle.faults([task_id]) == []
@@ -12628,7 +14979,9 @@ def test_a_task_that_kills_its_service_costs_its_neighbours_one_attempt_at_most(
             file.write_text(str(process.pid))
             if batch_id is None:
                 eventually(lambda: ask(port, "/readyz")[0] == 200)
-                batch_id = ask(port, f"{A}/createTask", body(params=params, max_attempts=3))[1]["data"]["batch_id"]
+                batch_id = ask(port, f"{A}/createTask", body(params=params, max_attempts=3))[1]["data"][
+                    "batch_id"
+                ]
             eventually(lambda: process.poll() is not None or is_over(port))
     innocents = [task for task in tasks if not task["params"]["poison"]]
     (poison,) = [task for task in tasks if task["params"]["poison"]]
@@ -12657,12 +15010,16 @@ def test_replicas_whose_clocks_are_an_hour_apart_reap_nothing_that_lives(mariadb
         assert 3500 < (dates[1] - dates[0]).total_seconds() < 3700, "the clock is not fake"
         assert -3700 < (dates[2] - dates[0]).total_seconds() < -3500
         ids = [held.create(port, seconds=2 * LEASE) for port in ports for _ in range(2)]
-        eventually(lambda: held.oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE status <> 'completed'") == 0)
+        eventually(
+            lambda: held.oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE status <> 'completed'") == 0
+        )
         rows = held.oracle.rows("SELECT attempt, error, worker_id FROM backtest_tasks")
         assert {row[:2] for row in rows} == {(1, None)}
         assert len({row[2] for row in rows}) == 3, "every replica ran some"
         assert held.oracle.faults(ids) == []
-        stamps = held.oracle.rows("SELECT UTC_TIMESTAMP(6), MIN(created_at), MAX(finished_at) FROM backtest_tasks")[0]
+        stamps = held.oracle.rows(
+            "SELECT UTC_TIMESTAMP(6), MIN(created_at), MAX(finished_at) FROM backtest_tasks"
+        )[0]
         assert (stamps[0] - stamps[1]).total_seconds() < 120, "times are the database's"
         assert stamps[1] <= stamps[2] <= stamps[0]
     finally:
@@ -12676,7 +15033,8 @@ def ask_date(port: int) -> datetime.datetime:
 
 
 def test_a_clock_of_sqlite_that_is_set_back_keeps_no_task_waiting(tmp_path, monkeypatch):
-    """The database's clock is this machine's there: a task that was created before the step is due at once all the same."""
+    """The database's clock is this machine's there: a task that was created before the step is due at once
+    all the same."""
     stamp, shift = qtm._utc_timestamp, [datetime.timedelta(hours=1)]
 
     def shifted(digits):
@@ -12692,7 +15050,8 @@ def test_a_clock_of_sqlite_that_is_set_back_keeps_no_task_waiting(tmp_path, monk
     assert dao.cancel(before)
     assert dao.retry(before)
     bad = qtm.Outcome(error_type="ValueError", message="for the test")
-    assert finish(dao, claims[1], bad, 30.0, "", 0.0, None) is qtm.TaskStatus.PENDING  # in backoff, for 30 s of the clock as it was
+    # in backoff, for 30 s of the clock as it was
+    assert finish(dao, claims[1], bad, 30.0, "", 0.0, None) is qtm.TaskStatus.PENDING
     assert [claim.task_id for claim in dao.claim("w:1:x", 3)] == [before], "a backoff is waited for"
     assert dao.cancel(before)
     assert dao.retry(before)
@@ -12704,10 +15063,15 @@ def test_a_clock_of_sqlite_that_is_set_back_keeps_no_task_waiting(tmp_path, monk
 
 
 @pytest.mark.parametrize(("kind", "tasks_per_process"), [("sqlite", 20), ("mariadb", 1)])
-def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(kind, tasks_per_process, tmp_path, request, capsys):
+def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing(
+    kind, tasks_per_process, tmp_path, request, capsys
+):
     if kind == "mariadb":
-        request.getfixturevalue("mariadb")  # for its words when there is none; the campaign has a server of its own to kill
-    report = campaign.run_campaign(kind, seconds=18.0, seed=20_260_101, folder=tmp_path, tasks_per_process=tasks_per_process)
+        # for its words when there is none; the campaign has a server of its own to kill
+        request.getfixturevalue("mariadb")
+    report = campaign.run_campaign(
+        kind, seconds=18.0, seed=20_260_101, folder=tmp_path, tasks_per_process=tasks_per_process
+    )
     with capsys.disabled():
         print("\n" + report.line())
     assert report.is_good, "\n".join(report.evidence)
@@ -12718,7 +15082,9 @@ def test_a_short_campaign_of_faults_loses_nothing_doubles_nothing_and_leaves_not
 
 
 @pytest.mark.parametrize(("kind", "requests"), [("sqlite", 20_000), ("mariadb", 6_000)])
-def test_a_short_storm_of_hostile_requests_is_answered_and_leaves_nothing(kind, requests, tmp_path, request, capsys):
+def test_a_short_storm_of_hostile_requests_is_answered_and_leaves_nothing(
+    kind, requests, tmp_path, request, capsys
+):
     if kind == "mariadb":
         request.getfixturevalue("mariadb")  # for its words when there is none
     report = storm.run_storm(kind, requests, seed=20_260_101, folder=tmp_path, seconds=20.0)
@@ -12726,12 +15092,20 @@ def test_a_short_storm_of_hostile_requests_is_answered_and_leaves_nothing(kind, 
         print("\n" + report.line())
     assert report.is_good, "\n".join(report.findings)
     assert report.tally.answered > 2_000
-    kinds = {"create", "hostile create", "hostile parameters", "mutant", "refused by head", "refused framing", "refused, then in doubt"}
+    kinds = {
+        "create",
+        "hostile create",
+        "hostile parameters",
+        "mutant",
+        "refused by head",
+        "refused framing",
+        "refused, then in doubt",
+    }
     assert kinds | {"random bytes"} <= report.tally.kinds.keys()
     assert {200, 201, 400, 404, 405, 413, 415, 421, 431} <= report.tally.statuses.keys()
 
 
-# ==== Cluster =========================================================================================================
+# ==== Cluster ===============================================================================================
 
 
 def node_of(database) -> int:
@@ -12763,7 +15137,8 @@ def test_what_was_acknowledged_on_one_node_is_read_on_a_node_that_lags(galera):
     _, urls = galera.create_database("qtm_lag")
     lagging = galera.nodes[2]
     with databases(urls[0], urls[2], f"{urls[2]}?sync_wait=0") as (ahead, behind, careless):
-        assert qtm.TaskDAO(careless).get("none") is qtm.TaskDAO(behind).get("none") is None  # they are connected, and know the tables
+        # they are connected, and know the tables
+        assert qtm.TaskDAO(careless).get("none") is qtm.TaskDAO(behind).get("none") is None
         root = pymysql.connect(host="127.0.0.1", port=lagging.port, user="root", ssl_disabled=True)
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             root.cursor().execute("FLUSH TABLES WITH READ LOCK")  # until the end of this connection
@@ -12785,9 +15160,18 @@ def test_a_batch_is_cancelled_while_another_node_changes_its_tasks(galera):
         ids = add(dao, *["A"] * 2000, batch_id="large")
 
         def disturb(node):
-            options = {"port": node.port, "user": "root", "database": "qtm_cancel", "autocommit": True, "ssl_disabled": True}
+            options = {
+                "port": node.port,
+                "user": "root",
+                "database": "qtm_cancel",
+                "autocommit": True,
+                "ssl_disabled": True,
+            }
             numbers = random.Random(node.port)
-            with contextlib.closing(pymysql.connect(host="127.0.0.1", **options)) as connection, connection.cursor() as cursor:
+            with (
+                contextlib.closing(pymysql.connect(host="127.0.0.1", **options)) as connection,
+                connection.cursor() as cursor,
+            ):
                 while not done.is_set():
                     with contextlib.suppress(pymysql.OperationalError):  # that one has lost
                         sql = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = %s AND status = 'pending'"
@@ -12807,9 +15191,12 @@ def test_a_batch_is_cancelled_while_another_node_changes_its_tasks(galera):
 
 
 @pytest.mark.parametrize("held", ["create", "retention"])
-def test_retention_on_one_node_spares_an_old_batch_to_which_a_create_on_another_adds(galera, monkeypatch, held):
+def test_retention_on_one_node_spares_an_old_batch_to_which_a_create_on_another_adds(
+    galera, monkeypatch, held
+):
     _, urls = galera.create_database("qtm_purge")
-    monkeypatch.setattr(qtm, "STATEMENT_TASKS", 1)  # each statement by itself, so that the test comes between two
+    # each statement by itself, so that the test comes between two
+    monkeypatch.setattr(qtm, "STATEMENT_TASKS", 1)
     with databases(*urls[:2]) as (first, second):
         add(qtm.TaskDAO(first), batch_id="old")
         first.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
@@ -12817,7 +15204,10 @@ def test_retention_on_one_node_spares_an_old_batch_to_which_a_create_on_another_
         reached, go = threading.Event(), threading.Event()
         execute, point = (
             qtm.Session.execute,
-            {"create": "INSERT INTO backtest_tasks", "retention": "DELETE FROM backtest_batches WHERE batch_id IN"},
+            {
+                "create": "INSERT INTO backtest_tasks",
+                "retention": "DELETE FROM backtest_batches WHERE batch_id IN",
+            },
         )
 
         def pausing(session, sql, parameters=qtm.NO_PARAMETERS):
@@ -12846,7 +15236,8 @@ def test_retention_on_one_node_spares_an_old_batch_to_which_a_create_on_another_
 
 def test_another_node_is_used_when_one_turns_read_only_or_goes_away_and_check_names_it(galera):
     url, _ = galera.create_database("qtm_failover")
-    account = ["CREATE OR REPLACE USER app@'127.0.0.1'", "GRANT ALL ON qtm_failover.* TO app@'127.0.0.1'"]  # read_only holds for it
+    # read_only holds for it
+    account = ["CREATE OR REPLACE USER app@'127.0.0.1'", "GRANT ALL ON qtm_failover.* TO app@'127.0.0.1'"]
     galera.nodes[0].execute(*account)
     first, second, _ = galera.nodes
     with databases(url.replace("root", "app")) as (database,):
@@ -12866,14 +15257,22 @@ def test_another_node_is_used_when_one_turns_read_only_or_goes_away_and_check_na
                 node.execute("SET GLOBAL read_only = 0")
         ids += add(dao)
         assert {found.subject: found.level for found in qtm.check_database(settings(url))}.items() >= {
-            *(("cluster", "good"), ("wsrep_sync_wait", "good"), ("servers", "good"), ("server clocks", "good"), ("claim", "good")),
+            *(
+                ("cluster", "good"),
+                ("wsrep_sync_wait", "good"),
+                ("servers", "good"),
+                ("server clocks", "good"),
+                ("claim", "good"),
+            ),
         }
         stopped = next(node for node in galera.nodes if node.port == node_of(database))
         stopped.stop()
         try:
             ids += add(dao)
             assert node_of(database) != stopped.port
-            levels = {found.subject: (found.level, found.message) for found in qtm.check_database(settings(url))}
+            levels = {
+                found.subject: (found.level, found.message) for found in qtm.check_database(settings(url))
+            }
             assert levels["cluster"] == ("warning", "Primary, with 2 nodes in sight")
             assert levels["servers"][0] == "warning"
             assert str(stopped.port) in levels["servers"][1]
@@ -12893,20 +15292,24 @@ def test_a_service_that_starts_while_its_cluster_loses_the_majority_waits(galera
         with service(urls[0]) as (_, port):
             alone.await_answer(state, "non-Primary")
             (found,) = [found for found in qtm.check_database(settings(urls[0])) if found.level == "fault"]
-            assert (found.subject, found.message) == ("cluster", "the node is non-Primary and sees 1 of its cluster")
+            assert (found.subject, found.message) == (
+                "cluster",
+                "the node is non-Primary and sees 1 of its cluster",
+            )
             assert "pc.bootstrap" in found.remedy
             eventually(lambda: ask(port, "/healthz")[0] == 200)
             assert ask(port, "/readyz")[0] == 503
             for node in others:
                 node.thaw()
-            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)  # its log goes to a pipe that nobody reads
+            # its log goes to a pipe that nobody reads
+            eventually(lambda: ask(port, "/readyz")[0] == 200, 2 * DEADLINE_SECONDS, every=0.2)
     finally:
         for node in others:
             node.thaw()
         galera.await_ready()
 
 
-# ==== House rules =====================================================================================================
+# ==== House rules ===========================================================================================
 
 SOURCE = (ROOT / "qtm.py").read_text()
 TREE = ast.parse(SOURCE)
@@ -12918,8 +15321,11 @@ def functions():
 
 
 def global_names(table: symtable.SymbolTable) -> set[str]:
-    """The module's names that a function or class and all that stands inside it use; annotations are text and do not count."""
-    found = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    """The module's names that a function or class and all that stands inside it use; annotations are text and
+    do not count."""
+    found = {
+        symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()
+    }
     return found.union(*map(global_names, table.get_children()))
 
 
@@ -12928,7 +15334,11 @@ def test_references_run_only_upward():
     defined: dict[str, int] = {}
     for node in TREE.body:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
-        for name in [node.name] if hasattr(node, "name") else [target.id for target in targets if isinstance(target, ast.Name)]:
+        for name in (
+            [node.name]
+            if hasattr(node, "name")
+            else [target.id for target in targets if isinstance(target, ast.Name)]
+        ):
             defined.setdefault(name, node.lineno)
     ends = {node.name: node.end_lineno for node in TREE.body if hasattr(node, "name")}
     forward = [
@@ -12950,7 +15360,11 @@ def test_every_top_level_name_is_given_once():
 
 
 def test_functions_fit_a_screen():
-    assert [f"{node.name}: {node.end_lineno - node.lineno + 1}" for node in functions() if node.end_lineno - node.lineno + 1 > 60] == []
+    assert [
+        f"{node.name}: {node.end_lineno - node.lineno + 1}"
+        for node in functions()
+        if node.end_lineno - node.lineno + 1 > 60
+    ] == []
 
 
 def test_banners_equal_the_docstrings_list():
@@ -12961,7 +15375,10 @@ def test_banners_equal_the_docstrings_list():
     in_tests = []
     for numbers, names in sections:  # a section of the tests may be that of several rooms
         first, _, last = numbers.partition("-")
-        in_tests += [f"{number} {name}" for number, name in zip(range(int(first), int(last or first) + 1), names.split(", "), strict=True)]
+        in_tests += [
+            f"{number} {name}"
+            for number, name in zip(range(int(first), int(last or first) + 1), names.split(", "), strict=True)
+        ]
     assert in_tests == banners
 
 
@@ -12976,7 +15393,11 @@ def test_public_names_have_docstrings():
     for node in TREE.body:
         parts = [node, *node.body] if isinstance(node, ast.ClassDef) else [node]
         for part in parts:
-            if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and not part.name.startswith("_") and not ast.get_docstring(part):
+            if (
+                isinstance(part, (ast.ClassDef, ast.FunctionDef))
+                and not part.name.startswith("_")
+                and not ast.get_docstring(part)
+            ):
                 missing.append(part.name)
     assert missing == []
 
@@ -12997,7 +15418,8 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture
 def fresh_folder(tmp_path):
-    """What a newcomer has: the files, a shell, and this Python as python3. Gives the folder and the environment."""
+    """What a newcomer has: the files, a shell, and this Python as python3. Gives the folder and the
+    environment."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / "bin" / "python3").chmod(0o755)
@@ -13015,7 +15437,10 @@ def typed_service(command: str, folder, environment):
     """The README's command that serves, on a free port in place of 8080, which may be taken here."""
     port = private_mariadb.free_port()
     process = subprocess.Popen(
-        ["sh", "-c", f"exec {command}"], cwd=folder, env={**environment, "QTM_PORT": str(port)}, stderr=subprocess.DEVNULL
+        ["sh", "-c", f"exec {command}"],
+        cwd=folder,
+        env={**environment, "QTM_PORT": str(port)},
+        stderr=subprocess.DEVNULL,
     )
     try:
         eventually(lambda: ask(port, "/readyz")[0] == 200)
@@ -13029,14 +15454,20 @@ def typed_service(command: str, folder, environment):
 
 def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_folder):
     if not shutil.which("curl"):
-        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip("ATTENTION, THE README IS NOT TRIED: curl is missing")
+        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip(
+            "ATTENTION, THE README IS NOT TRIED: curl is missing"
+        )
     folder, environment = fresh_folder
     serve, install, create, follow, result, *_ = blocks("sh")
-    assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), ".ci/run does it"
+    assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), (
+        ".ci/run does it"
+    )
     with typed_service(serve, folder, environment) as port:
         typed = "".join((create, follow, result)).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
         assert f"127.0.0.1:{port}" in typed
-        done = subprocess.run(["sh", "-e"], input=typed, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["sh", "-e"], input=typed, cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
     line, metrics = blocks("text")[0].splitlines()[0], blocks("json")[0]
     created, rest = done.stdout.split("}}", 1)
     assert json.loads(created + "}}")["data"]["count"] == 8
@@ -13060,19 +15491,36 @@ def test_the_readmes_python_runs_as_it_stands(fresh_folder):
         timeout=DEADLINE_SECONDS,
     )
     status, _, metrics = done.stdout.partition(". ")
-    assert (status, ast.literal_eval(metrics)) == ("Completed; the result is ready", json.loads(blocks("json")[0]))
+    assert (status, ast.literal_eval(metrics)) == (
+        "Completed; the result is ready",
+        json.loads(blocks("json")[0]),
+    )
     (folder / "my_engine.py").write_text(engine)
     (serve,) = [block for block in blocks("sh") if "my_engine" in block]
     with typed_service(serve, folder, environment) as port:
-        refused, created = (ask(port, f"{A}/createTask", body(params=params, max_attempts=1))[1] for params in ({}, {"window": 5}))
-        ended = [ask(port, f"{A}/getTaskResult?task_id={one['data']['task_ids'][0]}&wait=30")[1]["data"] for one in (refused, created)]
-    assert [(one["status"], one["engine_version"]) for one in ended] == [("failed", "mine 3"), ("completed", "mine 3")]
+        refused, created = (
+            ask(port, f"{A}/createTask", body(params=params, max_attempts=1))[1]
+            for params in ({}, {"window": 5})
+        )
+        ended = [
+            ask(port, f"{A}/getTaskResult?task_id={one['data']['task_ids'][0]}&wait=30")[1]["data"]
+            for one in (refused, created)
+        ]
+    assert [(one["status"], one["engine_version"]) for one in ended] == [
+        ("failed", "mine 3"),
+        ("completed", "mine 3"),
+    ]
     assert (ended[0]["error"]["type"], ended[1]["result"]["metrics"]) == ("invalid_task", {"sharpe": 1.2})
 
 
 def test_no_block_of_the_readme_is_indented():
-    assert re.findall(r"\n\n {4,}\S.*", re.sub(r"^```\w+\n.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)) == []
-    assert README.count("```") == 2 * len(re.findall(r"^```\w+\n.*?^```$", README, re.MULTILINE | re.DOTALL)), "each says what it holds"
+    assert (
+        re.findall(r"\n\n {4,}\S.*", re.sub(r"^```\w+\n.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+        == []
+    )
+    assert README.count("```") == 2 * len(
+        re.findall(r"^```\w+\n.*?^```$", README, re.MULTILINE | re.DOTALL)
+    ), "each says what it holds"
 
 
 def test_importing_qtm_starts_nothing(tmp_path):
@@ -13083,7 +15531,14 @@ def test_importing_qtm_starts_nothing(tmp_path):
         print(threading.active_count(), os.listdir() == before, "pymysql" in sys.modules)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "QTM_PORT": "nonsense"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.split() == ["1", "True", "False"]
 
 
@@ -13094,8 +15549,12 @@ def test_an_older_python_is_told_what_qtm_needs():
         ("__main__", "qtm needs Python 3.10 or newer, this is 3.8\n"),
         ("qtm", "ImportError: qtm needs Python 3.10 or newer"),
     ):
-        program = f"import sys, runpy; sys.version_info = (3, 8, 18); runpy.run_path('qtm.py', run_name={name!r})"
-        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+        program = (
+            f"import sys, runpy; sys.version_info = (3, 8, 18); runpy.run_path('qtm.py', run_name={name!r})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stdout) == (2 if name == "__main__" else 1, "")
         assert done.stderr == words if name == "__main__" else words in done.stderr
 
@@ -13113,4 +15572,6 @@ def test_sqlite_files_of_the_service_are_ordinary_sqlite(tmp_path):
     qtm.migrate(database)
     add(qtm.TaskDAO(database))
     database.close()
-    assert sqlite3.connect(tmp_path / "q.db").execute("SELECT COUNT(*) FROM backtest_tasks").fetchone() == (1,)
+    assert sqlite3.connect(tmp_path / "q.db").execute("SELECT COUNT(*) FROM backtest_tasks").fetchone() == (
+        1,
+    )

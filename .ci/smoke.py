@@ -12,7 +12,13 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONFIG = {"strategy": "buy_and_hold", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+CONFIG = {
+    "strategy": "buy_and_hold",
+    "start_date": "2005-01-03",
+    "end_date": "2012-12-31",
+    "initial_cash": 100000,
+    "commission": 0.001,
+}
 
 
 def call(base: str, path: str, body: object = None) -> dict:
@@ -30,7 +36,9 @@ def main() -> None:
         port = sock.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "QTM_PORT": str(port), "QTM_DATABASE_URL": f"sqlite:///{folder}/qtm.db"}
-        service = subprocess.Popen([sys.executable, str(ROOT / "qtm.py"), "serve"], cwd=folder, env=environment)
+        service = subprocess.Popen(
+            [sys.executable, str(ROOT / "qtm.py"), "serve"], cwd=folder, env=environment
+        )
         try:
             base = f"http://127.0.0.1:{port}"
             deadline = time.monotonic() + 20

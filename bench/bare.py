@@ -72,7 +72,9 @@ def serve(port: int, answer: bytes) -> None:
                         peer.unsent = memoryview(bytes(peer.unsent) + answer * count)
                 if peer.unsent and peer.send() == peer.is_waiting:
                     peer.is_waiting = not peer.is_waiting
-                    epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT if peer.is_waiting else select.EPOLLIN)
+                    epoll.modify(
+                        descriptor, select.EPOLLIN | select.EPOLLOUT if peer.is_waiting else select.EPOLLIN
+                    )
             except OSError:  # the client has gone
                 del peers[descriptor]
                 peer.socket.close()

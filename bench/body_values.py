@@ -42,7 +42,9 @@ def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[i
 
 def main() -> None:
     """Start, send, and print a line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--code", default=str(ROOT / "qtm.py"), help="the qtm.py to measure")
     options = parser.parse_args()
     head = f'{{"stock_code":"A","config":{json.dumps(fill.CONFIG)},"params":{{"x":['.encode()

@@ -57,17 +57,27 @@ def latencies_ms(caller: Caller, task_id: str, seconds: float) -> list[float]:
 def measure(folder: Path, case: str, seconds: float) -> list[float]:
     """One service, one case."""
     cores = os.cpu_count() or 1
-    environment = {**CASES[case], "QTM_ENGINE": "busy_engine:run", "PYTHONPATH": str(folder), "QTM_WORKERS": str(cores)}
+    environment = {
+        **CASES[case],
+        "QTM_ENGINE": "busy_engine:run",
+        "PYTHONPATH": str(folder),
+        "QTM_WORKERS": str(cores),
+    }
     (folder / "busy_engine.py").write_text(ENGINE)
     (folder / "log").unlink(missing_ok=True)
     url = f"sqlite:///{folder}/{time.monotonic_ns()}.db"
     with service(url, folder, environment=environment) as server:
         await_engine(folder)
         caller = Caller(server.port)
-        created, _ = caller.ask(create_request(server.port, cores, {"seconds": 0.0 if case == "idle" else seconds + 3.0}, "busy"))
+        created, _ = caller.ask(
+            create_request(server.port, cores, {"seconds": 0.0 if case == "idle" else seconds + 3.0}, "busy")
+        )
         ids = created["task_ids"]
         wanted = ("completed",) if case == "idle" else ("running",)
-        poll(lambda: all(caller.ask(status_request(server.port, one))[0]["status"] in wanted for one in ids), f"tasks that are {wanted[0]}")
+        poll(
+            lambda: all(caller.ask(status_request(server.port, one))[0]["status"] in wanted for one in ids),
+            f"tasks that are {wanted[0]}",
+        )
         found = latencies_ms(caller, ids[0], seconds)
         states = {caller.ask(status_request(server.port, one))[0]["status"] for one in ids}
         expect(states == set(wanted), f"the engines were {states} at the end, not {wanted}")
@@ -76,7 +86,9 @@ def measure(folder: Path, case: str, seconds: float) -> list[float]:
 
 def main() -> int:
     """Run it; the exit code."""
-    parser = argparse.ArgumentParser(description="How long a status takes while all cores are busy with engines.")
+    parser = argparse.ArgumentParser(
+        description="How long a status takes while all cores are busy with engines."
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="of asking, in each case and repeat")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -93,7 +105,9 @@ def main() -> int:
         [case, *(spread([quantile_of(one, quantile) for one in repeats], 2) for quantile in (0.5, 0.99, 1.0))]
         for case, repeats in found.items()
     ]
-    print(f"getTaskStatus every {PACE_SECONDS * 1000:g} ms on {os.cpu_count()} cores, ms (min – median – max of {options.repeats})\n")
+    print(
+        f"getTaskStatus every {PACE_SECONDS * 1000:g} ms on {os.cpu_count()} cores, ms (min – median – max of {options.repeats})\n"
+    )
     print(table(["case", "p50", "p99", "max"], rows))
     return 0
 

@@ -76,7 +76,13 @@ from private_mariadb import PrivateMariaDB, die_with_parent, free_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 API = "/api/v1/backtest"
-CONFIG = {"strategy": "campaign", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+CONFIG = {
+    "strategy": "campaign",
+    "start_date": "2005-01-03",
+    "end_date": "2012-12-31",
+    "initial_cash": 100000,
+    "commission": 0.001,
+}
 
 HEARTBEAT_SECONDS = 0.5
 LEASE_SECONDS = 2.5
@@ -93,14 +99,17 @@ SETTINGS = {
 
 CLIENTS = 6
 OPEN_BATCHES = 3  # of one client, so that the backlog stays short and the last deadline tight
-REQUEST_SECONDS = 40.0  # longer than any freeze: a client that gives up early would leave requests behind that apply later
+# longer than any freeze: a client that gives up early would leave requests behind that apply later
+REQUEST_SECONDS = 40.0
 START_SECONDS = 40.0  # of a service, on a busy machine
 STOP_SECONDS = 40.0  # above the service's own longest stop
 SETTLE_SECONDS = 90.0  # for clients to get their last answers once the faults are over
-STILL_SECONDS = LEASE_SECONDS + 2 * POLL_SECONDS + 7.0 + 3.0  # no change for so long means stuck: the longest task, and a busy machine
+# no change for so long means stuck: the longest task, and a busy machine
+STILL_SECONDS = LEASE_SECONDS + 2 * POLL_SECONDS + 7.0 + 3.0
 QUIET_SECONDS = 300.0  # however much changes, the backlog is worked off by then
 GONE_SECONDS = 10.0  # for processes to be gone: the kill grace is 2 s
-MOST_DESCRIPTORS = 60  # of an idle service: standard ones, the pool, three per SQLite connection, sockets
+# Of an idle service, beside its slots: standard ones, the pool, three per SQLite connection, sockets.
+MOST_DESCRIPTORS = 40
 KEPT_EVIDENCE = 20
 
 ENGINE = r'''"""Backtests that misbehave on purpose; each tells a ledger what it does."""
@@ -204,7 +213,8 @@ def run(task, progress):
 
 
 class Kind(NamedTuple):
-    """What a task does: a function of the engine, how long (seconds, from-to), in how many attempts it fails, how it must end."""
+    """What a task does: a function of the engine, how long (seconds, from-to), in how many attempts it fails,
+    how it must end."""
 
     does: str
     low: float
@@ -216,7 +226,8 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "quick": Kind("quick", 0.0, 0.0, 0, "completed"),
     "slow": Kind("slow", 0.2, 2.0, 0, "completed"),
-    "patient": Kind("slow", 4.0, 7.0, 0, "completed"),  # outlasts a lease, so that a freeze makes others run it, too
+    # outlasts a lease, so that a freeze makes others run it, too
+    "patient": Kind("slow", 4.0, 7.0, 0, "completed"),
     "flaky": Kind("flaky", 0.0, 0.3, 2, "completed"),
     "crash": Kind("crash", 0.0, 0.5, 1, "completed"),
     "leave": Kind("leave", 0.0, 0.5, 1, "completed"),
@@ -235,14 +246,20 @@ BURST = ("quick",) * 20  # of one batch, so that claims and outcomes come in gro
 FINAL = ("completed", "failed", "cancelled")
 
 
-# -- processes ---------------------------------------------------------------------------------------------------------
+# -- processes
+# ---------------------------------------------------------------------------------------------------------
 
 
-PARTS: Mapping[str, Sequence[str]] = {"server": ("qtm-server",), "host": ("qtm-host",), "engine": ("qtm-engine",)}
+PARTS: Mapping[str, Sequence[str]] = {
+    "server": ("qtm-server",),
+    "host": ("qtm-host",),
+    "engine": ("qtm-engine",),
+}
 
 
 class Process(NamedTuple):
-    """A process as /proc shows it; pid and ``born`` (clock ticks since boot) together are never used again."""
+    """A process as /proc shows it; pid and ``born`` (clock ticks since boot) together are never used
+    again."""
 
     pid: int
     name: str  # as `ps` shows it
@@ -264,7 +281,8 @@ def process_of(pid: int) -> Process | None:
 def marked_processes(mark: str) -> list[Process]:
     """All processes whose environment holds ``CAMPAIGN_REPLICA=`` and a value that starts with ``mark``.
 
-    The mark stays with every descendant, however it re-parents, and whatever session it makes. Zombies have lost it.
+    The mark stays with every descendant, however it re-parents, and whatever session it makes. Zombies have
+    lost it.
     """
     wanted = b"CAMPAIGN_REPLICA=" + mark.encode()
     found = []
@@ -287,7 +305,8 @@ def signal_process(process: Process, number: int) -> bool:
     return False
 
 
-# -- what was found ----------------------------------------------------------------------------------------------------
+# -- what was found
+# ----------------------------------------------------------------------------------------------------
 
 ZERO = (
     "lost", "unasked", "double", "changed", "undone", "wrong", "stuck", "orphans", "leaked", "unexplained", "wasted", "exits", "answers",
@@ -338,7 +357,8 @@ class Told:
     cancelled: bool = False  # acknowledged for this task
     batch_cancelled: bool = False  # acknowledged for its batch: it has ended, whichever way
     settled_at: float = float("inf")  # when that answer came
-    retries: list[list[float]] = field(default_factory=list)  # begin and end of each retry; the end is infinite until answered
+    # begin and end of each retry; the end is infinite until answered
+    retries: list[list[float]] = field(default_factory=list)
     end: tuple[str, Interval] | None = None  # the terminal status that was seen last
     nonce: str | None = None  # of the result that was seen
 
@@ -369,7 +389,9 @@ class History:
         with self._lock:
             self.acknowledged_calls += 1
             self.batches[batch_id] = list(task_ids)
-            self.tasks.update({one: Told(one, batch_id, kind) for one, kind in zip(task_ids, kinds, strict=True)})
+            self.tasks.update(
+                {one: Told(one, batch_id, kind) for one, kind in zip(task_ids, kinds, strict=True)}
+            )
 
     def cancelled(self, task_id: str, at: float) -> None:
         """A cancel of one task was answered by 200."""
@@ -408,9 +430,17 @@ class History:
             if told is None:
                 return  # its create was not answered yet
             before, when = told.end or (status, seen)
-            if status != before and when.end < seen.begin and not told.retried_in(Interval(when.begin, seen.end)):
+            if (
+                status != before
+                and when.end < seen.begin
+                and not told.retried_in(Interval(when.begin, seen.end))
+            ):
                 self._findings.add("changed", f"task {task_id} was {before}, then {status}")
-            if status not in FINAL and told.settled_at < seen.begin and not told.retried_in(Interval(told.settled_at, seen.end)):
+            if (
+                status not in FINAL
+                and told.settled_at < seen.begin
+                and not told.retried_in(Interval(told.settled_at, seen.end))
+            ):
                 self._findings.add("undone", f"task {task_id} is {status} after its cancel was acknowledged")
             if nonce and told.nonce and nonce != told.nonce:
                 self._findings.add("double", f"the result of task {task_id} changed")
@@ -429,9 +459,11 @@ class History:
             self.longest_answer = max(self.longest_answer, seconds)
 
 
-# -- the databases -----------------------------------------------------------------------------------------------------
+# -- the databases
+# -----------------------------------------------------------------------------------------------------
 
-Steps = Iterator[float]  # a fault under way: it yields how long to wait before it goes on, and puts things right when closed
+# a fault under way: it yields how long to wait before it goes on, and puts things right when closed
+Steps = Iterator[float]
 
 
 class SQLiteTarget:
@@ -490,7 +522,9 @@ class MariaDBTarget:
         self._server.start()
         self._server.create_database("qtm")
         self._server.execute(
-            "CREATE USER qtm@'127.0.0.1' IDENTIFIED BY 'campaign'", "GRANT ALL ON qtm.* TO qtm@'127.0.0.1'", "CREATE USER crowd@'127.0.0.1'"
+            "CREATE USER qtm@'127.0.0.1' IDENTIFIED BY 'campaign'",
+            "GRANT ALL ON qtm.* TO qtm@'127.0.0.1'",
+            "CREATE USER crowd@'127.0.0.1'",
         )
 
     def _killed(self, seconds: float) -> Steps:
@@ -510,7 +544,9 @@ class MariaDBTarget:
     @contextlib.contextmanager
     def _root(self) -> Iterator[pymysql.cursors.Cursor]:
         """A cursor of a connection that stays, for faults that would keep a new one out."""
-        connection = pymysql.connect(host="127.0.0.1", port=self._server.port, user="root", autocommit=True, ssl_disabled=True)
+        connection = pymysql.connect(
+            host="127.0.0.1", port=self._server.port, user="root", autocommit=True, ssl_disabled=True
+        )
         try:
             yield connection.cursor()
         finally:
@@ -546,7 +582,11 @@ class MariaDBTarget:
                     self._kill_connections(cursor)
                     with contextlib.suppress(pymysql.err.Error):
                         while len(crowd) < 12:
-                            crowd.append(pymysql.connect(host="127.0.0.1", port=self._server.port, user="crowd", ssl_disabled=True))
+                            crowd.append(
+                                pymysql.connect(
+                                    host="127.0.0.1", port=self._server.port, user="crowd", ssl_disabled=True
+                                )
+                            )
                     yield 0.1
             finally:
                 for connection in crowd:
@@ -561,7 +601,11 @@ class MariaDBTarget:
 
     def problems(self) -> list[str]:
         """What the server finds wrong with its tables."""
-        return [str(row) for row in self.rows("CHECK TABLE backtest_tasks, backtest_results, backtest_batches") if row[3] != "OK"]
+        return [
+            str(row)
+            for row in self.rows("CHECK TABLE backtest_tasks, backtest_results, backtest_batches")
+            if row[3] != "OK"
+        ]
 
     def remove(self) -> None:
         """End the server, delete its folder."""
@@ -625,7 +669,10 @@ class GaleraTarget:
     def problems(self) -> list[str]:
         """What the nodes hold differently: they must be the same."""
         tables = "backtest_tasks, backtest_results, backtest_batches, backtest_attempts"
-        sums = [str(node.execute("SET SESSION wsrep_sync_wait = 1", "USE qtm", f"CHECKSUM TABLE {tables}")) for node in self._cluster.nodes]
+        sums = [
+            str(node.execute("SET SESSION wsrep_sync_wait = 1", "USE qtm", f"CHECKSUM TABLE {tables}"))
+            for node in self._cluster.nodes
+        ]
         return sums if len(set(sums)) > 1 else []
 
     def remove(self) -> None:
@@ -637,11 +684,13 @@ Target = SQLiteTarget | MariaDBTarget | GaleraTarget
 # What each worker has claimed, and what it has completed, by the database.
 CLAIMS = "SELECT worker_id, SUM(attempt) FROM backtest_tasks WHERE worker_id IS NOT NULL GROUP BY worker_id"
 RECORDS = "SELECT worker_id, COUNT(*) FROM backtest_tasks WHERE worker_id IS NOT NULL AND status = 'completed' GROUP BY worker_id"
-# Faults of a database that cut off some services and not others: which node each is at, and whether it still gets a connection.
+# Faults of a database that cut off some services and not others: which node each is at, and whether it still
+# gets a connection.
 CUT_OFF_SOME = ("too many connections", "node killed", "node frozen", "majority frozen")
 
 
-# -- the services ------------------------------------------------------------------------------------------------------
+# -- the services
+# ------------------------------------------------------------------------------------------------------
 
 
 class Replica:
@@ -679,14 +728,22 @@ class Replica:
         """Start a service; main thread only, since it dies with the thread that started it."""
         environment = {name: text for name, text in os.environ.items() if not name.startswith("QTM_")}
         environment.update(SETTINGS, **self._environment)
-        environment.update(QTM_DATABASE_URL=self._target.url, QTM_WORKERS=str(self._target.workers), QTM_PORT=str(self.port))
+        environment.update(
+            QTM_DATABASE_URL=self._target.url, QTM_WORKERS=str(self._target.workers), QTM_PORT=str(self.port)
+        )
         environment.update(CAMPAIGN_REPLICA=self.mark, CAMPAIGN_LEDGER=str(self.ledger))
         environment.update(PYTHONPATH=str(self._folder), TMPDIR=str(self._folder / "tmp"))
         self._log = self._folder / f"service-{self._index}-{len(self.pids) + 1}.log"
         command = [sys.executable, str(ROOT / "qtm.py"), "serve", *self._arguments]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+                command,
+                cwd=self._folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         self.pids.append(self._process.pid)
         self.is_doomed = self.is_stopping = False
@@ -707,9 +764,14 @@ class Replica:
     def _judge_exit(self, code: int) -> None:
         log = self._log.read_text(errors="replace")
         refused_start = code == 1 and "serving" not in log  # the database was away when it started
-        right = self.is_doomed or (self.is_stopping and code in (0, -signal.SIGTERM) if "serving" not in log else code == 0)
+        right = self.is_doomed or (
+            self.is_stopping and code in (0, -signal.SIGTERM) if "serving" not in log else code == 0
+        )
         if not right and not refused_start:
-            self._findings.add("exits", f"{self.mark} (pid {self.pid}) ended with code {code}; its log ends with:\n{log[-2000:]}")
+            self._findings.add(
+                "exits",
+                f"{self.mark} (pid {self.pid}) ended with code {code}; its log ends with:\n{log[-2000:]}",
+            )
         elif not self.is_doomed and not self.is_stopping and not refused_start:
             self._findings.add("exits", f"{self.mark} (pid {self.pid}) ended by itself with code {code}")
 
@@ -722,7 +784,8 @@ class Replica:
         return 1
 
     def kill_all(self) -> int:
-        """SIGKILL to everything that this replica started, until nothing is left: as when a container is killed."""
+        """SIGKILL to everything that this replica started, until nothing is left: as when a container is
+        killed."""
         self.is_doomed = True
         count = 0
         for _ in range(100):
@@ -744,9 +807,16 @@ class Replica:
             os.kill(self.pid, number)
 
     def parts(self) -> dict[str, list[Process]]:
-        """Its living processes below the service, by role. A server that has just forked a host is still told by its parent."""
-        below = [process for process in marked_processes(self.mark) if process.pid != self.pid and process.state != "Z"]
-        found = {role: [process for process in below if process.name in names] for role, names in PARTS.items()}
+        """Its living processes below the service, by role. A server that has just forked a host is still told
+        by its parent."""
+        below = [
+            process
+            for process in marked_processes(self.mark)
+            if process.pid != self.pid and process.state != "Z"
+        ]
+        found = {
+            role: [process for process in below if process.name in names] for role, names in PARTS.items()
+        }
         found["server"] = [process for process in found["server"] if process.parent == self.pid]
         return found
 
@@ -758,7 +828,9 @@ class Replica:
         try:
             self._judge_exit(self._process.wait(STOP_SECONDS))
         except subprocess.TimeoutExpired:
-            self._findings.add("exits", f"{self.mark} (pid {self.pid}) did not end within {STOP_SECONDS:g} s of SIGTERM")
+            self._findings.add(
+                "exits", f"{self.mark} (pid {self.pid}) did not end within {STOP_SECONDS:g} s of SIGTERM"
+            )
             self._process.kill()
             self._process.wait()
         self._process = None
@@ -772,7 +844,8 @@ class Replica:
             self._process = None
 
 
-# -- clients -----------------------------------------------------------------------------------------------------------
+# -- clients
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Answer(NamedTuple):
@@ -791,7 +864,12 @@ class Caller:
     """Sends requests to any of the replicas, and again until they are answered. One per thread."""
 
     def __init__(
-        self, ports: Sequence[int], rng: random.Random, history: History, findings: Findings, faults_over: threading.Event
+        self,
+        ports: Sequence[int],
+        rng: random.Random,
+        history: History,
+        findings: Findings,
+        faults_over: threading.Event,
     ) -> None:
         self.rng = rng
         self.history = history
@@ -800,10 +878,15 @@ class Caller:
         self._faults_over = faults_over
 
     def abandon(self, path: str, body: object, key: str) -> None:
-        """Send a create and hang up before its answer: it happens now, later, or never. Its repeat must not happen as well."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rng.choice(self._ports), timeout=REQUEST_SECONDS)
+        """Send a create and hang up before its answer: it happens now, later, or never. Its repeat must not
+        happen as well."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.rng.choice(self._ports), timeout=REQUEST_SECONDS
+        )
         with contextlib.suppress(OSError):
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Idempotency-Key": key})
+            connection.request(
+                "POST", path, json.dumps(body), {"Content-Type": "application/json", "Idempotency-Key": key}
+            )
         connection.close()
 
     def once(self, port: int, method: str, path: str, body: object = None, key: str | None = None) -> Answer:
@@ -821,12 +904,15 @@ class Caller:
             connection.close()
         ended = time.monotonic()
         self.history.answered_in(ended - started)
-        if (response.status >= 500 and response.status != 503) or (response.status == 503 and not response.headers.get("Retry-After")):
+        if (response.status >= 500 and response.status != 503) or (
+            response.status == 503 and not response.headers.get("Retry-After")
+        ):
             self._findings.add("answers", f"{method} {path}: {response.status} {text[:300]!r}")
         return Answer(response.status, json.loads(text)["data"], Interval(started, ended))
 
     def call(self, method: str, path: str, body: object = None, key: str | None = None) -> Answer:
-        """A request, sent again to any service until it is answered. Raises Unanswered when the faults are over for long."""
+        """A request, sent again to any service until it is answered. Raises Unanswered when the faults are
+        over for long."""
         given_up: float | None = None
         while True:
             answer = self.once(self.rng.choice(self._ports), method, path, body, key)
@@ -835,7 +921,10 @@ class Caller:
             if self._faults_over.is_set():
                 given_up = given_up or time.monotonic() + SETTLE_SECONDS
                 if time.monotonic() > given_up:
-                    self._findings.add("answers", f"{method} {path}: no answer within {SETTLE_SECONDS:g} s after the last fault")
+                    self._findings.add(
+                        "answers",
+                        f"{method} {path}: no answer within {SETTLE_SECONDS:g} s after the last fault",
+                    )
                     raise Unanswered(path)
             time.sleep(0.05)
 
@@ -853,7 +942,9 @@ class Caller:
         """The result of a task that is completed, observed; None (a finding) when it is not there."""
         answer = self.call("GET", f"{API}/getTaskResult?task_id={task_id}")
         if answer.status != 200 or not answer.data["result"]:
-            self._findings.add("double", f"the completed task {task_id} has no result: {answer.status} {answer.data}")
+            self._findings.add(
+                "double", f"the completed task {task_id} has no result: {answer.status} {answer.data}"
+            )
             return None
         found: dict[str, Any] = answer.data
         self.history.observe(task_id, found["status"], answer.seen, found["result"]["nonce"])
@@ -884,7 +975,11 @@ class Client(threading.Thread):
 
     def _one_batch(self) -> None:
         rng = self._caller.rng
-        kinds = rng.choices(BAD, k=rng.randint(1, 2)) if rng.random() < 0.2 else rng.choices(self._good, k=rng.randint(1, 5))
+        kinds = (
+            rng.choices(BAD, k=rng.randint(1, 2))
+            if rng.random() < 0.2
+            else rng.choices(self._good, k=rng.randint(1, 5))
+        )
         if rng.random() < 0.1:
             kinds = list(BURST)
         if rng.random() < 0.25:
@@ -906,9 +1001,20 @@ class Client(threading.Thread):
         rng, self._count = self._caller.rng, self._count + 1
         params = []
         for kind in map(KINDS.__getitem__, kinds):
-            params.append({"does": kind.does, "seconds": round(rng.uniform(kind.low, kind.high), 3), "failures": kind.failures})
+            params.append(
+                {
+                    "does": kind.does,
+                    "seconds": round(rng.uniform(kind.low, kind.high), 3),
+                    "failures": kind.failures,
+                }
+            )
         attempts = 2 if any(kind in BAD for kind in kinds) else 100
-        body = {"stock_code": f"C{self._number}", "config": CONFIG, "params": params, "max_attempts": attempts}
+        body = {
+            "stock_code": f"C{self._number}",
+            "config": CONFIG,
+            "params": params,
+            "max_attempts": attempts,
+        }
         key = f"client-{self._number}-{self._count}"
         if rng.random() < 0.2:
             self._caller.abandon(f"{API}/createTask", body, key)
@@ -930,12 +1036,15 @@ class Client(threading.Thread):
             self._caller.read_batch(batch_id)
 
     def _retry(self, task_id: str) -> None:
-        """409 says that it is pending, running or completed: also the answer to a retry whose first answer was lost."""
+        """409 says that it is pending, running or completed: also the answer to a retry whose first answer
+        was lost."""
         history = self._caller.history
         history.retrying([task_id])
         answer = self._caller.call("POST", f"{API}/retryTask", {"task_id": task_id})
         cancelled = (
-            answer.status == 409 and self._caller.call("GET", f"{API}/getTaskStatus?task_id={task_id}").data["status"] == "cancelled"
+            answer.status == 409
+            and self._caller.call("GET", f"{API}/getTaskStatus?task_id={task_id}").data["status"]
+            == "cancelled"
         )
         history.retried([task_id], happened=not cancelled)
 
@@ -970,7 +1079,8 @@ class Watcher(threading.Thread):
                         self._caller.read_result(self._caller.rng.choice(completed))
 
 
-# -- faults ------------------------------------------------------------------------------------------------------------
+# -- faults
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Fault(NamedTuple):
@@ -987,7 +1097,9 @@ def planned(kinds: Sequence[str], rng: random.Random, replicas: int, longest_pau
     """Endless rounds of all kinds, each round in another order."""
     while kinds:
         for kind in rng.sample(kinds, len(kinds)):
-            yield Fault(kind, rng.uniform(0.1, longest_pause), rng.randrange(replicas), rng.random(), rng.random())
+            yield Fault(
+                kind, rng.uniform(0.1, longest_pause), rng.randrange(replicas), rng.random(), rng.random()
+            )
 
 
 @dataclass
@@ -1040,7 +1152,8 @@ class Injector:
             "service stopped": self._stop_service,
             "before a record: service frozen": self._freeze_before_record,
         }
-        self._watched = None if isinstance(target, GaleraTarget) else target  # a cluster's nodes see a commit at different times
+        # a cluster's nodes see a commit at different times
+        self._watched = None if isinstance(target, GaleraTarget) else target
         if self._watched:
             self._process_faults = {
                 **self._process_faults,
@@ -1058,7 +1171,11 @@ class Injector:
     def _processes(self, plan: Iterator[Fault]) -> Steps:
         for fault in plan:
             yield fault.pause
-            yield from self._recorded(fault.kind, fault.replica, self._process_faults[fault.kind](self._replicas[fault.replica], fault))
+            yield from self._recorded(
+                fault.kind,
+                fault.replica,
+                self._process_faults[fault.kind](self._replicas[fault.replica], fault),
+            )
 
     def _database(self, plan: Iterator[Fault]) -> Steps:
         for fault in plan:
@@ -1102,8 +1219,8 @@ class Injector:
             self.kill_points += signal_process(found[int(fault.choice * len(found))], signal.SIGKILL)
 
     def _freeze_service(self, replica: Replica, fault: Fault) -> Steps:
-        """Past its lease, while it runs something. Mostly with no new fault of the database, so that the other services can
-        see the lease run out and run the task again before this one wakes up."""
+        """Past its lease, while it runs something. Mostly with no new fault of the database, so that the
+        other services can see the lease run out and run the task again before this one wakes up."""
         yield from self._await_part(replica, "engine")
         yield from self._freeze(replica, fault)
 
@@ -1117,7 +1234,8 @@ class Injector:
             replica.send(signal.SIGCONT)
 
     def _kill_after(self, replica: Replica, counts: str) -> Steps:
-        """As soon as the number that ``counts`` gives of this service grows: right after a COMMIT of its own."""
+        """As soon as the number that ``counts`` gives of this service grows: right after a COMMIT of its
+        own."""
         self._is_held = True
         try:
             while self._is_database_struck:
@@ -1133,12 +1251,14 @@ class Injector:
 
     def _counted(self, replica: Replica, counts: str) -> int:
         rows: list[tuple[object, ...]] = []
-        with contextlib.suppress(sqlite3.Error, pymysql.err.Error):  # the service is making the tables, or writes
+        # the service is making the tables, or writes
+        with contextlib.suppress(sqlite3.Error, pymysql.err.Error):
             rows = self._watched.look(counts) if self._watched else rows
         return sum(int(str(count)) for worker, count in rows if str(worker).split(":")[1] == str(replica.pid))
 
     def _freeze_before_record(self, replica: Replica, fault: Fault) -> Steps:
-        """Past its lease, as soon as an engine of it has ended and before its outcome is recorded, unless that was quicker."""
+        """Past its lease, as soon as an engine of it has ended and before its outcome is recorded, unless
+        that was quicker."""
         path = replica.ledger
         place = path.stat().st_size if path.exists() else 0
         for _ in range(200):
@@ -1161,7 +1281,8 @@ class Injector:
         replica.send(signal.SIGKILL)
 
 
-# -- the oracle --------------------------------------------------------------------------------------------------------
+# -- the oracle
+# --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -1183,7 +1304,8 @@ class Ledger:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.executions: dict[str, Execution] = {}  # by nonce
-        self.processes: dict[tuple[int, int], dict[str, Any]] = {}  # by pid and start time: the first line of each
+        # by pid and start time: the first line of each
+        self.processes: dict[tuple[int, int], dict[str, Any]] = {}
         lines = path.read_text().splitlines() if path.exists() else []
         for line in map(json.loads, lines):
             process = line["pid"], line["born"]
@@ -1191,7 +1313,8 @@ class Ledger:
             at = line["ns"] / 1e9
             replica = int(line["replica"].rpartition("-")[2])
             found = self.executions.setdefault(
-                line["nonce"], Execution(line["task"], line["attempt"], line["nonce"], replica, at, at, process)
+                line["nonce"],
+                Execution(line["task"], line["attempt"], line["nonce"], replica, at, at, process),
             )
             found.end = max(found.end, at)
             found.how = line.get("how", found.how)
@@ -1258,7 +1381,13 @@ class Oracle:
     """Judges at the end, from history, ledger and database."""
 
     def __init__(
-        self, target: Target, history: History, injector: Injector, findings: Findings, folder: pathlib.Path, is_warm: bool
+        self,
+        target: Target,
+        history: History,
+        injector: Injector,
+        findings: Findings,
+        folder: pathlib.Path,
+        is_warm: bool,
     ) -> None:
         self._target = target
         self._is_warm = is_warm  # engines wait for their next attempt
@@ -1267,10 +1396,12 @@ class Oracle:
         self._findings = findings
         self._folder = folder
         self.ledger = Ledger(folder / "ledger")
-        self._accepted: dict[str, str] = {}  # the nonce of each completed task's result; written by check_tasks
+        # the nonce of each completed task's result; written by check_tasks
+        self._accepted: dict[str, str] = {}
 
     def check_processes(self, replicas: Sequence[Replica], mark: str) -> None:
-        """With the services idle: engines and all they started are gone, no zombie is left, no descriptor either."""
+        """With the services idle: engines and all they started are gone, no zombie is left, no descriptor
+        either."""
         self.ledger = Ledger(self._folder / "ledger")
         idle = {replica.pid for replica in replicas}
         deadline = time.monotonic() + GONE_SECONDS
@@ -1283,9 +1414,12 @@ class Oracle:
             signal_process(process, signal.SIGKILL)
         for replica in replicas:
             descriptors = self._descriptors(replica.pid)
-            if descriptors.total() > MOST_DESCRIPTORS:
+            if descriptors.total() > MOST_DESCRIPTORS + qtm.SLOT_DESCRIPTORS * self._target.workers:
                 kinds = ", ".join(f"{count} of {kind}" for kind, count in descriptors.most_common())
-                self._findings.add("leaked", f"{replica.mark} has {descriptors.total()} descriptors while it is idle: {kinds}")
+                self._findings.add(
+                    "leaked",
+                    f"{replica.mark} has {descriptors.total()} descriptors while it is idle: {kinds}",
+                )
 
     @staticmethod
     def _descriptors(pid: int) -> Counter[str]:
@@ -1298,7 +1432,8 @@ class Oracle:
         return kinds
 
     def _left_over(self, idle: set[int], mark: str) -> list[Process]:
-        """Processes that should be gone: by the ledger, by the mark, and zombies that a service does not collect."""
+        """Processes that should be gone: by the ledger, by the mark, and zombies that a service does not
+        collect."""
         found = {process.pid: process for process in marked_processes(mark)}
         for pid, born in self.ledger.processes:
             process = process_of(pid)
@@ -1309,7 +1444,9 @@ class Oracle:
         waiting = {one.pid for one in found.values() if one.parent in hosts and self._may_wait(one)}
         ours = idle | servers | hosts | waiting
         # a zombie of another parent has been disowned: that one collects it, or does not
-        return [one for one in found.values() if one.pid not in ours and (one.state != "Z" or one.parent in ours)]
+        return [
+            one for one in found.values() if one.pid not in ours and (one.state != "Z" or one.parent in ours)
+        ]
 
     def _may_wait(self, process: Process) -> bool:
         """Whether this is an engine that has run nothing yet, or a warm one between two attempts."""
@@ -1324,7 +1461,9 @@ class Oracle:
         for batch_id, task_ids in self._history.batches.items():
             found = {task["task_id"]: task for task in caller.read_batch(batch_id) or []}
             for missing in set(task_ids) - set(found):
-                self._findings.add("lost", f"the acknowledged task {missing} of batch {batch_id} is not there")
+                self._findings.add(
+                    "lost", f"the acknowledged task {missing} of batch {batch_id} is not there"
+                )
             for extra in set(found) - set(task_ids):
                 self._findings.add("unasked", f"task {extra} of batch {batch_id} was acknowledged to nobody")
             tasks += [task for task_id, task in found.items() if task_id in task_ids]
@@ -1339,17 +1478,29 @@ class Oracle:
         allowed, status = told.ends_allowed(), task["status"]
         if status in FINAL and status not in allowed:
             name = "undone" if allowed == {"cancelled"} and told.cancelled else "wrong"
-            self._findings.add(name, f"task {told.task_id} ({told.kind}) is {status}, not {allowed}; {task['error']}")
+            self._findings.add(
+                name, f"task {told.task_id} ({told.kind}) is {status}, not {allowed}; {task['error']}"
+            )
 
     def _check_result(self, task: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
-        """The result is of this task and of its accepted attempt, and an execution that ended well gave it."""
+        """The result is of this task and of its accepted attempt, and an execution that ended well gave
+        it."""
         result = found["result"] if found else {}
         self._accepted[task["task_id"]] = result.get("nonce", "")
         ran = self.ledger.executions.get(result.get("nonce", ""))
-        expected = {"task_id": task["task_id"], "attempt": task["attempt"], "nonce": ran.nonce if ran else None}
-        if result != expected or ran is None or (ran.task_id, ran.attempt, ran.how) != (task["task_id"], task["attempt"], "result"):
+        expected = {
+            "task_id": task["task_id"],
+            "attempt": task["attempt"],
+            "nonce": ran.nonce if ran else None,
+        }
+        if (
+            result != expected
+            or ran is None
+            or (ran.task_id, ran.attempt, ran.how) != (task["task_id"], task["attempt"], "result")
+        ):
             self._findings.add(
-                "double", f"task {task['task_id']}, attempt {task['attempt']}, has the result {result}; its execution: {ran}"
+                "double",
+                f"task {task['task_id']}, attempt {task['attempt']}, has the result {result}; its execution: {ran}",
             )
 
     def check_database(self) -> None:
@@ -1362,7 +1513,9 @@ class Oracle:
                 self._findings.add("unasked", f"task {task_id} was acknowledged to nobody")
         wrong = "SELECT t.task_id, t.status FROM backtest_tasks t LEFT JOIN backtest_results r ON r.task_id = t.task_id WHERE "
         for row in self._target.rows(wrong + "(t.status = 'completed') <> (r.task_id IS NOT NULL)"):
-            self._findings.add("double", f"task {row[0]} is {row[1]}, which does not go with its result being there or not")
+            self._findings.add(
+                "double", f"task {row[0]} is {row[1]}, which does not go with its result being there or not"
+            )
         for path in (self._folder / "tmp").iterdir():
             self._findings.add("leaked", f"the temporary file {path.name}")
 
@@ -1375,9 +1528,13 @@ class Oracle:
             window = Interval(first.begin - LEASE_SECONDS, second.begin)
             retried = told is not None and told.retried_in(window)
             cut_off = any(
-                fault.kind in CUT_OFF_SOME or (fault.kind.endswith("service frozen") and fault.replica in (first.replica, second.replica))
+                fault.kind in CUT_OFF_SOME
+                or (
+                    fault.kind.endswith("service frozen") and fault.replica in (first.replica, second.replica)
+                )
                 for fault in self._injector.injected
-                if fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS and window.meets(Interval(fault.begin, fault.end))
+                if fault.end - fault.begin >= LEASE_SECONDS - HEARTBEAT_SECONDS
+                and window.meets(Interval(fault.begin, fault.end))
             )
             if not retried and not cut_off:
                 self._findings.add("unexplained", f"{first} and {second}")
@@ -1392,23 +1549,35 @@ class Oracle:
                 continue
             if execution.how != "result" or self._accepted.get(execution.task_id) in (None, execution.nonce):
                 continue
-            later = [one.begin for one in self.ledger.executions.values() if one.task_id == told.task_id and one.begin > execution.begin]
+            later = [
+                one.begin
+                for one in self.ledger.executions.values()
+                if one.task_id == told.task_id and one.begin > execution.begin
+            ]
             window = Interval(execution.begin - LEASE_SECONDS, min(later, default=float("inf")))
             reasons = [
                 fault
                 for fault in self._injector.injected
-                if (fault.kind in CUT_OFF_SOME or (fault.replica == execution.replica and fault.kind.endswith(touching)))
+                if (
+                    fault.kind in CUT_OFF_SOME
+                    or (fault.replica == execution.replica and fault.kind.endswith(touching))
+                )
                 and window.meets(Interval(fault.begin, fault.end))
             ]
             if not reasons:
-                self._findings.add("wasted", f"{execution}; the accepted one is {self._accepted[told.task_id]}")
+                self._findings.add(
+                    "wasted", f"{execution}; the accepted one is {self._accepted[told.task_id]}"
+                )
 
     def longest_recovery(self, tasks: Sequence[Mapping[str, Any]], replicas: Sequence[Replica]) -> float:
-        """The longest time from the end of a fault until one of the affected services had completed a task, by the database's
-        clock, which is this machine's; further faults that struck meanwhile are in it."""
+        """The longest time from the end of a fault until one of the affected services had completed a task,
+        by the database's clock, which is this machine's; further faults that struck meanwhile are in it."""
         owner = {pid: number for number, replica in enumerate(replicas) for pid in replica.pids}
         completed = [task for task in tasks if task["status"] == "completed" and task["worker_id"]]
-        ends = [(wall_time(task["finished_at"]), owner[int(task["worker_id"].split(":")[1])]) for task in completed]
+        ends = [
+            (wall_time(task["finished_at"]), owner[int(task["worker_id"].split(":")[1])])
+            for task in completed
+        ]
         longest = 0.0
         for fault in self._injector.injected:
             after = [end for end, number in ends if end >= fault.end_wall and fault.replica in (None, number)]
@@ -1421,13 +1590,22 @@ def wall_time(stamp: str) -> float:
     return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
-# -- the campaign ------------------------------------------------------------------------------------------------------
+# -- the campaign
+# ------------------------------------------------------------------------------------------------------
 
 
 class Campaign:
     """One run on one database. Main thread only; `run` once."""
 
-    def __init__(self, target: Target, seconds: float, seed: int, replicas: int, folder: pathlib.Path, tasks_per_process: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        seconds: float,
+        seed: int,
+        replicas: int,
+        folder: pathlib.Path,
+        tasks_per_process: int,
+    ) -> None:
         self._target = target
         self._seconds = seconds
         self._seed = seed
@@ -1439,7 +1617,10 @@ class Campaign:
         self._clients_stop, self._watcher_stop = threading.Event(), threading.Event()
         self._is_warm = tasks_per_process > 1
         environment = {"QTM_TASKS_PER_PROCESS": str(tasks_per_process)} if self._is_warm else {}
-        self._replicas = [Replica(folder, self._mark, number, target, self._findings, (), environment) for number in range(replicas)]
+        self._replicas = [
+            Replica(folder, self._mark, number, target, self._findings, (), environment)
+            for number in range(replicas)
+        ]
         self._fresh = Replica(folder, self._mark, replicas, target, self._findings, ["--no-scheduler"])
         self._injector = Injector(self._replicas, target)
         self._quiet_seconds = 0.0
@@ -1466,7 +1647,9 @@ class Campaign:
 
     def _caller(self, name: str, replicas: Sequence[Replica]) -> Caller:
         rng = random.Random(f"{self._seed}:{name}")
-        return Caller([replica.port for replica in replicas], rng, self._history, self._findings, self._faults_over)
+        return Caller(
+            [replica.port for replica in replicas], rng, self._history, self._findings, self._faults_over
+        )
 
     def _await_ready(self, replicas: Sequence[Replica]) -> None:
         """Raises RuntimeError when a service does not become ready: then there is nothing to judge."""
@@ -1475,7 +1658,9 @@ class Campaign:
         while waiting:
             for replica in replicas:
                 replica.tend()
-            waiting = [replica for replica in waiting if caller.once(replica.port, "GET", "/readyz").status != 200]
+            waiting = [
+                replica for replica in waiting if caller.once(replica.port, "GET", "/readyz").status != 200
+            ]
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"{[replica.mark for replica in waiting]} did not become ready in {START_SECONDS:g} s: see {self._folder}"
@@ -1484,7 +1669,12 @@ class Campaign:
 
     def _work_under_faults(self) -> None:
         clients = [
-            Client(number, self._caller(f"client {number}", self._replicas), self._clients_stop, self._target.good)
+            Client(
+                number,
+                self._caller(f"client {number}", self._replicas),
+                self._clients_stop,
+                self._target.good,
+            )
             for number in range(CLIENTS)
         ]
         watcher = Watcher(self._caller("watcher", self._replicas), self._watcher_stop)
@@ -1529,11 +1719,16 @@ class Campaign:
             time.sleep(0.05)
         self._quiet_seconds = time.monotonic() - started
         for task in tasks:
-            self._findings.add("stuck", f"task {task['task_id']} is {task['status']}, attempt {task['attempt']}, run at {task['run_at']}")
+            self._findings.add(
+                "stuck",
+                f"task {task['task_id']} is {task['status']}, attempt {task['attempt']}, run at {task['run_at']}",
+            )
         self._watcher_stop.set()
 
     def _judge(self) -> CampaignReport:
-        oracle = Oracle(self._target, self._history, self._injector, self._findings, self._folder, self._is_warm)
+        oracle = Oracle(
+            self._target, self._history, self._injector, self._findings, self._folder, self._is_warm
+        )
         oracle.check_processes(self._replicas, self._mark)
         for replica in self._replicas:
             replica.stop()
@@ -1559,33 +1754,59 @@ class Campaign:
             quiet_seconds=self._quiet_seconds,
             longest_recovery=oracle.longest_recovery(tasks, self._replicas),
             longest_answer=self._history.longest_answer,
-            longest_stop=max((one.end - one.begin for one in self._injector.injected if one.kind == "service stopped"), default=0.0),
+            longest_stop=max(
+                (one.end - one.begin for one in self._injector.injected if one.kind == "service stopped"),
+                default=0.0,
+            ),
             counts={name: self._findings.count(name) for name in ZERO},
             evidence=self._findings.evidence(),
         )
 
 
 def run_campaign(
-    database: str, seconds: float, seed: int, folder: pathlib.Path, replicas: int = 3, tasks_per_process: int = 1
+    database: str,
+    seconds: float,
+    seed: int,
+    folder: pathlib.Path,
+    replicas: int = 3,
+    tasks_per_process: int = 1,
 ) -> CampaignReport:
-    """Faults for ``seconds`` on ``sqlite`` (one service), ``mariadb`` (a private server) or ``galera`` (three nodes), both with
-    ``replicas`` services.
+    """Faults for ``seconds`` on ``sqlite`` (one service), ``mariadb`` (a private server) or ``galera`` (three
+    nodes), both with ``replicas`` services.
 
-    ``folder`` must be empty; logs, ledger and the SQLite file stay in it. Raises MariaDBMissing. Main thread only.
+    ``folder`` must be empty; logs, ledger and the SQLite file stay in it. Raises MariaDBMissing. Main thread
+    only.
     """
-    target: Target = SQLiteTarget(folder) if database == "sqlite" else GaleraTarget() if database == "galera" else MariaDBTarget()
-    return Campaign(target, seconds, seed, 1 if database == "sqlite" else replicas, folder, tasks_per_process).run()
+    target: Target = (
+        SQLiteTarget(folder)
+        if database == "sqlite"
+        else GaleraTarget()
+        if database == "galera"
+        else MariaDBTarget()
+    )
+    return Campaign(
+        target, seconds, seed, 1 if database == "sqlite" else replicas, folder, tasks_per_process
+    ).run()
 
 
 def main() -> int:
     """Run from the command line; 1 when something was found."""
-    parser = argparse.ArgumentParser(description="Inject faults, and look whether anything was lost, twice or stuck.")
-    parser.add_argument("--database", choices=["sqlite", "mariadb", "galera", "both"], default="both", help="both: sqlite, mariadb")
+    parser = argparse.ArgumentParser(
+        description="Inject faults, and look whether anything was lost, twice or stuck."
+    )
+    parser.add_argument(
+        "--database",
+        choices=["sqlite", "mariadb", "galera", "both"],
+        default="both",
+        help="both: sqlite, mariadb",
+    )
     parser.add_argument("--seconds", type=float, default=20.0, help="of faults on each database (default 20)")
     parser.add_argument("--minutes", type=float, help="the same, in minutes")
     parser.add_argument("--seed", type=int, default=None, help="of the plan (default: a new one)")
     parser.add_argument("--replicas", type=int, default=3, help="services on MariaDB (default 3)")
-    parser.add_argument("--tasks-per-process", type=int, default=1, help="attempts of one engine process (default 1)")
+    parser.add_argument(
+        "--tasks-per-process", type=int, default=1, help="attempts of one engine process (default 1)"
+    )
     options = parser.parse_args()
     seconds = options.minutes * 60 if options.minutes else options.seconds
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed

@@ -125,11 +125,13 @@ QUICK = Plan(
 )
 
 
-# -- what MariaDB and processes used -----------------------------------------------------------------------------------
+# -- what MariaDB and processes used
+# -----------------------------------------------------------------------------------
 
 
 class CpuTimes(NamedTuple):
-    """Seconds of a process, user and system, and of those of its children that have ended and were waited for."""
+    """Seconds of a process, user and system, and of those of its children that have ended and were waited
+    for."""
 
     own: float
     ended: float
@@ -155,11 +157,13 @@ def server_cpu(mariadb: PrivateMariaDB) -> float:
 
 
 def settle(mariadb: PrivateMariaDB) -> None:
-    """Wait until InnoDB has purged what was changed and deleted, so that one phase does not pay for the one before."""
+    """Wait until InnoDB has purged what was changed and deleted, so that one phase does not pay for the one
+    before."""
     mariadb.execute("SET GLOBAL innodb_max_purge_lag_wait = 0")
 
 
-# -- part 1: replicas --------------------------------------------------------------------------------------------------
+# -- part 1: replicas
+# --------------------------------------------------------------------------------------------------
 
 
 class Replica:
@@ -183,7 +187,9 @@ class Replica:
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, str(ROOT / "qtm.py"), "worker"]
             # preexec_fn: one system call, so that a killed benchmark leaves no replica behind
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,10 +203,13 @@ class Replica:
     def check(self) -> None:
         """Raises WrongAnswer when it has ended."""
         if self._process and self._process.poll() is not None:
-            raise WrongAnswer(f"a replica ended by itself, code {self._process.returncode}:\n{self.log[-2000:]}")
+            raise WrongAnswer(
+                f"a replica ended by itself, code {self._process.returncode}:\n{self.log[-2000:]}"
+            )
 
     def cpu(self) -> tuple[float, float]:
-        """CPU seconds so far: the scheduler's process, and the engine's with all that was forked for tasks."""
+        """CPU seconds so far: the scheduler's process, and the engine's with all that was forked for
+        tasks."""
         pid = self._process.pid if self._process else 0
         own = cpu_times(pid)
         return own.own, own.ended + sum(sum(cpu_times(child)) for child in children(pid))
@@ -231,7 +240,10 @@ def run_fleet(mariadb: PrivateMariaDB, fleet: Fleet, plan: Plan, folder: Path) -
     url = mariadb.create_database(folder.name)
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(service(url, folder, ["--no-scheduler"]))
-        replicas = [stack.enter_context(Replica(url, fleet.slots, folder / f"replica{i + 1}")) for i in range(fleet.replicas)]
+        replicas = [
+            stack.enter_context(Replica(url, fleet.slots, folder / f"replica{i + 1}"))
+            for i in range(fleet.replicas)
+        ]
         for replica in replicas:
             await_engine(replica.folder)
         caller = Caller(api.port)
@@ -240,18 +252,31 @@ def run_fleet(mariadb: PrivateMariaDB, fleet: Fleet, plan: Plan, folder: Path) -
         batches = create_tasks(caller, fleet.tasks, plan.create)
         await_batches(caller, list(batches), replicas)
         after = counters(mariadb) - before
-        cpu = [[now - then for now, then in zip(replica.cpu(), start, strict=True)] for replica, start in zip(replicas, used, strict=True)]
+        cpu = [
+            [now - then for now, then in zip(replica.cpu(), start, strict=True)]
+            for replica, start in zip(replicas, used, strict=True)
+        ]
         server, served = server_cpu(mariadb) - server, cpu_times(api.pid).own - served
-    faults = ledger_faults(mariadb, folder, {task_id for task_ids in batches.values() for task_id in task_ids})
+    faults = ledger_faults(
+        mariadb, folder, {task_id for task_ids in batches.values() for task_id in task_ids}
+    )
     at_once = most_at_once(mariadb, folder.name)
-    faults += [f"{fleet.name}: a replica of {fleet.slots} slots ran {count} at once" for count in at_once[:-1] if count > fleet.slots]
+    faults += [
+        f"{fleet.name}: a replica of {fleet.slots} slots ran {count} at once"
+        for count in at_once[:-1]
+        if count > fleet.slots
+    ]
     for replica in replicas:
         faults += [f"{fleet.name}: {line}" for line in replica.log.splitlines() if " INFO " not in line]
     seconds = mariadb.execute(
-        f"USE {folder.name}", "SELECT TIMESTAMPDIFF(MICROSECOND, MIN(started_at), MAX(finished_at)) / 1e6 FROM backtest_tasks"
+        f"USE {folder.name}",
+        "SELECT TIMESTAMPDIFF(MICROSECOND, MIN(started_at), MAX(finished_at)) / 1e6 FROM backtest_tasks",
     )
     # One claim gives all that it takes the same started_at.
-    shares = mariadb.execute(f"USE {folder.name}", "SELECT COUNT(*), COUNT(DISTINCT started_at) FROM backtest_attempts GROUP BY worker_id")
+    shares = mariadb.execute(
+        f"USE {folder.name}",
+        "SELECT COUNT(*), COUNT(DISTINCT started_at) FROM backtest_attempts GROUP BY worker_id",
+    )
     return FleetResult(
         fleet,
         float(str(seconds[0][0])),
@@ -283,7 +308,9 @@ def await_batches(caller: Caller, batches: Sequence[str], replicas: Sequence[Rep
     for place, batch_id in enumerate(batches):
         while True:
             target = f"{API}/getTasksByBatch?batch_id={batch_id}&limit=1&wait=2"
-            batch, _ = caller.ask(get_request(caller.port, target, SUCCESS + b'{"batch_id":"%s"' % batch_id.encode()))
+            batch, _ = caller.ask(
+                get_request(caller.port, target, SUCCESS + b'{"batch_id":"%s"' % batch_id.encode())
+            )
             left = batch["counts"]["pending"] + batch["counts"]["running"]
             now = place * batch["total"] + batch["total"] - left
             if now != done:
@@ -292,12 +319,18 @@ def await_batches(caller: Caller, batches: Sequence[str], replicas: Sequence[Rep
                 break
             for replica in replicas:
                 replica.check()
-            expect(time.monotonic() - moved_at < STILL_SECONDS, f"no task ended for {STILL_SECONDS:g} s: {batch['counts']}")
+            expect(
+                time.monotonic() - moved_at < STILL_SECONDS,
+                f"no task ended for {STILL_SECONDS:g} s: {batch['counts']}",
+            )
 
 
 def most_at_once(mariadb: PrivateMariaDB, database: str) -> list[int]:
     """How many attempts ran at the same time, at most: of each replica, and last of all together."""
-    rows = mariadb.execute(f"USE {database}", "SELECT worker_id, started_at, ended_at FROM backtest_attempts WHERE ended_at IS NOT NULL")
+    rows = mariadb.execute(
+        f"USE {database}",
+        "SELECT worker_id, started_at, ended_at FROM backtest_attempts WHERE ended_at IS NOT NULL",
+    )
     workers = {str(row[0]) for row in rows}
     found = []
     for mine in [*({worker} for worker in workers), workers]:
@@ -308,7 +341,8 @@ def most_at_once(mariadb: PrivateMariaDB, database: str) -> list[int]:
 
 
 def ledger_faults(mariadb: PrivateMariaDB, folder: Path, created: set[str]) -> list[str]:
-    """What the ledger and the database say against: each task ran once, on its first attempt, and kept that run's result."""
+    """What the ledger and the database say against: each task ran once, on its first attempt, and kept that
+    run's result."""
     runs = [line.split() for line in (folder / "ledger").read_text().splitlines()]
     times = Counter(task_id for task_id, _, _ in runs)
     faults = [f"{task_id} was never run" for task_id in created - set(times)]
@@ -325,13 +359,16 @@ def ledger_faults(mariadb: PrivateMariaDB, folder: Path, created: set[str]) -> l
         faults.append(f"the database has {len(rows)} tasks, {len(created)} were acknowledged")
     for task_id, status, attempt, result, attempts, ending in rows:
         if (status, attempt, attempts, ending) != ("completed", 1, 1, "completed"):
-            faults.append(f"{task_id} is {status}, attempt {attempt}, {attempts} on record, the last {ending}")
+            faults.append(
+                f"{task_id} is {status}, attempt {attempt}, {attempts} on record, the last {ending}"
+            )
         elif str(json.loads(str(result))["pid"]) != pids.get(str(task_id)):
             faults.append(f"{task_id} has the result of another run: {result}")
     return faults
 
 
-# -- part 2: claims ----------------------------------------------------------------------------------------------------
+# -- part 2: claims
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -352,7 +389,8 @@ DONE = qtm.Outcome(result_json='{"metrics":{"final_equity":118734.25}}')
 
 
 def claim_and_record(dao: qtm.TaskDAO, quota: int, group: int, go: threading.Event, log: ClaimLog) -> None:
-    """One claimer: a scheduler whose engine takes no time. Appends to lists that others append to, which is safe."""
+    """One claimer: a scheduler whose engine takes no time. Appends to lists that others append to, which is
+    safe."""
     worker_id = qtm.new_worker_id()
     go.wait()
     try:
@@ -363,25 +401,33 @@ def claim_and_record(dao: qtm.TaskDAO, quota: int, group: int, go: threading.Eve
             if not claimed:
                 raise WrongAnswer("a claim got nothing, although tasks were pending")
             now = time.monotonic()
-            recorded = dao.record([qtm.Ending(one, DONE, now, now, message="done", progress=1.0) for one in claimed])
+            recorded = dao.record(
+                [qtm.Ending(one, DONE, now, now, message="done", progress=1.0) for one in claimed]
+            )
             ended = time.perf_counter()
             log.task_ids += [one.task_id for one in claimed]
             log.claim_ms.append((between - started) * 1000)
             log.record_ms.append((ended - between) * 1000)
             if len(recorded.keys) != len(claimed):
-                raise WrongAnswer(f"of {len(claimed)} that were claimed, {len(recorded.keys)} could be recorded")
+                raise WrongAnswer(
+                    f"of {len(claimed)} that were claimed, {len(recorded.keys)} could be recorded"
+                )
     except (qtm.QtmError, WrongAnswer) as error:
         log.errors.append(repr(error))
 
 
 def claim_process(url: str, pipe: Connection) -> None:
-    """The main function of a claiming process: one phase per message (claimers, quota of each, tasks a claim), until the pipe closes."""
+    """The main function of a claiming process: one phase per message (claimers, quota of each, tasks a
+    claim), until the pipe closes."""
     dao = qtm.TaskDAO(qtm.Database(url, THREADS))
     with contextlib.suppress(EOFError):
         while True:
             claimers, quota, group = pipe.recv()
             go, log = threading.Event(), ClaimLog()
-            threads = [threading.Thread(target=claim_and_record, args=(dao, quota, group, go, log), daemon=True) for _ in range(claimers)]
+            threads = [
+                threading.Thread(target=claim_and_record, args=(dao, quota, group, go, log), daemon=True)
+                for _ in range(claimers)
+            ]
             for thread in threads:
                 thread.start()
             retries, cpu = dao.database.snapshot()["retries"], time.process_time()
@@ -477,11 +523,18 @@ class ClaimSite:
             count = min(5000, pending - start)
             batch_id, *task_ids = qtm.new_task_ids(count + 1)
             codes = tuple(fill.stock_code(place) for place in range(count))
-            self.dao.create([qtm.NewTasks(qtm.BatchRequest(codes, dict(fill.CONFIG), ({},)), batch_id, task_ids, 3600.0, 3)])
+            self.dao.create(
+                [
+                    qtm.NewTasks(
+                        qtm.BatchRequest(codes, dict(fill.CONFIG), ({},)), batch_id, task_ids, 3600.0, 3
+                    )
+                ]
+            )
         settle(self.mariadb)
 
     def phase(self, claimers: int, tasks: int, group: int = 1) -> Phase:
-        """Have this many claimers claim and record this many tasks together, ``group`` at a time. They start at the same time."""
+        """Have this many claimers claim and record this many tasks together, ``group`` at a time. They start
+        at the same time."""
         processes = -(-claimers // THREADS)
         pipes = self._pipes[:processes]
         before, cpu = counters(self.mariadb), server_cpu(self.mariadb)
@@ -512,17 +565,21 @@ def measure_claims(site: ClaimSite) -> list[Phase]:
 
 
 def claim_faults(site: ClaimSite, phases: Sequence[Phase]) -> list[str]:
-    """Errors, tasks that two claimers got, and tasks of the phases that are not completed on their first attempt."""
+    """Errors, tasks that two claimers got, and tasks of the phases that are not completed on their first
+    attempt."""
     logs = [log for phase in phases for log in phase.logs]
     faults = [error for log in logs for error in log.errors]
     times = Counter(task_id for log in logs for task_id in log.task_ids)
     faults += [f"{task_id} was claimed {count} times" for task_id, count in times.items() if count > 1]
-    rows = site.execute("SELECT task_id FROM backtest_tasks WHERE status = 'completed' AND attempt = 1 AND worker_id NOT LIKE 'server-%'")
+    rows = site.execute(
+        "SELECT task_id FROM backtest_tasks WHERE status = 'completed' AND attempt = 1 AND worker_id NOT LIKE 'server-%'"
+    )
     lost = set(times) - {str(row[0]) for row in rows}
     return faults + [f"{task_id} was finished, but the database says otherwise" for task_id in lost]
 
 
-# -- part 3: obstacles -------------------------------------------------------------------------------------------------
+# -- part 3: obstacles
+# -------------------------------------------------------------------------------------------------
 
 
 class Probe(NamedTuple):
@@ -576,7 +633,9 @@ def behind_waiting(site: ClaimSite) -> Iterator[Probe]:
     for waiting in site.plan.waiting:
         site.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE status = 'pending'")
         site.fill_up(waiting)
-        site.execute("UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), '0:05:00') WHERE status = 'pending'")
+        site.execute(
+            "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), '0:05:00') WHERE status = 'pending'"
+        )
         settle(site.mariadb)
         yield probe(site, f"nothing due, {waiting:,} tasks wait", 10)
         site.fill_up(waiting + DUE_BEHIND)
@@ -584,7 +643,8 @@ def behind_waiting(site: ClaimSite) -> Iterator[Probe]:
 
 
 def behind_snapshot(site: ClaimSite) -> Iterator[Probe]:
-    """Claims while an old snapshot keeps InnoDB from purging the index entries of tasks that left the queue since."""
+    """Claims while an old snapshot keeps InnoDB from purging the index entries of tasks that left the queue
+    since."""
     connection = pymysql.connect(host="127.0.0.1", port=site.mariadb.port, user="root", database="claims")
     with contextlib.closing(connection), connection.cursor() as cursor:
         site.execute("UPDATE backtest_tasks SET status = 'cancelled' WHERE status = 'pending'")
@@ -599,7 +659,8 @@ def behind_snapshot(site: ClaimSite) -> Iterator[Probe]:
             yield probe(site, f"{unpurged:,} that left, snapshot closed")
 
 
-# -- the report --------------------------------------------------------------------------------------------------------
+# -- the report
+# --------------------------------------------------------------------------------------------------------
 
 
 def fleet_table(results: Sequence[FleetResult]) -> str:
@@ -608,12 +669,30 @@ def fleet_table(results: Sequence[FleetResult]) -> str:
     for result in results:
         tasks = result.fleet.tasks
         per_task = [
-            f"{1000 * seconds / tasks:.2f}" for seconds in (result.server_cpu, result.scheduler_cpu, result.api_cpu, result.engine_cpu)
+            f"{1000 * seconds / tasks:.2f}"
+            for seconds in (result.server_cpu, result.scheduler_cpu, result.api_cpu, result.engine_cpu)
         ]
         shares = f"{min(result.shares):,} – {max(result.shares):,}"
-        figures = [f"{tasks:,}", f"{tasks / result.seconds:.1f}", shares, str(result.at_once), f"{result.claims / tasks:.2f}", *per_task]
+        figures = [
+            f"{tasks:,}",
+            f"{tasks / result.seconds:.1f}",
+            shares,
+            str(result.at_once),
+            f"{result.claims / tasks:.2f}",
+            *per_task,
+        ]
         rows.append([result.fleet.name, *figures, f"{result.lock_waits:,}", f"{result.deadlocks:,}"])
-    columns = ["tasks", "tasks/s", "of a replica", "at once", "claims/task", "MariaDB ms", "schedulers ms", "API ms", "engines ms"]
+    columns = [
+        "tasks",
+        "tasks/s",
+        "of a replica",
+        "at once",
+        "claims/task",
+        "MariaDB ms",
+        "schedulers ms",
+        "API ms",
+        "engines ms",
+    ]
     return table(["replicas × slots", *columns, "lock waits", "deadlocks"], rows)
 
 
@@ -630,13 +709,39 @@ def claim_table(phases: Sequence[Phase]) -> str:
         tasks = sum(phase.tasks for phase in mine)
         counts = [
             sum(log.retries for phase in mine for log in phase.logs),
-            *(sum(phase.status[name] for phase in mine) for name in ("innodb_row_lock_waits", "innodb_deadlocks")),
+            *(
+                sum(phase.status[name] for phase in mine)
+                for name in ("innodb_row_lock_waits", "innodb_deadlocks")
+            ),
         ]
-        reads = sum(phase.status["handler_read_key"] + phase.status["handler_read_next"] for phase in mine) / max(1, tasks)
-        costs = [spread([getattr(phase, cost) for phase in mine], 2) for cost in ("wall_ms", "server_ms", "client_ms")]
-        rows.append([str(claimers), f"{tasks:,}", *costs, *latencies, *(f"{count:,}" for count in counts), f"{reads:.1f}"])
+        reads = sum(
+            phase.status["handler_read_key"] + phase.status["handler_read_next"] for phase in mine
+        ) / max(1, tasks)
+        costs = [
+            spread([getattr(phase, cost) for phase in mine], 2)
+            for cost in ("wall_ms", "server_ms", "client_ms")
+        ]
+        rows.append(
+            [
+                str(claimers),
+                f"{tasks:,}",
+                *costs,
+                *latencies,
+                *(f"{count:,}" for count in counts),
+                f"{reads:.1f}",
+            ]
+        )
     columns = ["tasks", "wall ms/task", "MariaDB CPU ms/task", "client CPU ms/task"]
-    columns += ["claim p50 ms", "claim p99 ms", "record p50 ms", "record p99 ms", "retries", "lock waits", "deadlocks", "rows read/task"]
+    columns += [
+        "claim p50 ms",
+        "claim p99 ms",
+        "record p50 ms",
+        "record p99 ms",
+        "retries",
+        "lock waits",
+        "deadlocks",
+        "rows read/task",
+    ]
     return table(["claimers", *columns], rows)
 
 
@@ -653,21 +758,39 @@ def probe_table(probes: Sequence[Probe]) -> str:
         ]
         for item in probes
     ]
-    return table(["obstacle", "claimed", "claim p50 ms", "p99 ms", "index entries/claim", "rows read/claim", "next run p50 ms"], rows)
+    return table(
+        [
+            "obstacle",
+            "claimed",
+            "claim p50 ms",
+            "p99 ms",
+            "index entries/claim",
+            "rows read/claim",
+            "next run p50 ms",
+        ],
+        rows,
+    )
 
 
 def ratios(phases: Sequence[Phase], cost: Callable[[Phase], float]) -> list[float]:
     """The cost per task with the most claimers by that with one, in each repeat."""
-    one, most = ([cost(phase) for phase in phases if phase.claimers == claimers] for claimers in (1, max(CLAIMERS)))
+    one, most = (
+        [cost(phase) for phase in phases if phase.claimers == claimers] for claimers in (1, max(CLAIMERS))
+    )
     return [many / single for single, many in zip(one, most, strict=True)]
 
 
-def goal_lines(results: Sequence[FleetResult], phases: Sequence[Phase], faults: Sequence[str]) -> Iterator[str]:
+def goal_lines(
+    results: Sequence[FleetResult], phases: Sequence[Phase], faults: Sequence[str]
+) -> Iterator[str]:
     """A line per goal, with its figure."""
     fleet = results[-1].fleet
     verdict = "MISSED" if any(result.faults for result in results) or faults else "holds"
     yield f"- {verdict}: {fleet.name} slots, {fleet.tasks:,} tasks: each ran exactly once, on its first attempt, and kept that result"
-    for name, cost in (("wall time", lambda phase: phase.wall_ms), ("CPU of MariaDB", lambda phase: phase.server_ms)):
+    for name, cost in (
+        ("wall time", lambda phase: phase.wall_ms),
+        ("CPU of MariaDB", lambda phase: phase.server_ms),
+    ):
         found = ratios(phases, cost)
         verdict = "holds" if statistics.median(found) <= COST_LIMIT else "MISSED"
         text = f"claim and record, {name} per task, {max(CLAIMERS)} claimers ÷ 1: {spread(found, 2)}"
@@ -678,7 +801,12 @@ def goal_lines(results: Sequence[FleetResult], phases: Sequence[Phase], faults: 
 
 
 def report(
-    results: Sequence[FleetResult], phases: Sequence[Phase], probes: Sequence[Probe], faults: Sequence[str], plan: Plan, head: str
+    results: Sequence[FleetResult],
+    phases: Sequence[Phase],
+    probes: Sequence[Probe],
+    faults: Sequence[str],
+    plan: Plan,
+    head: str,
 ) -> str:
     """All of it as Markdown."""
     return "\n\n".join(
@@ -698,17 +826,23 @@ def report(
     )
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command
+# -------------------------------------------------------------------------------------------------------
 
 
 def run(plan: Plan) -> int:
     """Measure everything and print it; 1 when a task did not run exactly once, or an error happened."""
     before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="qtm-bench-") as name, PrivateMariaDB(buffer_pool=BUFFER_POOL) as mariadb:
+    with (
+        tempfile.TemporaryDirectory(prefix="qtm-bench-") as name,
+        PrivateMariaDB(buffer_pool=BUFFER_POOL) as mariadb,
+    ):
         results = []
         for fleet in plan.fleets:
             tell(f"{fleet.name} slots, {fleet.tasks:,} tasks")
-            results.append(run_fleet(mariadb, fleet, plan, Path(name) / f"fleet_{fleet.replicas}_{fleet.slots}"))
+            results.append(
+                run_fleet(mariadb, fleet, plan, Path(name) / f"fleet_{fleet.replicas}_{fleet.slots}")
+            )
         with ClaimSite(mariadb, plan) as site:
             phases = measure_claims(site)
             faults = claim_faults(site, phases)
@@ -730,8 +864,12 @@ def run(plan: Plan) -> int:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Run replicas against each other on a private MariaDB, and measure claims.")
-    parser.add_argument("--quick", action="store_true", help="1,000 tasks and no finished ones: under a minute")
+    parser = argparse.ArgumentParser(
+        description="Run replicas against each other on a private MariaDB, and measure claims."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="1,000 tasks and no finished ones: under a minute"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server's folder is removed
     forget_settings()

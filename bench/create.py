@@ -34,16 +34,25 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(name: str, url: str, tasks: int, server_seconds: Callable[[], float]) -> None:
     """Create so many tasks from a body, as HTTP does, and print what each round took."""
-    body = {"stock_codes": [f"S{i}" for i in range(STOCKS)], "config": fill.CONFIG, "params": [{"n": i} for i in range(tasks // STOCKS)]}
+    body = {
+        "stock_codes": [f"S{i}" for i in range(STOCKS)],
+        "config": fill.CONFIG,
+        "params": [{"n": i} for i in range(tasks // STOCKS)],
+    }
     text = qtm.dump_json(body).encode()
     with qtm.start(qtm.Settings(database_url=url, engine="mine:run"), scheduler=False) as manager:
         manager.create_task(qtm.TaskRequest("S", dict(fill.CONFIG)))
         for number in range(ROUNDS):
             before, peak = server_seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             started, used = time.perf_counter(), time.process_time()
-            (created,) = manager.create_tasks([(qtm.BatchRequest.from_body(qtm.parse_body(text)), f"{name} {number}")], are_checked=True)
+            (created,) = manager.create_tasks(
+                [(qtm.BatchRequest.from_body(qtm.parse_body(text)), f"{name} {number}")], are_checked=True
+            )
             seconds, used = time.perf_counter() - started, time.process_time() - used
-            if not isinstance(created, qtm.CreatedBatch) or manager.get_batch(created.batch_id).counts["pending"] != tasks:
+            if (
+                not isinstance(created, qtm.CreatedBatch)
+                or manager.get_batch(created.batch_id).counts["pending"] != tasks
+            ):
                 raise SystemExit(f"{name}: {created!r}")
             growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
             server = server_seconds() - before
@@ -53,7 +62,9 @@ def measure(name: str, url: str, tasks: int, server_seconds: Callable[[], float]
 
 def main() -> None:
     """Measure both databases."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=qtm.MAX_TASKS_PER_CREATE, help=f"a multiple of {STOCKS}")
     tasks = parser.parse_args().tasks
     with tempfile.TemporaryDirectory() as folder:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import platform
 import signal
@@ -86,7 +87,8 @@ class Plan:
 
 
 class Goal(NamedTuple):
-    """What the median of the contenders whose name starts with ``contender`` must reach; with ``of`` it is a factor of that rival's."""
+    """What the median of the contenders whose name starts with ``contender`` must reach; with ``of`` it is a
+    factor of that rival's."""
 
     contender: str
     bound: float
@@ -105,8 +107,16 @@ class Row(NamedTuple):
 
 RQ, POOL = DRAINS["rq"].title, BACKTESTS["processes-backtests"].title
 ROWS: Mapping[str, Row] = {
-    "drain": Row("drain, no-op, 1 slot", "tasks/s", True, (Goal("qtm fresh", 300), Goal("qtm fresh", 4, RQ), Goal("qtm warm", 5000)), 0),
-    "pandas": Row("drain, no-op, 1 slot, pandas imported by the engine", "tasks/s", True, (Goal("qtm fresh", 180),), 0),
+    "drain": Row(
+        "drain, no-op, 1 slot",
+        "tasks/s",
+        True,
+        (Goal("qtm fresh", 300), Goal("qtm fresh", 4, RQ), Goal("qtm warm", 5000)),
+        0,
+    ),
+    "pandas": Row(
+        "drain, no-op, 1 slot, pandas imported by the engine", "tasks/s", True, (Goal("qtm fresh", 180),), 0
+    ),
     "backtests": Row(
         "backtests of backtesting.py, 8 years, 2 slots, curve and trades stored",
         "backtests/s",
@@ -117,13 +127,31 @@ ROWS: Mapping[str, Row] = {
         "pickup, create's call to the engine's first line, idle",
         "ms",
         False,
-        (Goal("qtm fresh p50", 3), Goal("qtm fresh p99", 8), Goal("qtm warm p50", 1.5), Goal("qtm warm p99", 4)),
+        (
+            Goal("qtm fresh p50", 3),
+            Goal("qtm fresh p99", 8),
+            Goal("qtm warm p50", 1.5),
+            Goal("qtm warm p99", 4),
+        ),
         2,
     ),
     "cpu": Row("CPU a task", "ms", False, (Goal("claim and record alone, in groups", 0.15),), 3),
-    "memory": Row("memory while one task runs, all processes, PSS (less beside other Python processes)", "MB", False, (Goal("qtm", 40),)),
-    "start": Row("start of serve to the first task's first line, with a backlog", "ms", False, (Goal("qtm", 350),), 0),
-    "contention": Row("16 claimers on one MariaDB, cost a task, against one", "×", False, (Goal("claim and record, wall", 1.0),), 2),
+    "memory": Row(
+        "memory while one task runs, all processes, PSS (less beside other Python processes)",
+        "MB",
+        False,
+        (Goal("qtm", 40),),
+    ),
+    "start": Row(
+        "start of serve to the first task's first line, with a backlog", "ms", False, (Goal("qtm", 350),), 0
+    ),
+    "contention": Row(
+        "16 claimers on one MariaDB, cost a task, against one",
+        "×",
+        False,
+        (Goal("claim and record, wall", 1.0),),
+        2,
+    ),
     "status": Row(
         f"getTaskStatus by {STATUS_CLIENTS} clients without a pause while a backlog drains",
         "ms",
@@ -134,7 +162,8 @@ ROWS: Mapping[str, Row] = {
 }
 
 
-# -- the site ----------------------------------------------------------------------------------------------------------
+# -- the site
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -148,7 +177,8 @@ class Bench:
     mariadb_version: str
     claims: contention.ClaimSite | None = None
     phases: list[contention.Phase] = field(default_factory=list)
-    found: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # row, contender: a figure of each round
+    # row, contender: a figure of each round
+    found: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     count: int = 0  # of databases so far
 
     def add(self, row: str, contender: str, value: float) -> None:
@@ -160,7 +190,11 @@ class Bench:
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
-        return (f"sqlite:///{folder}/qtm.db" if database == "SQLite" else self.mariadb.create_database(f"bench_{self.count}")), folder
+        return (
+            f"sqlite:///{folder}/qtm.db"
+            if database == "SQLite"
+            else self.mariadb.create_database(f"bench_{self.count}")
+        ), folder
 
 
 @contextlib.contextmanager
@@ -206,7 +240,8 @@ def cpu_of_all(pid: int) -> float:
     return total
 
 
-# -- measurements of qtm -----------------------------------------------------------------------------------------------
+# -- measurements of qtm
+# -----------------------------------------------------------------------------------------------
 
 
 class Drained(NamedTuple):
@@ -218,7 +253,9 @@ class Drained(NamedTuple):
     all_cpu_ms: float  # with the engine's processes
 
 
-def drained(bench: Bench, database: str, mode: str, request: qtm.BatchRequest, slots: int = 1, imports: str = "") -> Drained:
+def drained(
+    bench: Bench, database: str, mode: str, request: qtm.BatchRequest, slots: int = 1, imports: str = ""
+) -> Drained:
     """Create the tasks, start the service, and wait until all have completed."""
     url, folder = bench.place(database)
     batch = create(url, request)
@@ -233,10 +270,18 @@ def drained(bench: Bench, database: str, mode: str, request: qtm.BatchRequest, s
             ended = answer["counts"]["pending"] + answer["counts"]["running"] == 0
             expect(time.monotonic() < deadline, f"after {RIVAL_SECONDS:g} s the tasks are {answer['counts']}")
         cpu, all_cpu = contention.cpu_times(server.pid).own - cpu, cpu_of_all(server.pid) - all_cpu
-        expect(answer["counts"]["completed"] == batch.count, f"of {batch.count} tasks not all completed: {answer['counts']}")
+        expect(
+            answer["counts"]["completed"] == batch.count,
+            f"of {batch.count} tasks not all completed: {answer['counts']}",
+        )
     first = float((folder / "first").read_text())
     seconds = caller.answered_ns / 1e9 - first
-    return Drained(batch.count / seconds, 1000 * (first - server.started), 1000 * cpu / batch.count, 1000 * all_cpu / batch.count)
+    return Drained(
+        batch.count / seconds,
+        1000 * (first - server.started),
+        1000 * cpu / batch.count,
+        1000 * all_cpu / batch.count,
+    )
 
 
 def measure_drain(bench: Bench, database: str, mode: str) -> None:
@@ -251,7 +296,9 @@ def measure_drain(bench: Bench, database: str, mode: str) -> None:
 
 def measure_pandas(bench: Bench, database: str, mode: str) -> None:
     """No-ops of an engine that has imported pandas."""
-    found = drained(bench, database, mode, no_ops(bench.plan.tasks * (1 if mode == "fresh" else 10)), imports="pandas")
+    found = drained(
+        bench, database, mode, no_ops(bench.plan.tasks * (1 if mode == "fresh" else 10)), imports="pandas"
+    )
     bench.add("pandas", f"qtm {mode}, {database}", found.tasks_per_second)
 
 
@@ -259,7 +306,11 @@ def measure_backtests(bench: Bench, database: str, mode: str) -> None:
     """Real ones."""
     import sma
 
-    request = qtm.BatchRequest(sma.STOCKS, {**fill.CONFIG, "strategy": "sma_cross"}, sma.params(bench.plan.backtests // len(sma.STOCKS)))
+    request = qtm.BatchRequest(
+        sma.STOCKS,
+        {**fill.CONFIG, "strategy": "sma_cross"},
+        sma.params(bench.plan.backtests // len(sma.STOCKS)),
+    )
     found = drained(bench, database, mode, request, slots=2, imports="sma")
     bench.add("backtests", f"qtm {mode}, {database}", found.tasks_per_second)
 
@@ -277,7 +328,9 @@ def measure_pickup(bench: Bench, database: str, mode: str) -> None:
             (task_id,) = created["task_ids"]
             ended, _ = caller.ask(status_request(server.port, task_id, f"&wait={WAIT_SECONDS / 2:g}"))
             expect(ended["status"] == "completed", f"a task ended so: {ended}")
-            result, _ = caller.ask(get_request(server.port, f"{API}/getTaskResult?task_id={task_id}", SUCCESS))
+            result, _ = caller.ask(
+                get_request(server.port, f"{API}/getTaskResult?task_id={task_id}", SUCCESS)
+            )
             found.append(1000 * (result["result"]["at"] - called))
             time.sleep(PAUSE_SECONDS)
     for name, quantile in (("p50", 0.5), ("p99", 0.99)):
@@ -292,7 +345,11 @@ def measure_memory(bench: Bench, database: str, mode: str) -> None:
         Caller(server.port).ask(create_request(server.port, 1, {"seconds": REST_SECONDS}))
         poll((folder / "first").exists, "the engine's first line")
         time.sleep(REST_SECONDS / 2)
-        bench.add("memory", f"qtm {mode}, {database}", sum(memory_mb(pid)[1] for pid in [server.pid, *descendants(server.pid)]))
+        bench.add(
+            "memory",
+            f"qtm {mode}, {database}",
+            sum(memory_mb(pid)[1] for pid in [server.pid, *descendants(server.pid)]),
+        )
 
 
 def measure_status(bench: Bench, database: str, mode: str) -> None:
@@ -301,14 +358,18 @@ def measure_status(bench: Bench, database: str, mode: str) -> None:
     batch = create(url, no_ops(bench.plan.backlog))
     with serving(url, folder, mode) as server, LoadProcess() as client:
         poll((folder / "first").exists, "the engine's first line")
-        requests = [status_request(server.port, task_id) for task_id in batch.task_ids[:: max(1, batch.count // 1000)]]
+        requests = [
+            status_request(server.port, task_id) for task_id in batch.task_ids[:: max(1, batch.count // 1000)]
+        ]
         started = time.monotonic()
         result = client.run(Load(server.port, requests, STATUS_CLIENTS, bench.plan.seconds))
         expect(not result.error_count, f"{result.error_count} statuses were wrong, such as {result.errors}")
         target = f"{API}/getTasksByBatch?batch_id={batch.batch_id}&limit=1"
         counts = Caller(server.port).ask(get_request(server.port, target, SUCCESS))[0]["counts"]
         rate = (batch.count - counts["pending"]) / (time.monotonic() - started)
-    tell(f"  {result.requests_per_second:,.0f} statuses/s, {rate:,.0f} tasks/s meanwhile, {counts['pending']:,} tasks left")
+    tell(
+        f"  {result.requests_per_second:,.0f} statuses/s, {rate:,.0f} tasks/s meanwhile, {counts['pending']:,} tasks left"
+    )
     for name, quantile in (("p50", 0.5), ("p99", 0.99)):
         bench.add("status", f"qtm {mode} {name}, {database}", result.milliseconds(quantile))
 
@@ -333,7 +394,13 @@ def measure_claims(bench: Bench) -> None:
 def measure_rival(bench: Bench, row: str, name: str, rival: Rival) -> None:
     """One drain of it, in a process of its own."""
     count = bench.plan.backtests if row == "backtests" else bench.plan.tasks * (1 if rival.is_forking else 10)
-    port = bench.mariadb.port if rival.server == "mariadb" else bench.servers[rival.server].port if rival.server else 0
+    port = (
+        bench.mariadb.port
+        if rival.server == "mariadb"
+        else bench.servers[rival.server].port
+        if rival.server
+        else 0
+    )
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         command = [sys.executable, str(ROOT / "bench" / "rivals.py"), name, str(count), folder, str(port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=RIVAL_SECONDS, check=False)
@@ -341,7 +408,8 @@ def measure_rival(bench: Bench, row: str, name: str, rival: Rival) -> None:
     bench.add(row, rival.title, float(done.stdout.split()[-1]))
 
 
-# -- the rounds --------------------------------------------------------------------------------------------------------
+# -- the rounds
+# --------------------------------------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
@@ -371,7 +439,9 @@ def missing(rival: Rival, servers: Mapping[str, PrivateServer]) -> str:
     return ""
 
 
-def steps_of(rows: Sequence[str], databases: Sequence[str], servers: Mapping[str, PrivateServer]) -> tuple[list[Step], list[str]]:
+def steps_of(
+    rows: Sequence[str], databases: Sequence[str], servers: Mapping[str, PrivateServer]
+) -> tuple[list[Step], list[str]]:
     """All that a round measures, in its order, and what cannot be measured here."""
     steps: list[Step] = []
     lacking = []
@@ -387,13 +457,18 @@ def steps_of(rows: Sequence[str], databases: Sequence[str], servers: Mapping[str
             for database in databases:
                 for mode in modes:
                     name = f"{given[0]}, qtm {mode}, {database}"
-                    steps.append(Step(given, name, lambda bench, m=measure, d=database, o=mode: m(bench, d, o)))  # type: ignore[misc]
+                    measured: Callable[..., None] = measure
+                    steps.append(Step(given, name, functools.partial(measured, database=database, mode=mode)))
     for row, many in (("drain", DRAINS), ("backtests", BACKTESTS if has_backtesting else {})):
         for name, rival in many.items():
             if reason := missing(rival, servers):
                 lacking.append(reason)
                 continue
-            step = Step((row,), f"{row}, {rival.title}", lambda bench, w=row, n=name, r=rival: measure_rival(bench, w, n, r))  # type: ignore[misc]
+            step = Step(
+                (row,),
+                f"{row}, {rival.title}",
+                functools.partial(measure_rival, row=row, name=name, rival=rival),
+            )
             steps.append(step)
     steps.append(Step(("contention", "cpu"), "claims", measure_claims))
     return [step for step in steps if set(step.rows) & set(rows)], lacking
@@ -408,7 +483,11 @@ def measure_rounds(bench: Bench, steps: Sequence[Step]) -> list[str]:
                 tell(f"round {number + 1} of {bench.plan.rounds}: {step.name}")
                 try:
                     step.measure(bench)
-                except (WrongAnswer, RuntimeError, subprocess.TimeoutExpired) as error:  # the other steps are still worth their time
+                except (
+                    WrongAnswer,
+                    RuntimeError,
+                    subprocess.TimeoutExpired,
+                ) as error:  # the other steps are still worth their time
                     errors.append(f"{step.name}: {error}")
                     tell(errors[-1])
         return errors + (contention.claim_faults(bench.claims, bench.phases) if bench.claims else [])
@@ -428,7 +507,8 @@ def rivals_servers() -> Iterator[dict[str, PrivateServer]]:
         yield found
 
 
-# -- the report --------------------------------------------------------------------------------------------------------
+# -- the report
+# --------------------------------------------------------------------------------------------------------
 
 
 def verdict(row: Row, contender: str, medians: Mapping[str, float]) -> str:
@@ -438,7 +518,9 @@ def verdict(row: Row, contender: str, medians: Mapping[str, float]) -> str:
         if contender.startswith(goal.contender) and (not goal.of or goal.of in medians):
             bound = goal.bound * (medians[goal.of] if goal.of else 1.0)
             is_met = medians[contender] >= bound if row.is_rate else medians[contender] <= bound
-            text = f"{'≥' if row.is_rate else '≤'} {goal.bound:g}" + (f" × {goal.of.split(',')[0].split(' on ')[0]}" if goal.of else "")
+            text = f"{'≥' if row.is_rate else '≤'} {goal.bound:g}" + (
+                f" × {goal.of.split(',')[0].split(' on ')[0]}" if goal.of else ""
+            )
             texts.append(f"{text} {'met' if is_met else 'MISSED'}")
     return "; ".join(texts)
 
@@ -446,10 +528,19 @@ def verdict(row: Row, contender: str, medians: Mapping[str, float]) -> str:
 def row_table(row: Row, found: Mapping[str, Sequence[float]]) -> str:
     """The contenders of one row; the ratio is to the best of the rivals."""
     medians = {name: statistics.median(values) for name, values in found.items()}
-    rivals = {name: median for name, median in medians.items() if name in {one.title for one in (*DRAINS.values(), *BACKTESTS.values())}}
+    rivals = {
+        name: median
+        for name, median in medians.items()
+        if name in {one.title for one in (*DRAINS.values(), *BACKTESTS.values())}
+    }
     best = (max if row.is_rate else min)(rivals.values(), default=None)
     rows = [
-        [name, spread(values, row.digits), f"{medians[name] / best:.2g}" if best else "–", verdict(row, name, medians)]
+        [
+            name,
+            spread(values, row.digits),
+            f"{medians[name] / best:.2g}" if best else "–",
+            verdict(row, name, medians),
+        ]
         for name, values in found.items()
     ]
     return table([f"{row.title} ({row.unit})", "min – median – max", "÷ best rival", "goal"], rows)
@@ -472,7 +563,8 @@ def report(bench: Bench, rows: Sequence[str], lacking: Sequence[str], load_befor
     return "\n\n".join(parts)
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command
+# -------------------------------------------------------------------------------------------------------
 
 
 def run(plan: Plan, rows: Sequence[str], databases: Sequence[str], only: str) -> int:
@@ -481,13 +573,22 @@ def run(plan: Plan, rows: Sequence[str], databases: Sequence[str], only: str) ->
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qtm-bench-")))
         mariadb = stack.enter_context(PrivateMariaDB(buffer_pool=BUFFER_POOL))
-        bench = Bench(plan, folder, mariadb, stack.enter_context(rivals_servers()), str(mariadb.execute("SELECT VERSION()")[0][0]))
+        bench = Bench(
+            plan,
+            folder,
+            mariadb,
+            stack.enter_context(rivals_servers()),
+            str(mariadb.execute("SELECT VERSION()")[0][0]),
+        )
         steps, lacking = steps_of(rows, databases, bench.servers)
         steps = [step for step in steps if only in step.name]
         if any(step.measure is measure_claims for step in steps):
-            bench.claims = stack.enter_context(contention.ClaimSite(mariadb, contention.Plan(claims=plan.claims)))
+            bench.claims = stack.enter_context(
+                contention.ClaimSite(mariadb, contention.Plan(claims=plan.claims))
+            )
             bench.claims.fill_up(1000)
-            bench.claims.phase(max(contention.CLAIMERS), max(contention.CLAIMERS) * 10)  # opens the connections
+            # opens the connections
+            bench.claims.phase(max(contention.CLAIMERS), max(contention.CLAIMERS) * 10)
         errors = measure_rounds(bench, steps)
         sys.stdout.write(report(bench, rows, lacking, load_before) + "\n")
     for text in errors[:20]:
@@ -513,11 +614,18 @@ def main() -> int:
         default = getattr(Plan, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (%(default)s)")
     options = vars(parser.parse_args())
-    rows, databases, only = options.pop("rows").split(","), options.pop("databases").split(","), options.pop("only")
+    rows, databases, only = (
+        options.pop("rows").split(","),
+        options.pop("databases").split(","),
+        options.pop("only"),
+    )
     names = {name.lower(): name for name in ("SQLite", "MariaDB")}
-    if unknown := [one for one in rows if one not in ROWS] + [one for one in databases if one.lower() not in names]:
+    if unknown := [one for one in rows if one not in ROWS] + [
+        one for one in databases if one.lower() not in names
+    ]:
         parser.error(f"unknown: {', '.join(unknown)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the servers' folders are removed
+    # as Ctrl-C, so that the servers' folders are removed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     forget_settings()
     return run(replace(Plan(), **options), rows, [names[one.lower()] for one in databases], only)
 

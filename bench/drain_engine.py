@@ -11,7 +11,9 @@ from typing import Any
 
 import qtm
 
-MODULES = {name: importlib.import_module(name) for name in os.environ.get("BENCH_IMPORTS", "").split(",") if name}
+MODULES = {
+    name: importlib.import_module(name) for name in os.environ.get("BENCH_IMPORTS", "").split(",") if name
+}
 FIRST_LINE = os.environ["BENCH_FIRST_LINE"]  # the file that gets the time of the first task's first line
 
 

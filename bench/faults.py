@@ -18,7 +18,10 @@ import pymysql
 import qtm
 
 LATE_COMMIT_SECONDS = 0.1  # a server that was slow to hear of a COMMIT whose client has gone
-LOST = {"mysql": (pymysql.err.OperationalError, (2013, "Lost connection")), "sqlite": (sqlite3.OperationalError, ("disk I/O error",))}
+LOST = {
+    "mysql": (pymysql.err.OperationalError, (2013, "Lost connection")),
+    "sqlite": (sqlite3.OperationalError, ("disk I/O error",)),
+}
 CONFLICTS = {
     "deadlock": (pymysql.err.OperationalError, (1213, "Deadlock found")),
     "lock timeout": (pymysql.err.OperationalError, (1205, "Lock wait timeout exceeded")),
@@ -30,10 +33,10 @@ CONFLICTS = {
 class FaultPlan:
     """Which driver calls fail, and how. One thread arms it, makes calls and disarms it.
 
-    Kinds: ``before`` (the connection is lost and nothing was done), ``after`` (it was done and the answer is lost), ``late``
-    (the same for a COMMIT that the server takes only after a while), and the conflicts ``deadlock``, ``lock timeout``,
-    ``killed query`` and ``busy``. Calls are counted from 1, for ``late`` the COMMITs alone. A fault that lasts has its kind at the first
-    call; at the later ones nothing is done.
+    Kinds: ``before`` (the connection is lost and nothing was done), ``after`` (it was done and the answer is
+    lost), ``late`` (the same for a COMMIT that the server takes only after a while), and the conflicts
+    ``deadlock``, ``lock timeout``, ``killed query`` and ``busy``. Calls are counted from 1, for ``late`` the
+    COMMITs alone. A fault that lasts has its kind at the first call; at the later ones nothing is done.
     """
 
     def __init__(self, database_kind: str) -> None:
@@ -97,7 +100,8 @@ class FaultyConnection:
 
 
 class FaultyCursor:
-    """A driver's cursor whose ``execute`` fails by plan, and ``nextset``, where several statements were sent as one."""
+    """A driver's cursor whose ``execute`` fails by plan, and ``nextset``, where several statements were sent
+    as one."""
 
     def __init__(self, connection: FaultyConnection, real: Any) -> None:
         self._connection = connection
@@ -127,13 +131,16 @@ class FaultyCursor:
             self._raise(LOST[self._connection.plan.database_kind])
 
     def _execute_script(self, parts: Sequence[str], parameters: Any) -> None:
-        """A server stops at the statement that fails; of a client that has gone it hears only after all of them."""
+        """A server stops at the statement that fails; of a client that has gone it hears only after all of
+        them."""
         plan, self._fault = self._connection.plan, ""
         for number, part in enumerate(parts):
             if kind := plan.next_fault(part):
                 self._answers, self._fault = number, kind
                 break
-        done = {"": parts, "after": parts, "late": parts[:-1], "before": ()}.get(self._fault, parts[: int(min(self._answers, len(parts)))])
+        done = {"": parts, "after": parts, "late": parts[:-1], "before": ()}.get(
+            self._fault, parts[: int(min(self._answers, len(parts)))]
+        )
         if done:
             self._real.execute(";\n".join(done), parameters)
         if not self._fault:
@@ -161,7 +168,8 @@ class FaultyCursor:
         return True
 
     def _commit_later(self) -> None:
-        real, self._connection.real = self._connection.real, sqlite3.connect(":memory:")  # closed in its place
+        # closed in its place
+        real, self._connection.real = self._connection.real, sqlite3.connect(":memory:")
 
         def commit() -> None:
             self._real.execute("COMMIT")
@@ -186,15 +194,17 @@ def inject(database: qtm.Database) -> FaultPlan:
 class Oracle:
     """Sees the database as it is, by a connection of its own.
 
-    `watch` makes a trigger that writes every change of a status into a table, in the transaction that makes the change:
-    so it holds what was committed, in order, whatever the service believes.
+    `watch` makes a trigger that writes every change of a status into a table, in the transaction that makes
+    the change: so it holds what was committed, in order, whatever the service believes.
     """
 
     def __init__(self, url: str) -> None:
         parts = qtm.parse_database_url(url)
         self._connection: Any
         if parts.kind == "sqlite":
-            self._connection = sqlite3.connect(parts.path, 10.0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                parts.path, 10.0, isolation_level=None, check_same_thread=False
+            )
         else:
             self._connection = pymysql.connect(
                 host=parts.hosts[0].name,
@@ -212,10 +222,14 @@ class Oracle:
                  number INTEGER PRIMARY KEY /*! AUTO_INCREMENT */, task_id CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */,
                  attempt_before INTEGER, attempt INTEGER, before_status VARCHAR(9), after_status VARCHAR(9))"""
         )
-        # Not INSERT ... SELECT, for which InnoDB would hold the counter's lock to the end of a long statement.
+        # Not INSERT ... SELECT, for which InnoDB would hold the counter's lock to the end of a long
+        # statement.
         insert = """INSERT INTO status_log (task_id, attempt_before, attempt, before_status, after_status)
                     VALUES (NEW.task_id, OLD.attempt, NEW.attempt, OLD.status, NEW.status);"""
-        trigger, changed = "CREATE TRIGGER log_status AFTER UPDATE ON backtest_tasks FOR EACH ROW", "NEW.status <> OLD.status"
+        trigger, changed = (
+            "CREATE TRIGGER log_status AFTER UPDATE ON backtest_tasks FOR EACH ROW",
+            "NEW.status <> OLD.status",
+        )
         if isinstance(self._connection, sqlite3.Connection):
             self.rows(f"{trigger} WHEN {changed} BEGIN {insert} END")
         else:
@@ -244,7 +258,8 @@ class Oracle:
         return [(before, after) for before, after in self.rows(sql, task_id)]
 
     def faults(self, task_ids: Sequence[str]) -> list[str]:
-        """What is wrong with these tasks: lost ones, illegal changes, second outcomes, results that do not fit."""
+        """What is wrong with these tasks: lost ones, illegal changes, second outcomes, results that do not
+        fit."""
         found = []
         for task_id in task_ids:
             rows = self.rows("SELECT status FROM backtest_tasks WHERE task_id = ?", task_id)
@@ -252,16 +267,24 @@ class Oracle:
                 found.append(f"{task_id} is there {len(rows)} times")
                 continue
             history = self.history(task_id)
-            allowed = {(before.value, after.value) for before, many in qtm.TRANSITIONS.items() for after in many}
+            allowed = {
+                (before.value, after.value) for before, many in qtm.TRANSITIONS.items() for after in many
+            }
             found += [f"{task_id}: {change[0]} -> {change[1]}" for change in history if change not in allowed]
             completed = sum(after == "completed" for _, after in history)
             if completed > 1:
                 found.append(f"{task_id} was completed {completed} times")
-            if self.value("SELECT COUNT(*) FROM backtest_results WHERE task_id = ?", task_id) != (rows[0][0] == "completed"):
+            if self.value("SELECT COUNT(*) FROM backtest_results WHERE task_id = ?", task_id) != (
+                rows[0][0] == "completed"
+            ):
                 found.append(f"{task_id} is {rows[0][0]}, and its result does not fit")
             sql = "SELECT attempt_before, attempt FROM status_log WHERE task_id = ? AND after_status = 'running' ORDER BY number"
             starts = self.rows(sql, task_id)
-            found += [f"{task_id}: attempt {before} -> {attempt}" for before, attempt in starts if attempt != before + 1]
+            found += [
+                f"{task_id}: attempt {before} -> {attempt}"
+                for before, attempt in starts
+                if attempt != before + 1
+            ]
         return found
 
     def close(self) -> None:
@@ -300,7 +323,8 @@ Play = Callable[[qtm.TaskRequest, Callable[[qtm.Report], None]], qtm.Outcome]
 
 
 class ScriptedRunner:
-    """Runs attempts in the caller's thread: ``play`` says how each ends. It keeps which were started, and is its own slot."""
+    """Runs attempts in the caller's thread: ``play`` says how each ends. It keeps which were started, and is
+    its own slot."""
 
     is_ready = True
 
@@ -345,14 +369,20 @@ class ScriptedSlot:
 
 
 class Life:
-    """A scheduler and its upkeep, without threads. A `turn` makes one step of each, plays what was claimed, and lets 10 s of their
-    clock pass."""
+    """A scheduler and its upkeep, without threads. A `turn` makes one step of each, plays what was claimed,
+    and lets 10 s of their clock pass."""
 
     def __init__(self, dao: qtm.TaskDAO, play: Play, **options: Any) -> None:
         self.now = 1000.0
         self.runner = ScriptedRunner(play)
         chosen = qtm.Settings(retry_backoff_seconds=0.0, **options)
-        self.scheduler = qtm.TaskScheduler(dao, self.runner, chosen, clock=lambda: self.now, timer=SilentTimer)  # type: ignore[arg-type]
+        self.scheduler = qtm.TaskScheduler(
+            dao,
+            self.runner,  # type: ignore[arg-type]
+            chosen,
+            clock=lambda: self.now,
+            timer=SilentTimer,  # type: ignore[arg-type]
+        )
         self.scheduler.attempts.stopped = ImpatientEvent()
         self.upkeep = qtm.Upkeep(dao, chosen, clock=lambda: self.now)
 
@@ -370,7 +400,8 @@ class Life:
             self.scheduler.recorder.step()
 
 
-# A service that stops at one point of a task's life: the engine and two methods of the DAO wait there for a file, once.
+# A service that stops at one point of a task's life: the engine and two methods of the DAO wait there for a
+# file, once.
 HELD_SERVICE = """
 import os, pathlib, select, sys, time
 

@@ -19,9 +19,16 @@ from typing import Any, Protocol
 import pymysql
 
 BATCH_TASKS = 5000
-RESULT_BATCHES = 10  # the oldest batches, whose completed tasks have a result; four gigabytes of them would test the disk
+# the oldest batches, whose completed tasks have a result; four gigabytes of them would test the disk
+RESULT_BATCHES = 10
 FIRST_CREATED = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)  # one batch an hour from then on
-CONFIG = {"strategy": "buy_and_hold", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+CONFIG = {
+    "strategy": "buy_and_hold",
+    "start_date": "2005-01-03",
+    "end_date": "2012-12-31",
+    "initial_cash": 100000,
+    "commission": 0.001,
+}
 
 TEMPLATE_TABLE = """
 CREATE TEMPORARY TABLE bench_rows (
@@ -129,10 +136,14 @@ def _template_row(place: int) -> tuple[Any, ...]:
     """The parts of a task that are the same in every batch; the times follow the hour of the batch."""
     status = _status(place)
     done = 1.0 if status == "completed" else 0.4
-    started, finished = (f"{int(s) // 60:02d}:{s % 60:09.6f}" for s in (0.7 * place + 1.031507, 0.7 * place + 1.618034))
+    started, finished = (
+        f"{int(s) // 60:02d}:{s % 60:09.6f}" for s in (0.7 * place + 1.031507, 0.7 * place + 1.618034)
+    )
     params = json.dumps({"fast": 5 + place % 20, "slow": 60 + place % 100}, separators=(",", ":"))
     message = "2012-12-31: equity 118734.25" if status == "completed" else "2008-02-11: equity 97310.50"
-    error = '{"type":"ValueError","message":"no price on 2008-02-12","attempt":1}' if status == "failed" else None
+    error = (
+        '{"type":"ValueError","message":"no price on 2008-02-12","attempt":1}' if status == "failed" else None
+    )
     return place, _id_tail(place), stock_code(place), params, status, done, message, started, finished, error
 
 
@@ -140,21 +151,33 @@ def result_json() -> str:
     """A result of about 4 KB, of the shape that the built-in engine gives."""
     numbers = random.Random(4096)
     days = [FIRST_CREATED.date() + datetime.timedelta(days=i) for i in range(110)]
-    metrics = {"final_equity": 118734.25, "total_return": 0.1873425, "sharpe": 0.4132, "max_drawdown": -0.3127, "trades": 12}
+    metrics = {
+        "final_equity": 118734.25,
+        "total_return": 0.1873425,
+        "sharpe": 0.4132,
+        "max_drawdown": -0.3127,
+        "trades": 12,
+    }
     curve = [[day.isoformat(), round(100000 * numbers.uniform(0.7, 1.3), 2)] for day in days]
-    trades = [{"date": day.isoformat(), "side": "buy", "shares": 100 * i, "price": 33.17} for i, day in enumerate(days[:14])]
+    trades = [
+        {"date": day.isoformat(), "side": "buy", "shares": 100 * i, "price": 33.17}
+        for i, day in enumerate(days[:14])
+    ]
     return json.dumps({"metrics": metrics, "equity_curve": curve, "trades": trades}, separators=(",", ":"))
 
 
 def fill(url: str, rows: int, is_one_batch: bool = False) -> int:
-    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches, or all of them in the first;
-    how many times 5,000 there are."""
+    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches, or
+    all of them in the first; how many times 5,000 there are."""
     batches = max(1, round(rows / BATCH_TASKS))
     config, result = json.dumps(CONFIG, separators=(",", ":")), result_json()
     with _open(url) as (cursor, mark):
         cursor.execute(TEMPLATE_TABLE)
         values = ", ".join([mark] * 10)
-        cursor.executemany(f"INSERT INTO bench_rows VALUES ({values})", [_template_row(place) for place in range(BATCH_TASKS)])
+        cursor.executemany(
+            f"INSERT INTO bench_rows VALUES ({values})",
+            [_template_row(place) for place in range(BATCH_TASKS)],
+        )
         for batch in range(batches):
             created = FIRST_CREATED + datetime.timedelta(hours=batch)
             stamp, hour = created.strftime("%Y-%m-%d %H:%M:%S.000000"), created.strftime("%Y-%m-%d %H:")

@@ -46,24 +46,37 @@ COMPLETED = [place for place in range(fill.BATCH_TASKS) if fill.is_completed(pla
 def bare_connection(url: str, **options: Any) -> Any:
     """PyMySQL as it comes, connected to the database of a qtm URL."""
     parts = urllib.parse.urlsplit(url)
-    return pymysql.connect(host="127.0.0.1", port=parts.port or 3306, user="root", database=parts.path[1:], autocommit=True, **options)
+    return pymysql.connect(
+        host="127.0.0.1",
+        port=parts.port or 3306,
+        user="root",
+        database=parts.path[1:],
+        autocommit=True,
+        **options,
+    )
 
 
 class Floor:
-    """One bare connection to the database of a qtm URL, with commits as durable as qtm's. A context manager."""
+    """One bare connection to the database of a qtm URL, with commits as durable as qtm's. A context
+    manager."""
 
     def __init__(self, url: str, batches: int) -> None:
         parts = urllib.parse.urlsplit(url)
         self._random = random.Random(1)
         self._batches = batches
         self._mark = "?" if parts.scheme == "sqlite" else "%s"
-        self._insert = (INSERT_TASKS + (SQLITE_ROWS if parts.scheme == "sqlite" else MYSQL_ROWS)).replace("?", self._mark)
+        self._insert = (INSERT_TASKS + (SQLITE_ROWS if parts.scheme == "sqlite" else MYSQL_ROWS)).replace(
+            "?", self._mark
+        )
         self._connection: Any
         if parts.scheme == "sqlite":
             self._connection = sqlite3.connect(parts.path[1:], isolation_level=None)
             self._connection.execute("PRAGMA synchronous=FULL")
         else:
-            texts = {kind: decode for kind, decode in pymysql.converters.conversions.items() if kind not in (7, 12)}  # times stay text
+            # times stay text
+            texts = {
+                kind: decode for kind, decode in pymysql.converters.conversions.items() if kind not in (7, 12)
+            }
             self._connection = bare_connection(url, conv=texts)
         self._cursor = self._connection.cursor()
 
@@ -74,18 +87,25 @@ class Floor:
         self._connection.close()
 
     def _select(self, tail: str, key: str) -> int:
-        self._cursor.execute(f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {tail}".replace("?", self._mark), (key,))
+        self._cursor.execute(
+            f"SELECT {TASK_COLUMNS} FROM backtest_tasks WHERE {tail}".replace("?", self._mark), (key,)
+        )
         return len(self._cursor.fetchall())
 
     def status(self) -> None:
         """One task by its key."""
-        found = self._select("task_id = ?", fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)))
+        found = self._select(
+            "task_id = ?",
+            fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)),
+        )
         if found != 1:
             raise RuntimeError(f"the floor found {found} rows of a task")
 
     def batch(self) -> None:
         """The tasks of one batch."""
-        found = self._select("batch_id = ? ORDER BY task_id LIMIT 10001", fill.batch_id(self._random.randrange(self._batches)))
+        found = self._select(
+            "batch_id = ? ORDER BY task_id LIMIT 10001", fill.batch_id(self._random.randrange(self._batches))
+        )
         if found != fill.BATCH_TASKS:
             raise RuntimeError(f"the floor found {found} rows of a batch")
 
@@ -100,8 +120,9 @@ class Floor:
 
 
 class Replay:
-    """The very texts that qtm sends to MySQL or MariaDB for an operation, recorded once and sent again, with other ids, by PyMySQL as
-    it comes. Its methods record one, and give what sends it again and reads the whole answer. A context manager."""
+    """The very texts that qtm sends to MySQL or MariaDB for an operation, recorded once and sent again, with
+    other ids, by PyMySQL as it comes. Its methods record one, and give what sends it again and reads the
+    whole answer. A context manager."""
 
     def __init__(self, url: str, batches: int) -> None:
         self._random = random.Random(1)
@@ -119,7 +140,8 @@ class Replay:
         self._database.close()
 
     def _recorded(self, call: Callable[[], object]) -> list[str]:
-        """What it sends when its statements are prepared already; they are prepared for the bare connection, too."""
+        """What it sends when its statements are prepared already; they are prepared for the bare connection,
+        too."""
         sent: list[str] = []
         with self._database._writers.connection() as connection:  # the only one
             send = connection.query
@@ -148,7 +170,9 @@ class Replay:
                 count += len(cursor.fetchall())
         return count
 
-    def _again(self, call: Callable[[str], object], recorded: str, choose: Callable[[], str]) -> Callable[[], None]:
+    def _again(
+        self, call: Callable[[str], object], recorded: str, choose: Callable[[], str]
+    ) -> Callable[[], None]:
         """Send what ``call`` sends for the id ``recorded`` for another one that exists."""
         texts = self._recorded(lambda: call(recorded))
 
@@ -164,7 +188,9 @@ class Replay:
         return self._again(
             lambda key: self._tasks.get_status_texts([key]),
             fill.task_id(0, 0),
-            lambda: fill.task_id(self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)),
+            lambda: fill.task_id(
+                self._random.randrange(self._batches), self._random.randrange(fill.BATCH_TASKS)
+            ),
         )
 
     def result(self) -> Callable[[], None]:
@@ -179,7 +205,9 @@ class Replay:
     def batch(self) -> Callable[[], None]:
         """A batch and its tasks."""
         call = lambda key: self._tasks.get_batch_page(qtm.TaskFilter(key, limit=qtm.MAX_PAGE))  # noqa: E731
-        return self._again(call, fill.batch_id(0), lambda: fill.batch_id(self._random.randrange(self._batches)))
+        return self._again(
+            call, fill.batch_id(0), lambda: fill.batch_id(self._random.randrange(self._batches))
+        )
 
     def create(self, count: int) -> Callable[[], None]:
         """A batch and its tasks in one transaction."""

@@ -53,7 +53,11 @@ def ask(port: int, target: str, body: bytes | None = None) -> Answer:
 
 def create_body(count: int, **more: object) -> bytes:
     """The body of a createTask of this many stocks."""
-    codes = {"stock_code": fill.stock_code(0)} if count == 1 else {"stock_codes": [fill.stock_code(place) for place in range(count)]}
+    codes = (
+        {"stock_code": fill.stock_code(0)}
+        if count == 1
+        else {"stock_codes": [fill.stock_code(place) for place in range(count)]}
+    )
     return json.dumps({**codes, "config": fill.CONFIG, "params": {"fast": 5, "slow": 60}, **more}).encode()
 
 
@@ -64,10 +68,18 @@ def read_targets() -> Iterator[str]:
         yield f"getTaskStatus?task_id={fill.task_id(1, place)}"
         yield f"getTaskResult?task_id={fill.task_id(0, place)}"
     yield from (f"{name}?task_id=019-none" for name in ("getTaskStatus", "getTaskResult"))
-    yield from (f"getTasksByBatch?batch_id={fill.batch_id(0)}{more}" for more in ("", "&limit=10", "&status=failed&status=cancelled"))
+    yield from (
+        f"getTasksByBatch?batch_id={fill.batch_id(0)}{more}"
+        for more in ("", "&limit=10", "&status=failed&status=cancelled")
+    )
     yield f"getTasksByBatch?batch_id={fill.batch_id(0)}&stock_code={fill.stock_code(77)}"
     yield f"getTasksByBatch?batch_id={fill.batch_id(0)}&limit=3&cursor={fill.task_id(0, 5)}"
-    yield from ("getTasksByBatch?batch_id=none", "getTaskStatus", "getTasksByBatch", f"getTasksByBatch?batch_id={fill.batch_id(0)}&limit=0")
+    yield from (
+        "getTasksByBatch?batch_id=none",
+        "getTaskStatus",
+        "getTasksByBatch",
+        f"getTasksByBatch?batch_id={fill.batch_id(0)}&limit=0",
+    )
 
 
 def bad_bodies() -> Iterator[bytes]:
@@ -109,14 +121,29 @@ def bad_bodies() -> Iterator[bytes]:
 
 def refusal(answer: Answer) -> object:
     """What must be equal of an answer that is no success; the words may differ."""
-    return answer.status, {name: answer.document[name] for name in ("code", "error", "data")}, sorted(answer.document)
+    return (
+        answer.status,
+        {name: answer.document[name] for name in ("code", "error", "data")},
+        sorted(answer.document),
+    )
 
 
 def good_bodies(name: str) -> Iterator[bytes]:
     """Requests that every server must take."""
     yield create_body(1)
-    yield create_body(3, params=[{"a": 1}, {"b": [1.5, None, "é"]}], name="three", priority=7, timeout_seconds=5, max_attempts=2)
-    yield create_body(2, config={**fill.CONFIG, "universe": {"own": ["key", 1]}, "initial_cash": 2.5e4}, batch_id=f"of-{name}")
+    yield create_body(
+        3,
+        params=[{"a": 1}, {"b": [1.5, None, "é"]}],
+        name="three",
+        priority=7,
+        timeout_seconds=5,
+        max_attempts=2,
+    )
+    yield create_body(
+        2,
+        config={**fill.CONFIG, "universe": {"own": ["key", 1]}, "initial_cash": 2.5e4},
+        batch_id=f"of-{name}",
+    )
     yield create_body(1, batch_id=f"of-{name}")  # one more into the same batch
 
 
@@ -125,30 +152,50 @@ def created(port: int, body: bytes) -> object:
     answer = ask(port, f"{API}/createTask", body)
     data = answer.document["data"]
     expect(
-        answer.status == 201 and data["count"] == len(data["task_ids"]) == len(set(data["task_ids"])), f"createTask gave {answer.body!r}"
+        answer.status == 201 and data["count"] == len(data["task_ids"]) == len(set(data["task_ids"])),
+        f"createTask gave {answer.body!r}",
     )
-    found = [ask(port, f"{API}/getTaskStatus?task_id={task_id}").document["data"] for task_id in data["task_ids"]]
+    found = [
+        ask(port, f"{API}/getTaskStatus?task_id={task_id}").document["data"] for task_id in data["task_ids"]
+    ]
     batch = ask(port, f"{API}/getTasksByBatch?batch_id={data['batch_id']}").document["data"]
     for task in (*found, *batch["tasks"], batch):
         stamps = [task[name] for name in ("created_at", "run_at") if name in task]
         expect(all(STAMP.fullmatch(stamp) for stamp in stamps), f"times such as {stamps}")
     listed = [task["task_id"] for task in batch["tasks"]][-len(found) :]
     expect(listed == data["task_ids"], f"the tasks {data['task_ids']} are listed as {listed}")
-    return [{key: value for key, value in task.items() if key not in (*OWN, *PENDING_ONLY)} for task in found], sorted(found[0])
+    return [
+        {key: value for key, value in task.items() if key not in (*OWN, *PENDING_ONLY)} for task in found
+    ], sorted(found[0])
 
 
 def check_same(name: str, port: int, qtm_port: int) -> None:
     """Raises WrongAnswer where this server answers otherwise than qtm."""
     for target in read_targets():
         mine, theirs = (ask(at, f"{API}/{target}") for at in (qtm_port, port))
-        same = mine == theirs._replace(body=mine.body) if mine.status == 200 else refusal(mine) == refusal(theirs)
-        expect(same, f"{name}: {target} was answered {theirs.status} {theirs.body[:600]!r}, by qtm {mine.status} {mine.body[:600]!r}")
+        same = (
+            mine == theirs._replace(body=mine.body)
+            if mine.status == 200
+            else refusal(mine) == refusal(theirs)
+        )
+        expect(
+            same,
+            f"{name}: {target} was answered {theirs.status} {theirs.body[:600]!r}, by qtm {mine.status} {mine.body[:600]!r}",
+        )
         close = mine.status != 200 or abs(len(mine.body) - len(theirs.body)) <= len(mine.body) / 100
-        expect(close, f"{name}: {target} was answered with {len(theirs.body)} bytes, by qtm with {len(mine.body)}")
+        expect(
+            close,
+            f"{name}: {target} was answered with {len(theirs.body)} bytes, by qtm with {len(mine.body)}",
+        )
     for body in bad_bodies():
         mine, theirs = (ask(at, f"{API}/createTask", body) for at in (qtm_port, port))
         same = mine.status == 400 and refusal(mine) == refusal(theirs)
-        expect(same, f"{name}: {body[:600]!r} was answered {theirs.status} {theirs.body!r}, by qtm {mine.status} {mine.body!r}")
+        expect(
+            same,
+            f"{name}: {body[:600]!r} was answered {theirs.status} {theirs.body!r}, by qtm {mine.status} {mine.body!r}",
+        )
     for place, body in enumerate(good_bodies(name)):
         ours, others = (created(at, body) for at in (qtm_port, port))
-        expect(ours == others, f"{name}: good body {place} made {str(others)[:1500]}, by qtm {str(ours)[:1500]}")
+        expect(
+            ours == others, f"{name}: good body {place} made {str(others)[:1500]}, by qtm {str(ours)[:1500]}"
+        )

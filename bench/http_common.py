@@ -18,7 +18,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import sqlalchemy as sa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json, to_json
 
 API = "/api/v1/backtest"
@@ -35,7 +43,8 @@ STATUS_TEXTS = {
 }
 
 
-# -- what a client may ask for -----------------------------------------------------------------------------------------
+# -- what a client may ask for
+# -----------------------------------------------------------------------------------------
 
 
 def _iso_date(value: object) -> object:
@@ -104,16 +113,27 @@ class CreateRequest(BaseModel):
         return self.params if isinstance(self.params, list) else [self.params]
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- answers
+# -----------------------------------------------------------------------------------------------------------
 
 
 class ApiError(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, number: int, error: str, message: str, errors: Sequence[dict[str, str]] = ()) -> None:
+    def __init__(
+        self, status: int, number: int, error: str, message: str, errors: Sequence[dict[str, str]] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = to_json({"code": status * 100 + number, "error": error, "message": message, "data": None, "errors": list(errors)})
+        self.body = to_json(
+            {
+                "code": status * 100 + number,
+                "error": error,
+                "message": message,
+                "data": None,
+                "errors": list(errors),
+            }
+        )
 
 
 def success(data: Document) -> bytes:
@@ -134,7 +154,11 @@ def malformed_json(message: str) -> ApiError:
 
 
 def _path(location: Sequence[str | int]) -> str:
-    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in ("body", "query"))
+    parts = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for part in location
+        if part not in ("body", "query")
+    )
     return parts.lstrip(".")
 
 
@@ -145,10 +169,15 @@ def parse_create(body: bytes) -> CreateRequest:
         return request
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise (malformed_json(faults[0]["msg"]) if faults[0]["type"] == "json_invalid" else invalid_request(faults)) from None
+        raise (
+            malformed_json(faults[0]["msg"])
+            if faults[0]["type"] == "json_invalid"
+            else invalid_request(faults)
+        ) from None
 
 
-# -- tables ------------------------------------------------------------------------------------------------------------
+# -- tables
+# ------------------------------------------------------------------------------------------------------------
 
 metadata = sa.MetaData()
 Stamp = sa.DateTime()
@@ -223,7 +252,20 @@ def _status_text(status: str, attempt: int, progress: float) -> str:
 
 def _task(row: Sequence[Any]) -> Document:
     """A row of SHOWN as the API shows it."""
-    (task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts, timeout_seconds, rank) = row[:12]
+    (
+        task_id,
+        batch_id,
+        stock_code,
+        config,
+        params,
+        status,
+        progress,
+        message,
+        attempt,
+        max_attempts,
+        timeout_seconds,
+        rank,
+    ) = row[:12]
     created_at, run_at, started_at, finished_at, worker_id, error, engine_version = row[12:19]
     return {
         "task_id": task_id,
@@ -250,7 +292,8 @@ def _task(row: Sequence[Any]) -> Document:
 
 
 def new_ids(count: int) -> list[str]:
-    """UUIDs of version 7, so that keys arrive in order, as with uuid.uuid7 of newer Pythons; those of one call ascend."""
+    """UUIDs of version 7, so that keys arrive in order, as with uuid.uuid7 of newer Pythons; those of one
+    call ascend."""
     head = f"{time.time_ns() // 1_000_000:012x}"
     first = int.from_bytes(os.urandom(3), "big") >> 1
     tail = os.urandom(6 * count).hex()
@@ -263,13 +306,21 @@ def new_ids(count: int) -> list[str]:
 
 
 class Service:
-    """The four operations; each takes checked input and gives the body of its answer. Thread-safe. Raises ApiError."""
+    """The four operations; each takes checked input and gives the body of its answer. Thread-safe. Raises
+    ApiError."""
 
     def __init__(self, url: str, pool_size: int) -> None:
-        options: Document = {"pool_size": pool_size, "max_overflow": 0, "connect_args": {"charset": "utf8mb4", "ssl_disabled": True}}
-        # Every use ends its transaction itself, so that the pool's ROLLBACK would be a round trip for nothing. Reads have none.
+        options: Document = {
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "connect_args": {"charset": "utf8mb4", "ssl_disabled": True},
+        }
+        # Every use ends its transaction itself, so that the pool's ROLLBACK would be a round trip for
+        # nothing. Reads have none.
         options["pool_reset_on_return"] = None
-        self._readers = sa.create_engine(url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, **options)
+        self._readers = sa.create_engine(
+            url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, **options
+        )
         self._writers = sa.create_engine(url, isolation_level="READ COMMITTED", **options)
 
     def create(self, request: CreateRequest) -> bytes:
@@ -302,7 +353,9 @@ class Service:
         with self._writers.begin() as connection:
             known = request.batch_id and connection.execute(BATCH, {"batch_id": batch_id}).first()
             if not known:
-                connection.execute(sa.insert(batches), {"batch_id": batch_id, "name": request.name, "created_at": now})
+                connection.execute(
+                    sa.insert(batches), {"batch_id": batch_id, "name": request.name, "created_at": now}
+                )
             connection.execute(sa.insert(tasks), rows)
         return success({"batch_id": batch_id, "count": len(task_ids), "task_ids": task_ids})
 
@@ -323,13 +376,19 @@ class Service:
         if row.status in ("pending", "running"):
             raise ApiError(409, 1, "task_not_finished", f"the task is {row.status}: it has no result yet")
         is_completed = row.status == "completed"
-        result, non_finite = (from_json(row.result), from_json(row.non_finite)) if is_completed else (None, [])
+        result, non_finite = (
+            (from_json(row.result), from_json(row.non_finite)) if is_completed else (None, [])
+        )
         converted = from_json(row.converted) if row.converted else []
         return success({**_task(row), "result": result, "non_finite": non_finite, "converted": converted})
 
-    def batch(self, batch_id: str, statuses: Sequence[str], stock_code: str | None, limit: int, cursor: str | None) -> bytes:
+    def batch(
+        self, batch_id: str, statuses: Sequence[str], stock_code: str | None, limit: int, cursor: str | None
+    ) -> bytes:
         """getTasksByBatch: the batch with its counts and a page of its tasks."""
-        page = sa.select(*SHOWN).where(tasks.c.batch_id == batch_id).order_by(tasks.c.task_id).limit(limit + 1)
+        page = (
+            sa.select(*SHOWN).where(tasks.c.batch_id == batch_id).order_by(tasks.c.task_id).limit(limit + 1)
+        )
         if statuses:
             page = page.where(tasks.c.status.in_(statuses))
         if stock_code:
@@ -358,4 +417,6 @@ class Service:
             "progress": round(done / max(1, sum(counts.values())), 6),
         }
         shown = [_task(row) for row in rows[:limit]]
-        return success({**summary, "tasks": shown, "next_cursor": shown[-1]["task_id"] if len(rows) > limit else None})
+        return success(
+            {**summary, "tasks": shown, "next_cursor": shown[-1]["task_id"] if len(rows) > limit else None}
+        )

@@ -45,19 +45,49 @@ from floor import COMPLETED, Replay, latencies_of
 from http_check import ask, check_same, create_body, exchange
 from load import Load, LoadProcess, Request, ServerProcess, get_request, post_request, quantile_of, table
 from private_mariadb import PrivateMariaDB, free_port
-from service import API, BUFFER_POOL, KNOWN_TARGETS, ROOT, SUCCESS, Site, WrongAnswer, children, forget_settings, prepare, service, tell
+from service import (
+    API,
+    BUFFER_POOL,
+    KNOWN_TARGETS,
+    ROOT,
+    SUCCESS,
+    Site,
+    WrongAnswer,
+    children,
+    forget_settings,
+    prepare,
+    service,
+    tell,
+)
 from wrk import run_wrk
 
 BENCH = ROOT / "bench"
-STATUS, RESULT, BATCH, CREATE_ONE, CREATE_MANY = "getTaskStatus", "getTaskResult", "getTasksByBatch", "createTask", "createTask5000"
+STATUS, RESULT, BATCH, CREATE_ONE, CREATE_MANY = (
+    "getTaskStatus",
+    "getTaskResult",
+    "getTasksByBatch",
+    "createTask",
+    "createTask5000",
+)
 LARGE = (BATCH, CREATE_MANY)  # rows of 5,000 tasks
 QTM, ASYNC, THREADS, FLASK = "qtm", "fastapi-async", "fastapi-threads", "flask"
-FLASK_THREADS = 16  # gunicorn keeps idle connections outside of its threads, so that 64 of them are served by 16
+# gunicorn keeps idle connections outside of its threads, so that 64 of them are served by 16
+FLASK_THREADS = 16
 KEEP_ALIVE_SECONDS = 75
 WARM_UP_SECONDS = 0.5
 FLOOR_SECONDS = 2.0
 WRITE_BACK_SECONDS = 1.0  # after rows that write, for InnoDB to go quiet
-PACKAGES = ("PyMySQL", "FastAPI", "uvicorn", "uvloop", "httptools", "Flask", "gunicorn", "SQLAlchemy", "pydantic")
+PACKAGES = (
+    "PyMySQL",
+    "FastAPI",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "Flask",
+    "gunicorn",
+    "SQLAlchemy",
+    "pydantic",
+)
 
 SPEED_GOAL = 2.5  # requests/s, times those of the best other
 TAIL_GOAL = 0.5  # p99, times that of the best other
@@ -96,7 +126,8 @@ class Plan:
 QUICK = Plan(connections=(1, 16), repeats=1, seconds=1, tasks=20_000)
 
 
-# -- the servers -------------------------------------------------------------------------------------------------------
+# -- the servers
+# -------------------------------------------------------------------------------------------------------
 
 
 def start_server(name: str, mariadb: PrivateMariaDB, database: str, folder: Path) -> ServerProcess:
@@ -106,7 +137,10 @@ def start_server(name: str, mariadb: PrivateMariaDB, database: str, folder: Path
     if name == QTM:
         return service(f"mysql://root@127.0.0.1:{mariadb.port}/{database}", own, ["--no-scheduler"])
     port = free_port()
-    environment = {"BENCH_DATABASE": f"mysql+pymysql://root@127.0.0.1:{mariadb.port}/{database}", "BENCH_THREADS": str(FLASK_THREADS)}
+    environment = {
+        "BENCH_DATABASE": f"mysql+pymysql://root@127.0.0.1:{mariadb.port}/{database}",
+        "BENCH_THREADS": str(FLASK_THREADS),
+    }
     if name == FLASK:
         command = ["gunicorn", "--workers", "1", "--worker-class", "gthread", "--threads", str(FLASK_THREADS)]
         command += [
@@ -119,7 +153,13 @@ def start_server(name: str, mariadb: PrivateMariaDB, database: str, folder: Path
             "http_flask:create_app()",
         ]
     else:
-        command = ["uvicorn", "--factory", f"http_fastapi:{'direct' if name == ASYNC else 'threaded'}", "--app-dir", str(BENCH)]
+        command = [
+            "uvicorn",
+            "--factory",
+            f"http_fastapi:{'direct' if name == ASYNC else 'threaded'}",
+            "--app-dir",
+            str(BENCH),
+        ]
         command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
     return ServerProcess([sys.executable, "-m", *command], environment, port, own / "log", "/healthz")
@@ -157,17 +197,23 @@ def peak_memory_mb(pid: int) -> float:
     """The sum of the peaks of RSS in a process tree, in MB of 1,000,000 bytes."""
     kilobytes = 0
     for member in process_tree(pid):
-        line = next(line for line in Path(f"/proc/{member}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        line = next(
+            line
+            for line in Path(f"/proc/{member}/status").read_text().splitlines()
+            if line.startswith("VmHWM:")
+        )
         kilobytes += int(line.split()[1])
     return kilobytes * 1024 / 1e6
 
 
-# -- requests ----------------------------------------------------------------------------------------------------------
+# -- requests
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Work:
-    """The requests of a row: what each asks for, how its right answer begins, and how long that is at least."""
+    """The requests of a row: what each asks for, how its right answer begins, and how long that is at
+    least."""
 
     targets: Sequence[str]
     prefixes: Sequence[bytes]
@@ -183,7 +229,8 @@ class Work:
 
 
 def build_work(row: str, batches: int, port: int) -> Work:
-    """The requests of a row, in a random order that is always the same; ``port`` is qtm's, whose answer says the length."""
+    """The requests of a row, in a random order that is always the same; ``port`` is qtm's, whose answer says
+    the length."""
     choice = random.Random(row)
     if row in (CREATE_ONE, CREATE_MANY):
         count = 1 if row == CREATE_ONE else fill.BATCH_TASKS
@@ -192,9 +239,15 @@ def build_work(row: str, batches: int, port: int) -> Work:
         ids, name = [fill.batch_id(choice.randrange(batches)) for _ in range(KNOWN_TARGETS)], "batch_id"
     elif row == RESULT:
         filled = min(batches, fill.RESULT_BATCHES)
-        ids, name = [fill.task_id(choice.randrange(filled), choice.choice(COMPLETED)) for _ in range(KNOWN_TARGETS)], "task_id"
+        ids, name = (
+            [fill.task_id(choice.randrange(filled), choice.choice(COMPLETED)) for _ in range(KNOWN_TARGETS)],
+            "task_id",
+        )
     else:
-        ids = [fill.task_id(choice.randrange(batches), choice.randrange(fill.BATCH_TASKS)) for _ in range(KNOWN_TARGETS)]
+        ids = [
+            fill.task_id(choice.randrange(batches), choice.randrange(fill.BATCH_TASKS))
+            for _ in range(KNOWN_TARGETS)
+        ]
         name = "task_id"
     targets = [f"{API}/{row}?{name}={key}" for key in ids]
     length = min(len(ask(port, target).body) for target in targets[:20])
@@ -202,7 +255,8 @@ def build_work(row: str, batches: int, port: int) -> Work:
     return Work(targets, [SUCCESS + f'{{"{name}":"{key}"'.encode() for key in ids], None, length - slack)
 
 
-# -- measuring ---------------------------------------------------------------------------------------------------------
+# -- measuring
+# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -263,19 +317,32 @@ class Bench:
     batches: int
     measured: Measured
 
-    def sample(self, name: str, server: ServerProcess, cell: Cell, work: Work, is_bare: bool = False) -> Sample:
+    def sample(
+        self, name: str, server: ServerProcess, cell: Cell, work: Work, is_bare: bool = False
+    ) -> Sample:
         """Warm up, then measure; errors go to the list of them."""
         requests = work.requests(server.port)
         if is_bare:  # it gives one answer to all
             requests = [request._replace(body_prefix=SUCCESS, min_body_bytes=0) for request in requests]
         is_large = cell.row in LARGE
-        warm = self.client.run(Load(server.port, requests, 1 if is_large else cell.connections, WARM_UP_SECONDS))
+        warm = self.client.run(
+            Load(server.port, requests, 1 if is_large else cell.connections, WARM_UP_SECONDS)
+        )
         forget_peak_memory(server.pid)
         cpu = cpu_seconds(server.pid)
         if self.plan.wrk and not is_large:
-            result = run_wrk(self.plan.wrk, server.port, work.targets, work.body, cell.connections, self.plan.seconds, self.folder)
+            result = run_wrk(
+                self.plan.wrk,
+                server.port,
+                work.targets,
+                work.body,
+                cell.connections,
+                self.plan.seconds,
+                self.folder,
+            )
             latencies, seconds, client_cpu = result.latencies_ns, result.seconds, result.client_cpu_seconds
-            errors, refused, example = result.error_count, 0, result.errors  # wrk does not tell which status it was
+            # wrk does not tell which status it was
+            errors, refused, example = result.error_count, 0, result.errors
         else:
             load = self.client.run(Load(server.port, requests, cell.connections, self.plan.seconds))
             latencies, seconds, client_cpu = load.latencies_ns, load.seconds, load.client_cpu_seconds
@@ -283,11 +350,22 @@ class Bench:
         cpu = cpu_seconds(server.pid) - cpu
         errors, refused = errors + warm.error_count, refused + warm.refused_count
         if errors:
-            self.measured.errors.append(f"{name}, {cell}: {errors} errors, such as {'; '.join(warm.errors) or example}")
+            self.measured.errors.append(
+                f"{name}, {cell}: {errors} errors, such as {'; '.join(warm.errors) or example}"
+            )
         count = max(1, len(latencies))
         p50, p99 = (quantile_of(latencies, quantile) / 1e6 for quantile in (0.5, 0.99))
         memory = peak_memory_mb(server.pid)
-        return Sample(len(latencies) / seconds, p50, p99, errors, refused, memory, 1e6 * cpu / count, client_cpu / seconds)
+        return Sample(
+            len(latencies) / seconds,
+            p50,
+            p99,
+            errors,
+            refused,
+            memory,
+            1e6 * cpu / count,
+            client_cpu / seconds,
+        )
 
     def measure(self) -> None:
         """Every cell of every repeat."""
@@ -301,7 +379,9 @@ class Bench:
                     turn = repeat % len(names)
                     for name in names[turn:] + names[:turn]:
                         cell = Cell(row, connections)
-                        self.measured.servers.setdefault((cell, name), []).append(self.sample(name, self.servers[name], cell, work))
+                        self.measured.servers.setdefault((cell, name), []).append(
+                            self.sample(name, self.servers[name], cell, work)
+                        )
                 if row in (CREATE_ONE, CREATE_MANY):
                     time.sleep(WRITE_BACK_SECONDS)
 
@@ -309,17 +389,22 @@ class Bench:
         """The same statements without a server, and the same answers without anything else."""
         with Replay(self.database_url, self.batches) as replay:
             seconds = latencies_of(FLOORS[row](replay), FLOOR_SECONDS)
-        self.measured.floors.setdefault(row, []).append(Statements(quantile_of(seconds, 0.5), quantile_of(seconds, 0.99)))
+        self.measured.floors.setdefault(row, []).append(
+            Statements(quantile_of(seconds, 0.5), quantile_of(seconds, 0.99))
+        )
         port, answer = free_port(), self.folder / "answer"
         answer.write_bytes(exchange(self.servers[QTM].port, work.requests(port)[0].data))
         command = [sys.executable, str(BENCH / "bare.py"), str(port), str(answer)]
         with ServerProcess(command, {}, port, self.folder / "bare.log", "/") as bare:
             for connections in self.plan.connections:
                 cell = Cell(row, connections)
-                self.measured.bare.setdefault(cell, []).append(self.sample("bare", bare, cell, work, is_bare=True))
+                self.measured.bare.setdefault(cell, []).append(
+                    self.sample("bare", bare, cell, work, is_bare=True)
+                )
 
 
-# -- the report --------------------------------------------------------------------------------------------------------
+# -- the report
+# --------------------------------------------------------------------------------------------------------
 
 
 def number(value: float) -> str:
@@ -348,7 +433,10 @@ def servers_table(measured: Measured, plan: Plan) -> str:
                         str(connections),
                         name,
                         across([sample.requests_per_second for sample in samples]),
-                        *(across([getattr(sample, figure) for sample in samples]) for figure in ("p50", "p99")),
+                        *(
+                            across([getattr(sample, figure) for sample in samples])
+                            for figure in ("p50", "p99")
+                        ),
                         number(max(sample.rss_mb for sample in samples)),
                         number(statistics.median(sample.cpu_ms for sample in samples)),
                         f"{100 * max(sample.client_share for sample in samples):.0f}",
@@ -356,13 +444,26 @@ def servers_table(measured: Measured, plan: Plan) -> str:
                         str(sum(sample.error_count for sample in samples)),
                     ]
                 )
-    header = ["", "connections", "server", "requests/s", "p50 ms", "p99 ms", "peak RSS MB", "CPU ms/1,000", "client CPU %", "503", "errors"]
+    header = [
+        "",
+        "connections",
+        "server",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "peak RSS MB",
+        "CPU ms/1,000",
+        "client CPU %",
+        "503",
+        "errors",
+    ]
     return table(header, rows)
 
 
 class Comparison(NamedTuple):
-    """qtm beside the best of the others, which is the one with the most requests/s of that repeat; a value per repeat. ``floor_…``:
-    what the bare statements and the bare socket, one after the other, would reach in its place at one connection."""
+    """qtm beside the best of the others, which is the one with the most requests/s of that repeat; a value
+    per repeat. ``floor_…``: what the bare statements and the bare socket, one after the other, would reach in
+    its place at one connection."""
 
     best: str
     speed: Sequence[float]
@@ -395,10 +496,16 @@ def comparison_table(measured: Measured, plan: Plan) -> str:
         for connections in plan.connections:
             cell = Cell(row, connections)
             mine, bare = measured.servers[cell, QTM], measured.bare[cell]
-            best, speed, tail, *_ = compare(measured, plan, cell) if len(plan.servers) > 1 else Comparison("–", [math.nan], [math.nan])
+            best, speed, tail, *_ = (
+                compare(measured, plan, cell)
+                if len(plan.servers) > 1
+                else Comparison("–", [math.nan], [math.nan])
+            )
             floors = [floor.p50 for floor in measured.floors[row]]
             statements = [sample.p50 / 1000 / seconds for sample, seconds in zip(mine, floors, strict=True)]
-            rate = [sample.requests_per_second * seconds for sample, seconds in zip(mine, floors, strict=True)]
+            rate = [
+                sample.requests_per_second * seconds for sample, seconds in zip(mine, floors, strict=True)
+            ]
             rows.append(
                 [
                     TITLES[row],
@@ -411,7 +518,12 @@ def comparison_table(measured: Measured, plan: Plan) -> str:
                     across(rate),
                     across(statements) if connections == 1 else "",
                     number(statistics.median(sample.requests_per_second for sample in bare)),
-                    across([100 * one.requests_per_second / two.requests_per_second for one, two in zip(mine, bare, strict=True)]),
+                    across(
+                        [
+                            100 * one.requests_per_second / two.requests_per_second
+                            for one, two in zip(mine, bare, strict=True)
+                        ]
+                    ),
                 ]
             )
     header = ["qtm ÷ …", "connections", "best other", "requests/s", "p99", "own p99 ÷ p50"]
@@ -426,28 +538,58 @@ def goal_lines(measured: Measured, plan: Plan) -> Iterator[str]:
         return f"- {'holds' if holds else 'MISSED'}: {text}{floor}"
 
     def at_floor(cell: Cell, ratios: Sequence[float]) -> str:
-        return f"; bare statements and a bare socket: {statistics.median(ratios):.2f} times" if cell.connections == 1 else ""
+        return (
+            f"; bare statements and a bare socket: {statistics.median(ratios):.2f} times"
+            if cell.connections == 1
+            else ""
+        )
 
     for row in plan.rows:
         for connections in plan.connections:
             cell = Cell(row, connections)
             if len(plan.servers) > 1:
                 found = compare(measured, plan, cell)
-                best, ratio, floor = found.best, statistics.median(found.speed), at_floor(cell, found.floor_speed)
-                yield line(ratio >= SPEED_GOAL, f"{cell}: {ratio:.2f} times the requests/s of {best}, goal {SPEED_GOAL:g} times", floor)
+                best, ratio, floor = (
+                    found.best,
+                    statistics.median(found.speed),
+                    at_floor(cell, found.floor_speed),
+                )
+                yield line(
+                    ratio >= SPEED_GOAL,
+                    f"{cell}: {ratio:.2f} times the requests/s of {best}, goal {SPEED_GOAL:g} times",
+                    floor,
+                )
                 ratio, floor = statistics.median(found.tail), at_floor(cell, found.floor_tail)
-                yield line(ratio <= TAIL_GOAL, f"{cell}: p99 {ratio:.2f} times that of {best}, goal at most {TAIL_GOAL:g} times", floor)
+                yield line(
+                    ratio <= TAIL_GOAL,
+                    f"{cell}: p99 {ratio:.2f} times that of {best}, goal at most {TAIL_GOAL:g} times",
+                    floor,
+                )
             if connections >= STEADY_CONNECTIONS:
                 steady = statistics.median(sample.tail for sample in measured.servers[cell, QTM])
-                yield line(steady <= STEADY_GOAL, f"{cell}: p99 {steady:.1f} times p50, goal at most {STEADY_GOAL:g} times")
-    peaks = {cell: max(sample.rss_mb for sample in samples) for (cell, name), samples in measured.servers.items() if name == QTM}
+                yield line(
+                    steady <= STEADY_GOAL,
+                    f"{cell}: p99 {steady:.1f} times p50, goal at most {STEADY_GOAL:g} times",
+                )
+    peaks = {
+        cell: max(sample.rss_mb for sample in samples)
+        for (cell, name), samples in measured.servers.items()
+        if name == QTM
+    }
     cell = max(peaks, key=lambda cell: peaks[cell])
-    yield line(peaks[cell] <= MEMORY_GOAL_MB, f"{cell}: peak RSS {peaks[cell]:.1f} MB, the largest, goal at most {MEMORY_GOAL_MB:g} MB")
+    yield line(
+        peaks[cell] <= MEMORY_GOAL_MB,
+        f"{cell}: peak RSS {peaks[cell]:.1f} MB, the largest, goal at most {MEMORY_GOAL_MB:g} MB",
+    )
 
 
 def report(measured: Measured, plan: Plan, mariadb: str, load_before: float) -> str:
     """All of it as Markdown."""
-    small = "wrk, one thread" if plan.wrk else "bench/load.py, since wrk is not installed: it takes more of the CPU than wrk"
+    small = (
+        "wrk, one thread"
+        if plan.wrk
+        else "bench/load.py, since wrk is not installed: it takes more of the CPU than wrk"
+    )
     names = [name for name in PACKAGES if importlib.util.find_spec(name.lower())]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     return "\n\n".join(
@@ -472,7 +614,8 @@ def report(measured: Measured, plan: Plan, mariadb: str, load_before: float) -> 
     )
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command
+# -------------------------------------------------------------------------------------------------------
 
 
 def run(plan: Plan, is_check: bool) -> int:
@@ -484,7 +627,9 @@ def run(plan: Plan, is_check: bool) -> int:
         version = str(mariadb.execute("SELECT VERSION()")[0][0])
         site = Site("MariaDB", mariadb.create_database("bench"), "", folder)
         prepare(site, plan.tasks)
-        servers = {name: stack.enter_context(start_server(name, mariadb, "bench", folder)) for name in plan.servers}
+        servers = {
+            name: stack.enter_context(start_server(name, mariadb, "bench", folder)) for name in plan.servers
+        }
         for name, server in servers.items():
             tell(f"comparing the answers of {name}")
             check_same(name, server.port, servers[QTM].port)
@@ -492,7 +637,9 @@ def run(plan: Plan, is_check: bool) -> int:
             sys.stdout.write(f"{', '.join(servers)}: the same answers\n")
             return 0
         measured = Measured()
-        Bench(plan, servers, stack.enter_context(LoadProcess()), folder, site.url, site.batches, measured).measure()
+        Bench(
+            plan, servers, stack.enter_context(LoadProcess()), folder, site.url, site.batches, measured
+        ).measure()
         sys.stdout.write(report(measured, plan, version, load_before) + "\n")
     for error in measured.errors:
         sys.stdout.write(f"\nERROR: {error}\n")
@@ -512,14 +659,27 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure qtm's HTTP edge beside FastAPI and Flask.")
     parser.add_argument("--check", action="store_true", help="only compare the answers")
-    parser.add_argument("--quick", action="store_true", help="20,000 tasks, 1 s and 1 repeat per cell, up to 16 connections")
-    parser.add_argument("--rows", type=functools.partial(chosen, known=Plan.rows), help=f"of {','.join(Plan.rows)}")
-    parser.add_argument("--servers", type=functools.partial(chosen, known=Plan.servers), help=f"of {','.join(Plan.servers)}")
-    parser.add_argument("--connections", type=lambda text: tuple(map(int, text.split(","))), help="such as 1,16,64")
+    parser.add_argument(
+        "--quick", action="store_true", help="20,000 tasks, 1 s and 1 repeat per cell, up to 16 connections"
+    )
+    parser.add_argument(
+        "--rows", type=functools.partial(chosen, known=Plan.rows), help=f"of {','.join(Plan.rows)}"
+    )
+    parser.add_argument(
+        "--servers", type=functools.partial(chosen, known=Plan.servers), help=f"of {','.join(Plan.servers)}"
+    )
+    parser.add_argument(
+        "--connections", type=lambda text: tuple(map(int, text.split(","))), help="such as 1,16,64"
+    )
     parser.add_argument("--repeats", type=int, help=f"of each cell (default {Plan.repeats})")
     parser.add_argument("--seconds", type=int, help=f"of each load (default {Plan.seconds})")
     parser.add_argument("--tasks", type=int, help=f"finished tasks in the database (default {Plan.tasks:,})")
-    parser.add_argument("--client", choices=("auto", "own"), default="auto", help="own: bench/load.py for all, also where wrk is installed")
+    parser.add_argument(
+        "--client",
+        choices=("auto", "own"),
+        default="auto",
+        help="own: bench/load.py for all, also where wrk is installed",
+    )
     return parser.parse_args()
 
 
@@ -527,9 +687,14 @@ def main() -> int:
     """Measure as asked."""
     options = parse_arguments()
     plan = QUICK if options.quick else Plan()
-    given = {name: value for name in Plan.__dataclass_fields__ if (value := getattr(options, name, None)) is not None}
+    given = {
+        name: value
+        for name in Plan.__dataclass_fields__
+        if (value := getattr(options, name, None)) is not None
+    }
     plan = replace(plan, **given, wrk=shutil.which("wrk") if options.client == "auto" else None)
-    if QTM not in plan.servers:  # the answers of the others are compared with its own, and its ids are asked for
+    # the answers of the others are compared with its own, and its ids are asked for
+    if QTM not in plan.servers:
         plan = replace(plan, servers=(QTM, *plan.servers))
     missing = missing_packages(plan.servers)
     if missing:

@@ -10,7 +10,17 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from http_common import API, MAX_TASKS, ApiError, CreateRequest, Service, Status, invalid_request, malformed_json, success
+from http_common import (
+    API,
+    MAX_TASKS,
+    ApiError,
+    CreateRequest,
+    Service,
+    Status,
+    invalid_request,
+    malformed_json,
+    success,
+)
 
 JSON = "application/json"
 THREADS = 40  # of FastAPI's pool; a connection for each, so that none waits for one

@@ -44,12 +44,20 @@ def create_app() -> Flask:
 
     @app.get(f"{API}/getTasksByBatch")
     def get_tasks_by_batch() -> Response:
-        batch_id, statuses, limit = _required("batch_id"), request.args.getlist("status"), request.args.get("limit", str(MAX_TASKS))
+        batch_id, statuses, limit = (
+            _required("batch_id"),
+            request.args.getlist("status"),
+            request.args.get("limit", str(MAX_TASKS)),
+        )
         if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MAX_TASKS:
-            raise invalid_request([{"loc": ("limit",), "msg": f"must be a whole number from 1 to {MAX_TASKS}"}])
+            raise invalid_request(
+                [{"loc": ("limit",), "msg": f"must be a whole number from 1 to {MAX_TASKS}"}]
+            )
         if not set(statuses) <= set(STATUSES):
             raise invalid_request([{"loc": ("status",), "msg": f"must be one of {', '.join(STATUSES)}"}])
-        body = service.batch(batch_id, statuses, request.args.get("stock_code"), int(limit), request.args.get("cursor"))
+        body = service.batch(
+            batch_id, statuses, request.args.get("stock_code"), int(limit), request.args.get("cursor")
+        )
         return Response(body, content_type=JSON)
 
     return app

@@ -35,11 +35,13 @@ RECEIVE_BYTES = 256 * 1024
 KEPT_ERRORS = 5
 
 
-# -- requests and what came of them ------------------------------------------------------------------------------------
+# -- requests and what came of them
+# ------------------------------------------------------------------------------------
 
 
 class Request(NamedTuple):
-    """The bytes to send, and what a right answer is: status 2xx, a body that starts so and is at least that long."""
+    """The bytes to send, and what a right answer is: status 2xx, a body that starts so and is at least that
+    long."""
 
     data: bytes
     body_prefix: bytes
@@ -74,7 +76,8 @@ class Load:
 
 @dataclass
 class LoadResult:
-    """Latencies from before the first byte was sent until the last byte was read, of the right answers only."""
+    """Latencies from before the first byte was sent until the last byte was read, of the right answers
+    only."""
 
     latencies_ns: array[int]
     seconds: float
@@ -111,18 +114,26 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that is also aligned as plain text: the first column to the left, the others to the right."""
+    """A Markdown table that is also aligned as plain text: the first column to the left, the others to the
+    right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
         first = cells[0].ljust(widths[0])
-        return "| " + " | ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]) + " |"
+        return (
+            "| "
+            + " | ".join(
+                [first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+            )
+            + " |"
+        )
 
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-# -- the client --------------------------------------------------------------------------------------------------------
+# -- the client
+# --------------------------------------------------------------------------------------------------------
 
 
 class Connection:
@@ -159,7 +170,8 @@ class Connection:
         return not self.unsent
 
     def take(self, data: memoryview) -> bool:
-        """Take received bytes; True when the answer is complete. Raises ValueError when it has no Content-Length."""
+        """Take received bytes; True when the answer is complete. Raises ValueError when it has no
+        Content-Length."""
         self.received += len(data)
         if self.body_at < 0 or len(self.start) < self.body_at + len(self.request.body_prefix):
             self.start += data
@@ -268,7 +280,8 @@ class Client:
         self._next(connection)
 
     def _fail(self, connection: Connection, reason: str) -> None:
-        """Count an error and use the connection no more: any error fails the benchmark, so there is nothing to save."""
+        """Count an error and use the connection no more: any error fails the benchmark, so there is nothing
+        to save."""
         self._result.error_count += 1
         if len(self._result.errors) < KEPT_ERRORS:
             self._result.errors.append(reason)
@@ -311,7 +324,8 @@ def call(port: int, method: str, path: str, body: str | bytes | None = None) -> 
         return response.status, response.read().decode()
 
 
-# -- the server --------------------------------------------------------------------------------------------------------
+# -- the server
+# --------------------------------------------------------------------------------------------------------
 
 
 def end_process(process: subprocess.Popen[bytes] | None) -> None:
@@ -326,12 +340,16 @@ def end_process(process: subprocess.Popen[bytes] | None) -> None:
 
 
 class ServerProcess:
-    """A server started by a command, ready when ``GET path`` answers 2xx. A context manager: it ends by SIGTERM.
+    """A server started by a command, ready when ``GET path`` answers 2xx. A context manager: it ends by
+    SIGTERM.
 
-    ``start_seconds`` is from just before the process was made (``started``, monotonic) until that answer was read.
+    ``start_seconds`` is from just before the process was made (``started``, monotonic) until that answer was
+    read.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, path: str) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, path: str
+    ) -> None:
         self.port = port
         self.started = self.start_seconds = 0.0
         self._command = list(command)
@@ -354,7 +372,9 @@ class ServerProcess:
         with self._log.open("ab") as log:
             self.started, started = time.monotonic(), time.perf_counter()
             # preexec_fn: one system call, so that a killed benchmark leaves no server behind
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
         try:
             while not self._answers():
                 if self._process.poll() is not None or time.perf_counter() - started > START_SECONDS:

@@ -8,12 +8,18 @@ import shutil
 
 from private_mariadb import MariaDBMissing, PrivateMariaDB, free_port
 
-PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so", "/usr/lib64/galera/libgalera_smm.so")
-# A node that does not answer is given up after 3 s (5 by default). The cache holds the writes that a returning node has missed.
+PROVIDERS = (
+    "/usr/lib/galera/libgalera_smm.so",
+    "/usr/lib64/galera-4/libgalera_smm.so",
+    "/usr/lib64/galera/libgalera_smm.so",
+)
+# A node that does not answer is given up after 3 s (5 by default). The cache holds the writes that a
+# returning node has missed.
 PROVIDER_OPTIONS = "evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT3S;evs.inactive_timeout=PT6S;gcache.size=16M;gcache.recover=yes"
 IS_READY = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'wsrep_ready'"
-# How a joining node asks another for the writes that it has missed. The usual scripts can copy all data too, which takes seconds
-# and does not work as root; here all nodes begin with the same data, and the address is a file of the joiner's.
+# How a joining node asks another for the writes that it has missed. The usual scripts can copy all data too,
+# which takes seconds and does not work as root; here all nodes begin with the same data, and the address is a
+# file of the joiner's.
 TRANSFER = """\
 #!/bin/sh
 while [ $# -gt 0 ]; do
@@ -52,7 +58,8 @@ def galera_library() -> str:
 
 
 class PrivateGalera:
-    """A cluster of ``size`` nodes, which are PrivateMariaDB. Use it as a context manager, or call `start` and `remove`.
+    """A cluster of ``size`` nodes, which are PrivateMariaDB. Use it as a context manager, or call `start` and
+    `remove`.
 
     Raises GaleraMissing or MariaDBMissing, RuntimeError with the end of a node's log when it does not start.
     """
@@ -65,7 +72,12 @@ class PrivateGalera:
         for number, (group, transfer) in enumerate(ports):
             own = f"gmcast.listen_addr=tcp://127.0.0.1:{group};ist.recv_addr=127.0.0.1:{transfer};{PROVIDER_OPTIONS}"
             options = [
-                *("--wsrep-on=ON", f"--wsrep-provider={library}", "--wsrep-cluster-name=qtm", f"--wsrep-node-name=node{number}"),
+                *(
+                    "--wsrep-on=ON",
+                    f"--wsrep-provider={library}",
+                    "--wsrep-cluster-name=qtm",
+                    f"--wsrep-node-name=node{number}",
+                ),
                 f"--wsrep-cluster-address=gcomm://{cluster}",
                 *(f"--wsrep-node-address=127.0.0.1:{group}", f"--wsrep-provider-options={own}"),
                 *("--wsrep-sst-method=qtm", "--wsrep-slave-threads=2"),
@@ -85,7 +97,8 @@ class PrivateGalera:
         self.remove()
 
     def start(self) -> None:
-        """Start all nodes on new data, which is the same everywhere, so that no node needs another's; wait until all are synced."""
+        """Start all nodes on new data, which is the same everywhere, so that no node needs another's; wait
+        until all are synced."""
         first, *others = self.nodes
         for node in self.nodes:
             script = node.folder / "wsrep_sst_qtm"
@@ -94,7 +107,9 @@ class PrivateGalera:
         self.bootstrap()
         first.stop()
         for node in others:
-            shutil.copytree(first.data, node.data, ignore=shutil.ignore_patterns("galera.cache", "gvwstate.dat"))
+            shutil.copytree(
+                first.data, node.data, ignore=shutil.ignore_patterns("galera.cache", "gvwstate.dat")
+            )
         self.bootstrap()
         for node in others:
             node.launch()
@@ -106,7 +121,8 @@ class PrivateGalera:
         self.nodes[0].await_answer(IS_READY, "ON")
 
     def rejoin(self, *nodes: PrivateMariaDB) -> None:
-        """Start nodes that were killed, at the write where their data stand, as a service manager would; wait until all are ready."""
+        """Start nodes that were killed, at the write where their data stand, as a service manager would; wait
+        until all are ready."""
         for node in nodes:
             found = node.run_once("--wsrep-recover")
             position = re.findall(r"WSREP: Recovered position: (\S+)", found)[-1]

@@ -49,8 +49,8 @@ def _binary(*names: str) -> str:
 def free_port() -> int:
     """A TCP port of loopback that nothing listens on now.
 
-    It lies below the ports that the system gives to outgoing connections (from 32768 on by default): a server that is killed and
-    started again must find its port free.
+    It lies below the ports that the system gives to outgoing connections (from 32768 on by default): a server
+    that is killed and started again must find its port free.
     """
     while True:
         port = random.randrange(15_000, 32_000)
@@ -63,7 +63,8 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """In a child before exec: SIGKILL when the thread that started it ends, so start servers from the main thread."""
+    """In a child before exec: SIGKILL when the thread that started it ends, so start servers from the main
+    thread."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
@@ -84,20 +85,25 @@ def _empty_data(mysql: str) -> pathlib.Path:
     command += [f"--datadir={folder / 'data'}", f"--tmpdir={folder}", f"--user={getpass.getuser()}"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise RuntimeError(f"the data folder of MariaDB could not be made:\n{(done.stdout + done.stderr)[-6000:]}")
+        raise RuntimeError(
+            f"the data folder of MariaDB could not be made:\n{(done.stdout + done.stderr)[-6000:]}"
+        )
     return folder / "data"
 
 
 class PrivateMariaDB:
     """Starts ``mariadbd`` on 127.0.0.1. Use it as a context manager, or call `start` and `remove`.
 
-    Its commits are durable; ``is_durable=False`` leaves out only the waits for the disk, for tests: its data then survives a
-    kill of the server, but not of the machine.
+    Its commits are durable; ``is_durable=False`` leaves out only the waits for the disk, for tests: its data
+    then survives a kill of the server, but not of the machine.
 
-    Raises MariaDBMissing without the binary, RuntimeError with the end of the server's log when it does not start.
+    Raises MariaDBMissing without the binary, RuntimeError with the end of the server's log when it does not
+    start.
     """
 
-    def __init__(self, options: Sequence[str] = (), buffer_pool: str = "256M", is_durable: bool = True) -> None:
+    def __init__(
+        self, options: Sequence[str] = (), buffer_pool: str = "256M", is_durable: bool = True
+    ) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-mariadb-"))
         self.data = self.folder / "data"
         self.port = free_port()
@@ -124,16 +130,23 @@ class PrivateMariaDB:
         """Start it, on new or existing data, and do not wait."""
         if not self.data.exists():
             shutil.copytree(_empty_data(self._mysql), self.data)
-        environment = {**os.environ, "PATH": f"{self.folder}:{os.environ.get('PATH', '')}"}  # where a cluster has a script
+        # where a cluster has a script
+        environment = {**os.environ, "PATH": f"{self.folder}:{os.environ.get('PATH', '')}"}
         self._is_ended = False
         # preexec_fn: only a system call, and servers start before other threads do
         self._process = subprocess.Popen(
-            self._command(options), preexec_fn=die_with_parent, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self._command(options),
+            preexec_fn=die_with_parent,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def run_once(self, *options: str) -> str:
         """Have the server do one thing and end; its whole log."""
-        subprocess.run(self._command(options), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            self._command(options), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         return (self.folder / "log.err").read_text(errors="replace")
 
     def _command(self, options: Sequence[str]) -> list[str]:
@@ -145,7 +158,8 @@ class PrivateMariaDB:
             f"--socket={self.folder / 's'}",
             f"--pid-file={self.folder / 'pid'}",
             f"--log-error={self.folder / 'log.err'}",
-            f"--tmpdir={self.folder}",  # at its start a server clears what others left, or keep, in a shared one
+            # at its start a server clears what others left, or keep, in a shared one
+            f"--tmpdir={self.folder}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
@@ -159,7 +173,8 @@ class PrivateMariaDB:
         ]
 
     def await_answer(self, sql: str = "SELECT 1", answer: object = 1) -> None:
-        """Wait until the first value of a query is ``answer``. Raises RuntimeError when the server ends, and after 60 s."""
+        """Wait until the first value of a query is ``answer``. Raises RuntimeError when the server ends, and
+        after 60 s."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process and self._process.poll() is None:
             with contextlib.suppress(pymysql.Error):
@@ -173,9 +188,12 @@ class PrivateMariaDB:
         return log.read_text(errors="replace")[-6000:] if log.exists() else "(no log)"
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL after 20 s. One that has ended by itself is told of on stderr, with the end of its log."""
+        """SIGTERM, and SIGKILL after 20 s. One that has ended by itself is told of on stderr, with the end of
+        its log."""
         if self._process and self._process.poll() is not None and not self._is_ended:
-            sys.stderr.write(f"MariaDB has ended by itself, with {self._process.returncode}:\n{self._log_tail()}\n")
+            sys.stderr.write(
+                f"MariaDB has ended by itself, with {self._process.returncode}:\n{self._log_tail()}\n"
+            )
         elif self._process and self._process.poll() is None:
             self._is_ended = True
             self._process.terminate()
@@ -214,7 +232,9 @@ class PrivateMariaDB:
 
     def execute(self, *statements: str) -> list[tuple[object, ...]]:
         """Run statements as root; the rows of the last one."""
-        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True, ssl_disabled=True)
+        connection = pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", autocommit=True, ssl_disabled=True
+        )
         try:
             with connection.cursor() as cursor:
                 for statement in statements:

@@ -24,17 +24,22 @@ class ServerMissing(Exception):
 
 
 class PrivateServer(abc.ABC):
-    """A server process on 127.0.0.1 at ``port`` with a folder of its own. A context manager: SIGTERM at the end, and SIGKILL after 20 s.
+    """A server process on 127.0.0.1 at ``port`` with a folder of its own. A context manager: SIGTERM at the
+    end, and SIGKILL after 20 s.
 
     Raises ServerMissing without the binary, RuntimeError with its log when it does not answer within 60 s.
     """
 
     def __init__(self, *names: str) -> None:
-        path = os.pathsep.join([os.environ.get("PATH", ""), FOLDERS, *sorted(glob.glob(POSTGRESQL_FOLDERS), reverse=True)])
+        path = os.pathsep.join(
+            [os.environ.get("PATH", ""), FOLDERS, *sorted(glob.glob(POSTGRESQL_FOLDERS), reverse=True)]
+        )
         found = [shutil.which(name, path=path) for name in names]
         if missing := [name for name, place in zip(names, found, strict=True) if not place]:
             raise ServerMissing(f"no {missing[0]} in PATH")
-        self.binaries: Mapping[str, str] = {name: str(place) for name, place in zip(names, found, strict=True)}
+        self.binaries: Mapping[str, str] = {
+            name: str(place) for name, place in zip(names, found, strict=True)
+        }
         self.port = free_port()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-server-"))
         self.account: str | None = None  # None: our own
@@ -61,7 +66,12 @@ class PrivateServer(abc.ABC):
         with log.open("wb") as file:
             # preexec_fn: one system call, so that a killed benchmark leaves no server behind
             self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, user=self.account, stdout=file, stderr=file, preexec_fn=die_with_parent
+                self.command(),
+                cwd=self.folder,
+                user=self.account,
+                stdout=file,
+                stderr=file,
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -90,8 +100,18 @@ class PrivateRedis(PrivateServer):
 
     def command(self) -> list[str]:
         """The server's command line."""
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "appendonly": "yes", "appendfsync": "always", "save": ""}
-        return [self.binaries["redis-server"], *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+        }
+        return [
+            self.binaries["redis-server"],
+            *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
+        ]
 
     def answers(self) -> bool:
         """Whether it takes commands. Raises OSError while it does not listen."""
@@ -110,9 +130,21 @@ class PrivatePostgreSQL(PrivateServer):
         if os.getuid() == 0:
             self.account = "nobody"  # PostgreSQL refuses to run as root
             shutil.chown(self.folder, self.account)
-        options = [f"--pgdata={self.folder / 'data'}", "--auth=trust", "--username=qtm", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        options = [
+            f"--pgdata={self.folder / 'data'}",
+            "--auth=trust",
+            "--username=qtm",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
         done = subprocess.run(
-            [self.binaries["initdb"], *options], cwd=self.folder, user=self.account, capture_output=True, text=True, check=False
+            [self.binaries["initdb"], *options],
+            cwd=self.folder,
+            user=self.account,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"the data folder of PostgreSQL could not be made:\n{done.stderr[-3000:]}")

@@ -34,7 +34,8 @@ def purged(port: int) -> int:
 
 
 def run(url: str, retention_days: int, total: int, seconds_limit: float) -> tuple[float, list[float]]:
-    """Create until so many old tasks are gone, or the time is over: tasks deleted a second, and the creates' milliseconds."""
+    """Create until so many old tasks are gone, or the time is over: tasks deleted a second, and the creates'
+    milliseconds."""
     body = json.dumps({"stock_code": "AAPL", "config": fill.CONFIG, "params": {}})
     latencies: list[float] = []
     environment = {"QTM_RETENTION_DAYS": str(retention_days)}
@@ -62,14 +63,18 @@ def measure(name: str, url: str, tasks: int) -> list[str]:
     total = fill.fill(url, tasks) * fill.BATCH_TASKS
     _, alone = run(url, 0, total, ALONE_SECONDS)
     rate, beside = run(url, 1, total, LIMIT_SECONDS)
-    figures = [f"{quantile_of(latencies, share):.1f}" for share in (0.5, 0.99) for latencies in (alone, beside)]
+    figures = [
+        f"{quantile_of(latencies, share):.1f}" for share in (0.5, 0.99) for latencies in (alone, beside)
+    ]
     return [name, f"{total:,}", f"{rate:,.0f}", str(len(beside)), *figures]
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tasks", type=int, default=100_000, help="old tasks in each database (default 100,000)")
+    parser.add_argument(
+        "--tasks", type=int, default=100_000, help="old tasks in each database (default 100,000)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="qtm-bench-") as folder:
         rows = [measure("SQLite", f"sqlite:///{folder}/qtm.db", options.tasks)]

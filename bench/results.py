@@ -41,8 +41,19 @@ def results() -> dict[str, dict[str, Any]]:
     first = datetime.date(2015, 1, 1)
     days = [(first + datetime.timedelta(days=day)).isoformat() for day in range(POINTS)]
     curve = [[day, 100_000 + 1_000 * math.sin(place / 50)] for place, day in enumerate(days)]
-    trade = {"entry_date": days[0], "entry_price": 1.25, "exit_date": days[9], "exit_price": 2.5, "shares": 3, "profit": 3.75}
-    plain = {"metrics": {"sharpe": 1.25, "trades": TRADES, "win_rate": None}, "equity_curve": curve, "trades": [trade] * TRADES}
+    trade = {
+        "entry_date": days[0],
+        "entry_price": 1.25,
+        "exit_date": days[9],
+        "exit_price": 2.5,
+        "shares": 3,
+        "profit": 3.75,
+    }
+    plain = {
+        "metrics": {"sharpe": 1.25, "trades": TRADES, "win_rate": None},
+        "equity_curve": curve,
+        "trades": [trade] * TRADES,
+    }
     found: dict[str, dict[str, Any]] = {
         "plain": plain,
         "one date": {**plain, "at": datetime.datetime(2015, 1, 1)},
@@ -53,7 +64,10 @@ def results() -> dict[str, dict[str, Any]]:
         found["one Timestamp"] = {**plain, "at": pandas.Timestamp("2015-01-01")}
         series = pandas.Series([value for _, value in curve], index=pandas.to_datetime(days))
         found["a Series by time"] = {**plain, "equity_curve": series}
-        found["a frame by time"] = {**plain, "equity_curve": pandas.DataFrame({"equity": series, "cash": series, "shares": 3})}
+        found["a frame by time"] = {
+            **plain,
+            "equity_curve": pandas.DataFrame({"equity": series, "cash": series, "shares": 3}),
+        }
     return found
 
 
@@ -80,13 +94,18 @@ def main() -> int:
     }
     orjson = optional("orjson")
     if orjson:
-        converters["orjson"] = lambda result: orjson.dumps(result, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+        converters["orjson"] = lambda result: orjson.dumps(
+            result, default=str, option=orjson.OPT_SERIALIZE_NUMPY
+        )
     cases = results()
     gc.collect()
     gc.freeze()  # or each collection would look at what the libraries' imports made
     print(f"{'CPU ms: least, median, most':<28}" + "".join(f"{name:>20}" for name in converters))
     for name, result in cases.items():
-        print(f"{name:<28}" + "".join(f"{cpu_ms(convert, result):>20}" for convert in converters.values()), flush=True)
+        print(
+            f"{name:<28}" + "".join(f"{cpu_ms(convert, result):>20}" for convert in converters.values()),
+            flush=True,
+        )
     return 0
 
 

@@ -29,7 +29,8 @@ def no_op(number: int) -> dict[str, Any]:
     return {}
 
 
-# -- with a queue ------------------------------------------------------------------------------------------------------
+# -- with a queue
+# ------------------------------------------------------------------------------------------------------
 
 JOBS = """CREATE TABLE jobs (id INT PRIMARY KEY AUTO_INCREMENT, payload LONGTEXT NOT NULL, status VARCHAR(9) NOT NULL DEFAULT 'pending',
   started_at DATETIME(6), finished_at DATETIME(6), result LONGTEXT, KEY by_status (status, id))"""
@@ -42,9 +43,17 @@ def hand_written(count: int, folder: Path, port: int) -> float:
     """A loop over a table of MariaDB: claim and commit, run, write the end and commit."""
     connection = pymysql.connect(host="127.0.0.1", port=port, user="root", autocommit=True)
     cursor = connection.cursor()
-    for sql in ("DROP DATABASE IF EXISTS hand_written", "CREATE DATABASE hand_written", "USE hand_written", JOBS):
+    for sql in (
+        "DROP DATABASE IF EXISTS hand_written",
+        "CREATE DATABASE hand_written",
+        "USE hand_written",
+        JOBS,
+    ):
         cursor.execute(sql)
-    cursor.executemany("INSERT INTO jobs (payload) VALUES (%s)", [(json.dumps({"number": number}),) for number in range(count)])
+    cursor.executemany(
+        "INSERT INTO jobs (payload) VALUES (%s)",
+        [(json.dumps({"number": number}),) for number in range(count)],
+    )
     cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
     started = time.perf_counter()
     while True:
@@ -140,7 +149,8 @@ def pgqueuer(count: int, folder: Path, port: int) -> float:
     return asyncio.run(drain())
 
 
-# -- without a queue ---------------------------------------------------------------------------------------------------
+# -- without a queue
+# ---------------------------------------------------------------------------------------------------
 
 
 def process_pool(count: int, folder: Path, port: int) -> float:
@@ -163,11 +173,20 @@ def _dask(call: Callable[..., Any], arguments: list[tuple[Any, ...]], folder: Pa
 
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(folder), silence_logs=logging.ERROR
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=str(folder),
+            silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.gather([client.submit(call, *arguments[0], workers=[worker], pure=False) for worker in client.scheduler_info()["workers"]])
+        client.gather(
+            [
+                client.submit(call, *arguments[0], workers=[worker], pure=False)
+                for worker in client.scheduler_info()["workers"]
+            ]
+        )
         started = time.perf_counter()
         client.gather(client.map(call, *zip(*arguments, strict=True), pure=False))
         return len(arguments) / (time.perf_counter() - started)
@@ -202,7 +221,8 @@ def dask_backtests(count: int, folder: Path, port: int) -> float:
 
 
 class Rival(NamedTuple):
-    """A row's neighbour: what it is called, the package and the server that it needs, and whether it forks for each task."""
+    """A row's neighbour: what it is called, the package and the server that it needs, and whether it forks
+    for each task."""
 
     title: str
     drain: Callable[[int, Path, int], float]

@@ -69,8 +69,14 @@ def questions(tasks: qtm.TaskManager, batch: str, code: str) -> Iterator[Questio
         for name, filtered in filters.items():
             asked = {**chosen, **filtered}
             kind = "filter" if filtered or "stock_code" in chosen else "page"
-            yield Question(kind, f"listTasks {place}, {name}", lambda asked=asked: tasks.list_page(qtm.TaskFilter(**asked)))  # type: ignore[misc]
-    further = qtm.TaskFilter(batch, limit=100, cursor=tasks.list_page(qtm.TaskFilter(batch, limit=50)).next_cursor)
+            yield Question(
+                kind,
+                f"listTasks {place}, {name}",
+                lambda asked=asked: tasks.list_page(qtm.TaskFilter(**asked)),  # type: ignore[misc]
+            )
+    further = qtm.TaskFilter(
+        batch, limit=100, cursor=tasks.list_page(qtm.TaskFilter(batch, limit=50)).next_cursor
+    )
     yield Question("page", "getTasksByBatch, a further page", lambda: tasks.get_batch_page(further))
     one = qtm.TaskFilter(batch, limit=1)
     yield Question("counts", "getTasksByBatch, one task and the counts", lambda: tasks.get_batch_page(one))
@@ -139,7 +145,9 @@ def recount(tasks: qtm.TaskManager) -> str:
     )
 
 
-def measured(url: str, batch: str, code: str, rounds: int, server_pid: int | None = None) -> tuple[Answers, str]:
+def measured(
+    url: str, batch: str, code: str, rounds: int, server_pid: int | None = None
+) -> tuple[Answers, str]:
     """The questions, asked of a filled database, and the count by the upkeep."""
     answers = {}
     qtm.COUNTS_SECONDS = 0.0  # each count is a new one
@@ -155,7 +163,8 @@ def measured(url: str, batch: str, code: str, rounds: int, server_pid: int | Non
 
 @contextlib.contextmanager
 def database(kind: str, folder: pathlib.Path, buffer_pool: str) -> Iterator[tuple[str, int | None]]:
-    """The URL of an empty database with qtm's tables, which goes away afterwards, and the process of its server."""
+    """The URL of an empty database with qtm's tables, which goes away afterwards, and the process of its
+    server."""
     if kind == "sqlite":
         place = pathlib.Path(tempfile.mkdtemp(prefix="qtm-scale-", dir=folder))
         url = f"sqlite:///{place}/qtm.db"
@@ -197,11 +206,16 @@ def show(title: str, found: Answers, smallest: Answers | None, in_one_batch: boo
     for name, answer in found.items():
         told = verdict(answer, smallest[name] if smallest else None, in_one_batch)
         missed += "MISSED" in told
-        print(f"{name:44}{answer.least:9.2f}{answer.median:9.2f}{answer.most:9.2f}{answer.cpu:9.2f}  {told}", flush=True)
+        print(
+            f"{name:44}{answer.least:9.2f}{answer.median:9.2f}{answer.most:9.2f}{answer.cpu:9.2f}  {told}",
+            flush=True,
+        )
     return missed
 
 
-def run(kind: str, sizes: Sequence[int], one_batch: int, rounds: int, folder: pathlib.Path, buffer_pool: str) -> int:
+def run(
+    kind: str, sizes: Sequence[int], one_batch: int, rounds: int, folder: pathlib.Path, buffer_pool: str
+) -> int:
     """All tables of one kind of database; how many questions missed their bound."""
     missed, smallest = 0, None
     for size in sizes:
@@ -225,16 +239,30 @@ def run(kind: str, sizes: Sequence[int], one_batch: int, rounds: int, folder: pa
 def main() -> int:
     """Print the tables; 1 when a bound was missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of tasks, the smallest first (%(default)s)")
-    parser.add_argument("--one-batch", type=int, default=600_000, help="tasks of one batch, 0: leave it out (%(default)s)")
+    parser.add_argument(
+        "--sizes",
+        default=",".join(map(str, SIZES)),
+        help="numbers of tasks, the smallest first (%(default)s)",
+    )
+    parser.add_argument(
+        "--one-batch", type=int, default=600_000, help="tasks of one batch, 0: leave it out (%(default)s)"
+    )
     parser.add_argument("--databases", default="sqlite,mariadb")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()), help="for the files (%(default)s)")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=pathlib.Path(tempfile.gettempdir()),
+        help="for the files (%(default)s)",
+    )
     parser.add_argument("--buffer-pool", default="1G", help="of MariaDB (%(default)s)")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",") if size]
     os.makedirs(given.folder, exist_ok=True)
-    missed = [run(kind, sizes, given.one_batch, given.rounds, given.folder, given.buffer_pool) for kind in given.databases.split(",")]
+    missed = [
+        run(kind, sizes, given.one_batch, given.rounds, given.folder, given.buffer_pool)
+        for kind in given.databases.split(",")
+    ]
     print(f"\n{sum(missed)} missed")
     return 1 if any(missed) else 0
 

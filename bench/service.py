@@ -32,7 +32,18 @@ from typing import Any, NamedTuple
 
 import fill
 from floor import Floor, p50_milliseconds
-from load import Load, LoadProcess, LoadResult, Request, ServerProcess, get_request, post_request, quantile_of, spread, table
+from load import (
+    Load,
+    LoadProcess,
+    LoadResult,
+    Request,
+    ServerProcess,
+    get_request,
+    post_request,
+    quantile_of,
+    spread,
+    table,
+)
 from private_mariadb import PrivateMariaDB, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +53,8 @@ BUFFER_POOL = "1G"  # the index pages of a million rows fit, as on any server th
 AHEAD_BATCHES = 3  # of 5,000 pending tasks each: a queue longer than what a status counts
 KNOWN_TARGETS = 1000  # different tasks that are asked for
 WAIT_SECONDS = 30.0
-PAUSE_SECONDS = 0.02  # between two tasks of the first-line measurement, so that the former's processes are gone
+# between two tasks of the first-line measurement, so that the former's processes are gone
+PAUSE_SECONDS = 0.02
 
 STATUS, PENDING, BATCH = "getTaskStatus", "getTaskStatus, pending", "getTasksByBatch of 5,000"
 CREATE_ONE, CREATE_MANY = "createTask of 1", "createTask of 5,000"
@@ -79,14 +91,17 @@ class Plan:
     connections: tuple[int, ...] = (1, 16, 64)
 
 
-QUICK = Plan(rows=20_000, repeats=1, load_seconds=0.4, floor_seconds=0.2, first_lines=30, starts=3, connections=(1, 16))
+QUICK = Plan(
+    rows=20_000, repeats=1, load_seconds=0.4, floor_seconds=0.2, first_lines=30, starts=3, connections=(1, 16)
+)
 
 
 class WrongAnswer(Exception):
     """The service answered otherwise than it should."""
 
 
-# -- one database and its service --------------------------------------------------------------------------------------
+# -- one database and its service
+# --------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -115,12 +130,18 @@ class Site:
 
 
 def service(
-    url: str, folder: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None, path: str = "/readyz"
+    url: str,
+    folder: Path,
+    flags: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    path: str = "/readyz",
 ) -> ServerProcess:
     """`qtm.py serve` on this database, run as the README says."""
     port = free_port()
     settings = {"QTM_DATABASE_URL": url, "QTM_PORT": str(port), **(environment or {})}
-    return ServerProcess([sys.executable, str(ROOT / "qtm.py"), "serve", *flags], settings, port, folder / "log", path)
+    return ServerProcess(
+        [sys.executable, str(ROOT / "qtm.py"), "serve", *flags], settings, port, folder / "log", path
+    )
 
 
 class Caller:
@@ -144,7 +165,11 @@ class Caller:
             received += data
             end = received.find(b"\r\n\r\n") if total == sys.maxsize else -1
             if end >= 0:
-                total = end + 4 + int(received[: end + 2].lower().partition(b"content-length:")[2].split(b"\r")[0])
+                total = (
+                    end
+                    + 4
+                    + int(received[: end + 2].lower().partition(b"content-length:")[2].split(b"\r")[0])
+                )
         self.answered_ns = time.monotonic_ns()
         body = bytes(received[received.find(b"\r\n\r\n") + 4 :])
         if not body.startswith(request.body_prefix):
@@ -153,16 +178,22 @@ class Caller:
         return data, len(body)
 
 
-def create_request(port: int, count: int, params: Mapping[str, object], strategy: str = "buy_and_hold") -> Request:
+def create_request(
+    port: int, count: int, params: Mapping[str, object], strategy: str = "buy_and_hold"
+) -> Request:
     """createTask of this many stocks."""
     codes = [fill.stock_code(place) for place in range(count)]
-    body = json.dumps({"stock_codes": codes, "config": {**fill.CONFIG, "strategy": strategy}, "params": params}).encode()
+    body = json.dumps(
+        {"stock_codes": codes, "config": {**fill.CONFIG, "strategy": strategy}, "params": params}
+    ).encode()
     return post_request(port, f"{API}/createTask", body, SUCCESS + b'{"batch_id":"', 39 * count)
 
 
 def status_request(port: int, task_id: str, wait: str = "") -> Request:
     """getTaskStatus of this task."""
-    return get_request(port, f"{API}/getTaskStatus?task_id={task_id}{wait}", SUCCESS + b'{"task_id":"%s"' % task_id.encode())
+    return get_request(
+        port, f"{API}/getTaskStatus?task_id={task_id}{wait}", SUCCESS + b'{"task_id":"%s"' % task_id.encode()
+    )
 
 
 def expect(holds: bool, what: str) -> None:
@@ -171,19 +202,25 @@ def expect(holds: bool, what: str) -> None:
         raise WrongAnswer(what)
 
 
-# -- speed -------------------------------------------------------------------------------------------------------------
+# -- speed
+# -------------------------------------------------------------------------------------------------------------
 
 
 def build_requests(site: Site, port: int) -> dict[str, list[Request]]:
-    """The requests of each operation, in the order of measuring: reads first, so that writing back disturbs them least.
+    """The requests of each operation, in the order of measuring: reads first, so that writing back disturbs
+    them least.
 
-    One answer of each is parsed and checked in full; under load the start and the length must be those of a right one.
+    One answer of each is parsed and checked in full; under load the start and the length must be those of a
+    right one.
     """
     caller, choice = Caller(port), random.Random(7)
     many = create_request(port, fill.BATCH_TASKS, {})
     for _ in range(AHEAD_BATCHES):
         created, _ = caller.ask(many)
-        expect(created["count"] == len(set(created["task_ids"])) == fill.BATCH_TASKS, f"createTask gave {created['count']} tasks")
+        expect(
+            created["count"] == len(set(created["task_ids"])) == fill.BATCH_TASKS,
+            f"createTask gave {created['count']} tasks",
+        )
     waiting = [status_request(port, task_id) for task_id in choice.sample(created["task_ids"], KNOWN_TARGETS)]
     found, _ = caller.ask(waiting[0])
     expect(found["status"] == "pending" and found["queue_position"] == 10_000, f"a pending task has {found}")
@@ -193,15 +230,24 @@ def build_requests(site: Site, port: int) -> dict[str, list[Request]]:
 
     known = [status_request(port, fill.task_id(*place())) for _ in range(KNOWN_TARGETS)]
     found, _ = caller.ask(known[0])
-    expect(found["status"] in ("completed", "failed", "cancelled") and found["attempt"] == 1, f"a finished task has {found}")
+    expect(
+        found["status"] in ("completed", "failed", "cancelled") and found["attempt"] == 1,
+        f"a finished task has {found}",
+    )
     batch_ids = [fill.batch_id(place()[0]) for _ in range(KNOWN_TARGETS)]
     target = f"{API}/getTasksByBatch?batch_id="
-    batch, length = caller.ask(get_request(port, target + batch_ids[0], SUCCESS + b'{"batch_id":"%s"' % batch_ids[0].encode()))
+    batch, length = caller.ask(
+        get_request(port, target + batch_ids[0], SUCCESS + b'{"batch_id":"%s"' % batch_ids[0].encode())
+    )
     codes = [task["stock_code"] for task in batch["tasks"]]
     expect(
-        batch["total"] == fill.BATCH_TASKS and codes == [fill.stock_code(i) for i in range(fill.BATCH_TASKS)], "a batch is not its tasks"
+        batch["total"] == fill.BATCH_TASKS and codes == [fill.stock_code(i) for i in range(fill.BATCH_TASKS)],
+        "a batch is not its tasks",
     )
-    batches = [get_request(port, target + name, SUCCESS + b'{"batch_id":"%s"' % name.encode(), length - 1000) for name in batch_ids]
+    batches = [
+        get_request(port, target + name, SUCCESS + b'{"batch_id":"%s"' % name.encode(), length - 1000)
+        for name in batch_ids
+    ]
     one = create_request(port, 1, {})
     created, _ = caller.ask(one)
     expect(created["count"] == len(created["task_ids"]) == 1, f"createTask of 1 gave {created}")
@@ -222,7 +268,9 @@ def measure_speed(sites: Sequence[Site], plan: Plan) -> list[str]:
                 measure_floor(sites, operation, plan)
                 for connections in plan.connections:
                     for site, server, known in zip(sites, servers, requests, strict=True):
-                        result = client.run(Load(server.port, known[operation], connections, plan.load_seconds))
+                        result = client.run(
+                            Load(server.port, known[operation], connections, plan.load_seconds)
+                        )
                         site.loads.setdefault((operation, connections), []).append(result)
                         count = {CREATE_ONE: 1, CREATE_MANY: fill.BATCH_TASKS}.get(operation, 0)
                         site.created += count * len(result.latencies_ns)
@@ -244,7 +292,8 @@ def measure_floor(sites: Sequence[Site], operation: str, plan: Plan) -> None:
             site.floors.setdefault(operation, []).append(value)
 
 
-# -- from the answer to the engine's first line ------------------------------------------------------------------------
+# -- from the answer to the engine's first line
+# ------------------------------------------------------------------------
 
 
 def poll(found: Callable[[], bool], what: str) -> None:
@@ -261,7 +310,11 @@ def measure_first_lines(site: Site, plan: Plan) -> None:
     lines = site.folder / "lines"
     lines.mkdir()
     (site.folder / "bench_engine.py").write_text(ENGINE)
-    environment = {"QTM_ENGINE": "bench_engine:run", "PYTHONPATH": str(site.folder), "BENCH_FOLDER": str(lines)}
+    environment = {
+        "QTM_ENGINE": "bench_engine:run",
+        "PYTHONPATH": str(site.folder),
+        "BENCH_FOLDER": str(lines),
+    }
     with service(site.url, site.folder, environment=environment) as server:
         await_engine(site.folder)
         caller = Caller(server.port)
@@ -283,11 +336,13 @@ def await_engine(folder: Path) -> None:
     poll(lambda: " engine ready " in log.read_text(), "the engine server")
 
 
-# -- weight ------------------------------------------------------------------------------------------------------------
+# -- weight
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Weight(NamedTuple):
-    """Memory of the idle service, in MB of 1,000,000 bytes: itself, and the sum with its engine server process."""
+    """Memory of the idle service, in MB of 1,000,000 bytes: itself, and the sum with its engine server
+    process."""
 
     rss: float
     pss: float
@@ -296,12 +351,14 @@ class Weight(NamedTuple):
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """RSS and PSS of a process (PSS: pages that several share are divided among them). A service shows its PSS to root alone: to others
-    it is NaN."""
+    """RSS and PSS of a process (PSS: pages that several share are divided among them). A service shows its
+    PSS to root alone: to others it is NaN."""
     values = []
     for name, word in (("status", "VmRSS:"), ("smaps_rollup", "Pss:")):
         try:
-            line = next(line for line in Path(f"/proc/{pid}/{name}").read_text().splitlines() if line.startswith(word))
+            line = next(
+                line for line in Path(f"/proc/{pid}/{name}").read_text().splitlines() if line.startswith(word)
+            )
         except PermissionError:
             line = f"{word} nan"
         values.append(float(line.split()[1]) * 1024 / 1e6)
@@ -342,7 +399,8 @@ def measure_starts(folder: Path, plan: Plan) -> dict[str, list[float]]:
     return starts
 
 
-# -- the report --------------------------------------------------------------------------------------------------------
+# -- the report
+# --------------------------------------------------------------------------------------------------------
 
 
 def speed_table(site: Site) -> str:
@@ -351,14 +409,24 @@ def speed_table(site: Site) -> str:
     for (operation, connections), results in site.loads.items():
         ratio = "–"
         if connections == 1 and operation in site.floors:
-            ratio = spread([mine / floor for mine, floor in zip(site.p50(operation), site.floors[operation], strict=True)])
+            ratio = spread(
+                [
+                    mine / floor
+                    for mine, floor in zip(site.p50(operation), site.floors[operation], strict=True)
+                ]
+            )
         rows.append(
             [
                 operation,
                 str(connections),
-                spread([result.requests_per_second for result in results], 0 if results[0].requests_per_second > 100 else 1),
+                spread(
+                    [result.requests_per_second for result in results],
+                    0 if results[0].requests_per_second > 100 else 1,
+                ),
                 *(
-                    spread([result.milliseconds(quantile) for result in results], 2 if connections == 1 else 1)
+                    spread(
+                        [result.milliseconds(quantile) for result in results], 2 if connections == 1 else 1
+                    )
                     for quantile in (0.5, 0.99, 1.0)
                 ),
                 f"{sum(result.refused_count for result in results):,}",
@@ -367,7 +435,18 @@ def speed_table(site: Site) -> str:
             ]
         )
     return table(
-        ["min – median – max", "connections", "requests/s", "p50 ms", "p99 ms", "max ms", "refused", "client CPU %", "p50 ÷ floor"], rows
+        [
+            "min – median – max",
+            "connections",
+            "requests/s",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "refused",
+            "client CPU %",
+            "p50 ÷ floor",
+        ],
+        rows,
     )
 
 
@@ -379,7 +458,10 @@ def weight_lines(sites: Sequence[Site], starts: Mapping[str, Sequence[float]]) -
     for site in sites:
         lines = site.first_lines
         early = sum(value < 0 for value in lines)
-        figures = ", ".join(f"{name} {quantile_of(lines, quantile):.1f}" for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)))
+        figures = ", ".join(
+            f"{name} {quantile_of(lines, quantile):.1f}"
+            for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+        )
         text = f"from createTask's answer to the engine's first line, {len(lines)} tasks: {figures} ms; {early} came before it"
         yield f"- {site.name}, {text}"
     for site in sites:
@@ -403,19 +485,33 @@ class Goal(NamedTuple):
 
 
 def goals(site: Site) -> Iterator[Goal]:
-    """The goals that hold for each database. Far below is taken as below a quarter; single queries are those at one connection."""
+    """The goals that hold for each database. Far below is taken as below a quarter; single queries are those
+    at one connection."""
     yield Goal("getTaskStatus, 1 connection, p50, worst repeat", max(site.p50(STATUS)), 2.0, "ms")
     for operation in (CREATE_ONE, CREATE_MANY):
-        yield Goal(f"{operation}, 1 connection, p99, worst repeat (far below 1 s)", site.worst(operation, 0.99), 250.0, "ms")
+        yield Goal(
+            f"{operation}, 1 connection, p99, worst repeat (far below 1 s)",
+            site.worst(operation, 0.99),
+            250.0,
+            "ms",
+        )
     for operation in (STATUS, PENDING, BATCH):
-        yield Goal(f"{operation}, 1 connection, p99, worst repeat (far below 500 ms)", site.worst(operation, 0.99), 125.0, "ms")
-    yield Goal("from the answer to the engine's first line, p99", quantile_of(site.first_lines, 0.99), 50.0, "ms")
+        yield Goal(
+            f"{operation}, 1 connection, p99, worst repeat (far below 500 ms)",
+            site.worst(operation, 0.99),
+            125.0,
+            "ms",
+        )
+    yield Goal(
+        "from the answer to the engine's first line, p99", quantile_of(site.first_lines, 0.99), 50.0, "ms"
+    )
     if site.idle:
         yield Goal("idle service, RSS", site.idle.rss, 40.0, "MB")
 
 
 def goal_lines(sites: Sequence[Site], starts: Mapping[str, Sequence[float]], most: int) -> Iterator[str]:
-    """A line per goal, and what the ``most`` connections make of the large requests, for which there is no goal."""
+    """A line per goal, and what the ``most`` connections make of the large requests, for which there is no
+    goal."""
     named = [(site.name, goal) for site in sites for goal in goals(site)]
     named += [
         ("SQLite", Goal(f"start to the first 200 of {path}, median", statistics.median(times), 300.0, "ms"))
@@ -430,9 +526,17 @@ def goal_lines(sites: Sequence[Site], starts: Mapping[str, Sequence[float]], mos
             yield f"- no goal: {site.name}, {operation}, {most} connections, p99, worst repeat: {worst:,.0f} ms, most of it in the queue"
 
 
-def report(sites: Sequence[Site], starts: Mapping[str, Sequence[float]], plan: Plan, mariadb_version: str, load_before: float) -> str:
+def report(
+    sites: Sequence[Site],
+    starts: Mapping[str, Sequence[float]],
+    plan: Plan,
+    mariadb_version: str,
+    load_before: float,
+) -> str:
     """All of it as Markdown."""
-    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, MariaDB {mariadb_version}"
+    versions = (
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, MariaDB {mariadb_version}"
+    )
     parts = [
         "# qtm service benchmark",
         f"{versions}; {os.cpu_count()} cores for service, database and client together; load average before {load_before:.1f}, "
@@ -453,7 +557,8 @@ def report(sites: Sequence[Site], starts: Mapping[str, Sequence[float]], plan: P
     return "\n\n".join(parts)
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command
+# -------------------------------------------------------------------------------------------------------
 
 
 def tell(text: str) -> None:
@@ -463,7 +568,8 @@ def tell(text: str) -> None:
 
 
 def forget_settings() -> None:
-    """Drop the caller's settings of qtm. Without compiled files every start would compile qtm twice, so that goes, too."""
+    """Drop the caller's settings of qtm. Without compiled files every start would compile qtm twice, so that
+    goes, too."""
     for name in list(os.environ):
         if name.startswith("QTM_") or name == "PYTHONDONTWRITEBYTECODE":
             del os.environ[name]
@@ -472,7 +578,13 @@ def forget_settings() -> None:
 def migrate(url: str) -> None:
     """Make the tables."""
     command = [sys.executable, str(ROOT / "qtm.py"), "migrate"]
-    subprocess.run(command, env={**os.environ, "QTM_DATABASE_URL": url}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        env={**os.environ, "QTM_DATABASE_URL": url},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def prepare(site: Site, rows: int) -> None:
@@ -484,7 +596,10 @@ def prepare(site: Site, rows: int) -> None:
 
 def run(plan: Plan) -> int:
     """Measure everything and print it; 1 when an answer was wrong."""
-    with tempfile.TemporaryDirectory(prefix="qtm-bench-") as name, PrivateMariaDB(buffer_pool=BUFFER_POOL) as mariadb:
+    with (
+        tempfile.TemporaryDirectory(prefix="qtm-bench-") as name,
+        PrivateMariaDB(buffer_pool=BUFFER_POOL) as mariadb,
+    ):
         folder = Path(name)
         (folder / "s").mkdir()
         (folder / "m").mkdir()
@@ -513,7 +628,9 @@ def run(plan: Plan) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Benchmark the service on SQLite and on a private MariaDB.")
-    parser.add_argument("--quick", action="store_true", help="20,000 rows, short loads, up to 16 connections: about a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="20,000 rows, short loads, up to 16 connections: about a minute"
+    )
     parser.add_argument("--rows", type=int, help=f"finished tasks in each database (default {Plan.rows:,})")
     parser.add_argument("--repeats", type=int, help=f"how often each load is put on (default {Plan.repeats})")
     options = parser.parse_args()

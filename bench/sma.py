@@ -12,7 +12,10 @@ from backtesting.lib import crossover
 PRICES = Path(__file__).resolve().parent.parent / "examples" / "prices"
 STOCKS = ("AAPL", "GOOG", "IBM", "MSFT")
 BARS = {
-    stock: pandas.read_csv(PRICES / f"{stock}.csv", index_col="Date", parse_dates=True).loc["2005-01-03":"2012-12-31"] for stock in STOCKS
+    stock: pandas.read_csv(PRICES / f"{stock}.csv", index_col="Date", parse_dates=True).loc[
+        "2005-01-03":"2012-12-31"
+    ]
+    for stock in STOCKS
 }
 
 
@@ -46,6 +49,12 @@ def params(count: int) -> list[dict[str, int]]:
 
 def backtest(stock: str, fast: int, slow: int) -> dict[str, Any]:
     """Metrics, equity curve and trades, as backtesting.py has them."""
-    found = Backtest(BARS[stock], SmaCross, cash=100_000, commission=0.001, finalize_trades=True).run(fast=fast, slow=slow)
-    metrics = {"sharpe": found["Sharpe Ratio"], "total_return": found["Return [%]"] / 100, "trades": found["# Trades"]}
+    found = Backtest(BARS[stock], SmaCross, cash=100_000, commission=0.001, finalize_trades=True).run(
+        fast=fast, slow=slow
+    )
+    metrics = {
+        "sharpe": found["Sharpe Ratio"],
+        "total_return": found["Return [%]"] / 100,
+        "trades": found["# Trades"],
+    }
     return {"metrics": metrics, "equity_curve": found["_equity_curve"]["Equity"], "trades": found["_trades"]}

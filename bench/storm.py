@@ -70,7 +70,13 @@ import qtm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 API = "/api/v1/backtest"
-CONFIG = {"strategy": "buy_and_hold", "start_date": "2012-11-01", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
+CONFIG = {
+    "strategy": "buy_and_hold",
+    "start_date": "2012-11-01",
+    "end_date": "2012-12-31",
+    "initial_cash": 100000,
+    "commission": 0.001,
+}
 CLIENTS = 2  # processes
 CONNECTIONS = 24  # of each
 WARM_UP_SHARE = 50  # one request of so many is sent before anything is measured, at least MIN_WARM_UP
@@ -86,19 +92,35 @@ FLAT_MB = 5.0
 SHORT_FLAT_MB = 10.0  # the same for a storm of less than LONG_STORM requests: all caches are not full yet
 LONG_STORM = 100_000
 POOLED = "descriptors to the database"  # come and go with the pool's connections
-SHORT_THREADS = 3  # a timer of the scheduler and the one before it, and the thread that counts tasks for /metrics
+# a timer of the scheduler and the one before it, and the thread that counts tasks for /metrics
+SHORT_THREADS = 3
 MAX_POOLED = 30  # 8 connections and those of their own, each of up to three files
 KEPT_EVIDENCE = 3  # of each finding in each process
 MAX_HEAD_BYTES = 16 * 1024
 
-ZERO = ("malformed", "internal", "wrong", "missing", "extra", "unclosed", "repeated", "health", "memory", "leaked", "log", "end")
+ZERO = (
+    "malformed",
+    "internal",
+    "wrong",
+    "missing",
+    "extra",
+    "unclosed",
+    "repeated",
+    "health",
+    "memory",
+    "leaked",
+    "log",
+    "end",
+)
 
 
-# -- scripts -----------------------------------------------------------------------------------------------------------
+# -- scripts
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Piece(NamedTuple):
-    """One request, or what stands in its place. ``closes``: whether its answer is the last, and says so; None: only the answer tells."""
+    """One request, or what stands in its place. ``closes``: whether its answer is the last, and says so;
+    None: only the answer tells."""
 
     data: bytes
     kind: str
@@ -119,8 +141,8 @@ class Script(NamedTuple):
     cuts: Sequence[int] = ()
 
     def certain(self, known: int = 0) -> int:
-        """How many of the pieces have exactly one answer each, for certain: up to the first that may end it all. The first ``known``
-        are answered, and did not end it."""
+        """How many of the pieces have exactly one answer each, for certain: up to the first that may end it
+        all. The first ``known`` are answered, and did not end it."""
         for i, piece in enumerate(self.pieces[known:], known):
             if not piece.is_sound:
                 return i
@@ -129,8 +151,11 @@ class Script(NamedTuple):
         return len(self.pieces)
 
     def most(self, certain: int) -> int:
-        """How many answers there may be: nothing that is no request line counts, but one for where the framing ends."""
-        if certain == len(self.pieces) or (certain and (self.pieces[certain - 1].closes or self.pieces[certain - 1].ends)):
+        """How many answers there may be: nothing that is no request line counts, but one for where the
+        framing ends."""
+        if certain == len(self.pieces) or (
+            certain and (self.pieces[certain - 1].closes or self.pieces[certain - 1].ends)
+        ):
             return certain
         rest = b"".join(piece.data for piece in self.pieces[certain:])
         return certain + rest.upper().count(b"HTTP/") + 1
@@ -144,10 +169,22 @@ class Script(NamedTuple):
     def to_json(self, seed: int, ids: Sequence[str], fault: str) -> str:
         """For a file that `script_from` reads."""
         pieces = [
-            {**piece._asdict(), "data": piece.data.hex(), "text": ascii(piece.data)[2:-1], "statuses": sorted(piece.statuses)}
+            {
+                **piece._asdict(),
+                "data": piece.data.hex(),
+                "text": ascii(piece.data)[2:-1],
+                "statuses": sorted(piece.statuses),
+            }
             for piece in self.pieces
         ]
-        found = {"fault": fault, "seed": seed, "number": self.number, "manner": self.manner, "cuts": list(self.cuts), "ids": list(ids)}
+        found = {
+            "fault": fault,
+            "seed": seed,
+            "number": self.number,
+            "manner": self.manner,
+            "cuts": list(self.cuts),
+            "ids": list(ids),
+        }
         return json.dumps({**found, "pieces": pieces}, indent=1)
 
 
@@ -164,7 +201,8 @@ def script_from(text: str, ids: Sequence[str]) -> Script:
     return Script(saved["number"], saved["manner"], pieces, saved["cuts"])
 
 
-# -- what the scripts are made of --------------------------------------------------------------------------------------
+# -- what the scripts are made of
+# --------------------------------------------------------------------------------------
 
 LONG_DIGITS = b"9" * 400
 # JSON values, or what pretends to be one, that a strict parser or a validation must see through.
@@ -195,7 +233,18 @@ HOSTILE_TEXTS = (
     "9999-99-99%2099:99:99.999999~x", "0.000000001", "0.05", "0.2", "61", "10001",
 )  # fmt: skip
 BROKEN_TEXTS = ("%", "%0", "%zz", "%ff", "%C0%80", "%ED%A0%80", "\xe9", "%F4%90%80%80", "a%2", "#x")
-PARAMETERS = ("task_id", "batch_id", "wait", "status", "stock_code", "limit", "cursor", "token", "__class__", "")
+PARAMETERS = (
+    "task_id",
+    "batch_id",
+    "wait",
+    "status",
+    "stock_code",
+    "limit",
+    "cursor",
+    "token",
+    "__class__",
+    "",
+)
 
 REQUEST_END = "\r\nHost: 127.0.0.1\r\n"
 JSON_FIELDS = "Content-Type: application/json\r\n"
@@ -204,7 +253,8 @@ OTHER_JSON_FIELDS = (  # that say the same
     "Content-Type: application/json; charset=UTF-8\r\n", 'Content-Type: application/json;x=y; charset="utf-8"\r\n',
 )  # fmt: skip
 CREATE = f"POST {API}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\n{JSON_FIELDS}"
-# What HTTP must refuse by its framing: after the answer the connection closes, and nothing that follows is a request.
+# What HTTP must refuse by its framing: after the answer the connection closes, and nothing that follows is a
+# request.
 REFUSED = {
     "length and chunked": (400, f"{CREATE}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "chunked and length": (400, f"{CREATE}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
@@ -220,11 +270,17 @@ REFUSED = {
     "gzip": (400, f"{CREATE}Transfer-Encoding: gzip\r\n\r\n"),
     "gzip and chunked": (400, f"{CREATE}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     "chunked twice": (400, f"{CREATE}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-    "two codings": (400, f"{CREATE}Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+    "two codings": (
+        400,
+        f"{CREATE}Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
     "nearly chunked": (400, f"{CREATE}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     "vertical tab": (400, f"{CREATE}Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
     "space before colon": (400, f"{CREATE}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    "chunked in 1.0": (400, CREATE.replace("HTTP/1.1", "HTTP/1.0") + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "chunked in 1.0": (
+        400,
+        CREATE.replace("HTTP/1.1", "HTTP/1.0") + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "no host": (400, "GET /healthz HTTP/1.1\r\n\r\n"),
     "two hosts": (400, f"GET /healthz HTTP/1.1{REQUEST_END}Host: 127.0.0.1\r\n\r\n"),
     "empty host": (400, "GET /healthz HTTP/1.1\r\nHost:\r\n\r\n"),
@@ -243,7 +299,10 @@ REFUSED = {
     "version 2.0": (400, f"GET /healthz HTTP/2.0{REQUEST_END}\r\n"),
     "version 0.9": (400, f"GET /healthz HTTP/0.9{REQUEST_END}\r\n"),
     "version 1.2 without a host": (400, "GET /healthz HTTP/1.2\r\n\r\n"),
-    "version 1.2 with both": (400, CREATE.replace("/1.1", "/1.2") + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "version 1.2 with both": (
+        400,
+        CREATE.replace("/1.1", "/1.2") + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "version 1.10": (400, f"GET /healthz HTTP/1.10{REQUEST_END}\r\n"),
     "no version": (400, "GET /healthz\r\n\r\n"),
     "no target": (400, f"GET HTTP/1.1{REQUEST_END}\r\n"),
@@ -256,7 +315,10 @@ REFUSED = {
     "proxy protocol": (400, f"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /healthz HTTP/1.1{REQUEST_END}\r\n"),
     "many empty lines": (400, "\r\n" * 40 + f"GET /healthz HTTP/1.1{REQUEST_END}\r\n"),
     "long method": (400, f"{'M' * 50} /healthz HTTP/1.1{REQUEST_END}\r\n"),
-    "many fields": (431, f"GET /healthz HTTP/1.1{REQUEST_END}" + "".join(f"X-{i}: {i}\r\n" for i in range(70)) + "\r\n"),
+    "many fields": (
+        431,
+        f"GET /healthz HTTP/1.1{REQUEST_END}" + "".join(f"X-{i}: {i}\r\n" for i in range(70)) + "\r\n",
+    ),
     "long head": (431, f"GET /healthz HTTP/1.1{REQUEST_END}X: {'x' * 17000}\r\n\r\n"),
     "long target": (431, f"GET /{'x' * 17000} HTTP/1.1{REQUEST_END}\r\n"),
     "long line without end": (431, "x" * 17000),
@@ -284,12 +346,25 @@ NOISE = (
 
 def form(kind: str, status: int, text: str, closes: bool | None = False, ends: bool = False) -> Piece:
     """A request that is always the same."""
-    return Piece(text.encode("latin-1"), kind, frozenset((status,)), is_head=text.startswith("HEAD "), closes=closes, ends=ends)
+    return Piece(
+        text.encode("latin-1"),
+        kind,
+        frozenset((status,)),
+        is_head=text.startswith("HEAD "),
+        closes=closes,
+        ends=ends,
+    )
 
 
 def refused_at_once(body: str) -> Piece:
-    """Answered by its head; then its body leaves in doubt where it ends, or is longer than the service takes."""
-    return form("refused, then in doubt", 404, f"POST /x HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n{body}", ends=True)
+    """Answered by its head; then its body leaves in doubt where it ends, or is longer than the service
+    takes."""
+    return form(
+        "refused, then in doubt",
+        404,
+        f"POST /x HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n{body}",
+        ends=True,
+    )
 
 
 ODD_FORMS = (
@@ -300,12 +375,20 @@ ODD_FORMS = (
     form("empty lines before", 200, f"\r\n\r\nGET /healthz HTTP/1.1{REQUEST_END}\r\n"),
     form("encoded path", 200, f"GET /%68ealthz HTTP/1.1{REQUEST_END}\r\n"),
     form("GET with a body", 200, f"GET /healthz? HTTP/1.1{REQUEST_END}Content-Length: 3\r\n\r\nabc"),
-    form("GET in chunks", 200, f"GET /healthz HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n1\r\n\0\r\n0\r\n\r\n"),
+    form(
+        "GET in chunks",
+        200,
+        f"GET /healthz HTTP/1.1{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n1\r\n\0\r\n0\r\n\r\n",
+    ),
     form("HEAD with a body", 404, f"HEAD /x HTTP/1.1{REQUEST_END}Content-Length: 4\r\n\r\nHTTP"),
     form("dots", 404, f"GET /healthz/../x HTTP/1.1{REQUEST_END}\r\n"),
     form("slashes", 404, f"GET //healthz HTTP/1.1{REQUEST_END}\r\n"),
     form("later version", 200, f"GET /healthz HTTP/1.2{REQUEST_END}\r\n"),
-    form("later version", 404, f"POST /x HTTP/1.9{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    form(
+        "later version",
+        404,
+        f"POST /x HTTP/1.9{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ),
     form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}\r\n"),
     form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}Content-Length: 3\r\n\r\nabc"),
 )
@@ -317,9 +400,27 @@ LAST_FORMS = (
     form("too large", 413, f"{CREATE}Content-Length: {9 << 20}\r\n\r\n{{}}", True),
     form("too large", 404, f"POST /x HTTP/1.1{REQUEST_END}Content-Length: {9 << 20}\r\n\r\n{{}}", True),
     form("too large", 415, f"{CREATE}Content-Encoding: gzip\r\nContent-Length: {9 << 20}\r\n\r\n{{}}", True),
-    form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Connection: close\r\nContent-Length: 99999\r\n\r\n{'x' * 99_999}", True),
-    form("unwanted", 404, f"POST /x HTTP/1.1{REQUEST_END}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{{}}", None),
-    *map(refused_at_once, ("five\r\n12345\r\n0\r\n\r\n", "1\r\n{}\r\n0\r\n\r\n", "FFFFFFF\r\n{}\r\n0\r\n\r\n", "0\r\nnothing\r\n\r\n")),
+    form(
+        "unwanted",
+        404,
+        f"POST /x HTTP/1.1{REQUEST_END}Connection: close\r\nContent-Length: 99999\r\n\r\n{'x' * 99_999}",
+        True,
+    ),
+    form(
+        "unwanted",
+        404,
+        f"POST /x HTTP/1.1{REQUEST_END}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{{}}",
+        None,
+    ),
+    *map(
+        refused_at_once,
+        (
+            "five\r\n12345\r\n0\r\n\r\n",
+            "1\r\n{}\r\n0\r\n\r\n",
+            "FFFFFFF\r\n{}\r\n0\r\n\r\n",
+            "0\r\nnothing\r\n\r\n",
+        ),
+    ),
 )
 
 
@@ -349,24 +450,42 @@ class Writer:
         manner = rng.choices([*MANNERS], [*MANNERS.values()])[0]
         if manner == "idle":
             return Script(number, "vanish", [Piece(b"", "nothing", is_sound=False)])
-        pieces = [self._sound() for _ in range(rng.choice((1, 2, 4, 8, 30)) if manner == "stay" else rng.choice((0, 0, 1, 2, 3, 5, 8, 16)))]
+        pieces = [
+            self._sound()
+            for _ in range(
+                rng.choice((1, 2, 4, 8, 30)) if manner == "stay" else rng.choice((0, 0, 1, 2, 3, 5, 8, 16))
+            )
+        ]
         if manner != "stay":
-            pieces.append(rng.choices((self._mutant, self._refused, self._noise, self._last), (55, 20, 12, 13))[0]())
+            pieces.append(
+                rng.choices((self._mutant, self._refused, self._noise, self._last), (55, 20, 12, 13))[0]()
+            )
             pieces += [self._sound() for _ in range(rng.choice((0, 0, 0, 1, 2)))]
         return Script(number, manner, pieces, self._cuts(manner, sum(len(piece.data) for piece in pieces)))
 
     def _cuts(self, manner: str, size: int) -> list[int]:
         if manner == "split":
-            return sorted({self._rng.randrange(1, size + 1) for _ in range(self._rng.choice((1, 2, 5, 20)))} - {size})
+            return sorted(
+                {self._rng.randrange(1, size + 1) for _ in range(self._rng.choice((1, 2, 5, 20)))} - {size}
+            )
         if manner in ("reset", "vanish"):
             return [self._rng.randint(1, size)]
         return []
 
-    # -- sound requests: one answer each -------------------------------------------------------------------------------------
+    # -- sound requests: one answer each
+    # -------------------------------------------------------------------------------------
 
     def _sound(self) -> Piece:
         make = self._rng.choices(
-            (self._read, self._hostile_read, self._post, self._selection, self._nowhere, self._refused_by_head, self._odd_form),
+            (
+                self._read,
+                self._hostile_read,
+                self._post,
+                self._selection,
+                self._nowhere,
+                self._refused_by_head,
+                self._odd_form,
+            ),
             (30, 20, 22, 8, 8, 6, 6),
         )[0]
         return make()
@@ -381,21 +500,38 @@ class Writer:
         """Valid ones, for the routes that take any."""
         rng, name = self._rng, path.rpartition("/")[2]
         if name in ("getTaskStatus", "getTaskResult"):
-            return [("task_id", self._task_id()), *([("wait", rng.choice(("0", "0.01", "0.1")))] if rng.random() < 0.2 else [])]
+            return [
+                ("task_id", self._task_id()),
+                *([("wait", rng.choice(("0", "0.01", "0.1")))] if rng.random() < 0.2 else []),
+            ]
         if name == "getTaskAttempts":
             return [("task_id", self._task_id())]
         if name == "getTasksByBatch":
             return [("batch_id", self._batch_id()), ("limit", rng.choice(("1", "5", "20")))]
         if name == "listTasks":
-            found = [("limit", rng.choice(("1", "3", "10", "50"))), ("batch_id", self._batch_id())][: rng.choice((1, 2))]
-            return [*found, *[("status", rng.choice(list(qtm.TaskStatus)).value) for _ in range(rng.choice((0, 1, 2)))]]
+            found = [("limit", rng.choice(("1", "3", "10", "50"))), ("batch_id", self._batch_id())][
+                : rng.choice((1, 2))
+            ]
+            return [
+                *found,
+                *[("status", rng.choice(list(qtm.TaskStatus)).value) for _ in range(rng.choice((0, 1, 2)))],
+            ]
         return [("limit", rng.choice(("1", "5")))] if name == "listBatches" else []
 
-    def _get(self, path: str, query: Sequence[tuple[str, str]], kind: str, statuses: Sequence[int], closes: bool | None = False) -> Piece:
+    def _get(
+        self,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        kind: str,
+        statuses: Sequence[int],
+        closes: bool | None = False,
+    ) -> Piece:
         method = "HEAD" if self._rng.random() < 0.06 else "GET"
         text = "&".join(f"{name}={value}" if value is not None else name for name, value in query)
         head = f"{method} {path}{'?' if text else ''}{text} HTTP/1.1{REQUEST_END}{self._fields()}\r\n"
-        return Piece(head.encode("latin-1"), kind, frozenset(statuses), is_head=method == "HEAD", closes=closes)
+        return Piece(
+            head.encode("latin-1"), kind, frozenset(statuses), is_head=method == "HEAD", closes=closes
+        )
 
     def _fields(self) -> str:
         """Fields that change nothing."""
@@ -434,7 +570,10 @@ class Writer:
 
     def _nowhere(self) -> Piece:
         """A path that the answer repeats, so that an answer in the wrong place shows."""
-        path = self._rng.choice(("/nowhere/", f"{API}/", f"{API}/createTask/", "/api/v2/")) + f"{self._rng.getrandbits(40):010x}"
+        path = (
+            self._rng.choice(("/nowhere/", f"{API}/", f"{API}/createTask/", "/api/v2/"))
+            + f"{self._rng.getrandbits(40):010x}"
+        )
         piece = self._get(path, (), "nowhere", (404,))
         return piece if piece.is_head else piece._replace(marker=f"there is no {path};")
 
@@ -452,17 +591,27 @@ class Writer:
     def _with_body(self, head: str, body: bytes) -> bytes:
         rng = self._rng
         if rng.random() < 0.2:
-            return f"{head}Transfer-Encoding: {rng.choice(('chunked', 'Chunked'))}\r\n\r\n".encode("latin-1") + self._chunked(body)
+            return f"{head}Transfer-Encoding: {rng.choice(('chunked', 'Chunked'))}\r\n\r\n".encode(
+                "latin-1"
+            ) + self._chunked(body)
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
     def _chunked(self, body: bytes) -> bytes:
         rng, parts, at = self._rng, [], 0
         while at < len(body):
-            part = body[at : at + rng.choice((1, 7, 100, 5000, len(body)))] if len(body) < 2000 else body[at : at + 4000]
+            part = (
+                body[at : at + rng.choice((1, 7, 100, 5000, len(body)))]
+                if len(body) < 2000
+                else body[at : at + 4000]
+            )
             extension = rng.choice(("", "", ";a", ";a=b", ';a="b c"'))
-            parts.append(f"{len(part):{rng.choice(('x', 'X', '06x'))}}{extension}\r\n".encode() + part + b"\r\n")
+            parts.append(
+                f"{len(part):{rng.choice(('x', 'X', '06x'))}}{extension}\r\n".encode() + part + b"\r\n"
+            )
             at += len(part)
-        return b"".join(parts) + rng.choice((b"0\r\n\r\n", b"0\r\n\r\n", b"000\r\n\r\n", b"0;last\r\nX-Trailer: 1\r\n\r\n"))
+        return b"".join(parts) + rng.choice(
+            (b"0\r\n\r\n", b"0\r\n\r\n", b"000\r\n\r\n", b"0;last\r\nX-Trailer: 1\r\n\r\n")
+        )
 
     def _post(self) -> Piece:
         """createTask, once in a while as it should be: those run."""
@@ -485,7 +634,9 @@ class Writer:
         config_pairs = [*config.items()]
         for _ in range(rng.choice((1, 1, 2, 4))):
             self._change(rng.choice((pairs, config_pairs)))
-        body = self._disturbed(self._object([*pairs, ("config", self._object(config_pairs))][:: rng.choice((1, -1))]))
+        body = self._disturbed(
+            self._object([*pairs, ("config", self._object(config_pairs))][:: rng.choice((1, -1))])
+        )
         return self._body_piece(f"{API}/createTask", body, "hostile create", (200, 201, 400, 422))
 
     def _object(self, pairs: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> bytes:
@@ -523,7 +674,9 @@ class Writer:
         rng = self._rng
         path = f"{API}/{rng.choice(('cancelTask', 'retryTask'))}"
         pairs = [
-            ("task_id", b'"%s"' % self._task_id().encode()) if rng.random() < 0.5 else ("batch_id", b'"%s"' % self._batch_id().encode())
+            ("task_id", b'"%s"' % self._task_id().encode())
+            if rng.random() < 0.5
+            else ("batch_id", b'"%s"' % self._batch_id().encode())
         ]
         kind = "select"
         if rng.random() < 0.6:
@@ -536,7 +689,9 @@ class Writer:
         rng = self._rng
         body = rng.randbytes(rng.choices((0, 1, 100, 5000, 99_999), (5, 5, 5, 5, 1))[0])
         post = f"POST {API}/createTask HTTP/1.1{REQUEST_END}"
-        method = rng.choice(("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW", "M-SEARCH", "!#$%&'*+-.^_`|~"))
+        method = rng.choice(
+            ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "BREW", "M-SEARCH", "!#$%&'*+-.^_`|~")
+        )
         status, head = rng.choice(
             (
                 (415, post), (415, f"{post}Content-Type: text/plain\r\n"), (415, f"{post}Content-Type: application/jsonp\r\n"),
@@ -555,14 +710,17 @@ class Writer:
         """Forms that are sound, though few clients use them."""
         return self._rng.choice(ODD_FORMS)
 
-    # -- pieces that end a script ----------------------------------------------------------------------------------------------
+    # -- pieces that end a script
+    # ----------------------------------------------------------------------------------------------
 
     def _last(self) -> Piece:
         """Sound, and the client or the rules ask for the end."""
         rng = self._rng
         if rng.random() < 0.2:
             path = rng.choice(self._gets)
-            return self._get(path, [("task_id", rng.choice(BROKEN_TEXTS))], "broken encoding", (400,), closes=True)
+            return self._get(
+                path, [("task_id", rng.choice(BROKEN_TEXTS))], "broken encoding", (400,), closes=True
+            )
         return rng.choice(LAST_FORMS)
 
     def _refused(self) -> Piece:
@@ -593,7 +751,20 @@ class Writer:
             data[at] = rng.randrange(256)
         elif change == 2:
             data[at:at] = rng.choice(
-                (b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"\t", b"%", b"\xff", b'"', b"{", rng.randbytes(rng.randrange(1, 9)))
+                (
+                    b"\r\n",
+                    b"\n",
+                    b"\r",
+                    b"\0",
+                    b" ",
+                    b":",
+                    b"\t",
+                    b"%",
+                    b"\xff",
+                    b'"',
+                    b"{",
+                    rng.randbytes(rng.randrange(1, 9)),
+                )
             )
         elif change == 3:
             del data[at : at + rng.choice((1, 1, 2, 10))]
@@ -611,7 +782,8 @@ class Writer:
             )
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- answers
+# -----------------------------------------------------------------------------------------------------------
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]+")
 FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
@@ -644,8 +816,9 @@ class Answer(NamedTuple):
 
 
 class AnswerReader:
-    """Cuts what a connection receives into answers. ``is_head(i)`` tells whether answer i has no body; None: it may not have one,
-    which shows, because all bodies are JSON objects or text that does not begin like an answer."""
+    """Cuts what a connection receives into answers. ``is_head(i)`` tells whether answer i has no body; None:
+    it may not have one, which shows, because all bodies are JSON objects or text that does not begin like an
+    answer."""
 
     def __init__(self, is_head: Callable[[int], bool | None]) -> None:
         self.continues = 0  # answers 100
@@ -698,7 +871,11 @@ class AnswerReader:
         fields = {match[1].lower(): match[2] for match in matches if match}
         if len(fields) < len(lines):
             raise Malformed(f"a field stands twice or is not NAME: VALUE in {head!r}")
-        if any(name not in fields for name in NEEDED_FIELDS) or b"transfer-encoding" in fields or not fields[b"content-length"].isdigit():
+        if (
+            any(name not in fields for name in NEEDED_FIELDS)
+            or b"transfer-encoding" in fields
+            or not fields[b"content-length"].isdigit()
+        ):
             raise Malformed(f"a field is missing or wrong in {head!r}")
         return int(match[1]), fields
 
@@ -740,7 +917,9 @@ class Judge:
             self.request_ids.append(int(fields[b"x-request-id"], 16))
         else:
             yield "malformed", f"X-Request-Id is {fields[b'x-request-id']!r}"
-        if (status == 503 and not fields.get(b"retry-after", b"").isdigit()) or (status == 405 and b"allow" not in fields):
+        if (status == 503 and not fields.get(b"retry-after", b"").isdigit()) or (
+            status == 405 and b"allow" not in fields
+        ):
             yield "malformed", f"a field is missing: {shown} {fields}"
         if answer.has_body and fields[b"content-type"] == b"application/json":
             fault = self._envelope_fault(status, answer.body)
@@ -754,7 +933,10 @@ class Judge:
             elif piece.marker and piece.marker.encode() not in answer.body:
                 yield "wrong", f"{shown} does not hold {piece.marker!r}"
             if piece.closes is not None and answer.closes != piece.closes:
-                yield "wrong", f"{shown} {'does not close' if piece.closes else 'closes'} the connection: {fields}"
+                yield (
+                    "wrong",
+                    f"{shown} {'does not close' if piece.closes else 'closes'} the connection: {fields}",
+                )
 
     def _envelope_fault(self, status: int, body: bytes) -> str | None:
         try:
@@ -764,7 +946,11 @@ class Judge:
         if not isinstance(document, dict):
             return "no object"
         if status < 400:
-            is_right = document.get("code") == 0 and document.keys() == {"code", "message", "data"} and document["message"] == "success"
+            is_right = (
+                document.get("code") == 0
+                and document.keys() == {"code", "message", "data"}
+                and document["message"] == "success"
+            )
             return None if is_right or "openapi" in document else "not the envelope of a success"
         if document.keys() != {"code", "error", "message", "data", "errors"} or document["data"] is not None:
             return "not the envelope of a failure"
@@ -773,18 +959,27 @@ class Judge:
             self.refusals[f"{code} {document['error']}"] += 1
         if code not in self._codes or self._codes[code] != document["error"] or code // 100 != status:
             return "an undeclared code, or one of another status"
-        texts = [document["message"], *(text for one in document["errors"] for text in (one["field"], one["message"]))]
+        texts = [
+            document["message"],
+            *(text for one in document["errors"] for text in (one["field"], one["message"])),
+        ]
         if not all(isinstance(text, str) for text in texts) or not document["message"]:
             return "a message that is no text"
-        return "a traceback" if "Traceback (most" in document["message"] or ", line " in document["message"] else None
+        return (
+            "a traceback"
+            if "Traceback (most" in document["message"] or ", line " in document["message"]
+            else None
+        )
 
 
-# -- clients -----------------------------------------------------------------------------------------------------------
+# -- clients
+# -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one client process does: scripts ``first``, ``first + step``, … until ``requests`` pieces were sent or time is up."""
+    """What one client process does: scripts ``first``, ``first + step``, … until ``requests`` pieces were
+    sent or time is up."""
 
     port: int
     seed: int
@@ -851,7 +1046,8 @@ class Session:
 
     @property
     def events(self) -> int:
-        """What to poll for. A slow reader looks by itself; one shot, or a hang-up would be told without end."""
+        """What to poll for. A slow reader looks by itself; one shot, or a hang-up would be told without
+        end."""
         return select.EPOLLONESHOT if self.script.manner == "slow" else select.EPOLLIN
 
     def expected(self, index: int) -> Piece | None:
@@ -862,7 +1058,9 @@ class Session:
 class Client:
     """Plays scripts in this process: an epoll loop over its sessions."""
 
-    def __init__(self, task: Task, scripts: Iterator[Script], tell: Callable[[Answer], None] | None = None) -> None:
+    def __init__(
+        self, task: Task, scripts: Iterator[Script], tell: Callable[[Answer], None] | None = None
+    ) -> None:
         self._task = task
         self._scripts = scripts
         self._tell = tell
@@ -896,7 +1094,11 @@ class Client:
                 self._look(now)
         tally = self._tally
         tally.seconds, tally.cpu_seconds = time.monotonic() - started, time.process_time() - cpu
-        tally.statuses, tally.refusals, tally.request_ids = self._judge.statuses, self._judge.refusals, self._judge.request_ids
+        tally.statuses, tally.refusals, tally.request_ids = (
+            self._judge.statuses,
+            self._judge.refusals,
+            self._judge.request_ids,
+        )
         return tally
 
     def _next_script(self) -> Script | None:
@@ -905,7 +1107,8 @@ class Client:
             return None
         return next(self._scripts, None)
 
-    # -- a session's life ----------------------------------------------------------------------------------------------------
+    # -- a session's life
+    # ----------------------------------------------------------------------------------------------------
 
     def _connect(self, script: Script) -> None:
         sock = socket.socket()
@@ -1026,7 +1229,11 @@ class Client:
         if session.is_closing:
             raise Malformed(f"an answer after the last one: {answer.status} {answer.body[:200]!r}")
         if index >= session.most:
-            self._find(session, "extra", f"answer {index + 1} of at most {session.most}: {answer.status} {answer.body[:200]!r}")
+            self._find(
+                session,
+                "extra",
+                f"answer {index + 1} of at most {session.most}: {answer.status} {answer.body[:200]!r}",
+            )
         piece = session.expected(index)
         if answer.closes:
             session.is_closing, session.is_refused = True, answer.status == 503
@@ -1038,7 +1245,9 @@ class Client:
         count, reader = session.certain, session.reader
         if reader.count < count and not session.is_refused:
             self._find(session, "missing", f"{reader.count} answers, {count} requests")
-        if reader.continues and not any(b"100-continue" in piece.data.lower() for piece in session.script.pieces):
+        if reader.continues and not any(
+            b"100-continue" in piece.data.lower() for piece in session.script.pieces
+        ):
             self._find(session, "extra", "a 100 that nobody asked for")
         self._close(session)
 
@@ -1059,7 +1268,11 @@ class Client:
     def _look(self, now: float) -> None:
         for session in [*self._sessions.values()]:
             if now > session.deadline:
-                self._find(session, "unclosed", f"not over after {SESSION_SECONDS:g} s: {session.reader.count} answers")
+                self._find(
+                    session,
+                    "unclosed",
+                    f"not over after {SESSION_SECONDS:g} s: {session.reader.count} answers",
+                )
                 self._close(session)
 
     def _close(self, session: Session) -> None:
@@ -1073,7 +1286,9 @@ class Client:
             file = pathlib.Path(self._task.folder) / f"finding-{len(tally.evidence) + 1}-{script.number}.json"
             file.write_text(script.to_json(self._task.seed, self._task.ids.tasks, f"{name}: {fault}"))
             former = f" after {session.former}" if session.former else ""
-            tally.evidence.append(f"{name}: script {script.number} ({script.manner}{former}): {fault}; {file}")
+            tally.evidence.append(
+                f"{name}: script {script.number} ({script.manner}{former}): {fault}; {file}"
+            )
 
 
 def run_client(task: Task) -> Tally:
@@ -1082,7 +1297,8 @@ def run_client(task: Task) -> Tally:
     return Client(task, map(writer.script, itertools.count(task.first, task.step))).run()
 
 
-# -- the service -------------------------------------------------------------------------------------------------------
+# -- the service
+# -------------------------------------------------------------------------------------------------------
 
 
 class Sample(NamedTuple):
@@ -1124,19 +1340,29 @@ class Caller:
     def make_ids(self) -> Ids:
         """Tasks that completed, failed and were cancelled, and batches that the storm fills."""
         completed = self.create(params=[{}] * 6, batch_id="storm-completed", priority=100)["task_ids"]
-        failed = self.create(stock_code="NONE", params=[{}] * 3, max_attempts=1, batch_id="storm-failed", priority=100)["task_ids"]
+        failed = self.create(
+            stock_code="NONE", params=[{}] * 3, max_attempts=1, batch_id="storm-failed", priority=100
+        )["task_ids"]
         cancelled = self.create(params=[{}] * 3, batch_id="storm-cancelled")["task_ids"]
         self.data("POST", f"{API}/cancelTask", {"batch_id": "storm-cancelled"})
         for name in ("storm-completed", "storm-failed"):
             self.data("GET", f"{API}/getTasksByBatch?batch_id={name}&wait=60")
         strangers = ["01890000-0000-7000-8000-000000000000", "0" * 36]
-        batches = [f"storm-{i}" for i in range(BATCHES)] + ["storm-completed", "storm-failed", "storm-cancelled", "nobodys"]
+        batches = [f"storm-{i}" for i in range(BATCHES)] + [
+            "storm-completed",
+            "storm-failed",
+            "storm-cancelled",
+            "nobodys",
+        ]
         return Ids([*completed, *failed, *cancelled, *strangers], batches)
 
     def end_all(self) -> None:
-        """Cancel whatever has not ended, and wait until it has. Raises RuntimeError when that takes too long."""
+        """Cancel whatever has not ended, and wait until it has. Raises RuntimeError when that takes too
+        long."""
         deadline = time.monotonic() + QUIET_SECONDS
-        while tasks := self.data("GET", f"{API}/listTasks?status=pending&status=running&limit=10000")["tasks"]:
+        while tasks := self.data("GET", f"{API}/listTasks?status=pending&status=running&limit=10000")[
+            "tasks"
+        ]:
             for batch_id in {task["batch_id"] for task in tasks}:
                 self.call("POST", f"{API}/cancelTask", {"batch_id": batch_id})
             if time.monotonic() > deadline:
@@ -1164,8 +1390,8 @@ class Watch:
         return counts
 
     def calm_resources(self) -> dict[str, int]:
-        """The least of each while nothing happens, for so long that connections that linger have gone; of threads the most, since a
-        timer has one that comes and goes."""
+        """The least of each while nothing happens, for so long that connections that linger have gone; of
+        threads the most, since a timer has one that comes and goes."""
         seen = [self.resources()]
         end = time.monotonic() + CALM_SECONDS
         while time.monotonic() < end:
@@ -1184,8 +1410,8 @@ class Watch:
         return links
 
     def _of_database(self, links: Sequence[str]) -> list[str]:
-        """Those that lead to the database, or did: a pooled connection that is idle for long is reset by the server, and then in no table
-        until the pool looks at it again."""
+        """Those that lead to the database, or did: a pooled connection that is idle for long is reset by the
+        server, and then in no table until the pool looks at it again."""
         if not self._database_port:
             return [link for link in links if ".db" in link]
         for line in pathlib.Path(f"/proc/{self._pid}/net/tcp").read_text().splitlines():
@@ -1197,7 +1423,9 @@ class Watch:
         """One more sample."""
         began = time.monotonic()
         try:
-            health = time.monotonic() - began if Caller(self._port).call("GET", "/healthz")[0] == 200 else math.inf
+            health = (
+                time.monotonic() - began if Caller(self._port).call("GET", "/healthz")[0] == 200 else math.inf
+            )
         except (OSError, http.client.HTTPException, ValueError):
             health = math.inf
         links, threads = self._links(self._pid), len(os.listdir(f"/proc/{self._pid}/task"))
@@ -1205,7 +1433,8 @@ class Watch:
         self.samples.append(Sample(began, memory_mb(self._pid)[0], threads, len(links), health))
 
     def growth_mb(self) -> float:
-        """Of the second half of the samples: the slope of the line through them (least squares) times their time."""
+        """Of the second half of the samples: the slope of the line through them (least squares) times their
+        time."""
         half = self.samples[len(self.samples) // 2 :]
         if len(half) < 3:
             return 0.0
@@ -1215,7 +1444,9 @@ class Watch:
     def tenths(self) -> list[str]:
         """Minimum - median - maximum of the memory in each tenth of the storm."""
         size = max(1, math.ceil(len(self.samples) / 10))
-        parts = [[one.rss_mb for one in self.samples[i : i + size]] for i in range(0, len(self.samples), size)]
+        parts = [
+            [one.rss_mb for one in self.samples[i : i + size]] for i in range(0, len(self.samples), size)
+        ]
         return [spread(part) for part in parts]
 
 
@@ -1236,7 +1467,8 @@ def look_into_log(path: pathlib.Path) -> tuple[Counter[str], list[str]]:
     return warnings, bad
 
 
-# -- the storm ---------------------------------------------------------------------------------------------------------
+# -- the storm
+# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -1280,16 +1512,21 @@ class StormReport:
             ("statuses", tally.statuses),
             ("answers 503", tally.refusals),
         ):
-            yield f"  {name}: " + (", ".join(f"{key} {count}" for key, count in counts.most_common()) or "none")
+            yield f"  {name}: " + (
+                ", ".join(f"{key} {count}" for key, count in counts.most_common()) or "none"
+            )
         yield f"  reset after the last answer: {tally.resets}; tasks stored: {self.tasks}"
         yield f"  RSS, MB, by tenths: {' | '.join(self.watch.tenths())}"
         yield f"  RSS, trend of the second half: {self.watch.growth_mb():+.2f} MB"
-        yield f"  threads: {min(one.threads for one in samples)}-{max(one.threads for one in samples)}, descriptors: at most " + str(
-            max(one.descriptors for one in samples)
+        yield (
+            f"  threads: {min(one.threads for one in samples)}-{max(one.threads for one in samples)}, descriptors: at most "
+            + str(max(one.descriptors for one in samples))
         )
         yield f"  /healthz: at most {max(one.health_seconds for one in samples) * 1000:.0f} ms in {len(samples)} samples"
         yield f"  before: {dict(self.before)}; after: {dict(self.after)}"
-        yield "  warnings in the log: " + (", ".join(f"{text} {count}" for text, count in self.warnings.most_common()) or "none")
+        yield "  warnings in the log: " + (
+            ", ".join(f"{text} {count}" for text, count in self.warnings.most_common()) or "none"
+        )
         for name in ZERO:
             yield f"  {name}: {tally.counts[name]}"
         yield from (f"    {text}" for text in self.findings)
@@ -1299,8 +1536,16 @@ class StormReport:
 class Storm:
     """One storm on one database. Main thread only; `run` once."""
 
-    def __init__(self, url: str, database: str, requests: int, seed: int, seconds: float, folder: pathlib.Path) -> None:
-        self._database, self._requests, self._seed, self._seconds, self._folder = database, requests, seed, seconds, folder
+    def __init__(
+        self, url: str, database: str, requests: int, seed: int, seconds: float, folder: pathlib.Path
+    ) -> None:
+        self._database, self._requests, self._seed, self._seconds, self._folder = (
+            database,
+            requests,
+            seed,
+            seconds,
+            folder,
+        )
         self._database_port = urllib.parse.urlsplit(url).port or 0
         self._server = service(url, folder)
         self._counts: Counter[str] = Counter()
@@ -1315,7 +1560,9 @@ class Storm:
         with self._server as server, self._processes() as executor:
             watch, caller = Watch(server.pid, server.port, self._database_port), Caller(server.port)
             ids = caller.make_ids()
-            warm_up = self._rage(executor, watch, ids, -self._seed - 1, max(MIN_WARM_UP, self._requests // WARM_UP_SHARE))
+            warm_up = self._rage(
+                executor, watch, ids, -self._seed - 1, max(MIN_WARM_UP, self._requests // WARM_UP_SHARE)
+            )
             caller.end_all()
             before = watch.calm_resources()
             watch.samples.clear()
@@ -1331,18 +1578,32 @@ class Storm:
             self._find("log", line)
         tally.counts += warm_up.counts + self._counts
         findings = [*warm_up.evidence, *tally.evidence, *self._evidence]
-        return StormReport(self._database, self._seed, tally, seconds, watch, before, after, warnings, tasks, findings)
+        return StormReport(
+            self._database, self._seed, tally, seconds, watch, before, after, warnings, tasks, findings
+        )
 
     @contextlib.contextmanager
     def _processes(self) -> Iterator[ProcessPoolExecutor]:
-        with ProcessPoolExecutor(CLIENTS, mp_context=get_context("spawn"), initializer=die_with_parent) as executor:
+        with ProcessPoolExecutor(
+            CLIENTS, mp_context=get_context("spawn"), initializer=die_with_parent
+        ) as executor:
             yield executor
 
     def _rage(self, executor: ProcessPoolExecutor, watch: Watch, ids: Ids, seed: int, requests: int) -> Tally:
         """Let the clients loose, and watch until they are done."""
         futures: list[Future[Tally]] = [
             executor.submit(
-                run_client, Task(self._server.port, seed, ids, i, CLIENTS, requests // CLIENTS, self._seconds, str(self._folder))
+                run_client,
+                Task(
+                    self._server.port,
+                    seed,
+                    ids,
+                    i,
+                    CLIENTS,
+                    requests // CLIENTS,
+                    self._seconds,
+                    str(self._folder),
+                ),
             )
             for i in range(CLIENTS)
         ]
@@ -1357,8 +1618,11 @@ class Storm:
             self._find("repeated", f"{repeated} request ids of {len(total.request_ids)}")
         return total
 
-    def _aftermath(self, watch: Watch, caller: Caller, before: Mapping[str, int]) -> tuple[Mapping[str, int], int]:
-        """The storm is over: all is put away, and the service works. What it holds, and how many tasks it has stored."""
+    def _aftermath(
+        self, watch: Watch, caller: Caller, before: Mapping[str, int]
+    ) -> tuple[Mapping[str, int], int]:
+        """The storm is over: all is put away, and the service works. What it holds, and how many tasks it has
+        stored."""
         try:
             caller.end_all()
             task_id = caller.create(batch_id="after-the-storm")["task_ids"][0]
@@ -1383,7 +1647,9 @@ class Storm:
         count, cursor = 0, ""
         try:
             while cursor is not None:
-                page = caller.data("GET", f"{API}/listTasks?limit=10000" + (f"&cursor={cursor}" if cursor else ""))
+                page = caller.data(
+                    "GET", f"{API}/listTasks?limit=10000" + (f"&cursor={cursor}" if cursor else "")
+                )
                 count, cursor = count + len(page["tasks"]), page["next_cursor"]
         except (OSError, http.client.HTTPException, RuntimeError) as error:
             self._find("end", f"the tasks could not be counted to the end: {error!r}")
@@ -1395,7 +1661,9 @@ class Storm:
             if one.health_seconds > HEALTH_SECONDS:
                 self._find("health", f"/healthz took {one.health_seconds:.2f} s")
         if watch.growth_mb() > (FLAT_MB if self._requests >= LONG_STORM else SHORT_FLAT_MB):
-            self._find("memory", f"the service grew by {watch.growth_mb():.1f} MB in the second half of the storm")
+            self._find(
+                "memory", f"the service grew by {watch.growth_mb():.1f} MB in the second half of the storm"
+            )
         threads = sorted({one.threads for one in watch.samples})
         if threads[-1] > threads[0] + SHORT_THREADS:
             self._find("leaked", f"the number of threads did not stay: {threads}")
@@ -1411,9 +1679,11 @@ def database_url(database: str, folder: pathlib.Path) -> Iterator[str]:
             yield server.create_database("storm")
 
 
-def run_storm(database: str, requests: int, seed: int, folder: pathlib.Path, seconds: float = math.inf) -> StormReport:
-    """A storm on ``sqlite`` or ``mariadb`` (a private server), of ``requests`` or ``seconds``, whichever ends first; a short warm-up
-    comes on top. ``folder`` must be empty. Raises MariaDBMissing. Main thread only."""
+def run_storm(
+    database: str, requests: int, seed: int, folder: pathlib.Path, seconds: float = math.inf
+) -> StormReport:
+    """A storm on ``sqlite`` or ``mariadb`` (a private server), of ``requests`` or ``seconds``, whichever ends
+    first; a short warm-up comes on top. ``folder`` must be empty. Raises MariaDBMissing. Main thread only."""
     with database_url(database, folder) as url:
         return Storm(url, database, requests, seed, seconds, folder).run()
 
@@ -1422,7 +1692,12 @@ def replay(file: pathlib.Path, database: str, folder: pathlib.Path) -> list[str]
     """Play a saved script on a fresh service, tell its answers, and return what is wrong with them."""
 
     def tell(answer: Answer) -> None:
-        print(answer.status, dict(answer.fields), answer.body[:2000].decode("utf-8", "backslashreplace"), flush=True)
+        print(
+            answer.status,
+            dict(answer.fields),
+            answer.body[:2000].decode("utf-8", "backslashreplace"),
+            flush=True,
+        )
 
     with database_url(database, folder) as url, service(url, folder) as server:
         ids = Caller(server.port).make_ids()
@@ -1434,12 +1709,19 @@ def replay(file: pathlib.Path, database: str, folder: pathlib.Path) -> list[str]
 
 def main() -> int:
     """Run from the command line; 1 when something was found."""
-    parser = argparse.ArgumentParser(description="Throw random and mutated requests at a service, and look whether it stands.")
+    parser = argparse.ArgumentParser(
+        description="Throw random and mutated requests at a service, and look whether it stands."
+    )
     parser.add_argument("--database", choices=["sqlite", "mariadb"], default="sqlite")
     parser.add_argument("--requests", type=int, default=1_000_000, help="to send (default 1,000,000)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="to stop after (default: never)")
     parser.add_argument("--seed", type=int, default=None, help="of the scripts (default: a new one)")
-    parser.add_argument("--replay", type=pathlib.Path, metavar="FILE", help="play one saved script instead, and show the answers")
+    parser.add_argument(
+        "--replay",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="play one saved script instead, and show the answers",
+    )
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-storm-"))

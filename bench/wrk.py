@@ -60,8 +60,8 @@ class WrkResult:
 
 
 def measured(counts: Sequence[tuple[int, int]], interval: int) -> list[tuple[int, int]]:
-    """The latencies (value, count) without what wrk added, which is: for each one of at least twice the interval, one more at
-    every step of an interval below it, down to the interval itself."""
+    """The latencies (value, count) without what wrk added, which is: for each one of at least twice the
+    interval, one more at every step of an interval below it, down to the interval itself."""
     remaining, added = dict(counts), dict[int, int]()
     for value in sorted(remaining, reverse=True):
         count = remaining[value] = remaining[value] - added.pop(value, 0)
@@ -71,8 +71,17 @@ def measured(counts: Sequence[tuple[int, int]], interval: int) -> list[tuple[int
     return [(value, count) for value, count in sorted(remaining.items()) if count]
 
 
-def run_wrk(wrk: str, port: int, targets: Sequence[str], body: bytes | None, connections: int, seconds: int, folder: Path) -> WrkResult:
-    """GETs of the targets in turn, or POSTs of the body to the only one. Raises RuntimeError when wrk fails."""
+def run_wrk(
+    wrk: str,
+    port: int,
+    targets: Sequence[str],
+    body: bytes | None,
+    connections: int,
+    seconds: int,
+    folder: Path,
+) -> WrkResult:
+    """GETs of the targets in turn, or POSTs of the body to the only one. Raises RuntimeError when wrk
+    fails."""
     if body is None:
         (folder / "targets").write_text("\n".join(targets))
         script = GETS
@@ -96,7 +105,9 @@ def run_wrk(wrk: str, port: int, targets: Sequence[str], body: bytes | None, con
     for value, count in measured(counts, interval):
         latencies.extend([value * 1000] * count)
     if len(latencies) != result["requests"] - result["errors"]["timeout"]:
-        raise RuntimeError(f"wrk answered {result['requests']} requests and has {len(latencies)} latencies of them")
+        raise RuntimeError(
+            f"wrk answered {result['requests']} requests and has {len(latencies)} latencies of them"
+        )
     return WrkResult(
         latencies,
         result["duration"] / 1e6,
