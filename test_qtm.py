@@ -11455,7 +11455,7 @@ def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_an
         clients = [stack.enter_context(client_of(server, asking(paths[i % 3]))) for i in range(1000)]
         eventually(lambda: len(server._waiters) == 1000 and len(server._jobs) == 0)
         eventually(lambda: server.api.tasks.dao.snapshot()["pool"]["in_use"] == 0)
-        assert thread_count() <= threads
+        eventually(lambda: thread_count() <= threads)  # a timer's thread may end after the next has begun
         status, answer, _ = call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}")
         assert (status, answer["data"]["status"]) == (200, "running")
         release.set()
@@ -14818,14 +14818,15 @@ def test_a_sqlite_file_that_is_read_only_is_read_and_written_afterwards(monkeypa
 
 POINTS = ("claimed", "started", "half way", "result sent", "outcome written")
 LEASE, POLL = 1.5, 1.0
-MACHINE_SECONDS = 3.0  # what a busy machine may add
+MACHINE_SECONDS = 10.0  # what a busy machine may add
 
 
 class HeldService:
     """Services, each a process of its own, of which the first stops at one point of its task's life."""
 
-    def __init__(self, url: str, folder: pathlib.Path, point: str) -> None:
+    def __init__(self, url: str, folder: pathlib.Path, point: str, lease_seconds: float = LEASE) -> None:
         self.url, self.folder, self.oracle = url, folder, faults.Oracle(url)
+        self.lease_seconds = lease_seconds
         self.program = folder / "held_service.py"
         self.program.write_text(faults.HELD_SERVICE)
         self.processes: list[subprocess.Popen] = []
@@ -14839,7 +14840,7 @@ class HeldService:
         port = private_mariadb.free_port()
         chosen = {
             "QTM_DATABASE_URL": self.url, "QTM_PORT": str(port), "QTM_ENGINE": "held_service:run", "PYTHONPATH": str(self.folder),
-            "QTM_HEARTBEAT_SECONDS": "0.3", "QTM_LEASE_SECONDS": str(LEASE), "QTM_POLL_SECONDS": str(POLL),
+            "QTM_HEARTBEAT_SECONDS": "0.3", "QTM_LEASE_SECONDS": str(self.lease_seconds), "QTM_POLL_SECONDS": str(POLL),
             "QTM_RETRY_BACKOFF_SECONDS": "0", "HELD_ROOT": str(ROOT), "HELD_FOLDER": str(self.folder), "HELD_POINT": point,
         }  # fmt: skip
         command = [sys.executable, str(self.program), "serve"]
@@ -14999,7 +15000,8 @@ def test_replicas_whose_clocks_are_an_hour_apart_reap_nothing_that_lives(mariadb
         if os.environ.get("CI"):
             pytest.fail("CI is set and libfaketime is missing: apt-get install faketime")
         pytest.skip("ATTENTION, CLOCKS ARE NOT TESTED: no libfaketime (Debian: apt-get install faketime)")
-    held = HeldService(mariadb.create_database("qtm_clocks"), tmp_path, "")
+    # a lease by the wrong clock would be over at once, a right one outlives what a busy machine delays
+    held = HeldService(mariadb.create_database("qtm_clocks"), tmp_path, "", lease_seconds=20.0)
     try:
         fake = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         _, port = held.first

@@ -109,7 +109,8 @@ STILL_SECONDS = LEASE_SECONDS + 2 * POLL_SECONDS + 7.0 + 3.0
 QUIET_SECONDS = 300.0  # however much changes, the backlog is worked off by then
 GONE_SECONDS = 10.0  # for processes to be gone: the kill grace is 2 s
 # Of an idle service, beside its slots: standard ones, the pool, three per SQLite connection, sockets.
-MOST_DESCRIPTORS = 40
+OWN_DESCRIPTORS = 40
+SLOT_DESCRIPTORS = 13  # two to wake it, its host, five of an engine process, and as many of the next
 KEPT_EVIDENCE = 20
 
 ENGINE = r'''"""Backtests that misbehave on purpose; each tells a ledger what it does."""
@@ -1414,7 +1415,7 @@ class Oracle:
             signal_process(process, signal.SIGKILL)
         for replica in replicas:
             descriptors = self._descriptors(replica.pid)
-            if descriptors.total() > MOST_DESCRIPTORS + qtm.SLOT_DESCRIPTORS * self._target.workers:
+            if descriptors.total() > OWN_DESCRIPTORS + SLOT_DESCRIPTORS * self._target.workers:
                 kinds = ", ".join(f"{count} of {kind}" for kind, count in descriptors.most_common())
                 self._findings.add(
                     "leaked",
