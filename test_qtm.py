@@ -15410,7 +15410,7 @@ def test_every_endpoint_setting_command_and_code_is_in_the_readme():
     names += [f"`QTM_{name.upper()}`" for name in qtm.SECRET_FILES]
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
-    assert len(README.splitlines()) < 330
+    assert len(README.splitlines()) <= 330
 
 
 def blocks(kind: str) -> list[str]:
