@@ -13812,7 +13812,7 @@ def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
             client.close()
         served.stop()
     (line,) = [line for line in served.lines if "too few open files" in line]
-    assert "limit=152 max_connections=48 asked=512" in line
+    assert "limit=152 max_connections=44 asked=512" in line
     assert {line.split()[1] for line in served.lines} <= {"INFO", "WARNING"}
 
 
@@ -13822,7 +13822,7 @@ def test_where_the_system_sets_no_limit_nothing_is_taken_away(monkeypatch):
     for limit, expected in (
         (qtm.resource.RLIM_INFINITY, 65_536),
         (1 << 20, 65_536),
-        (1024, 1024 - 48 - 12 - 8),
+        (1024, 1024 - 48 - 13 - 8),
         (10, 1),
     ):
         monkeypatch.setattr(qtm.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
@@ -15015,9 +15015,12 @@ def test_replicas_whose_clocks_are_an_hour_apart_reap_nothing_that_lives(mariadb
         eventually(
             lambda: held.oracle.value("SELECT COUNT(*) FROM backtest_tasks WHERE status <> 'completed'") == 0
         )
-        rows = held.oracle.rows("SELECT attempt, error, worker_id FROM backtest_tasks")
-        assert {row[:2] for row in rows} == {(1, None)}
-        assert len({row[2] for row in rows}) == 3, "every replica ran some"
+        rows = held.oracle.rows("SELECT worker_id, error FROM backtest_tasks")
+        assert {error for _, error in rows} == {None}
+        assert len({worker_id for worker_id, _ in rows}) == 3, "every replica ran some"
+        endings = {ending for (ending,) in held.oracle.rows("SELECT ending FROM backtest_attempts")}
+        # one that was claimed ahead may be released to a replica that is idle sooner
+        assert endings - {"released"} == {"completed"}
         assert held.oracle.faults(ids) == []
         stamps = held.oracle.rows(
             "SELECT UTC_TIMESTAMP(6), MIN(created_at), MAX(finished_at) FROM backtest_tasks"
