@@ -24,7 +24,6 @@ engine_version"""
 NAMES = [column.split()[-1] for column in COLUMNS.split(",")]
 QUERY = f"SELECT {COLUMNS} FROM backtest_tasks WHERE task_id = %s"
 STATUS_TEXTS = {
-    "pending": "Waiting for its turn.",
     "completed": "Completed; the result is ready.",
     "failed": "Failed; the error tells why.",
     "cancelled": "Cancelled; it will not run.",
@@ -55,14 +54,13 @@ def iso(stamp: datetime.datetime | None) -> str | None:
 
 
 def document(row: Sequence[Any]) -> dict[str, Any]:
-    """A row as qtm shows a task that is pending for the first time, or has ended."""
+    """A row as qtm shows a task that has ended."""
     task = dict(zip(NAMES, row, strict=True))
     for name in ("config", "params", "error"):
         task[name] = task[name] and orjson.loads(task[name])
     for name in ("created_at", "run_at", "started_at", "finished_at"):
         task[name] = iso(task[name])
-    task["status_text"] = STATUS_TEXTS[task["status"]]
-    return task
+    return {**task, "status_text": STATUS_TEXTS[task["status"]], "queue_position": None, "waiting_for": None}
 
 
 async def status(task_id: str) -> tuple[int, bytes]:

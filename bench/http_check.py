@@ -116,7 +116,11 @@ def bad_bodies() -> Iterator[bytes]:
         {"strategy": ""},
     ]
     yield from (json.dumps({**good, "config": {**good["config"], **change}}).encode() for change in configs)
-    yield from (b"{", b"[]", json.dumps({**good, "stock_code": None, "stock_codes": ["A"] * 10_001}).encode())
+    yield from (
+        b"{",
+        b"[]",
+        json.dumps({**good, "stock_code": None, "stock_codes": ["A"] * 100_001}).encode(),
+    )
 
 
 def refusal(answer: Answer) -> object:

@@ -9,7 +9,7 @@
 The others are FastAPI on uvicorn (uvloop, httptools), once with ``async def`` endpoints that call the database directly and once
 with ``def`` endpoints, and Flask on gunicorn's threads: one process each, SQLAlchemy over PyMySQL, see bench/http_common.py; and for
 getTaskStatus a bare ASGI callable on uvicorn and on granian, which checks nothing, see bench/http_asgi.py. qtm
-is ``qtm.py serve --no-scheduler`` with its default settings. All run at the same time on the same tables of a private
+is ``qtm.py serve --no-scheduler`` with its default settings and an engine that refuses nothing. All run at the same time on the same tables of a private
 MariaDB that commits durably, and one at a time is loaded: within each repeat they take turns, and the turns rotate. Before that,
 every server must give the same answers as qtm to the same questions.
 
@@ -152,7 +152,10 @@ def start_server(name: str, mariadb: PrivateMariaDB, database: str, folder: Path
     own = folder / name
     own.mkdir()
     if name == QTM:
-        return service(f"mysql://root@127.0.0.1:{mariadb.port}/{database}", own, ["--no-scheduler"])
+        (own / "any_engine.py").write_text("def run(task, progress):\n    return {}\n")
+        engine = {"QTM_ENGINE": "any_engine:run", "PYTHONPATH": str(own)}  # one that refuses no params
+        url = f"mysql://root@127.0.0.1:{mariadb.port}/{database}"
+        return service(url, own, ["--no-scheduler"], engine)
     port = free_port()
     environment = {
         "BENCH_DATABASE": f"mysql+pymysql://root@127.0.0.1:{mariadb.port}/{database}",
