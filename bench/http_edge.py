@@ -6,17 +6,19 @@
     python3 bench/http_edge.py --check       # only compare the answers
     python3 bench/http_edge.py --rows getTaskStatus --connections 16 --servers qtm,fastapi-async --repeats 1   # one cell
 
-The others are FastAPI on uvicorn (uvloop, httptools), once with ``async def`` endpoints that call the database directly and once
-with ``def`` endpoints, and Flask on gunicorn's threads: one process each, SQLAlchemy over PyMySQL, see bench/http_common.py; and for
-getTaskStatus a bare ASGI callable on uvicorn and on granian, which checks nothing, see bench/http_asgi.py. qtm
-is ``qtm.py serve --no-scheduler`` with its default settings and an engine that refuses nothing. All run at the same time on the same tables of a private
-MariaDB that commits durably, and one at a time is loaded: within each repeat they take turns, and the turns rotate. Before that,
-every server must give the same answers as qtm to the same questions.
+The others are FastAPI on uvicorn (uvloop, httptools), once with ``async def`` endpoints that call the
+database directly and once with ``def`` endpoints, and Flask on gunicorn's threads: one process each,
+SQLAlchemy over PyMySQL, see bench/http_common.py; and for getTaskStatus a bare ASGI callable on uvicorn and
+on granian, which checks nothing, see bench/http_asgi.py. qtm is ``qtm.py serve --no-scheduler`` with its
+default settings and an engine that refuses nothing. All run at the same time on the same tables of a private
+MariaDB that commits durably, and one at a time is loaded: within each repeat they take turns, and the turns
+rotate. Before that, every server must give the same answers as qtm to the same questions.
 
-The client of small answers is wrk, if it is installed, with one thread. wrk drops what is under way when its time is over, which
-of a few large answers would be most; so the two rows of 5,000 tasks always have the client of bench/load.py, which reads every
-answer to its end and checks it. wrk also adds made-up latencies for requests that it might have sent meanwhile; they are taken
-out again, so that quantiles are those of real answers. Exit code 1 means wrong answers, never missed goals.
+The client of small answers is wrk, if it is installed, with one thread. wrk drops what is under way when its
+time is over, which of a few large answers would be most; so the two rows of 5,000 tasks always have the
+client of bench/load.py, which reads every answer to its end and checks it. wrk also adds made-up latencies
+for requests that it might have sent meanwhile; they are taken out again, so that quantiles are those of real
+answers. Exit code 1 means wrong answers, never missed goals.
 """
 
 from __future__ import annotations
