@@ -174,6 +174,8 @@ from collections.abc import (
     Sequence,
     Set,
 )
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import (
     IO,
@@ -205,8 +207,7 @@ logger = logging.getLogger("qtm")
 
 
 class FieldError(NamedTuple):
-    """One fault of a request: the path of the field (``config.start_date``, ``stock_codes[3]``) and what is
-    wrong."""
+    """One fault of a request: a field's path (``config.start_date``, ``params[3]``) and what is wrong."""
 
     field: str
     message: str
@@ -231,26 +232,7 @@ class QtmError(Exception):
         self.message = message
         self.errors = tuple(errors)
         self.retry_after_seconds = retry_after_seconds
-        # what the line of the refused request tells beside: the ids that it was about
-        self.log: Mapping[str, Any] = {}
-
-
-class InvalidRequest(QtmError, code=40001):
-    """Fields are missing, of the wrong type or out of range; ``errors`` names every one."""
-
-
-class MalformedJSON(QtmError, code=40002):
-    """The body is not one strict JSON object."""
-
-
-class MalformedHTTP(QtmError, code=40003):
-    """The request breaks RFC 9112; the connection closes after the answer."""
-
-
-class InvalidTask(QtmError, code=40004):
-    """Raised by an engine for a task that can never succeed: never retried; at create it refuses the request.
-    Its ``errors`` may name the fields, such as ``FieldError("params.window", "must be positive")``; without
-    any it is ``params``."""
+        self.log: Mapping[str, Any] = {}  # the ids that the request named, for its log line
 
 
 class Unauthorized(QtmError, code=40101):
@@ -262,26 +244,6 @@ class Unauthorized(QtmError, code=40101):
         self.challenge = 'Bearer realm="qtm"' + (f', error="{reason}"' if reason else "")
 
 
-class ReadOnlyToken(Unauthorized, code=40302):
-    """A write with a token that may only read."""
-
-
-class ForeignOrigin(QtmError, code=40301):
-    """A web page of another origin tried to write."""
-
-
-class TaskNotFound(QtmError, code=40401):
-    """No task has this id."""
-
-
-class BatchNotFound(QtmError, code=40402):
-    """No batch has this id."""
-
-
-class PathNotFound(QtmError, code=40403):
-    """No route has this path."""
-
-
 class MethodNotAllowed(QtmError, code=40501):
     """The path exists, with other methods (header ``Allow``)."""
 
@@ -290,109 +252,45 @@ class MethodNotAllowed(QtmError, code=40501):
         self.allow = allow
 
 
-class RequestTimeout(QtmError, code=40801):
-    """The head or the body did not arrive within its deadline."""
+# fmt: off
+class InvalidRequest(QtmError, code=40001): """Fields are missing or wrong; ``errors`` names every one."""
+class MalformedJSON(QtmError, code=40002): """The body is not one strict JSON object."""
+class MalformedHTTP(QtmError, code=40003): """The request breaks RFC 9112; the connection closes after it."""
+class InvalidTask(QtmError, code=40004): """Raised by an engine for a task that can never succeed."""
+class ForeignOrigin(QtmError, code=40301): """A web page of another origin tried to write."""
+class ReadOnlyToken(Unauthorized, code=40302): """A write with a token that may only read."""
+class TaskNotFound(QtmError, code=40401): """No task has this id."""
+class BatchNotFound(QtmError, code=40402): """No batch has this id."""
+class PathNotFound(QtmError, code=40403): """No route has this path."""
+class RequestTimeout(QtmError, code=40801): """The head or the body did not arrive within its deadline."""
+class TaskNotFinished(QtmError, code=40901): """The task has no result yet."""
+class TaskFinished(QtmError, code=40902, error="task_already_finished"): """It has ended."""
+class TaskNotRetryable(QtmError, code=40903): """Only failed and cancelled tasks can be retried."""
+class BodyTooLarge(QtmError, code=41301): """The body, or what would be stored of it, is over its limit."""
+class UnsupportedMediaType(QtmError, code=41501): """The body is compressed, or no application/json."""
+class ExpectationFailed(QtmError, code=41701): """An ``Expect`` other than 100-continue."""
+class HostNotAllowed(QtmError, code=42101): """The ``Host`` of the request is not in the allow-list."""
+class IdempotencyKeyReused(QtmError, code=42201): """The same Idempotency-Key came with another body."""
+class TooManyPending(QtmError, code=42901): """This create would exceed ``QTM_MAX_PENDING``."""
+class HeadTooLarge(QtmError, code=43101): """The request line and headers are over 16 KiB or 64 fields."""
+class DatabaseUnavailable(QtmError, code=50301): """The database cannot be used now; try again."""
+class OutcomeUnknown(DatabaseUnavailable, code=50302): """It may have been applied, or may yet be."""
+class TooManyConnections(QtmError, code=50303): """As many are open as may be, in all or of one address."""
+class EngineUnavailable(QtmError, code=50304): """The engine is being imported, or replaced."""
+class TransactionConflict(QtmError, code=50305, error="database_busy"): """Busy; nothing was applied."""
+class DatabaseRefused(DatabaseUnavailable, code=50306): """It refuses this account, or is not there."""
+class Overloaded(QtmError, code=50307): """Too many bytes of bodies and answers are held."""
+class DuplicateKey(QtmError): """A unique key exists already. The DAO answers it; callers never see it."""
+class ForkedProcess(QtmError): """A manager or a database is used in a child process of its own process."""
+class SettingsError(QtmError): """Settings are missing or wrong; the message lists every fault."""
+class DatabaseInUse(SettingsError): """Another process holds the SQLite file."""
+class EngineError(QtmError): """The engine cannot be imported, or can never run a backtest."""
+class SchemaError(QtmError): """The database has a schema that this version cannot work with."""
+# fmt: on
 
 
-class TaskNotFinished(QtmError, code=40901):
-    """The task has no result yet."""
-
-
-class TaskFinished(QtmError, code=40902, error="task_already_finished"):
-    """The task has ended already, so that it cannot be cancelled."""
-
-
-class TaskNotRetryable(QtmError, code=40903):
-    """Only failed and cancelled tasks can be retried."""
-
-
-class BodyTooLarge(QtmError, code=41301):
-    """The body, or what would be stored of it, is over its limit."""
-
-
-class UnsupportedMediaType(QtmError, code=41501):
-    """A write whose body is not declared as application/json, or is compressed."""
-
-
-class ExpectationFailed(QtmError, code=41701):
-    """An ``Expect`` other than 100-continue."""
-
-
-class HostNotAllowed(QtmError, code=42101):
-    """The ``Host`` of the request is not in the allow-list."""
-
-
-class IdempotencyKeyReused(QtmError, code=42201):
-    """The same Idempotency-Key came with another body."""
-
-
-class TooManyPending(QtmError, code=42901):
-    """As many tasks are pending as ``QTM_MAX_PENDING`` allows, or would be with those of this create."""
-
-
-class HeadTooLarge(QtmError, code=43101):
-    """The request line and headers are over 16 KiB or 64 fields."""
-
-
-class DatabaseUnavailable(QtmError, code=50301):
-    """The database cannot be reached or cannot be written now. Unless it is an OutcomeUnknown, nothing was
-    applied; try again later."""
-
-
-class DatabaseRefused(DatabaseUnavailable, code=50306):
-    """The database is there, and refuses the account or its writes, or does not know the database's name; or
-    there is no way to log in to it."""
-
-
-class OutcomeUnknown(DatabaseUnavailable, code=50302):
-    """The connection was lost at COMMIT: it may have been applied, or may still be, and reading back gave no
-    certainty."""
-
-
-class TooManyConnections(QtmError, code=50303):
-    """The service has as many connections as ``QTM_MAX_CONNECTIONS`` allows, or one address has its share of
-    them, and none is idle."""
-
-
-class EngineUnavailable(QtmError, code=50304):
-    """The engine cannot be asked now: it is still being imported, or its server process is being replaced."""
-
-
-class TransactionConflict(QtmError, code=50305, error="database_busy"):
-    """Deadlock, lock timeout or a busy file: surely not applied. Retried inside; seen only when the tries ran
-    out."""
-
-
-class Overloaded(QtmError, code=50307):
-    """The service holds as many bytes of bodies and of answers that nobody takes as it may; try again."""
-
-
-class DuplicateKey(QtmError):
-    """A unique key exists already. The DAO turns it into an answer; callers never see it."""
-
-
-class ForkedProcess(QtmError):
-    """A manager or a database is used in a process that was forked from the one that it belongs to."""
-
-
-class SettingsError(QtmError):
-    """Settings are missing or wrong; the message lists every fault."""
-
-
-class DatabaseInUse(SettingsError):
-    """Another process holds the SQLite file."""
-
-
-class EngineError(QtmError):
-    """The engine cannot be imported, or can never run a backtest."""
-
-
-class SchemaError(QtmError):
-    """The database has a schema that this version cannot work with."""
-
-
-def kept(error: QtmError) -> QtmError:
-    """An error that is answered later than it was caught: without the frames that it came through, which
+def without_traceback(error: QtmError) -> QtmError:
+    """An error that is answered later than it was caught, without the frames that it came through, which
     would keep all that they hold. One that means a fault of ours stays as it is, for the log."""
     if type(error) is not QtmError:
         error.__context__ = error.__cause__ = error.__traceback__ = None
@@ -405,12 +303,15 @@ def kept(error: QtmError) -> QtmError:
 # password) are in no repr and no message.
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent
-# of one attempt: the least and the greatest, in settings and in requests
-TIMEOUT_SECONDS = (0.001, 31_536_000)
+TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and requests
 ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")  # an IPv4 address too
 ORIGIN = re.compile(rf"(https?://)(\[[0-9A-Fa-f:.]+\]|{HOST_NAME.pattern})(:[0-9]{{1,5}})?", re.IGNORECASE)
+MYSQL_URL = "mysql://USER:PASSWORD@HOST:PORT/NAME"
+MYSQL_HOST = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
+SSL_MODES = ("disabled", "required", "verify")
+MYSQL_OPTIONS = ("ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "sync_wait", "unix_socket")
 
 
 def _is_host(text: str) -> bool:
@@ -445,8 +346,7 @@ class DatabaseUrl:
 
     @property
     def ssl_mode(self) -> str:
-        """``disabled``, ``required``, ``verify`` or, by default, ``preferred``: TLS where the server offers
-        it, unverified."""
+        """One of SSL_MODES, or ``preferred``: TLS where the server offers it, unverified."""
         return self.options.get("ssl_mode", "verify" if "ssl_ca" in self.options else "preferred")
 
     @property
@@ -457,56 +357,33 @@ class DatabaseUrl:
         )
 
 
-MYSQL_URL = "mysql://USER:PASSWORD@HOST:PORT/NAME"
-MYSQL_HOST = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
-MYSQL_OPTIONS: Mapping[str, tuple[str, ...]] = {  # and the values that they may have, if not any text
-    "ssl_mode": ("disabled", "required", "verify"),
-    "ssl_ca": (),
-    "ssl_cert": (),
-    "ssl_key": (),
-    "sync_wait": ("0", "1"),
-    "unix_socket": (),
-}
-
-
-def _mysql_hosts(text: str) -> Iterator[DatabaseHost]:
-    """The servers of ``HOST:PORT,[IPV6]:PORT,...``; a port may be left out. Raises SettingsError."""
-    for part in text.split(","):
-        found = MYSQL_HOST.fullmatch(part)
-        name, port = ((found[1] or found[2]).lower(), int(found[3] or 3306)) if found else ("", 0)
-        if not _is_host(name) or not 1 <= port <= 65535:
-            raise SettingsError(
-                f"a host cannot be read: {MYSQL_URL}, several as HOST:PORT,HOST:PORT, IPv6 as [::1]:3306"
-            )
-        yield DatabaseHost(name, port)
+def _mysql_host(text: str) -> DatabaseHost:
+    found = MYSQL_HOST.fullmatch(text)
+    name, port = ((found[1] or found[2]).lower(), int(found[3] or 3306)) if found else ("", 0)
+    if not _is_host(name) or not 1 <= port <= 65535:
+        several = "several as HOST:PORT,HOST:PORT, IPv6 as [::1]:3306"
+        raise SettingsError(f"a host cannot be read: {MYSQL_URL}, {several}")
+    return DatabaseHost(name, port)
 
 
 def _mysql_options(query: str, host_count: int) -> dict[str, str]:
     """The options of a URL. Raises SettingsError, and ValueError for a text that is no query."""
     pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     options = dict(pairs)
-    for name, value in pairs:
-        if name not in MYSQL_OPTIONS:
-            raise SettingsError(f"unknown option {name!r}; known are {', '.join(MYSQL_OPTIONS)}")
-        choices = MYSQL_OPTIONS[name]
-        if not value or (choices and value not in choices):
-            raise SettingsError(
-                f"the option {name} must be {' or '.join(choices) or 'a path'}, not {value!r}"
-            )
-    mode = options.get("ssl_mode")
+    unknown, empty = options.keys() - set(MYSQL_OPTIONS), [name for name, value in pairs if not value]
+    mode, sync_wait = options.get("ssl_mode"), options.get("sync_wait", "1")
+    has_tls = "ssl_ca" in options or mode in ("required", "verify")
     for is_wrong, why in (
+        (unknown, f"unknown option {', '.join(map(repr, unknown))}; known are {', '.join(MYSQL_OPTIONS)}"),
+        (empty, f"the option {', '.join(empty)} must be given a value"),
         (len(pairs) > len(options), "an option stands twice"),
-        (
-            "ssl_ca" in options and mode not in (None, "verify"),
-            f"ssl_ca is there to verify the server, which ssl_mode={mode} does not",
-        ),
-        (
-            "ssl_cert" in options and "ssl_ca" not in options and mode not in ("required", "verify"),
-            "ssl_cert is used with TLS only: add ssl_ca, or ssl_mode=required or verify",
-        ),
+        (mode not in (None, *SSL_MODES), f"ssl_mode must be {' or '.join(SSL_MODES)}, not {mode!r}"),
+        (sync_wait not in ("0", "1"), f"sync_wait must be 0 or 1, not {sync_wait!r}"),
+        ("ssl_ca" in options and mode not in (None, "verify"), f"ssl_ca verifies, ssl_mode={mode} does not"),
+        ("ssl_cert" in options and not has_tls, "ssl_cert needs ssl_ca, or ssl_mode=required or verify"),
         ("ssl_key" in options and "ssl_cert" not in options, "ssl_key needs ssl_cert"),
         ("unix_socket" in options and host_count > 1, "unix_socket is one server: name one host"),
-    ):
+    ):  # fmt: skip
         if is_wrong:
             raise SettingsError(why)
     return options
@@ -514,25 +391,18 @@ def _mysql_options(query: str, host_count: int) -> dict[str, str]:
 
 def parse_database_url(url: str) -> DatabaseUrl:
     """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or
-    ``mysql://user:password@host:3306/name?ssl_ca=file``.
-
-    Several servers of one MySQL, MariaDB or Galera cluster are separated by commas:
-    ``host1:3306,[::1]:3306``. ``mariadb://`` and ``mysql+pymysql://`` mean the same as ``mysql://``. Raises
-    SettingsError, without the password.
-    """
+    ``mysql://user:password@host1:3306,[::1]:3306/name?ssl_ca=file``; ``mariadb://`` and ``mysql+pymysql://``
+    mean the same as ``mysql://``. Raises SettingsError, without the password."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
         path = urllib.parse.unquote(rest[1:])
         if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
-            raise SettingsError(
-                "a SQLite database is a file: sqlite:///qtm.db or sqlite:////absolute/path/qtm.db"
-            )
+            raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////folder/qtm.db")
         return DatabaseUrl("sqlite", path=path)
     if scheme not in ("mysql", "mariadb", "mysql+pymysql"):
         raise SettingsError("must start with sqlite:/// or mysql://")
-    authority, path, query, fragment = cast(
-        "re.Match[str]", re.fullmatch(r"(?s)([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest)
-    ).groups()
+    parts = cast("re.Match[str]", re.fullmatch(r"(?s)([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest))
+    authority, path, query, fragment = parts.groups()
     # the rest of a password that is not encoded
     if "@" in path + fragment or ("@" in query and "@" not in authority):
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
@@ -542,91 +412,14 @@ def parse_database_url(url: str) -> DatabaseUrl:
     if not servers or not name:
         raise SettingsError(f"needs a host and a database name: {MYSQL_URL}")
     try:
-        hosts = tuple(_mysql_hosts(servers))
+        hosts = tuple(map(_mysql_host, servers.split(",")))
         options = _mysql_options(query, len(hosts))
     except ValueError:
         raise SettingsError(f"cannot be read: {MYSQL_URL}, special characters percent-encoded") from None
     return DatabaseUrl("mysql", "", hosts, user, password, name, options)
 
 
-def _setting(
-    default: Any, meaning: str, low: float | None = None, high: float | None = None, secret: bool = False
-) -> Any:
-    return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high})
-
-
-def _parse_setting(default: Any, text: str) -> Any:
-    """The value of a setting from its text, by the type of its default. Raises ValueError with the reason."""
-    if isinstance(default, bool):
-        if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
-            raise ValueError(f"must be 1 or 0, not {text!r}")
-        return text.lower() in ("1", "true", "yes", "on")
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if isinstance(default, int):
-        if not re.fullmatch(r"-?[0-9]{1,18}", text):
-            raise ValueError(f"must be a whole number, not {text!r}")
-        return int(text)
-    if isinstance(default, float):
-        if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
-            raise ValueError(f"must be a number, not {text!r}")
-        return float(text)
-    return text
-
-
-def _setting_fault(name: str, message: str) -> FieldError:
-    """A fault of a setting, under its name in the environment."""
-    return FieldError(f"QTM_{name.upper()}", message)
-
-
-SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
-SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
-MAX_SECRET_BYTES = 64 * 1024  # of a file that holds a secret
-
-
-def _read_secret(path: str) -> str:
-    """What a file holds, without the ends of lines: several tokens may stand on a line each. Raises
-    ValueError with the reason."""
-    try:
-        with open(path, "rb") as file:
-            lines = file.read(MAX_SECRET_BYTES).decode().split()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:  # it is not UTF-8, or the path holds NUL
-        raise ValueError(f"{path} cannot be read: it holds bytes that are no text") from None
-    if not lines:
-        raise ValueError(f"{path} holds nothing")
-    return ",".join(lines)
-
-
-def _take_secret_files(texts: dict[str, str]) -> dict[str, str]:
-    """Put the contents of files in the place of ``api_token_file`` and the like: container platforms give
-    secrets as files. Why some cannot be read, by the name of the secret."""
-    faults = {}
-    for name in SECRET_NAMES:
-        path = texts.pop(f"{name}_file", None)
-        if path is not None and name in texts:
-            faults[name] = f"QTM_{name.upper()} is set too: set one of the two"
-        elif path is not None:
-            try:
-                texts[name] = _read_secret(path)
-            except ValueError as error:
-                faults[name] = str(error)
-    return faults
-
-
-def _is_service_link(name: str, text: str) -> bool:
-    """Kubernetes sets these for a Service that is called qtm: QTM_PORT=tcp://..., QTM_SERVICE_HOST,
-    QTM_PORT_8080_TCP_ADDR."""
-    is_url = name == "QTM_PORT" and text.startswith(("tcp://", "udp://"))
-    return (
-        is_url
-        or re.fullmatch(r"QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)", name)
-        is not None
-    )
-
-
-def _url_fault(url: str) -> str:
+def _database_url_fault(url: str) -> str:
     try:
         parse_database_url(url)
     except SettingsError as error:
@@ -634,38 +427,48 @@ def _url_fault(url: str) -> str:
     return ""
 
 
-def _wrong_tokens(tokens: Iterable[str]) -> bool:
-    return any(not re.fullmatch(r"[A-Za-z0-9._~+/-]{8,}=*", token) for token in tokens)
+SETTING_FORMS = {  # of the text of a setting, by its type
+    bool: ("1 or 0", r"(?i)1|true|yes|on|0|false|no|off|"),
+    int: ("a whole number", r"-?[0-9]{1,18}"),
+    float: ("a number", r"-?[0-9]+(\.[0-9]+)?"),
+}
+# Kubernetes sets these for a Service that is called qtm
+SERVICE_LINK = re.compile(
+    r"QTM_PORT=(tcp|udp)://.*"
+    r"|QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)=.*",
+    re.DOTALL,
+)
+SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
+SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
 
 
-TOKEN_RULE = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
-# What settings must mean beyond their types and ranges, and how they go together: the names of the fields
-# that a check reads, the one to change first; what gives something where they are wrong; and the message, in
-# which {0} is the settings and {1} what was given.
-SETTING_CHECKS: Sequence[tuple[str, Callable[[Any], Any], str]] = (
-    ("engine_start", lambda s: s.engine_start not in ("", "fork", "spawn"), "must be fork or spawn, not {0.engine_start!r}"),
-    ("log_format", lambda s: s.log_format not in ("text", "json"), "must be text or json, not {0.log_format!r}"),
-    ("task_memory_mb", lambda s: 0 < s.task_memory_mb < 64, "must be 0 or at least 64, which Python itself needs, not {0.task_memory_mb}"),
-    ("engine", lambda s: not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", s.engine),
-     "must be package.module:attribute, not {0.engine!r}"),
-    ("host", lambda s: not s.host, "must be a host name or an IP address; 0.0.0.0 is every address of this machine"),
-    ("allowed_hosts", lambda s: ", ".join(repr(host) for host in s.allowed_hosts if not _is_host(host)),
-     "{1} must be a host name or an IP address, without scheme, brackets and port"),
-    ("allowed_origins", lambda s: ", ".join(repr(origin) for origin in s.allowed_origins if not ORIGIN.fullmatch(origin)),
-     "{1} must be as browsers send it, such as https://qtm.example or http://10.0.0.1:8888, without a path"),
-    ("api_token", lambda s: _wrong_tokens(s.api_token), TOKEN_RULE),
-    ("read_token", lambda s: _wrong_tokens(s.read_token), TOKEN_RULE),
-    ("database_url", lambda s: _url_fault(s.database_url), "{1}"),
-    ("lease_seconds heartbeat_seconds", lambda s: s.lease_seconds < 2 * s.heartbeat_seconds,
-     "must be at least twice QTM_HEARTBEAT_SECONDS ({0.heartbeat_seconds:g}), not {0.lease_seconds:g}"),
-    ("host allow_anonymous", lambda s: s.host not in ("", *LOOPBACK_HOSTS) and not s.api_token and not s.allow_anonymous,
-     "{0.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1"),
-    ("tls_key tls_cert", lambda s: s.tls_cert and not s.tls_key, "HTTPS needs the private key beside QTM_TLS_CERT"),
-    ("tls_cert tls_key", lambda s: s.tls_key and not s.tls_cert, "HTTPS needs the certificate beside QTM_TLS_KEY"),
-    ("read_token api_token", lambda s: s.read_token and not s.api_token, "with it alone nobody could write: set QTM_API_TOKEN too"),
-    ("read_token api_token", lambda s: set(s.read_token) & set(s.api_token),
-     "holds a token of QTM_API_TOKEN too; which of the two it is must be clear"),
-)  # fmt: skip
+def _parse_setting(kind: type, text: str) -> Any:
+    """The value of a setting from its text. Raises ValueError with the reason."""
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    form, pattern = SETTING_FORMS.get(kind, ("", "(?s).*"))
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"must be {form}, not {text!r}")
+    return text.lower() in ("1", "true", "yes", "on") if kind is bool else kind(text)
+
+
+def _read_secret(path: str) -> str:
+    """What a file holds; several tokens may stand on a line each. Raises ValueError with the reason."""
+    try:
+        parts = pathlib.Path(path).read_text("utf-8").split()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # it is not UTF-8, or the path holds NUL
+        raise ValueError(f"{path} cannot be read: it holds bytes that are no text") from None
+    if not parts:
+        raise ValueError(f"{path} holds nothing")
+    return ",".join(parts)
+
+
+def _setting(
+    default: Any, meaning: str, low: float = -math.inf, high: float = math.inf, secret: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"meaning": meaning, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -673,135 +476,122 @@ class Settings:
     """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in
     capitals."""
 
-    database_url: str = _setting(
-        "sqlite:///qtm.db",
-        "sqlite:///FILE or mysql://USER:PASSWORD@HOST:PORT,.../NAME?ssl_ca=FILE",
-        secret=True,
-    )
-    host: str = _setting(
-        "127.0.0.1", "address to listen on; other than loopback needs API_TOKEN or ALLOW_ANONYMOUS=1"
-    )
+    # fmt: off
+    database_url: str = _setting("sqlite:///qtm.db", f"sqlite:///FILE or {MYSQL_URL}", secret=True)
+    host: str = _setting("127.0.0.1", "address to listen on; beyond loopback with a token")
     port: int = _setting(8080, "TCP port to listen on", 0, 65535)
-    api_token: tuple[str, ...] = _setting(
-        (), "bearer tokens that clients must send, comma-separated", secret=True
-    )
-    read_token: tuple[str, ...] = _setting(
-        (), "more bearer tokens, which may read and not write", secret=True
-    )
+    api_token: tuple[str, ...] = _setting((), "bearer tokens of clients, comma-separated", secret=True)
+    read_token: tuple[str, ...] = _setting((), "bearer tokens that may read and not write", secret=True)
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
-    allowed_hosts: tuple[str, ...] = _setting((), "more names accepted in the Host header, comma-separated")
-    allowed_origins: tuple[str, ...] = _setting(
-        (), "more origins whose pages may write, such as https://qtm.example, comma-separated"
-    )
+    allowed_hosts: tuple[str, ...] = _setting((), "names accepted in the Host header, comma-separated")
+    allowed_origins: tuple[str, ...] = _setting((), "origins whose pages may write, comma-separated")
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
-    engine_start: str = _setting(
-        "", "fork or spawn; by default fork, and spawn where the engine's import leaves threads"
-    )
+    engine_start: str = _setting("", "fork or spawn; default: spawn where the import leaves threads")
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
-    data_dir: str = _setting(
-        str(BASE_DIR / "examples" / "prices"), "folder of <stock_code>.csv for the built-in engine"
-    )
+    data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "prices of the built-in engine")
     workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
-    tasks_per_process: int = _setting(
-        1, "tasks that an engine process runs, one after the other; more than 1 keeps it warm", 1, 100_000
-    )
-    poll_seconds: float = _setting(
-        30.0, "how often the scheduler looks for work without being woken", 0.05, 3600
-    )
-    task_timeout_seconds: float = _setting(
-        3600.0, "wall time of one attempt, unless the task says otherwise", *TIMEOUT_SECONDS
-    )
-    max_attempts: int = _setting(3, "attempts of a task, unless the task says otherwise", *ATTEMPTS)
-    retry_backoff_seconds: float = _setting(
-        5.0, "wait before the second attempt; doubles with each, at most 600", 0, 600
-    )
-    heartbeat_seconds: float = _setting(
-        10.0, "how often a scheduler shows that its tasks are alive", 0.05, 3600
-    )
-    lease_seconds: float = _setting(
-        45.0, "a running task whose heartbeat stood still that long is taken back", 0.1, 86_400
-    )
-    shutdown_grace_seconds: float = _setting(
-        8.0, "time that running tasks get at SIGTERM before they are released", 0, 86_400
-    )
+    tasks_per_process: int = _setting(1, "tasks of an engine process; above 1 it stays warm", 1, 100_000)
+    poll_seconds: float = _setting(30.0, "how often the scheduler looks for work by itself", 0.05, 3600)
+    task_timeout_seconds: float = _setting(3600.0, "wall time of an attempt by default", *TIMEOUT_SECONDS)
+    max_attempts: int = _setting(3, "attempts of a task by default", *ATTEMPTS)
+    retry_backoff_seconds: float = _setting(5.0, "wait for the second attempt; doubles, up to 600", 0, 600)
+    heartbeat_seconds: float = _setting(10.0, "between two signs of life of running tasks", 0.05, 3600)
+    lease_seconds: float = _setting(45.0, "without a heartbeat so long a task is rescued", 0.1, 86_400)
+    shutdown_grace_seconds: float = _setting(8.0, "from SIGTERM until running tasks are released", 0, 86_400)
     pool_size: int = _setting(8, "database connections, at most", 2, 256)
     max_body_bytes: int = _setting(8 * 1024 * 1024, "largest request body", 1024, 128 * 1024 * 1024)
     max_connections: int = _setting(512, "client connections, at most; more get 503", 1, 65536)
     tls_cert: str = _setting("", "PEM file of the certificate (and its chain) to serve HTTPS with")
     tls_key: str = _setting("", "PEM file of its private key")
-    max_pending: int = _setting(
-        0, "a create that would bring more pending tasks than that gets 429; 0 sets no limit", 0, 10_000_000
-    )
-    task_memory_mb: int = _setting(
-        0,
-        "memory of one attempt's processes in MB, the engine's imports included; 0 sets no limit",
-        0,
-        16_777_216,
-    )
+    max_pending: int = _setting(0, "more pending tasks get 429; 0 sets no limit", 0, 10_000_000)
+    task_memory_mb: int = _setting(0, "memory of one attempt; 0 sets no limit", 0, 16_777_216)
     retention_days: float = _setting(0.0, "delete tasks that ended longer ago; 0 keeps them", 0, 36_500)
     log_format: str = _setting("text", "text or json")
+    # fmt: on
 
     @classmethod
     def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
         """Settings from defaults, then ``environ``, then ``flags`` (field name to text); QTM_API_TOKEN_FILE
-        and the like name files.
-
-        Raises SettingsError with every fault at once, unknown ``QTM_*`` names included.
-        """
-        names = {item.name for item in dataclasses.fields(cls)}
-        environ = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
-        texts = {name[4:].lower(): text for name, text in environ.items() if name.startswith("QTM_")}
-        texts.pop("url", None)  # QTM_URL belongs to clients of the service
-        faults = [
-            _setting_fault(name, "there is no such setting")
-            for name in sorted(set(texts) - names - SECRET_FILES)
-        ]
+        and the like name files. Raises SettingsError with every fault at once, unknown ``QTM_*`` included."""
+        texts = {
+            name[4:].lower(): text
+            for name, text in environ.items()
+            if name.startswith("QTM_") and name != "QTM_URL" and not SERVICE_LINK.fullmatch(f"{name}={text}")
+        }  # QTM_URL belongs to clients of the service
+        kinds = {item.name: type(item.default) for item in dataclasses.fields(cls)}
+        faults = dict.fromkeys(sorted(texts.keys() - kinds - SECRET_FILES), "there is no such setting")
         texts.update(flags or {})
-        unread = _take_secret_files(texts)
-        faults += [_setting_fault(f"{name}_file", message) for name, message in unread.items()]
+        if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", texts["database_url"]):
+            faults["database_url"] = "a process list would show the password: set it in the environment"
         values: dict[str, Any] = {}
-        for item in dataclasses.fields(cls):
-            if item.name in texts:
-                try:
-                    values[item.name] = _parse_setting(item.default, texts[item.name])
-                except ValueError as error:
-                    unread[item.name] = str(error)
-                    faults.append(_setting_fault(item.name, str(error)))
+        for name, kind in kinds.items():
+            source = f"{name}_file" if f"{name}_file" in texts else name
+            try:
+                if source != name and name in texts:
+                    raise ValueError(f"QTM_{name.upper()} is set too: set one of the two")
+                if source in texts and source not in faults:
+                    text = _read_secret(texts[source]) if source != name else texts[source]
+                    values[name] = _parse_setting(kind, text)
+            except ValueError as error:
+                faults[source] = str(error)
         settings = cls(**values)
-        if "database_url" in (flags or {}) and re.search(r"://[^/]*:[^/]*@", settings.database_url):
-            unread["database_url"] = (
-                "a process list would show the password in --database-url: set it in the environment"
-            )
-            faults.append(_setting_fault("database_url", unread["database_url"]))
-        faults += settings._faults(unread)
+        faults.update(settings._faults(unread={name.removesuffix("_file") for name in faults}))
         if faults:
-            lines = "\n  ".join(f"{fault.field}: {fault.message}" for fault in faults)
-            raise SettingsError(f"settings are wrong:\n  {lines}", faults)
+            errors = [FieldError(f"QTM_{name.upper()}", message) for name, message in faults.items()]
+            lines = [f"\n  {error.field}: {error.message}" for error in errors]
+            raise SettingsError(f"settings are wrong:{''.join(lines)}", errors)
         return settings
 
     def problems(self) -> list[str]:
-        """Every fault of these settings, as sentences that start with the name in the environment; empty when
-        all is well."""
-        return [f"{fault.field}: {fault.message}" for fault in self._faults()]
+        """Every fault of these settings, as sentences that start with the name in the environment."""
+        return [f"QTM_{name.upper()}: {message}" for name, message in self._faults().items()]
 
-    def _faults(self, unread: Collection[str] = ()) -> list[FieldError]:
-        """Type and range of each field, then SETTING_CHECKS. A field without a value to judge (by its type,
-        or ``unread``: it stands at its default) takes part in no further check."""
-        mistyped: dict[str, FieldError] = {}
-        further = []
+    def _faults(self, unread: Collection[str] = ()) -> dict[str, str]:
+        """Type and range of each field, then what the fields must mean together. A field without a value to
+        judge (by its type, or ``unread``: it stands at its default) takes part in no further check."""
+        mistyped, further = dict[str, str](), dict[str, str]()
         for item in dataclasses.fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            kind = type(item.default)
+            value, kind = getattr(self, item.name), type(item.default)
+            low, high = item.metadata["low"], item.metadata["high"]
             if not isinstance(value, kind) and not (kind is float and type(value) is int):
-                mistyped[item.name] = _setting_fault(
-                    item.name, f"must be {kind.__name__}, not {type(value).__name__}"
-                )
-            elif low is not None and not low <= value <= high:
-                further.append(_setting_fault(item.name, f"must be from {low} to {high}, not {value}"))
-        for names, find_wrong, message in SETTING_CHECKS:
-            if {*unread, *mistyped}.isdisjoint(names.split()) and (wrong := find_wrong(self)):
-                further.append(_setting_fault(names.split()[0], message.format(self, wrong)))
-        return [*mistyped.values(), *further]
+                mistyped[item.name] = f"must be {kind.__name__}, not {type(value).__name__}"
+            elif kind in (int, float) and not low <= value <= high:
+                further[item.name] = f"must be from {low} to {high}, not {value}"
+        defaults: dict[str, Any] = {name: getattr(type(self), name) for name in mistyped}
+        for names, is_wrong, message in dataclasses.replace(self, **defaults)._checks():
+            if is_wrong and {*unread, *mistyped}.isdisjoint(names.split()):
+                further.setdefault(names.split()[0], message)
+        return {**mistyped, **further}
+
+    def _checks(self) -> Iterator[tuple[str, Any, str]]:
+        """The fields that a check reads, the one to change first; whether they are wrong; and the message."""
+        engine_form, token_form = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", r"[A-Za-z0-9._~+/-]{8,}=*"
+        token_rule = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
+        hosts = ", ".join(repr(host) for host in self.allowed_hosts if not _is_host(host))
+        origins = ", ".join(repr(origin) for origin in self.allowed_origins if not ORIGIN.fullmatch(origin))
+        is_closed = self.host in ("", *LOOPBACK_HOSTS) or self.api_token or self.allow_anonymous
+        yield from (
+            ("engine_start", self.engine_start not in ("", "fork", "spawn"), "must be fork or spawn"),
+            ("log_format", self.log_format not in ("text", "json"), "must be text or json"),
+            ("task_memory_mb", 0 < self.task_memory_mb < 64, "must be 0, or 64 for Python itself and more"),
+            ("engine", not re.fullmatch(engine_form, self.engine), "must be package.module:attribute"),
+            ("host", not self.host, "must be a host name or an IP address; 0.0.0.0 is all of them"),
+            ("allowed_hosts", hosts,
+             f"{hosts} must be a host name or an IP address, without scheme, brackets and port"),
+            ("allowed_origins", origins,
+             f"{origins} must be as browsers send it, such as https://qtm.example, without a path"),
+            ("database_url", fault := _database_url_fault(self.database_url), fault),
+            ("lease_seconds heartbeat_seconds", self.lease_seconds < 2 * self.heartbeat_seconds,
+             f"must be at least twice QTM_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"),
+            ("host allow_anonymous", not is_closed,
+             f"{self.host} can be reached from outside: set QTM_API_TOKEN, or QTM_ALLOW_ANONYMOUS=1"),
+            ("tls_key tls_cert", self.tls_cert and not self.tls_key, "HTTPS needs it beside QTM_TLS_CERT"),
+            ("tls_cert tls_key", self.tls_key and not self.tls_cert, "HTTPS needs it beside QTM_TLS_KEY"),
+            *((name, not all(re.fullmatch(token_form, token) for token in tokens), token_rule)
+              for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token))),
+            ("read_token api_token", self.read_token and not self.api_token, "needs QTM_API_TOKEN too"),
+            ("read_token api_token", {*self.read_token} & {*self.api_token}, "holds a token of QTM_API_TOKEN"),
+        )  # fmt: skip
 
 
 # ==== 3 JSON ================================================================================================
@@ -811,19 +601,12 @@ class Settings:
 MAX_JSON_DEPTH = 64
 # of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
 MAX_BODY_VALUES = 1_000_000
-JSON_SLICE_BYTES = 64 * 1024  # that are looked at in a row, so that other threads run beside it
 
-
-# json.dumps makes an encoder each time
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-_quoted_ascii = json.encoder.encode_basestring_ascii  # what json.dumps makes of a text
-
-
 def dump_json(value: Any) -> str:
-    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for what JSON cannot
-    say."""
+    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for other types."""
     return _compact_json(value)
 
 
@@ -837,7 +620,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _strict_int(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        raise ValueError(f"the number {text if len(text) <= 24 else text[:24] + '...'} does not fit 64 bits")
+        raise ValueError(f"the number {reprlib.repr(text)[1:-1]} does not fit 64 bits")
     return int(text)
 
 
@@ -852,37 +635,32 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-_strict_json = json.JSONDecoder(  # json.loads makes one each time
+_strict_json = json.JSONDecoder(
     object_pairs_hook=_unique_keys,
     parse_int=_strict_int,
     parse_float=_strict_float,
     parse_constant=_no_constant,
 )
+_json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
+    object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),
+    parse_int=lambda text: None,
+    parse_float=lambda text: None,
+    parse_constant=_no_constant,
+)
 
 
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _outside_texts(body: bytes) -> bytearray:
-    """A JSON text without its texts, each of which leaves a quote; in slices, so that other threads run
-    beside it."""
+def _outside_texts(body: bytes, unwanted: bytes) -> bytes:
+    """A JSON text without the unwanted bytes and without its texts, each of which leaves a quote. In linear
+    time, whatever the body: with no escapes left, a text is all up to the next quote."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    outside, is_inside = bytearray(), False  # whether a text goes on
-    for start in range(0, len(unescaped), JSON_SLICE_BYTES):
-        parts = unescaped[start : start + JSON_SLICE_BYTES].split(b'"')
-        outside += b'"'.join(parts[is_inside::2])
-        is_inside ^= len(parts) % 2 == 0
-        if is_inside:
-            outside += b'"'
-    return outside
+    return re.sub(rb'"[^"]*"?', b'"', unescaped).translate(None, unwanted)
 
 
 def _json_depth(body: bytes) -> int:
     """How deep the brackets outside texts nest; more than MAX_JSON_DEPTH are not counted to the end. A few
     passes in C over the whole body: 30 ms for 10 MB, where a loop over its brackets takes 900."""
-    brackets = _outside_texts(body).translate(_ONE_KIND, _NO_BRACKET)
-    depth = 0
+    brackets = _outside_texts(body, bytes(set(range(256)) - set(b"[]{}"))).replace(b"{", b"[")
+    depth, brackets = 0, brackets.replace(b"}", b"]")
     while depth <= MAX_JSON_DEPTH and b"[]" in brackets:  # each pass takes the innermost level
         depth, brackets = depth + 1, brackets.replace(b"[]", b"")
     return depth + brackets.count(b"[")
@@ -894,45 +672,29 @@ def _count_values(body: bytes) -> int:
     most = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
     if most <= MAX_BODY_VALUES:
         return most
-    compact = _outside_texts(body).translate(None, b" \t\r\n")
-    filled = sum(
-        compact.count(opening) - compact.count(pair) for opening, pair in ((b"[", b"[]"), (b"{", b"{}"))
-    )
-    return 1 + compact.count(b",") + filled
+    compact = _outside_texts(body, b" \t\r\n")
+    empty = compact.count(b"[]") + compact.count(b"{}")
+    return 1 + compact.count(b",") + compact.count(b"[") + compact.count(b"{") - empty
 
 
 def _bad_text(value: Any) -> str | None:
-    """Why a text inside a parsed document cannot be stored, or None. The document's depth is bounded
-    before."""
+    """Why a text in a document of bounded depth cannot be stored, or None."""
     if isinstance(value, str):
         if "\0" in value:
             return "a text holds NUL"
         return "a text holds half of a surrogate pair" if re.search("[\ud800-\udfff]", value) else None
-    if isinstance(value, dict):
-        return next((fault for pair in value.items() for part in pair if (fault := _bad_text(part))), None)
-    if isinstance(value, list):
-        return next((fault for part in value if (fault := _bad_text(part))), None)
-    return None
-
-
-_json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
-    object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),
-    parse_int=lambda text: None,
-    parse_float=lambda text: None,
-    parse_constant=_no_constant,
-)
+    items = (*value, *value.values()) if isinstance(value, dict) else value
+    return next(filter(None, map(_bad_text, items)), None) if isinstance(items, (list, tuple)) else None
 
 
 def check_json(text: str) -> None:
     """Raise ValueError unless this is one JSON text, at most 64 deep, without duplicate keys, NaN and lone
     surrogates. For texts of many megabytes: it keeps no value, and calls Python often enough that other
     threads run beside it."""
-    body = text.encode("utf-8")
-    if _json_depth(body) > MAX_JSON_DEPTH:
+    if _json_depth(text.encode("utf-8")) > MAX_JSON_DEPTH:
         raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
     _json_checker.decode(text)
-    # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
-    if re.search(r"\\u[dD][89a-fA-F]", text):
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # perhaps half of a surrogate pair, perhaps a backslash and ud8
         dump_json(json.loads(text)).encode("utf-8")
 
 
@@ -940,24 +702,21 @@ def parse_json(body: bytes) -> Any:
     """The value of one strict JSON text: UTF-8 without BOM, no duplicate keys, NaN, lone surrogates or NUL,
     at most 64 deep, integers within 64 bits, floats within a double. Raises MalformedJSON."""
     try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedJSON(f"the body is not UTF-8: byte {error.start} is wrong") from None
-    if text.startswith("\ufeff"):
-        raise MalformedJSON("the body starts with a byte order mark; send plain UTF-8")
-    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _json_depth(body) > MAX_JSON_DEPTH:
-        raise MalformedJSON(f"the body nests deeper than {MAX_JSON_DEPTH} levels")
-    try:
-        value = _strict_json.decode(text)
+        if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _json_depth(body) > MAX_JSON_DEPTH:
+            raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
+        if body.startswith(b"\xef\xbb\xbf"):
+            raise ValueError("it starts with a byte order mark")
+        value = _strict_json.decode(body.decode("utf-8"))
+        if b"\\u" in body and (fault := _bad_text(value)):
+            raise ValueError(fault)
+        return value
     except json.JSONDecodeError as error:
-        raise MalformedJSON(
-            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
     except ValueError as error:
-        raise MalformedJSON(f"the body is not strict JSON: {error}") from None
-    if b"\\u" in body and (fault := _bad_text(value)):
-        raise MalformedJSON(f"the body is not strict JSON: {fault}")
-    return value
+        reason = str(error)
+    raise MalformedJSON(f"the body is not strict JSON: {reason}")
 
 
 def parse_body(body: bytes) -> Any:
@@ -974,20 +733,20 @@ def parse_body(body: bytes) -> Any:
 # same words, all faults at once, each with the path of its field.
 
 MAX_TASKS_PER_CREATE = 100_000
-# of config and params of one create, summed over its tasks as they are stored
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks
 # Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use
 # and tags. Written out, so that every Python and the OpenAPI document, which is JSON and holds no surrogates,
 # mean the same.
 NOT_PRINTABLE = (
-    r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\uffff"
-    "\U000e0000-\U000e00ff\U000f0000-\U0010ffff"
+    r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+    "\\ue000-\\uf8ff\\ufeff\\ufff9-\\uffff\U000e0000-\U000e00ff\U000f0000-\U0010ffff"
 )
 STOCK_CODE_LENGTH = 64  # characters
 STOCK_CODE_PATTERN = (
     f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
 )
 STOCK_CODE = re.compile(STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
+STOCK_CODE_RULE = f"1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
@@ -998,6 +757,7 @@ MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
 NAME_LENGTH = 200
 INITIAL_CASH = (1e-9, 1e15)  # the least and the greatest, here and below
 PRIORITIES = (-100, 100)
+SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")  # by a whole create
 
 
 @dataclass(frozen=True)
@@ -1039,17 +799,8 @@ def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
     return InvalidRequest(f"{faults[0].field or 'body'}: {faults[0].message}{more}", faults)
 
 
-def _renamed(faults: Iterable[FieldError], single_stock: bool, single_params: bool) -> list[FieldError]:
-    """Faults under the names that the client used: stock_code for stock_codes[0], params for params[0]."""
-    found = list(faults)
-    for name, short in [("stock_codes[0]", "stock_code")] * single_stock + [
-        ("params[0]", "params")
-    ] * single_params:
-        found = [FieldError(path.replace(name, short), message) for path, message in found]
-    return found
-
-
 def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = False) -> list[FieldError]:
+    """The fault of a field that must be a number of this range, if it has one."""
     kind = "a whole number" if whole else "a number"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         return [FieldError(path, f"must be {kind}")]
@@ -1066,54 +817,37 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _stock_code_fault(code: Any) -> str:
-    if isinstance(code, str):
-        return (
-            f"must be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
-        )
-    is_number = isinstance(code, int) and not isinstance(code, bool)
-    return (
-        f'must be a text, "{code}" in quotes'
-        if is_number and abs(code) < 10**STOCK_CODE_LENGTH
-        else "must be a text"
-    )
-
-
-def _stock_code_faults(codes: Any) -> list[FieldError]:
+def _stock_code_faults(path: str, codes: Any) -> list[FieldError]:
     if not isinstance(codes, (list, tuple)) or not codes:
         return [FieldError("stock_codes", "must be a list of at least one stock code")]
-    if len(codes) > MAX_TASKS_PER_CREATE:
-        return [
-            FieldError(
-                "stock_codes", f"{len(codes)} tasks are more than {MAX_TASKS_PER_CREATE} in one request"
-            )
-        ]
-    matches = STOCK_CODE.fullmatch
-    wrong = [(i, code) for i, code in enumerate(codes) if not (isinstance(code, str) and matches(code))]
-    return [FieldError(f"stock_codes[{i}]", _stock_code_fault(code)) for i, code in wrong]
+    faults = []
+    for i, code in enumerate(codes):
+        if isinstance(code, str):
+            if not STOCK_CODE.fullmatch(code):
+                faults.append(FieldError(path.format(i), f"must be a text of {STOCK_CODE_RULE}"))
+        elif type(code) is int and abs(code) < 10**STOCK_CODE_LENGTH:
+            faults.append(FieldError(path.format(i), f'must be a text, "{code}" in quotes'))
+        else:
+            faults.append(FieldError(path.format(i), "must be a text"))
+    return faults
 
 
 def _date_of(value: Any) -> datetime.date | None:
-    if not isinstance(value, str) or not ISO_DATE.fullmatch(value):
-        return None
-    try:
-        return datetime.date.fromisoformat(value)
-    except ValueError:
-        return None
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and ISO_DATE.fullmatch(value):
+            return datetime.date.fromisoformat(value)
+    return None
 
 
 def _config_faults(config: Any) -> list[FieldError]:
     if not isinstance(config, Mapping):
         return [FieldError("config", "must be an object")]
-    faults = (
-        _text_fault("config.strategy", config["strategy"], STRATEGY_LENGTH) if "strategy" in config else []
-    )
+    faults = []
+    if "strategy" in config:
+        faults += _text_fault("config.strategy", config["strategy"], STRATEGY_LENGTH)
     dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
-    faults += [
-        FieldError(f"config.{name}", "must be a date, YYYY-MM-DD")
-        for name, date in dates.items()
-        if date is None
-    ]
+    wrong = [name for name, date in dates.items() if date is None]
+    faults += [FieldError(f"config.{name}", "must be a date, YYYY-MM-DD") for name in wrong]
     start, end = dates.get("start_date"), dates.get("end_date")
     if start and end and start > end:
         faults.append(FieldError("config.start_date", f"{start} is after end_date {end}"))
@@ -1137,68 +871,68 @@ def _without_numpy(value: Any) -> Any:
     return value.astype(str).tolist() if kind == "M" else value.tolist()
 
 
-def plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> Any:
-    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and
-    tuples become numbers, texts and lists. What has no JSON form becomes one of the ``faults``, with its
-    path."""
-
-    def refuse(reason: str) -> None:
-        faults.append(FieldError(path, reason))
-
-    value = _without_numpy(value.value if isinstance(value, enum.Enum) else value)
-    if value is None or isinstance(value, bool):
-        return value
+def _plain_scalar(value: Any) -> Any:
+    """A text, number or date of a Python caller as JSON holds it; other values as they are. Raises ValueError
+    for one that JSON cannot hold."""
     if isinstance(value, str):
-        return refuse(fault) if (fault := _bad_text(value)) else str.__str__(value)
-    if isinstance(value, int):
-        return (
-            int(value)
-            if value.bit_length() < 64
-            else refuse(f"the integer {str(value)[:24]} is beyond 64 bits")
-        )
+        if fault := _bad_text(value):
+            raise ValueError(fault)
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() >= 64:
+            raise ValueError(f"the integer {str(value)[:24]} is beyond 64 bits")
+        return int(value)
     if isinstance(value, (float, decimal.Decimal)):
-        return float(value) if math.isfinite(value) else refuse(f"{value} is not JSON")
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not JSON")
+        return float(value)
     if isinstance(value, datetime.date) and value == value:  # a datetime too; pandas' NaT is unlike itself
         return value.isoformat()
-    if depth == MAX_JSON_DEPTH:
-        return refuse(f"nests deeper than {MAX_JSON_DEPTH} levels")
-    if isinstance(value, Mapping):
-        found: dict[str, Any] = {}
-        for given, item in value.items():
-            key = _without_numpy(given.value if isinstance(given, enum.Enum) else given)
-            key = str(key) if isinstance(key, int) and not isinstance(key, bool) else key
-            if not isinstance(key, str) or _bad_text(key):
-                refuse(f"the key {repr(given)[:60]} must be a text")
-            elif key in found:
-                refuse(f"the key {key[:60]!r} stands twice")
-            else:
-                found[str.__str__(key)] = plain(f"{path}.{key}", item, faults, depth + 1)
-        return found
-    if isinstance(value, (list, tuple, range, deque)) and not hasattr(value, "_fields"):
-        return [plain(f"{path}[{i}]", item, faults, depth + 1) for i, item in enumerate(value)]
-    return refuse(f"a {type(value).__name__} has no JSON form: give a number, a text, a list or a dict")
+    return value
+
+
+def _plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> Any:
+    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and
+    tuples become numbers, texts and lists. What has no JSON form becomes one of the ``faults``."""
+    try:
+        value = _plain_scalar(_without_numpy(value.value if isinstance(value, enum.Enum) else value))
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if depth == MAX_JSON_DEPTH:
+            raise ValueError(f"nests deeper than {MAX_JSON_DEPTH} levels")
+        if isinstance(value, Mapping):
+            found: dict[str, Any] = {}
+            for given, item in value.items():
+                key = _without_numpy(given.value if isinstance(given, enum.Enum) else given)
+                key = str(key) if isinstance(key, int) and not isinstance(key, bool) else key
+                if not isinstance(key, str) or _bad_text(key):
+                    raise ValueError(f"the key {repr(given)[:60]} must be a text")
+                if key in found:
+                    raise ValueError(f"the key {key[:60]!r} stands twice")
+                found[str.__str__(key)] = _plain(f"{path}.{key}", item, faults, depth + 1)
+            return found
+        if isinstance(value, (list, tuple, range, deque)) and not hasattr(value, "_fields"):
+            return [_plain(f"{path}[{i}]", item, faults, depth + 1) for i, item in enumerate(value)]
+        kind = type(value).__name__
+        raise ValueError(f"a {kind} has no JSON form: give a number, a text, a list or a dict")
+    except ValueError as error:
+        faults.append(FieldError(path, str(error)))
+        return None
 
 
 def _plain_config(config: Any, faults: list[FieldError]) -> Any:
     """Its dates may be any date or midnight of Python, numpy or pandas."""
-    found = plain("config", config, faults)
+    found = _plain("config", config, faults)
     for name in ("start_date", "end_date") if isinstance(found, dict) else ():
-        if not isinstance(config.get(name, ""), str) and (
-            match := DATE_AT_MIDNIGHT.fullmatch(str(found[name]))
-        ):
+        match = DATE_AT_MIDNIGHT.fullmatch(str(found.get(name)))
+        if match and not isinstance(config[name], str):
             found[name] = match[1]
     return found
 
 
 def _plain_list(value: Any) -> Any:
-    """What is to be a list, from any iterable but a text or a dict; what is none stays for `problems` to
-    refuse."""
-    # codes in a Series
-    value = (
-        _without_numpy(value)
-        if not hasattr(value, "index") or not hasattr(value, "tolist")
-        else value.tolist()
-    )
+    """What is to be a list, from any iterable but a text or a dict; others stay for `problems` to refuse."""
+    value = value.tolist() if hasattr(value, "index") and hasattr(value, "tolist") else _without_numpy(value)
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
     return value
@@ -1222,98 +956,65 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        known = cls.__dataclass_fields__
-        faults = [
-            FieldError(name, "there is no such field")
-            for name in body
-            if name not in known and name != "stock_code"
-        ]
-        single = "stock_code" in body
-        if single == ("stock_codes" in body):
+        unknown = body.keys() - {"stock_code", "stock_codes", "config", "params", *SHARED_FIELDS}
+        faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
+        is_single = "stock_code" in body
+        if is_single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
         if "config" not in body:
             faults.append(FieldError("config", "is missing"))
         params = body.get("params", {})
         request = cls(
-            stock_codes=[body["stock_code"]] if single else body.get("stock_codes", ["-"]),
-            config=body.get("config", {}),
-            params=params if isinstance(params, list) else [params],
+            [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
+            body.get("config", {}),
+            params if isinstance(params, list) else [params],
             **{name: body[name] for name in ("batch_id", "name", "timeout_seconds") if name in body},
             **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
         )
-        faults += _renamed(request.problems(), single, not isinstance(params, list))
+        faults += request.problems(is_single, not isinstance(params, list))
         if faults:
             raise invalid_request(faults)
         return request
 
     @classmethod
-    def of(cls, task: TaskRequest) -> BatchRequest:
-        """A batch of one."""
-        return cls(
-            [task.stock_code],
-            task.config,
-            [task.params],
-            task.batch_id,
-            task.name,
-            task.priority,
-            task.timeout_seconds,
-            task.max_attempts,
-        )
-
-    @classmethod
     def from_python(cls, request: TaskRequest | BatchRequest) -> BatchRequest:
         """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest
         that lists every fault."""
-        is_single = isinstance(request, TaskRequest)
-        batch = cls.of(request) if isinstance(request, TaskRequest) else request
-        faults: list[FieldError] = []
-        params = [batch.params] if isinstance(batch.params, Mapping) else _plain_list(batch.params)
-        documents = (
-            [plain(f"params[{i}]", item, faults) for i, item in enumerate(params)]
-            if isinstance(params, list)
-            else params
-        )
-        codes = _plain_list(batch.stock_codes)
-        found = dataclasses.replace(
-            batch,
-            stock_codes=[str(code) if isinstance(code, str) else code for code in codes]
-            if isinstance(codes, list)
-            else codes,
-            config=_plain_config(batch.config, faults),
-            params=documents,
-            priority=_without_numpy(batch.priority),
-            timeout_seconds=_without_numpy(batch.timeout_seconds),
-            max_attempts=_without_numpy(batch.max_attempts),
-        )
-        faults = faults or found.problems()
+        is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
+        codes = [request.stock_code] if isinstance(request, TaskRequest) else _plain_list(request.stock_codes)
+        if isinstance(codes, list):
+            codes = [str(code) if isinstance(code, str) else code for code in codes]
+        is_one = is_single or isinstance(request.params, Mapping)
+        params: Any = [request.params] if is_one else _plain_list(request.params)
+        if isinstance(params, list):
+            path = "params" if is_one else "params[{}]"
+            params = [_plain(path.format(i), item, faults) for i, item in enumerate(params)]
+        shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
+        found = cls(codes, _plain_config(request.config, faults), params, **shared)
+        faults = faults or found.problems(is_single, is_one)
         if faults:
-            raise invalid_request(_renamed(faults, is_single, is_single))
+            raise invalid_request(faults)
         return found
 
-    def problems(self) -> list[FieldError]:
-        """Every fault of this request; empty when all is well."""
-        faults = [*_stock_code_faults(self.stock_codes), *_config_faults(self.config)]
+    def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
+        """Every fault of this request; empty when all is well. Their paths are those that the client used:
+        stock_code for stock_codes[0], params for params[0]."""
+        params_path = "params" if single_params else "params[{}]"
+        faults = _stock_code_faults("stock_code" if single_stock else "stock_codes[{}]", self.stock_codes)
+        faults += _config_faults(self.config)
         if not isinstance(self.params, (list, tuple)) or not self.params:
             faults.append(FieldError("params", "must be an object or a list of at least one object"))
         else:
-            faults += [
-                FieldError(f"params[{i}]", "must be an object")
-                for i, item in enumerate(self.params)
-                if not isinstance(item, Mapping)
-            ]
+            wrong = [i for i, item in enumerate(self.params) if not isinstance(item, Mapping)]
+            faults += [FieldError(params_path.format(i), "must be an object") for i in wrong]
         if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
-            field = "stock_codes" if len(self.stock_codes) > 1 else "params"
-            faults.append(
-                FieldError(field, f"{count} tasks are more than {MAX_TASKS_PER_CREATE} in one request")
-            )
-        if self.batch_id is not None and not (
-            isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)
-        ):
-            faults.append(
-                FieldError(
-                    "batch_id", "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
-                )
-            )
+            many = "stock_codes" if len(self.stock_codes) > 1 else "params"
+            most = f"more than {MAX_TASKS_PER_CREATE} in one request"
+            faults.append(FieldError(many, f"{count} tasks are {most}"))
+        is_id = isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)
+        if self.batch_id is not None and not is_id:
+            rule = "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
+            faults.append(FieldError("batch_id", rule))
         if self.name is not None:
             faults += _text_fault("name", self.name, NAME_LENGTH)
         faults += _number_fault("priority", self.priority, *PRIORITIES, whole=True)
@@ -1321,34 +1022,25 @@ class BatchRequest:
             faults += _number_fault("timeout_seconds", self.timeout_seconds, *TIMEOUT_SECONDS)
         if self.max_attempts is not None:
             faults += _number_fault("max_attempts", self.max_attempts, *ATTEMPTS, whole=True)
-        return faults or self._document_faults()
+        return faults or self._document_faults(params_path)
 
-    def _document_faults(self) -> list[FieldError]:
-        """Faults of documents that only turn up when they are written; a request from HTTP has none but the
-        size."""
-        size = 0
-        documents = [("config", self.config), *((f"params[{i}]", item) for i, item in enumerate(self.params))]
-        for path, document in documents:
+    def _document_faults(self, params_path: str) -> list[FieldError]:
+        """Faults of documents that only turn up when they are written; from HTTP the size alone."""
+        size, stocks = 0, len(self.stock_codes)
+        documents = [("config", self.config, stocks * len(self.params))]
+        documents += [(params_path.format(i), item, stocks) for i, item in enumerate(self.params)]
+        for path, document, times in documents:
             try:
-                text = dump_json(document)
-                size += (
-                    len(text.encode("utf-8"))
-                    * len(self.stock_codes)
-                    * (len(self.params) if path == "config" else 1)
-                )
+                size += len(dump_json(document).encode("utf-8")) * times
             except (TypeError, ValueError, RecursionError) as error:
                 return [FieldError(path, f"cannot be written as JSON: {error}")]
-        if size > MAX_DOCUMENT_BYTES:
-            return [
-                FieldError(
-                    "params",
-                    f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}",
-                )
-            ]
-        return []
+        if size <= MAX_DOCUMENT_BYTES:
+            return []
+        message = f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}"
+        return [FieldError("params", message)]
 
 
-_last_task_id_lock = threading.Lock()  # guards the two below; held for one computation only
+_last_task_id_lock = threading.Lock()  # guards the one below; held for one computation only
 _last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the newest id of this process
 
 
@@ -1362,16 +1054,13 @@ def new_task_ids(count: int) -> list[str]:
         now = (time.time_ns() // 1_000_000 << 26) | random.getrandbits(16)
         first = max(now, _last_task_id + 1)
         _last_task_id = first + count - 1
-    tail = os.urandom(6 * count).hex()
-    ids = []
-    head, head_of = "", -1  # the milliseconds and the upper half of the counter, which are the same for many
+    ids, tail = [], os.urandom(6 * count).hex()
     for i in range(count):
         stamp = first + i
-        if stamp >> 14 != head_of:
-            head_of = stamp >> 14
-            text = f"{stamp >> 26:012x}"
-            head = f"{text[:8]}-{text[8:]}-7{(stamp & 0x3FFFFFF) >> 14:03x}"
-        ids.append(f"{head}-{0x8000 | (stamp & 0x3FFF):04x}-{tail[12 * i : 12 * i + 12]}")
+        time_text, high, low = f"{stamp >> 26:012x}", (stamp >> 14) & 0xFFF, stamp & 0x3FFF
+        ids.append(
+            f"{time_text[:8]}-{time_text[8:]}-7{high:03x}-{0x8000 | low:04x}-{tail[12 * i : 12 * i + 12]}"
+        )
     return ids
 
 
@@ -1405,15 +1094,15 @@ class TaskStatus(str, enum.Enum):
 
 
 TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED}),
-    TaskStatus.RUNNING: frozenset(
-        {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.PENDING, TaskStatus.CANCELLED}
-    ),
-    TaskStatus.COMPLETED: frozenset(),
-    TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
-    TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
+    TaskStatus(before): frozenset(map(TaskStatus, after.split()))
+    for before, after in (
+        ("pending", "running cancelled"),
+        ("running", "completed failed pending cancelled"),
+        ("completed", ""),
+        ("failed", "pending"),
+        ("cancelled", "pending"),
+    )
 }
-
 
 # Doubles are stored with at most six decimals, so that both databases print them exactly; the slack makes
 # 0.29 * 100 the 29 it means.
@@ -1424,9 +1113,8 @@ PERCENT_SLACK = 0.00001
 @dataclass(slots=True)
 class TaskInfo:
     """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
-    people with the numbers of the attempt, ``error`` is ``{type, message, attempt, traceback?}`` of the last
-    failed attempt. Times are UTC as ISO 8601 text with ``Z`` and microseconds, taken from the database's
-    clock."""
+    people, ``error`` is ``{type, message, attempt, traceback?}`` of the last failed attempt. Times are UTC by
+    the database's clock, as ISO 8601 text with ``Z`` and microseconds."""
 
     task_id: str
     batch_id: str
@@ -1453,21 +1141,13 @@ class TaskInfo:
         """The task as the API shows it; `from_dict` gives an equal one back."""
         return {**dataclasses.asdict(self), "status": self.status.value}
 
-    def to_json(self) -> str:
-        """The same as JSON text."""
-        return dump_json(self.to_dict())
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskInfo:
         """The inverse of `to_dict`; names that are no fields (``queue_position``) are left out."""
         fields = {name: values[name] for name in cls.__slots__}
-        fields.update(status=TaskStatus(values["status"]), progress=float(values["progress"]))
-        return cls(**{**fields, "timeout_seconds": float(values["timeout_seconds"])})
-
-    @classmethod
-    def from_json(cls, text: str) -> TaskInfo:
-        """From the JSON text of a task, as `to_json` and the database make it."""
-        return cls.from_dict(json.loads(text))
+        for name, kind in (("status", TaskStatus), ("progress", float), ("timeout_seconds", float)):
+            fields[name] = kind(values[name])
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -1475,10 +1155,9 @@ class TaskAttempt:
     """One attempt of a task on record, and what its processes used.
 
     ``ending`` is None while it runs, else ``completed``, ``failed``, ``timeout``, ``crashed``,
-    ``out_of_memory``, ``worker_lost``, ``released`` or ``cancelled``. ``exit_code`` or ``exit_signal`` (its
-    name) tell how the engine process ended. ``max_rss_bytes`` is the peak of the largest process,
-    ``cpu_seconds`` the sum of all; None when nobody was left to measure. ``output_tail`` is the end of what
-    the engine printed, at most 4 KiB.
+    ``out_of_memory``, ``worker_lost``, ``released`` or ``cancelled``. ``max_rss_bytes`` is the peak of the
+    largest process, ``cpu_seconds`` the sum of all; None where they were not measured. ``output_tail`` is the
+    end of what the engine printed, at most 4 KiB.
     """
 
     task_id: str
@@ -1504,9 +1183,8 @@ MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
 
 @dataclass(frozen=True)
 class CreatedBatch:
-    """The answer to a create: how many tasks, and their ids in the order stock-major, none of them where they
-    are more than 10,000: `TaskManager.get_tasks_by_batch` lists those page by page. ``repeated`` is true when
-    the Idempotency-Key was known."""
+    """The answer to a create: how many tasks, and their ids, stock-major; none where they are more than
+    10,000. ``repeated`` is true when the Idempotency-Key was known."""
 
     batch_id: str
     count: int
@@ -1539,14 +1217,8 @@ class BatchInfo:
 
     def summary(self) -> dict[str, Any]:
         """The batch without its tasks, as the API shows it."""
-        return {
-            "batch_id": self.batch_id,
-            "name": self.name,
-            "created_at": self.created_at,
-            "total": self.total,
-            "counts": dict(self.counts),
-            "progress": self.progress,
-        }
+        head = {"batch_id": self.batch_id, "name": self.name, "created_at": self.created_at}
+        return {**head, "total": self.total, "counts": dict(self.counts), "progress": self.progress}
 
 
 @dataclass(frozen=True)
@@ -1572,8 +1244,7 @@ class TaskResult:
 
 
 class TaskPage(NamedTuple):
-    """A page of tasks as the JSON text of each, separated by commas; the cursor of the next page, None if
-    this was the last."""
+    """A page of tasks as the JSON text of each, separated by commas; and the cursor of the next page."""
 
     json: str
     next_cursor: str | None
@@ -1588,6 +1259,9 @@ class TaskPage(NamedTuple):
 # One log line per event, the counters of the database layer, and what a process that is forked from this one
 # gives up.
 
+REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
+MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a log line
+
 
 class LogEvent(NamedTuple):
     """A short sentence and its fields; as text, one line for whatever log the host keeps."""
@@ -1596,15 +1270,13 @@ class LogEvent(NamedTuple):
     fields: Mapping[str, Any]
 
     def __str__(self) -> str:
+        quoted = json.encoder.encode_basestring_ascii
+        fields = self.fields.items()
         parts = [
-            f"{name}={value if isinstance(value, (int, float)) else _quoted_ascii(str(value))}"
-            for name, value in self.fields.items()
+            f"{name}={value if isinstance(value, (int, float)) else quoted(str(value))}"
+            for name, value in fields
         ]
         return " ".join([self.event, *parts])
-
-
-REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
-MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a log line
 
 
 def error_text(error: BaseException) -> str:
@@ -1614,44 +1286,23 @@ def error_text(error: BaseException) -> str:
     return text[:MAX_ERROR_TEXT]
 
 
-def log_event(level: int, event: str, **fields: Any) -> None:
-    """Log one line. Builds the LogRecord directly: Logger.log() would walk the stack for the caller, which
-    costs as much as the line."""
-    if logger.isEnabledFor(level):
-        logger.handle(
-            logger.makeRecord(
-                logger.name,
-                level,
-                __file__,
-                0,
-                LogEvent(event, fields),
-                (),
-                None,
-                "log_event",
-                {"fields": fields},
-            )
-        )
-
-
 def log_events(level: int, events: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
-    """Events that happened at these times of `time.time`. qtm's own handler writes their lines together: a
-    write for each would cost more than all else that is done for a quick task."""
+    """Log events that happened at these times of `time.time`. qtm's own handler writes their lines together:
+    a write for each would cost more than all else that is done for a quick task. Builds the LogRecords
+    directly: Logger.log() would walk the stack for the caller, which costs as much as the line."""
     if not logger.isEnabledFor(level):
         return
     for number, (at, event, fields) in enumerate(events, 1):
-        record = logger.makeRecord(
-            logger.name,
-            level,
-            __file__,
-            0,
-            LogEvent(event, fields),
-            (),
-            None,
-            "log_event",
-            {"fields": fields},
-        )
-        record.created, record.msecs, record.__dict__["is_followed"] = at, at % 1 * 1000, number < len(events)
+        extra = {"fields": fields, "is_followed": number < len(events)}
+        message = LogEvent(event, fields)
+        record = logger.makeRecord("qtm", level, __file__, 0, message, (), None, "log_event", extra)
+        record.created, record.msecs = at, at % 1 * 1000
         logger.handle(record)
+
+
+def log_event(level: int, event: str, **fields: Any) -> None:
+    """Log one line."""
+    log_events(level, [(time.time(), event, fields)])
 
 
 class Reminder:
@@ -1677,66 +1328,47 @@ class Reminder:
 
 
 class DatabaseMonitor:
-    """Counters of the database layer since the start. Written by all threads under one lock, read by
-    `snapshot`."""
+    """Counters of the database layer since the start. Written by all threads under one lock, which is held
+    for additions only; read by `snapshot`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the counters; held for additions only
+        self._lock = threading.Lock()
         self._statements = self._retries = 0
         self._seconds = 0.0
         self._errors: Counter[str] = Counter()
 
-    def statement(self, sql: str, seconds: float) -> None:
-        """Count one statement that took ``seconds``."""
+    def add(self, statements: int = 0, seconds: float = 0.0, retries: int = 0, error: str = "") -> None:
+        """Count statements and their time, transactions that are tried again, an error by its stable name."""
         with self._lock:
-            self._statements += 1
+            self._statements += statements
             self._seconds += seconds
-
-    def error(self, kind: str) -> None:
-        """Count one error of the database by its stable name."""
-        with self._lock:
-            self._errors[kind] += 1
-
-    def retry(self) -> None:
-        """Count one transaction that was tried again."""
-        with self._lock:
-            self._retries += 1
+            self._retries += retries
+            if error:
+                self._errors[error] += 1
 
     def snapshot(self) -> dict[str, Any]:
         """All counters as one dict."""
         with self._lock:
-            return {
-                "statements": self._statements,
-                "seconds": self._seconds,
-                "errors": dict(self._errors),
-                "retries": self._retries,
-            }
+            counts = {"statements": self._statements, "seconds": self._seconds, "retries": self._retries}
+            return {**counts, "errors": dict(self._errors)}
 
 
-class Inheritable(Protocol):
-    """An object with sockets or locks, which a forked child process inherits and must not use."""
-
-    def forked(self) -> None:
-        """Runs in the child, whose only thread this is: drop the sockets without a byte to the peer, and take
-        no lock, since another thread of the parent may have held it at the fork."""
-
-
-_inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
-
-
-def _give_up_inherited() -> None:
-    for one in list(_inheritable):
-        one.forked()
+_inheritable: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @functools.cache
 def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_give_up_inherited)
+    def give_up() -> None:
+        for one in list(_inheritable):
+            one.forked()
+
+    os.register_at_fork(after_in_child=give_up)
 
 
-def give_up_when_forked(one: Inheritable) -> None:
-    """Call its `forked` in every child process that an embedding program forks. qtm's own children start as
-    new programs."""
+def give_up_when_forked(one: Any) -> None:
+    """Call ``one.forked()`` in every child process that an embedding program forks (qtm's own start as new
+    programs), in its only thread. It drops what the child must not use: sockets, without a byte to the peer,
+    and locks, which another thread of the parent may have held at the fork."""
     _watch_forks()
     _inheritable.add(one)
 
@@ -1753,8 +1385,8 @@ class LeftToParent:
 
     def _refuse(self, *_: object) -> Any:
         raise ForkedProcess(
-            "this manager belongs to the process from which this one was forked: call qtm.start() after the fork, in each process that "
-            "uses it (with gunicorn, without --preload, or in the hook post_fork)"
+            "this manager belongs to the process from which this one was forked: call qtm.start() after the "
+            "fork, in each process that uses it (with gunicorn in the hook post_fork, or without --preload)"
         )
 
     __getattr__ = __enter__ = __exit__ = _refuse
@@ -1770,147 +1402,115 @@ LEFT_TO_PARENT: Any = LeftToParent()
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 
 
-class Lent(NamedTuple):
-    """A connection and the generation of the pool in which it was opened."""
-
-    connection: Any
-    generation: int
-
-
 class ConnectionPool:
     """At most ``size`` connections, opened when needed, the one that was used last first.
 
-    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What is
-    free and what is checked out is always ``size`` together. What comes back goes to the thread that waits
-    longest, else the thread that gave it back would take it again at once and could starve the others (SQLite
-    has one writer). No deadlock: a thread never holds two connections.
+    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What comes
+    back goes to the thread that waits longest, else the thread that gave it back would take it again at once
+    and could starve the others (SQLite has one writer). No deadlock: a thread never holds two connections.
     """
 
     def __init__(
-        self,
-        connect: Callable[[], Any],
-        is_usable: Callable[[Any], bool],
-        size: int,
+        self, connect: Callable[[], Any], is_usable: Callable[[Any], bool], size: int,
         wait_seconds: float = POOL_WAIT_SECONDS,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.size = size
         self._connect = connect
         self._is_usable = is_usable
         self._wait_seconds = wait_seconds
         # guards the fields below; never held while connecting, closing or waiting
         self._lock = threading.Lock()
-        self._free: list[Lent | None] = [None] * size
-        # one for each waiting thread; empty while anything is free
-        self._waiting: deque[queue.SimpleQueue[Lent | None]] = deque()
-        self._generation = 0  # connections of an earlier generation are closed instead of used again
+        self._free: list[Any] = [None] * size
+        self._waiting: deque[Future[Any]] = deque()  # empty while anything is free
+        self._current: set[Any] = set()  # idle and checked out; others are closed instead of used again
         self._is_closed = False
-        self._open: set[Any] = set()  # idle and checked out, for `forked`
         self._waits = 0  # check-outs that had to wait
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
         """A connection for the length of a ``with``. An exception that leaves the block throws the connection
-        away.
-
-        Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises.
-        """
-        lent = self._check_out()
-        is_sound = False
+        away. Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises."""
+        connection = self._check_out()
         try:
-            yield lent.connection
-            is_sound = True
-        finally:
-            if not is_sound or not self._is_current(lent):
-                self._close(lent)
-                self._put(None)
-            else:
-                self._put(lent)
+            yield connection
+        except BaseException:
+            self._close(connection)
+            self._put(None)
+            raise
+        self._put(connection)
 
-    def _check_out(self) -> Lent:
-        lent, generation = (
-            self._take(),
-            self._generation,
-        )  # read before connecting: `drop_idle` closes a connection that is just opened, too
-        if lent and self._is_current(lent) and self._is_usable(lent.connection):
-            return lent
-        if lent:
-            self._close(lent)
+    def _check_out(self) -> Any:
+        connection = self._take()
+        if connection is not None:
+            if connection in self._current and self._is_usable(connection):
+                return connection
+            self._close(connection)
         try:
-            lent = Lent(self._connect(), generation)
+            connection = self._connect()
         except BaseException:
             self._put(None)
             raise
         with self._lock:
-            self._open.add(lent.connection)
-        return lent
+            self._current.add(connection)
+        return connection
 
-    def _is_current(self, lent: Lent) -> bool:
-        return lent.generation == self._generation and not self._is_closed
-
-    def _take(self) -> Lent | None:
+    def _take(self) -> Any:
         with self._lock:
             if self._is_closed:
                 raise DatabaseUnavailable("the database is closed", retry_after_seconds=1)
             if self._free:
                 return self._free.pop()
-            turn: queue.SimpleQueue[Lent | None] = queue.SimpleQueue()
+            turn: Future[Any] = Future()
             self._waiting.append(turn)
             self._waits += 1
         try:
-            return turn.get(timeout=self._wait_seconds)
-        except BaseException as error:  # queue.Empty, or the KeyboardInterrupt of an embedding program
-            with self._lock:
-                is_given = turn not in self._waiting
-                if not is_given:
-                    self._waiting.remove(turn)
-            if is_given:  # in the last moment
-                self._put(turn.get_nowait())
-            if not isinstance(error, queue.Empty):
+            return turn.result(self._wait_seconds)
+        except BaseException as error:  # it took too long, or the KeyboardInterrupt of an embedding program
+            if not turn.cancel():  # a connection came in the last moment
+                self._put(turn.result())
+            if not isinstance(error, FutureTimeout):
                 raise
         words = f"no database connection of {self.size} came free within {self._wait_seconds} s"
         raise DatabaseUnavailable(words, retry_after_seconds=1)
 
-    def _put(self, lent: Lent | None) -> None:
+    def _put(self, connection: Any) -> None:
         with self._lock:
-            late = lent if self._is_closed else None  # closed after the caller looked
-            lent = None if late else lent
-            if self._waiting:
-                self._waiting.popleft().put(lent)
+            returned = connection if connection in self._current and not self._is_closed else None
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if turn.set_running_or_notify_cancel():
+                    turn.set_result(returned)
+                    break
             else:
-                self._free.append(lent)
-        if late:
-            self._close(late)
+                self._free.append(returned)
+        if connection is not returned:
+            self._close(connection)
 
-    def _close(self, lent: Lent) -> None:
+    def _close(self, connection: Any) -> None:
         with self._lock:
-            self._open.discard(lent.connection)
-        try:
-            lent.connection.close()
-        except (
-            Exception
-        ) as error:  # a driver may raise anything from a broken connection, which is gone either way
-            log_event(logging.DEBUG, "closing a broken connection failed", error=error_text(error))
+            self._current.discard(connection)
+        with contextlib.suppress(Exception):  # a driver may raise anything from a broken connection
+            connection.close()
 
     def drop_idle(self) -> None:
         """Close every connection opened before now instead of using it again: its server has gone or turned
         read-only."""
         with self._lock:
-            self._generation += 1
+            self._current.clear()
 
     def close(self) -> None:
         """Close what is idle now, and what is checked out when it comes back."""
         with self._lock:
             self._is_closed = True
             idle, self._free = self._free, [None] * len(self._free)
-        for lent in idle:
-            if lent:
-                self._close(lent)
+        for connection in idle:
+            if connection is not None:
+                self._close(connection)
 
     def forked(self, abandon: Callable[[Any], None]) -> None:
-        """This process is a child of the one that opened them: give up all connections, also those that other
-        threads had."""
+        """This process is a child of the one that opened them: give up all connections."""
         self._lock = LEFT_TO_PARENT
-        for connection in list(self._open):
+        for connection in list(self._current):
             abandon(connection)
 
     def snapshot(self) -> dict[str, int]:
@@ -1919,22 +1519,22 @@ class ConnectionPool:
 
 
 # ==== 8 Dialects ============================================================================================
-# What the two databases say differently, and nothing else, in two classes with the same members. Everything
+# What the two databases do differently, and nothing else, in two classes with the same members. Everything
 # else is one SQL text, with MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes:
 # surely not applied (TransactionConflict: tried again), connection useless (DatabaseUnavailable), and unknown
 # (OutcomeUnknown: lost at COMMIT, so read back).
 
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
-SQLITE_BUSY_SECONDS = 5.0
-SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
-# with fewer on its disk a service is not ready: larger creates fail, or soon will
-SQLITE_FREE_BYTES = 1024 * 1024
-SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
+MYSQL_IDLE_SECONDS = 30  # then the server hangs up, and a replica that froze in a transaction loses its locks
 MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
-# after which the server hangs up: a replica that froze in a transaction keeps its row locks until then
-MYSQL_IDLE_SECONDS = 30
+SQLITE_BUSY_SECONDS = 5.0
+SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
+SQLITE_FREE_BYTES = 1024 * 1024  # of its disk, or the service is not ready: larger creates fail, or soon will
+SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
+SQLITE_HEAD = b"SQLite format 3\0"
+PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are for their owner alone
 
 
 class PreparedStatement(str):
@@ -1951,24 +1551,18 @@ def _add_time(stamp: str, amount: str) -> str:
     """SQLite's ADDTIME(stamp, 'H:MM:SS.ffffff')."""
     hours, minutes, seconds = amount.lstrip("-").split(":")
     total = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
-    return (datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)).strftime(
-        "%Y-%m-%d %H:%M:%S.%f"
-    )
+    moment = datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _file_system(folder: str) -> str:
-    """The type of the file system that holds the folder, or an empty text where the system does not say."""
+    """The type of the file system that holds the folder, or an empty text where the system does not tell."""
     try:
         mounts = [line.split()[1:3] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:
         return ""
     parents = {folder, *map(str, pathlib.Path(folder).parents)}
     return max(((len(point), kind) for point, kind in mounts if point in parents), default=(0, ""))[1]
-
-
-SQLITE_HEAD = b"SQLite format 3\0"
-# of the files that qtm makes: tasks and results are for their owner alone, unless the owner changes the mode
-PRIVATE_MODE = 0o600
 
 
 def sqlite_fault(path: str) -> str:
@@ -1980,29 +1574,23 @@ def sqlite_fault(path: str) -> str:
     return "" if os.access(place, os.W_OK) else f"this account cannot write to {place}"
 
 
-def open_lock_file(path: str) -> int:
-    """A descriptor of this lock file, which is made if need be. In a shared folder another account may have
-    put something in its place: raises SettingsError for a link, by which qtm would write into another file,
-    and for anything that holds more than a process id."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+def _open_file(path: str, flags: int, database: str) -> int:
+    """A descriptor of this file, which is made if need be; one that is there keeps its mode."""
     try:
-        descriptor = os.open(path, flags, PRIVATE_MODE)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_MODE)
     except OSError as error:
-        if os.path.islink(path):
-            raise SettingsError(
-                f"{path} is a symbolic link, where qtm expects a file of its own: remove it"
-            ) from None
-        raise SettingsError(
-            sqlite_fault(path.removesuffix(".lock")) or f"cannot open {path}: {error.strerror}"
-        ) from None
-    found = os.fstat(descriptor)
-    is_ours = found.st_uid in (os.geteuid(), os.stat(os.path.dirname(path)).st_uid) or os.geteuid() == 0
-    if (
-        stat.S_ISREG(found.st_mode)
-        and found.st_nlink <= 1
-        and is_ours
-        and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0))
-    ):
+        words = sqlite_fault(database) or f"{path} cannot be used: {error.strerror}"
+        raise SettingsError(words) from None
+
+
+def _open_lock_file(database: str) -> int:
+    """In a shared folder another account may have put something in its place: raises SettingsError for a
+    link, by which qtm would write into another file, and for anything that holds more than a process id."""
+    path = database + ".lock"
+    descriptor = _open_file(path, os.O_NOFOLLOW | os.O_NONBLOCK, database)
+    found, owners = os.fstat(descriptor), {os.geteuid(), os.stat(os.path.dirname(path)).st_uid}
+    is_ours = (found.st_uid in owners or os.geteuid() == 0) and found.st_nlink <= 1
+    if is_ours and stat.S_ISREG(found.st_mode) and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0)):
         return descriptor
     os.close(descriptor)
     raise SettingsError(f"{path} is not a lock file of this account's: move it away")
@@ -2015,6 +1603,7 @@ class SQLiteDialect:
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
+    byte_length = "LENGTH(CAST({} AS BLOB))"  # of a text; LENGTH alone counts characters, up to its first NUL
     max_document_bytes = 512 * 1024 * 1024
     is_cluster = False
     has_log = True  # a write-ahead log that `truncate_log` must cut now and then
@@ -2025,140 +1614,105 @@ class SQLiteDialect:
         self._abandoned: list[Any] = []
 
     def open(self) -> None:
-        """Take what is held while the database is in use: ``<path>.lock``. Raises DatabaseInUse, and
-        SettingsError for a file that cannot be used."""
-        import fcntl  # POSIX only, and so is the rest of a scheduler's work
-
-        descriptor = open_lock_file(self.path + ".lock")
+        """Take what is held while the database is in use. Raises SettingsError, DatabaseInUse."""
+        lock = _open_lock_file(self.path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
-            raise DatabaseInUse(
-                f"{self.path} is in use by this process: an earlier qtm.start() has it open; use the manager that it gave, or close() that"
-                if holder == str(os.getpid())
-                else f"{self.path} is in use by process {holder}: a SQLite file belongs to one process; "
-                "stop that one, or use MySQL or MariaDB for several"
-            ) from None
+            holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            process = f"process {holder}: a SQLite file belongs to one process; stop that one, or use MySQL"
+            if holder == str(os.getpid()):
+                process = "this process: use the manager of its first qtm.start(), or close() it"
+            raise DatabaseInUse(f"{self.path} is in use by {process}") from None
         try:
-            self._check_head()
-            self._make_file()
+            self._check_file()
         except SettingsError:
             with contextlib.suppress(OSError):
                 os.unlink(self.path + ".lock")  # a process that has opened it meanwhile meets the same fault
-            os.close(descriptor)
+            os.close(lock)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        self._lock_file = descriptor
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        self._lock_file = lock
 
-    def _make_file(self) -> None:
-        """SQLite gives the files beside it the same mode. A file that is there keeps its mode."""
+    def _check_file(self) -> None:
+        """Makes it, if need be, with a mode that SQLite gives the files beside it. Only while no connection
+        is open: closing a file drops the locks that this process has on it."""
         for end in ("-wal", "-shm", "-journal"):
             if os.path.islink(self.path + end):
-                raise SettingsError(
-                    f"{self.path}{end} is a symbolic link, which SQLite would follow: remove it"
-                )
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE))
-        except FileExistsError:
-            return
-        except OSError as error:
-            raise SettingsError(
-                sqlite_fault(self.path) or f"cannot make {self.path}: {error.strerror}"
-            ) from None
-
-    def _check_head(self) -> None:
-        """Raises SettingsError for a file that is none of SQLite's. Only while no connection is open: closing
-        a file drops the locks that this process has on it."""
-        try:
-            with open(self.path, "rb") as file:
-                head = file.read(len(SQLITE_HEAD))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise SettingsError(f"{self.path} cannot be read: {error.strerror}") from None
+                raise SettingsError(f"{self.path}{end} is a symbolic link: remove it")
+        descriptor = _open_file(self.path, 0, self.path)
+        head = os.read(descriptor, len(SQLITE_HEAD))
+        os.close(descriptor)
         if head not in (b"", SQLITE_HEAD):
             raise SettingsError(f"{self.path} is not a SQLite database")
 
     def close(self) -> None:
-        """Release the lock; the side file stays, since removing it would race with another start."""
+        """Release the lock, or a child's copy of it. The side file stays, as others may have opened it."""
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
 
     def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> sqlite3.Connection:
-        """A connection in autocommit mode. Readers cannot write, so that the one writer alone checkpoints."""
+        """A connection in autocommit mode, UTC and strict. Readers cannot write, so that the one writer alone
+        checkpoints."""
         try:
             connection = sqlite3.connect(
-                self.path,
-                SQLITE_BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
+                self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False,
                 cached_statements=SQLITE_STATEMENTS,
-            )
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
-            # a statement's journal would be a file outside the data folder
-            connection.execute("PRAGMA temp_store=MEMORY")
-            if read_only:
-                connection.execute("PRAGMA query_only=ON")
+            )  # fmt: skip
+            # temp_store: a statement's journal would be a file outside the data folder
+            for setting in (
+                *("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"),
+                *(f"cache_size=-{SQLITE_CACHE_KIB}", f"query_only={int(read_only)}"),
+            ):
+                connection.execute(f"PRAGMA {setting}")
         except sqlite3.Error as error:
             raise self.error(error) from error
         # Deterministic functions are computed once per statement, as MySQL does with UTC_TIMESTAMP.
         connection.create_function("utc_timestamp", 1, _utc_timestamp, deterministic=True)
         connection.create_function("addtime", 2, _add_time, deterministic=True)
-        # a whole number, and there in every build
-        connection.create_function("floor", 1, math.floor, deterministic=True)
+        connection.create_function("floor", 1, math.floor, deterministic=True)  # not in every build
         return connection
 
     def is_usable(self, connection: Any) -> bool:
         """Whether an idle connection is still good, without a round trip: a file does not hang up."""
         return True
 
+    def abandon(self, connection: Any) -> None:
+        """In a forked child: leave a connection to the parent. SQLite forbids to close it here."""
+        self._abandoned.append(connection)
+
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
-        """Run one statement with ``:name`` parameters, which SQLite takes itself."""
+        """Run one statement with ``:name`` parameters."""
         cursor.execute(sql, parameters)
 
-    def run_all(
-        self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]
-    ) -> Iterator[None]:
+    def run_all(self, cursor: Any, script: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """Run statements that share their parameters, in one round trip if there is any; yields after the
         answer to each."""
-        for statement in statements:
-            yield cursor.execute(statement, parameters)
+        for sql in script:
+            yield cursor.execute(sql, parameters)
 
     def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
-        """Our error for one of the driver, by its text. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT
-        was sent together with the statement that failed."""
+        """Our error for one of the driver. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT was sent
+        together with the statement that failed."""
         text = str(error)[:MAX_ERROR_TEXT]
         if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
             return DuplicateKey(text)
         if isinstance(error, sqlite3.OperationalError):
-            if "locked" in text or "busy" in text:
+            if re.search("locked|busy", text):
                 return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
-            if any(
-                word in text
-                for word in ("disk", "full", "unable to open", "readonly", "malformed", "not a database")
-            ):
+            if re.search("disk|full|unable to open|readonly|malformed|not a database", text):
                 # the log may hold the whole commit, which the next opening of the file finds
-                if is_committing and "full" not in text:
-                    return OutcomeUnknown(f"the database failed at COMMIT: {text}", retry_after_seconds=5)
-                return DatabaseUnavailable(f"the database cannot be used: {text}", retry_after_seconds=5)
+                is_unclear = is_committing and "full" not in text
+                kind = OutcomeUnknown if is_unclear else DatabaseUnavailable
+                return kind(f"the database cannot be used: {text}", retry_after_seconds=5)
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
     def is_already(self, error: Exception) -> bool:
-        """Whether a change of the schema failed because it was made before. SQLite translates no text, and
-        has no number for these."""
-        return any(
-            words in str(error) for words in ("already exists", "duplicate column name", "no such index")
-        )
-
-    def is_no_table(self, error: Exception) -> bool:
-        """Whether a query failed because its table is not there."""
-        return "no such table" in str(error)
+        """Whether a change of the schema failed because it was made before."""
+        return re.search("already exists|duplicate column name|no such index", str(error)) is not None
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
         """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these
@@ -2177,41 +1731,22 @@ class SQLiteDialect:
         text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
         return f"printf('{text}', {', '.join(values)})"
 
-    def byte_length(self, text: str) -> str:
-        """An expression for the length of a text in bytes of UTF-8: ``LENGTH`` of a text counts characters,
-        up to its first NUL."""
-        return f"LENGTH(CAST({text} AS BLOB))"
-
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
-        """Held while migrating, so that several starting replicas take turns. Here the side file is the
-        lock."""
+        """Held while migrating, so that several starting replicas take turns. Here the side file is it."""
         return contextlib.nullcontext()
 
     def facts(self, session: Session) -> dict[str, str]:
-        """What `check` judges: the version, and where the file lies."""
+        """What `check` judges of the server, or of the place of the file."""
         folder = os.path.dirname(self.path)
         free = shutil.disk_usage(folder).free
-        return {
-            "version": sqlite3.sqlite_version,
-            "file_system": _file_system(folder),
-            "free_bytes": str(free),
-        }
-
-    def abandon(self, connection: Any) -> None:
-        """In a forked child: leave a connection to the parent. SQLite forbids to close it here."""
-        self._abandoned.append(connection)
-
-    def forked(self) -> None:
-        """In a forked child: closing this copy of the lock releases nothing while the parent has its own;
-        kept, it would hold the lock after the parent has ended."""
-        self.close()
+        kind = _file_system(folder)
+        return {"version": sqlite3.sqlite_version, "file_system": kind, "free_bytes": str(free)}
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
-        try:
+        with contextlib.suppress(OSError):
             return os.stat(self.path + "-wal").st_size
-        except OSError:
-            return 0
+        return 0
 
     def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
         """Cut the log to no size; False when a reader that began before held it for all of the wait. Writers
@@ -2226,79 +1761,47 @@ class SQLiteDialect:
         """Why larger writes would fail, or an empty text. On a full disk a small one still goes into the used
         part of the log."""
         free = shutil.disk_usage(os.path.dirname(self.path)).free
-        return (
-            ""
-            if free >= SQLITE_FREE_BYTES
-            else f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}"
-        )
+        is_little = free < SQLITE_FREE_BYTES
+        return f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}" if is_little else ""
 
 
-# the last three for a new schema only
-DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
-BINLOG_WHY = "the server refuses every write of a READ COMMITTED session (error 1665)"
-BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
-# Numbers of MySQL and MariaDB errors. Conflicts: 1020 record changed, 1205 lock wait timeout, 1213 deadlock;
-# and statements that somebody else ended: 1317 KILL QUERY, 1969 and 3024 a limit on their time.
-MYSQL_CONFLICTS = frozenset({1020, 1205, 1213, 1317, 1969, 3024})
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset(map(int, text.split()))
+
+
+# Conflicts: record changed (1020), lock wait timeout (1205), deadlock (1213); ended by KILL QUERY (1317) or a
+# limit on its time (1969, 3024).
+MYSQL_CONFLICTS = _numbers("1020 1205 1213 1317 1969 3024")
 # The connection, or the whole server, cannot be used for writing now: too many connections (1040, 1203,
 # 1226), shutting down (1053, 1927, 4031), not ready (1047), read-only (1180, 1290, 1792, 1836), disk full (3,
-# 20, 1021, 1026, 1030, 1114), out of memory (1037, 1038).
-MYSQL_USELESS = frozenset(
-    {
-        3,
-        20,
-        1021,
-        1026,
-        1030,
-        1037,
-        1038,
-        1040,
-        1047,
-        1053,
-        1114,
-        1152,
-        1180,
-        1184,
-        1203,
-        1226,
-        1243,
-        1290,
-        1792,
-        1836,
-        1927,
-        4031,
-    }
+# 20, 1021, 1026, 1030, 1114), out of memory (1037, 1038), a broken connection (1152, 1184, 1243).
+MYSQL_USELESS = _numbers(
+    "3 20 1021 1026 1030 1037 1038 1040 1047 1053 1114 1152 1180 1184 1203 1226 1243 1290 1792 1836 1927 4031"
 )
-# An account or a server that the operator must change. MySQL tells "no right" from "no such database" only to
-# accounts that may see it.
-_CREATE_USER = "CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
-_LOGIN = f"check user and password in QTM_DATABASE_URL, or {_CREATE_USER}"
-_GRANT = "GRANT {rights} ON {name}.* TO '{user}'@'%'"
-_CREATE = f"CREATE DATABASE {{name}}; {_GRANT}"
-MYSQL_REFUSALS = {
-    1044: f"access denied: user '{{user}}' has no right on the database {{name}}, or there is none of that name {{at}}; {_CREATE}",
-    1045: f"access denied: the server does not know user '{{user}}', or not with this password {{at}}; {_LOGIN}",
-    1049: f"there is no database {{name}} {{at}}; {_CREATE}",
-    1130: f"the server takes no connections from this host {{at}}; {_CREATE_USER}, and {_CREATE}",
-    1698: f"access denied: the server lets user '{{user}}' in by other means than a password {{at}}; {_LOGIN}",
-    **dict.fromkeys((1142, 1143, 1227, 1370), f"the account may not do this: {{text}} {{at}}; {_GRANT}"),
-    1665: f"binlog_format is STATEMENT: {BINLOG_WHY}; {BINLOG_REMEDY}",
-}
 # Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not
-# in the character set (1292, 1300, 1366, 1367, 1411, 1525), out of range (1690), wrong JSON (3140, 3141,
-# 3146, 4038).
-MYSQL_QUOTES_VALUES = frozenset(
-    {1062, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1690, 3140, 3141, 3146, 4038}
+# in the character set (1292 to 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
+MYSQL_QUOTES_VALUES = _numbers("1062 1064 1149 1292 1300 1366 1367 1411 1525 1690 3140 3141 3146 4038")
+MYSQL_ALREADY = _numbers("1050 1060 1061 1091")  # table, column or index is there already, or gone already
+# An account or a server that the operator must change, and how; the server's own text stands before it.
+DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema
+BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
+_LOGIN = "check user and password in QTM_DATABASE_URL"
+_GRANT = f"GRANT {DATABASE_RIGHTS} ON {{name}}.* TO '{{user}}'@'%'"
+MYSQL_REMEDIES = {
+    **dict.fromkeys((1045, 1130, 1698), _LOGIN),
+    **dict.fromkeys((1044, 1049), f"CREATE DATABASE {{name}}; {_GRANT}"),
+    **dict.fromkeys((1142, 1143, 1227, 1370), _GRANT),
+    1665: BINLOG_REMEDY,
+}
+CONNECT_REMEDIES = (
+    (ConnectionRefusedError, "; start the server, or check host and port in QTM_DATABASE_URL"),
+    (socket.gaierror, "; check the host name in QTM_DATABASE_URL, or the name service"),
+    (RuntimeError, "; python3 -m pip install cryptography"),  # for caching_sha2_password without TLS
 )
-# table, column or index is there already, or is gone already
-MYSQL_ALREADY = frozenset({1050, 1060, 1061, 1091})
-MYSQL_NO_TABLE = 1146
 MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
-MYSQL_KEY_TYPES = {
-    "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
-    "attempt": "INTEGER",
-}  # as the tables have them, or no index helps
+# as the tables have them, or no index helps
+MYSQL_KEY_TYPES = {"task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin", "attempt": "INTEGER"}
 MYSQL_MODE = (
     "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 )
@@ -2317,27 +1820,13 @@ def _error_number(error: Exception) -> int:
 
 
 def _driver_text(error: Exception) -> str:
-    """The text of the server or the driver, without the number before it, and without statements and values
-    that it quotes."""
+    """The text of the server or the driver, without statements and values that it quotes."""
     if len(error.args) < 2 or not _error_number(error):
         return error_text(error)
     text = str(error.args[1])
-    return (re.sub("'.*'", "'...'", text, flags=re.DOTALL) if error.args[0] in MYSQL_QUOTES_VALUES else text)[
-        :MAX_ERROR_TEXT
-    ]
-
-
-def _unreachable(error: BaseException) -> str:
-    """Why the network gives no connection to a server, and what to do; an empty text for another error."""
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there: start the server, or check host and port in QTM_DATABASE_URL"
-    if isinstance(error, socket.gaierror):
-        return f"the host name is not known ({error.strerror}): check it in QTM_DATABASE_URL, or the name service"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such socket: start the server, or check unix_socket in QTM_DATABASE_URL"
-    if isinstance(error, TimeoutError):
-        return "no answer in time: check host and port in QTM_DATABASE_URL, and firewalls on the way"
-    return f"{error.strerror or error}"[:MAX_ERROR_TEXT] if isinstance(error, OSError) else ""
+    if _error_number(error) in MYSQL_QUOTES_VALUES:
+        text = re.sub("'.*'", "'...'", text, flags=re.DOTALL)
+    return text[:MAX_ERROR_TEXT]
 
 
 class ClearTextLogin:
@@ -2371,9 +1860,8 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
         def _request_authentication(self) -> None:
             if not self.server_capabilities & tls:
                 if ssl_mode in ("required", "verify"):
-                    raise DatabaseRefused(
-                        f"the server offers no TLS, which ssl_mode={ssl_mode} needs", retry_after_seconds=5
-                    )
+                    words = f"the server offers no TLS, which ssl_mode={ssl_mode} needs"
+                    raise DatabaseRefused(words, retry_after_seconds=5)
                 self.ssl = self._ssl_required = False
                 self.client_flag &= ~tls
             super()._request_authentication()
@@ -2387,9 +1875,8 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
-    # Galera: written rows are certified at COMMIT against those of other nodes, row locks are local; written
-    # at connect
-    is_cluster = False
+    byte_length = "LENGTH({})"
+    is_cluster = False  # Galera certifies written rows at COMMIT, and row locks are local; written at connect
     has_log = False
 
     def __init__(self, url: DatabaseUrl) -> None:
@@ -2398,56 +1885,44 @@ class MySQLDialect:
             import pymysql.constants.CLIENT
             import pymysql.converters
         except ImportError:
-            raise SettingsError(
-                "a mysql:// database needs PyMySQL, which is not installed: python3 -m pip install pymysql"
-            ) from None
+            words = "a mysql:// database needs PyMySQL: python3 -m pip install pymysql"
+            raise SettingsError(words) from None
         self._pymysql = pymysql
         self._url = url
         self._hosts = url.hosts  # the one that was connected to last first; written at connect by any thread
         self._connection_class = _connection_class(pymysql, url.ssl_mode)
-        # until the server said its max_allowed_packet; written at connect
-        self.max_document_bytes = 8 * 1024 * 1024
+        # TIMESTAMP (7) and DATETIME (12) stay text, as we send it on
+        converters = pymysql.converters.conversions.items()
+        self._conversions = {kind: convert for kind, convert in converters if kind not in (7, 12)}
+        self.max_document_bytes = 8 * 1024 * 1024  # until a server named its limit; written at connect
 
     def open(self) -> None:
-        """Nothing is held between connections. Raises SettingsError for TLS files that cannot be used from
-        the start."""
         try:
             self._ssl_context()
         except DatabaseRefused as error:
             raise SettingsError(error.message) from None
 
     def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> Any:
-        """A connection at READ COMMITTED, in UTC, strict, with matched (not changed) rows as rowcount. Of
-        several servers, to the one that was used last and then to the others in their order: the first that
-        can write, else the first that answers."""
-        hosts, found, failures = self._hosts, list[tuple[int, Any]](), list[DatabaseUnavailable]()
+        """At READ COMMITTED, with matched (not changed) rows as rowcount. Of several servers, to the one that
+        was used last and then to the others in their order: the first that can write, else the last that
+        answers."""
+        hosts, found, failures = self._hosts, None, list[QtmError]()
         for number, host in enumerate(hosts):
             try:
-                found.append((number, self._connect_to(host, timeout_seconds)))
+                connection = self._connect_to(host, timeout_seconds)
             except DatabaseUnavailable as error:
-                failures.append(error)
-                kept(error)  # with its frames it would keep the socket open
+                failures.append(without_traceback(error))  # its frames would keep the socket open
                 continue
-            if found[-1][1].is_writable:
+            if found:
+                found.close()
+            found = connection
+            if found.is_writable:
+                self._hosts = hosts[number:] + hosts[:number]
                 break
-        if not found:
-            raise self._no_server(failures)
-        number, connection = found.pop(-1 if found[-1][1].is_writable else 0)
-        for _, other in found:
-            other.close()
-        self._hosts = hosts[number:] + hosts[:number]
-        return connection
-
-    def _no_server(self, failures: Sequence[DatabaseUnavailable]) -> DatabaseUnavailable:
-        """One error for those of all servers; a DatabaseRefused only if every server refused."""
-        if len(failures) == 1:
-            return failures[0]
-        kind = (
-            DatabaseRefused
-            if all(isinstance(error, DatabaseRefused) for error in failures)
-            else DatabaseUnavailable
-        )
-        return kind(
+        if found:
+            return found
+        is_refused = all(isinstance(error, DatabaseRefused) for error in failures)
+        raise (DatabaseRefused if is_refused else DatabaseUnavailable)(
             "; ".join(dict.fromkeys(error.message for error in failures)),
             retry_after_seconds=failures[0].retry_after_seconds,
         )
@@ -2455,15 +1930,12 @@ class MySQLDialect:
     def _connect_to(self, host: DatabaseHost, timeout_seconds: float | None = None) -> Any:
         url, client = self._url, self._pymysql.constants.CLIENT
         is_safe = url.ssl_mode == "verify" or "unix_socket" in url.options
-        limits = f"innodb_lock_wait_timeout=5, wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}"
-        conversions = self._pymysql.converters.conversions.items()
         try:
             connection = self._connection_class(
                 host=host.name,
                 port=host.port,
                 user=url.user,
-                # a text would be sent as latin-1, and a failure to do so names it
-                password=url.password.encode("utf-8"),
+                password=url.password.encode("utf-8"),  # a text would be sent as latin-1
                 database=url.name,
                 unix_socket=url.options.get("unix_socket"),
                 charset="utf8mb4",
@@ -2472,16 +1944,15 @@ class MySQLDialect:
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 read_timeout=timeout_seconds or MYSQL_IO_TIMEOUT_SECONDS,
                 write_timeout=MYSQL_IO_TIMEOUT_SECONDS,
-                conv={
-                    kind: convert for kind, convert in conversions if kind not in (7, 12)
-                },  # TIMESTAMP and DATETIME stay text, as we send it on
+                conv=self._conversions,
                 ssl=self._ssl_context(),
                 ssl_disabled=url.ssl_mode == "disabled",
-                auth_plugin_map={}
-                if is_safe
-                else dict.fromkeys(("mysql_clear_password", "dialog"), ClearTextLogin),
+                auth_plugin_map={
+                    name: ClearTextLogin for name in ("mysql_clear_password", "dialog") if not is_safe
+                },
                 init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
-                f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', {limits}",
+                f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5, "
+                f"wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}",
             )
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error, host) from error
@@ -2532,46 +2003,37 @@ class MySQLDialect:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             if "ssl_cert" in options:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
+            return context
         except (OSError, ssl.SSLError) as error:
-            raise DatabaseRefused(
-                f"the database's TLS files cannot be used: {error}", retry_after_seconds=5
-            ) from None
-        return context
+            words = f"the database's TLS files cannot be used: {error}"
+            raise DatabaseRefused(words, retry_after_seconds=5) from None
 
     def _refusal(self, error: Exception, place: str = "") -> DatabaseRefused | None:
         number = _error_number(error)
-        if number not in MYSQL_REFUSALS:
+        if number not in MYSQL_REMEDIES:
             return None
-        names = {
-            "name": self._url.name,
-            "user": self._url.user,
-            "rights": DATABASE_RIGHTS,
-            "text": _driver_text(error),
-        }
-        return DatabaseRefused(
-            MYSQL_REFUSALS[number].format(**names, at=f"({place}error {number})"), retry_after_seconds=5
-        )
+        remedy = MYSQL_REMEDIES[number].format(name=self._url.name, user=self._url.user)
+        words = f"{_driver_text(error)} ({place}error {number}); {remedy}"
+        return DatabaseRefused(words, retry_after_seconds=5)
 
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         place = f"{host}/{self._url.name}"
-        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
         if refusal := self._refusal(error, f"at {place}, "):
             return refusal
-        if verify_message := getattr(cause, "verify_message", ""):  # of ssl.SSLCertVerificationError
-            return DatabaseRefused(
-                f"the certificate of {place} is not trusted: {verify_message}", retry_after_seconds=5
-            )
-        if isinstance(error, RuntimeError):
-            remedy = "this account logs in by caching_sha2_password, which without TLS needs: python3 -m pip install cryptography"
-            return DatabaseRefused(remedy, retry_after_seconds=5)
-        reason = _unreachable(cause) or f"{_driver_text(error)} (error {_error_number(error)})"
-        return DatabaseUnavailable(
-            f"cannot connect to the database at {place}: {reason}", retry_after_seconds=2
-        )
+        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
+        remedy = next((text for kind, text in CONNECT_REMEDIES if isinstance(cause, kind)), "")
+        words = f"cannot connect to the database at {place}: {_driver_text(error)}{remedy}"
+        if isinstance(error, RuntimeError) or hasattr(cause, "verify_message"):  # of a certificate
+            return DatabaseRefused(words, retry_after_seconds=5)
+        return DatabaseUnavailable(words, retry_after_seconds=2)
 
     def is_usable(self, connection: Any) -> bool:
-        """Readable while idle means that the server hung up, or said why."""
+        """Readable while idle means that the server hung up, or sent the reason."""
         return connection.is_reusable and connection.open and not connection.hangup.poll(0)
+
+    def abandon(self, connection: Any) -> None:
+        """Without a QUIT, by which the server would end the parent's session."""
+        close_inherited(connection._sock)
 
     def _literal(self, value: object) -> str:
         """A value as a literal. MySQL asks to escape the backslash and the quote, at every sql_mode that qtm
@@ -2592,31 +2054,26 @@ class MySQLDialect:
     def _prepared(self, cursor: Any, sql: str) -> str | None:
         """Its name in this connection, which prepares it when it is new; None where the server refuses to
         keep (more of) them."""
-        connection = cursor.connection
-        if connection.prepared is not None and sql not in connection.prepared:
-            name = f"qtm_{len(connection.prepared)}"
+        known = cursor.connection.prepared
+        if known is not None and sql not in known:
+            text = self._literal("?".join(_split_at_parameters(sql)[::2]))
             try:
-                cursor.execute(
-                    f"PREPARE {name} FROM {self._literal('?'.join(_split_at_parameters(sql)[::2]))}"
-                )
-                connection.prepared[sql] = name
+                cursor.execute(f"PREPARE qtm_{len(known)} FROM {text}")
+                known[sql] = f"qtm_{len(known)}"
             except self._pymysql.Error as error:
                 if _error_number(error) != 1461:  # max_prepared_stmt_count
                     raise
-                connection.prepared = None
-        return cast("str | None", connection.prepared and connection.prepared[sql])
+                known = cursor.connection.prepared = None
+        return cast("str | None", known and known[sql])
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
-        """As one text, which holds the escaped values."""
         cursor.execute(self._filled_in(cursor, sql, parameters))
 
-    def run_all(
-        self, cursor: Any, statements: Sequence[str], parameters: Mapping[str, Any]
-    ) -> Iterator[None]:
+    def run_all(self, cursor: Any, script: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
         """As one text; the server stops at the first that fails. MULTI_STATEMENTS allows this, and would let
         an unescaped value become a statement: so all texts are constants, and `_literal` makes every
         value."""
-        cursor.execute(";\n".join([self._filled_in(cursor, one, parameters) for one in statements]))
+        cursor.execute(";\n".join([self._filled_in(cursor, one, parameters) for one in script]))
         yield
         while cursor.nextset():
             yield
@@ -2625,44 +2082,34 @@ class MySQLDialect:
         """By the number. PyMySQL has lost the connection where the number is its own (2000 to 2999) or is
         missing; the server may still go on with all that was sent."""
         number, text = _error_number(error), _driver_text(error)
-        is_lost = isinstance(error, OSError) or 2000 <= number < 3000
-        is_lost |= number == 0 and isinstance(
-            error, (self._pymysql.InterfaceError, self._pymysql.InternalError)
-        )
+        is_drivers = isinstance(error, (self._pymysql.InterfaceError, self._pymysql.InternalError))
+        is_lost = isinstance(error, OSError) or 2000 <= number < 3000 or (number == 0 and is_drivers)
         # a text that is no Unicode was never sent
         is_unclear = is_lost or not (number or isinstance(error, UnicodeError))
         if (is_committing and (is_unclear or number in MYSQL_USELESS)) or (is_sent and is_unclear):
-            return OutcomeUnknown(
-                f"the database connection was lost at COMMIT (error {number})", retry_after_seconds=2
-            )
+            words = f"the database connection was lost at COMMIT (error {number})"
+            return OutcomeUnknown(words, retry_after_seconds=2)
+        words = f"error {number} {text}"
         if is_lost or number in MYSQL_USELESS:
-            return DatabaseUnavailable(
-                f"the database cannot be used: error {number} {text}", retry_after_seconds=2
-            )
+            return DatabaseUnavailable(f"the database cannot be used: {words}", retry_after_seconds=2)
         if number in MYSQL_CONFLICTS:
-            return TransactionConflict(f"the database is busy: error {number} {text}", retry_after_seconds=1)
+            return TransactionConflict(f"the database is busy: {words}", retry_after_seconds=1)
         if number == 1062:
             return DuplicateKey(text)
-        return self._refusal(error) or QtmError(f"unexpected database error {number}: {text}")
+        return self._refusal(error) or QtmError(f"unexpected database {words}")
 
     def is_already(self, error: Exception) -> bool:
-        """By the number, since texts come in the server's language."""
         return _error_number(error) in MYSQL_ALREADY
 
-    def is_no_table(self, error: Exception) -> bool:
-        """By the number."""
-        return _error_number(error) == MYSQL_NO_TABLE
-
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
-        """By ``JSON_TABLE``."""
-        values = ", ".join(
-            f"{name} {MYSQL_KEY_TYPES.get(name, MYSQL_TEXT)} PATH '$[{i}]'" for i, name in enumerate(columns)
-        )
+        kinds = [f"{name} {MYSQL_KEY_TYPES.get(name, MYSQL_TEXT)}" for name in columns]
+        values = ", ".join(f"{kind} PATH '$[{i}]'" for i, kind in enumerate(kinds))
         return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({values}))"
 
     def update_from(self, rows: str, condition: str, assignments: str) -> str:
         """By a join that reads r first, and each task by its key."""
-        return f"UPDATE {rows} AS r STRAIGHT_JOIN backtest_tasks FORCE INDEX (PRIMARY) ON {condition} SET {assignments}"
+        joined = f"{rows} AS r STRAIGHT_JOIN backtest_tasks FORCE INDEX (PRIMARY) ON {condition}"
+        return f"UPDATE {joined} SET {assignments}"
 
     def filled(self, template: str, values: Sequence[str]) -> str:
         """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations:
@@ -2671,10 +2118,6 @@ class MySQLDialect:
         first, *rest = (text.replace("'", "''") for text in template.split("@"))
         parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
         return f"CONCAT(CAST('{first}' AS BINARY), {', '.join(parts)})"
-
-    def byte_length(self, text: str) -> str:
-        """``LENGTH`` counts bytes."""
-        return f"LENGTH({text})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -2685,68 +2128,47 @@ class MySQLDialect:
             for _ in range(MIGRATION_LOCK_TRIES):
                 cursor.execute(f"SELECT GET_LOCK({name}, 5)")
                 if cursor.fetchone()[0] == 1:
-                    break
-            else:
-                raise DatabaseUnavailable(
-                    "another replica is migrating this database for over 60 s", retry_after_seconds=5
-                )
-            yield
-            cursor.execute(f"SELECT RELEASE_LOCK({name})")
+                    yield
+                    cursor.execute(f"SELECT RELEASE_LOCK({name})")
+                    return
+        words = "another replica is migrating this database for over 60 s"
+        raise DatabaseUnavailable(words, retry_after_seconds=5)
 
-    def abandon(self, connection: Any) -> None:
-        """Without a QUIT, by which the server would end the parent's session."""
-        close_inherited(connection._sock)
+    def facts(self, session: Session) -> dict[str, str]:
+        """Variables of this session and its server, and their states; ``clock_skew``: seconds between the
+        clocks of the server and of this host; of several servers, ``unreachable``: why some cannot be used,
+        and ``clock_spread``: seconds between their clocks."""
+        rows = session.rows("SHOW VARIABLES") + session.rows("SHOW STATUS")
+        clock, errors, ahead = "SELECT UNIX_TIMESTAMP(NOW(6))", list[str](), list[float]()
+        skew = float(session.rows(clock)[0][0]) - time.time()
+        for host in self._url.hosts if len(self._url.hosts) > 1 else ():
+            try:
+                with contextlib.closing(self._connect_to(host)) as connection, connection.cursor() as cursor:
+                    cursor.execute(clock)
+                    ahead.append(float(cursor.fetchone()[0]) - time.time())
+            except (QtmError, self._pymysql.Error) as error:
+                errors.append(f"{host}: {error}"[:MAX_ERROR_TEXT])
+        return {
+            **{name.lower(): value for name, value in rows},
+            "is_remote": str(self._url.is_remote),
+            "is_verified": str(self._url.ssl_mode == "verify"),
+            "servers": str(len(self._url.hosts)),
+            "unreachable": "; ".join(errors),
+            "clock_skew": f"{abs(skew):.3f}",
+            "clock_spread": f"{max(ahead, default=0.0) - min(ahead, default=0.0):.3f}",
+        }
 
     def close(self) -> None:
         """Nothing is held between connections."""
 
-    forked = close
-
     def log_bytes(self) -> int:
-        """The server keeps its own log."""
         return 0
 
     def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
-        """The server does it."""
         return True
 
     def room_fault(self) -> str:
-        """Only the server knows."""
         return ""
-
-    def facts(self, session: Session) -> dict[str, str]:
-        """Variables of this session and its server, their states, and of several servers which answer and how
-        their clocks differ."""
-        found = {
-            name.lower(): value
-            for source in ("VARIABLES", "STATUS")
-            for name, value in session.rows(f"SHOW {source}")
-        }
-        ours = {"is_remote": str(self._url.is_remote), "is_verified": str(self._url.ssl_mode == "verify")}
-        return {**found, **ours, **self._server_facts()}
-
-    def _server_facts(self) -> dict[str, str]:
-        """``servers``: how many the URL names; ``unreachable``: why some cannot be used; ``clock_spread``:
-        seconds between their clocks."""
-        errors, ahead = [], []
-        for host in self._url.hosts if len(self._url.hosts) > 1 else ():
-            try:
-                with contextlib.closing(self._connect_to(host)) as connection, connection.cursor() as cursor:
-                    cursor.execute("SELECT UTC_TIMESTAMP(6)")
-                    theirs = datetime.datetime.fromisoformat(cursor.fetchone()[0]).replace(
-                        tzinfo=datetime.timezone.utc
-                    )
-                    ahead.append(theirs.timestamp() - time.time())
-            except QtmError as error:
-                errors.append(error.message)
-            except self._pymysql.Error as error:
-                errors.append(f"{host}: {_driver_text(error)}")
-        spread = max(ahead, default=0.0) - min(ahead, default=0.0)
-        return {
-            "servers": str(len(self._url.hosts)),
-            "unreachable": "; ".join(errors),
-            "clock_spread": f"{spread:.3f}",
-        }
 
 
 Dialect = SQLiteDialect | MySQLDialect
@@ -2756,13 +2178,13 @@ Dialect = SQLiteDialect | MySQLDialect
 # `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A
 # conflict is tried again; an unknown outcome is read back, never guessed.
 
-# deadlocks resolve within milliseconds; eight tries with a growing wait are about one second
-TRANSACTION_TRIES = 8
+TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; with a growing wait these are about one second
 CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
 # what fails sooner may be a connection that went stale, worth a new one; later it is the server
 QUICK_FAILURE_SECONDS = 2.0
 SQLITE_READERS = 4
 NO_PARAMETERS: Mapping[str, Any] = {}
+PATCHED_MODULES = ("threading", "thread", "socket", "select", "subprocess", "os", "queue")
 
 
 class Session:
@@ -2782,7 +2204,7 @@ class Session:
         try:
             self._dialect.run(self._cursor, sql, parameters)
         finally:
-            self._monitor.statement(sql, time.perf_counter() - started)
+            self._monitor.add(1, time.perf_counter() - started)
         return int(self._cursor.rowcount)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
@@ -2792,8 +2214,7 @@ class Session:
 
     def row(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
-        found = self.rows(sql, parameters)
-        return found[0] if found else None
+        return next(iter(self.rows(sql, parameters)), None)
 
 
 @dataclass
@@ -2807,17 +2228,14 @@ class CommitState:
 def refuse_greenlets() -> None:
     """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits
     (gevent's ``patch_all``)."""
-    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
-    for name, is_patched in (
-        ("gevent", gevent and gevent.is_module_patched),
-        ("eventlet", eventlet and eventlet.is_monkey_patched),
+    for name, module, test in (
+        ("gevent", "gevent.monkey", "is_module_patched"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
     ):
-        if is_patched and any(
-            map(is_patched, ("threading", "thread", "socket", "select", "subprocess", "os", "queue"))
-        ):
+        if module in sys.modules and any(map(getattr(sys.modules[module], test), PATCHED_MODULES)):
             raise SettingsError(
-                f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): "
-                "run `qtm.py serve` as a process of its own and use it over HTTP, or do without the patch"
+                f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, "
+                "processes): run `qtm.py serve` as a process of its own, or do without the patch"
             )
 
 
@@ -2828,19 +2246,17 @@ class Database:
     def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
         refuse_greenlets()
         parts = parse_database_url(url)
-        self.dialect: Dialect = SQLiteDialect(parts.path) if parts.kind == "sqlite" else MySQLDialect(parts)
+        is_sqlite = parts.kind == "sqlite"
+        dialect: Dialect = SQLiteDialect(parts.path) if is_sqlite else MySQLDialect(parts)
+        self.dialect = dialect
         self.monitor = DatabaseMonitor()
         self._sleep = sleep
-        dialect, is_sqlite = self.dialect, parts.kind == "sqlite"
-        self._writers = ConnectionPool(
-            lambda: dialect.connect(read_only=False), dialect.is_usable, 1 if is_sqlite else pool_size
-        )
+        self._writers = ConnectionPool(dialect.connect, dialect.is_usable, 1 if is_sqlite else pool_size)
         self._readers = self._writers
         if is_sqlite:
-            self._readers = ConnectionPool(
-                lambda: dialect.connect(read_only=True), dialect.is_usable, min(pool_size, SQLITE_READERS)
-            )
-        self.dialect.open()
+            connect = functools.partial(dialect.connect, read_only=True)
+            self._readers = ConnectionPool(connect, dialect.is_usable, min(pool_size, SQLITE_READERS))
+        dialect.open()
         self._is_left = False  # written by forked
         give_up_when_forked(self)
 
@@ -2849,12 +2265,11 @@ class Database:
         self._is_left, self.monitor = True, DatabaseMonitor()
         for pool in {self._readers, self._writers}:
             pool.forked(self.dialect.abandon)
-        self.dialect.forked()
+        self.dialect.close()
 
     def read(self, work: Callable[[Session], T]) -> T:
         """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh
-        connection when it failed quickly. Raises DatabaseUnavailable.
-        """
+        connection when it failed quickly. Raises DatabaseUnavailable."""
 
         def run(cursor: Any, state: CommitState) -> T:
             return work(Session(self.dialect, cursor, self.monitor))
@@ -2865,7 +2280,7 @@ class Database:
         except (DatabaseUnavailable, TransactionConflict):
             if time.monotonic() - started > QUICK_FAILURE_SECONDS:
                 raise
-            self.monitor.retry()
+            self.monitor.add(retries=1)
             return self._once(self._readers, run)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
@@ -2891,12 +2306,9 @@ class Database:
         return self._until_applied(run, confirm)
 
     def write_at_once(
-        self,
-        statements: Sequence[str],
-        parameters: Mapping[str, Any],
-        value: T,
+        self, statements: Sequence[str], parameters: Mapping[str, Any], value: T,
         confirm: Callable[[Session], T | None],
-    ) -> T:
+    ) -> T:  # fmt: skip
         """Statements that depend on no answer in between, in one transaction and where possible in one round
         trip; ``value`` when it is committed. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
@@ -2908,7 +2320,7 @@ class Database:
                 for answered, _ in enumerate(self.dialect.run_all(cursor, script, parameters), 1):
                     state.is_committing = answered == len(script) - 1
             finally:
-                self.monitor.statement(statements[-1], time.perf_counter() - started)
+                self.monitor.add(1, time.perf_counter() - started)
             return value
 
         return self._until_applied(run, confirm)
@@ -2934,13 +2346,11 @@ class Database:
             except TransactionConflict as conflict:
                 failure, is_worth_it = conflict, time.monotonic() - begun < CONFLICT_SECONDS
             except DatabaseUnavailable as away:
-                failure, is_worth_it = (
-                    away,
-                    attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS,
-                )
+                failure = away
+                is_worth_it = attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS
             if attempt == TRANSACTION_TRIES or not is_worth_it:
                 raise doubt or failure
-            self.monitor.retry()
+            self.monitor.add(retries=1)
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
 
     def _read_back(self, confirm: Callable[[Session], T | None] | None, unknown: OutcomeUnknown) -> T | None:
@@ -2969,7 +2379,7 @@ class Database:
                         raise failure from second
             raise failure
         except QtmError as error:
-            self.monitor.error(error.error)
+            self.monitor.add(error=error.error)
             raise
 
     def _translated(self, error: Exception, state: CommitState) -> QtmError:
@@ -2985,18 +2395,17 @@ class Database:
         return contextlib.closing(self.dialect.connect(timeout_seconds=MIGRATION_STATEMENT_SECONDS))
 
     def truncate_log(self, wait_seconds: float) -> bool:
-        """See `SQLiteDialect.truncate_log`. The one writer does it, so that no other connection commits
-        meanwhile."""
+        """Of SQLite. The one writer does it, so that no other connection commits meanwhile."""
         return self._once(
             self._writers, lambda cursor, state: self.dialect.truncate_log(cursor, wait_seconds)
         )
 
     def snapshot(self) -> dict[str, Any]:
         """The monitor's counters and the use of the pools."""
-        pools = {"pool": self._writers.snapshot()}
+        found = {**self.monitor.snapshot(), "pool": self._writers.snapshot()}
         if self._readers is not self._writers:
-            pools["reader_pool"] = self._readers.snapshot()
-        return {**self.monitor.snapshot(), **pools}
+            found["reader_pool"] = self._readers.snapshot()
+        return found
 
     def close(self) -> None:
         """Close the readers first, so that the writer makes the last checkpoint; then release the file."""
@@ -3142,6 +2551,8 @@ CREATE TABLE IF NOT EXISTS qtm_schema (
   PRIMARY KEY (step, statement)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin */
 """
+RECORD_STATEMENT = """INSERT INTO qtm_schema (step, statement, applied_at)
+    VALUES (:step, :statement, UTC_TIMESTAMP(6))"""
 
 
 def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
@@ -3154,76 +2565,60 @@ def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
     return steps
 
 
-def schema_step(database: Database) -> int:
-    """The newest step that is complete in the database; 0 for an empty one. Changes nothing."""
+def _recorded(database: Database) -> set[tuple[int, int]]:
+    """Step and place of each statement that is done."""
     try:
-        rows = database.read(
-            lambda session: session.rows("SELECT step, COUNT(*) FROM qtm_schema GROUP BY step")
-        )
-    except DatabaseUnavailable:
+        rows = database.rows("SELECT step, statement FROM qtm_schema")
+        return {(int(step), int(place)) for step, place in rows}
+    except (DatabaseUnavailable, TransactionConflict):
         raise
     except QtmError:  # there is no such table
-        return 0
-    known = schema_steps()
-    return max(
-        (int(step) for step, count in rows if int(step) not in known or count >= len(known[int(step)])),
-        default=0,
-    )
+        return set()
 
 
-def _missing_statements(
-    database: Database, session: Session, steps: Mapping[int, list[str]]
-) -> list[tuple[int, int, str]]:
+def schema_step(database: Database) -> int:
+    """The newest step that is complete in the database; 0 for an empty one. Changes nothing."""
+    done, known = Counter(step for step, _ in _recorded(database)), schema_steps()
+    return max((step for step, count in done.items() if count >= len(known.get(step, ()))), default=0)
+
+
+def _missing_statements(database: Database, steps: Mapping[int, list[str]]) -> Iterator[tuple[int, int, str]]:
     """Step, place and text of each statement that is not on record, in order. Raises SchemaError for a newer
     database."""
-    try:
-        done = {
-            (int(step), int(place)) for step, place in session.rows("SELECT step, statement FROM qtm_schema")
-        }
-    except Exception as error:  # only the driver knows its classes
-        if not database.dialect.is_no_table(error):
-            raise
-        done = set()
+    done = _recorded(database)
     newest = max((step for step, _ in done), default=0)
     if newest > max(steps):
-        raise SchemaError(
-            f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm"
-        )
-    return [
-        (step, place, sql)
-        for step in sorted(steps)
-        for place, sql in enumerate(steps[step])
-        if (step, place) not in done
-    ]
+        words = f"the database has schema step {newest}, this version knows {max(steps)}: use a newer qtm"
+        raise SchemaError(words)
+    for step in sorted(steps):
+        for place, sql in enumerate(steps[step]):
+            if (step, place) not in done:
+                yield step, place, sql
 
 
 def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
     """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does
     so at the same time."""
-    record = (
-        "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (:step, :statement, UTC_TIMESTAMP(6))"
-    )
-    if not database.read(lambda session: _missing_statements(database, session, steps)):
+    if not any(_missing_statements(database, steps)):
         return  # the account needs no right to change tables
+    dialect = database.dialect
     with database.single_connection() as connection:
         cursor = connection.cursor()
-        session = Session(database.dialect, cursor, database.monitor)
         try:
-            with database.dialect.migration_lock(connection):
+            with dialect.migration_lock(connection):
                 cursor.execute(SCHEMA_TABLE)
-                for step, place, sql in _missing_statements(database, session, steps):
+                for step, place, sql in _missing_statements(database, steps):
                     try:
                         cursor.execute(sql)
                     except Exception as error:
-                        # it ran, and a crash kept it from being recorded
-                        if not database.dialect.is_already(error):
+                        if not dialect.is_already(error):  # it ran, and a crash kept it from being recorded
                             raise
-                    database.dialect.run(cursor, record, {"step": step, "statement": place})
+                    dialect.run(cursor, RECORD_STATEMENT, {"step": step, "statement": place})
                     changed.add(step)
         except QtmError:
             raise
         except Exception as error:  # the driver's own, translated as in every transaction
-            raise database.dialect.error(error) from error
+            raise dialect.error(error) from error
 
 
 def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) -> list[int]:
@@ -3239,7 +2634,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
             for step in sorted(changed):
                 log_event(logging.INFO, "schema step applied", step=step)
             return sorted(changed)
-        except DuplicateKey:  # the nodes of a cluster do not see each other's named lock: another replica has applied a statement first
+        except DuplicateKey:  # another replica was first: nodes of a cluster do not share the named lock
             log_event(logging.INFO, "another replica migrates the database, too")
         except TransactionConflict:
             if time.monotonic() - begun > CONFLICT_SECONDS:
@@ -3758,10 +3153,10 @@ class TaskStatements(Statements):
             DatabaseUnavailable,
             TransactionConflict,
         ) as error:  # alone each would only meet the same, one after the other
-            return [kept(error)] * len(creates)
+            return [without_traceback(error)] * len(creates)
         except QtmError as error:  # of one of them, and the others shall not suffer for it
             if len(creates) == 1:
-                return [kept(error)]
+                return [without_traceback(error)]
             return [answer for new in creates for answer in self._create_group([new])]
 
     def _store(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch]:
@@ -3871,7 +3266,7 @@ class TaskStatements(Statements):
     def get(self, task_id: str) -> TaskInfo | None:
         """The task, or None."""
         found = self.get_texts([task_id]).get(task_id)
-        return TaskInfo.from_json(found.json) if found else None
+        return TaskInfo.from_dict(json.loads(found.json)) if found else None
 
     def get_texts(self, task_ids: Sequence[str], with_results: bool = False) -> dict[str, TaskText]:
         """Those of the tasks that are there, by one statement for every 256; of the results of several, long
@@ -3935,7 +3330,7 @@ class TaskStatements(Statements):
         """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
         PAGE_BYTES but of one task."""
         documents = " + ".join(
-            self.database.dialect.byte_length(f"COALESCE({name}, '')")
+            self.database.dialect.byte_length.format(f"COALESCE({name}, '')")
             for name in ("config", "params", "error")
         )
         entry = self.database.dialect.filled("@ @", ["backtest_tasks.task_id", f"({documents})"])
@@ -4771,19 +4166,8 @@ class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
 LITTLE_SPACE_BYTES = 1024 * 1024 * 1024
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "ceph",
-    "fuse.glusterfs",
-    "afs",
-    "lustre",
-)
+NETWORK_FILE_SYSTEMS = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|fuse\.sshfs|ceph|fuse\.glusterfs|afs|lustre")
+VERIFY = "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"
 
 
 class Finding(NamedTuple):
@@ -4804,9 +4188,11 @@ class Facts(dict[str, Any]):
         return ""
 
     @property
-    def least_version(self) -> tuple[int, int]:
+    def is_old(self) -> bool:
         """SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38."""
-        return (10, 6) if "mariadb" in self["version"].lower() else (3, 38) if self["file_system"] else (8, 0)
+        servers = (10, 6) if "mariadb" in self["version"].lower() else (8, 0)
+        least = (3, 38) if self["file_system"] else servers
+        return (*map(int, re.findall(r"[0-9]+", self["version"])[:2]),) < least
 
     @property
     def is_cluster(self) -> bool:
@@ -4819,6 +4205,11 @@ class Facts(dict[str, Any]):
         return not self.is_cluster or self["wsrep_cluster_status"] == "Primary"
 
     @property
+    def is_unverified(self) -> bool:
+        """Whether a server on another host may be any."""
+        return bool(self["is_remote"] == "True" and self["is_verified"] != "True")
+
+    @property
     def is_writable(self) -> bool:
         """False for a replica, or a server in the middle of a failover."""
         return self["read_only"] in ("", "OFF", "0")
@@ -4828,90 +4219,96 @@ class Facts(dict[str, Any]):
         return float(self[name] or default)
 
 
-# Level, subject, when it is so, what is said of it, why it matters and what to do, with facts in braces. The
-# first row of a subject that is so counts.
+# Level, subject, when it is so, what is so, why it matters and what to do, with facts in braces. The first
+# row of a subject that is so counts.
 CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
-    ("fault", "version", lambda f: (*map(int, re.findall(r"[0-9]+", f["version"])[:2]),) < f.least_version,
-     "{version} is too old", "statements that qtm needs are missing", "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
+    ("fault", "version", lambda f: f.is_old, "{version} is too old", "it lacks statements that qtm needs",
+     "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
     ("good", "version", lambda f: True, "{version}", "", ""),
     ("good", "isolation", lambda f: f["isolation"] == "READ-COMMITTED", "{isolation}", "", ""),
-    ("fault", "isolation", lambda f: f["isolation"], "the session is at {isolation}",
-     "gap locks make creates wait behind claims and end in deadlocks; something between qtm and the server resets the session",
-     "let qtm reach the server without a pooling proxy"),
-    ("warning", "max_allowed_packet", lambda f: f.number("max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
-     "{max_allowed_packet} bytes", "a result of more than about half of it, since it is sent escaped, fails its task as result_too_large",
+    ("fault", "isolation", lambda f: f["isolation"], "the session is at {isolation}: something resets it",
+     "gap locks make creates wait and end in deadlocks", "let qtm reach the server without a pooling proxy"),
+    ("warning", "max_allowed_packet",
+     lambda f: f.number("max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
+     "{max_allowed_packet} bytes", "a result of over half of it fails its task as result_too_large",
      "SET GLOBAL max_allowed_packet = 67108864, and in the server's file"),
     ("good", "max_allowed_packet", lambda f: f["max_allowed_packet"], "{max_allowed_packet} bytes", "", ""),
-    ("warning", "innodb_flush_log_at_trx_commit", lambda f: f["innodb_flush_log_at_trx_commit"] not in ("", "1"),
-     "{innodb_flush_log_at_trx_commit}", "a crash of the server loses up to a second of tasks that were acknowledged",
+    ("warning", "innodb_flush_log_at_trx_commit",
+     lambda f: f["innodb_flush_log_at_trx_commit"] not in ("", "1"), "{innodb_flush_log_at_trx_commit}",
+     "a crash of the server loses up to a second of acknowledged tasks",
      "SET GLOBAL innodb_flush_log_at_trx_commit = 1"),
-    ("fault", "binlog_format", lambda f: f["log_bin"] not in ("", "OFF") and f["binlog_format"] == "STATEMENT",
-     "STATEMENT", BINLOG_WHY, BINLOG_REMEDY),
-    ("fault", "read_only", lambda f: not f.is_writable,
-     "the server takes no writes", "no task can be created or run", "point QTM_DATABASE_URL to the primary"),
-    ("warning", "encryption", lambda f: f["is_remote"] == "True" and f["is_verified"] != "True" and f["ssl_cipher"],
-     "TLS, and the server is not verified", "others on the network can read and change it, as a server in between",
-     "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"),
-    ("warning", "encryption", lambda f: f["is_remote"] == "True" and f["is_verified"] != "True",
-     "the connection is in clear text", "others on the network can read and change it",
-     "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"),
+    ("fault", "binlog_format",
+     lambda f: f["log_bin"] not in ("", "OFF") and f["binlog_format"] == "STATEMENT", "STATEMENT",
+     "the server refuses every write of a READ COMMITTED session (error 1665)", BINLOG_REMEDY),
+    ("fault", "read_only", lambda f: not f.is_writable, "the server takes no writes",
+     "no task can be created or run", "point QTM_DATABASE_URL to the primary"),
+    ("warning", "encryption", lambda f: f.is_unverified and f["ssl_cipher"],
+     "TLS, and the server is not verified", "a server in between can read and change it", VERIFY),
+    ("warning", "encryption", lambda f: f.is_unverified, "the connection is in clear text",
+     "others on the network can read and change it", VERIFY),
     ("fault", "cluster", lambda f: not f.has_majority,
      "the node is {wsrep_cluster_status} and sees {wsrep_cluster_size} of its cluster",
-     "it has lost the majority, and refuses every statement until then",
-     "start the other nodes, or mend the network between them; qtm waits meanwhile. If they are gone for good, on one node: "
+     "it has lost the majority, and refuses every statement until then; qtm waits meanwhile",
+     "start the other nodes, or mend their network. If they are gone for good, on one node: "
      "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'"),
     ("warning", "cluster", lambda f: f.is_cluster and f["wsrep_local_state_comment"] != "Synced",
-     "the node is {wsrep_local_state_comment}", "it lags behind, or refuses statements", "wait until it is Synced"),
+     "the node is {wsrep_local_state_comment}", "it lags behind, or refuses statements",
+     "wait until it is Synced"),
     ("warning", "cluster", lambda f: f.is_cluster and f.number("wsrep_cluster_size") < 3,
-     "Primary, with {wsrep_cluster_size} nodes in sight", "when one is lost, the rest has no majority and stops",
+     "Primary, with {wsrep_cluster_size} nodes in sight", "after one is lost, the rest has no majority",
      "run three, or two and an arbitrator (garbd)"),
-    ("good", "cluster", lambda f: f.is_cluster, "Primary, Synced, {wsrep_cluster_size} nodes, {servers} in the URL", "", ""),
-    ("warning", "wsrep_sync_wait", lambda f: f.is_cluster and f.has_majority and not int(f["wsrep_sync_wait"]) & 1, "{wsrep_sync_wait}",
-     "what was acknowledged on one node is missed on another for a moment: 404 after a 201, work that is given back",
+    ("good", "cluster", lambda f: f.is_cluster, "Primary, Synced, {wsrep_cluster_size} nodes", "", ""),
+    ("warning", "wsrep_sync_wait",
+     lambda f: f.is_cluster and f.has_majority and not int(f["wsrep_sync_wait"]) & 1, "{wsrep_sync_wait}",
+     "what one node acknowledged is missed on another for a moment: 404 after a 201",
      "take sync_wait=0 out of QTM_DATABASE_URL"),
     ("good", "wsrep_sync_wait", lambda f: f.is_cluster and f.has_majority, "{wsrep_sync_wait}", "", ""),
-    ("warning", "servers", lambda f: f["unreachable"],
-     "{unreachable}", "there are fewer to go on with", "start them, or take them out of QTM_DATABASE_URL"),
+    ("warning", "servers", lambda f: f["unreachable"], "{unreachable}", "there are fewer to go on with",
+     "start them, or take them out of QTM_DATABASE_URL"),
     ("good", "servers", lambda f: f.number("servers") > 1, "all {servers} answer", "", ""),
-    ("warning", "server clocks", lambda f: f.number("clock_spread") >= CLOCK_SKEW_SECONDS, "{clock_spread} s apart",
-     "a task waits by the clock of one server and is claimed by another's: retries and retention come that much sooner or later",
+    ("warning", "server clocks", lambda f: f.number("clock_spread") >= CLOCK_SKEW_SECONDS,
+     "{clock_spread} s apart", "retries and retention come that much sooner or later",
      "run a time service (NTP) on every server"),
     ("good", "server clocks", lambda f: f.number("servers") > 1, "{clock_spread} s apart", "", ""),
-    ("fault", "file system", lambda f: f["file_system"] in NETWORK_FILE_SYSTEMS, "the file lies on {file_system}",
-     "SQLite's write-ahead log does not work over a network and can corrupt the file", "use a local disk, or MySQL or MariaDB"),
+    ("fault", "file system", lambda f: NETWORK_FILE_SYSTEMS.fullmatch(f["file_system"]),
+     "the file lies on {file_system}", "SQLite's write-ahead log can corrupt a file on a network",
+     "use a local disk, or MySQL or MariaDB"),
     ("warning", "disk", lambda f: f.number("free_bytes", LITTLE_SPACE_BYTES) < LITTLE_SPACE_BYTES,
-     "{free_bytes} bytes are free", "a full disk refuses every write", "make room, or set QTM_RETENTION_DAYS"),
-    ("warning", "clock", lambda f: f.number("clock_skew") >= CLOCK_SKEW_SECONDS, "{clock_skew} s from the database's",
-     "nothing breaks, but log lines and the order of lists disagree with the times of tasks", "run a time service (NTP) on both hosts"),
+     "{free_bytes} bytes are free", "a full disk refuses every write", "make room; QTM_RETENTION_DAYS"),
+    ("warning", "clock", lambda f: f.number("clock_skew") >= CLOCK_SKEW_SECONDS,
+     "{clock_skew} s from the database's", "log lines and lists disagree with the times of tasks",
+     "run a time service (NTP) on both hosts"),
     ("good", "clock", lambda f: f["clock_skew"], "{clock_skew} s from the database's", "", ""),
     ("fault", "schema", lambda f: f.number("step") > f.number("newest_step"),
      "step {step} is newer than this version's {newest_step}", "it would be misread", "use a newer qtm"),
     ("warning", "schema", lambda f: f.number("step") < f.number("newest_step"),
-     "step {step} of {newest_step}", "the tables are not there yet, or are older", "start qtm, or run `migrate`; both complete it"),
+     "step {step} of {newest_step}", "the tables are not there yet, or are older",
+     "start qtm, or run `migrate`; both complete it"),
     ("good", "schema", lambda f: f["newest_step"], "step {step} of {newest_step}", "", ""),
     ("fault", "claim", lambda f: f["claim_error"], "{claim_error}", "no scheduler can take a task",
-     "a table or index that is missing stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"),
-    ("good", "claim", lambda f: "backtest_tasks_queue" in f["plan"] and not re.search("filesort|TEMP B-TREE", f["plan"]),
+     "a missing table or index stands in schema.sql; SKIP LOCKED needs MySQL 8 or MariaDB 10.6"),
+    ("good", "claim",
+     lambda f: "backtest_tasks_queue" in f["plan"] and not re.search("filesort|TEMP B-TREE", f["plan"]),
      "reads backtest_tasks_queue in order, without a sort", "", ""),
-    ("fault", "claim", lambda f: f["plan"],
-     "the plan is {plan}", "schedulers would block each other, and every claim would read all pending tasks",
+    ("fault", "claim", lambda f: f["plan"], "the plan is {plan}",
+     "schedulers would block each other, and every claim would read all pending tasks",
      "ANALYZE TABLE backtest_tasks; the index is in schema.sql"),
-    ("fault", "privileges", lambda f: f["write_error"], "{write_error}", "tasks cannot be created, run or ended",
+    ("fault", "privileges", lambda f: f["write_error"], "{write_error}", "tasks cannot be created or run",
      f"GRANT {DATABASE_RIGHTS} to the account; a table that is missing: see schema.sql"),
-    ("good", "privileges", lambda f: f["plan"] and not f["file_system"], "every table can be written", "", ""),
+    ("good", "privileges", lambda f: f["plan"] and not f["file_system"], "all tables can be written", "", ""),
     ("warning", "leases", lambda f: f["abandoned"],
      "{abandoned} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at}",
-     "they wait to be taken back", "start a scheduler: `serve` or `worker`"),
+     "they wait to be rescued", "start a scheduler: `serve` or `worker`"),
     ("good", "leases", lambda f: f["abandoned"] == 0, "every running task has a living scheduler", "", ""),
-    ("warning", "schedulers", lambda f: f["is_unserved"], "tasks are pending, and no scheduler is seen", "nobody runs them", "start one"),
+    ("warning", "schedulers", lambda f: f["is_unserved"], "tasks are pending, and no scheduler is seen",
+     "nobody runs them", "start one"),
 )  # fmt: skip
 
 
 def judge(facts: Mapping[str, Any]) -> list[Finding]:
     """What CHECKS finds in these facts, at most one finding for each subject."""
     known, found = Facts(facts), dict[str, Finding]()
-    # a server has either name, or both
-    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]
+    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]  # by the server's version
     for level, subject, is_so, *texts in CHECKS:
         if subject not in found and is_so(known):
             found[subject] = Finding(level, subject, *(text.format_map(known) for text in texts))
@@ -4932,46 +4329,33 @@ def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, st
 def _write_error(database: Database) -> str:
     """MySQL explains a write only to an account that may do it, and does not do it."""
     for table in re.findall(r"CREATE TABLE (\w+)", SCHEMA):
-        for write in (
-            f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
-            f"DELETE FROM {table} WHERE 1 = 0",
-        ):
-            if error := _explained(database, write)[1]:
+        for write in (f"INSERT INTO {table} SELECT * FROM {table}", f"DELETE FROM {table}"):
+            if error := _explained(database, f"{write} WHERE 1 = 0")[1]:
                 return error
     return ""
-
-
-def gather_facts(dao: TaskDAO, lease_seconds: float) -> Facts:
-    """What can be known of a database, as far as it can be read. Raises DatabaseUnavailable when it cannot be
-    reached."""
-    database = dao.database
-    facts = Facts(database.read(database.dialect.facts))
-    if not facts.has_majority:
-        return facts  # no table can be read
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    theirs = datetime.datetime.fromisoformat(database.rows("SELECT UTC_TIMESTAMP(6)")[0][0])
-    facts["clock_skew"] = f"{abs((theirs - now).total_seconds()):.3f}"
-    facts["step"], facts["newest_step"] = schema_step(database), max(schema_steps())
-    # which would refuse to explain a claim
-    if facts["step"] != facts["newest_step"] or not facts.is_writable:
-        return facts
-    facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
-    facts["write_error"] = _write_error(database)
-    if not facts["claim_error"] and not facts["write_error"]:
-        abandoned = dao.abandoned(lease_seconds)
-        task_id, worker_id, seen_at = abandoned[0] if abandoned else ("", "", "")
-        facts.update(
-            abandoned=len(abandoned), task_id=task_id, worker_id=worker_id, seen_at=seen_at or "never"
-        )
-        is_pending = bool(dao.list_page(TaskFilter(statuses=[TaskStatus.PENDING], limit=1)).json)
-        facts["is_unserved"] = is_pending and not dao.has_worker(max(lease_seconds, 60.0))
-    return facts
 
 
 def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be
     reached."""
-    return judge(gather_facts(dao, lease_seconds))
+    database = dao.database
+    facts = Facts(database.read(database.dialect.facts))
+    if not facts.has_majority:
+        return judge(facts)  # no table can be read
+    facts["step"], facts["newest_step"] = schema_step(database), max(schema_steps())
+    if facts["step"] != facts["newest_step"] or not facts.is_writable:  # which would not explain a claim
+        return judge(facts)
+    facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
+    facts["write_error"] = _write_error(database)
+    if not facts["claim_error"] and not facts["write_error"]:
+        abandoned = dao.abandoned(lease_seconds)
+        facts["abandoned"] = len(abandoned)
+        if abandoned:
+            facts["task_id"], facts["worker_id"], seen_at = abandoned[0]
+            facts["seen_at"] = seen_at or "never"
+        has_worker = dao.has_worker(max(lease_seconds, 60.0))
+        facts["is_unserved"] = not has_worker and dao.count_pending(1) > 0
+    return judge(facts)
 
 
 # ==== 16 Backtest engine ====================================================================================
@@ -10404,10 +9788,10 @@ class TaskManager(TaskQueries):
                 else:
                     answers[number] = found
             except DatabaseUnavailable as error:  # each of the others would only wait for the same
-                answers.update(dict.fromkeys(range(number, len(asked)), kept(error)))
+                answers.update(dict.fromkeys(range(number, len(asked)), without_traceback(error)))
                 break
             except QtmError as error:
-                answers[number] = kept(error)
+                answers[number] = without_traceback(error)
         answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
         if self.scheduler and any(
             isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()
@@ -12613,7 +11997,7 @@ class TaskAPI:
                 key = take(request, (ONCE,))["idempotency_key"]
                 asked[i] = BatchRequest.from_body(parse_body(request.body)), key
             except QtmError as error:
-                outcomes[i] = kept(error)
+                outcomes[i] = without_traceback(error)
         for i, created in zip(
             asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True
         ):
@@ -12655,7 +12039,7 @@ class TaskAPI:
             try:
                 values = take(request, OF_TASK)
             except InvalidRequest as error:
-                outcomes[i] = kept(error)
+                outcomes[i] = without_traceback(error)
                 continue
             asked[i] = values["task_id"]
             if values["wait"] and request.may_wait:
@@ -12705,7 +12089,7 @@ class TaskAPI:
         task_id, batch_id = _selection(parse_body(request.body))
         with _about(task_id=task_id, batch_id=batch_id) as ids:
             if task_id is not None:
-                return success(self.tasks.cancel_task(task_id).to_json(), log=ids)
+                return success(dump_json(self.tasks.cancel_task(task_id).to_dict()), log=ids)
             count, batch = self.tasks.cancel_batch(cast(str, batch_id))
         return success(dump_json({"cancelled": count, **batch.summary()}), log={**ids, "tasks": count})
 
@@ -12714,7 +12098,7 @@ class TaskAPI:
         task_id, batch_id = _selection(parse_body(request.body))
         with _about(task_id=task_id, batch_id=batch_id) as ids:
             if task_id is not None:
-                return success(self.tasks.retry_task(task_id).to_json(), log=ids)
+                return success(dump_json(self.tasks.retry_task(task_id).to_dict()), log=ids)
             count, batch = self.tasks.retry_batch(cast(str, batch_id))
         return success(dump_json({"retried": count, **batch.summary()}), log={**ids, "tasks": count})
 
@@ -14914,7 +14298,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
 def is_port_given(options: argparse.Namespace) -> bool:
     """Whether a port was chosen, by flag or environment."""
     text = os.environ.get("QTM_PORT")
-    return options.port is not None or (text is not None and not _is_service_link("QTM_PORT", text))
+    return options.port is not None or (text is not None and not SERVICE_LINK.fullmatch(f"QTM_PORT={text}"))
 
 
 def command_serve(settings: Settings, options: argparse.Namespace) -> int:
