@@ -3505,8 +3505,8 @@ class TaskStatements(Statements):
 
 
 # ==== 13 Run statements =====================================================================================
-# What a scheduler claims and records, and its statements. Each carries the guard that makes it a
-# compare-and-set, and is for any number of tasks, which come as rows of JSON.
+# The attempts of a scheduler, and what it says of them to the database. Each statement carries the guard that
+# makes it a compare-and-set, and is for any number of tasks, which come as rows of JSON.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -3558,6 +3558,12 @@ class Outcome:
         return len(texts) if texts.isascii() else len(texts.encode("utf-8"))
 
     @property
+    def stored_bytes(self) -> int:
+        """About what it takes in a statement."""
+        texts = (self.message, self.traceback, self.usage.output_tail)
+        return self.result_bytes + sum(len(text or "") for text in texts) + 200
+
+    @property
     def ending(self) -> str:
         """The word for it on the attempt's record."""
         if self.released:
@@ -3574,16 +3580,40 @@ class Outcome:
         return dump_json({**error, "traceback": self.traceback} if self.traceback else error)
 
 
+RELEASED = Outcome(released=True)
+CANCELLED = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler")
 WORKER_LOST = Outcome(
     error_type="worker_lost", message="the scheduler that ran this attempt died or lost its database"
 )
-NOT_STORED = Outcome(
-    error_type="not_stored", message="the outcome could not be stored; the log of the service says why"
-)
 
 
-class ClaimedTask(NamedTuple):
-    """A task that is ours to run."""
+class AttemptState(enum.Enum):
+    """Where an attempt of this process stands; ATTEMPT_MOVES has the arrows."""
+
+    CLAIMED = "claimed"  # ours in the database; no engine has begun it
+    RUNNING = "running"
+    RELEASED = "released"  # to be stopped, and pending again unless it ends with a result
+    LOST = "lost"  # cancelled, or taken over by others: to be stopped, its outcome is void
+    RECORDING = "recording"  # it has ended, and the recorder has its outcome
+    RECORDED = "recorded"  # it has left: its outcome is in the database, or never will be
+
+
+_ENDS = {AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING}
+ATTEMPT_MOVES = {
+    AttemptState.CLAIMED: {AttemptState.RUNNING, *_ENDS},
+    AttemptState.RUNNING: _ENDS,
+    AttemptState.RELEASED: {AttemptState.LOST, AttemptState.RECORDING},
+    AttemptState.RECORDING: {AttemptState.RECORDED},
+    AttemptState.LOST: {AttemptState.RECORDED},
+    AttemptState.RECORDED: set(),
+}
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A task that is ours to run, and all that is known of its attempt: hence so many fields. State, slot and
+    outcome change under the lock of `Attempts`; the slot's thread writes the rest, and the recorder's once it
+    has the outcome."""
 
     worker_id: str
     task_id: str
@@ -3592,48 +3622,58 @@ class ClaimedTask(NamedTuple):
     batch_id: str
     stock_code: str
     timeout_seconds: float
-    was_lost: bool  # the attempt that failed last did so with its scheduler
-    request_json: str  # what its engine gets
+    was_lost: bool = False  # the attempt that failed last did so with its scheduler
+    request_text: str = "{}"  # what its engine gets
+    state: AttemptState = AttemptState.CLAIMED
+    slot: SlotWorker | None = None  # that has taken it from the queue
+    claimed_at: float = 0.0  # by the scheduler's clock
+    started_at: float = field(default_factory=time.monotonic)  # as its engine says it
+    ended_at: float = field(default_factory=time.monotonic)
+    progress: float = 0.0
+    message: str = ""
+    engine_version: str | None = None
+    outcome: Outcome = RELEASED
+    delay_seconds: float = 0.0  # from its record on, before its task is tried again
+    has_start_to_log: bool = False
+    refusals: int = 0  # of its outcome or its progress by the database
+    next_write: float = 0.0  # not before this time, once one was refused
+
+    def __post_init__(self) -> None:
+        self.key = self.task_id, self.attempt  # what no other attempt has
+        self.log_fields = {"task_id": self.task_id, "attempt": self.attempt}
+
+    @classmethod
+    def from_row(cls, worker_id: str, row: Sequence[Any]) -> Attempt:
+        """From a row of CLAIMABLE."""
+        task_id, attempt, limit, batch_id, code, timeout, was_lost, config, params, priority, most = row
+        request = (
+            f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}",'
+            f'"priority":{priority},"timeout_seconds":{float(timeout)!r},"max_attempts":{most},'
+            f'"task_id":"{task_id}","attempt":{attempt}}}'
+        )
+        return cls(
+            worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request
+        )
+
+    def request(self) -> TaskRequest:
+        """What its engine gets."""
+        return TaskRequest.from_dict(json.loads(self.request_text))
+
+    def request_json(self) -> str:
+        """The same as JSON."""
+        return self.request_text
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What no other attempt has."""
-        return self.task_id, self.attempt
+    def is_wanted(self) -> bool:
+        """Whether it shall begin, or run on."""
+        return self.state in (AttemptState.CLAIMED, AttemptState.RUNNING)
 
-
-def _claimed(worker_id: str, row: Sequence[Any]) -> ClaimedTask:
-    """A ClaimedTask from a row of CLAIMABLE."""
-    task_id, attempt, limit, batch_id, code, timeout, was_lost, config, params, priority, most = row
-    request = (
-        f'{{"stock_code":{dump_json(code)},"config":{config},"params":{params},"batch_id":"{batch_id}","priority":{priority},'
-        f'"timeout_seconds":{float(timeout)!r},"max_attempts":{most},"task_id":"{task_id}","attempt":{attempt}}}'
-    )
-    return ClaimedTask(
-        worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request
-    )
-
-
-class Ending(NamedTuple):
-    """How an attempt ended. Times are of `time.monotonic`; a task that is tried again is due
-    ``delay_seconds`` after it is recorded."""
-
-    claimed: ClaimedTask
-    outcome: Outcome
-    started_at: float
-    ended_at: float
-    delay_seconds: float = 0.0
-    message: str = ""
-    progress: float = 0.0
-    engine_version: str | None = None
-
-
-class ProgressReport(NamedTuple):
-    """What a running attempt said of its progress (0.0-1.0); ``started_at`` is of `time.monotonic`."""
-
-    claimed: ClaimedTask
-    started_at: float
-    progress: float
-    message: str
+    def move(self, state: AttemptState) -> bool:
+        """Change the state if that is an arrow; False when the attempt has moved on before."""
+        is_arrow = state in ATTEMPT_MOVES[self.state]
+        if is_arrow:
+            self.state = state
+        return is_arrow
 
 
 class Recorded(NamedTuple):
@@ -3644,57 +3684,6 @@ class Recorded(NamedTuple):
     locked: Set[tuple[str, int]] = frozenset()
 
 
-# One attempt's end as rows of JSON: for its task, by names that tasks do not have, and for its record.
-ENDED_TASK = (
-    *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress"),
-    *("due_at", "began_at", "ended_at", "given_back", "new_version"),
-)
-ENDED_ATTEMPT = (
-    *("task_id", "attempt", "runner", "began_at", "ended_at", "ending", "new_error"),
-    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
-)
-
-
-class EndedRows(NamedTuple):
-    """How an attempt ends in the database: the status of its task, and the rows of ENDED_TASK and
-    ENDED_ATTEMPT."""
-
-    status: TaskStatus
-    task: Sequence[Any]
-    attempt: Sequence[Any]
-
-
-def _ended_rows(
-    key: tuple[str, int], attempt_limit: int, worker_id: str, outcome: Outcome, times: tuple[str, str, str],
-    message: str = "", progress: float = 0.0, engine_version: str | None = None,
-) -> EndedRows:  # fmt: skip
-    """Of this attempt. ``times``: when it began, when it ended, when it is due if it is tried again."""
-    began_at, ended_at, due_at = times
-    if outcome.result_json is not None:
-        status, message = TaskStatus.COMPLETED, ""
-    elif outcome.released or (outcome.retryable and key[1] < attempt_limit):
-        status, progress = TaskStatus.PENDING, 0.0
-    else:
-        status = TaskStatus.FAILED
-    error, *usage, tail = outcome.error_json(key[1]), *outcome.usage
-    return EndedRows(
-        status,
-        [
-            *key,
-            status.value,
-            message,
-            error,
-            round(progress, DECIMALS),
-            due_at,
-            began_at,
-            ended_at,
-            int(outcome.released),
-            engine_version,
-        ],
-        [*key, worker_id, began_at, ended_at, outcome.ending, error, *usage, tail or ""],
-    )
-
-
 class RunningTask(NamedTuple):
     """What a reaper sees of a running task: the pair (attempt, heartbeat) moves while its scheduler lives."""
 
@@ -3703,9 +3692,58 @@ class RunningTask(NamedTuple):
     heartbeat: int
     worker_id: str
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other attempt has."""
+        return self.task_id, self.attempt
 
-INSERT_RESULT = """INSERT INTO backtest_results (task_id, result, non_finite, converted)
-    VALUES (:task_id, :result, :non_finite, :converted)"""
+
+# How an attempt ends, as a row of JSON, by names that tasks do not have.
+ENDED = (
+    *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress", "due_at"),
+    *("began_at", "ended_at", "given_back", "new_version", "runner", "ending"),
+    *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
+)
+STATUS_PLACE = ENDED.index("new_status")
+RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted")
+
+
+def _ended_row(
+    key: tuple[str, int],
+    limit: int,
+    runner: str,
+    outcome: Outcome,
+    times: Sequence[str],
+    told: tuple[str, float, str | None] = ("", 0.0, None),
+) -> list[Any]:
+    """``times``: when its task is due if it is tried again, when it began, when it ended; ``told`` by its
+    engine: message, progress, version."""
+    message, progress, engine_version = told
+    if outcome.result_json is not None:
+        status, message = TaskStatus.COMPLETED, ""  # the message told of work under way
+    elif outcome.released or (outcome.retryable and key[1] < limit):
+        status, progress = TaskStatus.PENDING, 0.0
+    else:
+        status = TaskStatus.FAILED
+    task = [*key, status.value, message, outcome.error_json(key[1]), round(progress, DECIMALS), *times]
+    *usage, tail = outcome.usage
+    return [*task, int(outcome.released), engine_version, runner, outcome.ending, *usage, tail or ""]
+
+
+def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
+    """Attempts of one worker by key, in the order in which all transactions lock rows, and the parameters that
+    name them."""
+    by_key = {one.key: one for one in sorted(attempts, key=lambda one: one.key)}
+    return by_key, {"worker_id": attempts[0].worker_id, "rows": dump_json(list(by_key))}
+
+
+def _keys(session: Session, sql: str, parameters: Mapping[str, Any]) -> set[tuple[str, int]]:
+    return {(row[0], row[1]) for row in session.rows(sql, parameters)}
+
+
+def _seconds_between(start: str, end: str) -> float:
+    """Of two times as the database writes them."""
+    return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
 
 
 class RunStatements(Statements):
@@ -3714,24 +3752,27 @@ class RunStatements(Statements):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         dialect = database.dialect
-        keys = dialect.json_rows("task_id", "attempt")
+        keys, ended = dialect.json_rows("task_id", "attempt"), dialect.json_rows(*ENDED)
         beats = dialect.json_rows("task_id", "attempt", "seen_heartbeat")
         reports = dialect.json_rows("task_id", "attempt", "new_progress", "new_message", "began_at")
         # COALESCE: left to itself, SQLite would walk all tasks of a status
-        same_attempt = "backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt AND COALESCE(status, '') = 'running'"
+        same_attempt = """backtest_tasks.task_id = r.task_id AND backtest_tasks.attempt = r.attempt
+            AND COALESCE(status, '') = 'running'"""
         is_ours = f"{same_attempt} AND worker_id = :worker_id"
         joined = "AS r CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON"
         self._claim = dialect.update_from(
             dialect.json_rows("task_id", "new_attempt"),
             "backtest_tasks.task_id = r.task_id AND COALESCE(status, '') = 'pending'",
-            """status = 'running', attempt = r.new_attempt, worker_id = :worker_id, progress = 0.0, message = '', heartbeat = heartbeat + 1,
-               started_at = UTC_TIMESTAMP(6), finished_at = NULL""",
+            """status = 'running', attempt = r.new_attempt, worker_id = :worker_id, progress = 0.0, message = '',
+               heartbeat = heartbeat + 1, started_at = UTC_TIMESTAMP(6), finished_at = NULL""",
         )
         owned = "/*! STRAIGHT_JOIN */ backtest_tasks.task_id, backtest_tasks.attempt, UTC_TIMESTAMP(6)"
         self._select_owned = f"SELECT {owned} FROM {keys} {joined} {is_ours}"
+        # SKIP LOCKED: a frozen replica may hold the lock of a row, and neither another outcome nor our
+        # heartbeat shall wait for it
         self._lock_owned = f"{self._select_owned} /*! FOR UPDATE SKIP LOCKED */"
-        self._select_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined} {same_attempt}
-            AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
+        self._lock_orphans = f"""SELECT {owned}, attempt_limit, worker_id, started_at FROM {beats} {joined}
+            {same_attempt} AND heartbeat = r.seen_heartbeat /*! FOR UPDATE SKIP LOCKED */"""
         self._beat = dialect.update_from(keys, is_ours, "heartbeat = heartbeat + 1")
         self._report = dialect.update_from(
             reports, is_ours, "progress = r.new_progress, message = r.new_message, started_at = r.began_at"
@@ -3739,185 +3780,158 @@ class RunStatements(Statements):
         # No assignment reads a column that another one writes: MySQL would see the new value, SQLite the old
         # one.
         self._end_tasks = dialect.update_from(
-            dialect.json_rows(*ENDED_TASK),
+            ended,
             same_attempt,
-            """status = r.new_status, message = r.new_message, progress = r.new_progress, engine_version = r.new_version,
+            """status = r.new_status, message = r.new_message, progress = r.new_progress,
+               engine_version = r.new_version, attempt_limit = attempt_limit + r.given_back,
                error = COALESCE(r.new_error, CASE r.new_status WHEN 'pending' THEN error END),
                run_at = CASE r.new_status WHEN 'pending' THEN r.due_at ELSE run_at END,
                started_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.began_at END,
                finished_at = CASE r.new_status WHEN 'pending' THEN NULL ELSE r.ended_at END,
-               worker_id = CASE r.new_status WHEN 'pending' THEN NULL ELSE worker_id END,
-               attempt_limit = attempt_limit + r.given_back""",
+               worker_id = CASE r.new_status WHEN 'pending' THEN NULL ELSE worker_id END""",
         )
         self._insert_attempts = f"""REPLACE INTO backtest_attempts (task_id, attempt, {", ".join(ATTEMPT_FIELDS)})
-            SELECT {", ".join(ENDED_ATTEMPT)} FROM {dialect.json_rows(*ENDED_ATTEMPT)} AS r"""
-        self._insert_results = f"""INSERT INTO backtest_results (task_id, result, non_finite, converted)
-            SELECT task_id, result, non_finite, converted
-            FROM {dialect.json_rows("task_id", "result", "non_finite", "converted")} AS r"""
+            SELECT task_id, attempt, runner, began_at, ended_at, ending, new_error, exit_code, exit_signal,
+                max_rss_bytes, cpu_seconds, output_tail FROM {ended} AS r"""
+        into = f"INSERT INTO backtest_results ({', '.join(RESULT_COLUMNS)})"
+        self._insert_result = f"{into} VALUES (:task_id, :result, :non_finite, :converted)"
+        self._insert_results = f"{into} SELECT * FROM {dialect.json_rows(*RESULT_COLUMNS)} AS r"
         self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
             CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
             WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
-    def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[ClaimedTask]:
+    def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[Attempt]:
         """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next
         attempt.
 
         One whose last attempt was lost may have ended its scheduler, and would end the next one with all that
         runs beside it. It is taken alone, if ``with_lost``, when it is the first; else those before it are
         taken."""
-        taken: list[ClaimedTask] = []
+        taken: list[Attempt] = []
 
         def parameters() -> dict[str, Any]:
-            return {"worker_id": worker_id, "rows": dump_json([task.key for task in taken])}
+            return {"worker_id": worker_id, "rows": dump_json([one.key for one in taken])}
 
-        def work(session: Session) -> list[ClaimedTask]:
+        def work(session: Session) -> list[Attempt]:
             rows = session.rows(CLAIMABLE, {"limit": limit})
             before_lost = list(itertools.takewhile(lambda row: not row[6], rows))
-            taken[:] = [_claimed(worker_id, row) for row in before_lost or rows[: int(with_lost)]]
+            taken[:] = [Attempt.from_row(worker_id, row) for row in before_lost or rows[: int(with_lost)]]
             if taken:
                 session.execute(self._claim, parameters())
             return taken
 
-        def confirm(session: Session) -> list[ClaimedTask] | None:
-            owned = {row[:2] for row in session.rows(self._select_owned, parameters())} if taken else set()
-            return [task for task in taken if task.key in owned] or (None if taken else [])
+        def confirm(session: Session) -> list[Attempt] | None:
+            owned = _keys(session, self._select_owned, parameters()) if taken else set()
+            return [one for one in taken if one.key in owned] or (None if taken else [])
 
         return self.database.write(work, confirm)
 
     def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
         """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this
         worker's."""
+        seen = "UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id"
         parameters = {"worker_id": worker_id, "rows": dump_json(sorted(keys))}
 
         def work(session: Session) -> set[tuple[str, int]]:
-            session.execute(
-                "UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id",
-                parameters,
-            )
+            session.execute(seen, parameters)
             if not keys or session.execute(self._beat, parameters) == len(keys):
                 return set()
-            return set(keys) - {(row[0], row[1]) for row in session.rows(self._select_owned, parameters)}
+            return set(keys) - _keys(session, self._select_owned, parameters)
 
         return self.database.write(work, confirm=lambda session: set())  # a beat more or less changes nothing
 
-    def report_progress(self, reports: Sequence[ProgressReport]) -> bool:
+    def report_progress(self, attempts: Sequence[Attempt]) -> bool:
         """Write what engines said of their progress; False when a task is no longer this attempt's."""
-        # in the order of all locks
-        by_key = {one.claimed.key: one for one in sorted(reports, key=lambda one: one.claimed.key)}
-        keys = {"worker_id": reports[0].claimed.worker_id, "rows": dump_json(list(by_key))}
+        by_key, parameters = _in_lock_order(attempts)
 
         def work(session: Session) -> bool:
             rows: list[list[Any]] = []
-            for task_id, attempt, now in session.rows(self._lock_owned, keys):
+            for task_id, attempt, now in session.rows(self._lock_owned, parameters):
                 one = by_key[task_id, attempt]
-                rows.append(
-                    [
-                        task_id,
-                        attempt,
-                        round(one.progress, DECIMALS),
-                        one.message,
-                        _stamps(now)(one.started_at),
-                    ]
-                )
+                progress, started_at = round(one.progress, DECIMALS), _stamps(now)(one.started_at)
+                rows.append([task_id, attempt, progress, one.message, started_at])
             if rows:
-                session.execute(self._report, {**keys, "rows": dump_json(rows)})
+                session.execute(self._report, {**parameters, "rows": dump_json(rows)})
             return len(rows) == len(by_key)
 
         # the next report overwrites what a lost COMMIT has left out
         return self.database.write(work, confirm=lambda session: True)
 
-    def record(self, endings: Sequence[Ending]) -> Recorded:
+    def record(self, attempts: Sequence[Attempt]) -> Recorded:
         """Write how attempts ended, all in one transaction: their tasks are completed, failed, or pending
-        again. A task that completes keeps no message: it told of work under way. SKIP LOCKED: a frozen
-        replica may hold the lock of a row, and no other outcome shall wait for it."""
-        # in the order of all locks
-        by_key = {one.claimed.key: one for one in sorted(endings, key=lambda one: one.claimed.key)}
-        parameters = {"worker_id": endings[0].claimed.worker_id, "rows": dump_json(list(by_key))}
-
-        def keys(session: Session, sql: str) -> set[tuple[str, int]]:
-            return {(row[0], row[1]) for row in session.rows(sql, parameters)}
+        again."""
+        by_key, parameters = _in_lock_order(attempts)
 
         def work(session: Session) -> Recorded:
             owned = session.rows(self._lock_owned, parameters)
             if owned:
-                self._record(session, [by_key[row[0], row[1]] for row in owned], owned[0][2])
-            done = {(row[0], row[1]) for row in owned}
+                self._record(session, [by_key[row[:2]] for row in owned], _stamps(owned[0][2]))
+            done = {row[:2] for row in owned}
             if len(done) == len(by_key):
                 return Recorded(done)
             # What is missing is locked by others, or was recorded by a COMMIT that was lost and came through,
             # or is no longer ours.
-            return Recorded(done | keys(session, self._select_recorded), keys(session, self._select_owned))
+            recorded = _keys(session, self._select_recorded, parameters)
+            return Recorded(done | recorded, _keys(session, self._select_owned, parameters))
 
         def confirm(session: Session) -> Recorded | None:
-            found = keys(session, self._select_recorded)
-            return Recorded(found, keys(session, self._select_owned)) if found else None
+            found = _keys(session, self._select_recorded, parameters)
+            return Recorded(found, _keys(session, self._select_owned, parameters)) if found else None
 
         return self.database.write(work, confirm)
 
-    def _record(self, session: Session, endings: Sequence[Ending], now: str) -> None:
-        at, rows, results = _stamps(now), [], []
-        for one in endings:
-            claimed, outcome = one.claimed, one.outcome
-            times = at(one.started_at), at(one.ended_at), at(time.monotonic() + one.delay_seconds)
-            said = one.message, one.progress, one.engine_version
-            rows.append(
-                _ended_rows(claimed.key, claimed.attempt_limit, claimed.worker_id, outcome, times, *said)
-            )
-            if outcome.result_json is not None:
-                results.append(
-                    [claimed.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json]
-                )
+    def _record(self, session: Session, attempts: Sequence[Attempt], stamp: Callable[[float], str]) -> None:
+        rows, together = [], []
+        for one in attempts:
+            outcome = one.outcome
+            times = stamp(time.monotonic() + one.delay_seconds), stamp(one.started_at), stamp(one.ended_at)
+            progress = 1.0 if outcome.result_json is not None else one.progress
+            told = one.message, progress, one.engine_version
+            rows.append(_ended_row(one.key, one.attempt_limit, one.worker_id, outcome, times, told))
+            if outcome.result_json is None:
+                continue
+            result = (one.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json)
+            if len(outcome.result_json) <= RESULT_TOGETHER_BYTES:
+                together.append(result)
+            else:  # as JSON in JSON it would be half as long again
+                session.execute(self._insert_result, dict(zip(RESULT_COLUMNS, result, strict=True)))
         self._end(session, rows)
-        together = [row for row in results if len(row[1]) <= RESULT_TOGETHER_BYTES]
         if together:
             session.execute(self._insert_results, {"rows": dump_json(together)})
-        for task_id, result, non_finite, converted in results:
-            if len(result) > RESULT_TOGETHER_BYTES:  # as JSON in JSON it would be half as long again
-                parameters = {
-                    "task_id": task_id,
-                    "result": result,
-                    "non_finite": non_finite,
-                    "converted": converted,
-                }
-                session.execute(INSERT_RESULT, parameters)
 
-    def _end(self, session: Session, rows: Sequence[EndedRows]) -> None:
+    def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
         """running -> completed, failed or pending for tasks that are locked, and the records of their
         attempts."""
-        session.execute(self._end_tasks, {"rows": dump_json([row.task for row in rows])})
-        session.execute(self._insert_attempts, {"rows": dump_json([row.attempt for row in rows])})
-        for task_id, attempt, *_ in (row.task for row in rows):
+        parameters = {"rows": dump_json(rows)}
+        session.execute(self._end_tasks, parameters)
+        session.execute(self._insert_attempts, parameters)
+        old = "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest"
+        for task_id, attempt, *_ in rows:
             if attempt > KEPT_ATTEMPTS:
-                oldest = {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS}
-                session.execute(
-                    "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest", oldest
-                )
+                session.execute(old, {"task_id": task_id, "oldest": attempt - KEPT_ATTEMPTS})
 
     def running(self, limit: int = 10_000) -> list[RunningTask]:
         """All running tasks as the reaper sees them, read without locks."""
-        sql = "SELECT task_id, attempt, heartbeat, worker_id FROM backtest_tasks WHERE status = 'running' ORDER BY task_id LIMIT :limit"
+        sql = """SELECT task_id, attempt, heartbeat, worker_id FROM backtest_tasks WHERE status = 'running'
+            ORDER BY task_id LIMIT :limit"""
         return [RunningTask(*row) for row in self.database.rows(sql, {"limit": limit})]
 
     def reclaim(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> dict[RunningTask, TaskStatus]:
         """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood
         still; a task that is tried again is due after so many seconds. The statuses of those that had not
-        moved after all. SKIP LOCKED: a frozen replica may hold the lock of a row, and waiting for it would
-        stop our heartbeat."""
-        by_key = {(orphan.task_id, orphan.attempt): orphan for orphan in sorted(orphans)}
+        moved after all."""
+        by_key = {orphan.key: orphan for orphan in sorted(orphans)}
         parameters = {"rows": dump_json([orphan[:3] for orphan in by_key.values()])}
 
         def work(session: Session) -> dict[RunningTask, TaskStatus]:
             statuses, rows = {}, []
-            for task_id, attempt, now, limit, worker_id, started_at in session.rows(
-                self._select_orphans, parameters
-            ):
+            found = session.rows(self._lock_orphans, parameters)
+            for task_id, attempt, now, limit, worker_id, started_at in found:
                 orphan = by_key[task_id, attempt]
                 outcome, delay = orphans[orphan]
-                due_at = _stamps(now)(time.monotonic() + delay)
-                rows.append(
-                    _ended_rows((task_id, attempt), limit, worker_id, outcome, (started_at, now, due_at))
-                )
-                statuses[orphan] = rows[-1].status
+                times = _stamps(now)(time.monotonic() + delay), started_at, now
+                rows.append(_ended_row(orphan.key, limit, worker_id, outcome, times))
+                statuses[orphan] = TaskStatus(rows[-1][STATUS_PLACE])
             if rows:
                 self._end(session, rows)
             return statuses
@@ -3926,28 +3940,19 @@ class RunStatements(Statements):
 
     def close_attempt(self, key: tuple[str, int], usage: ProcessUsage) -> None:
         """Complete the record of an attempt that others have ended with what its processes used."""
-        self.change(
-            """UPDATE backtest_attempts SET exit_code = :exit_code, exit_signal = :exit_signal, max_rss_bytes = :max_rss_bytes,
-                  cpu_seconds = :cpu_seconds, output_tail = COALESCE(:output_tail, output_tail)
-               WHERE task_id = :task_id AND attempt = :attempt""",
-            task_id=key[0],
-            attempt=key[1],
-            **usage._asdict(),
-        )
+        sql = """UPDATE backtest_attempts SET exit_code = :exit_code, exit_signal = :exit_signal,
+            max_rss_bytes = :max_rss_bytes, cpu_seconds = :cpu_seconds,
+            output_tail = COALESCE(:output_tail, output_tail) WHERE task_id = :task_id AND attempt = :attempt"""
+        self.change(sql, task_id=key[0], attempt=key[1], **usage._asdict())
 
     def seconds_to_next_run(self) -> float | None:
         """Seconds until the first waiting task is due (0 when one is), or None when nothing is pending."""
-        ((due, now),) = self.database.rows(
-            "SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'"
-        )
-        if due is None:
-            return None
-        return max(
-            0.0, (datetime.datetime.fromisoformat(due) - datetime.datetime.fromisoformat(now)).total_seconds()
-        )
+        sql = "SELECT MIN(run_at), UTC_TIMESTAMP(6) FROM backtest_tasks WHERE status = 'pending'"
+        ((due, now),) = self.database.rows(sql)
+        return None if due is None else max(0.0, _seconds_between(now, due))
 
     def register_worker(self, worker_id: str, slots: int) -> None:
-        """Say that this scheduler is here."""
+        """This scheduler is here."""
         self.change(
             "DELETE FROM backtest_workers WHERE worker_id = :worker_id",
             """INSERT INTO backtest_workers (worker_id, slots, started_at, seen_at)
@@ -3957,11 +3962,10 @@ class RunStatements(Statements):
         )
 
     def remove_worker(self, worker_id: str) -> None:
-        """Say that this scheduler is gone, and forget those that were not seen for a day."""
+        """This scheduler is gone; those that were not seen for a day are forgotten."""
         is_old = "seen_at < ADDTIME(UTC_TIMESTAMP(6), '-24:00:00')"
-        self.change(
-            f"DELETE FROM backtest_workers WHERE worker_id = :worker_id OR {is_old}", worker_id=worker_id
-        )
+        sql = f"DELETE FROM backtest_workers WHERE worker_id = :worker_id OR {is_old}"
+        self.change(sql, worker_id=worker_id)
 
     def has_worker(self, within_seconds: float) -> bool:
         """Whether any scheduler was seen in the last ``within_seconds``."""
@@ -3972,7 +3976,8 @@ class RunStatements(Statements):
         """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was
         seen (None: never)."""
         rows = self.database.rows(
-            """SELECT t.task_id, t.worker_id, w.seen_at FROM backtest_tasks t LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
+            """SELECT t.task_id, t.worker_id, w.seen_at
+               FROM backtest_tasks t LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
                WHERE t.status = 'running' AND (w.seen_at IS NULL OR w.seen_at < ADDTIME(UTC_TIMESTAMP(6), :ago))
                ORDER BY t.task_id LIMIT :limit""",
             {"ago": "-" + _time_text(lease_seconds), "limit": limit},
@@ -4005,12 +4010,11 @@ class UpkeepStatements(Statements):
 
     def purge(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
         """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with
-        results and records."""
-        # Ids begin with their milliseconds, so that the old end of the table is found by its key.
-        milliseconds = int(
-            datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp() * 1000
-        )
-        head = f"{max(0, milliseconds):012x}"
+        results and records. Ids begin with the milliseconds of their creation, and no task ends before it:
+        the key finds the old end of the table without an index of finished_at, and one that was retried
+        since is passed over."""
+        created = datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp()
+        head = f"{max(0, int(created * 1000)):012x}"
         is_expired = "status IN ('completed', 'failed', 'cancelled') AND finished_at < :cutoff"
         rows = self.database.rows(
             f"""SELECT task_id, CASE WHEN {is_expired} THEN 1 ELSE 0 END FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
@@ -4049,15 +4053,14 @@ class UpkeepStatements(Statements):
         delete those whose tasks are gone. Until then a repeat must find them. Ids grow: the oldest task of
         the batch is newer than the last of the key's own, whose list ends with a quote and a bracket. The
         oldest of each status is one entry of the index of batches, however large the batch."""
+        table = "backtest_idempotency_keys"
         is_gone = " AND ".join(
             f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
-                WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
+                WHERE t.batch_id = {table}.batch_id AND t.status = '{status.value}'
                 ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
             for status in TaskStatus
         )
-        return self._purge_oldest(
-            "backtest_idempotency_keys", "idempotency_key", is_gone, cutoff, after, limit
-        )
+        return self._purge_oldest(table, "idempotency_key", is_gone, cutoff, after, limit)
 
     def _purge_oldest(
         self, table: str, key: str, is_spent: str, cutoff: str, after: str, limit: int
@@ -4072,10 +4075,9 @@ class UpkeepStatements(Statements):
 
         def work(session: Session) -> int:
             names, keys = _in_list(spent)
-            session.rows(
-                f"SELECT 1 FROM {table} WHERE {key} IN ({names}) ORDER BY {key} /*! FOR UPDATE */", keys
-            )
-            return session.execute(f"DELETE FROM {table} WHERE {key} IN ({names}) AND {is_spent}", keys)
+            chosen = f"{key} IN ({names})"
+            session.rows(f"SELECT 1 FROM {table} WHERE {chosen} ORDER BY {key} /*! FOR UPDATE */", keys)
+            return session.execute(f"DELETE FROM {table} WHERE {chosen} AND {is_spent}", keys)
 
         spent = [row[0] for row in rows if row[1]]
         deleted = self.database.write(work, confirm=lambda session: 0) if spent else 0
@@ -4084,24 +4086,20 @@ class UpkeepStatements(Statements):
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version. Raises a QtmError when
         not."""
+        known = max(schema_steps())
 
         def work(session: Session) -> int:
-            session.execute(
-                "UPDATE qtm_schema SET probed_at = UTC_TIMESTAMP(6) WHERE step = 1 AND statement = 0"
-            )
-            return int(
-                cast("tuple[Any, ...]", session.row("SELECT COALESCE(MAX(step), 0) FROM qtm_schema"))[0]
-            )
+            touch = "UPDATE qtm_schema SET probed_at = UTC_TIMESTAMP(6) WHERE step = 1 AND statement = 0"
+            session.execute(touch)
+            return int(session.rows("SELECT COALESCE(MAX(step), 0) FROM qtm_schema")[0][0])
 
-        step, known = self.database.write(work, confirm=lambda session: None), max(schema_steps())
-        fault = self.database.dialect.room_fault()
-        if fault:
+        step = self.database.write(work, confirm=lambda session: None)
+        if fault := self.database.dialect.room_fault():
             raise DatabaseUnavailable(f"the database cannot grow: {fault}", retry_after_seconds=5)
         # a newer one is a replica of the next version at work: this one goes on until it is replaced
         if step < known:
-            raise SchemaError(
-                f"the database has schema step {step}, this version needs {known}: run `migrate`"
-            )
+            message = f"the database has schema step {step}, this version needs {known}: run `migrate`"
+            raise SchemaError(message)
 
     def ping(self) -> None:
         """Prove that the database can be read. Raises a QtmError when not."""
@@ -4111,30 +4109,21 @@ class UpkeepStatements(Statements):
         """How many tasks are pending and running, and for how many seconds the one that waits longest has
         been due (0: none is). Reads as many index entries."""
         rows = self.database.rows(
-            f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6) FROM backtest_tasks
-                WHERE status IN ('pending', 'running') GROUP BY status"""
+            f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6)
+                FROM backtest_tasks WHERE status IN ('pending', 'running') GROUP BY status"""
         )
-        counts, age = {"pending": 0, "running": 0}, 0.0
-        for status, count, due, now in rows:
-            counts[status] = int(count)
-            if status == "pending" and due is not None:
-                age = (
-                    datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(due)
-                ).total_seconds()
-        return counts, max(0.0, age)
+        counts = {"pending": 0, "running": 0} | {status: int(count) for status, count, _, _ in rows}
+        ages = [_seconds_between(due, now) for status, _, due, now in rows if status == "pending" and due]
+        return counts, max([0.0, *ages])
 
     def first_unsettled(self) -> str:
         """A text that sorts behind the ids of tasks that have all ended, and not behind those of tasks to
         come."""
         newest = self.database.rows("SELECT task_id FROM backtest_tasks ORDER BY task_id DESC LIMIT 1")
-        sql = """SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
+        oldest = """SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
             WHERE status = :status ORDER BY task_id LIMIT 1"""
-        oldest = [
-            str(row[0])
-            for status in ("pending", "running")
-            for row in self.database.rows(sql, {"status": status})
-        ]
-        return min([f"{newest[0][0]}~", *oldest]) if newest else ""
+        found = [self.database.rows(oldest, {"status": status}) for status in ("pending", "running")]
+        return min([f"{newest[0][0]}~", *(row[0] for rows in found for row in rows)]) if newest else ""
 
     def count_status(
         self, status: str, start: str, end: str, limit: int = COUNTED_TASKS
@@ -4143,8 +4132,9 @@ class UpkeepStatements(Statements):
         from where on to count more of them. Reads as many entries of an index."""
         ((count, last),) = self.database.rows(
             f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
-                    SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
-                    WHERE status = :status AND task_id >= :start AND task_id < :end ORDER BY task_id LIMIT :limit) AS counted""",
+                SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
+                WHERE status = :status AND task_id >= :start AND task_id < :end
+                ORDER BY task_id LIMIT :limit) AS counted""",
             {"status": status, "start": start, "end": end, "limit": limit},
         )
         return int(count), f"{last}~" if count == limit else None
@@ -7962,7 +7952,6 @@ UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
 PURGE_FIRST_ROWS = 25  # of a pass; what a step takes decides how many are next
 PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
-PURGE_CHECK_SECONDS = 3600.0  # how often batches and keys are looked at although no task was deleted
 CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked at
 # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
 CHECKPOINT_BYTES = 8 * 1024 * 1024
@@ -7997,21 +7986,21 @@ class Duty:
             pause = next(self._steps)
             self._retry_seconds = UPKEEP_RETRY_SECONDS[0]
         except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
-            self.failures += 1
-            pause = self._retry_seconds * random.uniform(0.5, 1.5)  # another replica may be at the same work
-            log_event(
-                logging.WARNING,
-                "upkeep failed",
-                duty=self.name,
-                error=str(error)[:MAX_ERROR_TEXT] or error_text(error),
-                next_try_seconds=round(pause, 1),
-            )
-            logger.debug("upkeep failed", exc_info=True)
-            self._steps, self._retry_seconds = (
-                self._begin(),
-                min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1]),
-            )
+            pause = self._failed(error)
         self.due = clock() + pause
+
+    def _failed(self, error: Exception) -> float:
+        self.failures += 1
+        pause = self._retry_seconds * random.uniform(0.5, 1.5)  # another replica may be at the same work
+        words = {
+            "error": str(error)[:MAX_ERROR_TEXT] or error_text(error),
+            "next_try_seconds": round(pause, 1),
+        }
+        log_event(logging.WARNING, "upkeep failed", duty=self.name, **words)
+        logger.debug("upkeep failed", exc_info=True)
+        self._steps = self._begin()
+        self._retry_seconds = min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1])
+        return pause
 
 
 class EndedCounts:
@@ -8074,9 +8063,9 @@ class EndedCounts:
 
 
 class Upkeep:
-    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager:
-    the retention, counts for /metrics, checkpoints of SQLite. Replicas do it beside each other: they delete
-    what no other has locked, and their passes begin at random times."""
+    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager.
+    Replicas do it beside each other: they delete what no other has locked, and their passes begin at random
+    times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
@@ -8113,20 +8102,36 @@ class Upkeep:
         return max(0.0, min(duty.due for duty in self.duties) - self._clock())
 
     def _retention(self) -> Iterator[float]:
-        """Passes over all that is old enough. Batches and keys are looked at when tasks were deleted: nothing
-        else makes them superfluous, but a replica that died between the two."""
-        days, next_check = self._settings.retention_days, -math.inf
+        """Passes over all that is old enough."""
+        days = self._settings.retention_days
         while True:
             cutoff, before = self._dao.retention_cutoff(days), self.purged_tasks
-            yield from self._pass(self._dao.purge, cutoff, PURGE_ROWS, True)
-            deleted = self.purged_tasks - before
-            if deleted or self._clock() >= next_check:
-                yield from self._pass(self._dao.purge_batches, cutoff, PURGE_ROWS)
-                yield from self._pass(self._dao.purge_keys, cutoff, PURGE_KEYS)
-                next_check = self._clock() + PURGE_CHECK_SECONDS
-            if deleted:
+            yield from self._pass(self._purge_tasks, cutoff, PURGE_ROWS)
+            yield from self._pass(self._dao.purge_batches, cutoff, PURGE_ROWS)
+            yield from self._pass(self._dao.purge_keys, cutoff, PURGE_KEYS)
+            if deleted := self.purged_tasks - before:
                 log_event(logging.INFO, "old tasks deleted", tasks=deleted, retention_days=days)
             yield PURGE_PASS_SECONDS * random.uniform(0.5, 1.5)
+
+    def _purge_tasks(self, cutoff: str, after: str, limit: int) -> Purged:
+        purged = self._dao.purge(cutoff, after, limit)
+        self.purged_tasks += purged.deleted
+        return purged
+
+    def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int) -> Iterator[float]:
+        """Steps over a table, each about as long as it may be, with pauses of the same length for all
+        others."""
+        after: str | None = ""
+        rows = min(most, PURGE_FIRST_ROWS)
+        while after is not None:
+            started = self._clock()
+            _, after = purge(cutoff, after, rows)
+            took = self._clock() - started
+            if took > PURGE_STEP_SECONDS:
+                rows = max(1, rows // 2)
+            elif took < PURGE_STEP_SECONDS / 2:
+                rows = min(most, 2 * rows)
+            yield took * random.uniform(0.5, 1.0)
 
     def _checkpoint(self) -> Iterator[float]:
         """A log with readers that overlap never begins anew by itself."""
@@ -8136,25 +8141,6 @@ class Upkeep:
                 is_done = database.truncate_log(wait)
                 wait = CHECKPOINT_WAIT_SECONDS[0] if is_done else min(2 * wait, longest)
             yield CHECKPOINT_SECONDS
-
-    def _pass(
-        self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int, are_tasks: bool = False
-    ) -> Iterator[float]:
-        """Steps over a table, each about as long as it may be, with pauses of the same length for all
-        others."""
-        after: str | None = ""
-        rows = min(most, PURGE_FIRST_ROWS)
-        while after is not None:
-            started = self._clock()
-            deleted, after = purge(cutoff, after, rows)
-            took = self._clock() - started
-            if are_tasks:
-                self.purged_tasks += deleted
-            if took > PURGE_STEP_SECONDS:
-                rows = max(1, rows // 2)
-            elif took < PURGE_STEP_SECONDS / 2:
-                rows = min(most, 2 * rows)
-            yield took * random.uniform(0.5, 1.0)
 
 
 # ==== 24 Leases and waits ===================================================================================
@@ -8176,19 +8162,19 @@ PACE_ATTEMPTS = 100  # whose mean tells how long the next will take
 
 
 class ChangeBoard:
-    """Where threads wait for a task or batch to change in this process. Telling without a waiter costs a dict
-    look-up."""
+    """Where threads wait for a task or batch to change in this process. To notify without a waiter costs a
+    dict look-up."""
 
     def __init__(self) -> None:
-        self.is_closed = False  # written by close, read by who waits
-        # also told; written by the HTTP server, it must not block
+        self.is_closed = False  # written by close, read by waiting threads
+        # also notified; written by the HTTP server, it must not block
         self.listener: Callable[[Sequence[str]], None] | None = None
         self._lock = threading.Lock()  # guards the dict and its sets
         self._waiting: dict[str, set[threading.Event]] = {}
 
     @contextlib.contextmanager
     def watch(self, key: str) -> Iterator[threading.Event]:
-        """An event that is set when ``key`` is told of from now on."""
+        """An event that is set when ``key`` changes from now on."""
         event = threading.Event()
         with self._lock:
             self._waiting.setdefault(key, set()).add(event)
@@ -8205,121 +8191,16 @@ class ChangeBoard:
         self.is_closed = True
         with self._lock:
             keys = list(self._waiting)
-        self.tell(*keys)
+        self.notify(*keys)
 
-    def tell(self, *keys: str) -> None:
-        """Wake who watches any of these keys."""
+    def notify(self, *keys: str) -> None:
+        """Wake the threads that watch any of these keys."""
         with self._lock:
             events = [event for key in keys for event in self._waiting.get(key, ())]
         for event in events:
             event.set()
-        listener = self.listener
-        if listener:
+        if listener := self.listener:
             listener(keys)
-
-
-class AttemptState(enum.Enum):
-    """Where an attempt of this process stands; ATTEMPT_MOVES has the arrows."""
-
-    CLAIMED = "claimed"  # ours in the database; no engine has begun it
-    RUNNING = "running"
-    RELEASED = "released"  # to be stopped, and given back unless it ends with a result
-    LOST = "lost"  # cancelled, or taken over by others: to be stopped, its outcome is void
-    RECORDING = "recording"  # it has ended, and the recorder has its outcome
-    RECORDED = "recorded"  # it has left: its outcome is in the database, or never will be
-
-
-ATTEMPT_MOVES = {
-    AttemptState.CLAIMED: {
-        AttemptState.RUNNING,
-        AttemptState.RELEASED,
-        AttemptState.LOST,
-        AttemptState.RECORDING,
-    },
-    AttemptState.RUNNING: {AttemptState.RELEASED, AttemptState.LOST, AttemptState.RECORDING},
-    AttemptState.RELEASED: {AttemptState.LOST, AttemptState.RECORDING},
-    AttemptState.RECORDING: {AttemptState.RECORDED},
-    AttemptState.LOST: {AttemptState.RECORDED},
-    AttemptState.RECORDED: set(),
-}
-
-
-class Attempt:
-    """One attempt of this process: a record of all that is known of it, hence so many fields. The state and
-    the worker change under the lock of `Attempts`; the slot's thread writes the rest, and the recorder's once
-    it has the outcome."""
-
-    def __init__(self, claimed: ClaimedTask, is_ahead: bool, clock: Callable[[], float]) -> None:
-        self.claimed = claimed
-        self.has_start_to_log = False
-        self.is_ahead = is_ahead  # of the slots: its start is logged together with others
-        self.state = AttemptState.CLAIMED
-        self.worker: SlotWorker | None = None  # that has taken it from the queue
-        self.claimed_at = clock()
-        # for the database; an engine tells its start by this clock
-        self.started_at = self.ended_at = time.monotonic()
-        self.progress, self.message = 0.0, ""
-        self.engine_version: str | None = None
-        self.outcome = Outcome(released=True)
-        self.delay_seconds = 0.0  # before its task is tried again
-        self.refusals = 0  # of its outcome or its progress by the database
-        self.next_write = 0.0  # not before this time, once one was refused
-        self.key = claimed.key  # what no other attempt has
-        self.task_id, self.attempt = claimed.key
-        self.timeout_seconds = claimed.timeout_seconds
-
-    def request(self) -> TaskRequest:
-        """What its engine gets."""
-        return TaskRequest.from_dict(json.loads(self.claimed.request_json))
-
-    def request_json(self) -> str:
-        """The same as JSON."""
-        return self.claimed.request_json
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether it shall begin, or run on."""
-        return self.state in (AttemptState.CLAIMED, AttemptState.RUNNING)
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What log lines call it."""
-        return {"task_id": self.task_id, "attempt": self.attempt}
-
-    def start_line(self) -> tuple[float, str, Mapping[str, Any]]:
-        """For `log_events`."""
-        more = {
-            "batch_id": self.claimed.batch_id,
-            "worker_id": self.claimed.worker_id,
-            "stock_code": self.claimed.stock_code,
-        }
-        self.has_start_to_log = False
-        return time.time() - (time.monotonic() - self.started_at), "attempt started", {**self.told, **more}
-
-    def end_line(self, ending: str) -> tuple[float, str, Mapping[str, Any]]:
-        """The same of its end."""
-        error = (
-            {"error": f"{self.outcome.error_type}: {self.outcome.message}"} if self.outcome.error_type else {}
-        )
-        return (
-            time.time() - (time.monotonic() - self.ended_at),
-            "attempt ended",
-            {**self.told, "ending": ending, **error},
-        )
-
-    def ending_to_record(self) -> Ending:
-        """For `TaskDAO.record`."""
-        progress = 1.0 if self.outcome.result_json is not None else self.progress
-        times = self.started_at, self.ended_at, self.delay_seconds
-        return Ending(self.claimed, self.outcome, *times, self.message, progress, self.engine_version)
-
-    def move(self, state: AttemptState) -> bool:
-        """Change the state if that is an arrow; False when the attempt has moved on before. Under the lock of
-        `Attempts`."""
-        if state not in ATTEMPT_MOVES[self.state]:
-            return False
-        self.state = state
-        return True
 
 
 class Attempts:
@@ -8327,55 +8208,48 @@ class Attempts:
     those that wait for a slot. Shared by the scheduler, the slots and the recorder."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.changed = (
-            threading.Condition()
-        )  # guards all fields and the states; notified when an attempt comes or leaves; nothing slow under it
+        # guards all fields and the states; notified when an attempt comes or leaves; nothing slow under it
+        self.changed = threading.Condition()
         self.known: dict[tuple[str, int], Attempt] = {}
+        self.of_batch: Counter[str] = Counter()  # how many of a batch are known
         self.queue: deque[Attempt] = deque()
         self.is_claiming = False  # tasks may be ours in the database that are not known yet
-        self.is_cancelled_meanwhile = False  # a cancel came while claiming, and may have missed its attempt
         self.refill_at = -1  # with so many in the queue the scheduler is to claim more
         self.ended: Counter[str] = Counter()  # attempts by how they ended
-        # that left while the database has them running, and how to end them
-        self.unwritten: dict[tuple[str, int], Outcome] = {}
         self.draining = threading.Event()  # begin no more
         self.stopped = threading.Event()  # end the threads
         self.clock = clock
-        # that the last attempts took of their slots
-        self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)
+        self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)  # that the last ones took of their slots
         self._request_bytes = 1  # of the largest request of the last claim
 
     def add(self, attempts: Sequence[Attempt]) -> list[Attempt]:
         """Queue attempts that were claimed just now. Those of the same tasks that were known before: they
         were cancelled and retried elsewhere between two heartbeats, which would not see it, since the worker
         is the same."""
+        now, task_ids = self.clock(), {one.task_id for one in attempts}
         with self.changed:
-            task_ids = {one.task_id for one in attempts}
-            older = [one for one in self.known.values() if one.task_id in task_ids] if task_ids else []
-            self.known.update((one.key, one) for one in attempts)
+            older = [one for one in self.known.values() if one.task_id in task_ids]
+            for one in attempts:
+                one.claimed_at, self.known[one.key] = now, one
+                self.of_batch[one.batch_id] += 1
             self.queue.extend(attempts)
-            self._request_bytes = max(
-                [len(one.claimed.request_json) for one in attempts], default=self._request_bytes
-            )
+            self._request_bytes = max(len(one.request_text) for one in attempts)
             self.changed.notify_all()
         return older
 
-    def take(self, worker: SlotWorker, most: int = 1, wait: bool = False) -> list[Attempt]:
+    def take(self, slot: SlotWorker, most: int = 1, wait: bool = False) -> list[Attempt]:
         """Up to so many attempts for a slot; none once the threads are to end."""
         with self.changed:
             if wait and not self.queue:
-                worker.wake()
+                slot.wake()
             while wait and not self.queue and not self.stopped.is_set():
                 self.changed.wait()
-            taken = (
-                []
-                if self.stopped.is_set()
-                else [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
-            )
+            count = 0 if self.stopped.is_set() else min(most, len(self.queue))
+            taken = [self.queue.popleft() for _ in range(count)]
             for one in taken:
-                one.worker = worker
+                one.slot = slot
             if len(self.queue) <= self.refill_at:
-                worker.wake()
+                slot.wake()
         return taken
 
     def end(self, attempts: Iterable[Attempt], state: AttemptState) -> tuple[list[Attempt], list[Attempt]]:
@@ -8384,19 +8258,22 @@ class Attempts:
         with self.changed:
             moved = [one for one in attempts if one.move(state)]
             self.queue = deque(one for one in self.queue if one.state is AttemptState.CLAIMED)
-        return [one for one in moved if one.worker], [one for one in moved if not one.worker]
+        return [one for one in moved if one.slot], [one for one in moved if not one.slot]
 
-    def leave(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
-        """Forget attempts that are recorded, or else have the scheduler end them in the database by
-        ``unwritten``."""
+    def leave(self, attempts: Sequence[Attempt]) -> list[str]:
+        """Forget attempts that are recorded. The ids of their batches, but of those that have other attempts
+        here: such a batch has not ended."""
         with self.changed:
             for one in attempts:
                 one.move(AttemptState.RECORDED)
-                self.ended[one.outcome.ending if unwritten is None else "unwritten"] += 1
-                if unwritten:
-                    self.unwritten[one.key] = unwritten
+                self.ended[one.outcome.ending] += 1
                 del self.known[one.key]
+            self.of_batch.subtract(one.batch_id for one in attempts)
+            idle = [name for name in {one.batch_id for one in attempts} if not self.of_batch[name]]
+            for name in idle:
+                del self.of_batch[name]
             self.changed.notify_all()
+        return idle
 
     def select(self, *states: AttemptState) -> list[Attempt]:
         """Those in one of these states."""
@@ -8419,23 +8296,21 @@ class Attempts:
     def waited_too_long(self, are_all_slow: bool) -> list[Attempt]:
         """Those behind a slow attempt: in its slot, or in the queue while all slots have one."""
         since = self.clock() - LONGEST_AHEAD_SECONDS
-        old = [one for one in self.select(AttemptState.CLAIMED) if one.claimed_at < since]
-        return [
-            one
-            for one in old
-            if (one.worker.is_slow() and one.worker.present is not one if one.worker else are_all_slow)
-        ]
+
+        def is_stuck(one: Attempt) -> bool:
+            return one.slot.is_slow() and one.slot.present is not one if one.slot else are_all_slow
+
+        claimed = self.select(AttemptState.CLAIMED)
+        return [one for one in claimed if one.claimed_at < since and is_stuck(one)]
 
     def is_lost_on_probation(self) -> bool:
         """Whether one whose task lost its last attempt has not run for long enough to be trusted, or has no
         outcome on record yet: were the next one to end this process, it would lose a second attempt."""
-        since = time.monotonic() - PROBATION_SECONDS
-        suspects = [
-            one
-            for one in self.select(AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.RECORDING)
-            if one.claimed.was_lost
-        ]
-        return any(one.state is not AttemptState.RUNNING or one.started_at > since for one in suspects)
+        since, running = time.monotonic() - PROBATION_SECONDS, AttemptState.RUNNING
+        return any(
+            one.was_lost and (one.state is not running or one.started_at > since)
+            for one in self.select(AttemptState.CLAIMED, running, AttemptState.RECORDING)
+        )
 
     def wait_idle(self, seconds: float) -> bool:
         """Whether all have left, and no claim is under way, within the time."""
@@ -8472,14 +8347,10 @@ class LeaseWatch:
             self._counted += min(now - self._last_success, self._heartbeat_seconds)
         self._last_success = now
         seen, self._seen = self._seen, {}
-        expired = []
         for task in running:
             before, since = seen.get(task.task_id, (None, self._counted))
-            since = since if before == task else self._counted
-            self._seen[task.task_id] = (task, since)
-            if self._counted - since >= self._lease_seconds:
-                expired.append(task)
-        return expired
+            self._seen[task.task_id] = (task, since if before == task else self._counted)
+        return [task for task, since in self._seen.values() if self._counted - since >= self._lease_seconds]
 
     def forget(self, task_id: str) -> None:
         """Let the lease of this task begin again with the next poll."""
@@ -8487,10 +8358,8 @@ class LeaseWatch:
 
     def seconds_to_expiry(self) -> float:
         """When to observe again for the first lease that would be over by then."""
-        return min(
-            (self._lease_seconds - (self._counted - since) for _, since in self._seen.values()),
-            default=math.inf,
-        )
+        since = min((since for _, since in self._seen.values()), default=math.inf)
+        return self._lease_seconds - (self._counted - since)
 
 
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
@@ -8499,59 +8368,15 @@ def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
     return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
 
 
-def new_worker_id() -> str:
-    """host:pid:random; the random part tells restarts under the same name apart."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
-    return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
-
-
 def retry_pause(settings: Settings, attempt: int) -> float:
     """The wait after a failed ``attempt``, jittered."""
     return backoff_seconds(settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
 
 
-class Alarm:
-    """What the scheduler thread waits for: a wake from any thread, or its timer, which only wakes."""
-
-    def __init__(self, clock: Callable[[], float], timer: Callable[..., threading.Timer]) -> None:
-        self._clock = clock
-        self._timer_class = timer
-        self._woken = threading.Event()
-        self._timer: threading.Timer | None = None  # this and the next two are of the scheduler thread
-        self._due = math.inf
-        self._limit: float | None = None  # of a wait, while there is no timer
-
-    def wake(self) -> None:
-        """End the wait, or the next one."""
-        self._woken.set()
-
-    def wait(self) -> None:
-        """Until somebody wakes it."""
-        self._woken.wait(self._limit)
-        self._woken.clear()
-
-    def set(self, seconds: float) -> None:
-        """Wake in ``seconds``, unless the timer that is set already comes sooner."""
-        now = self._clock()
-        if self._timer and self._timer.is_alive() and now < self._due <= now + seconds:
-            return
-        timer = self._timer_class(max(0.01, seconds), self.wake)
-        timer.name = "scheduler-timer"
-        timer.daemon = True
-        try:
-            timer.start()
-        except (
-            RuntimeError
-        ):  # the system gives no thread now: the older timer, or the scheduler's own wait, does it
-            self._limit = DATABASE_RETRY_SECONDS
-            return
-        self.close()
-        self._timer, self._due, self._limit = timer, now + max(0.01, seconds), None
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer:
-            self._timer.cancel()
+def new_worker_id() -> str:
+    """host:pid:random; the random part tells restarts under the same name apart."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:100]
+    return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
 # ==== 25 Recorder ===========================================================================================
@@ -8564,21 +8389,9 @@ GROUP_OUTCOMES = 500  # in one transaction
 # more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
 GROUP_SECONDS = 0.02
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
-# of one that the database refuses while it is there, in 12 s; then as many of what replaces it
+# of one that the database refuses while it is there, in 12 s; then of the failure that replaces it
 OUTCOME_TRIES = 8
 OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
-CANCELLED = Outcome(error_type="cancelled", message="cancelled, or taken over by another scheduler")
-
-
-def _outcome_bytes(outcome: Outcome) -> int:
-    """About how much an outcome takes in a statement."""
-    return (
-        outcome.result_bytes
-        + len(outcome.message)
-        + len(outcome.traceback or "")
-        + len(outcome.usage.output_tail or "")
-        + 200
-    )
 
 
 def _ascii_error_text(error: Exception) -> str:
@@ -8588,24 +8401,21 @@ def _ascii_error_text(error: Exception) -> str:
 
 
 def in_halves(
-    items: Sequence[T],
-    write: Callable[[Sequence[T]], None],
-    refused: Callable[[T, Exception], None],
-    ends: tuple[type[QtmError], ...] = (DatabaseUnavailable, TransactionConflict),
+    items: Sequence[T], write: Callable[[Sequence[T]], None], refused: Callable[[T, Exception], None]
 ) -> None:
     """Write items together; in halves where the database refuses them, so that ``refused`` gets the bad one
-    alone. Errors of the classes ``ends`` are of no item, and are raised."""
+    alone. Raises what is the fault of no item: DatabaseUnavailable and TransactionConflict."""
     try:
         if items:
             write(items)
-    except ends:
+    except (DatabaseUnavailable, TransactionConflict):
         raise
     except Exception as error:  # the texts are engines', the database's refusal of any class
         if len(items) == 1:
             return refused(items[0], error)
         half = len(items) // 2
-        in_halves(items[:half], write, refused, ends)
-        in_halves(items[half:], write, refused, ends)
+        in_halves(items[:half], write, refused)
+        in_halves(items[half:], write, refused)
 
 
 class Recorder:
@@ -8616,8 +8426,10 @@ class Recorder:
         self,
         dao: TaskDAO,
         attempts: Attempts,
-        on_recorded: Callable[[Sequence[Attempt]], None],  # called with those that have left
-        on_doubt: Callable[[], None],  # called when a task was to be running and is not: a heartbeat tells
+        on_recorded: Callable[
+            [Sequence[Attempt], Sequence[str]], None
+        ],  # attempts that left, and idle batches
+        on_doubt: Callable[[], None],  # a task was to be running and is not: a heartbeat finds out
         clock: Callable[[], float],
     ) -> None:
         self._dao = dao
@@ -8629,37 +8441,27 @@ class Recorder:
         self._waiting: dict[Attempt, int] = {}
         # those whose progress the database does not have, and when to write it; the same
         self._reports: dict[Attempt, float] = {}
-        self._next_step = math.inf  # of the thread, 0.0 while one is being done; the same
         self._woken = threading.Event()
         self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
         self._reminder = Reminder(clock)
 
     def put(self, attempt: Attempt, outcome: Outcome, delay_seconds: float) -> None:
         """Take the outcome of an attempt that has ended; that of a lost one is void."""
-        size = _outcome_bytes(outcome)
+        size = outcome.stored_bytes
         with self._attempts.changed:
-            attempt.outcome = (
-                outcome
-                if attempt.move(AttemptState.RECORDING)
-                else dataclasses.replace(CANCELLED, usage=outcome.usage)
-            )
-            attempt.delay_seconds, attempt.next_write, attempt.refusals = delay_seconds, 0.0, 0
+            if not attempt.move(AttemptState.RECORDING):
+                outcome = dataclasses.replace(CANCELLED, usage=outcome.usage)
+            attempt.outcome, attempt.delay_seconds = outcome, delay_seconds
+            attempt.next_write, attempt.refusals = 0.0, 0
             self._reports.pop(attempt, None)
             self._waiting[attempt] = size
-            self._wake(0.0)
+        self._woken.set()
 
     def report(self, attempt: Attempt) -> None:
-        """Write the progress of an attempt soon; a quick one ends before that."""
-        due = self._clock() + PROGRESS_WRITE_SECONDS
+        """Write the progress of an attempt soon; a quick one ends before that. Wakes nobody: the thread looks
+        as often."""
         with self._attempts.changed:
-            self._reports.setdefault(attempt, due)
-            self._wake(due)
-
-    def _wake(self, due: float) -> None:
-        """Have the thread do a step at this time, unless it does one before. Under the lock."""
-        if due < self._next_step:
-            self._next_step = due
-            self._woken.set()
+            self._reports.setdefault(attempt, self._clock() + PROGRESS_WRITE_SECONDS)
 
     @property
     def is_full(self) -> bool:
@@ -8679,37 +8481,29 @@ class Recorder:
         """Have the thread end."""
         self._woken.set()
 
-    def step(self) -> float | None:
-        """Write what waits; the seconds until there may be more, None without end."""
+    def step(self) -> float:
+        """Write what waits; the seconds until there may be more."""
         now = self._clock()
         with self._attempts.changed:
-            self._next_step = 0.0
             waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
             due = [one for one, at in self._reports.items() if at <= now]
+        self._log(due)
         try:
-            self._left([one for one, _ in waiting if one.state is AttemptState.LOST])
-            for group in self._groups(
-                [(one, size) for one, size in waiting if one.state is AttemptState.RECORDING]
-            ):
+            self._let_go([one for one, _ in waiting if one.state is AttemptState.LOST])
+            for group in self._groups([pair for pair in waiting if pair[0].state is AttemptState.RECORDING]):
                 in_halves(group, self._record, self._refused)
             in_halves(due, self._report, self._report_refused)
             self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
             self._reminder.clear()
         except (DatabaseUnavailable, TransactionConflict) as error:
             if self._reminder.is_due(error.message):
-                log_event(
-                    logging.WARNING,
-                    "outcomes kept until the database is back",
-                    outcomes=len(self._waiting),
-                    error=error.message,
-                )
+                words = {"outcomes": len(self._waiting), "error": error.message}
+                log_event(logging.WARNING, "outcomes kept until the database is back", **words)
             self._attempts.stopped.wait(self._retry_seconds)
             self._retry_seconds = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1])
         with self._attempts.changed:
-            self._next_step = due_at = min(
-                [*(one.next_write for one in self._waiting), *self._reports.values()], default=math.inf
-            )
-        return None if due_at == math.inf else max(0.0, due_at - self._clock())
+            times = [*(one.next_write for one in self._waiting), *self._reports.values()]
+        return max(0.0, min([*times, self._clock() + PROGRESS_WRITE_SECONDS]) - self._clock())
 
     def _groups(self, waiting: Sequence[tuple[Attempt, int]]) -> Iterator[list[Attempt]]:
         """The attempts, cut where a transaction has enough."""
@@ -8725,68 +8519,64 @@ class Recorder:
         yield group
 
     def _record(self, group: Sequence[Attempt]) -> None:
-        found = self._dao.record([one.ending_to_record() for one in group])
+        found = self._dao.record(group)
         for one in group:
             if one.key in found.locked:
                 one.next_write = self._clock() + OUTCOME_RETRY_SECONDS[0]
             elif one.key not in found.keys:
                 one.outcome = dataclasses.replace(CANCELLED, usage=one.outcome.usage)
-        self._left([one for one in group if one.key not in found.locked])
+        self._let_go([one for one in group if one.key not in found.locked])
 
-    def _left(self, attempts: Sequence[Attempt], unwritten: Outcome | None = None) -> None:
-        """Let go of attempts whose outcomes are recorded, void, or given up."""
+    def _let_go(self, attempts: Sequence[Attempt]) -> None:
+        """Forget attempts whose outcomes are recorded or void."""
         for one in attempts:
             if one.outcome.ending == CANCELLED.ending and one.outcome.usage != NO_USAGE:
                 try:
                     self._dao.close_attempt(one.key, one.outcome.usage)
                 except Exception as error:  # the record alone is the poorer for it
-                    log_event(
-                        logging.WARNING,
-                        "record of an attempt not completed",
-                        **one.told,
-                        error=_ascii_error_text(error),
-                    )
+                    words = {**one.log_fields, "error": _ascii_error_text(error)}
+                    log_event(logging.WARNING, "record of an attempt not completed", **words)
         with self._attempts.changed:
             for one in attempts:
                 del self._waiting[one]
-        starts = [one.start_line() for one in attempts if one.has_start_to_log]
-        log_events(
-            logging.INFO,
-            [*starts, *(one.end_line("unwritten" if unwritten else one.outcome.ending) for one in attempts)],
-        )
-        self._attempts.leave(attempts, unwritten)
-        self._on_recorded(attempts)
+        self._log(attempts, attempts)
+        if attempts:
+            self._on_recorded(attempts, self._attempts.leave(attempts))
+
+    def _log(self, started: Sequence[Attempt], ended: Sequence[Attempt] = ()) -> None:
+        """The lines of attempts, each with its own time; many lines cost little more than one."""
+        back = time.time() - time.monotonic()
+        lines: list[tuple[float, str, Mapping[str, Any]]] = []
+        for one in (one for one in started if one.has_start_to_log):
+            one.has_start_to_log = False
+            about = {"batch_id": one.batch_id, "worker_id": one.worker_id, "stock_code": one.stock_code}
+            lines.append((back + one.started_at, "attempt started", {**one.log_fields, **about}))
+        for one in ended:
+            fields, outcome = {**one.log_fields, "ending": one.outcome.ending}, one.outcome
+            if outcome.error_type:
+                fields["error"] = f"{outcome.error_type}: {outcome.message}"
+            lines.append((back + one.ended_at, "attempt ended", fields))
+        log_events(logging.INFO, lines)
 
     def _refused(self, attempt: Attempt, error: Exception) -> None:
-        """Try again later. In the end it becomes a failure that holds nothing of the engine's; and when that
-        is refused as well, the scheduler ends the attempt."""
-        log_event(
-            logging.ERROR, "outcome refused by the database", **attempt.told, error=_ascii_error_text(error)
-        )
+        """Try again later; in the end as a failure that holds nothing of the engine's."""
+        text, outcome = _ascii_error_text(error), attempt.outcome
+        log_event(logging.ERROR, "outcome refused by the database", **attempt.log_fields, error=text)
         attempt.refusals += 1
         if attempt.refusals == OUTCOME_TRIES:
-            message = (
-                f"the outcome ({attempt.outcome.ending}) could not be stored: {_ascii_error_text(error)}"
-            )
-            usage = attempt.outcome.usage._replace(output_tail=None)
+            message = f"the outcome ({outcome.ending}) could not be stored: {text}"
+            usage = outcome.usage._replace(output_tail=None)
             attempt.outcome = Outcome(error_type="not_stored", message=message, usage=usage)
             attempt.message, attempt.engine_version = "", None
-        elif attempt.refusals == 2 * OUTCOME_TRIES:
-            return self._left([attempt], NOT_STORED)
         first, longest = OUTCOME_RETRY_SECONDS
         attempt.next_write = self._clock() + min(first * 2 ** (attempt.refusals % OUTCOME_TRIES), longest)
 
     def _report(self, attempts: Sequence[Attempt]) -> None:
         """Write progress. What an engine says meanwhile is written the next time."""
         self._set_reports(attempts, math.inf)
-        log_events(logging.INFO, [one.start_line() for one in attempts if one.has_start_to_log])
-        reports = [
-            ProgressReport(one.claimed, one.started_at, one.progress, one.message)
-            for one in attempts
-            if one.is_wanted
-        ]
+        running = [one for one in attempts if one.is_wanted]
         try:
-            if reports and not self._dao.report_progress(reports):
+            if running and not self._dao.report_progress(running):
                 self._on_doubt()
         except QtmError:
             self._set_reports(attempts, DATABASE_RETRY_SECONDS)
@@ -8796,7 +8586,8 @@ class Recorder:
 
     def _report_refused(self, attempt: Attempt, error: Exception) -> None:
         if not attempt.refusals:
-            log_event(logging.WARNING, "progress not written", **attempt.told, error=_ascii_error_text(error))
+            text = _ascii_error_text(error)
+            log_event(logging.WARNING, "progress not written", **attempt.log_fields, error=text)
         attempt.refusals += 1
         self._set_reports([attempt], backoff_seconds(DATABASE_RETRY_SECONDS, attempt.refusals, 1.0))
 
@@ -8824,25 +8615,16 @@ class SlotWorker:
     """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their
     outcomes to the recorder. What the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
 
-    def __init__(
-        self,
-        number: int,
-        runner: Runner,
-        attempts: Attempts,
-        recorder: Recorder,
-        settings: Settings,
-        dao: TaskDAO,
-        wake: Callable[[], None],
-    ) -> None:
-        self.wake = wake  # the scheduler, which is to claim more, or to replace the engine server
+    def __init__(self, number: int, scheduler: TaskScheduler, runner: Runner, settings: Settings) -> None:
+        self.wake = scheduler.wake  # which is to claim more, or to replace the engine server
         # when the slot turned to its present attempt; written here, read by the scheduler
         self.begun_at: float | None = None
         self._open = functools.partial(runner.slot, number)
         self._slot: Slot | None = None  # made by the thread, which its processes outlive in no case
-        self._attempts = attempts
-        self._recorder = recorder
+        self._attempts = scheduler.attempts
+        self._recorder = scheduler.recorder
         self._settings = settings
-        self._dialect = dao.database.dialect
+        self._dialect = scheduler.dao.database.dialect
         # taken and not ended, in their order; written here, read by the scheduler
         self._hands: dict[Attempt, None] = {}
 
@@ -8856,10 +8638,9 @@ class SlotWorker:
     def turn(self, wait: bool = False) -> bool:
         """Run the next attempt, and those that the engine's slot asks for meanwhile; False when there is
         none."""
-        taken = self._attempts.take(self, wait=wait)
+        self._hold(taken := self._attempts.take(self, wait=wait))
         if not taken:
             return False
-        self._hold(taken)
         try:
             self._run()
             if self._hands:
@@ -8870,8 +8651,8 @@ class SlotWorker:
         return True
 
     def _run(self) -> None:
-        """Wait for an engine server that is being replaced: until it is there, nothing is said of the
-        attempt."""
+        """Run the first attempt, and those that the engine's slot asks for meanwhile. Wait for an engine
+        server that is being replaced: until it is there, nothing is said of the attempt."""
         self._slot = self._slot or self._open()
         deadline = time.monotonic() + self._settings.engine_start_seconds
         while (first := self.present) and first.is_wanted and time.monotonic() < deadline:
@@ -8898,12 +8679,12 @@ class SlotWorker:
         return self.begun_at is not None and self._attempts.clock() - self.begun_at > AHEAD_SECONDS
 
     def _hold(self, attempts: Sequence[Attempt]) -> None:
-        self.begun_at = self.begun_at or self._attempts.clock()
-        self._hands.update(dict.fromkeys(attempts))
+        if attempts:
+            self.begun_at = self.begun_at or self._attempts.clock()
+            self._hands.update(dict.fromkeys(attempts))
 
     def _more(self, most: int) -> list[Attempt]:
-        taken = self._attempts.take(self, most)
-        self._hold(taken)
+        self._hold(taken := self._attempts.take(self, most))
         return taken
 
     def started(self, attempt: Attempt, at: float, version: str | None) -> None:
@@ -8914,9 +8695,7 @@ class SlotWorker:
         if not attempt.is_wanted:  # it was stopped before the engine's slot knew it
             self.stop(attempt)
         if is_new:
-            attempt.has_start_to_log = attempt.is_ahead
-            if not attempt.is_ahead:
-                log_events(logging.INFO, [attempt.start_line()])
+            attempt.has_start_to_log = True
             self._recorder.report(attempt)
 
     def reported(self, attempt: Attempt, report: Report) -> None:
@@ -8927,15 +8706,15 @@ class SlotWorker:
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """It has ended, however it did."""
         is_released = attempt.state is AttemptState.RELEASED
+        usage, limit = outcome.usage, self._dialect.max_document_bytes
         if outcome.result_json is None and (is_released or self._is_of_stop(outcome)):
-            outcome = Outcome(released=True, usage=outcome.usage)
-        limit = self._dialect.max_document_bytes
-        if outcome.result_json is not None and outcome.result_bytes > limit:
-            size = outcome.result_bytes
-            message = f"the result, its non_finite and converted have {size} bytes, more than the database takes in one packet ({limit})"
-            outcome = Outcome(
-                error_type="result_too_large", message=message, retryable=False, usage=outcome.usage
+            outcome = dataclasses.replace(RELEASED, usage=usage)
+        elif outcome.result_json is not None and (size := outcome.result_bytes) > limit:
+            message = (
+                f"the result, its non_finite and converted have {size} bytes, "
+                f"more than the database takes in one packet ({limit})"
             )
+            outcome = Outcome(error_type="result_too_large", message=message, retryable=False, usage=usage)
         # An attempt that was to be released is due at once; one for which no process could be started, after
         # a pause.
         pause = 0.0 if is_released else DATABASE_RETRY_SECONDS
@@ -8949,7 +8728,7 @@ class SlotWorker:
 
     def returned(self, attempt: Attempt) -> None:
         """The slot has not begun it, and never will."""
-        self.ended(attempt, Outcome(released=True))
+        self.ended(attempt, RELEASED)
 
     def _is_of_stop(self, outcome: Outcome) -> bool:
         """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and
@@ -8962,12 +8741,11 @@ class SlotWorker:
         """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the
         same fault for ever."""
         text, first = _ascii_error_text(error), self.present
-        log_event(logging.CRITICAL, "slot failed", **(first.told if first else {}), error=text)
+        log_event(logging.CRITICAL, "slot failed", **(first.log_fields if first else {}), error=text)
         logger.debug("slot failed", exc_info=error)
         if first:
-            self.ended(
-                first, Outcome(error_type="internal", message=f"qtm failed while it ran this attempt: {text}")
-            )
+            message = f"qtm failed while it ran this attempt: {text}"
+            self.ended(first, Outcome(error_type="internal", message=message))
         for one in list(self._hands):
             self.returned(one)
 
@@ -8982,7 +8760,7 @@ class Health:
         self._clock = clock
         self._beat: float | None = None
         self._poll: float | None = None
-        self._poll_at: str | None = None
+        self._polled_at: float | None = None  # of time.time
         self._reminder = Reminder(clock)
 
     def beat(self) -> None:
@@ -8992,7 +8770,7 @@ class Health:
     def succeeded(self, activity: str) -> None:
         """A round did all of its work."""
         self.activity, self.is_away, self._poll = activity, False, self._clock()
-        self._poll_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._polled_at = time.time()
         self._reminder.clear()
 
     def failed(self, error: QtmError, worker_id: str) -> None:
@@ -9000,12 +8778,8 @@ class Health:
         self.activity, self.is_away = "waiting for the database", True
         if self._reminder.is_due(error.message):
             is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            log_event(
-                logging.WARNING if is_away else logging.ERROR,
-                "database away",
-                worker_id=worker_id,
-                error=error.message,
-            )
+            level = logging.WARNING if is_away else logging.ERROR
+            log_event(level, "database away", worker_id=worker_id, error=error.message)
 
     def is_fresh(self, seconds: float) -> bool:
         """Whether the last round that succeeded is younger."""
@@ -9013,10 +8787,13 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """As `TaskScheduler.state` shows it."""
-        poll, beat = (
-            None if then is None else round(self._clock() - then, 3) for then in (self._poll, self._beat)
-        )
-        return {"last_poll_at": self._poll_at, "last_poll_age_seconds": poll, "last_beat_age_seconds": beat}
+        ages = [None if at is None else round(self._clock() - at, 3) for at in (self._poll, self._beat)]
+        at = self._polled_at and datetime.datetime.fromtimestamp(self._polled_at, datetime.timezone.utc)
+        return {
+            "last_poll_at": at and at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "last_poll_age_seconds": ages[0],
+            "last_beat_age_seconds": ages[1],
+        }
 
 
 class TaskScheduler:
@@ -9035,18 +8812,16 @@ class TaskScheduler:
         # why the scheduler gave up; written by its threads, read by all
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = _nothing
+        self.dao = dao
         self.attempts = Attempts(clock)
         self.recorder = Recorder(dao, self.attempts, self._recorded, self._doubt, clock)
-        self.slots = [
-            SlotWorker(number, runner, self.attempts, self.recorder, settings, dao, self.wake)
-            for number in range(1, settings.workers + 1)
-        ]
-        self._dao = dao
         self._runner = runner
         self._settings = settings
         self._board = board or ChangeBoard()
         self._clock = clock
-        self._alarm = Alarm(clock, timer)
+        self._make_timer = timer
+        self._timer: threading.Timer | None = None  # the floor: a round at least every poll_seconds
+        self._woken = threading.Event()
         self._health = Health(clock)
         self._leases = LeaseWatch(settings.lease_seconds, settings.heartbeat_seconds)
         self._draining_since = 0.0  # written once, before attempts.draining is set
@@ -9054,14 +8829,15 @@ class TaskScheduler:
         # this and the next are of the scheduler thread; a doubt sets the time, too
         self._is_registered = False
         self._next_beat = 0.0
+        self.slots = [SlotWorker(i, self, runner, settings) for i in range(1, settings.workers + 1)]
 
     # -- for other threads
     # --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the threads. On SQLite, which one process holds, what runs now is an orphan."""
-        if self._dao.database.dialect.name == "sqlite":
-            self._rescue(dict.fromkeys(self._dao.running(), (WORKER_LOST, 0.0)))
+        if self.dao.database.dialect.name == "sqlite":
+            self._rescue(dict.fromkeys(self.dao.running(), (WORKER_LOST, 0.0)))
         works = {"scheduler": self._loop, "recorder": self.recorder.run}
         works.update((f"slot-{number}", slot.run) for number, slot in enumerate(self.slots, 1))
         self._threads = [
@@ -9070,11 +8846,20 @@ class TaskScheduler:
         ]
         for thread in self._threads:
             thread.start()
+        self._tick()
+
+    def _tick(self) -> None:
+        """The timer: it only wakes, and sets the next one."""
         self.wake()
+        if not self.attempts.stopped.is_set():
+            self._timer = self._make_timer(self._settings.poll_seconds, self._tick)
+            self._timer.name, self._timer.daemon = "scheduler-timer", True
+            with contextlib.suppress(RuntimeError):  # the system gives no thread now: heartbeats go on
+                self._timer.start()
 
     def wake(self) -> None:
         """Have a step done soon. Cheap, and safe from any thread."""
-        self._alarm.wake()
+        self._woken.set()
 
     def state(self) -> dict[str, Any]:
         """What the scheduler does now, and when it last polled with success."""
@@ -9097,12 +8882,15 @@ class TaskScheduler:
         allowed)."""
         return self.failure is None and self._health.is_fresh(max(5.0, 2 * self._settings.poll_seconds))
 
-    def discard(self, belongs: Callable[[ClaimedTask], bool]) -> None:
-        """End the attempts of tasks that were cancelled; their outcomes are void."""
+    def discard(self, belongs: Callable[[Attempt], bool]) -> None:
+        """End the attempts of tasks that were cancelled; their outcomes are void. A heartbeat finds one that
+        is being claimed just now."""
         with self.attempts.changed:
-            cancelled = [one for one in self.attempts.known.values() if belongs(one.claimed)]
-            self.attempts.is_cancelled_meanwhile |= self.attempts.is_claiming
+            cancelled = [one for one in self.attempts.known.values() if belongs(one)]
+            is_claiming = self.attempts.is_claiming
         self._end(cancelled, AttemptState.LOST)
+        if is_claiming:
+            self._doubt()
 
     def drain(self) -> None:
         """Claim and begin no more from now on; the grace of `stop` counts from here."""
@@ -9121,41 +8909,43 @@ class TaskScheduler:
         self._health.activity = "stopping"
         self.drain()
         self.wake()
+        # a database that is away gets no more time than the processes: the lease tells it the rest
+        longest = 0.5 if self._health.is_away else RELEASE_SECONDS
         if not self.attempts.wait_idle(max(0.0, self._draining_since + grace - self._clock())):
             self._end(list(self.attempts.known.values()), AttemptState.RELEASED)
-            # A database that is away gets no more time than the processes: what it does not learn now, the
-            # lease tells it.
-            self.attempts.wait_idle(KILL_GRACE_SECONDS + (0.5 if self._health.is_away else RELEASE_SECONDS))
+            self.attempts.wait_idle(KILL_GRACE_SECONDS + longest)
         self.attempts.stopped.set()
         self.wake()
         self.recorder.stop()
         with self.attempts.changed:
             self.attempts.changed.notify_all()
-        deadline = time.monotonic() + (0.5 if self._health.is_away else RELEASE_SECONDS)
+        deadline = time.monotonic() + longest
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._alarm.close()
+        if self._timer:
+            self._timer.cancel()
         self._runner.close()
         if self._is_registered and not self._health.is_away:
-            # only says goodbye; without it the row is forgotten after a day
-            with contextlib.suppress(QtmError):
-                self._dao.remove_worker(self.worker_id)
+            with contextlib.suppress(QtmError):  # without it the row is forgotten after a day
+                self.dao.remove_worker(self.worker_id)
         self._health.activity = "stopped"
 
     def _end(self, attempts: Sequence[Attempt], state: AttemptState) -> None:
-        """Have attempts stopped, and given back or forgotten."""
+        """Have attempts stopped, and released or forgotten."""
         in_slots, waiting = self.attempts.end(attempts, state)
         for one in in_slots:
-            cast(SlotWorker, one.worker).stop(one)
+            cast(SlotWorker, one.slot).stop(one)
         for one in waiting:
             one.started_at = one.ended_at = time.monotonic()
-            self.recorder.put(one, Outcome(released=True), 0.0)
+            self.recorder.put(one, RELEASED, 0.0)
 
-    def _recorded(self, attempts: Sequence[Attempt]) -> None:
-        self._board.tell(*{key for one in attempts for key in (one.task_id, one.claimed.batch_id)})
+    def _recorded(self, attempts: Sequence[Attempt], batches: Sequence[str]) -> None:
+        self._board.notify(*(one.task_id for one in attempts), *batches)
+        if any(one.outcome.result_json is None for one in attempts):  # its task may be pending again
+            self.wake()
 
     def _doubt(self) -> None:
-        """A task has ended, or is no longer ours: a heartbeat tells."""
+        """A task has ended, or is no longer ours: a heartbeat finds out."""
         self._next_beat = 0.0
         self.wake()
 
@@ -9169,132 +8959,100 @@ class TaskScheduler:
         except BaseException as error:  # whatever it is
             self.failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             level = logging.ERROR if isinstance(error, QtmError) else logging.CRITICAL
-            log_event(
-                level,
-                "scheduler failed",
-                worker_id=self.worker_id,
-                error=str(error)[:MAX_ERROR_TEXT] or error_text(error),
-            )
+            text = str(error)[:MAX_ERROR_TEXT] or error_text(error)
+            log_event(level, "scheduler failed", worker_id=self.worker_id, error=text)
             logger.debug("scheduler failed", exc_info=True)
             self.on_failure()
 
     def _loop(self) -> None:
+        pause = None
         while not self.attempts.stopped.is_set():
-            self._alarm.wait()
+            self._woken.wait(pause)
+            self._woken.clear()
             if not self.attempts.stopped.is_set():
-                self.step()
+                pause = self.step()
 
-    def step(self) -> None:
-        """One round: engine server, heartbeats, orphans, claims; then set the timer for the next.
+    def step(self) -> float:
+        """One round: engine server, heartbeats, orphans, claims; seconds until the next, if nobody wakes it.
 
         Raises EngineError when the engine cannot be imported; a database that is away only delays the next
         round.
         """
         self._runner.ensure()
-        self._end(
-            self.attempts.waited_too_long(all(slot.is_slow() for slot in self.slots)), AttemptState.RELEASED
-        )
+        are_all_slow = all(slot.is_slow() for slot in self.slots)
+        self._end(self.attempts.waited_too_long(are_all_slow), AttemptState.RELEASED)
         try:
             self._beat_and_rescue()
             due = self._claim()
-        except QtmError as error:  # one of no known class too: running backtests are not thrown away for it, and readiness tells
+        except QtmError as error:  # of any class: running backtests are not thrown away for it
             self._leases.failed()
             self._health.failed(error, self.worker_id)
-            self._alarm.set(DATABASE_RETRY_SECONDS)
-            return
+            return DATABASE_RETRY_SECONDS
         self._health.succeeded("stopping" if self.attempts.draining.is_set() else "")
         longest = LONGEST_AHEAD_SECONDS if self.attempts.select(AttemptState.CLAIMED) else math.inf
-        self._alarm.set(
-            min(due, longest, self._settings.poll_seconds, max(0.0, self._next_beat - self._clock()))
-        )
+        return max(0.01, min(due, longest, self._settings.poll_seconds, self._next_beat - self._clock()))
 
     def _beat_and_rescue(self) -> None:
         now = self._clock()
         if now < self._next_beat:
             return
         if not self._is_registered:
-            self._dao.register_worker(self.worker_id, self._settings.workers)
+            self.dao.register_worker(self.worker_id, self._settings.workers)
             self._is_registered = True
         with self.attempts.changed:
             mine = {
                 key: one for key, one in self.attempts.known.items() if one.state is not AttemptState.LOST
             }
-        not_ours = self._dao.heartbeat(self.worker_id, mine)
+        not_ours = self.dao.heartbeat(self.worker_id, mine)
         self._health.beat()
         for attempt in map(mine.__getitem__, not_ours):
             # such a task has most likely just ended
             if attempt.state not in (AttemptState.RECORDING, AttemptState.RECORDED):
-                log_event(logging.WARNING, "task no longer ours", **attempt.told)
+                log_event(logging.WARNING, "task no longer ours", **attempt.log_fields)
                 self._end([attempt], AttemptState.LOST)
-        running = self._dao.running()
+        running = self.dao.running()
         self._end_unknown(running)
         expired = self._leases.observe(now, running)
-        self._rescue(
-            {orphan: (WORKER_LOST, retry_pause(self._settings, orphan.attempt)) for orphan in expired}
-        )
-        self._next_beat = now + min(
-            self._settings.heartbeat_seconds, max(0.05, self._leases.seconds_to_expiry())
-        )
+        self._rescue({one: (WORKER_LOST, retry_pause(self._settings, one.attempt)) for one in expired})
+        pause = max(0.05, self._leases.seconds_to_expiry())
+        self._next_beat = now + min(self._settings.heartbeat_seconds, pause)
 
     def _rescue(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
-        """Take tasks back from a scheduler that died."""
-        for orphan, status in self._reclaimed(list(orphans.items())).items():
+        """End the attempts of a scheduler that died; their tasks are pending again, or failed."""
+        for orphan, status in self._reclaimed(orphans).items():
             with self.attempts.changed:
                 self.attempts.ended[WORKER_LOST.ending] += 1
-            told = {
-                "task_id": orphan.task_id,
-                "attempt": orphan.attempt,
-                "worker_id": orphan.worker_id,
-                "status": status.value,
-            }
-            log_event(logging.WARNING, "orphan taken back", **told)
-            self._board.tell(orphan.task_id)
+            fields = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id}
+            log_event(logging.WARNING, "orphan taken back", **fields, status=status.value)
+            self._board.notify(orphan.task_id)
 
     def _reclaimed(
-        self, ends: Sequence[tuple[RunningTask, tuple[Outcome, float]]]
+        self, orphans: Mapping[RunningTask, tuple[Outcome, float]]
     ) -> dict[RunningTask, TaskStatus]:
         """`TaskDAO.reclaim`, an error of which stays with its task, unless the database is away for all."""
         statuses: dict[RunningTask, TaskStatus] = {}
+        tasks = list(orphans)
 
-        def refused(end: tuple[RunningTask, tuple[Outcome, float]], error: Exception) -> None:
-            task = end[0]
-            log_event(
-                logging.ERROR,
-                "task not reclaimed",
-                task_id=task.task_id,
-                attempt=task.attempt,
-                error=_ascii_error_text(error),
-            )
+        def reclaim(some: Sequence[RunningTask]) -> None:
+            statuses.update(self.dao.reclaim({task: orphans[task] for task in some}))
+
+        def refused(task: RunningTask, error: Exception) -> None:
+            fields = {"task_id": task.task_id, "attempt": task.attempt, "error": _ascii_error_text(error)}
+            log_event(logging.ERROR, "task not reclaimed", **fields)
             self._leases.forget(task.task_id)
 
-        for start in range(0, len(ends), RESCUED_TOGETHER):
-            some = ends[start : start + RESCUED_TOGETHER]
-            in_halves(
-                some,
-                lambda part: statuses.update(self._dao.reclaim(dict(part))),
-                refused,
-                (DatabaseUnavailable,),
-            )
+        for start in range(0, len(tasks), RESCUED_TOGETHER):
+            in_halves(tasks[start : start + RESCUED_TOGETHER], reclaim, refused)
         return statuses
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
-        """End what the database says we run, but no slot does. Either its outcome could not be written, which
-        counts as a failed attempt; or the answer to its claim was lost, so that it never reached a slot, and
-        it is released."""
+        """Release what the database says we run, but no slot does: the answer to its claim was lost."""
         with self.attempts.changed:
-            unwritten = self.attempts.unwritten
-            ends = [
-                (task, (outcome, 0.0 if outcome.released else retry_pause(self._settings, task.attempt)))
-                for task in running
-                if task.worker_id == self.worker_id
-                and (key := (task.task_id, task.attempt)) not in self.attempts.known
-                for outcome in (unwritten.get(key, Outcome(released=True)),)
-            ]
-        for task in self._reclaimed(ends):
-            ending = unwritten.pop((task.task_id, task.attempt), None)
-            event = "unwritten attempt ended" if ending else "unknown claim given back"
-            log_event(logging.WARNING, event, task_id=task.task_id, attempt=task.attempt)
-            self._board.tell(task.task_id)
+            ours = [one for one in running if one.worker_id == self.worker_id]
+            unknown = [one for one in ours if one.key not in self.attempts.known]
+        for task in self._reclaimed(dict.fromkeys(unknown, (RELEASED, 0.0))):
+            fields = {"task_id": task.task_id, "attempt": task.attempt}
+            log_event(logging.WARNING, "unknown claim given back", **fields)
             self.wake()
 
     def _claim(self) -> float:
@@ -9306,37 +9064,25 @@ class TaskScheduler:
             is_risky = attempts.is_lost_on_probation()
             window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
-            if (
-                wanted <= 0
-                or attempts.draining.is_set()
-                or not self._runner.is_ready
-                or self.recorder.is_full
-            ):
+            is_ready = self._runner.is_ready and not attempts.draining.is_set() and not self.recorder.is_full
+            if wanted <= 0 or not is_ready:
                 return math.inf
-            attempts.is_claiming, attempts.is_cancelled_meanwhile = True, False
+            attempts.is_claiming = True
         try:
-            claimed = self._dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
-            self._take([Attempt(one, len(claimed) > free, self._clock) for one in claimed])
+            claimed = self.dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
+            if claimed:
+                self._end(attempts.add(claimed), AttemptState.LOST)
+            if attempts.draining.is_set():  # it has come meanwhile
+                self._end(claimed, AttemptState.RELEASED)
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
             with attempts.changed:
                 attempts.is_claiming = False
                 attempts.changed.notify_all()
-        if attempts.is_cancelled_meanwhile:  # a beat tells whether it was one of these
-            self._next_beat = 0.0
-            return 0.0
         if len(claimed) >= free:
             return math.inf
-        due = self._dao.seconds_to_next_run()
+        due = self.dao.seconds_to_next_run()
         return math.inf if due is None else max(due, 0.05)
-
-    def _take(self, claimed: Sequence[Attempt]) -> None:
-        """Queue attempts for the slots; when a stop came meanwhile, only to be given back."""
-        if claimed:
-            self._end(self.attempts.add(claimed), AttemptState.LOST)
-            self._board.tell(*{key for one in claimed for key in (one.task_id, one.claimed.batch_id)})
-        if self.attempts.draining.is_set():
-            self._end(claimed, AttemptState.RELEASED)
 
 
 # ==== 27 TaskManager ========================================================================================
@@ -9389,31 +9135,30 @@ def statuses_argument(values: Any) -> list[TaskStatus]:
         raise _type_error("statuses", "a list of texts", values)
     known = [status.value for status in TaskStatus]
     texts = [text_argument(f"statuses[{i}]", value) for i, value in enumerate(many)]
-    faults = [
-        FieldError(f"statuses[{i}]", f"must be one of {', '.join(known)}")
-        for i, text in enumerate(texts)
-        if text not in known
-    ]
-    if faults:
+    words = f"must be one of {', '.join(known)}"
+    if faults := [FieldError(f"statuses[{i}]", words) for i, text in enumerate(texts) if text not in known]:
         raise invalid_request(faults)
     return [TaskStatus(text) for text in texts]
 
 
 def checked_filter(chosen: TaskFilter) -> TaskFilter:
     """The filter of a caller. Raises TypeError and InvalidRequest that name its field."""
-    return TaskFilter(
-        optional_text("batch_id", chosen.batch_id), statuses_argument(chosen.statuses), optional_text("stock_code", chosen.stock_code),
-        number_argument("limit", chosen.limit, least=1), optional_text("cursor", chosen.cursor), chosen.newest_first,
-    )  # fmt: skip
+    return dataclasses.replace(
+        chosen,
+        batch_id=optional_text("batch_id", chosen.batch_id),
+        statuses=statuses_argument(chosen.statuses),
+        stock_code=optional_text("stock_code", chosen.stock_code),
+        limit=number_argument("limit", chosen.limit, least=1),
+        cursor=optional_text("cursor", chosen.cursor),
+    )
 
 
 def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
     """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no
     request or no key."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
-        raise TypeError(
-            f"create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not {type(request).__name__}"
-        )
+        wanted = "a qtm.TaskRequest or a qtm.BatchRequest"
+        raise TypeError(f"create_task takes {wanted}, not {type(request).__name__}")
     key = optional_text("idempotency_key", idempotency_key)
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
@@ -9452,15 +9197,11 @@ class PendingLimit:
             if pending + asked <= self._most:
                 self._pending += asked
                 return
-        counted = (
-            f"{pending} tasks are pending"
-            if pending <= self._most
-            else f"more than {self._most} tasks are pending"
-        )
-        remedy = "try again later" if asked <= self._most else "send fewer at once"
-        message = (
-            f"{counted} and {asked} more were asked for, where QTM_MAX_PENDING allows {self._most}: {remedy}"
-        )
+        most = self._most
+        counted = f"{pending} tasks" if pending <= most else f"more than {most} tasks"
+        wanted = f"{asked} more were asked for, where QTM_MAX_PENDING allows {most}"
+        remedy = "try again later" if asked <= most else "send fewer at once"
+        message = f"{counted} are pending and {wanted}: {remedy}"
         raise TooManyPending(message, retry_after_seconds=FULL_RETRY_SECONDS)
 
 
@@ -9483,9 +9224,8 @@ class EngineCheck:
         if not self._is_builtin and self._runner is None:
             return
         if time.monotonic() > deadline:
-            raise EngineUnavailable(
-                "the engine took its time over requests before this one", retry_after_seconds=2
-            )
+            message = "the engine took its time over requests before this one"
+            raise EngineUnavailable(message, retry_after_seconds=2)
         codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
         tasks = (TaskRequest(code, batch.config, item) for code in codes for item in batch.params)
         runner = ThreadRunner(run_backtest) if self._is_builtin else cast(Runner, self._runner)
@@ -9504,10 +9244,8 @@ class EngineCheck:
         if len(batch.params) > 1:
             field = re.sub(r"^params\b", f"params[{number}]", field)
         if len(batch.stock_codes) > 1 and not self._is_builtin:
-            field, message = (
-                re.sub(r"^stock_code$", f"stock_codes[{stock}]", field),
-                f"{batch.stock_codes[stock]}: {message}",
-            )
+            field = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field)
+            message = f"{batch.stock_codes[stock]}: {message}"
         return FieldError(field, message)
 
 
@@ -9539,9 +9277,8 @@ class TaskQueries:
         """For each of these ids what getTaskStatus answers: the JSON text of the task with its place in the
         queue, or the error. Many cost little more than one. Raises DatabaseUnavailable for all of them."""
         found = self.dao.get_texts(task_ids)
-        queue = (
-            self._queue_head() if any(task.status is TaskStatus.PENDING for task in found.values()) else None
-        )
+        is_any_pending = any(task.status is TaskStatus.PENDING for task in found.values())
+        queue = self._queue_head() if is_any_pending else None
 
         def answer(task: TaskText) -> str:
             if queue is None or task.status is not TaskStatus.PENDING:
@@ -9549,10 +9286,7 @@ class TaskQueries:
             position, waiting_for = self._place(task, queue)
             return f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
 
-        return {
-            task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id)
-            for task_id in task_ids
-        }
+        return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
         """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else
@@ -9581,10 +9315,8 @@ class TaskQueries:
         its end. Counts are read first, so that the tasks of a batch that has ended have ended. Raises
         BatchNotFound."""
         chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
-        batch_id = text_argument("batch_id", chosen.batch_id)
-        batch = self._batch(
-            batch_id, 0.0 if has_waited else NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS
-        )
+        max_age = NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS
+        batch = self._batch(text_argument("batch_id", chosen.batch_id), 0.0 if has_waited else max_age)
         return batch, self.dao.list_page(chosen)
 
     def get_tasks_by_batch(
@@ -9630,13 +9362,10 @@ class TaskQueries:
                 return TaskNotFinished(f"the task is {task.status.value}: it has no result yet")
             if task.non_finite_json is not None and task.result_json is None:
                 return None
-            non_finite, converted = _with_kinds(task.non_finite_json or "[]"), task.converted_json or "[]"
-            return f'{task.json[:-1]},"result":{task.result_json or "null"},"non_finite":{non_finite},"converted":{converted}}}'
+            lists = f'"non_finite":{_with_kinds(task.non_finite_json or "[]")},"converted":{task.converted_json or "[]"}'
+            return f'{task.json[:-1]},"result":{task.result_json or "null"},{lists}}}'
 
-        return {
-            task_id: answer(found[task_id]) if task_id in found else self._no_task(task_id)
-            for task_id in task_ids
-        }
+        return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task on record, the first one first; at most the newest 100. Raises
@@ -9667,9 +9396,7 @@ class TaskQueries:
         limit, cursor = number_argument("limit", limit, least=1), optional_text("cursor", cursor)
         try:
             datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
-        except (
-            ValueError
-        ):  # such as a 31st of February, on which nothing was made; MySQL would call it an error
+        except ValueError:  # such as a 31st of February, which MySQL would call an error
             return [], None
         return self.dao.list_batches(limit, cursor)
 
@@ -9677,28 +9404,25 @@ class TaskQueries:
         """The task once it has ended, or as it stands after ``timeout_seconds``. Raises TaskNotFound;
         EngineError, or another QtmError, where the scheduler of this manager has failed."""
         text_argument("task_id", task_id)
-        return self._wait(
-            task_id, timeout_seconds, lambda: self.get_task_status(task_id), lambda task: task.status.is_final
-        )
+        self._wait(task_id, timeout_seconds, lambda: bool(self.ended([task_id], ())))
+        return self.get_task_status(task_id)
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
         """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises
         BatchNotFound, and as `wait` does."""
         text_argument("batch_id", batch_id)
-        self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])), bool)
+        self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])))
         return self.get_batch(batch_id)
 
-    def _wait(self, key: str, timeout_seconds: float, read: Callable[[], T], done: Callable[[T], bool]) -> T:
+    def _wait(self, key: str, timeout_seconds: float, has_ended: Callable[[], bool]) -> None:
         deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
         with self._board.watch(key) as event:
-            while True:
-                event.clear()
-                value = read()
-                remaining = deadline - time.monotonic()
-                if done(value) or remaining <= 0 or self._board.is_closed:
-                    return value
+            while not has_ended() and (remaining := deadline - time.monotonic()) > 0:
+                if self._board.is_closed:
+                    return
                 self._check_scheduler()
                 event.wait(min(WAIT_POLL_SECONDS, remaining))
+                event.clear()
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
         """Those of the tasks and batches that have ended, or are not there: for many waiting clients at
@@ -9736,9 +9460,8 @@ class TaskManager(TaskQueries):
     def forked(self) -> None:
         """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what
         they work with."""
-        self.dao = self.scheduler = self.upkeep = self._runner = self._engine = self._limit = self._board = (
-            LEFT_TO_PARENT
-        )
+        for name in ("dao", "scheduler", "upkeep", "_runner", "_engine", "_limit", "_board"):
+            setattr(self, name, LEFT_TO_PARENT)
 
     @property
     def asks_engine(self) -> bool:
@@ -9778,11 +9501,8 @@ class TaskManager(TaskQueries):
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
         for number, (request, key) in enumerate(asked):
             try:
-                found = self._new_tasks(
-                    cast(BatchRequest, request) if are_checked else checked_create(request, key),
-                    key,
-                    deadline,
-                )
+                batch = cast(BatchRequest, request) if are_checked else checked_create(request, key)
+                found = self._new_tasks(batch, key, deadline)
                 if isinstance(found, NewTasks):
                     ready[number] = found
                 else:
@@ -9793,9 +9513,8 @@ class TaskManager(TaskQueries):
             except QtmError as error:
                 answers[number] = without_traceback(error)
         answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
-        if self.scheduler and any(
-            isinstance(answer, CreatedBatch) and not answer.repeated for answer in answers.values()
-        ):
+        are_new = (isinstance(one, CreatedBatch) and not one.repeated for one in answers.values())
+        if self.scheduler and any(are_new):
             self.scheduler.wake()
         return [answers[number] for number in range(len(asked))]
 
@@ -9807,9 +9526,8 @@ class TaskManager(TaskQueries):
         count = len(batch.stock_codes) * len(batch.params)
         sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
         if idempotency_key is not None:
-            sha256 = hashlib.sha256(
-                json.dumps(dataclasses.asdict(batch), sort_keys=True).encode()
-            ).hexdigest()
+            text = json.dumps(dataclasses.asdict(batch), sort_keys=True)
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
         try:
             self._engine.check(batch, deadline)
             self._limit.take(count)
@@ -9819,11 +9537,10 @@ class TaskManager(TaskQueries):
                 return created
             raise
         new_batch_id, *task_ids = new_task_ids(1 + count)
+        batch_id = batch.batch_id or new_batch_id
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        return NewTasks(
-            batch, batch.batch_id or new_batch_id, task_ids, timeout, attempts, idempotency_key, sha256
-        )
+        return NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -9841,11 +9558,11 @@ class TaskManager(TaskQueries):
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises
         BatchNotFound."""
-        return self._change_batch(
-            self.dao.cancel_batch,
-            batch_id,
-            lambda: self._cancelled(lambda running: running.batch_id == batch_id, batch_id),
-        )
+
+        def cancelled() -> None:
+            self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
+
+        return self._change_batch(self.dao.cancel_batch, batch_id, cancelled)
 
     def _change_batch(
         self, change: Callable[[str], int], batch_id: str, changed: Callable[[], None]
@@ -9856,11 +9573,11 @@ class TaskManager(TaskQueries):
             changed()
         return count, self.get_batch(batch_id)
 
-    def _cancelled(self, belongs: Callable[[ClaimedTask], bool], *keys: str) -> None:
+    def _cancelled(self, belongs: Callable[[Attempt], bool], *keys: str) -> None:
         self._limit.count_anew()
         if self.scheduler:
             self.scheduler.discard(belongs)
-        self._board.tell(*keys)
+        self._board.notify(*keys)
 
     def retry_task(self, task_id: str) -> TaskInfo:
         """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts. ``max_pending``
@@ -9871,9 +9588,8 @@ class TaskManager(TaskQueries):
         changed = self.dao.retry(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if not changed:
-            raise TaskNotRetryable(
-                f"the task is {task.status.value}; only failed and cancelled ones can be retried"
-            )
+            words = "only failed and cancelled ones can be retried"
+            raise TaskNotRetryable(f"the task is {task.status.value}; {words}")
         self._retried()
         return task
 
@@ -9923,13 +9639,8 @@ def open_database(settings: Settings) -> Database:
         migrate(database)
         for found in judge(database.read(database.dialect.facts)):
             if found.subject == "encryption":
-                log_event(
-                    logging.WARNING,
-                    "database connection not safe",
-                    message=found.message,
-                    why=found.why,
-                    remedy=found.remedy,
-                )
+                words = {"message": found.message, "why": found.why, "remedy": found.remedy}
+                log_event(logging.WARNING, "database connection not safe", **words)
     except BaseException:
         database.close()
         raise
@@ -9956,9 +9667,8 @@ def start(
     if not isinstance(database, (Database, type(None))):
         raise _type_error("database", "a qtm.Database or None", database)
     if not isinstance(settings, Settings):
-        raise TypeError(
-            f"start takes a qtm.Settings, say qtm.Settings(database_url=...), not {type(settings).__name__}"
-        )
+        wanted = "a qtm.Settings, say qtm.Settings(database_url=...)"
+        raise TypeError(f"start takes {wanted}, not {type(settings).__name__}")
     faults = settings.problems()
     try:
         if isinstance(engine, str):
@@ -9971,17 +9681,17 @@ def start(
         raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
     database = database or open_database(settings)
     dao, board = TaskDAO(database), ChangeBoard()
-    if not scheduler:
-        tasks = TaskManager(dao, settings, board=board)
-    else:
-        runner: Runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
+    runner: Runner | None = None
+    own: TaskScheduler | None = None
+    if scheduler:
+        runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
         own = TaskScheduler(dao, runner, settings, board)
         runner.on_change = own.wake
-        tasks = TaskManager(dao, settings, own, runner, board)
+    tasks = TaskManager(dao, settings, own, runner, board)
     try:
         tasks.upkeep.start()
-        if tasks.scheduler:
-            tasks.scheduler.start()
+        if own:
+            own.start()
     except BaseException:
         tasks.upkeep.stop()
         database.close()
@@ -10403,7 +10113,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SCRAPE_WAIT_SECONDS = 1.0
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
 ENDED_SECONDS = 15.0  # and those that have ended of late, see EndedCounts
-ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released", "unwritten")
+ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released")
 
 
 class Metric(NamedTuple):

@@ -388,6 +388,13 @@ class ClaimLog:
 DONE = qtm.Outcome(result_json='{"metrics":{"final_equity":118734.25}}')
 
 
+def completed(attempts: list[qtm.Attempt]) -> list[qtm.Attempt]:
+    """The attempts as they have ended just now."""
+    for one in attempts:
+        one.outcome, one.message, one.ended_at = DONE, "done", time.monotonic()
+    return attempts
+
+
 def claim_and_record(dao: qtm.TaskDAO, quota: int, group: int, go: threading.Event, log: ClaimLog) -> None:
     """One claimer: a scheduler whose engine takes no time. Appends to lists that others append to, which is
     safe."""
@@ -400,14 +407,11 @@ def claim_and_record(dao: qtm.TaskDAO, quota: int, group: int, go: threading.Eve
             between = time.perf_counter()
             if not claimed:
                 raise WrongAnswer("a claim got nothing, although tasks were pending")
-            now = time.monotonic()
-            recorded = dao.record(
-                [qtm.Ending(one, DONE, now, now, message="done", progress=1.0) for one in claimed]
-            )
-            ended = time.perf_counter()
+            recorded = dao.record(completed(claimed))
+            finished = time.perf_counter()
             log.task_ids += [one.task_id for one in claimed]
             log.claim_ms.append((between - started) * 1000)
-            log.record_ms.append((ended - between) * 1000)
+            log.record_ms.append((finished - between) * 1000)
             if len(recorded.keys) != len(claimed):
                 raise WrongAnswer(
                     f"of {len(claimed)} that were claimed, {len(recorded.keys)} could be recorded"
@@ -607,8 +611,7 @@ def probe(site: ClaimSite, name: str, count: int = PROBES) -> Probe:
         started = time.perf_counter()
         site.dao.seconds_to_next_run()
         due_ms.append((time.perf_counter() - started) * 1000)
-    now = time.monotonic()
-    site.dao.record([qtm.Ending(item, DONE, now, now, message="done", progress=1.0) for item in claimed])
+    site.dao.record(completed(claimed))
     reads = status["handler_read_key"] + status["handler_read_next"]
     return Probe(name, claim_ms, due_ms, status["handler_icp_attempts"] / count, reads / count, len(claimed))
 
