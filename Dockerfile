@@ -5,7 +5,7 @@ FROM python:3.12-slim
 RUN ["python", "-m", "pip", "install", "--no-cache-dir", "pymysql>=1.1,<2"]
 
 WORKDIR /app
-COPY qtm.py schema.sql ./
+COPY qtm.py dashboard.html schema.sql ./
 COPY examples/prices examples/prices
 # Compiled once here, since the service cannot write to /app.
 RUN ["python", "-m", "compileall", "-q", "qtm.py"]

@@ -11051,523 +11051,48 @@ def with_document(*routes: Route) -> tuple[Route, ...]:
 
 
 # ==== 32 Page ===============================================================================================
-# What a browser shows at `/`: one document without any data in it, which asks the API like every other
-# client. dashboard.html is this text for people and their editors.
+# What a browser shows at `/`: dashboard.html, one document without any data in it, which asks the API like
+# every other client. It is read when a browser first asks for it.
 
-DASHBOARD = r"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>qtm</title>
-<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath
- d='M1 13 6 7l4 3 5-8' fill='none' stroke='%231d5fbf' stroke-width='2'/%3E%3C/svg%3E">
-<style>
-:root { color-scheme: light dark; --back: #fff; --raised: #f4f6f8; --edge: #d3d9df; --text: #1a1e23; --dim: #57606a; --link: #0b57b0;
-  --pending: #626c77; --running: #1d5fbf; --completed: #1a7037; --failed: #b42318; --cancelled: #7d5100; --alarm: #fdeceb; }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #14171b; --raised: #1d2126; --edge: #363d45; --text: #e3e7eb; --dim: #a0aab4; --link: #82b6ff;
-    --pending: #a0aab4; --running: #6ba8ff; --completed: #62c183; --failed: #ff8f85; --cancelled: #dcae5e; --alarm: #3a1d1c; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 0 1rem 3rem; background: var(--back); color: var(--text);
-  font: 14px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-h1 { margin: 1rem 0 .3rem; font-size: 1.35rem; } h2 { margin: 1.5rem 0 .4rem; font-size: 1.05rem; } p { margin: .5rem 0; } dd { margin: 0; }
-a { color: var(--link); } .dim, dt, th { color: var(--dim); }
-header, nav, .bar { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem 1rem; margin: .5rem 0; }
-header { padding: .2rem 0 .7rem; border-bottom: 1px solid var(--edge); } header nav { margin: 0; } #service { margin: 0 0 0 auto; }
-nav [aria-current] { color: var(--text); font-weight: 600; text-decoration: none; }
-:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; } main:focus { outline: none; }
-[hidden], #fault:empty { display: none; }
-button, input, select { padding: .2rem .6rem; border: 1px solid var(--dim); border-radius: 4px; background: var(--back); color: inherit;
-  font: inherit; }
-button { background: var(--raised); cursor: pointer; } button:disabled { border-color: var(--edge); color: var(--dim); cursor: default; }
-pre { margin: 0; padding: .6rem .8rem; max-height: 30rem; overflow: auto; border-radius: 4px; background: var(--raised);
-  font: 12.5px/1.45 ui-monospace, monospace; white-space: pre-wrap; }
-.alarm { margin: .8rem 0; padding: .6rem .8rem; border-left: 4px solid var(--failed); border-radius: 4px; background: var(--alarm); }
-.scroll { overflow-x: auto; } .narrow { max-width: 26rem; } table { width: 100%; border-collapse: collapse; }
-th, td { padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; white-space: nowrap; }
-th { font-weight: 500; } .num { text-align: right; } .words { min-width: 8rem; white-space: normal; } time, .status { white-space: nowrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .8rem 0; }
-td .bar { margin: .1rem 0 0; }
-progress { width: 6rem; height: .6rem; accent-color: var(--running); vertical-align: middle; } .wide progress { flex: 1; }
-.stack { display: block; width: 100%; min-width: 8rem; height: .55rem; border-radius: 3px; background: var(--edge); }
-.status::before { display: inline-block; min-width: 1.3em; content: "○" / ""; } .status.running::before { content: "▶" / ""; }
-.status.completed::before { content: "✓" / ""; } .status.failed::before { content: "✕" / ""; }
-.status.cancelled::before { content: "–" / ""; }
-.pending { color: var(--pending); fill: var(--pending); } .running { color: var(--running); fill: var(--running); }
-.completed { color: var(--completed); fill: var(--completed); } .failed { color: var(--failed); fill: var(--failed); }
-.cancelled { color: var(--cancelled); fill: var(--cancelled); }
-.plot { display: grid; grid-template-columns: max-content 1fr; gap: .2rem .6rem; } .plot .xs, .plot label { grid-column: 2; }
-.plot div { display: flex; justify-content: space-between; color: var(--dim); font-size: 12px; }
-.plot .ys { flex-direction: column; text-align: right; }
-.plot svg { width: 100%; height: 15rem; overflow: visible; touch-action: pan-y; }
-.plot input { width: 100%; padding: 0; accent-color: var(--running); }
-path { fill: none; stroke: var(--edge); vector-effect: non-scaling-stroke; } .line { stroke: var(--running); stroke-width: 1.5; }
-.dot { stroke: var(--text); stroke-width: 8; stroke-linecap: round; }
-dialog { border: 1px solid var(--edge); border-radius: 6px; background: var(--back); color: var(--text); }
-::backdrop { background: rgb(0 0 0 / 45%); }
-@media (max-width: 40rem) {
-  #service { margin: 0; } .cards thead, .cards .minor { display: none; } .cards .tally { flex: 1 0 100%; }
-  .cards tr { display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: .5rem 0; border-bottom: 1px solid var(--edge); }
-  .cards td { padding: 0; border: 0; text-align: left; }
-}
-@media (prefers-reduced-motion: no-preference) { .stack rect { transition: width .4s, x .4s; } }
-</style>
-</head>
-<body>
-<header>
-  <strong>qtm</strong> <nav aria-label="Views"><a href="#/">Batches</a> <a href="#/tasks">Tasks</a></nav>
-  <p id="service" class="dim"></p> <button id="forget" type="button" hidden>Forget token</button>
-</header>
-<p id="fault" class="alarm" role="alert"></p>
-<form id="login" hidden>
-  <h1>This service wants a token</h1>
-  <p>One of <code>QTM_API_TOKEN</code> or <code>QTM_READ_TOKEN</code>. Only this tab keeps it, until it is closed or told to forget.</p>
-  <p class="bar"><label for="token">Token</label> <input id="token" type="password" autocomplete="off" required pattern="[!-~]+">
-    <button>Use it</button>
-</form>
-<main id="view" tabindex="-1"></main>
-<dialog id="dialog" aria-labelledby="question">
-  <p id="question"></p>
-  <p class="bar"><button id="yes" type="button"></button> <button id="no" type="button" autofocus>Go back</button>
-</dialog>
-<script>
-"use strict";
-const API = "api/v1/backtest/", STATUSES = ["completed", "running", "pending", "failed", "cancelled"];
-const PERCENT = /(_return|^max_drawdown|^exposure|^win_rate|^annual_volatility)$/;
-const WAITS = { slot: "waiting for a free slot", backoff: "waiting until it may start", no_scheduler: "and no scheduler is running" };
-const [LIVE_SECONDS, QUIET_SECONDS, WORST_SECONDS, REQUEST_SECONDS] = [2, 15, 30, 30];
-const [PAGE, MOST_ROWS, MOST_COLUMNS, MOST_TEXT, MOST_STRETCHES] = [100, 200, 50, 100_000, 1000];
-const $ = (id) => document.getElementById(id);
-
-// ---- Drawing. A view is described by h(); put() changes the page only where the description differs from the one before, so that a
-// refresh leaves focus, scrolling, selection and typed text alone. Only what h() made becomes an element. Every value of the API becomes a
-// text node, an object too, whatever names it has.
-class Described {
-  constructor(tag, given, children) {
-    Object.assign(this, { tag, given, children });
-  }
-}
-const isElement = (item) => item instanceof Described;
-const textOf = (value) => (typeof value === "object" ? JSON.stringify(value) : `${value}`);
-const h = (tag, given, ...children) =>
-  new Described(tag, given ?? {}, children.flat(9).filter((child) => child || child === 0));
-
-function make(item) {
-  if (!isElement(item)) return new Text();
-  const { tag, given } = item;
-  const isSvg = ["svg", "rect", "path"].includes(tag);
-  const node = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  return Object.assign(node, { described: h(tag, { key: given.key }) });
-}
-
-function fit(node, item) {
-  if (!isElement(item)) return node.data === textOf(item) || (node.data = textOf(item));
-  put(node, item.children); // first, since a select takes no value before its options are there
-  const before = node.described.given;
-  for (const name of Object.keys({ ...before, ...item.given })) {
-    const value = item.given[name];
-    if (name === "key" || value === before[name]) continue;
-    if (name.startsWith("on") || name === "value" || name === "disabled") node[name] = value;
-    else if (value === undefined) node.removeAttribute(name);
-    else node.setAttribute(name, value);
-  }
-  node.described = item;
-}
-
-function put(parent, items) {
-  const old = [...parent.childNodes];
-  const nodes = items.map((item) => {
-    const [tag, key] = isElement(item) ? [item.tag, item.given.key] : [];
-    const i = old.findIndex(({ described }) => described?.tag === tag && described?.given.key === key);
-    return i < 0 ? make(item) : old.splice(i, 1)[0];
-  });
-  for (const node of old) node.remove();
-  nodes.forEach((node, i) => parent.childNodes[i] === node || parent.insertBefore(node, parent.childNodes[i] ?? null));
-  nodes.forEach((node, i) => fit(node, items[i]));
-}
-
-// ---- Words, numbers, and the parts that views are made of.
-const percent = (share) => `${Math.floor(share * 100 + 1e-5)}%`;
-const words = (name) => name.slice(0, 1).toUpperCase() + name.slice(1).replaceAll("_", " ");
-const many = (count, noun) => `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
-const short = (value, most) => ((text) => (text.length > most ? `${text.slice(0, most)}…` : text))(textOf(value));
-const open = (counts) => counts.pending + counts.running;
-const isOpen = (task) => ["pending", "running"].includes(task.status);
-const link = (kind, id, query = "") => `#/${kind}${id ? `/${encodeURIComponent(id)}` : ""}${`${query}` && `?${query}`}`;
-const status = (name, text = name) => h("span", { class: `status ${name}` }, text);
-const progress = (share) => [h("progress", { max: 1, value: share, "aria-label": "Progress" }), ` ${percent(share)}`];
-const section = (title, ...children) => h("section", { key: title }, h("h2", null, title), children);
-const fold = (title, text) => h("details", null, h("summary", null, title), h("pre", { tabindex: 0 }, text));
-const local = (time) => new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const when = (time) => time && h("time", { datetime: time, title: time }, local(time));
-
-function number(value, name = "") {
-  const size = Math.abs(value);
-  if (size >= 1e15) return value.toExponential(4);
-  if (PERCENT.test(name)) return value.toLocaleString(undefined, { style: "percent", maximumFractionDigits: 2 });
-  if (size > 0 && size < 1e-9) return value.toExponential(4);
-  return value.toLocaleString(undefined, size < 1 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 2 });
-}
-
-function cell(value, name) {
-  if (typeof value === "number") return number(value, name);
-  return value === null || value === undefined ? "—" : short(value, 500);
-}
-
-function took(start, end) {
-  const seconds = (new Date(end) - new Date(start)) / 1000;
-  return !start || !end ? null : seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-}
-
-function json(value) {
-  const text = JSON.stringify(value, null, 1);
-  return h("pre", { tabindex: 0 }, short(text, MOST_TEXT), text.length > MOST_TEXT && `\n… of ${many(text.length, "character")}`);
-}
-
-function table(label, columns, rows, look = "") { // columns: [title, class]; rows: [key, ...cells]
-  const heads = columns.map(([title, kind = ""]) => h("th", { scope: "col", class: kind }, title));
-  const cells = (row) => row.map((content, i) => h("td", { class: columns[i][1] ?? "" }, content ?? "—"));
-  return h("div", { class: `scroll ${look}`, role: "region", "aria-label": label, tabindex: 0 }, h("table", null,
-    h("thead", null, h("tr", null, heads)), h("tbody", null, rows.map(([key, ...row]) => h("tr", { key }, cells(row))))));
-}
-
-function tally(counts, total, wrap = status) { // a bar for the eye, and the same in words
-  const names = STATUSES.filter((name) => counts[name]);
-  const start = (i) => names.slice(0, i).reduce((sum, name) => sum + counts[name], 0);
-  const parts = names.map((name, i) => h("rect", { key: name, class: name, x: start(i), width: counts[name], height: 1 }));
-  return [h("svg", { class: "stack", viewBox: `0 0 ${total} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, parts),
-    h("div", { class: "bar" }, names.map((name) => wrap(name, `${counts[name].toLocaleString()} ${name}`)))];
-}
-
-const chosen = (query) => Object.fromEntries(["status", "stock_code", "cursor"].map((name) => [name, query.get(name)]));
-
-function filters({ kind, id, query }) {
-  const apply = (event) => {
-    event.preventDefault();
-    location.hash = link(kind, id, new URLSearchParams([...new FormData(event.target)].filter(([, value]) => value)));
-  };
-  const options = ["", ...STATUSES].map((name) => h("option", { value: name }, name || "any")), code = query.get("stock_code") ?? "";
-  return h("form", { class: "bar", onsubmit: apply },
-    h("label", null, "Status ", h("select", { name: "status", value: query.get("status") ?? "" }, options)),
-    h("label", null, "Stock code ", h("input", { name: "stock_code", value: code, size: 10, autocomplete: "off" })),
-    h("button", null, "Filter"));
-}
-
-function pager({ kind, id, query }, cursor, name) {
-  const others = [...query].filter(([name]) => name !== "cursor");
-  const page = (at) => link(kind, id, new URLSearchParams(at ? [...others, ["cursor", at]] : others));
-  return h("p", { class: "bar" }, query.has("cursor") && h("a", { key: "first", href: page() }, "First page"),
-    cursor && h("a", { key: "next", href: page(cursor) }, name));
-}
-
-function actions(...buttons) {
-  return h("p", { class: "bar" }, buttons.map(([name, verb, selection, applies, question]) => h("button",
-    { key: verb, type: "button", disabled: !applies, onclick: () => act(name, verb, selection, question) }, name)),
-    h("span", { role: "status" }, said));
-}
-
-function taskTable(tasks, inBatch) {
-  if (!tasks.length) return h("p", null, "No task fits.");
-  const columns = [["Status"], ["Stock"], ["Parameters", "words"], ["Progress", "num"], ["Message", "words"], ["Created", "minor"]];
-  const failure = ({ type, message }) => `${textOf(type)}: ${textOf(message)}`;
-  const told = ({ status, error, message }) => short(status === "failed" && error ? failure(error) : message, 160);
-  const params = (task) => short(Object.entries(task.params).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", "), 80);
-  return table("Tasks", inBatch ? columns : [...columns, ["Batch", "minor"]], tasks.map((task) => [
-    task.task_id, status(task.status), h("a", { href: link("task", task.task_id), title: task.task_id }, task.stock_code), params(task),
-    progress(task.progress), told(task), when(task.created_at),
-    ...(inBatch ? [] : [h("a", { href: link("batch", task.batch_id) }, short(task.batch_id, 13))])]), "cards");
-}
-
-// ---- A result: what of it has the form that is understood is drawn, everything else is shown as JSON.
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isPoint = (value) => Array.isArray(value) && value.length === 2 && !isObject(value[0]) && typeof value[1] === "number";
-const isListOf = (isGood, least) => (value) => Array.isArray(value) && value.length >= least && value.every(isGood);
-const PARTS = [
-  ["metrics", isObject, drawMetrics], ["equity_curve", isListOf(isPoint, 1), drawCurve], ["trades", isListOf(isObject, 0), drawTrades],
-];
-
-function drawResult(found) {
-  const { result, non_finite, converted } = found;
-  const listed = (words, list, name) => list.length > 0 &&
-    h("p", null, words, short(list.map((item) => (item[name] ? `${item.path} (${item[name]})` : item.path)).join(", "), 1000));
-  const fitting = PARTS.filter(([name, isGood]) => isGood(result[name]));
-  const rest = Object.entries(result).filter(([name]) => !fitting.some(([known]) => known === name));
-  return [listed("Not a number or infinite, and therefore null: ", non_finite, "kind"),
-    listed("Without a form in JSON, and therefore text, or null where missing: ", converted, "type"),
-    fitting.map(([name, , draw]) => draw(result[name])), // the rest may be megabytes, which are made into text once
-    rest.length > 0 && (found.more ??= section("More of the result", json(Object.fromEntries(rest))))];
-}
-
-const more = (count, noun = "") => count > 0 && h("p", null, `and ${count.toLocaleString()} more ${noun}`);
-
-function drawMetrics(metrics) {
-  const named = Object.entries(metrics), rows = named.slice(0, MOST_ROWS).map(([name, value]) => [name, words(name), cell(value, name)]);
-  return section("Metrics", table("Metrics", [["Metric", "words"], ["Value", "num"]], rows, "narrow"), more(named.length - rows.length));
-}
-
-function drawTrades(trades) {
-  const shown = trades.slice(0, MOST_ROWS), all = [...new Set(shown.flatMap((trade) => Object.keys(trade)))];
-  const names = all.slice(0, MOST_COLUMNS), of = (trade, name) => (Object.hasOwn(trade, name) ? trade[name] : undefined);
-  const look = (name) => {
-    const values = shown.map((trade) => of(trade, name));
-    return values.some((value) => typeof value === "number") ? "num" : values.some((value) => cell(value).length > 30) ? "words" : "";
-  };
-  const rows = shown.map((trade, i) => [i, ...names.map((name) => cell(of(trade, name), name))]);
-  return section("Trades", rows.length ? table("Trades", names.map((name) => [words(name), look(name)]), rows) : "None.",
-    more(trades.length - rows.length), more(all.length - names.length, "columns"));
-}
-
-function thinned(values) { // of a long curve the lowest and the highest of each stretch, so that no peak is lost
-  const stretch = Math.ceil(values.length / MOST_STRETCHES), kept = [];
-  for (let start = 0; start < values.length; start += stretch) {
-    const part = values.slice(start, start + stretch), ends = [part.indexOf(Math.min(...part)), part.indexOf(Math.max(...part))];
-    kept.push(start + Math.min(...ends), start + Math.max(...ends));
-  }
-  return kept;
-}
-
-function drawCurve(curve) {
-  const values = curve.map((point) => point[1]), last = curve.length - 1, at = picked ?? last;
-  const [low, high] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-  const half = high / 2 - low / 2; // the whole may be more than a number holds
-  const y = (i) => (half > 0 ? ((high / 2 - values[i] / 2) / half) * 100 : 50);
-  const spot = (i) => `${(last ? (i / last) * 1000 : 500).toFixed(1)} ${y(i).toFixed(2)}`;
-  const date = (i) => short(curve[i][0], 24), told = `${date(at)}: ${number(values[at])}`;
-  const pick = (i) => paint((picked = Math.max(0, Math.min(last, Math.round(i)))));
-  const point = ({ clientX, currentTarget: svg }) => pick(((clientX - svg.getBoundingClientRect().left) / svg.clientWidth) * last);
-  const label = `From ${date(0)} to ${date(last)}, lowest ${number(low)}, highest ${number(high)}`;
-  return section("Equity curve", h("div", { class: "plot" },
-    h("div", { class: "ys" }, [high, high / 2 + low / 2, low].map((value) => h("span", null, number(value)))),
-    h("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": label, onpointermove: point },
-      h("path", { d: "M0 0H1000M0 50H1000M0 100H1000" }), h("path", { class: "line", d: `M${thinned(values).map(spot).join("L")}` }),
-      h("path", { class: "dot", d: `M${spot(at)}h0` })),
-    h("div", { class: "xs" }, [0, last >> 1, last].map((i) => h("span", null, date(i)))),
-    h("label", null, h("output", null, told),
-      h("input", { type: "range", min: 0, max: last, value: at, "aria-valuetext": told, oninput: (event) => pick(event.target.value) }))));
-}
-
-function drawAttempts(attempts) {
-  const columns = [["Attempt"], ["Ending"], ["Started"], ["Took", "num"], ["Exit"], ["Memory", "num"], ["CPU", "num"], ["Told", "words"]];
-  const rows = attempts.map(({ attempt, ending, started_at, ended_at, error, output_tail, ...used }) => [
-    attempt, attempt, ending ?? "running", when(started_at), took(started_at, ended_at), used.exit_signal ?? used.exit_code,
-    used.max_rss_bytes && `${number(used.max_rss_bytes / 2 ** 20)} MiB`, used.cpu_seconds && `${number(used.cpu_seconds)} s`,
-    [error && short(error.message, 200), output_tail && fold("Output", output_tail)]]);
-  return section("Attempts", rows.length ? table("Attempts", columns, rows) : "None yet.");
-}
-
-function facts(task) {
-  const place = task.queue_position && `Number ${task.queue_position.toLocaleString()}, ${WAITS[task.waiting_for] ?? ""}`;
-  const most = task.attempt > task.max_attempts ? "" : ` of at most ${task.max_attempts}`; // a release or retry gave more
-  const attempt = `${task.attempt || "none yet"}${most}, up to ${number(task.timeout_seconds)} s each`;
-  const known = [["Status", [status(task.status), " ", task.status_text]], ["Queue", place],
-    ["Batch", h("a", { href: link("batch", task.batch_id) }, task.batch_id)], ["Task", task.task_id], ["Attempt", attempt],
-    ["Priority", task.priority], ["Created", when(task.created_at)], ["May start", task.status === "pending" && when(task.run_at)],
-    ["Started", when(task.started_at)], ["Finished", when(task.finished_at)], ["Took", took(task.started_at, task.finished_at)],
-    ["Worker", task.worker_id], ["Engine", task.engine_version]].filter(([, value]) => value || value === 0);
-  return known.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]);
-}
-
-// ---- Views: each asks the API for what it shows, and tells how to draw that.
-async function batches({ query }, get) {
-  const { batches, next_cursor } = await get("listBatches", { cursor: query.get("cursor") });
-  const columns = [["Batch", "words"], ["Created"], ["Tasks", "num minor"], ["Progress", "num"], ["By status", "tally"]];
-  const rows = batches.map(({ batch_id, name, created_at, total, counts, progress }) => [
-    batch_id, h("a", { href: link("batch", batch_id) }, name ?? batch_id), when(created_at), total.toLocaleString(), percent(progress),
-    tally(counts, total)]);
-  const draw = () => (rows.length || query.has("cursor")
-    ? [h("h1", null, "Batches"), table("Batches", columns, rows, "cards"), pager(place, next_cursor, "Older batches")] : firstSteps());
-  return { title: "Batches", isLive: batches.some((batch) => open(batch.counts)), draw };
-}
-
-function firstSteps() {
-  const token = sessionStorage.getItem("qtm-token") ? ' -H "Authorization: Bearer $QTM_API_TOKEN"' : "";
-  return [h("h1", null, "No backtests yet"), h("p", null, "Create the first ones in a terminal, two stocks × two pairs of averages:"),
-    h("pre", { tabindex: 0 }, `curl -s ${new URL(API, location)}createTask -H 'Content-Type: application/json'${token} -d '{
-  "batch_id": "first", "stock_codes": ["AAPL", "MSFT"], "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
-  "config": {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31", "initial_cash": 100000, "commission": 0.001}
-}'`)];
-}
-
-async function batch({ id, query }, get) {
-  const { batch_id, name, created_at, counts, total, progress: share, tasks, next_cursor } =
-    await get("getTasksByBatch", { ...chosen(query), batch_id: id, limit: PAGE });
-  const count = open(counts);
-  const draw = () => [h("h1", null, name ?? batch_id),
-    h("p", { class: "dim" }, `${batch_id} · ${many(total, "task")} · created `, when(created_at)),
-    h("div", { class: "bar wide" }, progress(share)),
-    tally(counts, total, (name, text) => h("a", { class: `status ${name}`, href: link("batch", batch_id, `status=${name}`) }, text)),
-    actions(["Cancel batch", "cancelTask", { batch_id }, count, `Cancel what is pending or running: ${many(count, "task")}?`],
-      ["Retry failed", "retryTask", { batch_id }, counts.failed, `Run ${many(counts.failed, "failed task")} again?`]),
-    filters(place), taskTable(tasks, true), pager(place, next_cursor, "Next tasks")];
-  return { title: `${percent(share)} · ${textOf(name ?? id)}`, isLive: count > 0, draw };
-}
-
-async function tasks({ query }, get) {
-  const { tasks, next_cursor } = await get("listTasks", { ...chosen(query), limit: PAGE });
-  const draw = () => [h("h1", null, "Tasks"), filters(place), taskTable(tasks, false), pager(place, next_cursor, "Older tasks")];
-  return { title: "Tasks", isLive: tasks.some(isOpen), draw };
-}
-
-async function task({ id: task_id }, get) {
-  const task = await get("getTaskStatus", { task_id }), { attempts } = await get("getTaskAttempts", { task_id });
-  const found = task.status === "completed" && (data?.found || (await get("getTaskResult", { task_id }))); // a result never changes
-  const { error, status, stock_code } = task;
-  const draw = () => [h("h1", null, stock_code, " ", h("span", { class: "dim" }, cell(task.config.strategy))),
-    h("div", { class: "bar wide" }, progress(task.progress)), h("p", null, task.message),
-    error && h("section", { class: "alarm", key: "error" }, h("strong", null, error.type),
-      ` in attempt ${textOf(error.attempt)}: `, error.message, error.traceback && fold("Traceback", error.traceback)),
-    actions(["Cancel task", "cancelTask", { task_id }, isOpen(task), "Cancel this task?"],
-      ["Retry task", "retryTask", { task_id }, /failed|cancelled/.test(status), "Run this task again?"]),
-    h("dl", null, facts(task)), found && drawResult(found), section("Parameters", json(task.params)),
-    section("Configuration", json(task.config)), drawAttempts(attempts)];
-  return { title: `${status === "running" ? percent(task.progress) : status} · ${textOf(stock_code)}`, isLive: isOpen(task), found, draw };
-}
-
-// ---- Requests. The token is in this tab's session and in a header, never in a URL. Paths are relative, since a proxy may serve the page
-// and the API under a prefix.
-async function ask(path, query, signal, body) {
-  const token = sessionStorage.getItem("qtm-token");
-  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body && { "Content-Type": "application/json" }) };
-  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)), url = `${path}${text.size ? `?${text}` : ""}`;
-  const until = AbortSignal.any([AbortSignal.timeout(REQUEST_SECONDS * 1000), ...(signal ? [signal] : [])]);
-  const asked = { method: body ? "POST" : "GET", headers, signal: until, body: body && JSON.stringify(body) };
-  const response = await fetch(url, asked).catch(() => null), answer = await response?.json().catch(() => null);
-  if (!answer) throw new Error("Connection lost");
-  if (response.ok) return answer.data;
-  const error = new Error(`${answer.message} (${response.status}, request ${response.headers.get("X-Request-Id")})`);
-  throw Object.assign(error, { status: response.status, retryAfter: Number(response.headers.get("Retry-After")) || 0 });
-}
-
-async function act(name, verb, selection, question) {
-  const from = place;
-  if (!(await confirmed(question, name))) return;
-  const done = await ask(API + verb, {}, null, selection).catch((error) => ({ status_text: error.message }));
-  if (place !== from) return; // the view that asked has been left
-  said = done.status_text ?? `${many(done.cancelled ?? done.retried, "task")} ${"cancelled" in done ? "cancelled" : "pending again"}.`;
-  refresh();
-}
-
-function confirmed(question, name) {
-  [$("question").textContent, $("yes").textContent, $("dialog").returnValue] = [question, name, ""];
-  $("dialog").showModal();
-  return new Promise((resolve) => ($("dialog").onclose = () => resolve($("dialog").returnValue === "yes")));
-}
-
-// ---- The page: one view at a time, refreshed by one chain of requests at a time.
-const VIEWS = { __proto__: null, "": batches, batch, tasks, task };
-let place, data, said, picked, timer, failures, turn = new AbortController();
-
-function paint() {
-  put($("view"), data ? [h("div", { key: place.path }, data.draw())] : []);
-  document.title = data ? `${data.title} · qtm` : "qtm";
-}
-
-async function seeService(signal) {
-  const { version } = await ask("healthz", {}, signal);
-  const { scheduler, message } = await ask("readyz", {}, signal).catch((error) => error);
-  const slots = scheduler ? `${scheduler.running} of ${many(scheduler.slots, "slot")} busy` : "no scheduler here";
-  if (!signal.aborted) put($("service"), [`${version} · ${message ?? `ready, ${slots}`}`]);
-}
-
-async function refresh() {
-  clearTimeout(timer);
-  turn.abort();
-  const { signal } = (turn = new AbortController());
-  let seconds;
-  try {
-    await seeService(signal);
-    const found = await VIEWS[place.kind](place, (verb, query) => ask(API + verb, query, signal));
-    if (signal.aborted) return;
-    [data, failures, seconds] = [found, 0, found.isLive ? LIVE_SECONDS : QUIET_SECONDS];
-    paint();
-    tell("");
-  } catch (error) {
-    if (signal.aborted) return;
-    seconds = Math.max(error.retryAfter ?? 0, Math.min(WORST_SECONDS, 2 ** ++failures));
-    tell(error.status ? error.message : `${error.message}, retrying`, error.status);
-  }
-  if (!document.hidden && $("login").hidden) timer = setTimeout(refresh, seconds * 1000);
-}
-
-function tell(message, status) {
-  const isRefused = status === 401, isNew = isRefused && $("login").hidden, hasToken = sessionStorage.getItem("qtm-token") !== null;
-  [$("login").hidden, $("forget").hidden] = [!isRefused, !hasToken];
-  put($("fault"), isRefused && !hasToken ? [] : [message]);
-  if (isRefused) paint((data = undefined)); // what was read with another token
-  else if (!data) put($("view"), [h("h1", null, "Nothing to show")]);
-  if (isNew) [$("dialog").close(), $("token").focus()];
-}
-
-function parsed(hash) { // #/kind/id?query, which anybody may have written: what is no view is the first one
-  const [path, query] = hash.slice(2).split("?"), [kind, id] = path.split("/");
-  const filters = new URLSearchParams(query?.replace(/(?<=\bstatus=)\w+/, (name) => name.toLowerCase()));
-  return { path, kind: kind in VIEWS ? kind : "", id: new URLSearchParams(`id=${id ?? ""}`).get("id"), query: filters };
-}
-
-function enter() {
-  const before = place;
-  place = parsed(location.hash);
-  [said, failures] = ["", 0];
-  $("dialog").close();
-  for (const anchor of document.querySelectorAll("nav a")) anchor.ariaCurrent = anchor.hash === link(place.path) ? "page" : null;
-  if (before?.path !== place.path) {
-    [data, picked] = [undefined, undefined];
-    paint();
-    if (before) $("view").focus();
-  }
-  scrollTo(0, 0);
-  refresh();
-}
-
-function useToken(token) {
-  if (token) sessionStorage.setItem("qtm-token", token);
-  else sessionStorage.removeItem("qtm-token");
-  [$("token").value, data] = ["", undefined];
-  refresh();
-}
-
-$("yes").onclick = () => $("dialog").close("yes");
-$("no").onclick = () => $("dialog").close("");
-$("forget").onclick = () => useToken(null);
-$("login").onsubmit = (event) => [event.preventDefault(), useToken($("token").value)];
-document.onvisibilitychange = () => (document.hidden ? [clearTimeout(timer), turn.abort()] : refresh());
-addEventListener("hashchange", enter);
-enter();
-</script>
-</body>
-</html>
-"""
+PAGE_FILE = "dashboard.html"
+PAGE_TYPE = "text/html; charset=utf-8"
+NO_PAGE = (
+    f"this service has no page: {PAGE_FILE} is not beside qtm.py. Copy it there from where qtm.py came from"
+    " (repository, wheel and image have it); the API works without it, and /openapi.json describes it"
+)
 
 
-def _hash_source(tag: str) -> str:
-    """What a content security policy calls the one script or style of the page by."""
-    (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", DASHBOARD, re.DOTALL)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _page_text() -> str:
+    """The text of the page: of the file beside this module, or of the one that its wheel installed. Raises
+    PathNotFound."""
+    path = pathlib.Path(__file__).with_name(PAGE_FILE)
+    if not path.exists():
+        import importlib.metadata
+
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed = importlib.metadata.files("qtm") or ()
+            path = next((pathlib.Path(file.locate()) for file in installed if file.name == PAGE_FILE), path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise PathNotFound(NO_PAGE) from None
 
 
-# Only this script and style run, they reach this service alone, and no text can become markup.
-PAGE_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"script-src {_hash_source('script')}",
-        f"style-src {_hash_source('style')}",
-        "connect-src 'self'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
+@functools.cache  # a PathNotFound is not kept: the next request looks for the file again
+def read_page() -> Response:
+    """The page. Only its own script and style run, they reach this service alone, and no text can become
+    markup. Raises PathNotFound with where to get the file."""
+    text = _page_text()
+    hashes = {
+        tag: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        for tag, content in re.findall(r"<(script|style)>(.*?)</\1>", text, re.DOTALL)
+    }
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
-)
-PAGE = Response(
-    200,
-    DASHBOARD.encode(),
-    content_type="text/html; charset=utf-8",
-    fixed_fields=fixed_fields_with(PAGE_POLICY),
-)
+    return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
 # ==== 33 API ================================================================================================
@@ -11853,7 +11378,7 @@ class TaskAPI:
 
     def page(self, request: HttpRequest) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
-        return PAGE
+        return read_page()
 
     def healthz(self, request: HttpRequest) -> Response:
         """GET /healthz: the process answers."""
@@ -12006,7 +11531,9 @@ ROUTES = with_document(
         lane=Lane.LONG,
         is_shared=True,
     ),
-    Route("GET", "/", TaskAPI.page, lane=Lane.NOW, is_open=True, content_type=PAGE.content_type),
+    Route(
+        "GET", "/", TaskAPI.page, lane=Lane.NOW, errors=(PathNotFound,), is_open=True, content_type=PAGE_TYPE
+    ),
     Route("GET", "/healthz", TaskAPI.healthz, gives="Health", lane=Lane.NOW, is_open=True),
     Route(
         "GET",
