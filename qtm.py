@@ -38,11 +38,11 @@ Threads and processes::
       recorder          one: outcomes and progress
       upkeep            one: retention, counts, checkpoints
       engine-output     one: what its import prints           private descriptors
-      metrics           while it counts tasks
+      cached-read       while the database is asked for /readyz and /metrics
 
 Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code or a
-join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and PendingLimit._lock,
-TaskAPI._probe_lock and EngineServer._validator_lock, by which one asks for all.
+join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and PendingLimit._lock
+and EngineServer._validator_lock, by which one asks for all.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -173,6 +173,7 @@ from collections.abc import (
     MappingView,
     Sequence,
     Set,
+    Sized,
 )
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -182,6 +183,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    Generic,
     NamedTuple,
     Protocol,
     TypeVar,
@@ -10084,368 +10086,242 @@ class MessageReader:
 
 
 # ==== 29 Metrics ============================================================================================
-# What /metrics tells, in Prometheus' text format. Names have the prefix qtm_ and base units; labels have few
-# values. All of it is in this process's memory but the tasks, which a thread counts beside, so that no scrape
-# waits for a database.
+# /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few values.
+# A scrape counts the tasks, but not more often than their number allows, and waits a second at most for that.
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# seconds
-DURATION_BUCKETS = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)
+DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# for the database, within one scrape; it counts as away that has not answered by then
-SCRAPE_WAIT_SECONDS = 1.0
+SCRAPE_WAIT_SECONDS = 1.0  # for the database; qtm_database_up is 0 when it has not answered by then
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
-ENDED_SECONDS = 15.0  # and those that have ended of late, see EndedCounts
+ENDED_SECONDS = 15.0  # and ended ones
 ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released")
+HELP = {
+    "process_start_time_seconds": "When it started, in seconds since 1970.",
+    "process_cpu_seconds_total": "CPU time, user and system.",
+    "process_resident_memory_bytes": "Resident memory.",
+    "process_open_fds": "Open file descriptors.",
+    "process_max_fds": "File descriptors, at most.",
+    "qtm_info": "The version that runs.",
+    "qtm_http_requests_total": "Answers by route, method and status.",
+    "qtm_http_request_duration_seconds": "Time to answer, the client's wait= included.",
+    "qtm_http_connections": "Open connections.",
+    "qtm_http_requests_waiting": "Requests that wait for a task or batch to end.",
+    "qtm_http_requests_queued": "Requests that wait for a worker.",
+    "qtm_database_up": "1 when the database answered within a second, at this scrape or just before.",
+    "qtm_tasks": "Tasks in the database by status.",
+    "qtm_tasks_count_age_seconds": "How old the counts of open and of ended tasks are.",
+    "qtm_queue_age_seconds": "How long the longest waiting pending task is due.",
+    "qtm_database_statements_total": "Statements.",
+    "qtm_database_statement_seconds_total": "Time in statements.",
+    "qtm_database_errors_total": "Errors by the name that clients see.",
+    "qtm_database_retries_total": "Transactions that were tried again.",
+    "qtm_database_pool_size": "Connections, at most.",
+    "qtm_database_pool_in_use": "Connections in use.",
+    "qtm_database_pool_waits_total": "Uses that had to wait for a connection.",
+    "qtm_upkeep_failures_total": "Steps of upkeep that failed and are tried again.",
+    "qtm_purged_tasks_total": "Tasks that were deleted here for their age.",
+    "qtm_slots": "Slots for attempts.",
+    "qtm_attempts_total": "Attempts that ended here, and those of lost schedulers that were taken back.",
+    "qtm_engine_ready": "1 when the engine is imported and attempts can start.",
+    "qtm_scheduler_poll_age_seconds": "Since the last round that succeeded.",
+    "qtm_scheduler_heartbeat_age_seconds": "Since the last heartbeat in the database.",
+}
+Sample = tuple[str, Mapping[str, str], float]  # the suffix of the name, labels, value
 
 
-class Metric(NamedTuple):
-    """One family: its samples are (suffix of the name, labels, value)."""
-
-    name: str
-    kind: str
-    help: str
-    samples: Sequence[tuple[str, Mapping[str, str], float]]
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [("", {}, value)]
 
 
-def _single(name: str, kind: str, meaning: str, value: float | None) -> Metric:
-    return Metric(name, kind, meaning, [] if value is None else [("", {}, value)])
+def _by(label: str, values: Mapping[str, float]) -> list[Sample]:
+    return [("", {label: key}, value) for key, value in values.items()]
 
 
-def _by(label: str, name: str, kind: str, meaning: str, values: Mapping[str, float]) -> Metric:
-    return Metric(name, kind, meaning, [("", {label: key}, value) for key, value in values.items()])
+def _escaped(text: str) -> str:
+    return _clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _label(value: str) -> str:
-    return _clean(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def metrics_text(metrics: Iterable[Metric]) -> str:
-    """The text format 0.0.4 of these families; those without a sample are left out."""
+def metrics_text(families: Mapping[str, Sequence[Sample]]) -> str:
+    """These families, by their names in HELP, as text; those without a sample are left out."""
     lines = []
-    for metric in metrics:
-        if metric.samples:
-            meaning = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
-            lines += [f"# HELP {metric.name} {meaning}", f"# TYPE {metric.name} {metric.kind}"]
-        for suffix, labels, value in metric.samples:
-            inside = ",".join([f'{name}="{_label(text)}"' for name, text in labels.items()])
+    for name, samples in families.items():
+        kind = "counter" if name.endswith("_total") else "histogram" if "duration" in name else "gauge"
+        if samples:
+            lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}"]
+        for suffix, labels, value in samples:
+            inside = ",".join([f'{label}="{_escaped(text)}"' for label, text in labels.items()])
             number = repr(value).replace("inf", "+Inf").replace("-+", "-").replace("nan", "NaN")
-            lines.append(f"{metric.name}{suffix}{f'{{{inside}}}' if inside else ''} {number}")
+            lines.append(f"{name}{suffix}{f'{{{inside}}}' if inside else ''} {number}")
     return "\n".join(lines) + "\n"
 
 
-class _RouteCounts:
-    """What was answered on one route. Guarded by its monitor's lock."""
-
-    __slots__ = ("answers", "buckets", "others", "seconds")
-
-    def __init__(self) -> None:
-        self.others: dict[int, int] = {}  # of methods that are not in METHODS
-        self.answers = {**{method: dict[int, int]() for method in METHODS}, "other": self.others}
-        self.buckets = [0] * (len(DURATION_BUCKETS) + 1)
-        self.seconds = 0.0
-
-
 class HttpMonitor:
-    """Counts answers by route, method and status. Thread-safe; `observe` takes about a microsecond and makes
-    nothing new.
-
-    What is no route of ours is "other", so that clients cannot make labels.
-    """
+    """Counts answers by route, method and status. Paths that are no route and methods that are not in METHODS
+    are "other", so that clients cannot make labels. Thread-safe."""
 
     def __init__(self, paths: Iterable[str]) -> None:
+        self.sizes: Mapping[str, Sized] = {}  # what the server counts; set before the first scrape
         self._lock = threading.Lock()  # guards the counts; held for additions only
-        self._other = _RouteCounts()
-        self._routes = {**{path: _RouteCounts() for path in paths}, "other": self._other}
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}  # written before the first scrape
+        self._answers: dict[tuple[str, str, int], int] = {}
+        self._buckets = {path: [0] * (len(DURATION_BUCKETS) + 1) for path in (*paths, "other")}
+        self._seconds = dict.fromkeys(self._buckets, 0.0)
 
     def observe(self, path: str, method: str, status: int, seconds: float) -> None:
         """Count one answer, from the first byte of its request to the last of it."""
-        route = self._routes.get(path, self._other)
+        route = path if path in self._buckets else "other"
+        key = (route, method if method in METHODS else "other", status)
         bucket = bisect.bisect_left(DURATION_BUCKETS, seconds)
         with self._lock:
-            route.buckets[bucket] += 1
-            route.seconds += seconds
-            answers = route.answers.get(method, route.others)
-            answers[status] = answers.get(status, 0) + 1
+            self._answers[key] = self._answers.get(key, 0) + 1
+            self._buckets[route][bucket] += 1
+            self._seconds[route] += seconds
 
-    def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
-        """A number that whoever serves HTTP knows, asked for at each scrape; ``read`` must be quick."""
-        self._gauges[name] = (meaning, read)
-
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> dict[str, list[Sample]]:
         """All families of HTTP."""
-        answers: list[tuple[str, Mapping[str, str], float]] = []
-        durations: list[tuple[str, Mapping[str, str], float]] = []
         with self._lock:
-            for path, route in self._routes.items():
-                for method, statuses in route.answers.items():
-                    answers += [
-                        ("", {"route": path, "method": method, "status": str(key)}, statuses[key])
-                        for key in sorted(statuses)
-                    ]
-                total = 0
-                for bound, count in zip((*DURATION_BUCKETS, "+Inf"), route.buckets, strict=True):
-                    total += count
-                    durations.append(("_bucket", {"route": path, "le": str(bound)}, total))
-                durations += [("_sum", {"route": path}, route.seconds), ("_count", {"route": path}, total)]
-        return [
-            Metric("qtm_http_requests_total", "counter", "Answers by route, method and status.", answers),
-            Metric(
-                "qtm_http_request_duration_seconds",
-                "histogram",
-                "Time to answer, the client's wait= included.",
-                durations,
-            ),
-            *(_single(name, "gauge", meaning, read()) for name, (meaning, read) in self._gauges.items()),
-        ]
+            answers = sorted(self._answers.items())
+            routes = [(path, [*counts], self._seconds[path]) for path, counts in self._buckets.items()]
+        durations: list[Sample] = []
+        for path, counts, seconds in routes:
+            totals = [*itertools.accumulate(counts)]
+            for bound, total in zip((*DURATION_BUCKETS, "+Inf"), totals, strict=True):
+                durations.append(("_bucket", {"route": path, "le": str(bound)}, total))
+            durations += [("_sum", {"route": path}, seconds), ("_count", {"route": path}, totals[-1])]
+        return {
+            "qtm_http_requests_total": [
+                ("", {"route": path, "method": method, "status": str(status)}, count)
+                for (path, method, status), count in answers
+            ],
+            "qtm_http_request_duration_seconds": durations,
+            **{name: _one(len(counted)) for name, counted in self.sizes.items()},
+        }
 
 
-class TaskCounter:
-    """Counts tasks for scrapes in a thread of its own, as often as their number allows: two counts, of the
-    open ones and of those that have ended of late, each with its pause. A scrape takes the newest counts, and
-    lets `begin` see to it that they are new."""
+class CachedRead(Generic[T]):
+    """A value of the database that requests ask for. A thread reads it, one at a time and not too often, so
+    that a database that hangs holds up no worker. For one worker; failures are logged as ``event``."""
+
+    def __init__(self, event: str, read: Callable[[], T], clock: Callable[[], float]) -> None:
+        self.value: T | None = None  # these five are written by the reading thread before it is done
+        self.error: Exception | None = None  # of the last read
+        self.read_at = -math.inf
+        self._done_at, self._took = -math.inf, 0.0
+        self._event, self._read, self._clock = event, read, clock
+        self._done, self._reminder = threading.Event(), Reminder(clock)
+        self._done.set()
+
+    def refresh(self, wait_seconds: float, pause_seconds: float, share: int = 0) -> bool:
+        """Read anew, unless the last read was ``pause_seconds`` or ``share`` times its duration ago or less.
+        False when that takes longer than ``wait_seconds``."""
+        pause = max(pause_seconds, min(share * self._took, MAX_COUNT_PAUSE_SECONDS))
+        if self._done.is_set() and self._clock() - self._done_at > pause:
+            self._done.clear()
+            try:
+                threading.Thread(target=self._read_anew, name="cached-read", daemon=True).start()
+            except RuntimeError:  # the system gives no thread now: the next request tries again
+                self._done.set()
+                return False
+        return self._done.wait(wait_seconds)
+
+    def _read_anew(self) -> None:
+        started = self._clock()
+        try:
+            self.value, self.read_at, self.error = self._read(), started, None
+            self._reminder.clear()
+        except Exception as error:  # a fault of ours too: every request gets an answer
+            self.error = error.with_traceback(None)
+            if self._event and self._reminder.is_due(error_text(error)):
+                log_event(logging.WARNING, self._event, error=error_text(error))
+        self._done_at = self._clock()
+        self._took = self._done_at - started
+        self._done.set()
+
+
+class TaskCounts:
+    """Counts tasks for scrapes: the open ones, and those that have ended of late, see EndedCounts. Each count
+    takes one part in a hundred of the time at most."""
 
     def __init__(self, dao: TaskDAO, ended: EndedCounts, clock: Callable[[], float] = time.monotonic) -> None:
-        self.on_counted: Callable[[], None] = lambda: None  # called at the end of each round, by its thread
-        self._dao = dao
-        self._ended = ended
-        self._clock = clock
-        self._lock = threading.Lock()  # guards the next four; never held while the database is asked
-        self.is_counting = False
-        self._answered = False  # in this round, or in the last one
-        self._round_due = -math.inf
-        self._open: tuple[dict[str, int], float, float] | None = None  # counts, age of the queue, when
-        self._open_due = self._ended_due = -math.inf  # of the counting threads alone, one after another
+        self._clock, self._newest = clock, ended.newest
+        self._ping = CachedRead("", dao.ping, clock)
+        self._open = CachedRead("tasks not counted", dao.count_open, clock)
+        self._ended = CachedRead("tasks not counted", ended.refresh, clock)
 
-    def metrics(self) -> list[Metric]:
-        """The newest counts."""
-        now = self._clock()
-        with self._lock:
-            is_up, opened, ended = self._answered, self._open, self._ended.newest()
-        counts = {**(opened[0] if opened else {}), **(ended[0] if ended else {})}
-        ages = {name: now - part[-1] for name, part in (("open", opened), ("ended", ended)) if part}
-        return [
-            _single(
-                "qtm_database_up",
-                "gauge",
-                "1 when the database answered within a second, at this scrape or just before.",
-                int(is_up),
-            ),
-            _by("status", "qtm_tasks", "gauge", "Tasks in the database by status.", counts),
-            _by(
-                "count",
-                "qtm_tasks_count_age_seconds",
-                "gauge",
-                "How old the counts of open and of ended tasks are.",
-                ages,
-            ),
-            _single(
-                "qtm_queue_age_seconds",
-                "gauge",
-                "How long the longest waiting pending task is due.",
-                opened and opened[1],
-            ),
-        ]
-
-    def begin(self) -> bool:
-        """Count anew where it is time; whether a count is under way."""
-        with self._lock:
-            if not self.is_counting and self._clock() >= self._round_due:
-                self.is_counting, self._answered = True, False
-                try:
-                    threading.Thread(target=self._count, name="metrics", daemon=True).start()
-                except RuntimeError:  # the system gives no thread now: the next scrape tries again
-                    self.is_counting = False
-            return self.is_counting
-
-    def _count(self) -> None:
-        try:
-            self._dao.ping()
-            with self._lock:
-                self._answered = True
-            if self._clock() >= self._open_due:
-                self._count_open()
-            if self._clock() >= self._ended_due:
-                self._count_ended()
-        except QtmError as error:
-            is_away = isinstance(error, DatabaseUnavailable)  # which the scrape itself says
-            log_event(logging.DEBUG if is_away else logging.WARNING, "tasks not counted", error=error.message)
-        finally:
-            with self._lock:
-                self.is_counting, self._round_due = False, self._clock() + OPEN_SECONDS
-            self.on_counted()
-
-    def _count_open(self) -> None:
-        started = self._clock()
-        try:
-            counts, age = self._dao.count_open()
-            with self._lock:
-                self._open = (counts, age, started)
-        finally:
-            self._open_due = self._pause(started, OPEN_SECONDS)
-
-    def _count_ended(self) -> None:
-        started = self._clock()
-        try:
-            self._ended.refresh()
-        finally:
-            self._ended_due = self._pause(started, ENDED_SECONDS)
-
-    def _pause(self, started: float, least_seconds: float) -> float:
-        """When to count again what took from ``started`` until now."""
-        now = self._clock()
-        return now + max(least_seconds, min(COUNT_SHARE * (now - started), MAX_COUNT_PAUSE_SECONDS))
+    def metrics(self) -> dict[str, list[Sample]]:
+        """The newest counts; qtm_tasks_count_age_seconds is how old they are."""
+        deadline = time.monotonic() + SCRAPE_WAIT_SECONDS
+        is_up = self._ping.refresh(SCRAPE_WAIT_SECONDS, OPEN_SECONDS) and not self._ping.error
+        for count, pause in ((self._open, OPEN_SECONDS), (self._ended, ENDED_SECONDS)) if is_up else ():
+            count.refresh(max(0.0, deadline - time.monotonic()), pause, COUNT_SHARE)
+        now, opened, ended = self._clock(), self._open.value, self._newest()
+        ages = {"open": now - self._open.read_at} if opened else {}
+        return {
+            "qtm_database_up": _one(int(is_up)),
+            "qtm_tasks": _by("status", {**(opened[0] if opened else {}), **(ended[0] if ended else {})}),
+            "qtm_tasks_count_age_seconds": _by("count", ages | ({"ended": now - ended[1]} if ended else {})),
+            "qtm_queue_age_seconds": _one(opened[1] if opened else None),
+        }
 
 
-def scheduler_metrics(scheduler: TaskScheduler) -> list[Metric]:
-    """Slots, attempts and the rounds of the scheduler of this process."""
-    state = scheduler.state()
-    busy = len(state["running"])
-    ended = {**dict.fromkeys(ENDINGS, 0), **state["attempts_ended"]}
-    return [
-        _by(
-            "state",
-            "qtm_slots",
-            "gauge",
-            "Slots for attempts.",
-            {"busy": busy, "free": max(0, state["slots"] - busy)},
-        ),
-        _by(
-            "ending",
-            "qtm_attempts_total",
-            "counter",
-            "Attempts that ended here, and those of lost schedulers that were taken back.",
-            ended,
-        ),
-        _single(
-            "qtm_engine_ready",
-            "gauge",
-            "1 when the engine is imported and attempts can start.",
-            int(state["engine_ready"]),
-        ),
-        _single(
-            "qtm_scheduler_poll_age_seconds",
-            "gauge",
-            "Since the last round that succeeded.",
-            state["last_poll_age_seconds"],
-        ),
-        _single(
-            "qtm_scheduler_heartbeat_age_seconds",
-            "gauge",
-            "Since the last heartbeat in the database.",
-            state["last_beat_age_seconds"],
-        ),
-    ]
-
-
-def database_metrics(snapshot: Mapping[str, Any]) -> list[Metric]:
-    """What the database layer of this process did, and its pools now."""
+def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
+    """What the database layer, the upkeep and the scheduler of this process did, and how they are now."""
+    database = tasks.dao.snapshot()
     pools = {
-        label: snapshot[name]
-        for label, name in (("main", "pool"), ("readers", "reader_pool"))
-        if name in snapshot
+        name: database[key] for name, key in (("main", "pool"), ("readers", "reader_pool")) if key in database
     }
-    use = {name: {label: pool[name] for label, pool in pools.items()} for name in ("size", "in_use", "waits")}
-    return [
-        _single("qtm_database_statements_total", "counter", "Statements.", snapshot["statements"]),
-        _single(
-            "qtm_database_statement_seconds_total", "counter", "Time in statements.", snapshot["seconds"]
-        ),
-        _by(
-            "kind",
-            "qtm_database_errors_total",
-            "counter",
-            "Errors by the name that clients see.",
-            snapshot["errors"],
-        ),
-        _single(
-            "qtm_database_retries_total",
-            "counter",
-            "Transactions that were tried again.",
-            snapshot["retries"],
-        ),
-        _by("pool", "qtm_database_pool_size", "gauge", "Connections, at most.", use["size"]),
-        _by("pool", "qtm_database_pool_in_use", "gauge", "Connections in use.", use["in_use"]),
-        _by(
-            "pool",
-            "qtm_database_pool_waits_total",
-            "counter",
-            "Uses that had to wait for a connection.",
-            use["waits"],
-        ),
-    ]
+    found = {
+        "qtm_database_statements_total": _one(database["statements"]),
+        "qtm_database_statement_seconds_total": _one(database["seconds"]),
+        "qtm_database_errors_total": _by("kind", database["errors"]),
+        "qtm_database_retries_total": _one(database["retries"]),
+    }
+    for end, key in (("size", "size"), ("in_use", "in_use"), ("waits_total", "waits")):
+        found[f"qtm_database_pool_{end}"] = _by("pool", {name: pool[key] for name, pool in pools.items()})
+    failures = {duty.name: duty.failures for duty in tasks.upkeep.duties}
+    found["qtm_upkeep_failures_total"] = _by("duty", failures)
+    found["qtm_purged_tasks_total"] = _one(tasks.upkeep.purged_tasks)
+    if tasks.scheduler:
+        state = tasks.scheduler.state()
+        busy, ended = len(state["running"]), dict.fromkeys(ENDINGS, 0) | state["attempts_ended"]
+        found["qtm_slots"] = _by("state", {"busy": busy, "free": max(0, state["slots"] - busy)})
+        found["qtm_attempts_total"] = _by("ending", ended)
+        found["qtm_engine_ready"] = _one(int(state["engine_ready"]))
+        found["qtm_scheduler_poll_age_seconds"] = _one(state["last_poll_age_seconds"])
+        found["qtm_scheduler_heartbeat_age_seconds"] = _one(state["last_beat_age_seconds"])
+    return found
 
 
-def upkeep_metrics(upkeep: Upkeep) -> list[Metric]:
-    """What the upkeep of this process did."""
-    failures = {duty.name: duty.failures for duty in upkeep.duties}
-    return [
-        _by(
-            "duty",
-            "qtm_upkeep_failures_total",
-            "counter",
-            "Steps of upkeep that failed and are tried again.",
-            failures,
-        ),
-        _single(
-            "qtm_purged_tasks_total",
-            "counter",
-            "Tasks that were deleted here for their age.",
-            upkeep.purged_tasks,
-        ),
-    ]
-
-
-def process_metrics() -> list[Metric]:
-    """The service's own process, under the names that all Prometheus clients use; memory and descriptors only
-    where /proc is."""
+def process_metrics() -> dict[str, list[Sample]]:
+    """The service's own process, under the names that all Prometheus clients use; memory, descriptors and
+    start only where /proc is."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_seconds, most_files = usage.ru_utime + usage.ru_stime, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     started = memory = files = None
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, StopIteration):
         fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        booted = cast(
-            "re.Match[str]", re.search(r"^btime (\d+)$", pathlib.Path("/proc/stat").read_text(), re.MULTILINE)
-        )[1]
-        started = int(booted) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        lines = pathlib.Path("/proc/stat").read_text().splitlines()
+        booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+        started = booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
         memory = int(fields[21]) * resource.getpagesize()
         files = len(os.listdir("/proc/self/fd")) - 1  # without the one that lists
-    return [
-        _single("process_start_time_seconds", "gauge", "When it started, in seconds since 1970.", started),
-        _single("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu_seconds),
-        _single("process_resident_memory_bytes", "gauge", "Resident memory.", memory),
-        _single("process_open_fds", "gauge", "Open file descriptors.", files),
-        _single("process_max_fds", "gauge", "File descriptors, at most.", most_files),
-        Metric("qtm_info", "gauge", "The version that runs.", [("", {"version": __version__}, 1)]),
-    ]
+    return {
+        "process_start_time_seconds": _one(started),
+        "process_cpu_seconds_total": _one(usage.ru_utime + usage.ru_stime),
+        "process_resident_memory_bytes": _one(memory),
+        "process_open_fds": _one(files),
+        "process_max_fds": _one(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        "qtm_info": [("", {"version": __version__}, 1)],
+    }
 
 
 # ==== 30 Routes =============================================================================================
 # What a route takes and gives, said once: every request is held against it before its handler sees it.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
-
-
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
+PROBES = ("/healthz", "/readyz")  # asked by the address of the moment, so that their Host is not checked
+OPEN_PATHS = (*PROBES, "/", "/openapi.json")
 
 
 def matching(pattern: str) -> dict[str, Any]:
@@ -10456,7 +10332,7 @@ def matching(pattern: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a query, or a header, with the JSON schema that its values are held against. ``fault``
-    says what is wrong with a text that does not match."""
+    is what is wrong with a text that does not match the pattern."""
 
     name: str
     schema: Mapping[str, Any]
@@ -10465,89 +10341,89 @@ class Parameter:
     fault: str = ""
     place: str = "query"
 
-    @functools.cached_property
-    def argument(self) -> str:
-        """Its name as an argument of the handler."""
-        return self.name.lower().replace("-", "_")
-
-    @functools.cached_property
-    def _field(self) -> str:
-        return self.name.lower()
-
-    @functools.cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(self.schema.get("pattern", ".*"), re.DOTALL)
-
-    def given(self, request: HttpRequest) -> Sequence[str]:
-        """Every value that a request gives it."""
-        if self.place == "query":
-            return request.query.get(self.name, ())
-        value = request.headers.get(self._field)
-        return () if value is None else (value,)
-
-    def read(self, given: Sequence[str]) -> tuple[Any, list[str]]:
+    def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
         """The value, or the default when there is none, and everything that is wrong with what was given."""
+        given: Sequence[str] = request.query.get(self.name, ())
+        if self.place == "header":
+            given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
         if self.schema["type"] == "array":
             known = self.schema["items"]["enum"]
             return given, [f"must be one of {', '.join(known)}" for text in given if text not in known]
-        value = self.schema.get("default")
-        if len(given) > 1:
-            return value, ["is given more than once"]
-        if not given or not given[0]:
-            return value, ["is missing"] if self.is_required else ["is empty"] if given else []
-        return self._read_one(given[0])
+        if len(given) == 1 and given[0]:
+            return self._read_text(given[0])
+        fault = (
+            "is given more than once" if len(given) > 1 else "is missing" if self.is_required else "is empty"
+        )
+        return self.schema.get("default"), [fault] if given or self.is_required else []
 
-    def _read_one(self, text: str) -> tuple[Any, list[str]]:
+    def _read_text(self, text: str) -> tuple[Any, list[str]]:
         kind = self.schema["type"]
         if kind == "string":
-            return text, [] if self._pattern.fullmatch(text) else [self.fault]
+            return text, [] if re.fullmatch(self.schema.get("pattern", ".*"), text, re.DOTALL) else [
+                self.fault
+            ]
         low, high = self.schema["minimum"], self.schema["maximum"]
         number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
         if low <= number <= high and (kind == "number" or text.isdecimal()):
             return number if kind == "number" else int(text), []
-        return None, [
-            f"must be a {'whole number' if kind == 'integer' else 'number'} from {low:g} to {high:g}"
-        ]
+        noun = "number" if kind == "number" else "whole number"
+        return None, [f"must be a {noun} from {low:g} to {high:g}"]
 
 
-def take(request: HttpRequest, parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """The values of the parameters by the names of arguments. Raises InvalidRequest with all faults, unknown
-    names included."""
-    values: dict[str, Any] = {}
-    faults: list[FieldError] = []
-    unknown = set(request.query)
-    for parameter in parameters:
-        unknown.discard(parameter.name)
-        values[parameter.argument], wrong = parameter.read(parameter.given(request))
-        if wrong:
-            faults += [FieldError(parameter.name, fault) for fault in wrong]
-    if unknown:
-        faults += [
-            FieldError(name, "there is no such parameter") for name in request.query if name in unknown
-        ]
+def _selection(body: Any) -> dict[str, str]:
+    """task_id or batch_id of a body that names one of them."""
+    if not isinstance(body, dict):
+        raise invalid_request([FieldError("", "must be an object")])
+    known = ("task_id", "batch_id")
+    faults = [FieldError(name, "there is no such field") for name in body if name not in known]
+    if ("task_id" in body) == ("batch_id" in body):
+        faults.append(FieldError("task_id", "give either task_id or batch_id"))
+    texts = [name for name in known if name in body]
+    faults += [FieldError(name, "must be a text") for name in texts if not isinstance(body[name], str)]
     if faults:
         raise invalid_request(faults)
-    return values
+    return body
+
+
+def _new_batch(body: Any) -> dict[str, Any]:
+    return {"batch": BatchRequest.from_body(body)}
+
+
+BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {"CreateTask": _new_batch, "Selection": _selection}
 
 
 class WaitKey(NamedTuple):
-    """What a client waits for: the end of a "task", of a "batch", or of the "count" for /metrics, which has
-    no id."""
+    """What a client waits for: the end of a "task" or of a "batch"."""
 
     kind: str
     id: str
 
 
 class Later(NamedTuple):
-    """A handler's outcome when there is nothing to answer yet: ask again, with ``may_wait`` false, when the
-    task or batch has ended, or ``seconds`` after the request came."""
+    """The outcome of a request that waits: it is asked for again, with ``may_wait`` false, when the task or
+    batch has ended, or ``seconds`` after it came."""
 
     key: WaitKey
     seconds: float
 
 
 class Alone(NamedTuple):
-    """A handler's outcome for one of several requests whose answer is long: ask again for it alone."""
+    """The outcome of one of several requests whose answer is long: it is asked for again alone."""
+
+
+Answer = Response | Later | Alone | Exception
+
+
+class Call(NamedTuple):
+    """A request that its route accepts, with the values of its parameters and body."""
+
+    request: HttpRequest
+    values: Mapping[str, Any]
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The task or batch that the request names, for its log line."""
+        return {name: self.values[name][:64] for name in ("task_id", "batch_id") if self.values.get(name)}
 
 
 class Lane(enum.Enum):
@@ -10555,6 +10431,7 @@ class Lane(enum.Enum):
     no other."""
 
     NOW = "now"  # nowhere: it needs no database
+    PROBE = "probe"  # one worker, which waits for the database a second at most
     READ = "read"
     WRITE = "write"  # short changes, of which a database may hold up the COMMIT
     LONG = "long"  # large answers and changes
@@ -10563,35 +10440,79 @@ class Lane(enum.Enum):
     @property
     def is_long(self) -> bool:
         """Whether a worker of this lane shall not poll as well."""
-        return self is Lane.LONG or self is Lane.ENGINE
+        return self in (Lane.LONG, Lane.ENGINE, Lane.PROBE)
 
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer`` is a method of TaskAPI and gets the values of ``parameters`` as
-    arguments. The rest is for the OpenAPI document: names of schemas of the body and of the answer's data,
-    and errors that not every such route has."""
+    """One line of ROUTES. ``answer`` is a method of TaskAPI that gets calls and gives an outcome for each.
+    ``gives`` and ``takes`` name the schemas of the answer's data and of the body; a ``gives`` with a slash is
+    the media type of an answer without the envelope. ``errors`` are those that not every such route has."""
 
     method: str
     path: str
-    answer: Callable[..., Response | Later]
+    answer: Callable[[TaskAPI, Sequence[Call]], Sequence[Answer]]
+    gives: str
     parameters: Sequence[Parameter] = ()
-    gives: str = ""  # empty: the answer is what ``content_type`` says, without an envelope
     takes: str = ""
     errors: tuple[type[QtmError], ...] = ()
-    statuses: tuple[int, ...] = (200,)  # of success
     lane: Lane = Lane.READ
-    # many in one
-    together: (
-        Callable[[TaskAPI, Sequence[HttpRequest]], Sequence[Response | Later | Alone | QtmError]] | None
-    ) = None
-    is_shared: bool = False  # equal requests that wait at the same time get one answer
-    is_open: bool = False  # needs no token, and does not look at its query: who probes may add what he likes
-    content_type: str = "application/json"
 
-    def handler(self, api: TaskAPI, request: HttpRequest) -> Response | Later:
-        """What the server calls."""
-        return self.answer(api, request, **({} if self.is_open else take(request, self.parameters)))
+    @property
+    def is_open(self) -> bool:
+        """Whether it needs no token. It does not look at its query either: a prober may add what it likes."""
+        return self.path in OPEN_PATHS
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether equal requests that wait at the same time get one answer."""
+        return self.lane is Lane.LONG
+
+    @functools.cached_property
+    def _query_names(self) -> set[str]:
+        return {parameter.name for parameter in self.parameters if parameter.place == "query"}
+
+    def handler(self, api: TaskAPI, requests: Sequence[HttpRequest]) -> list[Answer]:
+        """One outcome for each request. Faults of parameters and bodies are found before `answer`."""
+        read = [self._read(request) for request in requests]
+        outcomes = iter(self._outcomes(api, [one for one in read if isinstance(one, Call)]))
+        return [next(outcomes) if isinstance(one, Call) else one for one in read]
+
+    def _read(self, request: HttpRequest) -> Call | Exception:
+        if self.is_open:
+            return Call(request, {})
+        values: dict[str, Any] = {}
+        faults: list[FieldError] = []
+        for parameter in self.parameters:
+            values[parameter.name], wrong = parameter.read(request)
+            faults += [FieldError(parameter.name, fault) for fault in wrong]
+        unknown = [name for name in request.query if name not in self._query_names]
+        faults += [FieldError(name, "there is no such parameter") for name in unknown]
+        try:
+            if faults:
+                raise invalid_request(faults)
+            if self.takes:
+                values |= BODIES[self.takes](parse_body(request.body))
+            return Call(request, values)
+        except Exception as error:  # a fault of ours too: it spoils no other request
+            return without_traceback(error) if isinstance(error, QtmError) else error
+
+    def _outcomes(self, api: TaskAPI, calls: Sequence[Call]) -> Sequence[Answer]:
+        """When several fail as a whole, each is tried alone, so that none spoils the others'."""
+        try:
+            return self.answer(api, calls) if calls else ()
+        except DatabaseUnavailable as error:  # each of them would only wait for the same
+            error.log = calls[0].ids if len(calls) == 1 else {}
+            return [without_traceback(error)] * len(calls)
+        except Exception as error:
+            if len(calls) == 1:
+                error.log = calls[0].ids  # type: ignore[attr-defined]  # a fault of ours has it too
+                return [error]
+            text = error_text(error)
+            log_event(
+                logging.WARNING, "requests could not be answered together", count=len(calls), error=text
+            )
+        return [outcome for call in calls for outcome in self._outcomes(api, [call])]
 
 
 # ==== 31 OpenAPI ============================================================================================
@@ -10599,7 +10520,6 @@ class Route:
 # 2, 4 and 5, and the errors of room 1. It tells of the service that serves it: with tokens set, every call
 # but the open ones needs one.
 
-PROBES = ("/healthz", "/readyz")  # asked by the address of the moment, so that their Host is not checked
 JSON_TYPES = {
     str: "string",
     int: "integer",
@@ -10660,7 +10580,7 @@ def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
     found.update(
         ERRORS_OF_WRITES if route.method == "POST" else (), () if route.is_open else (InvalidRequest,)
     )
-    found.update(() if route.is_open or route.lane is Lane.NOW else ERRORS_OF_DATABASE)
+    found.update(() if route.is_open or route.lane is Lane.PROBE else ERRORS_OF_DATABASE)
     found.update(
         () if route.path in PROBES else (HostNotAllowed,),
         (Unauthorized,) if needs_token and not route.is_open else (),
@@ -10900,7 +10820,7 @@ UNIONS = {"Cancelled": ("Task", "CancelledBatch"), "Retried": ("Task", "RetriedB
 def _answer_schemas(routes: Iterable[Route]) -> dict[str, Any]:
     """The envelopes of what routes give."""
     found = {}
-    for name in {route.gives: None for route in routes if route.gives}:
+    for name in {route.gives: None for route in routes if "/" not in route.gives}:
         data = (
             {"anyOf": [_ref("schemas", one) for one in UNIONS[name]]}
             if name in UNIONS
@@ -10921,12 +10841,15 @@ def _response(
 
 
 def _success(route: Route, status: int) -> dict[str, Any]:
-    schema: dict[str, Any] = (
-        _ref("schemas", "Document") if route.content_type == "application/json" else {"type": "string"}
-    )
-    if route.gives:
-        schema = _ref("schemas", f"{route.gives}Answer")
-    return _response(status, http.HTTPStatus(status).phrase, schema, route.content_type)
+    schema, content_type = _ref("schemas", f"{route.gives}Answer"), "application/json"
+    if "/" in route.gives:
+        content_type = route.gives
+        schema = _ref("schemas", "Document") if content_type == "application/json" else {"type": "string"}
+    return _response(status, http.HTTPStatus(status).phrase, schema, content_type)
+
+
+def _statuses(route: Route) -> tuple[int, ...]:
+    return (201, 200) if route.gives == "Created" else (200,)
 
 
 def _failures(errors: Iterable[type[QtmError]]) -> dict[str, dict[str, Any]]:
@@ -10983,7 +10906,7 @@ def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
             }
             for item in route.parameters
         ],
-        "responses": {str(status): _success(route, status) for status in route.statuses},
+        "responses": {str(status): _success(route, status) for status in _statuses(route)},
         "security": [] if route.is_open else [{"bearer": []}] if needs_token else [{}, {"bearer": []}],
     }
     if route.takes:
@@ -11000,7 +10923,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     for route in routes:
         operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, needs_token)
         responses = operation["responses"]
-        for status in route.statuses if route.gives == "Created" else ():
+        for status in _statuses(route) if route.gives == "Created" else ():
             responses[str(status)]["links"] = _links(routes)
         # most routes share theirs
         for status_text, response in _failures(route_errors(route, needs_token)).items():
@@ -11033,21 +10956,6 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
-
-
-def with_document(*routes: Route) -> tuple[Route, ...]:
-    """The routes, and one more that gives the document of all of them, itself included."""
-
-    @functools.cache  # one of each kind at most, made when somebody asks
-    def document(needs_token: bool) -> bytes:
-        return dump_json(openapi_document(all_routes, needs_token)).encode()
-
-    def openapi(api: TaskAPI, _request: HttpRequest) -> Response:
-        """GET /openapi.json: this document."""
-        return Response(200, document(bool(api.settings.api_token)))
-
-    all_routes = (*routes, Route("GET", "/openapi.json", openapi, lane=Lane.NOW, is_open=True))
-    return all_routes
 
 
 # ==== 32 Page ===============================================================================================
@@ -11096,27 +11004,26 @@ def read_page() -> Response:
 
 
 # ==== 33 API ================================================================================================
-# Handlers take an HttpRequest and return a Response (or Later), or raise a QtmError; the ROUTES table names
-# them all. None of them waits for anything but the database.
+# One method for each route. It gets calls, of which parameters and bodies are known to be good, and gives an
+# outcome for each: a Response, an error, or when to ask again. None waits but for the database.
 
 MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
-PROBE_WAIT_SECONDS = 1.0  # for the measurement of another request
+PROBE_WAIT_SECONDS = 1.0  # for the database
+SHOWN_OF_SCHEDULER = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
 
 
 def page_limit(default: int, most: int) -> Parameter:
     """The parameter ``limit`` of a listing."""
-    return Parameter(
-        "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "The size of a page."
-    )
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Parameter("limit", schema, "The size of a page.")
 
 
 def page_cursor(pattern: str) -> Parameter:
     """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
-    words = "must be the next_cursor of the page before"
-    return Parameter(
-        "cursor", matching(pattern), "Where the page begins: next_cursor of the page before.", fault=words
-    )
+    fault = "must be the next_cursor of the page before"
+    meaning = "Where the page begins: next_cursor of the page before."
+    return Parameter("cursor", matching(pattern), meaning, fault=fault)
 
 
 TASK_ID = Parameter("task_id", SOME_TEXT, "The task.", is_required=True)
@@ -11129,50 +11036,54 @@ WAIT = Parameter(
     {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0},
     "Seconds to wait for the end.",
 )
-OF_TASK = (TASK_ID, WAIT)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
-BATCH_CURSOR = page_cursor(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?~[A-Za-z0-9._:-]{1,64}"
-)
-ONCE = Parameter(
-    "Idempotency-Key",
-    matching(IDEMPOTENCY_KEY.pattern),
-    "The same key with the same body creates once.",
-    fault=KEY_FAULT,
-    place="header",
+DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
+BATCH_CURSOR = page_cursor(DATE_TIME + r"~[A-Za-z0-9._:-]{1,64}")
+KEY_MEANING = "The same key with the same body creates once."
+KEY = Parameter(
+    "Idempotency-Key", matching(IDEMPOTENCY_KEY.pattern), KEY_MEANING, fault=KEY_FAULT, place="header"
 )
 
 
-@contextlib.contextmanager
-def _about(**ids: str | None) -> Iterator[Mapping[str, Any]]:
-    """What a request is about, for the ``log`` of its answer; its refusal, or a fault of ours, gets it
-    here."""
-    known = {name: value[:64] for name, value in ids.items() if value is not None}
-    try:
-        yield known
-    except Exception as error:
-        error.log = known  # type: ignore[attr-defined]  # see ApiServer._failed
-        raise
+def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., list[Answer]]:
+    """Many calls, one after the other, by a method that answers one."""
+
+    @functools.wraps(answer)
+    def answer_each(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
+        outcomes: list[Answer] = []
+        for call in calls:
+            try:
+                outcomes.append(answer(api, call))
+            except QtmError as error:
+                error.log = call.ids
+                outcomes.append(without_traceback(error))
+                if isinstance(error, DatabaseUnavailable) and not isinstance(error, OutcomeUnknown):
+                    break  # the others would only wait for the same
+            except Exception as error:  # a fault of ours in one call spoils no other
+                error.log = call.ids  # type: ignore[attr-defined]
+                outcomes.append(error)
+        away = DatabaseUnavailable("the database did not answer a request before this one")
+        return outcomes + [away] * (len(calls) - len(outcomes))
+
+    return answer_each
 
 
-def _selection(body: Any) -> tuple[str | None, str | None]:
-    """task_id or batch_id of a body that names one of them."""
-    faults = []
-    if not isinstance(body, dict):
-        raise invalid_request([FieldError("", "must be an object")])
-    faults += [
-        FieldError(name, "there is no such field") for name in body if name not in ("task_id", "batch_id")
-    ]
-    if ("task_id" in body) == ("batch_id" in body):
-        faults.append(FieldError("task_id", "give either task_id or batch_id"))
-    faults += [
-        FieldError(name, "must be a text")
-        for name in ("task_id", "batch_id")
-        if name in body and not isinstance(body[name], str)
-    ]
-    if faults:
-        raise invalid_request(faults)
-    return body.get("task_id"), body.get("batch_id")
+def shared(answer: Callable[[TaskAPI], Response]) -> Callable[..., list[Answer]]:
+    """The same outcome for all calls, by a method that looks at none of them."""
+
+    @functools.wraps(answer)
+    def answer_all(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
+        try:
+            return [answer(api)] * len(calls)
+        except Exception as error:  # also a fault of ours
+            return [error] * len(calls)
+
+    return answer_all
+
+
+def _filter(values: Mapping[str, Any]) -> TaskFilter:
+    statuses = [TaskStatus(text) for text in values["status"]]
+    return TaskFilter(values["batch_id"], statuses, values["stock_code"], values["limit"], values["cursor"])
 
 
 def _page_json(page: TaskPage) -> str:
@@ -11180,28 +11091,24 @@ def _page_json(page: TaskPage) -> str:
 
 
 class TaskAPI:
-    """The handlers: each takes a request and gives a Response, or raises a QtmError."""
+    """The answers to all routes. Those that need the database are 503 before `open`."""
 
-    def __init__(self, settings: Settings, paths: Iterable[str] = ()) -> None:
+    def __init__(self, settings: Settings, routes: Sequence[Route] = ()) -> None:
         self.settings = settings
-        self.monitor = HttpMonitor(paths)  # whoever answers tells it
-        self._tasks: TaskManager | None = None  # these two are written once, by `open`
-        self._counter: TaskCounter | None = None
-        # guards the next three; one probe at a time runs under it, on purpose
-        self._probe_lock = threading.Lock()
-        self._probed_at = -math.inf
-        self._probe_error: QtmError | None = None
-        self._reminder = Reminder()
+        self.monitor = HttpMonitor([route.path for route in routes])  # counts what the server answers
+        self._routes = routes
+        self._tasks: TaskManager | None = None  # these three are written once, by `open`
+        self._counts: TaskCounts | None = None
+        self._probe: CachedRead[None] | None = None
 
-    def open(self, tasks: TaskManager, on_counted: Callable[[], None] = _nothing) -> None:
-        """Answer from these tasks from now on. ``on_counted`` is called at the end of each count for
-        /metrics, by the counting thread."""
-        self._counter = TaskCounter(tasks.dao, tasks.upkeep.ended)
-        self._counter.on_counted = on_counted
+    def open(self, tasks: TaskManager) -> None:
+        """Answer from these tasks from now on."""
+        self._counts = TaskCounts(tasks.dao, tasks.upkeep.ended)
+        self._probe = CachedRead("not ready", tasks.dao.probe, time.monotonic)
         self._tasks = tasks
 
     def close(self) -> None:
-        """Changes of tasks are of no interest any more."""
+        """Listen to changes of tasks no more."""
         if self._tasks:
             self._tasks.listen(None)
 
@@ -11209,9 +11116,8 @@ class TaskAPI:
     def tasks(self) -> TaskManager:
         """The manager. Raises DatabaseUnavailable before `open`."""
         if self._tasks is None:
-            raise DatabaseUnavailable(
-                "not ready: the service is starting and waits for its database", retry_after_seconds=2
-            )
+            message = "not ready: the service is starting and waits for its database"
+            raise DatabaseUnavailable(message, retry_after_seconds=2)
         return self._tasks
 
     @property
@@ -11219,336 +11125,244 @@ class TaskAPI:
         """Whether a create asks the user's engine."""
         return self._tasks is not None and self._tasks.asks_engine
 
-    def create_task(self, request: HttpRequest, idempotency_key: str | None) -> Response | Later:
+    def create_task(self, calls: Sequence[Call]) -> list[Answer]:
         """POST createTask: every stock x every params, stored all or none."""
-        return self._alone(self.create_tasks([request]))
+        asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in calls]
+        created = self.tasks.create_tasks(asked, are_checked=True)
+        return [self._created(batch, one) for (batch, _), one in zip(asked, created, strict=True)]
 
-    def create_tasks(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
-        """Many of these at once, each for itself."""
-        outcomes: dict[int, Response | Later | Alone | QtmError] = {}
-        asked: dict[int, tuple[BatchRequest, str | None]] = {}
-        for i, request in enumerate(requests):
-            try:
-                key = take(request, (ONCE,))["idempotency_key"]
-                asked[i] = BatchRequest.from_body(parse_body(request.body)), key
-            except QtmError as error:
-                outcomes[i] = without_traceback(error)
-        for i, created in zip(
-            asked, self.tasks.create_tasks(list(asked.values()), are_checked=True), strict=True
-        ):
-            outcomes[i] = self._created(asked[i][0], created)
-        return [outcomes[i] for i in range(len(requests))]
-
-    def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Response | QtmError:
+    def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Answer:
         if isinstance(created, QtmError):
             created.log = {"batch_id": batch.batch_id} if batch.batch_id else {}
             return created
-        data = dump_json({"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids})
+        data = {"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids}
         log = {"batch_id": created.batch_id, "tasks": created.count}
-        return success(
-            data,
-            200 if created.repeated else 201,
-            {**log, "task_id": created.task_ids[0]} if created.count == 1 else log,
-        )
+        if created.count == 1:
+            log["task_id"] = created.task_ids[0]
+        return success(dump_json(data), 200 if created.repeated else 201, log)
 
-    def get_task_status(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
+    def get_task_status(self, calls: Sequence[Call]) -> list[Answer]:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
-        with _about(task_id=task_id):
-            return self._alone(self.get_task_statuses([request]))
+        return self._task_outcomes(calls, self.tasks.get_status_texts)
 
-    def get_task_statuses(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
-        """Many of these at once."""
-        return self._task_texts(requests, self.tasks.get_status_texts)
+    def get_task_result(self, calls: Sequence[Call]) -> list[Answer]:
+        """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
+        return self._task_outcomes(calls, self.tasks.get_result_texts)
 
-    def _task_texts(
-        self,
-        requests: Sequence[HttpRequest],
-        read: Callable[[Sequence[str]], Mapping[str, str | QtmError] | Mapping[str, str | QtmError | None]],
-    ) -> list[Response | Later | Alone | QtmError]:
-        """The outcomes of requests for a task each, the texts of which are read at once; those that may wait
-        for an end do so."""
-        outcomes: dict[int, Response | Later | Alone | QtmError] = {}
-        asked: dict[int, str] = {}
-        patient: dict[int, float] = {}
-        for i, request in enumerate(requests):
-            try:
-                values = take(request, OF_TASK)
-            except InvalidRequest as error:
-                outcomes[i] = without_traceback(error)
-                continue
-            asked[i] = values["task_id"]
-            if values["wait"] and request.may_wait:
-                patient[i] = values["wait"]
-        ended = self.tasks.ended([asked[i] for i in patient], ()) if patient else ()
-        for i, seconds in patient.items():
-            if asked[i] not in ended:
-                outcomes[i] = Later(WaitKey("task", asked.pop(i)), seconds)
-        texts = read(list(dict.fromkeys(asked.values())))
-        for i, task_id in asked.items():
-            text, ids = texts[task_id], {"task_id": task_id[:64]}
-            if isinstance(text, QtmError):
-                text.log, outcomes[i] = ids, text
-            elif text is None:
-                outcomes[i] = Alone()
-            else:
-                outcomes[i] = success(text, log=ids)
-        return [outcomes[i] for i in range(len(requests))]
+    def _task_outcomes(
+        self, calls: Sequence[Call], read: Callable[[Sequence[str]], Mapping[str, str | QtmError | None]]
+    ) -> list[Answer]:
+        """For each call the text of its task, all of which are read at once."""
+        later = self._later(calls, "task")
+        texts = read(
+            [*dict.fromkeys(call.values["task_id"] for i, call in enumerate(calls) if i not in later)]
+        )
+        outcomes: list[Answer] = []
+        for i, call in enumerate(calls):
+            found = later[i] if i in later else texts[call.values["task_id"]]
+            if isinstance(found, QtmError):
+                found.log = call.ids
+            outcomes.append(success(found, log=call.ids) if isinstance(found, str) else found or Alone())
+        return outcomes
 
-    def _alone(self, outcomes: Sequence[Response | Later | Alone | QtmError]) -> Response | Later:
-        (outcome,) = outcomes
-        if isinstance(outcome, QtmError):
-            raise outcome
-        return cast("Response | Later", outcome)
+    def _later(self, calls: Sequence[Call], kind: str) -> dict[int, Later]:
+        """By the places of the calls, those that wait for the end of a task or batch that has not ended."""
+        waiting = {
+            i: Later(WaitKey(kind, call.values[f"{kind}_id"]), call.values["wait"])
+            for i, call in enumerate(calls)
+            if call.values["wait"] and call.request.may_wait
+        }
+        ended = self.ended([one.key for one in waiting.values()]) if waiting else ()
+        return {i: one for i, one in waiting.items() if one.key not in ended}
 
-    def get_tasks_by_batch(
-        self,
-        request: HttpRequest,
-        batch_id: str,
-        status: Sequence[str],
-        stock_code: str | None,
-        limit: int,
-        cursor: str | None,
-        wait: float,
-    ) -> Response | Later:
+    @each
+    def get_tasks_by_batch(self, call: Call) -> Response | Later:
         """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of
         creation."""
-        if wait and request.may_wait and not self.tasks.ended((), [batch_id]):
-            return Later(WaitKey("batch", batch_id), wait)
-        with _about(batch_id=batch_id) as ids:
-            chosen = TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
-            batch, page = self.tasks.get_batch_page(chosen, has_waited=wait > 0)
-        return success(f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}", log=ids)
+        if later := self._later([call], "batch"):
+            return later[0]
+        batch, page = self.tasks.get_batch_page(_filter(call.values), has_waited=call.values["wait"] > 0)
+        return success(f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}", log=call.ids)
 
-    def cancel_task(self, request: HttpRequest) -> Response:
+    @each
+    def cancel_task(self, call: Call) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
-        task_id, batch_id = _selection(parse_body(request.body))
-        with _about(task_id=task_id, batch_id=batch_id) as ids:
-            if task_id is not None:
-                return success(dump_json(self.tasks.cancel_task(task_id).to_dict()), log=ids)
-            count, batch = self.tasks.cancel_batch(cast(str, batch_id))
-        return success(dump_json({"cancelled": count, **batch.summary()}), log={**ids, "tasks": count})
+        return self._changed(call, "cancelled", self.tasks.cancel_task, self.tasks.cancel_batch)
 
-    def retry_task(self, request: HttpRequest) -> Response:
+    @each
+    def retry_task(self, call: Call) -> Response:
         """POST retryTask: a failed or cancelled task, or all failed ones of a batch."""
-        task_id, batch_id = _selection(parse_body(request.body))
-        with _about(task_id=task_id, batch_id=batch_id) as ids:
-            if task_id is not None:
-                return success(dump_json(self.tasks.retry_task(task_id).to_dict()), log=ids)
-            count, batch = self.tasks.retry_batch(cast(str, batch_id))
-        return success(dump_json({"retried": count, **batch.summary()}), log={**ids, "tasks": count})
+        return self._changed(call, "retried", self.tasks.retry_task, self.tasks.retry_batch)
 
-    def get_task_result(self, request: HttpRequest, task_id: str, wait: float) -> Response | Later:
-        """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
-        with _about(task_id=task_id):
-            return self._alone(self.get_task_results([request]))
-
-    def get_task_results(self, requests: Sequence[HttpRequest]) -> list[Response | Later | Alone | QtmError]:
-        """Many of these at once."""
-        return self._task_texts(requests, self.tasks.get_result_texts)
-
-    def get_task_attempts(self, request: HttpRequest, task_id: str) -> Response:
-        """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
-        with _about(task_id=task_id) as ids:
-            attempts = self.tasks.get_task_attempts(task_id)
-        return success(
-            dump_json({"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}), log=ids
-        )
-
-    def list_tasks(
+    def _changed(
         self,
-        request: HttpRequest,
-        batch_id: str | None,
-        status: Sequence[str],
-        stock_code: str | None,
-        limit: int,
-        cursor: str | None,
+        call: Call,
+        count_name: str,
+        change_task: Callable[[str], TaskInfo],
+        change_batch: Callable[[str], tuple[int, BatchInfo]],
     ) -> Response:
+        if "task_id" in call.values:
+            return success(dump_json(change_task(call.values["task_id"]).to_dict()), log=call.ids)
+        count, batch = change_batch(call.values["batch_id"])
+        return success(dump_json({count_name: count, **batch.summary()}), log={**call.ids, "tasks": count})
+
+    @each
+    def get_task_attempts(self, call: Call) -> Response:
+        """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
+        task_id = call.values["task_id"]
+        attempts = [attempt.to_dict() for attempt in self.tasks.get_task_attempts(task_id)]
+        return success(dump_json({"task_id": task_id, "attempts": attempts}), log=call.ids)
+
+    @each
+    def list_tasks(self, call: Call) -> Response:
         """GET listTasks: a page of tasks, newest first."""
-        page = self.tasks.list_page(
-            TaskFilter(batch_id, [TaskStatus(one) for one in status], stock_code, limit, cursor)
-        )
-        return success(f"{{{_page_json(page)}}}")
+        return success(f"{{{_page_json(self.tasks.list_page(_filter(call.values)))}}}")
 
-    def list_batches(self, request: HttpRequest, limit: int, cursor: str | None) -> Response:
+    @each
+    def list_batches(self, call: Call) -> Response:
         """GET listBatches: a page of batches with their counts, newest first."""
-        batches, following = self.tasks.list_batches(limit, cursor)
-        return success(
-            dump_json({"batches": [batch.summary() for batch in batches], "next_cursor": following})
-        )
+        batches, following = self.tasks.list_batches(call.values["limit"], call.values["cursor"])
+        data = {"batches": [batch.summary() for batch in batches], "next_cursor": following}
+        return success(dump_json(data))
 
-    def page(self, request: HttpRequest) -> Response:
+    @shared
+    def page(self) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
         return read_page()
 
-    def healthz(self, request: HttpRequest) -> Response:
+    @shared
+    def openapi(self) -> Response:
+        """GET /openapi.json: this document."""
+        return Response(200, self._document)
+
+    @functools.cached_property
+    def _document(self) -> bytes:
+        document = openapi_document(self._routes, needs_token=bool(self.settings.api_token))
+        return dump_json(document).encode()
+
+    @shared
+    def healthz(self) -> Response:
         """GET /healthz: the process answers."""
         return success(dump_json({"status": "ok", "version": __version__}))
 
-    def readyz(self, request: HttpRequest) -> Response:
+    @shared
+    def readyz(self) -> Response:
         """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the
         engine is imported."""
-        tasks = self.tasks
-        # no more workers than one shall wait for a database that hangs
-        if not self._probe_lock.acquire(timeout=PROBE_WAIT_SECONDS):
-            raise DatabaseUnavailable("not ready: the database has not answered yet", retry_after_seconds=2)
-        try:
-            if time.monotonic() - self._probed_at > PROBE_SECONDS:
-                try:
-                    tasks.dao.probe()
-                    self._probe_error = None
-                    self._reminder.clear()
-                except QtmError as error:  # who asks needs no token, so that the log alone tells more
-                    if self._reminder.is_due(error.message):
-                        log_event(logging.WARNING, "not ready", error=error.message)
-                    self._probe_error = error
-                self._probed_at = time.monotonic()
-            problem = None
-            if self._probe_error:
-                is_old = isinstance(self._probe_error, SchemaError)
-                problem = (
-                    "the schema is not current"
-                    if is_old
-                    else f"the database takes no writes now ({self._probe_error.error})"
-                )
-        finally:
-            self._probe_lock.release()
-        scheduler = tasks.scheduler
-        if problem is None and scheduler and not scheduler.is_fresh():
+        scheduler, probe = self.tasks.scheduler, cast("CachedRead[None]", self._probe)
+        problem = ""
+        if not probe.refresh(PROBE_WAIT_SECONDS, PROBE_SECONDS):
+            problem = "the database has not answered yet"
+        elif isinstance(probe.error, SchemaError):
+            problem = "the schema is not current"
+        elif isinstance(probe.error, QtmError):  # the client needs no token: only the log has the message
+            problem = f"the database takes no writes now ({probe.error.error})"
+        elif probe.error:
+            raise probe.error
+        elif scheduler and not scheduler.is_fresh():
             problem = "the scheduler's last poll is too old"
         if problem:
             raise DatabaseUnavailable(f"not ready: {problem}", retry_after_seconds=2)
         state = scheduler.state() if scheduler else None
         if state and not state["engine_ready"]:
             raise EngineUnavailable("not ready: the engine is still being imported", retry_after_seconds=2)
-        if state:  # here, too, no names and ids are told
-            shown = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
-            state = {**{name: state[name] for name in shown}, "running": len(state["running"])}
+        if state:  # without names and ids
+            state = {name: state[name] for name in SHOWN_OF_SCHEDULER} | {"running": len(state["running"])}
         return success(dump_json({"status": "ready", "scheduler": state}))
 
-    def metrics(self, request: HttpRequest) -> Response | Later:
+    @shared
+    def metrics(self) -> Response:
         """GET /metrics: in Prometheus' text format, whether the database is there or not."""
-        if self._counter and self._counter.begin() and request.may_wait:
-            return Later(WaitKey("count", ""), SCRAPE_WAIT_SECONDS)
-        families = [*process_metrics(), *self.monitor.metrics()]
-        if self._counter and self._tasks:
-            families += [*self._counter.metrics(), *database_metrics(self._tasks.dao.snapshot())]
-            families += upkeep_metrics(self._tasks.upkeep)
-            if self._tasks.scheduler:
-                families += scheduler_metrics(self._tasks.scheduler)
+        families = process_metrics() | self.monitor.metrics()
+        if self._tasks and self._counts:
+            families |= self._counts.metrics() | manager_metrics(self._tasks)
         return Response(200, metrics_text(families).encode(), content_type=METRICS_TYPE)
 
     def ended(self, keys: Sequence[WaitKey]) -> set[WaitKey]:
-        """Those of the keys whose task, batch or count has ended."""
+        """Those of the keys whose task or batch has ended, or is not there."""
         ids = {kind: [key.id for key in keys if key.kind == kind] for kind in ("task", "batch")}
         ended = self.tasks.ended(ids["task"], ids["batch"])
-        is_counting = self._counter is not None and self._counter.is_counting
-        return {key for key in keys if (not is_counting if key.kind == "count" else key.id in ended)}
+        return {key for key in keys if key.id in ended}
 
 
 API = "/api/v1/backtest"
-ROUTES = with_document(
+OF_TASK = (TASK_ID, WAIT)
+OF_BATCH = (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
+OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR)
+OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
+NOT_CREATED = (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
+NOT_THERE = (TaskNotFound, BatchNotFound)
+NOT_READY = (DatabaseUnavailable, EngineUnavailable)
+ROUTES = (
     Route(
         "POST",
         f"{API}/createTask",
         TaskAPI.create_task,
-        (ONCE,),
         "Created",
+        (KEY,),
         "CreateTask",
-        (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable),
-        statuses=(201, 200),
-        lane=Lane.WRITE,
-        together=TaskAPI.create_tasks,
+        NOT_CREATED,
+        Lane.WRITE,
     ),
     Route(
-        "GET",
-        f"{API}/getTaskStatus",
-        TaskAPI.get_task_status,
-        OF_TASK,
-        "TaskStatus",
-        errors=(TaskNotFound,),
-        together=TaskAPI.get_task_statuses,
+        "GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, errors=(TaskNotFound,)
     ),
     Route(
         "GET",
         f"{API}/getTasksByBatch",
         TaskAPI.get_tasks_by_batch,
-        (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT),
         "BatchPage",
-        errors=(BatchNotFound,),
-        lane=Lane.LONG,
-        is_shared=True,
+        OF_BATCH,
+        "",
+        (BatchNotFound,),
+        Lane.LONG,
     ),
     Route(
         "POST",
         f"{API}/cancelTask",
         TaskAPI.cancel_task,
-        gives="Cancelled",
-        takes="Selection",
-        errors=(TaskNotFound, BatchNotFound, TaskFinished),
-        lane=Lane.WRITE,
+        "Cancelled",
+        (),
+        "Selection",
+        (*NOT_THERE, TaskFinished),
+        Lane.WRITE,
     ),
     Route(
         "GET",
         f"{API}/getTaskResult",
         TaskAPI.get_task_result,
-        OF_TASK,
         "TaskResult",
-        errors=(TaskNotFound, TaskNotFinished),
-        together=TaskAPI.get_task_results,
+        OF_TASK,
+        "",
+        (TaskNotFound, TaskNotFinished),
     ),
     Route(
         "POST",
         f"{API}/retryTask",
         TaskAPI.retry_task,
-        gives="Retried",
-        takes="Selection",
-        errors=(TaskNotFound, BatchNotFound, TaskNotRetryable),
-        lane=Lane.WRITE,
+        "Retried",
+        (),
+        "Selection",
+        (*NOT_THERE, TaskNotRetryable),
+        Lane.WRITE,
     ),
     Route(
         "GET",
         f"{API}/getTaskAttempts",
         TaskAPI.get_task_attempts,
-        (TASK_ID,),
         "TaskAttempts",
+        (TASK_ID,),
         errors=(TaskNotFound,),
     ),
-    Route(
-        "GET",
-        f"{API}/listTasks",
-        TaskAPI.list_tasks,
-        (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR),
-        "TaskList",
-        lane=Lane.LONG,
-        is_shared=True,
-    ),
-    Route(
-        "GET",
-        f"{API}/listBatches",
-        TaskAPI.list_batches,
-        (page_limit(20, 100), BATCH_CURSOR),
-        "BatchList",
-        lane=Lane.LONG,
-        is_shared=True,
-    ),
-    Route(
-        "GET", "/", TaskAPI.page, lane=Lane.NOW, errors=(PathNotFound,), is_open=True, content_type=PAGE_TYPE
-    ),
-    Route("GET", "/healthz", TaskAPI.healthz, gives="Health", lane=Lane.NOW, is_open=True),
-    Route(
-        "GET",
-        "/readyz",
-        TaskAPI.readyz,
-        gives="Readiness",
-        errors=(DatabaseUnavailable, EngineUnavailable),
-        is_open=True,
-    ),
-    Route("GET", "/metrics", TaskAPI.metrics, lane=Lane.NOW, content_type=METRICS_TYPE),
+    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
+    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
+    Route("GET", "/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
+    Route("GET", "/openapi.json", TaskAPI.openapi, "application/json", lane=Lane.NOW),
+    Route("GET", "/healthz", TaskAPI.healthz, "Health", lane=Lane.NOW),
+    Route("GET", "/readyz", TaskAPI.readyz, "Readiness", errors=NOT_READY, lane=Lane.PROBE),
+    Route("GET", "/metrics", TaskAPI.metrics, METRICS_TYPE, lane=Lane.PROBE),
 )
-
-
-# what a worker answers
-WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))
+WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
 class Router:
@@ -11562,21 +11376,16 @@ class Router:
     def find(self, method: str, path: str) -> Route:
         """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
         if path == "*":
-            raise MethodNotAllowed(
-                "there is no OPTIONS",
-                ", ".join(sorted({"HEAD", *(one for found in self._paths.values() for one in found)})),
-            )
-        methods = self._paths.get(path)
-        if methods is None:
-            known = (
-                f"the endpoints are under {API}/"
-                if f"{API}/createTask" in self._paths
-                else f"known are {', '.join(self._paths)}"
-            )
+            methods = sorted({"HEAD", *(one for found in self._paths.values() for one in found)})
+            raise MethodNotAllowed("there is no OPTIONS", ", ".join(methods))
+        found = self._paths.get(path)
+        if found is None:
+            is_api = f"{API}/createTask" in self._paths
+            known = f"the endpoints are under {API}/" if is_api else f"known are {', '.join(self._paths)}"
             raise PathNotFound(f"there is no {path[:200]}; {known}")
-        route = methods.get("GET" if method == "HEAD" else method)
+        route = found.get("GET" if method == "HEAD" else method)
         if route is None:
-            allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+            allow = ", ".join([*found, "HEAD"] if "GET" in found else found)
             raise MethodNotAllowed(f"{path} takes {allow}", allow)
         return route
 
@@ -12068,7 +11877,7 @@ class Connection:
     @property
     def is_groupable(self) -> bool:
         """Whether this request can be answered together with others of its route."""
-        return cast(Route, self.route).together is not None and not cast(HttpRequest, self.request).is_alone
+        return not cast(HttpRequest, self.request).is_alone
 
     @property
     def is_shared(self) -> bool:
@@ -12566,7 +12375,7 @@ class Waiters:
 # a descriptor and no thread.
 
 # one answers all short ones, unless the database holds it up
-WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.WRITE: 2, Lane.READ: 2}
+WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.PROBE: 1, Lane.WRITE: 2, Lane.READ: 2}
 THREADS = sum(WORKERS.values()) + 1  # one polls
 MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
 MAX_LEAVING = 256  # connections that are closing
@@ -12600,7 +12409,7 @@ class ApiServer(http.server.HTTPServer):
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
         refuse_greenlets()
-        self.api = TaskAPI(settings, [route.path for route in routes])
+        self.api = TaskAPI(settings, routes)
         self.settings = settings
         self.date = email.utils.formatdate(usegmt=True)  # written by the tick
         self.is_draining = False  # written by drain
@@ -12655,15 +12464,11 @@ class ApiServer(http.server.HTTPServer):
         """Serve in threads of its own; until then clients only queue. ``tasks`` may come later, by `open`."""
         if tasks:
             self.open(tasks)
-        self.api.monitor.gauge("qtm_http_connections", "Open connections.", lambda: len(self._connections))
-        self.api.monitor.gauge(
-            "qtm_http_requests_waiting",
-            "Requests that wait for a task or batch to end.",
-            lambda: len(self._waiters),
-        )
-        self.api.monitor.gauge(
-            "qtm_http_requests_queued", "Requests that wait for a worker.", lambda: len(self._jobs)
-        )
+        self.api.monitor.sizes = {
+            "qtm_http_connections": self._connections,
+            "qtm_http_requests_waiting": self._waiters,
+            "qtm_http_requests_queued": self._jobs,
+        }
         self._epoll = select.epoll()
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_descriptor, select.EPOLLIN)
@@ -12677,7 +12482,7 @@ class ApiServer(http.server.HTTPServer):
     def open(self, tasks: TaskManager) -> None:
         """Answer from these tasks from now on."""
         tasks.listen(self._changed)
-        self.api.open(tasks, self._counted)
+        self.api.open(tasks)
 
     # -- the lead
     # --------------------------------------------------------------------------------------------------------
@@ -12877,7 +12682,7 @@ class ApiServer(http.server.HTTPServer):
         """Have a request answered; True when it is, so that its connection can go on."""
         route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
         if route.lane is Lane.NOW:
-            return self._settle(connection, self._handled(connection))
+            return self._settle(connection, self._outcomes([connection])[0])
         is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
         if route.takes == "CreateTask" and self.api.asks_engine:
             lane = Lane.ENGINE
@@ -13008,37 +12813,17 @@ class ApiServer(http.server.HTTPServer):
         connection.stop_waiting()  # no room to wait: an answer at once
         return self.submit(connection)
 
-    def _outcomes(self, connections: Sequence[Connection]) -> Sequence[Response | Later | Alone]:
-        """What becomes of each request. When a group fails as a whole, each is tried alone, so that none
-        spoils the others'."""
+    def _outcomes(self, connections: Sequence[Connection]) -> list[Response | Later | Alone]:
+        """What becomes of each request."""
         route = cast(Route, connections[0].route)
-        if route.together is None or cast(HttpRequest, connections[0].request).is_alone:
-            return [self._handled(connections[0])] * len(connections)
         requests = [cast(HttpRequest, connection.request) for connection in connections]
-        try:
-            return [
-                self._failed(connection, outcome) if isinstance(outcome, QtmError) else outcome
-                for connection, outcome in zip(connections, route.together(self.api, requests), strict=True)
-            ]
-        except DatabaseUnavailable as error:
-            return [failure(error)] * len(connections)
-        except Exception as error:  # alone, the one that it came from tells
-            if len(requests) > 1:
-                log_event(
-                    logging.WARNING,
-                    "requests could not be answered together",
-                    count=len(requests),
-                    error=error_text(error),
-                )
-        return [self._handled(connection) for connection in connections]
-
-    def _handled(self, connection: Connection) -> Response | Later:
-        """The outcome of one request; whatever happens, there is one."""
-        route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
-        try:
-            return route.handler(self.api, request)
-        except Exception as error:  # also a fault of ours
-            return self._failed(connection, error)
+        answers = route.handler(self.api, requests[:1] if route.is_shared else requests)
+        if route.is_shared:
+            answers *= len(connections)
+        return [
+            self._failed(connection, answer) if isinstance(answer, Exception) else answer
+            for connection, answer in zip(connections, answers, strict=True)
+        ]
 
     def _failed(self, connection: Connection, error: Exception) -> Response:
         """For a fault of ours the client gets a number to report, and the log the reason."""
@@ -13079,9 +12864,6 @@ class ApiServer(http.server.HTTPServer):
         for connection in self._waiters.of(keys):
             self._guard(connection, self.wake, connection)
         self._wake_up()  # for more than one worker, if there is so much to do
-
-    def _counted(self) -> None:
-        self._wake_all([WaitKey("count", "")])
 
     def _wake_up(self) -> None:
         """Have whoever polls look again."""

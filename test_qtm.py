@@ -25,6 +25,7 @@ import hashlib
 import http.client
 import importlib
 import importlib.resources
+import importlib.util
 import inspect
 import io
 import itertools
@@ -2491,9 +2492,11 @@ def test_the_pages_of_a_batch_agree_with_its_counts_over_http_too(url):
                 "tasks": [task.to_dict() for task in batch.tasks],
                 "next_cursor": batch.next_cursor,
             }
-            asked = {"status": [], "stock_code": None, "limit": 10_000, "cursor": None, **selection}
-            asked["status"] = asked.pop("statuses", [])
-            answer = api.get_tasks_by_batch(None, "b", **asked, wait=0)
+            given = {
+                name: value if isinstance(value, list) else [str(value)] for name, value in selection.items()
+            }
+            query = {"batch_id": ["b"], **{name.replace("statuses", "status"): given[name] for name in given}}
+            (answer,) = BATCH_ROUTE.handler(api, [qtm.HttpRequest("GET", "/", query, {})])
             assert json.loads(answer.body)["data"] == shown
             assert shown["counts"] == {
                 "pending": 6,
@@ -8555,12 +8558,10 @@ def scrape(server, headers=None) -> Scrape:
 
 @hypothesis.given(json_texts, st.floats())
 def test_any_label_and_number_comes_back_from_the_official_parser(text, value):
-    written = qtm.metrics_text(
-        [qtm.Metric("qtm_x", "gauge", "Two\nlines \\ of help.", [("", {"a": text, "b": "1"}, value)])]
-    )
+    written = qtm.metrics_text({"qtm_info": [("", {"a": text, "b": "1"}, value)]})
     assert len(written.split("\n")) == 4
     ((key, found),) = scraped(written).items()
-    assert key == ("qtm_x", (("a", text), ("b", "1")))
+    assert key == ("qtm_info", (("a", text), ("b", "1")))
     assert found == value or (math.isnan(found) and math.isnan(value))
 
 
@@ -8742,17 +8743,15 @@ class CountedDAO:
         return self._call(status, (3, None) if status == "completed" else (0, None))
 
 
-def test_tasks_are_counted_no_more_often_than_their_number_allows():
+def test_tasks_are_counted_no_more_often_than_their_number_allows(monkeypatch):
     clock = FakeClock()
     dao = CountedDAO(clock)
-    counter, ended = qtm.TaskCounter(dao, qtm.EndedCounts(dao, clock), clock), list(qtm.ENDED_STATUSES)
+    counts, ended = qtm.TaskCounts(dao, qtm.EndedCounts(dao, clock), clock), list(qtm.ENDED_STATUSES)
+    monkeypatch.setattr(qtm, "SCRAPE_WAIT_SECONDS", DEADLINE_SECONDS)
 
     def scrape_at(seconds):
         clock.now, dao.calls[:] = max(clock.now, seconds), []
-        counted = threading.Event()
-        counter.on_counted = counted.set
-        assert not counter.begin() or counted.wait(DEADLINE_SECONDS)
-        return Scrape(scraped(qtm.metrics_text(counter.metrics()))), list(dao.calls)
+        return Scrape(scraped(qtm.metrics_text(counts.metrics()))), list(dao.calls)
 
     found, calls = scrape_at(1000.0)
     assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (
@@ -9307,35 +9306,31 @@ def test_readyz_of_a_database_with_an_older_schema_says_so(api, monkeypatch):
     assert call(api, "GET", "/readyz")[1]["message"] == "not ready: the schema is not current"
 
 
-def test_who_asks_readyz_learns_nothing_about_the_database_and_the_log_does(api, monkeypatch, caplog):
-    def away():
+def test_who_asks_readyz_learns_nothing_about_the_database_and_the_log_does(tmp_path, monkeypatch, caplog):
+    def away(dao):
         raise qtm.DatabaseUnavailable("cannot connect to the database at db.internal:3306/secret")
 
-    monkeypatch.setattr(api.api.tasks.dao, "probe", away)
-    monkeypatch.setattr(qtm, "PROBE_SECONDS", -1.0)
-    status, answer, _ = call(api, "GET", "/readyz")
-    assert (status, answer["message"]) == (
-        503,
-        "not ready: the database takes no writes now (database_unavailable)",
-    )
+    monkeypatch.setattr(qtm.TaskDAO, "probe", away)
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        status, answer, _ = call(server, "GET", "/readyz")
+    expected = "not ready: the database takes no writes now (database_unavailable)"
+    assert (status, answer["message"]) == (503, expected)
     (line,) = [record.fields for record in caplog.records if record.msg.event == "not ready"]
     assert "db.internal" in line["error"]
 
 
 def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "PROBE_WAIT_SECONDS", 0.05)
+    go_on = threading.Event()
+    monkeypatch.setattr(qtm.TaskDAO, "probe", lambda dao: go_on.wait(DEADLINE_SECONDS))
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
-        held, go_on = threading.Event(), threading.Event()
-        monkeypatch.setattr(server.api.tasks.dao, "probe", lambda: (held.set(), go_on.wait(DEADLINE_SECONDS)))
-        with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            first = threads.submit(call, server, "GET", "/readyz")
-            assert held.wait(DEADLINE_SECONDS)
-            for _ in range(2 * qtm.WORKERS[qtm.Lane.READ]):
-                status, answer, headers = call(server, "GET", "/readyz")
-                assert (status, answer["code"], "Retry-After" in headers) == (503, 50301, True)
-                assert call(server, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
-            go_on.set()
-            assert first.result()[0] == 200
+        for _ in range(3):
+            status, answer, headers = call(server, "GET", "/readyz")
+            assert (status, answer["code"], "Retry-After" in headers) == (503, 50301, True)
+            assert call(server, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
+            assert scrape(server)("qtm_database_up") == 1
+        go_on.set()
+        eventually(lambda: call(server, "GET", "/readyz")[0] == 200)
 
 
 def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
@@ -9505,10 +9500,8 @@ def test_the_document_tells_whether_this_service_needs_a_token(tmp_path):
             assert call(server, "GET", f"{A}/listTasks")[0] == status
 
 
-def test_handlers_take_what_their_routes_declare():
+def test_the_document_has_the_parameters_of_the_routes():
     for route in qtm.ROUTES:
-        taken = list(inspect.signature(route.answer).parameters)[2:]
-        assert sorted(taken) == sorted(parameter.argument for parameter in route.parameters), route.path
         operation = DOCUMENT["paths"][route.path][route.method.lower()]
         declared = {(item["name"], item["in"], item["required"]) for item in operation["parameters"]}
         assert declared == {(item.name, item.place, item.is_required) for item in route.parameters}
@@ -9586,7 +9579,13 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
         good("GET", path)
         call(api, "HEAD", path)
     good("GET", "/metrics")
-    declared = {(route.method, route.path, status) for route in qtm.ROUTES for status in route.statuses}
+    declared = {
+        (method.upper(), path, int(status))
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        for status in operation["responses"]
+        if status.startswith("2")
+    }
     assert reached == declared
 
 
@@ -9718,10 +9717,7 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
                         )
                     codes.add(code_of(server, good))
             with monkeypatch.context() as patched:
-                patched.setattr(qtm.Route, "handler", lambda *_: 1 / 0)
-                patched.setattr(tasks, "create_tasks", lambda *_: 1 / 0)
-                patched.setattr(tasks, "get_status_texts", lambda *_: 1 / 0)
-                patched.setattr(tasks, "get_result_texts", lambda *_: 1 / 0)
+                patched.setattr(qtm.Route, "handler", lambda *_: [ZeroDivisionError()])
                 codes.add(code_of(server, good))
     for (method, path), codes in given.items():
         responses = DOCUMENT["paths"][path][method.lower()]["responses"].values()
@@ -11435,12 +11431,9 @@ def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
 class FakeClient:
     """A connection as JobQueue and Waiters see it."""
 
-    def __init__(self, route, query=(), may_wait=True):
+    def __init__(self, route, query=(), may_wait=True, is_groupable=True):
         self.route, self.query, self.may_wait, self.queued_at = route, query, may_wait, 0.0
-
-    @property
-    def is_groupable(self):
-        return self.route.together is not None
+        self.is_groupable = is_groupable
 
     @property
     def is_shared(self):
@@ -11460,7 +11453,7 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
     assert sum(qtm.WORKERS.values()) == qtm.THREADS - 1
     jobs = qtm.JobQueue({qtm.Lane.READ: 2, qtm.Lane.LONG: 2})
     for i in range(5):
-        jobs.add(FakeClient(dataclasses.replace(STATUS_ROUTE, together=None)), qtm.Lane.READ)
+        jobs.add(FakeClient(STATUS_ROUTE, is_groupable=False), qtm.Lane.READ)
         jobs.add(FakeClient(LIST_ROUTE, query=i), qtm.Lane.LONG)
     taken = [jobs.take() for _ in range(4)]
     assert [job.lane.is_long for job in taken] == [True, True, False, False]
@@ -11479,9 +11472,8 @@ def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_lon
 
 def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other():
     jobs = qtm.JobQueue({lane: 1 for lane in qtm.Lane if lane is not qtm.Lane.NOW})
-    alone = dataclasses.replace(STATUS_ROUTE, together=None)
     clients = {
-        lane: [FakeClient(alone, f"{lane} {i}") for i in range(2)]
+        lane: [FakeClient(STATUS_ROUTE, f"{lane} {i}", is_groupable=False) for i in range(2)]
         for lane in (qtm.Lane.WRITE, qtm.Lane.READ, qtm.Lane.ENGINE)
     }
     for lane, (first, second) in clients.items():
@@ -11559,12 +11551,8 @@ def test_requests_are_grouped_by_route_and_shared_only_when_equal():
     for client in (one, other, batch, ended, same):
         jobs.add(client, qtm.Lane.LONG)
     assert [jobs.take().connections for _ in range(4)] == [[one, same], [other], [batch], [ended]]
-    together, alone = (
-        dataclasses.replace(STATUS_ROUTE, together=lambda api, requests: []),
-        dataclasses.replace(STATUS_ROUTE, together=None, is_shared=False),
-    )
-    asking = [FakeClient(together, i) for i in range(qtm.MAX_GROUP + 1)]
-    strangers = [FakeClient(alone, "a"), FakeClient(alone, "a")]
+    asking = [FakeClient(STATUS_ROUTE, i) for i in range(qtm.MAX_GROUP + 1)]
+    strangers = [FakeClient(dataclasses.replace(STATUS_ROUTE), "a", is_groupable=False) for _ in range(2)]
     for client in (asking[0], strangers[0], *asking[1:], strangers[1]):
         jobs.add(client, qtm.Lane.READ)
     groups = [jobs.take().connections for _ in range(4)]
@@ -15382,6 +15370,11 @@ def test_a_lone_qtm_py_answers_with_where_to_get_its_page(fresh_folder):
 
 
 def test_an_installed_wheel_serves_its_page(tmp_path, fresh_folder):
+    has = importlib.util.find_spec
+    if not (has("setuptools") and has("setuptools.command.bdist_wheel")):
+        pytest.fail("setuptools is missing") if os.environ.get("CI") else pytest.skip(
+            "ATTENTION, THE WHEEL IS NOT TRIED: no setuptools 70.1 or newer"
+        )
     _, environment = fresh_folder
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
