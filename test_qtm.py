@@ -10423,7 +10423,7 @@ def test_the_page_works_behind_a_proxy_on_another_port_and_under_a_prefix(tmp_pa
 
 
 def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(idle, show, monkeypatch):
-    def gone(*_):
+    def gone(*_, **__):
         raise qtm.DatabaseUnavailable("the disk is full", retry_after_seconds=7)
 
     add_batch(idle)
@@ -10431,7 +10431,7 @@ def test_a_service_that_is_not_ready_is_told_of_and_given_the_time_it_asks_for(i
     page.shows("1 pending")
     page.shows("ready, no scheduler here", selector="#service")
     with monkeypatch.context() as patched:
-        patched.setattr(idle.api.tasks.dao, "probe", gone)
+        patched.setattr(idle.api.tasks.dao.database, "write", gone)
         patched.setattr(idle.api.tasks.dao, "list_batches", gone)
         page.shows(
             "not ready: the database takes no writes now (database_unavailable) (503, request ",
