@@ -159,7 +159,6 @@ import tempfile
 import threading
 import time
 import traceback
-import types
 import urllib.parse
 import weakref
 from collections import Counter, deque
@@ -188,9 +187,6 @@ from typing import (
     Protocol,
     TypeVar,
     cast,
-    get_args,
-    get_origin,
-    get_type_hints,
 )
 
 if TYPE_CHECKING:
@@ -10517,354 +10513,195 @@ class Route:
 
 # ==== 31 OpenAPI ============================================================================================
 # The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms
-# 2, 4 and 5, and the errors of room 1. It tells of the service that serves it: with tokens set, every call
-# but the open ones needs one.
+# 2, 4 and 5, and the errors of room 1. It describes the service that serves it: with tokens set, every call
+# but the open ones needs one. Every object has a name, or generators of clients would give it no type.
 
-JSON_TYPES = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    dict: "object",
-    type(None): "null",
+CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
+CREATE_EXAMPLE = {
+    "batch_id": "first",
+    "stock_codes": ["AAPL", "MSFT"],
+    "config": {**CONFIG_EXAMPLE, "initial_cash": 100000, "commission": 0.001},
+    "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
 }
-ATTEMPT_ENDINGS = ("completed", "failed", "released", *ENDINGS_BY_ERROR)
-EXAMPLES: Mapping[str, Mapping[str, Any]] = {
-    "CreateTask": {
-        "batch_id": "first",
-        "stock_codes": ["AAPL", "MSFT"],
-        "config": {
-            "strategy": "sma_cross",
-            "start_date": "2005-01-03",
-            "end_date": "2012-12-31",
-            "initial_cash": 100000,
-            "commission": 0.001,
-        },
-        "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
-    },
-    "Selection": {"batch_id": "first"},
-}
-# where createTask tells them
+EXAMPLES: Mapping[str, Any] = {"CreateTask": CREATE_EXAMPLE, "Selection": {"batch_id": "first"}}
 CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
-HEADERS: Mapping[str, str] = {
-    "X-Request-Id": "Names this request in the log of the service, which has a line for every write and every refusal.",
+HEADERS = {
+    "X-Request-Id": "Names this request in the log, which has a line for every write and every refusal.",
     "Retry-After": "Seconds after which it is worth to try again.",
     "Allow": "The methods that this path takes.",
     "WWW-Authenticate": "The scheme: Bearer.",
 }
-HEADERS_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
-
-# Errors by what a route is; the others stand in its line of ROUTES.
-ERRORS_OF_ANY = (
+HEADER_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+ERRORS_OF_ANY = {
     MalformedHTTP, MethodNotAllowed, RequestTimeout, BodyTooLarge, ExpectationFailed, HeadTooLarge, QtmError,
     TooManyConnections, Overloaded,
-)  # fmt: skip
-ERRORS_OF_DATABASE = (DatabaseUnavailable, DatabaseRefused, TransactionConflict)
-ERRORS_OF_WRITES = (MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown)
+}  # fmt: skip
+ERRORS_OF_DATABASE = {DatabaseUnavailable, DatabaseRefused, TransactionConflict}
+ERRORS_OF_WRITES = {MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown}
+FREE = {"type": "object", "additionalProperties": True}
+SHORT_FORMS: Mapping[str, Mapping[str, Any]] = {
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "count": {"type": "integer", "minimum": 0},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "format": "date-time"},
+    "cursor": {"type": ["string", "null"], "description": "null: the last page."},
+}
 
 
 def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
     """The errors that an answer can have: those with a code of their own."""
-    below = [
-        error
-        for child in parent.__subclasses__()
-        if child.code != QtmError.code
-        for error in shown_errors(child)
-    ]
-    return [parent, *below]
+    children = [child for child in parent.__subclasses__() if child.code != QtmError.code]
+    return [parent, *(error for child in children for error in shown_errors(child))]
 
 
 def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
     """Everything that can be wrong with a request to this route, by code."""
-    found = {*ERRORS_OF_ANY, *route.errors}
-    found.update(
-        ERRORS_OF_WRITES if route.method == "POST" else (), () if route.is_open else (InvalidRequest,)
-    )
-    found.update(() if route.is_open or route.lane is Lane.PROBE else ERRORS_OF_DATABASE)
-    found.update(
-        () if route.path in PROBES else (HostNotAllowed,),
-        (Unauthorized,) if needs_token and not route.is_open else (),
-    )
-    found.update((ReadOnlyToken,) if needs_token and route.method == "POST" else ())
+    found = ERRORS_OF_ANY | {*route.errors} | (set() if route.path in PROBES else {HostNotAllowed})
+    if not route.is_open:
+        found |= {InvalidRequest, *((Unauthorized,) if needs_token else ())}
+        found |= set() if route.lane is Lane.PROBE else ERRORS_OF_DATABASE
+    if route.method == "POST":
+        found |= ERRORS_OF_WRITES | ({ReadOnlyToken} if needs_token else set())
     return sorted(found, key=lambda error: error.code)
 
 
-def _ref(kind: str, name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/{kind}/{name}"}
+def _schema(short: Any, **more: Any) -> dict[str, Any]:
+    """The schema of a short form: one of SHORT_FORMS or the name of a component, perhaps with ``?`` (or null)
+    or ``*`` (a list of these), and with a description behind a colon. A dict is a schema already."""
+    if not isinstance(short, str):
+        return {**short, **more}
+    form, _, description = short.partition(": ")
+    more |= {"description": description} if description else {}
+    if form.endswith("*"):
+        return {"type": "array", "items": _schema(form[:-1]), **more}
+    if form.endswith("?"):
+        schema = _schema(form[:-1])
+        if "$ref" in schema:
+            return {"anyOf": [schema, {"type": "null"}], **more}
+        return {**schema, "type": [schema["type"], "null"], **more}
+    return {**SHORT_FORMS.get(form, {"$ref": f"#/components/schemas/{form}"}), **more}
 
 
-def _object(properties: Mapping[str, Any], optional: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": [name for name in properties if name not in optional],
-        **more,
-    }
+def _object(properties: Mapping[str, Any], optional: Collection[str] = (), **more: Any) -> dict[str, Any]:
+    """The schema of an object whose properties have these short forms."""
+    schemas = {name: _schema(short) for name, short in properties.items()}
+    required = [name for name in schemas if name not in optional]
+    return {"type": "object", "properties": schemas, "required": required, **more}
 
 
-def _range(kind: str | list[str], limits: tuple[float, float], **more: Any) -> dict[str, Any]:
-    return {"type": kind, "minimum": limits[0], "maximum": limits[1], **more}
-
-
-def _length(kind: str | list[str], most: int) -> dict[str, Any]:
-    return {"type": kind, "minLength": 1, "maxLength": most}
-
-
-def _list(item: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": item, **more}
-
-
-def _or_null(name: str) -> dict[str, Any]:
-    return {"anyOf": [_ref("schemas", name), {"type": "null"}]}
-
-
-def _fields(model: type, **known: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model as schemas, by their annotations where they are not ``known``; what else is known
-    comes behind them."""
-    found: dict[str, Any] = {}
-    for name, hint in get_type_hints(model).items():
-        parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        if name not in known:
-            kinds = [JSON_TYPES[get_origin(part) or part] for part in parts]
-            time_format = {"format": "date-time"} if name.endswith("_at") else {}
-            found[name] = {"type": kinds if len(kinds) > 1 else kinds[0], **time_format}
-        else:
-            found[name] = known[name]
+def _fields(model: type, **known: str) -> dict[str, str]:
+    """The fields of a model in short forms, by their annotations where they are not ``known``."""
+    found = {}
+    for name, hint in model.__annotations__.items():
+        kind, _, null = hint.partition(" | ")
+        found[name] = ("time" if name.endswith("_at") else kind) + ("?" if null else "")
     return {**found, **known}
 
 
-def _request_schemas() -> dict[str, Any]:
+def _body_schemas() -> dict[str, Any]:
     """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
-    code, date, some = (
-        matching(STOCK_CODE_PATTERN),
-        {"type": "string", "format": "date"},
-        {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE},
-    )
+    code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
     config = {
-        "strategy": _length("string", STRATEGY_LENGTH),
-        "start_date": {**date, "description": "The first day, not after end_date."},
-        "end_date": date,
-        "initial_cash": _range("number", INITIAL_CASH),
-        "commission": {
-            "type": "number",
-            "minimum": 0,
-            "exclusiveMaximum": 1,
-            "description": "A fraction of each trade's value.",
-        },
+        "strategy": _schema("str", minLength=1, maxLength=STRATEGY_LENGTH),
+        "start_date": "date: The first day, not after end_date.",
+        "end_date": "date",
+        "initial_cash": _schema("float", minimum=INITIAL_CASH[0], maximum=INITIAL_CASH[1]),
+        "commission": _schema("float: A fraction of each trade's value.", minimum=0, exclusiveMaximum=1),
     }
     create = {
         "stock_code": code,
-        "stock_codes": _list(code, **some),
-        "config": _ref("schemas", "CreateConfig"),
-        "params": {"anyOf": [_ref("schemas", "Params"), _list(_ref("schemas", "Params"), **some)]},
-        "batch_id": {**matching(BATCH_ID.pattern), "type": ["string", "null"]},
-        "name": _length(["string", "null"], NAME_LENGTH),
-        "priority": _range("integer", PRIORITIES, default=BatchRequest.priority),
-        "timeout_seconds": _range(["number", "null"], TIMEOUT_SECONDS),
-        "max_attempts": _range(["integer", "null"], ATTEMPTS),
+        "stock_codes": {"type": "array", "items": code, **some},
+        "config": "CreateConfig",
+        "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
+        "batch_id": matching(BATCH_ID.pattern) | {"type": ["string", "null"]},
+        "name": _schema("str?", minLength=1, maxLength=NAME_LENGTH),
+        "priority": _schema(
+            "int", minimum=PRIORITIES[0], maximum=PRIORITIES[1], default=BatchRequest.priority
+        ),
+        "timeout_seconds": _schema("float?", minimum=TIMEOUT_SECONDS[0], maximum=TIMEOUT_SECONDS[1]),
+        "max_attempts": _schema("int?", minimum=ATTEMPTS[0], maximum=ATTEMPTS[1]),
     }
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
-    # generators of clients take no oneOf at the root
-    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}
-    selection = {"task_id": {"type": "string"}, "batch_id": {"type": "string"}}
+    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
+    words = "Which keys are required is up to the engine; other keys pass through to it."
+    selection = {"task_id": "str", "batch_id": "str"}
+    just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
     return {
-        "CreateTask": _object(
-            create, [name for name in create if name != "config"], **either, additionalProperties=False
-        ),
-        "CreateConfig": _object(
-            config,
-            list(config),
-            description="Which keys are required is up to the engine; other keys pass through to it.",
-        ),
-        "Params": {
-            "type": "object",
-            "description": "Parameters of the strategy, free.",
-            "additionalProperties": True,
+        "CreateTask": _object(create, create.keys() - {"config"}, **either, additionalProperties=False),
+        "CreateConfig": _object(config, config, description=words),
+        "Params": {**FREE, "description": "Parameters of the strategy, free."},
+        "Selection": _object(selection, selection, **just_one),
+    }
+
+
+def _data_schemas() -> dict[str, Any]:
+    """The data of answers, and failures: one schema for all, so that a generated client has one class."""
+    of_task = {"status": "Status", "config": "Config", "params": "Params", "progress": "share"}
+    task = _fields(TaskInfo, **of_task, error="TaskError?")
+    batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
+    del batch["tasks"], batch["next_cursor"]
+    scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
+    errors = [
+        f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors()
+    ]
+    objects: dict[str, Mapping[str, Any]] = {
+        "Task": task,
+        "TaskStatus": {
+            **task,
+            "queue_position": "int?: Of a pending task; 1 is next.",
+            "waiting_for": "WaitingFor?: What a pending task waits for.",
         },
-        "Selection": {
-            "type": "object",
-            "properties": selection,
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": False,
+        "TaskResult": {**task, "result": "Result?", "non_finite": "NonFinite*", "converted": "Converted*"},
+        "NonFinite": {"path": "str", "kind": "NonFiniteKind?: What is null in the result."},
+        "Converted": {"path": "str", "type": "str: Of what is kept as its text."},
+        "TaskAttempt": _fields(TaskAttempt, ending="Ending?", error="TaskError?"),
+        "TaskAttempts": {"task_id": "str", "attempts": "TaskAttempt*"},
+        "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
+        "StatusCounts": {status.value: "count" for status in TaskStatus},
+        "Created": {
+            "batch_id": "str",
+            "count": "count",
+            "task_ids": f"str*: None of more than {MAX_LISTED_IDS} tasks.",
+        },
+        "Batch": batch,
+        "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
+        "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
+        "CancelledBatch": {"cancelled": "count", **batch},
+        "RetriedBatch": {"retried": "count", **batch},
+        "Health": {"status": {"const": "ok"}, "version": "str"},
+        "Readiness": {"status": {"const": "ready"}, "scheduler": "Scheduler?"},
+        "Scheduler": {**scheduler, "last_poll_at": "time?", "last_poll_age_seconds": "float?"},
+        "FieldError": {"field": "str", "message": "str"},
+        "Failure": {
+            "code": "\n".join(["int: The status and two more digits.", *errors]),
+            "error": "str: The name of the code.",
+            "message": "str",
+            "data": {"type": "null"},
+            "errors": "FieldError*: Every fault of the request, with its field.",
         },
     }
-
-
-NEXT_CURSOR = {"type": ["string", "null"], "description": "null: the last page."}
-
-
-def _batch_schemas() -> dict[str, Any]:
-    """Batches, and the answers of the verbs that act on a whole one."""
-    count, text = {"type": "integer", "minimum": 0}, {"type": "string"}
-    batch = _fields(
-        BatchInfo,
-        counts=_ref("schemas", "StatusCounts"),
-        progress={"type": "number", "minimum": 0, "maximum": 1},
-        tasks=_list(_ref("schemas", "Task")),
-        next_cursor=NEXT_CURSOR,
-        total=count,
-    )
-    summary = {name: schema for name, schema in batch.items() if name not in ("tasks", "next_cursor")}
+    error = {"type": "str", "message": "str", "attempt": "count", "traceback": "str"}
     return {
-        "StatusCounts": _object({status.value: count for status in TaskStatus}),
-        "Created": _object(
-            {
-                "batch_id": text,
-                "count": count,
-                "task_ids": _list(text, description=f"None of more than {MAX_LISTED_IDS} tasks."),
-            }
-        ),
-        "Batch": _object(summary),
-        "BatchPage": _object(batch),
-        "BatchList": _object({"batches": _list(_ref("schemas", "Batch")), "next_cursor": NEXT_CURSOR}),
-        "CancelledBatch": _object({"cancelled": count, **summary}),
-        "RetriedBatch": _object({"retried": count, **summary}),
-    }
-
-
-def _task_schemas() -> dict[str, Any]:
-    """Tasks, their results and attempts."""
-    count, text, whole = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": ["integer", "null"]}
-    last_error = _or_null("TaskError")
-    known = {
-        "status": _ref("schemas", "Status"),
-        "config": _ref("schemas", "Config"),
-        "params": _ref("schemas", "Params"),
-    }
-    task = _fields(
-        TaskInfo, **known, progress={"type": "number", "minimum": 0, "maximum": 1}, error=last_error
-    )
-    waiting = {**_or_null("WaitingFor"), "description": "What a pending task waits for."}
-    return {
+        **{name: _object(properties) for name, properties in objects.items()},
+        "TaskError": _object(error, ("traceback",)),
         "Status": STATUS,
         "WaitingFor": {"type": "string", "enum": ["slot", "backoff", "no_scheduler"]},
-        "Ending": {"type": "string", "enum": list(ATTEMPT_ENDINGS)},
-        "Config": {"type": "object", "description": "As it was created.", "additionalProperties": True},
-        "Result": {
-            "type": "object",
-            "description": "What the engine returned.",
-            "additionalProperties": True,
-        },
-        "TaskError": _object(
-            {"type": text, "message": text, "attempt": count, "traceback": text}, ["traceback"]
-        ),
-        "Task": _object(task),
-        "TaskStatus": _object(
-            {
-                **task,
-                "queue_position": {**whole, "description": "Of a pending task; 1 is next."},
-                "waiting_for": waiting,
-            }
-        ),
-        "TaskResult": _object(
-            {
-                **task,
-                "result": _or_null("Result"),
-                "non_finite": _list(_ref("schemas", "NonFinite")),
-                "converted": _list(_ref("schemas", "Converted")),
-            }
-        ),
-        "NonFinite": _object(
-            {
-                "path": text,
-                "kind": {**_or_null("NonFiniteKind"), "description": "What is null in the result."},
-            }
-        ),
+        "Ending": {"type": "string", "enum": ["completed", "failed", "released", *ENDINGS_BY_ERROR]},
         "NonFiniteKind": {"type": "string", "enum": ["nan", "inf", "-inf"]},
-        "Converted": _object({"path": text, "type": {**text, "description": "Of what is kept as its text."}}),
-        "TaskAttempt": _object(_fields(TaskAttempt, ending=_or_null("Ending"), error=last_error)),
-        "TaskAttempts": _object({"task_id": text, "attempts": _list(_ref("schemas", "TaskAttempt"))}),
-        "TaskList": _object({"tasks": _list(_ref("schemas", "Task")), "next_cursor": NEXT_CURSOR}),
+        "Config": {**FREE, "description": "As it was created."},
+        "Result": {**FREE, "description": "What the engine returned."},
+        "Document": {**FREE, "description": "An OpenAPI document."},
     }
 
 
-def _service_schemas() -> dict[str, Any]:
-    """The state of the service, and failures: one schema for all errors, so that a generated client has one
-    class."""
-    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
-    scheduler = {
-        "activity": text,
-        "slots": count,
-        "last_poll_at": {"type": ["string", "null"], "format": "date-time"},
-        "last_poll_age_seconds": {"type": ["number", "null"]},
-        "engine_ready": {"type": "boolean"},
-        "running": count,
-    }
-    errors = "\n".join(
-        f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors()
-    )
-    failure = {
-        "code": {"type": "integer", "description": f"The status and two more digits.\n{errors}"},
-        "error": {**text, "description": "The name of the code."},
-        "message": text,
-        "data": {"type": "null"},
-        "errors": _list(
-            _ref("schemas", "FieldError"), description="Every fault of the request, with its field."
-        ),
-    }
-    return {
-        "Health": _object({"status": {"const": "ok"}, "version": text}),
-        "Readiness": _object({"status": {"const": "ready"}, "scheduler": _or_null("Scheduler")}),
-        "Scheduler": _object(scheduler),
-        "FieldError": _object(_fields(FieldError)),
-        "Failure": _object(failure),
-        "Document": {"type": "object", "description": "An OpenAPI document.", "additionalProperties": True},
-    }
-
-
-# data that is one of several schemas
-UNIONS = {"Cancelled": ("Task", "CancelledBatch"), "Retried": ("Task", "RetriedBatch")}
-
-
-def _answer_schemas(routes: Iterable[Route]) -> dict[str, Any]:
-    """The envelopes of what routes give."""
-    found = {}
-    for name in {route.gives: None for route in routes if "/" not in route.gives}:
-        data = (
-            {"anyOf": [_ref("schemas", one) for one in UNIONS[name]]}
-            if name in UNIONS
-            else _ref("schemas", name)
-        )
-        found[f"{name}Answer"] = _object(
-            {"code": {"const": 0}, "message": {"const": "success"}, "data": data}
-        )
-    return found
-
-
-def _response(
-    status: int, description: str, schema: Mapping[str, Any], content_type: str = "application/json"
-) -> dict[str, Any]:
-    names = ["X-Request-Id", *([HEADERS_OF_STATUS[status]] if status in HEADERS_OF_STATUS else [])]
-    headers = {name: _ref("headers", name) for name in names}
-    return {"description": description, "headers": headers, "content": {content_type: {"schema": schema}}}
-
-
-def _success(route: Route, status: int) -> dict[str, Any]:
-    schema, content_type = _ref("schemas", f"{route.gives}Answer"), "application/json"
-    if "/" in route.gives:
-        content_type = route.gives
-        schema = _ref("schemas", "Document") if content_type == "application/json" else {"type": "string"}
-    return _response(status, http.HTTPStatus(status).phrase, schema, content_type)
-
-
-def _statuses(route: Route) -> tuple[int, ...]:
-    return (201, 200) if route.gives == "Created" else (200,)
-
-
-def _failures(errors: Iterable[type[QtmError]]) -> dict[str, dict[str, Any]]:
-    """Responses by status, each for one or several errors."""
-    by_status: dict[int, list[type[QtmError]]] = {}
-    for error in errors:
-        by_status.setdefault(error.http_status, []).append(error)
-    return {
-        str(status): _response(
-            status,
-            ", ".join(f"{error.code} {error.error}" for error in found),
-            _ref("schemas", "Failure"),
-        )
-        for status, found in by_status.items()
-    }
+def _response(status: int, words: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
+    names = {"X-Request-Id", HEADER_OF_STATUS.get(status, "X-Request-Id")}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {"description": words, "headers": headers, "content": {media_type: {"schema": _schema(schema)}}}
 
 
 def _operation_id(route: Route) -> str:
@@ -10872,45 +10709,45 @@ def _operation_id(route: Route) -> str:
 
 
 def _links(routes: Iterable[Route]) -> dict[str, Any]:
-    """From what was created to all that can be asked of it."""
-    found = {}
+    """From what a create gives to all that can be asked of it."""
+    found: dict[str, Any] = {}
     for route in routes:
-        parameters = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
-        ask = (
-            {"requestBody": {"task_id": CREATED["task_id"]}}
-            if route.takes == "Selection"
-            else {"parameters": parameters}
-        )
-        if parameters or route.takes == "Selection":
-            found[_operation_id(route)] = {"operationId": _operation_id(route), **ask}
-    return found
+        asked = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
+        if route.takes == "Selection":
+            found[_operation_id(route)] = {"requestBody": {"task_id": CREATED["task_id"]}}
+        elif asked:
+            found[_operation_id(route)] = {"parameters": asked}
+    return {name: {"operationId": name, **link} for name, link in found.items()}
 
 
-def _named(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a parameter, with the name of the statuses instead of their list: one class for them in a
-    generated client."""
-    return {**schema, "items": _ref("schemas", "Status")} if schema.get("items") == STATUS else schema
-
-
-def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
+def _operation(route: Route, needs_token: bool, failures: dict[str, Any]) -> dict[str, Any]:
+    """The description of a route. Its failures, which most routes share, are added to the components."""
+    media_type, schema = "application/json", f"{route.gives}Answer"
+    if "/" in route.gives:
+        media_type, schema = route.gives, "Document" if route.gives == media_type else "str"
+    statuses = {"201": "Created", "200": "OK"} if route.takes == "CreateTask" else {"200": "OK"}
+    responses = {one: _response(int(one), words, schema, media_type) for one, words in statuses.items()}
+    errors: dict[int, list[type[QtmError]]] = {}
+    for error in route_errors(route, needs_token):
+        errors.setdefault(error.http_status, []).append(error)
+    for status, found in errors.items():
+        name = ".".join(error.error for error in found)
+        words = ", ".join(f"{error.code} {error.error}" for error in found)
+        failures[name] = _response(status, words, "Failure")
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": (route.answer.__doc__ or "").partition(": ")[2].rstrip("."),
         "parameters": [
-            {
-                "name": item.name,
-                "in": item.place,
-                "description": item.meaning,
-                "required": item.is_required,
-                "schema": _named(item.schema),
-            }
+            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required}
+            | {"schema": _schema("Status*") if item.schema.get("items") == STATUS else item.schema}
             for item in route.parameters
         ],
-        "responses": {str(status): _success(route, status) for status in _statuses(route)},
+        "responses": responses,
         "security": [] if route.is_open else [{"bearer": []}] if needs_token else [{}, {"bearer": []}],
     }
     if route.takes:
-        media = {"schema": _ref("schemas", route.takes), "example": EXAMPLES[route.takes]}
+        media = {"schema": _schema(route.takes), "example": EXAMPLES[route.takes]}
         operation["requestBody"] = {"required": True, "content": {"application/json": media}}
     return operation
 
@@ -10920,42 +10757,34 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     is."""
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
-    for route in routes:
-        operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, needs_token)
-        responses = operation["responses"]
-        for status in _statuses(route) if route.gives == "Created" else ():
-            responses[str(status)]["links"] = _links(routes)
-        # most routes share theirs
-        for status_text, response in _failures(route_errors(route, needs_token)).items():
-            name = re.sub(r"[^a-z_]+", ".", response["description"]).strip(".")
-            failures[name] = response
-            responses[status_text] = _ref("responses", name)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "qtm",
-            "version": __version__,
-            "description": "The backtest task manager of a quant engine. HEAD is answered wherever GET is, "
-            f"a path that is not listed here with {PathNotFound.http_status} and the code {PathNotFound.code}.",
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
-        "paths": paths,
-        "components": {
-            "schemas": {
-                **_request_schemas(),
-                **_task_schemas(),
-                **_batch_schemas(),
-                **_service_schemas(),
-                **_answer_schemas(routes),
-            },
-            "responses": failures,
-            "headers": {
-                name: {"description": meaning, "required": True, "schema": {"type": "string"}}
-                for name, meaning in HEADERS.items()
-            },
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
+    schemas = _body_schemas() | _data_schemas()
+    either = {
+        verb: {"anyOf": [_schema("Task"), _schema(f"{verb}Batch")]} for verb in ("Cancelled", "Retried")
     }
+    for route in routes:
+        operation = _operation(route, needs_token, failures)
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
+        if "/" not in route.gives:
+            envelope = {"code": {"const": 0}, "message": {"const": "success"}}
+            data = either.get(route.gives, route.gives)
+            schemas[f"{route.gives}Answer"] = _object(envelope | {"data": data})
+        if route.takes == "CreateTask":
+            for status in ("200", "201"):
+                operation["responses"][status]["links"] = _links(routes)
+    required = {"required": True, "schema": {"type": "string"}}
+    components = {
+        "schemas": schemas,
+        "responses": failures,
+        "headers": {name: {"description": words, **required} for name, words in HEADERS.items()},
+        "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+    }
+    words = (
+        "The backtest task manager of a quant engine. HEAD is answered wherever GET is, a path that is not "
+        f"listed here with {PathNotFound.http_status} and the code {PathNotFound.code}."
+    )
+    license = {"name": "MIT", "identifier": "MIT"}
+    info = {"title": "qtm", "version": __version__, "description": words, "license": license}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
 # ==== 32 Page ===============================================================================================
