@@ -599,6 +599,7 @@ class Settings:
 MAX_JSON_DEPTH = 64
 # of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
 MAX_BODY_VALUES = 1_000_000
+JSON_SLICE_BYTES = 64 * 1024  # that are looked at in a row
 
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -648,10 +649,16 @@ _json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
 
 
 def _outside_texts(body: bytes, unwanted: bytes) -> bytes:
-    """A JSON text without the unwanted bytes and without its texts, each of which leaves a quote. In linear
-    time, whatever the body: with no escapes left, a text is all up to the next quote."""
+    """A JSON text without the unwanted bytes and without its texts, each of which leaves a quote. In slices,
+    so that it takes little memory and other threads run beside it."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    return re.sub(rb'"[^"]*"?', b'"', unescaped).translate(None, unwanted)
+    outside, is_inside = bytearray(), False  # whether a text goes on
+    for start in range(0, len(unescaped), JSON_SLICE_BYTES):
+        parts = unescaped[start : start + JSON_SLICE_BYTES].split(b'"')
+        outside += b'"'.join(parts[is_inside::2])
+        is_inside ^= len(parts) % 2 == 0
+        outside += b'"' * is_inside
+    return bytes(outside).translate(None, unwanted)
 
 
 def _json_depth(body: bytes) -> int:

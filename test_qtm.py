@@ -732,10 +732,11 @@ tricky_values = st.lists(json_values | st.sampled_from(["[]", '",\\', "[,]{}"]),
 
 
 @hypothesis.settings(max_examples=50, deadline=None)
-@hypothesis.given(tricky_values, st.sampled_from([None, 1]))
-def test_values_of_a_body_are_counted_exactly_whatever_its_texts_hold(value, indent):
+@hypothesis.given(tricky_values, st.sampled_from([None, 1]), st.integers(1, 50))
+def test_values_of_a_body_are_counted_exactly_whatever_its_texts_hold(value, indent, slice_bytes):
     body, count = json.dumps(value, indent=indent, ensure_ascii=False).encode(), values_of(value)
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(qtm, "JSON_SLICE_BYTES", slice_bytes)
         patched.setattr(qtm, "MAX_BODY_VALUES", count)
         assert qtm.parse_body(body) == value
         patched.setattr(qtm, "MAX_BODY_VALUES", count - 1)
