@@ -588,7 +588,7 @@ class Settings:
             *((name, not all(re.fullmatch(token_form, token) for token in tokens), token_rule)
               for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token))),
             ("read_token api_token", self.read_token and not self.api_token, "needs QTM_API_TOKEN too"),
-            ("read_token api_token", {*self.read_token} & {*self.api_token}, "holds a token of QTM_API_TOKEN"),
+            ("read_token api_token", {*self.read_token} & {*self.api_token}, "has a token of QTM_API_TOKEN"),
         )  # fmt: skip
 
 
@@ -1730,11 +1730,11 @@ class SQLiteDialect:
         for each task at most."""
         return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
 
-    def filled(self, template: str, values: Sequence[str]) -> str:
-        """An expression for a text, or its UTF-8: the template with the values of these expressions, none of
-        them NULL, for its ``@``. By ``printf``: a chain of ``||`` copies the text at every link."""
-        text = template.replace("'", "''").replace("%", "%%").replace("@", "%s")
-        return f"printf('{text}', {', '.join(values)})"
+    def filled(self, template: str) -> str:
+        """An expression for a text, or its UTF-8, by a template whose expressions stand between ``@``; none of
+        them is NULL. By ``printf``: a chain of ``||`` copies the text at every link."""
+        texts = [text.replace("'", "''").replace("%", "%%") for text in template.split("@")[::2]]
+        return f"printf('{'%s'.join(texts)}', {', '.join(template.split('@')[1::2])})"
 
     def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
         """Held while migrating, so that several starting replicas take turns. Here the side file is it."""
@@ -2116,13 +2116,13 @@ class MySQLDialect:
         joined = f"{rows} AS r STRAIGHT_JOIN backtest_tasks FORCE INDEX (PRIMARY) ON {condition}"
         return f"UPDATE {joined} SET {assignments}"
 
-    def filled(self, template: str, values: Sequence[str]) -> str:
+    def filled(self, template: str) -> str:
         """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations:
         all that qtm stores and writes is UTF-8 or ASCII. The driver gives bytes. More than
         ``max_allowed_packet`` becomes NULL."""
-        first, *rest = (text.replace("'", "''") for text in template.split("@"))
-        parts = [part for value, text in zip(values, rest, strict=True) for part in (value, f"'{text}'")]
-        return f"CONCAT(CAST('{first}' AS BINARY), {', '.join(parts)})"
+        parts = template.split("@")
+        parts[::2] = ["'" + text.replace("'", "''") + "'" for text in parts[::2]]
+        return f"CONCAT(CAST({parts[0]} AS BINARY), {', '.join(parts[1:])})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
@@ -2658,75 +2658,50 @@ QUEUE_RANK_OFFSET = 5000  # makes every rank four digits, so that entries of the
 # A run_at further ahead than any backoff (and some difference between clocks) means that the clock was set
 # back since: it is due.
 IS_DUE = "(run_at <= UTC_TIMESTAMP(6) OR run_at > ADDTIME(UTC_TIMESTAMP(6), '0:11:00'))"
-
+# Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for
+# broken.
+BOUNDED_SELECT = (
+    "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
+)
 ATTEMPT_FIELDS = (
     *("worker_id", "started_at", "ended_at", "ending", "error"),
     *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
 
 
-# Lists and counts that MariaDB and MySQL end after 5 s, before our own timeout would take the connection for
-# broken.
-BOUNDED_SELECT = (
-    "/*M!100101 SET STATEMENT max_statement_time = 5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */"
-)
-
-
-# The database makes the JSON of a task: HTTP sends it as it is, Python parses it. A driver takes twice as
-# long for the values of nineteen columns. The documents come last and are columns of their own where one task
-# is read, since the server makes NULL of a text that is longer than max_allowed_packet.
-TASK_HEAD = "@ @ @ @Z "  # the other fields of a TaskText
-TASK_JSON = (
-    '{"task_id":"@","batch_id":"@","stock_code":@,"status":"@","status_text":"@","progress":@,"message":@,"attempt":@,"max_attempts":@,'
-    '"timeout_seconds":@,"priority":@,"created_at":"@Z","run_at":"@Z","started_at":@,"finished_at":@,"worker_id":@,"engine_version":@'
-)
-TASK_DOCUMENTS = ',"config":@,"params":@,"error":@}'
-
-
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
-    """The columns of `_task_text`, and the expression for the JSON of a whole task."""
-
-    def stamp(column: str) -> str:
-        text = dialect.filled('"@Z"', [f"REPLACE({column}, ' ', 'T')"])
-        return f"CASE WHEN {column} IS NULL THEN 'null' ELSE {text} END"
+    """The columns of `_task_text`, and the expression for the JSON of a whole task: HTTP sends what the
+    database made as it is, and a driver takes twice as long for the values of nineteen columns. The documents
+    come last and are columns of their own where one task is read, since the server makes NULL of a text that
+    is longer than max_allowed_packet."""
 
     def quoted(column: str) -> str:
-        return f"COALESCE(JSON_QUOTE({column}), 'null')"
+        return f"@COALESCE(JSON_QUOTE({column}), 'null')@"
 
-    again = dialect.filled("Waiting to be tried again, after attempt @.", ["attempt"])
-    running = dialect.filled(
-        "Running on the engine, attempt @, @% done.", ["attempt", f"FLOOR(progress * 100 + {PERCENT_SLACK})"]
+    def stamp(column: str) -> str:
+        text = dialect.filled(f"\"@REPLACE({column}, ' ', 'T')@Z\"")
+        return f"@CASE WHEN {column} IS NULL THEN 'null' ELSE {text} END@"
+
+    percent = f"FLOOR(progress * 100 + {PERCENT_SLACK})"
+    others = [f"WHEN '{one}' THEN '{words}'" for one, words in STATUS_TEXTS.items() if one != "running"]
+    status_text = f"""CASE WHEN status = 'running'
+        THEN {dialect.filled(f"Running on the engine, attempt @attempt@, @{percent}@% done.")}
+        WHEN status = 'pending' AND attempt > 0
+        THEN {dialect.filled("Waiting to be tried again, after attempt @attempt@.")}
+        ELSE CASE status {" ".join(others)} END END"""
+    run_at = "@REPLACE(run_at, ' ', 'T')@Z"
+    head = (
+        '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
+        f'"stock_code":{quoted("stock_code")},"status":"@status@","status_text":"@{status_text}@",'
+        f'"progress":@progress@,"message":{quoted("message")},"attempt":@attempt@,'
+        '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
+        f'"created_at":"@REPLACE(created_at, \' \', \'T\')@Z","run_at":"{run_at}",'
+        f'"started_at":{stamp("started_at")},"finished_at":{stamp("finished_at")},'
+        f'"worker_id":{quoted("worker_id")},"engine_version":{quoted("engine_version")}'
     )
-    others = " ".join(
-        f"WHEN '{status}' THEN '{text}'" for status, text in STATUS_TEXTS.items() if status != "running"
-    )
-    status_text = f"""CASE WHEN status = 'running' THEN {running} WHEN status = 'pending' AND attempt > 0 THEN {again}
-        ELSE CASE status {others} END END"""
-    values = [
-        *(
-            "backtest_tasks.task_id",
-            "batch_id",
-            quoted("stock_code"),
-            "status",
-            status_text,
-            "progress",
-            quoted("message"),
-        ),
-        *(
-            "attempt",
-            "max_attempts",
-            "timeout_seconds",
-            "-priority_rank",
-            "REPLACE(created_at, ' ', 'T')",
-            "REPLACE(run_at, ' ', 'T')",
-        ),
-        *(stamp("started_at"), stamp("finished_at"), quoted("worker_id"), quoted("engine_version")),
-    ]
-    head = ["backtest_tasks.task_id", "status", "-priority_rank", "REPLACE(run_at, ' ', 'T')"]
-    whole = dialect.filled(
-        TASK_JSON + TASK_DOCUMENTS, [*values, "config", "params", "COALESCE(error, 'null')"]
-    )
-    return f"{dialect.filled(TASK_HEAD + TASK_JSON, [*head, *values])}, config, params, error", whole
+    columns = dialect.filled(f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {head}")
+    documents = ""","config":@config@,"params":@params@,"error":@COALESCE(error, 'null')@}"""
+    return f"{columns}, config, params, error", dialect.filled(head + documents)
 
 
 class TaskText(NamedTuple):
@@ -2773,6 +2748,11 @@ class StatusCounts(NamedTuple):
     counts: Mapping[str, int]
     progress: float
 
+    @property
+    def total(self) -> int:
+        """How many tasks the batch has."""
+        return sum(self.counts.values())
+
 
 LARGE_BATCH = 20_000  # tasks, which are counted in some 10 ms; the counts of more are kept
 COUNTS_SECONDS = 1.0  # how old the counts of a large batch may be in an answer
@@ -2782,36 +2762,38 @@ MAX_KEPT_COUNTS = 1000  # batches
 
 class KeptCounts:
     """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of
-    the batch shows them."""
+    the batch shows them. Any thread reads and writes; each step on the dict is atomic."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the dict; held for lookups only
         # by batch, the oldest first; with the time before they were counted
         self._kept: dict[str, tuple[float, StatusCounts]] = {}
 
     def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
         """Those that are no older."""
-        since = time.monotonic() - max_age_seconds
-        with self._lock:
-            found = {batch_id: self._kept[batch_id] for batch_id in batch_ids if batch_id in self._kept}
+        since, never = time.monotonic() - max_age_seconds, (-math.inf, StatusCounts({}, 0.0))
+        found = {batch_id: self._kept.get(batch_id, never) for batch_id in batch_ids}
         return {batch_id: counts for batch_id, (counted_at, counts) in found.items() if counted_at >= since}
 
     def keep(self, counted: Mapping[str, StatusCounts], counted_at: float) -> None:
-        """Keep those of large batches, unless there are newer ones."""
-        with self._lock:
-            for batch_id, counts in counted.items():
-                before = self._kept.pop(batch_id, (counted_at, counts))
-                if sum(counts.counts.values()) >= LARGE_BATCH:
-                    self._kept[batch_id] = max((counted_at, counts), before, key=lambda kept: kept[0])
-            while len(self._kept) > MAX_KEPT_COUNTS:
-                del self._kept[next(iter(self._kept))]
+        """Keep those of large batches."""
+        for batch_id, counts in counted.items():
+            self._kept.pop(batch_id, None)
+            if counts.total >= LARGE_BATCH:
+                self._kept[batch_id] = counted_at, counts
+        for batch_id in list(self._kept)[:-MAX_KEPT_COUNTS]:
+            self._kept.pop(batch_id, None)
 
 
 def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
     """A BatchInfo from a row of batch_id, name, created_at."""
     batch_id, name, created_at = row
-    progress = round(found.progress / max(1, sum(found.counts.values())), DECIMALS)
+    progress = round(found.progress / max(1, found.total), DECIMALS)
     return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
+
+
+# The columns that each task of a create has for itself, and those that all have in common.
+TASK_COLUMNS = ("task_id", "stock_code", "params")
+SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
 
 
 class NewTasks(NamedTuple):
@@ -2841,14 +2823,8 @@ class NewTasks(NamedTuple):
     @property
     def shared(self) -> list[Any]:
         """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
-        timeout_seconds = round(float(self.timeout_seconds), DECIMALS)
-        return [
-            self.batch_id,
-            dump_json(self.request.config),
-            self.max_attempts,
-            timeout_seconds,
-            -self.request.priority,
-        ]
+        timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.request.config)
+        return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority]
 
     def rows(self, shared: Sequence[Any]) -> Iterator[str]:
         """Each task as a JSON list of id, stock and params, and of ``shared``."""
@@ -2888,32 +2864,12 @@ class QueueHead:
         return self.now < run_at <= self._latest
 
 
-# A create adds to a batch that is there: it locks the row of the batch against retention. Row locks are local
-# to a node of a cluster, which certifies written rows at COMMIT: there the row is changed by a microsecond,
-# so that a retention on another node conflicts.
-LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0} /*! LOCK IN SHARE MODE */"
-TOUCH_BATCH = "UPDATE backtest_batches SET created_at = ADDTIME(created_at, '0:00:00.000001') WHERE batch_id = :batch_{0}"
-INSERT_NAMED_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
-    SELECT :batch_{0}, :name_{0}, UTC_TIMESTAMP(6) /*! FROM DUAL */
-    WHERE NOT EXISTS (SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0})"""
-INSERT_BATCH = (
-    "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
-)
-TASK_COLUMNS = ("task_id", "stock_code", "params")  # that each task has for itself
-SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
-MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
-MAX_GROUP_TASKS = 256  # of all of them
-STATEMENT_TASKS = 10_000  # that one statement inserts
-STATEMENT_BYTES = 2 * 1024 * 1024  # of the JSON rows of one statement
-
-
 def _attempt(row: Sequence[Any]) -> TaskAttempt:
-    """A TaskAttempt from a row of ATTEMPT_COLUMNS."""
+    """A TaskAttempt from a row of task_id, attempt and ATTEMPT_FIELDS."""
     task_id, attempt, worker_id, started_at, ended_at, ending, error, *usage = row
+    began, ended = cast(str, _iso(started_at)), _iso(ended_at)
     parsed = None if error is None else json.loads(error)
-    return TaskAttempt(
-        task_id, attempt, worker_id, cast(str, _iso(started_at)), _iso(ended_at), ending, parsed, *usage
-    )
+    return TaskAttempt(task_id, attempt, worker_id, began, ended, ending, parsed, *usage)
 
 
 def _stamp_text(moment: datetime.datetime) -> str:
@@ -2971,18 +2927,19 @@ class StatusChange(NamedTuple):
 
 
 CANCEL = StatusChange(
-    (TaskStatus.PENDING, TaskStatus.RUNNING),
-    "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)",
-    ends_attempts=True,
+    (TaskStatus.PENDING, TaskStatus.RUNNING), "status = 'cancelled', finished_at = UTC_TIMESTAMP(6)", True
 )
-CANCELLED_ATTEMPTS = """REPLACE INTO backtest_attempts (task_id, attempt, worker_id, started_at, ended_at, ending, output_tail)
+CANCELLED_ATTEMPTS = """REPLACE INTO backtest_attempts
+    (task_id, attempt, worker_id, started_at, ended_at, ending, output_tail)
     SELECT task_id, attempt, worker_id, started_at, UTC_TIMESTAMP(6), 'cancelled', '' FROM backtest_tasks
     WHERE status = 'running' AND task_id IN"""
 RETRY = StatusChange(
     (TaskStatus.FAILED, TaskStatus.CANCELLED),
-    """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '', run_at = UTC_TIMESTAMP(6),
-       started_at = NULL, finished_at = NULL, worker_id = NULL""",
+    """status = 'pending', attempt_limit = attempt + max_attempts, progress = 0.0, message = '',
+       run_at = UTC_TIMESTAMP(6), started_at = NULL, finished_at = NULL, worker_id = NULL""",
 )
+# The rows of a page, in the order of its ids; CROSS JOIN keeps SQLite, and STRAIGHT_JOIN MySQL, from another.
+PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
 
 
 @dataclass(frozen=True)
@@ -3003,23 +2960,19 @@ class TaskFilter:
         Left to themselves, optimizers walk the primary key for two statuses, or all tasks of a stock to find
         those of a batch."""
         wanted = [name for name in ("batch_id", "stock_code") if getattr(self, name)]
-        index = "_".join(["backtest_tasks", *(name.partition("_")[0] for name in wanted or ["status"])])
         statuses = sorted({status.value for status in self.statuses or (TaskStatus if wanted else ())})
+        parts = [name.partition("_")[0] for name in wanted or ["status"]]
+        index = "_".join(["backtest_tasks", *parts]) if wanted or statuses else "PRIMARY"
         order, beyond, up_to = ("DESC", "<", ">=") if self.newest_first else ("ASC", ">", "<=")
         page = f"ORDER BY task_id {order} LIMIT :limit"
-        branches = [
-            f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX ({index if status else "PRIMARY"}) */
-                WHERE {"".join(f"{name} = :{name} AND " for name in wanted)}{f"status = '{status}' AND" if status else ""}
-                task_id {beyond} :cursor AND task_id {up_to} :last {page}"""
-            for status in statuses or [""]
-        ]
-        if len(branches) == 1:
-            return f"({branches[0]}) AS page"
-        union = " UNION ALL ".join(
-            f"SELECT task_id FROM ({branch}) AS {status}"
-            for status, branch in zip(statuses, branches, strict=True)
-        )
-        return f"(SELECT task_id FROM ({union}) AS branches {page}) AS page"
+        head = f"SELECT task_id FROM backtest_tasks /*! FORCE INDEX ({index}) */ WHERE"
+        conditions = [*(f"{name} = :{name}" for name in wanted), f"task_id {beyond} :cursor"]
+        where = " AND ".join([*conditions, f"task_id {up_to} :last"])
+        selects = [f"{head} status = '{status}' AND {where} {page}" for status in statuses]
+        if len(selects) < 2:
+            return f"({selects[0] if selects else f'{head} {where} {page}'}) AS page"
+        branches = [f"SELECT task_id FROM ({select}) AS branch_{i}" for i, select in enumerate(selects)]
+        return f"(SELECT task_id FROM ({' UNION ALL '.join(branches)}) AS branches {page}) AS page"
 
     def parameters(self, limit: int, last: str | None = None) -> dict[str, Any]:
         """For at most ``limit`` ids, up to ``last``."""
@@ -3027,16 +2980,38 @@ class TaskFilter:
         code = self.stock_code or ""
         return {
             "batch_id": _key(self.batch_id or ""),
-            # MySQL before 8.0.17 ignores a space at the end
-            "stock_code": "" if code.endswith(" ") else code,
+            "stock_code": "" if code.endswith(" ") else code,  # which MySQL before 8.0.17 ignores
             "cursor": self.cursor or first,
             "last": end if last is None else last,
             "limit": limit,
         }
 
 
-# The rows of a page, in the order of its ids; CROSS JOIN keeps SQLite, and STRAIGHT_JOIN MySQL, from another.
-PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
+# ==== 12 Task statements ====================================================================================
+# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and
+# out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
+# compare-and-set; losing it is no exception.
+
+PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
+RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
+# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
+CHANGED_TASKS = 1000
+MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
+MAX_GROUP_TASKS = 256  # of all of them
+STATEMENT_TASKS = 10_000  # that one statement inserts
+STATEMENT_BYTES = 2 * 1024 * 1024  # of the JSON rows of one statement
+# A create adds to a batch that is there: it locks the row of the batch against retention. Row locks are local
+# to a node of a cluster, which certifies written rows at COMMIT: there the row is changed by a microsecond,
+# so that a retention on another node conflicts.
+LOCK_BATCH = "SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0} /*! LOCK IN SHARE MODE */"
+TOUCH_BATCH = """UPDATE backtest_batches SET created_at = ADDTIME(created_at, '0:00:00.000001')
+    WHERE batch_id = :batch_{0}"""
+INSERT_NAMED_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
+    SELECT :batch_{0}, :name_{0}, UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE NOT EXISTS (SELECT 1 FROM backtest_batches WHERE batch_id = :batch_{0})"""
+INSERT_BATCH = (
+    "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (:batch_id, :name, UTC_TIMESTAMP(6))"
+)
 
 
 def _create_groups(creates: Iterable[NewTasks]) -> Iterator[list[NewTasks]]:
@@ -3057,9 +3032,8 @@ def _check_size(text: str, max_bytes: int) -> int:
     """The bytes of a task's documents. Raises BodyTooLarge for more than ``max_bytes``."""
     size = len(text.encode("utf-8"))
     if size > max_bytes:
-        raise BodyTooLarge(
-            f"params of {size} bytes are more than the database takes in one packet beside the config ({max_bytes})"
-        )
+        most = f"more than the database takes in one packet beside the config ({max_bytes})"
+        raise BodyTooLarge(f"params of {size} bytes are {most}")
     return size
 
 
@@ -3075,17 +3049,6 @@ def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
         part.append(row)
         size += length + 1
     yield f"[{','.join(part)}]"
-
-
-# ==== 12 Task statements ====================================================================================
-# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and
-# out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
-# compare-and-set; losing it is no exception.
-
-PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
-RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
-CHANGED_TASKS = 1000
 
 
 class Statements:
@@ -3114,35 +3077,37 @@ class TaskStatements(Statements):
         self._kept_counts = KeptCounts()
         dialect = database.dialect
         self._task_columns, self._task_json = _task_columns(dialect)
+        where = "WHERE backtest_tasks.task_id IN"
+        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks {where}"
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
-        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks WHERE backtest_tasks.task_id IN"
         self._select_result, self._select_results = (
             f"""SELECT {self._task_columns}, {result}, non_finite, converted FROM backtest_tasks
-                LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id WHERE backtest_tasks.task_id IN"""
+                LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id {where}"""
             for result in ("result", short)
         )
-        self._insert_keys = f"""INSERT INTO backtest_idempotency_keys (idempotency_key, request_sha256, batch_id, task_ids, created_at)
-            SELECT k.name, k.sha256, k.batch_id, k.task_ids, UTC_TIMESTAMP(6)
-            FROM {dialect.json_rows("name", "sha256", "batch_id", "task_ids", parameter="keys")} AS k"""
+        keys = ("idempotency_key", "request_sha256", "batch_id", "task_ids")
+        rows = dialect.json_rows(*keys, parameter="keys")
+        self._insert_keys = f"""INSERT INTO backtest_idempotency_keys ({", ".join(keys)}, created_at)
+            SELECT {", ".join(keys)}, UTC_TIMESTAMP(6) FROM {rows} AS k"""
+        rows = dialect.json_rows("batch_id", "name", parameter="batches")
         self._insert_batches = f"""INSERT INTO backtest_batches (batch_id, name, created_at)
-            SELECT b.batch_id, b.name, UTC_TIMESTAMP(6) FROM {dialect.json_rows("batch_id", "name", parameter="batches")} AS b"""
+            SELECT batch_id, name, UTC_TIMESTAMP(6) FROM {rows} AS b"""
         # The rows of the first create of a transaction leave out what they share, which stands in the
         # parameters. A single task has no row: most creates are such, and without JSON they take half as
         # long.
-        own = {name: f"r.{name}" for name in TASK_COLUMNS} | {
-            name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS
-        }
+        own = {name: f"r.{name}" for name in TASK_COLUMNS}
+        own |= {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
         self._insert_task = self._insert({name: f":{name}" for name in own}, "")
         self._insert_tasks = self._insert(own, f"FROM {dialect.json_rows(*own)} AS r")
 
     def _insert(self, values: Mapping[str, str], source: str) -> str:
         """The statement that inserts tasks with these expressions for their columns."""
-        columns = f"{', '.join(values)}, attempt_limit, status, progress, message, attempt, created_at, run_at, heartbeat"
-        rest = f"{values['max_attempts']}, 'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0"
-        return f"INSERT INTO backtest_tasks ({columns}) SELECT {', '.join(values.values())}, {rest} {source}"
+        others = "status, progress, message, attempt, created_at, run_at, heartbeat, attempt_limit"
+        rest = f"'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0, {values['max_attempts']}"
+        return f"""INSERT INTO backtest_tasks ({", ".join(values)}, {others})
+            SELECT {", ".join(values.values())}, {rest} {source}"""
 
     # -- create
-    # --------------------------------------------------------------------------------------------------------
 
     def create(self, creates: Iterable[NewTasks]) -> list[CreatedBatch | QtmError]:
         """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and
@@ -3154,62 +3119,49 @@ class TaskStatements(Statements):
     def _create_group(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
         try:
             return self._store(creates)
-        except (
-            DatabaseUnavailable,
-            TransactionConflict,
-        ) as error:  # alone each would only meet the same, one after the other
-            return [without_traceback(error)] * len(creates)
-        except QtmError as error:  # of one of them, and the others shall not suffer for it
-            if len(creates) == 1:
-                return [without_traceback(error)]
+        except QtmError as error:
+            # of the database: alone each would only meet the same, one after the other
+            if len(creates) == 1 or isinstance(error, (DatabaseUnavailable, TransactionConflict)):
+                return [without_traceback(error)] * len(creates)
             return [answer for new in creates for answer in self._create_group([new])]
 
     def _store(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch]:
         created, script = [new.created for new in creates], self._create_script(creates)
         parameters = {name: value for _, values in script for name, value in values.items()}
         size = sum(len(str(value).encode("utf-8")) for value in parameters.values())
+        is_short = sum("config" in values for _, values in script) == 1
+        is_short &= size <= self.database.dialect.max_document_bytes
+        first = creates[0].task_ids[0]  # stands for all, which are one transaction
+        stored = "SELECT 1 FROM backtest_tasks WHERE task_id = :first"
 
         def work(session: Session) -> Sequence[CreatedBatch]:
             for statement, values in script:
                 session.execute(statement, values)
             return created
 
-        # the first task stands for all: they are one transaction
         def confirm(session: Session) -> Sequence[CreatedBatch] | None:
-            found = session.row(
-                "SELECT 1 FROM backtest_tasks WHERE task_id = :task_id", {"task_id": creates[0].task_ids[0]}
-            )
-            return created if found else None
+            return created if session.row(stored, {"first": first}) else None
 
         for _ in range(3):
             try:
-                if (
-                    size <= self.database.dialect.max_document_bytes
-                    and sum("config" in values for _, values in script) == 1
-                ):
-                    return self.database.write_at_once(
-                        [statement for statement, _ in script], parameters, created, confirm
-                    )
+                if is_short:
+                    statements = [statement for statement, _ in script]
+                    return self.database.write_at_once(statements, parameters, created, confirm)
                 return self.database.write(work, confirm)
-            except DuplicateKey:  # a lost COMMIT of ours came through late, a key was used before, or others made a batch just now
+            except DuplicateKey:  # a late COMMIT of ours, a known key, or a batch that others made just now
                 try:
-                    known = self.database.read(confirm)
-                    repeated = (
-                        self.repeated(creates[0].idempotency_key, creates[0].request_sha256)
-                        if len(creates) == 1
-                        else None
-                    )
+                    known, repeated = self.database.read(confirm), None
+                    if len(creates) == 1:
+                        repeated = self.repeated(creates[0].idempotency_key, creates[0].request_sha256)
                 except (DatabaseUnavailable, TransactionConflict):
-                    raise OutcomeUnknown(
-                        "this create may be stored, and reading it back failed", retry_after_seconds=2
-                    ) from None
+                    words = "this create may be stored, and reading it back failed"
+                    raise OutcomeUnknown(words, retry_after_seconds=2) from None
                 if known or repeated:
                     return known or [cast(CreatedBatch, repeated)]
                 if len(creates) > 1:
                     raise
-        raise TransactionConflict(
-            f"the batch {creates[0].batch_id} is being created by others; try again", retry_after_seconds=1
-        )
+        words = f"the batch {creates[0].batch_id} is being created by others; try again"
+        raise TransactionConflict(words, retry_after_seconds=1)
 
     def _create_script(self, creates: Sequence[NewTasks]) -> list[tuple[str, dict[str, Any]]]:
         """The statements of a transaction, with their parameters. Raises BodyTooLarge."""
@@ -3229,44 +3181,41 @@ class TaskStatements(Statements):
             script += [(INSERT_BATCH, {"batch_id": batch_id, "name": name}) for batch_id, name in own.items()]
         elif own:
             script.append((self._insert_batches, {"batches": dump_json(list(own.items()))}))
-        shared = dict(zip(SHARED_COLUMNS, creates[0].shared, strict=True))
+        first = creates[0]
+        shared = dict(zip(SHARED_COLUMNS, first.shared, strict=True))
         most = self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8"))
-        if len(creates) == 1 and len(creates[0].task_ids) == 1:
-            request, params = creates[0].request, dump_json(creates[0].request.params[0])
+        if len(creates) == len(first.task_ids) == 1:
+            params = dump_json(first.request.params[0])
             _check_size(params, most)
-            task = dict(
-                zip(TASK_COLUMNS, (creates[0].task_ids[0], request.stock_codes[0], params), strict=True)
-            )
-            return [*script, (self._insert_task, {**shared, **task})]
-        rows = (row for new in creates for row in new.rows([] if new is creates[0] else new.shared))
-        return [
-            *script,
-            *((self._insert_tasks, {**shared, "rows": part}) for part in _statement_rows(rows, most)),
-        ]
+            own_values = (first.task_ids[0], first.request.stock_codes[0], params)
+            task = {**shared, **dict(zip(TASK_COLUMNS, own_values, strict=True))}
+            return [*script, (self._insert_task, task)]
+        rows = (row for new in creates for row in new.rows([] if new is first else new.shared))
+        parts = [{**shared, "rows": part} for part in _statement_rows(rows, most)]
+        return [*script, *((self._insert_tasks, part) for part in parts)]
 
     def count_pending(self, most: int) -> int:
         """How many tasks are pending; no more than ``most`` are counted."""
-        counted = "SELECT COUNT(*) FROM (SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :most) AS waiting"
-        return int(self.database.rows(counted, {"most": most})[0][0])
+        some = "SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :most"
+        return int(self.database.rows(f"SELECT COUNT(*) FROM ({some}) AS waiting", {"most": most})[0][0])
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
         """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with
         another request."""
         if key is None:
             return None
-        found = "SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys WHERE idempotency_key = :key"
+        found = """SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys
+            WHERE idempotency_key = :key"""
         for known, batch_id, ids_json in self.database.rows(found, {"key": key}):
             if known != sha256:
-                raise IdempotencyKeyReused(
-                    "this Idempotency-Key came before with another request; use a new key for a new request"
-                )
+                words = "this Idempotency-Key came before with another request"
+                raise IdempotencyKeyReused(f"{words}; use a new key for a new request")
             ids = json.loads(ids_json)
             count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
             return CreatedBatch(batch_id, count, listed, repeated=True)
         return None
 
     # -- read
-    # --------------------------------------------------------------------------------------------------------
 
     def get(self, task_id: str) -> TaskInfo | None:
         """The task, or None."""
@@ -3279,18 +3228,16 @@ class TaskStatements(Statements):
         sql = self._select_task
         if with_results:
             sql = self._select_results if len(task_ids) > 1 else self._select_result
-        rows = [
-            row
-            for statement, keys in _key_lists(sql, task_ids)
-            for row in self.database.rows(statement, keys)
-        ]
+        lists = _key_lists(sql, task_ids)
+        rows = [row for statement, keys in lists for row in self.database.rows(statement, keys)]
         return {task.task_id: task for task in map(_task_text, rows)}
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task, the first one first: those on record, and the one that runs."""
         rows = self.database.rows(
-            f"""SELECT task_id, attempt, {", ".join(ATTEMPT_FIELDS)} FROM backtest_attempts WHERE task_id = :task_id AND ending IS NOT NULL
-                UNION ALL SELECT task_id, attempt, worker_id, started_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ''
+            f"""SELECT task_id, attempt, {", ".join(ATTEMPT_FIELDS)} FROM backtest_attempts
+                WHERE task_id = :task_id AND ending IS NOT NULL UNION ALL
+                SELECT task_id, attempt, worker_id, started_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ''
                 FROM backtest_tasks WHERE task_id = :task_id AND status = 'running' ORDER BY attempt""",
             {"task_id": _key(task_id)},
         )
@@ -3315,12 +3262,12 @@ class TaskStatements(Statements):
         wanted = [batch_id for batch_id in batch_ids if batch_id not in known]
         if not wanted:
             return known
-        started = time.monotonic()
+        started, (names, parameters) = time.monotonic(), _in_list(wanted)
         counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in wanted}
         done = dict.fromkeys(wanted, 0.0)
-        names, parameters = _in_list(wanted)
         rows = session.rows(
-            f"""{BOUNDED_SELECT} batch_id, status, COUNT(*), SUM(progress) FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
+            f"""{BOUNDED_SELECT} batch_id, status, COUNT(*), SUM(progress)
+                FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
                 WHERE batch_id IN ({names}) GROUP BY batch_id, status""",
             parameters,
         )
@@ -3331,26 +3278,26 @@ class TaskStatements(Statements):
         self._kept_counts.keep(counted, started)
         return {**known, **counted}
 
+    def _page(self, chosen: TaskFilter, columns: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        page = f"{columns} FROM {chosen.source()} {PAGE_ROWS}"
+        return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
+
     def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
         """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
         PAGE_BYTES but of one task."""
-        documents = " + ".join(
-            self.database.dialect.byte_length.format(f"COALESCE({name}, '')")
-            for name in ("config", "params", "error")
-        )
-        entry = self.database.dialect.filled("@ @", ["backtest_tasks.task_id", f"({documents})"])
-        ((text,),) = self.database.rows(
-            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ GROUP_CONCAT({entry}) FROM {chosen.source()} {PAGE_ROWS}",
-            chosen.parameters(chosen.limit + 1),
-        )
+        dialect = self.database.dialect
+        texts = [f"COALESCE({name}, '')" for name in ("config", "params", "error")]
+        size = " + ".join(map(dialect.byte_length.format, texts))
+        entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
+        ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
         entries = sorted(_utf8(text).split(","), reverse=chosen.newest_first) if text else []
-        most, total = min(PAGE_BYTES, self.database.dialect.max_document_bytes), 0
+        most, total = min(PAGE_BYTES, dialect.max_document_bytes), 0
         ids: list[str] = []
-        for task_id, size in (entry.split(" ") for entry in entries[: chosen.limit]):
-            if ids and total + int(size) > most:
+        for task_id, length in (entry.split(" ") for entry in entries[: chosen.limit]):
+            if ids and total + int(length) > most:
                 break
             ids.append(task_id)
-            total += int(size)
+            total += int(length)
         return ids, len(entries) > len(ids), total
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
@@ -3359,20 +3306,16 @@ class TaskStatements(Statements):
         ids, has_more, documents = self._page_ids(chosen)
         if not ids:
             return TaskPage("", None)
-        page, parameters = f"FROM {chosen.source()} {PAGE_ROWS}", chosen.parameters(chosen.limit, ids[-1])
+        parameters = chosen.parameters(chosen.limit, ids[-1])
         columns = f"GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json})"
-        ((ids_text, text),) = self.database.rows(
-            f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} {page}", parameters
-        )
+        ((ids_text, text),) = self._page(chosen, columns, parameters)
         found = ids_text.split(",") if ids_text else []
         # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not
         # surely whole and in order is read row by row. A text is as long as its documents and some kilobytes,
         # so that half a packet is far from the cut.
         is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
         if not is_whole or found != sorted(found, reverse=chosen.newest_first):
-            rows = self.database.rows(
-                f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {self._task_columns} {page}", parameters
-            )
+            rows = self._page(chosen, self._task_columns, parameters)
             tasks = sorted(map(_task_text, rows), reverse=chosen.newest_first)
             found, text = [task.task_id for task in tasks], ",".join([task.json for task in tasks])
         # The texts were read after the ids: tasks that came between them may have filled the page.
@@ -3400,39 +3343,37 @@ class TaskStatements(Statements):
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
         """Which of these tasks are final or gone, and which of these batches have no pending or running task
         or are gone."""
-        open_keys: set[str] = set()
-        sql = "SELECT task_id FROM backtest_tasks WHERE COALESCE(status, '') IN ('pending', 'running') AND task_id IN"
-        for statement, parameters in _key_lists(sql, task_ids):
-            open_keys.update(row[0] for row in self.database.rows(statement, parameters))
-        ended = set(task_ids) - open_keys
-        open_keys.clear()
-        some = """SELECT 1 FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
-                  WHERE t.batch_id = b.batch_id AND t.status = '{}' LIMIT 1"""
-        sql = f"""SELECT batch_id, COALESCE(({some.format("pending")}), ({some.format("running")})) FROM backtest_batches b
-                  WHERE batch_id IN"""
-        for statement, parameters in _key_lists(sql, batch_ids):
-            open_keys.update(
-                batch_id for batch_id, is_open in self.database.rows(statement, parameters) if is_open
-            )
-        return ended | (set(batch_ids) - open_keys)
+        is_open = "COALESCE(status, '') IN ('pending', 'running')"
+        tasks = f"SELECT task_id, 1 FROM backtest_tasks WHERE {is_open} AND task_id IN"
+        some = """(SELECT 1 FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
+            WHERE t.batch_id = b.batch_id AND t.status = '{}' LIMIT 1)"""
+        is_open = f"COALESCE({some.format('pending')}, {some.format('running')})"
+        batches = f"SELECT batch_id, {is_open} FROM backtest_batches b WHERE batch_id IN"
+        found = set[str]()
+        for sql, keys in ((tasks, task_ids), (batches, batch_ids)):
+            found.update(keys)
+            for statement, parameters in _key_lists(sql, keys):
+                found.difference_update(row[0] for row in self.database.rows(statement, parameters) if row[1])
+        return found
 
     def queue_head(self, within_seconds: float) -> QueueHead:
         """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one
         statement that gives one row: 10,000 of them would take the driver fifty times as long."""
-        entry = self.database.dialect.filled("@@", [f"priority_rank + {QUEUE_RANK_OFFSET}", "task_id"])
+        entry = self.database.dialect.filled(f"@priority_rank + {QUEUE_RANK_OFFSET}@@task_id@")
         ((now, latest, has_worker, entries),) = self.database.rows(
-            f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'), REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
-                   EXISTS (SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)), GROUP_CONCAT(entry)
+            f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'),
+                   REPLACE(ADDTIME(UTC_TIMESTAMP(6), '0:11:00'), ' ', 'T'),
+                   EXISTS (SELECT 1 FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)),
+                   GROUP_CONCAT(entry)
                 FROM (SELECT {entry} AS entry FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_queue) */
-                      WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
+                      WHERE status = 'pending'
+                      ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
             {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
         )
-        return QueueHead(
-            f"{now}Z", f"{latest}Z", bool(has_worker), _utf8(entries).split(",") if entries else []
-        )
+        waiting = _utf8(entries).split(",") if entries else []
+        return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), waiting)
 
     # -- change what clients ask for
-    # --------------------------------------------------------------------------------------------------------
 
     def cancel(self, task_id: str) -> bool:
         """pending or running -> cancelled; False when it was neither."""
@@ -3457,10 +3398,8 @@ class TaskStatements(Statements):
         in the opposite order."""
         total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
         while True:
-            rows = self.database.rows(
-                f"SELECT task_id FROM {chosen.source()}", chosen.parameters(CHANGED_TASKS)
-            )
-            ids = sorted(row[0] for row in rows)
+            sql = f"SELECT task_id FROM {chosen.source()}"
+            ids = sorted(row[0] for row in self.database.rows(sql, chosen.parameters(CHANGED_TASKS)))
             start = 0
             while start < len(ids):
                 changed, tried = self._change_some(change, ids[start : start + most])
@@ -3477,34 +3416,29 @@ class TaskStatements(Statements):
         # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
         doubtful: list[str] = []
         sizes = [len(task_ids)]  # of each try, and of the next one
+        before = ", ".join(f"'{status.value}'" for status in change.before)
         # COALESCE: left to itself, SQLite would walk all tasks of a status
         select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
-            WHERE COALESCE(status, '') IN ({", ".join(f"'{status.value}'" for status in change.before)}) AND task_id IN"""
+            WHERE COALESCE(status, '') IN ({before}) AND task_id IN"""
+        update = f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN"
 
         def work(session: Session) -> list[str]:
             names, keys = _in_list(task_ids[: sizes[-1]])
             sizes.append(max(1, sizes[-1] // 10))
-            taken[:] = [
-                row[0] for row in session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)
-            ]
+            rows = session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)
+            taken[:] = [row[0] for row in rows]
             if taken:
                 names, keys = _in_list(taken)
                 if change.ends_attempts:
                     session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
-                session.execute(
-                    f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN ({names})",
-                    keys,
-                )
+                session.execute(f"{update} ({names})", keys)
             return taken or doubtful
 
         def confirm(session: Session) -> list[str] | None:
             doubtful[:] = taken or doubtful
             sizes[-1] = sizes[-2]  # no conflict: the same again
-            return (
-                None
-                if session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""})
-                else doubtful
-            )
+            is_as_before = session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""})
+            return None if is_as_before else doubtful
 
         return self.database.write(work, confirm), sizes[-2]
 

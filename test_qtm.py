@@ -361,7 +361,7 @@ def test_secrets_are_in_no_repr_and_no_message():
         ({"read_token": ("good-token",), "allow_anonymous": True}, "QTM_READ_TOKEN: needs QTM_API_TOKEN"),
         (
             {"api_token": ("good-token", "other-token"), "read_token": ("other-token",)},
-            "QTM_READ_TOKEN: holds a token of QTM_API_TOKEN",
+            "QTM_READ_TOKEN: has a token of QTM_API_TOKEN",
         ),
     ],
 )
