@@ -10942,8 +10942,9 @@ class TaskAPI:
             for i, call in enumerate(calls)
             if call.values["wait"] and call.request.may_wait
         }
-        ended = self.ended([one.key for one in waiting.values()]) if waiting else ()
-        return {i: one for i, one in waiting.items() if one.key not in ended}
+        ids = [later.key.id for later in waiting.values()]
+        ended = self.tasks.ended(*((ids, ()) if kind == "task" else ((), ids))) if ids else ()
+        return {i: later for i, later in waiting.items() if later.key.id not in ended}
 
     @each
     def get_tasks_by_batch(self, call: Call) -> Response | Later:
@@ -12683,17 +12684,16 @@ class ApiServer(http.server.HTTPServer):
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 
-
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
+DRAIN_SECONDS = 5.0  # for the clients of a service that stops
 PING_SECONDS = 2.0  # for an answer to `ping`
-# GNU timeout, say, signals its child and then the group: what comes that soon is the same stop
-SAME_STOP_SECONDS = 0.5
+SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
-OWN_DESCRIPTORS = 48  # for files, the engine server, and clients that are told to come again
+OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
 SLOT_DESCRIPTORS = 13  # two to wake it, its host, five of an engine process, and as many of the next
-
-
-MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance, and hiding it there would tell it
+MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
+PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # of local probes; a random end follows
+NO_START = "the service does not start"
 
 
 def secret_texts(settings: Settings) -> list[str]:
@@ -12703,24 +12703,21 @@ def secret_texts(settings: Settings) -> list[str]:
         password = parse_database_url(settings.database_url).password
     except SettingsError:
         password = ""
-    plain = [*settings.api_token, *settings.read_token, password]
-    found = {
-        form
-        for text in plain
-        for form in (text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
-    }
+    found: set[str] = set()
+    for text in (*settings.api_token, *settings.read_token, password):
+        found |= {text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 
 
-def _finite(value: Any) -> float | str:
-    """A number that JSON has, or text."""
-    return value if isinstance(value, float) and math.isfinite(value) else _clean(str(value))
+def _json_value(value: Any) -> Any:
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _clean(str(value))
 
 
 class LogFormatter(logging.Formatter):
     """One line per record, as text or JSON; control characters are escaped. Nothing of ours logs a secret,
-    but messages of others may hold one (that of an exception, say): the last thing done to a line is to take
-    ``secrets`` out of it."""
+    but the message of an exception, say, may hold one: ``secrets`` are taken out of every line."""
 
     def __init__(self, is_json: bool, secrets: Sequence[str] = ()) -> None:
         super().__init__()
@@ -12729,28 +12726,19 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        moment = (
-            datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc).isoformat(
-                timespec="microseconds"
-            )[:-6]
-            + "Z"
-        )
-        event = record.msg if isinstance(record.msg, LogEvent) else LogEvent(record.getMessage(), {})
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+        time_text = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        event, fields = record.msg if isinstance(record.msg, LogEvent) else (record.getMessage(), {})
         if record.exc_info:
-            event = LogEvent(
-                event.event, {**event.fields, "traceback": self.formatException(record.exc_info)}
-            )
+            fields = {**fields, "traceback": self.formatException(record.exc_info)}
         if self._is_json:
-            fields = {
-                name: value if isinstance(value, (int, type(None))) else _finite(value)
-                for name, value in event.fields.items()
-            }
-            line = json.dumps(
-                {"time": moment, "level": record.levelname, "event": _clean(event.event), **fields},
-                allow_nan=False,
-            )
+            members = {"time": time_text, "level": record.levelname, "event": _clean(event)}
+            members |= {name: _json_value(value) for name, value in fields.items()}
+            line = json.dumps(members, allow_nan=False)
         else:
-            line = f"{moment} {record.levelname} {event._replace(event=event.event.encode('unicode_escape').decode())}"
+            line = (
+                f"{time_text} {record.levelname} {LogEvent(event.encode('unicode_escape').decode(), fields)}"
+            )
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
@@ -12778,23 +12766,20 @@ class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes 
 
 def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
     lines = traceback.format_exception(error, limit=-8) if error else []
-    log_event(
-        logging.ERROR, event, **fields, error=error_text(error) if error else None, traceback="".join(lines)
-    )
-
-
-def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
-    name = ended.thread.name if ended.thread else "?"
-    _log_exception("thread failed", ended.exc_value, thread=name)
-
-
-def _log_unraisable(raised: Any) -> None:
-    _log_exception("exception ignored", raised.exc_value, where=repr(raised.object))
+    text = error_text(error) if error else None
+    log_event(logging.ERROR, event, **fields, error=text, traceback="".join(lines))
 
 
 def configure_logging(settings: Settings) -> None:
     """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and
     exceptions that end a thread. Only the command line does this; `import qtm` leaves logging to its host."""
+
+    def log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+        _log_exception("thread failed", ended.exc_value, thread=ended.thread.name if ended.thread else "?")
+
+    def log_unraisable(raised: Any) -> None:
+        _log_exception("exception ignored", raised.exc_value, where=repr(raised.object))
+
     handler = LineHandler()
     handler.setFormatter(LogFormatter(settings.log_format == "json", secret_texts(settings)))
     logger.handlers[:] = [handler]
@@ -12802,13 +12787,12 @@ def configure_logging(settings: Settings) -> None:
     logger.propagate = False
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
-    threading.excepthook = _log_end_of_thread
-    sys.unraisablehook = _log_unraisable
+    threading.excepthook, sys.unraisablehook = log_end_of_thread, log_unraisable
 
 
 def log_from_handler(level: int, event: str, **fields: Any) -> None:
-    """`log_event` for a signal handler: without locks, which whoever was interrupted may hold, and never
-    waiting for who reads."""
+    """`log_event` for a signal handler: without locks, which the interrupted thread may hold, and without
+    waiting for the reader of stderr."""
     record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None)
     for handler in logger.handlers:
         with contextlib.suppress(OSError):
@@ -12816,63 +12800,45 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-# and a random end: processes in one network namespace may share a pid
-PROBE_NAME = f"qtm-worker-{os.getuid()}-"
-
-
-class LocalProbe:
+def open_local_probe() -> socket.socket:
     """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and
     ends with the process. The main thread answers on it, so that a frozen process does not."""
+    probe = socket.socket(socket.AF_UNIX)
+    probe.bind(f"\0{PROBE_NAME}{os.urandom(8).hex()}")
+    probe.listen()
+    probe.setblocking(False)
+    return probe
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(f"\0{PROBE_NAME}{os.urandom(8).hex()}")
-        self._socket.listen()
-        self._socket.setblocking(False)
 
-    def fileno(self) -> int:
-        """For `select`."""
-        return self._socket.fileno()
+def _answer_local_probe(probe: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client has gone
+        client, _ = probe.accept()
+        with client:
+            client.send(b"alive")
 
-    def answer(self) -> None:
-        """Tell one client that this process is alive."""
-        with contextlib.suppress(OSError):  # the client has gone
-            client, _ = self._socket.accept()
-            with client:
-                client.send(b"alive")
 
-    def close(self) -> None:
-        """Answer no more."""
-        self._socket.close()
+def _is_alive(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        sock.settimeout(PING_SECONDS)
+        sock.connect(f"\0{name}")
+        return sock.recv(16) == b"alive"
+    return False
 
-    @staticmethod
-    def ask_all(seconds: float) -> list[bool]:
-        """For each such worker of this user in this network namespace, whether it answers within
-        ``seconds``."""
-        try:
-            lines = pathlib.Path("/proc/net/unix").read_text().splitlines()
-        except OSError:  # not Linux
-            return []
-        names = [line.split()[-1] for line in lines]
-        return [
-            LocalProbe._ask(name[1:], seconds)
-            for name in sorted({name for name in names if name.startswith(f"@{PROBE_NAME}")})
-        ]
 
-    @staticmethod
-    def _ask(name: str, seconds: float) -> bool:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(seconds)
-            try:
-                sock.connect(f"\0{name}")
-                return sock.recv(16) == b"alive"
-            except OSError:
-                return False
+def ask_local_probes() -> list[bool]:
+    """For each worker without a port, of this user in this network namespace, whether it answers."""
+    try:
+        words = pathlib.Path("/proc/net/unix").read_text().split()
+    except OSError:  # not Linux
+        return []
+    return [
+        _is_alive(name[1:]) for name in sorted({word for word in words if word.startswith(f"@{PROBE_NAME}")})
+    ]
 
 
 class ServiceSignals:
     """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the
-    process at once; SIGCHLD tells that a child ended. A pipe that the interpreter's own handler writes to, in
+    process at once; SIGCHLD announces the end of a child. The interpreter's own handler writes to a pipe, in
     whatever thread it runs: a Python handler alone would wait for the main thread to wake up."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -12906,49 +12872,18 @@ class ServiceSignals:
         with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
             os.write(self._notify, b".")
 
-    def wait(self, seconds: float | None = None, probe: LocalProbe | None = None) -> None:
-        """Until something happened, or ``seconds`` have passed; a ``probe`` is answered."""
-        watched = [self._wake] if probe is None else [self._wake, probe.fileno()]
+    def wait(self, seconds: float | None = None, probe: socket.socket | None = None) -> None:
+        """Until something happened, or ``seconds`` have passed; a local ``probe`` is answered."""
+        watched: list[Any] = [self._wake, probe] if probe else [self._wake]
         readable = select.select(watched, [], [], seconds)[0]
         if self._wake in readable:
             os.read(self._wake, 4096)
-        if probe and probe.fileno() in readable:
-            probe.answer()
-
-
-def share_heap() -> None:
-    """Have all threads take memory from one heap (glibc only). Else each gets its own and keeps what its
-    largest answers took; the interpreter's lock lets them hardly meet there. Before the first thread
-    starts."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def open_patiently(settings: Settings, signals: ServiceSignals) -> Database:
-    """`open_database`, waiting up to 60 s for a database that is not there yet. Raises what `open_database`
-    raises."""
-    deadline, reminder = time.monotonic() + DATABASE_START_SECONDS, Reminder()
-    while True:
-        try:
-            return open_database(settings)
-        except DatabaseRefused:
-            raise
-        except (
-            DatabaseUnavailable,
-            TransactionConflict,
-        ) as error:  # the latter from a cluster that is losing its quorum
-            if signals.is_stopping or time.monotonic() > deadline:
-                raise
-            if reminder.is_due(error.message):
-                log_event(logging.WARNING, "waiting for the database", error=error.message)
-            signals.wait(1.0)
+        if probe and probe in readable:
+            _answer_local_probe(probe)
 
 
 def missing_prices(settings: Settings) -> Finding | None:
-    """What to say when the built-in engine is to run without prices."""
+    """A finding when the built-in engine is to run without prices."""
     if settings.engine != "qtm:run_backtest" or any(pathlib.Path(settings.data_dir).glob("*.csv")):
         return None
     why, remedy = "the built-in engine refuses every task", "set QTM_DATA_DIR to a folder of <stock_code>.csv"
@@ -12956,77 +12891,103 @@ def missing_prices(settings: Settings) -> Finding | None:
 
 
 def tokens_in_clear(settings: Settings) -> Finding | None:
-    """What to say when tokens would cross a network unencrypted."""
+    """A finding when tokens would cross a network unencrypted."""
     if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
         return None
     why = "whoever sees the traffic between a client and qtm can read the token and use it"
-    remedy = (
-        "set QTM_TLS_CERT and QTM_TLS_KEY, or let a proxy on this machine speak TLS and listen on 127.0.0.1"
-    )
+    proxy = "let a proxy on this machine speak TLS and listen on 127.0.0.1"
+    remedy = f"set QTM_TLS_CERT and QTM_TLS_KEY, or {proxy}"
     return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
-    """What can be told before the database is touched: raises SettingsError for TLS files that cannot be
-    used, warns of tokens in clear and of prices that are missing."""
+    """What is known before the database is touched: raises SettingsError for TLS files that cannot be used,
+    warns of tokens in clear and of prices that are missing."""
     if with_http and settings.tls_cert:
         tls_context(settings)
-    if with_http and (finding := tokens_in_clear(settings)):
-        log_event(
-            logging.WARNING,
-            "tokens in clear",
-            message=finding.message,
-            why=finding.why,
-            remedy=finding.remedy,
-        )
-    if with_scheduler and (finding := missing_prices(settings)):
-        log_event(
-            logging.WARNING, "no prices", message=finding.message, why=finding.why, remedy=finding.remedy
-        )
+    for event, is_due, find in (
+        ("tokens in clear", with_http, tokens_in_clear),
+        ("no prices", with_scheduler, missing_prices),
+    ):
+        if is_due and (found := find(settings)):
+            log_event(logging.WARNING, event, message=found.message, why=found.why, remedy=found.remedy)
+
+
+def prepare_process(settings: Settings) -> Settings:
+    """Before the first thread starts; the settings with fewer connections where descriptors are few."""
+    # No process of the same user reads our memory and environment, and no core file holds them. The engine
+    # server is a program of its own, which has its own memory and sets the limit of core files back.
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    EngineServer.core_limit = soft
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    _prctl(PR_SET_DUMPABLE, 0)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # for what an engine server and a host leave when both are killed
+    if sys.platform == "linux":
+        # One heap for all threads: else each keeps what its largest answers took, and Python's lock lets
+        # them hardly meet there. Another C library than glibc has no mallopt.
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    return within_descriptors(settings)
 
 
 def within_descriptors(settings: Settings) -> Settings:
     """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is
-    too few for all connections and slots, fewer connections, so that those beyond are told, and no slot fails
-    for want of a pipe."""
+    too few for all connections and slots, fewer connections, so that those beyond get an answer, and no slot
+    fails for want of a pipe."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    room = most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size
-    if most == resource.RLIM_INFINITY or room >= settings.max_connections:
+    room = max(1, most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size)
+    asked = settings.max_connections
+    if most == resource.RLIM_INFINITY or room >= asked:
         return settings
-    log_event(
-        logging.WARNING,
-        "too few open files",
-        limit=most,
-        max_connections=max(1, room),
-        asked=settings.max_connections,
-    )
-    return dataclasses.replace(settings, max_connections=max(1, room))
+    log_event(logging.WARNING, "too few open files", limit=most, max_connections=room, asked=asked)
+    return dataclasses.replace(settings, max_connections=room)
 
 
-def open_tasks(settings: Settings, signals: ServiceSignals, with_scheduler: bool) -> TaskManager | None:
-    """The manager of a service, once its database is there; None when the service was asked to stop
-    before."""
-    try:
-        database = open_patiently(settings, signals)
-    except (DatabaseUnavailable, TransactionConflict):
-        if signals.is_stopping:
-            return None
-        raise
-    try:
-        return start(settings, scheduler=with_scheduler, database=database)
-    except BaseException:
-        database.close()
-        raise
+def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | None:
+    """`open_database`, waiting up to 60 s for a database that is not there yet; None when the service is to
+    stop meanwhile. Raises what `open_database` raises."""
+    deadline, reminder = time.monotonic() + DATABASE_START_SECONDS, Reminder()
+    while not signals.is_stopping:
+        try:
+            return open_database(settings)
+        except DatabaseRefused:
+            raise
+        except (DatabaseUnavailable, TransactionConflict) as error:  # a cluster that is losing its quorum
+            if time.monotonic() > deadline:
+                raise
+            if reminder.is_due(error.message):
+                log_event(logging.WARNING, "waiting for the database", error=error.message)
+            signals.wait(1.0)
+    return None
 
 
-def serve_tasks(tasks: TaskManager, server: ApiServer | None, signals: ServiceSignals) -> int:
-    """Serve until a signal, or until the scheduler fails; the exit code."""
-    probe = None if server else LocalProbe()
-    try:
+def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
+    """Listen, unless there are no routes, then connect to the database and serve until a signal, or until the
+    scheduler fails; the exit code. Probes are answered from the first moment."""
+    look_ahead(settings, bool(routes), with_scheduler)
+    settings = prepare_process(settings)
+    signals = ServiceSignals()
+    signals.install()
+    with contextlib.ExitStack() as stack:  # whatever fails at the end, the tasks are released
+        server = ApiServer(settings, routes) if routes else None
         if server:
+            stack.callback(server.drain, DRAIN_SECONDS)
+            server.begin()
+        database = open_patiently(settings, signals)
+        if database is None:
+            return 0
+        stack.callback(database.close)
+        tasks = start(settings, scheduler=with_scheduler, database=database)
+        stack.callback(tasks.close)
+        if server:
+            stack.callback(server.drain, DRAIN_SECONDS)
             server.open(tasks)
-            log_event(logging.INFO, "serving", url=server.url, scheduler=tasks.scheduler is not None)
+            log_event(logging.INFO, "serving", url=server.url, scheduler=with_scheduler)
+        stack.callback(tasks.drain)
+        probe = None if server else stack.enter_context(open_local_probe())
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:
@@ -13036,52 +12997,11 @@ def serve_tasks(tasks: TaskManager, server: ApiServer | None, signals: ServiceSi
             signals.wait(probe=probe)
             kill_strays()
         log_event(logging.INFO, "stopping")
-    finally:
-        try:
-            tasks.drain()
-            if server:
-                server.drain(5.0)
-        finally:  # whatever becomes of the clients, the tasks are given back
-            tasks.close()
-            if probe:
-                probe.close()
     log_event(logging.INFO, "stopped")
     failure = tasks.scheduler.failure if tasks.scheduler else None
     if failure:
         sys.stderr.write(f"qtm: {failure}\n")
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
-
-
-def protect_memory() -> None:
-    """No process of the same user may read this one's memory and environment, where the secrets are, and no
-    core file holds them. The engine server is a program of its own: the first does not apply to it, and it
-    sets the limit of core files back."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    EngineServer.core_limit = soft
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    _prctl(PR_SET_DUMPABLE, 0)
-
-
-def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
-    """Listen, unless there are no routes, then connect to the database and serve. A probe is answered from
-    the first moment."""
-    protect_memory()
-    look_ahead(settings, bool(routes), with_scheduler)
-    share_heap()
-    signals = ServiceSignals()
-    signals.install()
-    settings = within_descriptors(settings)
-    # what an engine server and a host leave when both are killed comes to us
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    server = ApiServer(settings, routes) if routes else None
-    try:
-        if server:
-            server.begin()
-        tasks = open_tasks(settings, signals, with_scheduler)
-        return serve_tasks(tasks, server, signals) if tasks else 0
-    finally:
-        if server:
-            server.drain(5.0)  # again, where the tasks were opened
 
 
 def is_port_given(options: argparse.Namespace) -> bool:
@@ -13100,43 +13020,42 @@ def command_worker(settings: Settings, options: argparse.Namespace) -> int:
     return run_service(settings, WORKER_ROUTES if is_port_given(options) else (), with_scheduler=True)
 
 
-def ask_health(settings: Settings) -> str:
+def _health_fault(settings: Settings) -> str:
     """What is wrong with the service on the host and port of the settings; empty when it is alive."""
-    connection: http.client.HTTPConnection
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    connect: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
     if settings.tls_cert:
         import ssl
 
-        # the certificate names the service to others, not this loopback address
-        context = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection(host, settings.port, timeout=PING_SECONDS, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, settings.port, timeout=PING_SECONDS)
+        context = ssl._create_unverified_context()  # the certificate does not name the loopback address
+        connect = functools.partial(http.client.HTTPSConnection, context=context)
     try:
-        connection.request("GET", "/healthz")
-        status = connection.getresponse().status
+        with contextlib.closing(connect(host, settings.port, timeout=PING_SECONDS)) as connection:
+            connection.request("GET", "/healthz")
+            status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {host}:{settings.port}: {error or type(error).__name__}"
-    finally:
-        connection.close()
     return "" if status == 200 else f"{host}:{settings.port} answers with status {status}"
 
 
 def command_ping(settings: Settings, options: argparse.Namespace) -> int:
     """0 when the service on this port is alive; without QTM_PORT, workers of this machine that have no port
     are asked as well."""
-    fault = ask_health(settings)
-    if not fault:
-        sys.stdout.write(f"alive at port {settings.port}\n")
-        return 0
-    answers = [] if is_port_given(options) else LocalProbe.ask_all(PING_SECONDS)
-    if answers and all(answers):
-        sys.stdout.write(f"alive: {len(answers)} worker{'s' * (len(answers) > 1)} without a port\n")
-        return 0
+    fault, alive = _health_fault(settings), f" at port {settings.port}"
+    answers = ask_local_probes() if fault and not is_port_given(options) else []
     if answers:
-        fault = f"{answers.count(False)} of {len(answers)} workers without a port do not answer within {PING_SECONDS:g} s"
-    sys.stderr.write(f"qtm: {fault}; QTM_HOST and QTM_PORT choose which service is asked\n")
-    return 1
+        silent, many = answers.count(False), len(answers)
+        alive = f": {many} worker{'s' * (many > 1)} without a port"
+        fault = (
+            f"{silent} of {many} workers without a port do not answer within {PING_SECONDS:g} s"
+            if silent
+            else ""
+        )
+    if fault:
+        sys.stderr.write(f"qtm: {fault}; QTM_HOST and QTM_PORT choose which service is asked\n")
+        return 1
+    sys.stdout.write(f"alive{alive}\n")
+    return 0
 
 
 def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
@@ -13144,16 +13063,40 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     if options.print:
         sys.stdout.write(SCHEMA)
         return 0
-    database = Database(settings.database_url)
-    try:
+    with contextlib.closing(Database(settings.database_url)) as database:
         steps = migrate(database)
-    finally:
-        database.close()
     sys.stdout.write(f"applied schema steps: {', '.join(map(str, steps)) or 'none, it is current'}\n")
     return 0
 
 
-NO_START = "the service does not start"
+ENGINE_REMEDY = "mend QTM_ENGINE or its module; the working folder is importable"
+URL_REMEDY = "mend QTM_DATABASE_URL"
+IN_USE = "so it is while a service runs; no other process may start or look into it"
+# What `check` finds, by subject and class of error: level, why it matters, what to do.
+FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
+    ("settings", SettingsError): ("fault", NO_START, "mend QTM_TLS_CERT and QTM_TLS_KEY"),
+    ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
+    ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
+    ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
+    ("database", DatabaseUnavailable): (
+        "fault",
+        "nothing can be stored",
+        f"{URL_REMEDY}, or start the database",
+    ),
+    ("database", QtmError): (
+        "fault",
+        "it cannot be examined",
+        "its words say why; the tables stand in schema.sql",
+    ),
+}
+
+
+def _found(subject: str, error: QtmError) -> Finding:
+    level, why, remedy = next(
+        row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)
+    )
+    message = error.message.rpartition(": ")[0] if isinstance(error, DatabaseInUse) else error.message
+    return Finding(level, subject, message, why, remedy)
 
 
 def check_settings(settings: Settings) -> Finding:
@@ -13162,7 +13105,7 @@ def check_settings(settings: Settings) -> Finding:
         if settings.tls_cert:
             tls_context(settings)
     except SettingsError as error:
-        return Finding("fault", "settings", error.message, NO_START, "mend QTM_TLS_CERT and QTM_TLS_KEY")
+        return _found("settings", error)
     return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
 
 
@@ -13170,9 +13113,8 @@ def _others_can_read(path: str) -> bool:
     """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
     try:
         real = pathlib.Path(path).resolve()
-        return bool(real.stat().st_mode & stat.S_IROTH) and all(
-            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
-        )
+        is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return bool(is_reachable and real.stat().st_mode & stat.S_IROTH)
     except OSError:
         return False
 
@@ -13180,12 +13122,10 @@ def _others_can_read(path: str) -> bool:
 def check_files(settings: Settings) -> Finding | None:
     """What everybody on this machine can read, and should not."""
     parts = parse_database_url(settings.database_url)
-    database = (
-        [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
-        if parts.kind == "sqlite"
-        else [parts.options.get("ssl_key", "")]
-    )
-    found = [path for path in (*database, settings.tls_key) if path and _others_can_read(path)]
+    paths = [parts.options.get("ssl_key", "")]
+    if parts.kind == "sqlite":
+        paths = [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
+    found = [path for path in (*paths, settings.tls_key) if path and _others_can_read(path)]
     if not found:
         return None
     why = "every account of this machine can copy what is in it: tasks and results, or the key of the certificate"
@@ -13205,8 +13145,7 @@ def check_engine(settings: Settings) -> list[Finding]:
                 server.wait_ready(0.5)
         ready = server.wait_ready(0.0)
     except (EngineError, EngineUnavailable) as error:
-        remedy = "mend QTM_ENGINE or its module; the working folder is importable"
-        return [Finding("fault", "engine", error.message, "no task can run", remedy)]
+        return [_found("engine", error)]
     finally:
         server.close()
     version = f", version {ready['version']}" if ready["version"] is not None else ""
@@ -13220,50 +13159,15 @@ def check_database(settings: Settings) -> list[Finding]:
     parts = parse_database_url(settings.database_url)
     if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
         return [
-            Finding(
-                "fault",
-                "database",
-                fault,
-                NO_START,
-                "mend QTM_DATABASE_URL, or the folder and its permissions",
-            )
+            Finding("fault", "database", fault, NO_START, f"{URL_REMEDY}, or the folder and its permissions")
         ]
     if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
         return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
     try:
-        database = Database(settings.database_url)
-        try:
+        with contextlib.closing(Database(settings.database_url)) as database:
             return diagnose(TaskDAO(database), settings.lease_seconds)
-        finally:
-            database.close()
-    except DatabaseInUse as error:
-        found, why = (
-            error.message.rpartition(": ")[0],
-            "so it is while a service runs; no other process may start or look into it",
-        )
-        return [Finding("good", "database", found, why, "stop that process to have the file examined")]
-    except SettingsError as error:
-        return [Finding("fault", "database", error.message, NO_START, "mend QTM_DATABASE_URL")]
-    except DatabaseUnavailable as error:
-        return [
-            Finding(
-                "fault",
-                "database",
-                error.message,
-                "nothing can be stored",
-                "mend QTM_DATABASE_URL, or start the database",
-            )
-        ]
     except QtmError as error:
-        return [
-            Finding(
-                "fault",
-                "database",
-                error.message,
-                "it cannot be examined",
-                "its words say why; the tables stand in schema.sql",
-            )
-        ]
+        return [_found("database", error)]
 
 
 def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
@@ -13271,41 +13175,42 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps([finding._asdict() for finding in findings]) + "\n")
         return
-    for finding in findings:
-        reasons = [
-            f"{'':9}{name} {text}\n"
-            for name, text in (("why:", finding.why), ("do: ", finding.remedy))
-            if text
-        ]
-        sys.stdout.write(f"{finding.level:8} {finding.subject}: {finding.message}\n{''.join(reasons)}")
+    for level, subject, message, why, remedy in findings:
+        sys.stdout.write(f"{level:8} {subject}: {message}\n")
+        for name, text in (("why:", why), ("do: ", remedy)):
+            sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
-    """Settings (see `read_settings` for wrong ones), engine, database: every finding, and 1 if there is a
-    fault. Changes nothing."""
+    """Settings (see `read_settings` for wrong ones), files, engine, database: every finding, and 1 if there
+    is a fault. Changes nothing."""
     files = check_files(settings)
-    findings = [
-        check_settings(settings),
-        *([files] if files else []),
-        *check_engine(settings),
-        *check_database(settings),
-    ]
+    findings = [check_settings(settings), *([files] if files else [])]
+    findings += [*check_engine(settings), *check_database(settings)]
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
+class Command(NamedTuple):
+    """One line of COMMANDS; ``flags`` are its own, beside a flag for each setting."""
+
+    run: Callable[[Settings, argparse.Namespace], int]
+    meaning: str
+    flags: Mapping[str, str] = {}
+
+
+PORT_OF_WORKER = "with QTM_PORT set it answers probes and /metrics"
+PING_MEANING = "whether the service or worker of these settings is alive; for health checks of containers"
+CHECK_MEANING = "examine settings, engine and database; changes nothing"
+HTTP_ALONE = {"--no-scheduler": "HTTP only; other replicas run the tasks"}
 COMMANDS = {
-    "serve": (command_serve, "HTTP API and scheduler"),
-    "worker": (
-        command_worker,
-        "scheduler without the API (MySQL or MariaDB); with QTM_PORT set it answers probes and /metrics",
+    "serve": Command(command_serve, "HTTP API and scheduler", HTTP_ALONE),
+    "worker": Command(command_worker, f"scheduler without the API (MySQL or MariaDB); {PORT_OF_WORKER}"),
+    "ping": Command(command_ping, PING_MEANING),
+    "migrate": Command(
+        command_migrate, "bring the database to the newest schema", {"--print": "print the schema instead"}
     ),
-    "ping": (
-        command_ping,
-        "whether the service or worker of these settings is alive; for health checks of containers",
-    ),
-    "migrate": (command_migrate, "bring the database to the newest schema"),
-    "check": (command_check, "examine settings, engine and database; changes nothing"),
+    "check": Command(command_check, CHECK_MEANING, {"--json": "print the findings as a JSON list"}),
 }
 
 
@@ -13322,16 +13227,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
     parser.add_argument("--version", action="version", version=f"qtm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, meaning) in COMMANDS.items():
+    for name, (_, meaning, flags) in COMMANDS.items():
         command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
-        if name == "serve":
-            command.add_argument(
-                "--no-scheduler", action="store_true", help="HTTP only; other replicas run the tasks"
-            )
-        if name == "check":
-            command.add_argument("--json", action="store_true", help="print the findings as a JSON list")
-        if name == "migrate":
-            command.add_argument("--print", action="store_true", help="print the schema instead")
+        for flag, help_text in flags.items():
+            command.add_argument(flag, action="store_true", help=help_text)
     return parser
 
 
@@ -13351,11 +13250,8 @@ def fill_standard_descriptors() -> None:
 def read_settings(options: argparse.Namespace) -> Settings:
     """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings
     before."""
-    flags = {
-        item.name: text
-        for item in dataclasses.fields(Settings)
-        if (text := getattr(options, item.name, None)) is not None
-    }
+    names = [item.name for item in dataclasses.fields(Settings)]
+    flags = {name: text for name in names if (text := getattr(options, name, None)) is not None}
     # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
     if options.command == "ping":
         flags["allow_anonymous"] = "1"
@@ -13363,13 +13259,8 @@ def read_settings(options: argparse.Namespace) -> Settings:
         return Settings.load(os.environ, flags)
     except SettingsError as error:
         if getattr(options, "json", False):
-            print_findings(
-                [
-                    Finding("fault", "settings", f"{name}: {text}", NO_START, f"mend {name}")
-                    for name, text in error.errors
-                ],
-                True,
-            )
+            faults = [(f"{name}: {text}", f"mend {name}") for name, text in error.errors]
+            print_findings([Finding("fault", "settings", text, NO_START, do) for text, do in faults], True)
         raise
 
 
@@ -13383,13 +13274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(options)
         configure_logging(settings)
-        return COMMANDS[options.command][0](settings, options)
-    except SettingsError as error:
-        sys.stderr.write(f"qtm: {error.message}\n")
-        return 2
-    except QtmError as error:
-        sys.stderr.write(f"qtm: {error.message}\n")
-        return 1
-    except OSError as error:
+        return COMMANDS[options.command].run(settings, options)
+    except (QtmError, OSError) as error:
         sys.stderr.write(f"qtm: {error}\n")
-        return 1
+        return 2 if isinstance(error, SettingsError) else 1
