@@ -10386,7 +10386,6 @@ class Route:
     ``gives`` and ``takes`` name the schemas of the answer's data and of the body; a ``gives`` with a slash is
     the media type of an answer without the envelope. ``errors`` are those that not every such route has."""
 
-    method: str
     path: str
     answer: Callable[[TaskAPI, Sequence[Call]], Sequence[Answer]]
     gives: str
@@ -10394,6 +10393,16 @@ class Route:
     takes: str = ""
     errors: tuple[type[QtmError], ...] = ()
     lane: Lane = Lane.READ
+
+    @functools.cached_property
+    def methods(self) -> tuple[str, ...]:
+        """POST for a route that takes a body, else GET and HEAD."""
+        return ("POST",) if self.takes else ("GET", "HEAD")
+
+    @property
+    def method(self) -> str:
+        """POST or GET."""
+        return self.methods[0]
 
     @property
     def is_open(self) -> bool:
@@ -10704,7 +10713,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     }
     for route in routes:
         operation = _operation(route, needs_token, failures)
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
+        paths[route.path] = {route.method.lower(): operation}
         if "/" not in route.gives:
             envelope = {"code": {"const": 0}, "message": {"const": "success"}}
             data = either.get(route.gives, route.gives)
@@ -10801,38 +10810,33 @@ BATCH = Parameter("batch_id", SOME_TEXT, "The batch.", is_required=True)
 IN_BATCH = Parameter("batch_id", SOME_TEXT, "Only tasks of this batch.")
 OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
 STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
-WAIT = Parameter(
-    "wait",
-    {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0},
-    "Seconds to wait for the end.",
-)
+WAIT_SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}
+WAIT = Parameter("wait", WAIT_SECONDS, "Seconds to wait for the end.")
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
 DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
 BATCH_CURSOR = page_cursor(DATE_TIME + r"~[A-Za-z0-9._:-]{1,64}")
-KEY_MEANING = "The same key with the same body creates once."
-KEY = Parameter(
-    "Idempotency-Key", matching(IDEMPOTENCY_KEY.pattern), KEY_MEANING, fault=KEY_FAULT, place="header"
-)
+KEY_MEANING, KEY_SCHEMA = "The same key with the same body creates once.", matching(IDEMPOTENCY_KEY.pattern)
+KEY = Parameter("Idempotency-Key", KEY_SCHEMA, KEY_MEANING, fault=KEY_FAULT, place="header")
 
 
 def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., list[Answer]]:
     """Many calls, one after the other, by a method that answers one."""
 
+    def outcome(api: TaskAPI, call: Call) -> Answer:
+        try:
+            return answer(api, call)
+        except Exception as error:  # a fault of ours too: it spoils no other call
+            error.log = call.ids  # type: ignore[attr-defined]
+            return without_traceback(error) if isinstance(error, QtmError) else error
+
     @functools.wraps(answer)
     def answer_each(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
         outcomes: list[Answer] = []
         for call in calls:
-            try:
-                outcomes.append(answer(api, call))
-            except QtmError as error:
-                error.log = call.ids
-                outcomes.append(without_traceback(error))
-                if isinstance(error, DatabaseUnavailable) and not isinstance(error, OutcomeUnknown):
-                    break  # the others would only wait for the same
-            except Exception as error:  # a fault of ours in one call spoils no other
-                error.log = call.ids  # type: ignore[attr-defined]
-                outcomes.append(error)
-        away = DatabaseUnavailable("the database did not answer a request before this one")
+            outcomes.append(outcome(api, call))
+            if isinstance(outcomes[-1], DatabaseUnavailable) and not isinstance(outcomes[-1], OutcomeUnknown):
+                break  # the others would only wait for the same
+        away = DatabaseUnavailable("the database did not answer the request before this one")
         return outcomes + [away] * (len(calls) - len(outcomes))
 
     return answer_each
@@ -10968,14 +10972,14 @@ class TaskAPI:
     def _changed(
         self,
         call: Call,
-        count_name: str,
-        change_task: Callable[[str], TaskInfo],
-        change_batch: Callable[[str], tuple[int, BatchInfo]],
+        name: str,
+        task: Callable[[str], TaskInfo],
+        batch: Callable[[str], tuple[int, BatchInfo]],
     ) -> Response:
         if "task_id" in call.values:
-            return success(dump_json(change_task(call.values["task_id"]).to_dict()), log=call.ids)
-        count, batch = change_batch(call.values["batch_id"])
-        return success(dump_json({count_name: count, **batch.summary()}), log={**call.ids, "tasks": count})
+            return success(dump_json(task(call.values["task_id"]).to_dict()), log=call.ids)
+        count, info = batch(call.values["batch_id"])
+        return success(dump_json({name: count, **info.summary()}), log={**call.ids, "tasks": count})
 
     @each
     def get_task_attempts(self, call: Call) -> Response:
@@ -11061,77 +11065,29 @@ OF_TASK = (TASK_ID, WAIT)
 OF_BATCH = (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
 OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR)
 OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
+NO_TASK, NO_BATCH = (TaskNotFound,), (BatchNotFound,)
+NO_RESULT = (TaskNotFound, TaskNotFinished)
 NOT_CREATED = (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
-NOT_THERE = (TaskNotFound, BatchNotFound)
+NOT_CANCELLED = (TaskNotFound, BatchNotFound, TaskFinished)
+NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
 NOT_READY = (DatabaseUnavailable, EngineUnavailable)
 ROUTES = (
+    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), "CreateTask", NOT_CREATED, Lane.WRITE),
+    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, errors=NO_TASK),
     Route(
-        "POST",
-        f"{API}/createTask",
-        TaskAPI.create_task,
-        "Created",
-        (KEY,),
-        "CreateTask",
-        NOT_CREATED,
-        Lane.WRITE,
+        f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, "", NO_BATCH, Lane.LONG
     ),
-    Route(
-        "GET", f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, errors=(TaskNotFound,)
-    ),
-    Route(
-        "GET",
-        f"{API}/getTasksByBatch",
-        TaskAPI.get_tasks_by_batch,
-        "BatchPage",
-        OF_BATCH,
-        "",
-        (BatchNotFound,),
-        Lane.LONG,
-    ),
-    Route(
-        "POST",
-        f"{API}/cancelTask",
-        TaskAPI.cancel_task,
-        "Cancelled",
-        (),
-        "Selection",
-        (*NOT_THERE, TaskFinished),
-        Lane.WRITE,
-    ),
-    Route(
-        "GET",
-        f"{API}/getTaskResult",
-        TaskAPI.get_task_result,
-        "TaskResult",
-        OF_TASK,
-        "",
-        (TaskNotFound, TaskNotFinished),
-    ),
-    Route(
-        "POST",
-        f"{API}/retryTask",
-        TaskAPI.retry_task,
-        "Retried",
-        (),
-        "Selection",
-        (*NOT_THERE, TaskNotRetryable),
-        Lane.WRITE,
-    ),
-    Route(
-        "GET",
-        f"{API}/getTaskAttempts",
-        TaskAPI.get_task_attempts,
-        "TaskAttempts",
-        (TASK_ID,),
-        errors=(TaskNotFound,),
-    ),
-    Route("GET", f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
-    Route("GET", f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
-    Route("GET", "/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
-    Route("GET", "/openapi.json", TaskAPI.openapi, "application/json", lane=Lane.NOW),
-    Route("GET", "/healthz", TaskAPI.healthz, "Health", lane=Lane.NOW),
-    Route("GET", "/readyz", TaskAPI.readyz, "Readiness", errors=NOT_READY, lane=Lane.PROBE),
-    Route("GET", "/metrics", TaskAPI.metrics, METRICS_TYPE, lane=Lane.PROBE),
+    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), "Selection", NOT_CANCELLED, Lane.WRITE),
+    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, errors=NO_RESULT),
+    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), "Selection", NOT_RETRIED, Lane.WRITE),
+    Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), errors=NO_TASK),
+    Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
+    Route(f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
+    Route("/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
+    Route("/openapi.json", TaskAPI.openapi, "application/json", lane=Lane.NOW),
+    Route("/healthz", TaskAPI.healthz, "Health", lane=Lane.NOW),
+    Route("/readyz", TaskAPI.readyz, "Readiness", errors=NOT_READY, lane=Lane.PROBE),
+    Route("/metrics", TaskAPI.metrics, METRICS_TYPE, lane=Lane.PROBE),
 )
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
@@ -11140,23 +11096,20 @@ class Router:
     """Finds the route of a request: 404 for an unknown path, 405 with Allow for another method."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._paths: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            self._paths.setdefault(route.path, {})[route.method] = route
+        self._routes = {route.path: route for route in routes}
 
     def find(self, method: str, path: str) -> Route:
         """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
         if path == "*":
-            methods = sorted({"HEAD", *(one for found in self._paths.values() for one in found)})
-            raise MethodNotAllowed("there is no OPTIONS", ", ".join(methods))
-        found = self._paths.get(path)
-        if found is None:
-            is_api = f"{API}/createTask" in self._paths
-            known = f"the endpoints are under {API}/" if is_api else f"known are {', '.join(self._paths)}"
-            raise PathNotFound(f"there is no {path[:200]}; {known}")
-        route = found.get("GET" if method == "HEAD" else method)
+            allow = ", ".join(sorted({one for route in self._routes.values() for one in route.methods}))
+            raise MethodNotAllowed("there is no OPTIONS", allow)
+        route = self._routes.get(path)
         if route is None:
-            allow = ", ".join([*found, "HEAD"] if "GET" in found else found)
+            is_api = f"{API}/createTask" in self._routes
+            known = f"the endpoints are under {API}/" if is_api else f"known are {', '.join(self._routes)}"
+            raise PathNotFound(f"there is no {path[:200]}; {known}")
+        if method not in route.methods:
+            allow = ", ".join(route.methods)
             raise MethodNotAllowed(f"{path} takes {allow}", allow)
         return route
 
@@ -12913,6 +12866,20 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
             log_event(logging.WARNING, event, message=found.message, why=found.why, remedy=found.remedy)
 
 
+def within_descriptors(settings: Settings) -> Settings:
+    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is
+    too few for all connections and slots, fewer connections, so that those beyond get an answer, and no slot
+    fails for want of a pipe."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    room = max(1, most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size)
+    asked = settings.max_connections
+    if most == resource.RLIM_INFINITY or room >= asked:
+        return settings
+    log_event(logging.WARNING, "too few open files", limit=most, max_connections=room, asked=asked)
+    return dataclasses.replace(settings, max_connections=room)
+
+
 def prepare_process(settings: Settings) -> Settings:
     """Before the first thread starts; the settings with fewer connections where descriptors are few."""
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
@@ -12930,20 +12897,6 @@ def prepare_process(settings: Settings) -> Settings:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     return within_descriptors(settings)
-
-
-def within_descriptors(settings: Settings) -> Settings:
-    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is
-    too few for all connections and slots, fewer connections, so that those beyond get an answer, and no slot
-    fails for want of a pipe."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    room = max(1, most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size)
-    asked = settings.max_connections
-    if most == resource.RLIM_INFINITY or room >= asked:
-        return settings
-    log_event(logging.WARNING, "too few open files", limit=most, max_connections=room, asked=asked)
-    return dataclasses.replace(settings, max_connections=room)
 
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | None:
