@@ -2196,38 +2196,33 @@ class Session:
     """One connection inside one transaction. It goes to the work of `Database.read` and `Database.write` and
     no further."""
 
-    __slots__ = ("_cursor", "_dialect", "_monitor")
+    __slots__ = ("_dialect", "_monitor", "cursor", "is_committing", "is_sent")
 
     def __init__(self, dialect: Dialect, cursor: Any, monitor: DatabaseMonitor) -> None:
         self._dialect = dialect
-        self._cursor = cursor
         self._monitor = monitor
+        self.cursor = cursor
+        # how far the transaction has come, for the judgement of an error
+        self.is_committing = False
+        self.is_sent = False  # all of it, COMMIT included
 
     def execute(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> int:
         """Run one statement with ``:name`` parameters; how many rows it matched."""
         started = time.perf_counter()
         try:
-            self._dialect.run(self._cursor, sql, parameters)
+            self._dialect.run(self.cursor, sql, parameters)
         finally:
             self._monitor.add(1, time.perf_counter() - started)
-        return int(self._cursor.rowcount)
+        return int(self.cursor.rowcount)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
         """All rows of a query; every caller bounds them by LIMIT or by key."""
         self.execute(sql, parameters)
-        return list(self._cursor.fetchall())
+        return list(self.cursor.fetchall())
 
     def row(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
         return next(iter(self.rows(sql, parameters)), None)
-
-
-@dataclass
-class CommitState:
-    """How far a transaction has come, for the judgement of an error."""
-
-    is_committing: bool = False
-    is_sent: bool = False  # all of it, COMMIT included
 
 
 def refuse_greenlets() -> None:
@@ -2275,18 +2270,14 @@ class Database:
     def read(self, work: Callable[[Session], T]) -> T:
         """``work`` on an autocommit connection: one query is one round trip. Tried once more on a fresh
         connection when it failed quickly. Raises DatabaseUnavailable."""
-
-        def run(cursor: Any, state: CommitState) -> T:
-            return work(Session(self.dialect, cursor, self.monitor))
-
         started = time.monotonic()
         try:
-            return self._once(self._readers, run)
+            return self._once(self._readers, work)
         except (DatabaseUnavailable, TransactionConflict):
             if time.monotonic() - started > QUICK_FAILURE_SECONDS:
                 raise
             self.monitor.add(retries=1)
-            return self._once(self._readers, run)
+            return self._once(self._readers, work)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
         """All rows of one query; see `read`."""
@@ -2301,11 +2292,11 @@ class Database:
         ``confirm``, and when no later try succeeds.
         """
 
-        def run(cursor: Any, state: CommitState) -> T:
-            cursor.execute(self.dialect.begin)
-            value = work(Session(self.dialect, cursor, self.monitor))
-            state.is_committing = True
-            cursor.execute("COMMIT")
+        def run(session: Session) -> T:
+            session.cursor.execute(self.dialect.begin)
+            value = work(session)
+            session.is_committing = True
+            session.cursor.execute("COMMIT")
             return value
 
         return self._until_applied(run, confirm)
@@ -2318,21 +2309,19 @@ class Database:
         trip; ``value`` when it is committed. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
 
-        def run(cursor: Any, state: CommitState) -> T:
-            state.is_sent = True
+        def run(session: Session) -> T:
+            session.is_sent = True
             started = time.perf_counter()
             try:
-                for answered, _ in enumerate(self.dialect.run_all(cursor, script, parameters), 1):
-                    state.is_committing = answered == len(script) - 1
+                for answered, _ in enumerate(self.dialect.run_all(session.cursor, script, parameters), 1):
+                    session.is_committing = answered == len(script) - 1
             finally:
                 self.monitor.add(1, time.perf_counter() - started)
             return value
 
         return self._until_applied(run, confirm)
 
-    def _until_applied(
-        self, run: Callable[[Any, CommitState], T], confirm: Callable[[Session], T | None] | None
-    ) -> T:
+    def _until_applied(self, run: Callable[[Session], T], confirm: Callable[[Session], T | None] | None) -> T:
         begun, attempt = time.monotonic(), 0
         # a lost COMMIT that was not there when it was read back may still come through
         doubt: OutcomeUnknown | None = None
@@ -2366,20 +2355,20 @@ class Database:
         except (DatabaseUnavailable, TransactionConflict):  # "nothing was applied" would be a guess
             raise unknown from None
 
-    def _once(self, pool: ConnectionPool, run: Callable[[Any, CommitState], T]) -> T:
+    def _once(self, pool: ConnectionPool, run: Callable[[Session], T]) -> T:
         """After an error that leaves the connection sound, it is rolled back and kept for others. When
         ROLLBACK fails, too, the connection is closed, which rolls back as well."""
         try:
             with pool.connection() as connection:
-                cursor, state = connection.cursor(), CommitState()
+                session = Session(self.dialect, connection.cursor(), self.monitor)
                 try:
-                    return run(cursor, state)
+                    return run(session)
                 except Exception as error:  # the driver's own, which the dialect alone knows by name
-                    failure = error if isinstance(error, QtmError) else self._translated(error, state)
+                    failure = error if isinstance(error, QtmError) else self._translated(error, session)
                     if isinstance(failure, DatabaseUnavailable):
                         raise failure from error
                     try:
-                        cursor.execute("ROLLBACK")
+                        session.cursor.execute("ROLLBACK")
                     except Exception as second:  # lost, or SQLite that has no transaction (any more)
                         raise failure from second
             raise failure
@@ -2387,8 +2376,8 @@ class Database:
             self.monitor.add(error=error.error)
             raise
 
-    def _translated(self, error: Exception, state: CommitState) -> QtmError:
-        ours = self.dialect.error(error, state.is_committing, state.is_sent)
+    def _translated(self, error: Exception, session: Session) -> QtmError:
+        ours = self.dialect.error(error, session.is_committing, session.is_sent)
         if isinstance(ours, DatabaseUnavailable):
             self._readers.drop_idle()
             self._writers.drop_idle()
@@ -2402,7 +2391,7 @@ class Database:
     def truncate_log(self, wait_seconds: float) -> bool:
         """Of SQLite. The one writer does it, so that no other connection commits meanwhile."""
         return self._once(
-            self._writers, lambda cursor, state: self.dialect.truncate_log(cursor, wait_seconds)
+            self._writers, lambda session: self.dialect.truncate_log(session.cursor, wait_seconds)
         )
 
     def snapshot(self) -> dict[str, Any]:
