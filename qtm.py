@@ -139,6 +139,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import os
 import pathlib
 import queue
@@ -943,6 +944,187 @@ def _plain_list(value: Any) -> Any:
     return value
 
 
+MAX_COMBINATIONS = 1_000_000  # that are checked against conditions, about a second
+MAX_VALUES = 100_000  # of one range
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+class SweepError(ValueError):
+    """One fault of a sweep: the path below ``sweep``, and what is wrong."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path, self.message = path, message
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _range_values(path: str, given: Mapping[str, Any]) -> list[int | float]:
+    """The values from ``from`` to ``to``, which is included, by ``step`` (default 1). Counted in decimals, so
+    that the third of steps of 0.1 is 0.3."""
+    for name in given:
+        if name not in ("from", "to", "step"):
+            raise SweepError(f"{path}.{name}", "there is no such field; a range has from, to and step")
+    for name in ("from", "to"):
+        if name not in given:
+            raise SweepError(f"{path}.{name}", "is missing")
+    for name, value in given.items():
+        if not _is_number(value) or not math.isfinite(value):
+            raise SweepError(f"{path}.{name}", "must be a number")
+    first, last, step = (decimal.Decimal(repr(given.get(name, 1))) for name in ("from", "to", "step"))
+    if not step or (last - first) / step < 0:
+        raise SweepError(f"{path}.step", f"does not lead from {first} to {last}")
+    count = int((last - first) / step) + 1
+    if count > MAX_VALUES:
+        raise SweepError(path, f"{count} values are more than {MAX_VALUES}")
+    is_whole = all(isinstance(given.get(name, 1), int) for name in ("from", "step"))
+    return [(int if is_whole else float)(first + step * i) for i in range(count)]
+
+
+def _grid_values(name: str, given: Any) -> Sequence[Any]:
+    """The values of one parameter: a list, a range, or the one value that all have."""
+    if isinstance(given, Mapping):
+        return _range_values(f"grid.{name}", given)
+    if not isinstance(given, (list, tuple)):
+        return [given]
+    if not given:
+        raise SweepError(f"grid.{name}", "must have at least one value")
+    return given
+
+
+def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """``fast < slow`` or ``stop >= 0.5`` as a function of params."""
+    match = CONDITION.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise SweepError(
+            path, 'must compare two names or numbers by < <= > >= == or !=, such as "fast < slow"'
+        )
+
+    def side(word: str) -> Callable[[Mapping[str, Any]], Any]:
+        if word in names:
+            return operator.itemgetter(word)
+        if not NUMBER.fullmatch(word):
+            raise SweepError(
+                path, f"{word[:60]!r} is neither a number nor one of {', '.join(sorted(names))}"[:300]
+            )
+        number = float(word)
+        return lambda _: number
+
+    left, compare, right = side(match[1]), OPERATORS[match[2]], side(match[3])
+
+    def holds(params: Mapping[str, Any]) -> bool:
+        try:
+            return bool(compare(left(params), right(params)))
+        except TypeError:
+            raise SweepError(path, f"cannot compare {left(params)!r} with {right(params)!r}"[:300]) from None
+
+    return holds
+
+
+def expand_sweep(
+    grid: Mapping[str, Any],
+    where: Sequence[str] | Callable[[dict[str, Any]], bool] = (),
+    sample: int | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The params of a sweep, in the order of the grid: the last name varies fastest. Raises SweepError."""
+    if not isinstance(grid, Mapping) or not grid:
+        raise SweepError("grid", "must be an object of at least one name with its values")
+    names, values = list(grid), [_grid_values(name, given) for name, given in grid.items()]
+    count = math.prod(map(len, values))
+    if callable(where):
+        conditions: Sequence[Callable[[Any], bool]] = [where]
+    elif isinstance(where, (list, tuple)):
+        conditions = [_condition(f"where[{i}]", text, names) for i, text in enumerate(where)]
+    else:
+        raise SweepError("where", "must be a list of conditions")
+    if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 1):
+        raise SweepError("sample", "must be a whole number from 1")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise SweepError("seed", "must be a whole number")
+    chooser = random.Random(seed)
+    if conditions or sample is None:
+        most = MAX_COMBINATIONS if conditions else MAX_TASKS_PER_CREATE
+        if count > most:
+            raise SweepError("grid", f"{count} combinations are more than {most}" + _sample_hint(conditions))
+        combinations = (dict(zip(names, each, strict=True)) for each in itertools.product(*values))
+        found = [params for params in combinations if all(holds(params) for holds in conditions)]
+        if not found:
+            raise SweepError("where", f"none of {count} combinations is left")
+        if sample is None or sample >= len(found):
+            return found
+        return [found[i] for i in sorted(chooser.sample(range(len(found)), sample))]
+    places = sorted(chooser.sample(range(count), min(sample, count)))
+    return [_combination(names, values, place) for place in places]
+
+
+def _sample_hint(conditions: Sequence[Any]) -> str:
+    return "; a sample of them needs no conditions" if conditions else "; choose a sample"
+
+
+def _combination(names: Sequence[str], values: Sequence[Sequence[Any]], place: int) -> dict[str, Any]:
+    """The combination at a place of the product, which itself may be too long to be made."""
+    chosen = []
+    for of_name in reversed(values):
+        place, i = divmod(place, len(of_name))
+        chosen.append(of_name[i])
+    return dict(zip(names, reversed(chosen), strict=True))
+
+
+def _list_of(value: Any) -> Any:
+    """A range, an array or a Series as a list; other values as they are."""
+    found = value.tolist() if hasattr(value, "tolist") else value
+    return list(found) if isinstance(found, (range, set, frozenset)) else found
+
+
+def grid(
+    where: Sequence[str] | Callable[[dict[str, Any]], bool] = (),
+    sample: int | None = None,
+    seed: int = 0,
+    **values: Any,
+) -> list[dict[str, Any]]:
+    """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 30, 5), slow=[50, 100])``.
+
+    A value that is a list, range or array varies, any other is the same in all. ``where`` keeps those for
+    which a function is true, or every condition such as ``"fast < slow"``; ``sample`` of them are chosen at
+    random by ``seed``. Raises ValueError.
+    """
+    return expand_sweep({name: _list_of(value) for name, value in values.items()}, where, sample, seed)
+
+
+def _is_grid(params: Mapping[str, Any]) -> bool:
+    return bool(params) and all(isinstance(value, (list, tuple)) for value in params.values())
+
+
+def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dict[str, Any]]:
+    """The params of a body with ``sweep``. What is wrong with it becomes one of the ``faults``."""
+    sweep = body["sweep"]
+    if "params" in body:
+        faults.append(FieldError("params", "give either params or sweep"))
+    elif not isinstance(sweep, dict):
+        faults.append(FieldError("sweep", "must be an object"))
+    elif unknown := sweep.keys() - {"grid", "where", "sample", "seed"}:
+        faults += [FieldError(f"sweep.{name}", "there is no such field") for name in sorted(unknown)]
+    else:
+        try:
+            whole = {name: _whole(sweep[name]) for name in ("sample", "seed") if name in sweep}
+            return expand_sweep(sweep.get("grid", {}), sweep.get("where", ()), **whole)
+        except SweepError as error:
+            faults.append(FieldError(f"sweep.{error.path}", error.message))
+    return [{}]
+
+
 @dataclass(frozen=True)
 class BatchRequest:
     """Many backtests in one: every stock code x every params object, stock-major, all or nothing."""
@@ -961,14 +1143,14 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        unknown = body.keys() - {"stock_code", "stock_codes", "config", "params", *SHARED_FIELDS}
+        unknown = body.keys() - {"stock_code", "stock_codes", "config", "params", "sweep", *SHARED_FIELDS}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
         is_single = "stock_code" in body
         if is_single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
         if "config" not in body:
             faults.append(FieldError("config", "is missing"))
-        params = body.get("params", {})
+        params = body.get("params", {}) if "sweep" not in body else _swept_params(body, faults)
         request = cls(
             [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
             body.get("config", {}),
@@ -1012,6 +1194,8 @@ class BatchRequest:
         else:
             wrong = [i for i, item in enumerate(self.params) if not isinstance(item, Mapping)]
             faults += [FieldError(params_path.format(i), "must be an object") for i in wrong]
+            if single_params and not wrong and _is_grid(self.params[0]):
+                faults.append(FieldError("params", "each value is a list: did you mean sweep.grid?"))
         if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
             many = "stock_codes" if len(self.stock_codes) > 1 else "params"
             most = f"more than {MAX_TASKS_PER_CREATE} in one request"
@@ -10556,6 +10740,7 @@ def _body_schemas() -> dict[str, Any]:
         "stock_codes": {"type": "array", "items": code, **some},
         "config": "CreateConfig",
         "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
+        "sweep": "Sweep",
         "batch_id": matching(BATCH_ID.pattern) | {"type": ["string", "null"]},
         "name": _schema("str?", minLength=1, maxLength=NAME_LENGTH),
         "priority": _schema(
@@ -10566,6 +10751,22 @@ def _body_schemas() -> dict[str, Any]:
     }
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
     either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
+    either["not"] = {"required": ["params", "sweep"]}
+    values = {
+        "anyOf": [
+            _schema("Range"),
+            {"type": "array", "items": {}, "minItems": 1},
+            *map(_schema, ("float", "str", "bool")),
+        ]
+    }
+    sweep = {
+        "grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
+        "where": {"type": "array", "items": matching(CONDITION.pattern)},
+        "sample": _schema("int: So many of the combinations, chosen at random.", minimum=1),
+        "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
+    }
+    step = _schema("float: It leads from one to the other.", default=1)
+    values_range = {"from": "float", "to": "float: Included.", "step": step}
     words = "Which keys are required is up to the engine; other keys pass through to it."
     selection = {"task_id": "str", "batch_id": "str"}
     just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
@@ -10573,6 +10774,8 @@ def _body_schemas() -> dict[str, Any]:
         "CreateTask": _object(create, create.keys() - {"config"}, **either, additionalProperties=False),
         "CreateConfig": _object(config, config, description=words),
         "Params": {**FREE, "description": "Parameters of the strategy, free."},
+        "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
+        "Range": _object(values_range, {"step"}, additionalProperties=False),
         "Selection": _object(selection, selection, **just_one),
     }
 

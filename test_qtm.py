@@ -730,6 +730,151 @@ def test_task_ids_ascend_and_are_version_7():
     assert abs(int(ids[0].replace("-", "")[:12], 16) / 1000 - time.time()) < 60
 
 
+SWEEPS = {
+    "lists, the last varies fastest": (
+        {"grid": {"a": [1, 2], "b": ["x", "y"]}},
+        [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}],
+    ),
+    "a range has its end": (
+        {"grid": {"a": {"from": 20, "to": 60, "step": 20}}},
+        [{"a": 20}, {"a": 40}, {"a": 60}],
+    ),
+    "a range that misses its end": ({"grid": {"a": {"from": 1, "to": 4, "step": 2}}}, [{"a": 1}, {"a": 3}]),
+    "a range by one": ({"grid": {"a": {"from": 1, "to": 3}}}, [{"a": 1}, {"a": 2}, {"a": 3}]),
+    "a range downwards": ({"grid": {"a": {"from": 3, "to": 1, "step": -1}}}, [{"a": 3}, {"a": 2}, {"a": 1}]),
+    "decimal steps are exact": (
+        {"grid": {"a": {"from": 0.1, "to": 0.4, "step": 0.1}}},
+        [{"a": 0.1}, {"a": 0.2}, {"a": 0.3}, {"a": 0.4}],
+    ),
+    "one value for all": (
+        {"grid": {"a": [1, 2], "stop": 0.05}},
+        [{"a": 1, "stop": 0.05}, {"a": 2, "stop": 0.05}],
+    ),
+    "values of any kind": (
+        {"grid": {"a": [None, True, "x", [1, 2]]}},
+        [{"a": None}, {"a": True}, {"a": "x"}, {"a": [1, 2]}],
+    ),
+    "a condition of two names": (
+        {"grid": {"fast": [1, 2], "slow": [1, 2]}, "where": ["fast < slow"]},
+        [{"fast": 1, "slow": 2}],
+    ),
+    "conditions with numbers, all of which hold": (
+        {"grid": {"a": [1, 2, 3, 4]}, "where": ["a>1", "3.5 >= a", "a != 2"]},
+        [{"a": 3}],
+    ),
+    "a sample of more than there is": ({"grid": {"a": [1, 2]}, "sample": 9}, [{"a": 1}, {"a": 2}]),
+}
+
+
+def swept(sweep, **more):
+    """The params of a createTask with this sweep."""
+    return qtm.BatchRequest.from_body({"stock_code": "A", "config": CONFIG, "sweep": sweep, **more}).params
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_becomes_params(name):
+    sweep, expected = SWEEPS[name]
+    found = swept(sweep)
+    assert found == expected
+    assert [type(value) for params in found for value in params.values()] == [
+        type(value) for params in expected for value in params.values()
+    ]
+
+
+def test_a_sample_is_the_same_for_a_seed_and_another_for_another():
+    sweep = {"grid": {name: {"from": 1, "to": 1000} for name in "abc"}, "sample": 50, "seed": 7}
+    first = swept(sweep)
+    assert swept(sweep) == first
+    assert swept({**sweep, "seed": 8}) != first
+    assert len({tuple(params.items()) for params in first}) == 50, "each combination at most once"
+    assert first == sorted(first, key=lambda params: tuple(params.values())), "in the order of the grid"
+    kept = swept({"grid": {"a": [1, 2, 3], "b": [1, 2, 3]}, "where": ["a < b"], "sample": 2, "seed": 7})
+    assert len(kept) == 2
+    assert all(params["a"] < params["b"] for params in kept)
+
+
+BAD_SWEEPS = {
+    "no object": (5, "sweep"),
+    "no grid": ({}, "sweep.grid"),
+    "an empty grid": ({"grid": {}}, "sweep.grid"),
+    "a grid that is a list": ({"grid": [1]}, "sweep.grid"),
+    "no value": ({"grid": {"a": []}}, "sweep.grid.a"),
+    "an unknown field": ({"grid": {"a": [1]}, "were": []}, "sweep.were"),
+    "an unknown field of a range": ({"grid": {"a": {"from": 1, "to": 2, "by": 1}}}, "sweep.grid.a.by"),
+    "a range without an end": ({"grid": {"a": {"from": 1}}}, "sweep.grid.a.to"),
+    "a range of texts": ({"grid": {"a": {"from": "1", "to": 2}}}, "sweep.grid.a.from"),
+    "a range of truth": ({"grid": {"a": {"from": True, "to": 2}}}, "sweep.grid.a.from"),
+    "a step of nothing": ({"grid": {"a": {"from": 1, "to": 2, "step": 0}}}, "sweep.grid.a.step"),
+    "a step in the wrong direction": ({"grid": {"a": {"from": 1, "to": 2, "step": -1}}}, "sweep.grid.a.step"),
+    "a range without end": ({"grid": {"a": {"from": 0, "to": 1, "step": 1e-300}}}, "sweep.grid.a"),
+    "too many combinations": ({"grid": {name: {"from": 1, "to": 1000} for name in "ab"}}, "sweep.grid"),
+    "too many to compare": (
+        {"grid": {name: {"from": 1, "to": 1000} for name in "abc"}, "where": ["a < b"]},
+        "sweep.grid",
+    ),
+    "no condition": ({"grid": {"a": [1]}, "where": ["a"]}, "sweep.where[0]"),
+    "code": ({"grid": {"a": [1]}, "where": ["a > 0", "__import__('os') == 1"]}, "sweep.where[1]"),
+    "an unknown name": ({"grid": {"a": [1]}, "where": ["b < 1"]}, "sweep.where[0]"),
+    "a condition that is no text": ({"grid": {"a": [1]}, "where": [1]}, "sweep.where[0]"),
+    "conditions that are no list": ({"grid": {"a": [1]}, "where": "a < 1"}, "sweep.where"),
+    "what cannot be compared": ({"grid": {"a": ["x"]}, "where": ["a < 1"]}, "sweep.where[0]"),
+    "nothing left": ({"grid": {"a": [1]}, "where": ["a > 1"]}, "sweep.where"),
+    "a sample of none": ({"grid": {"a": [1]}, "sample": 0}, "sweep.sample"),
+    "a sample of a half": ({"grid": {"a": [1]}, "sample": 0.5}, "sweep.sample"),
+    "a seed of text": ({"grid": {"a": [1]}, "sample": 1, "seed": "x"}, "sweep.seed"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SWEEPS)
+def test_a_wrong_sweep_is_refused_with_the_path_of_its_field(name):
+    sweep, path = BAD_SWEEPS[name]
+    with pytest.raises(qtm.InvalidRequest) as raised:
+        swept(sweep)
+    assert [fault.field for fault in raised.value.errors] == [path]
+
+
+def test_params_and_sweep_exclude_each_other_and_a_grid_in_params_is_told_of():
+    with pytest.raises(qtm.InvalidRequest, match="params: give either params or sweep"):
+        swept({"grid": {"a": [1]}}, params={"a": 1})
+    with pytest.raises(qtm.InvalidRequest, match=r"did you mean sweep\.grid\?"):
+        qtm.BatchRequest.from_body({"stock_code": "A", "config": CONFIG, "params": {"a": [1, 2], "b": [3]}})
+    too_many = {"grid": {"a": {"from": 1, "to": 60_000}}}
+    with pytest.raises(qtm.InvalidRequest, match="120000 tasks are more than 100000"):
+        qtm.BatchRequest.from_body({"stock_codes": ["A", "B"], "config": CONFIG, "sweep": too_many})
+
+
+@hypothesis.given(
+    st.dictionaries(
+        st.sampled_from("abcd"), st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=1
+    ),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(sorted(qtm.OPERATORS)), st.integers(-3, 3))),
+)
+def test_a_sweep_is_the_product_filtered(grid, conditions):
+    conditions = [each for each in conditions if each[0] in grid]
+    product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    expected = [
+        params
+        for params in product
+        if all(qtm.OPERATORS[compare](params[name], number) for name, compare, number in conditions)
+    ]
+    where = [f"{name}{compare}{number}" for name, compare, number in conditions]
+    if expected:
+        assert swept({"grid": grid, "where": where}) == expected
+    else:
+        with pytest.raises(qtm.InvalidRequest):
+            swept({"grid": grid, "where": where})
+
+
+def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
+    found = qtm.grid(
+        fast=range(5, 15, 5), slow=numpy.array([5, 20]), stop=0.1, where=lambda p: p["fast"] < p["slow"]
+    )
+    assert found == [{"fast": 5, "slow": 20, "stop": 0.1}, {"fast": 10, "slow": 20, "stop": 0.1}]
+    assert qtm.grid(a=[1, 2, 3], where=["a != 2"], sample=1, seed=3) in ([{"a": 1}], [{"a": 3}])
+    with pytest.raises(ValueError, match="at least one value"):
+        qtm.grid(a=[])
+
+
 # ==== 6-9 Log and counters, Connection pool, Dialects, Transactions =========================================
 
 
@@ -9661,7 +9806,9 @@ def disagreements(monkeypatch):
         try:
             request = take(given)
         except qtm.InvalidRequest as error:
-            beyond = ("is after end_date", "in one request")  # what no schema can say
+            # what no schema can say
+            beyond = ("is after end_date", "in one request", "are more than", "does not lead", "none of")
+            beyond += ("is neither a number nor", "cannot compare", "did you mean sweep.grid?")
             if CREATE.is_valid(given) and not all(
                 any(words in fault.message for words in beyond) for fault in error.errors
             ):
@@ -15175,7 +15322,7 @@ def test_every_endpoint_setting_command_and_code_is_in_the_readme():
     names += [f"`QTM_{name.upper()}`" for name in qtm.SECRET_FILES]
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
-    assert len(README.splitlines()) <= 330
+    assert len(README.splitlines()) <= 340
 
 
 def blocks(kind: str) -> list[str]:
