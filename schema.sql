@@ -1,5 +1,5 @@
--- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads what stands in /*! */.
--- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies what is missing.
+-- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
+-- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies them.
 
 -- step 1: batches, tasks, results
 CREATE TABLE backtest_batches (
@@ -11,36 +11,39 @@ CREATE TABLE backtest_batches (
 -- For listBatches: newest first, a page at a time.
 CREATE INDEX backtest_batches_newest ON backtest_batches (created_at, batch_id);
 
--- The row that status queries read; results lie apart. Documents are JSON text: a JSON column would reorder keys on MySQL
--- and turn numbers into text on SQLite.
+-- The row that status queries read; results lie apart. Documents are JSON text: a JSON column would reorder
+-- keys on MySQL and turn numbers into text on SQLite.
 CREATE TABLE backtest_tasks (
-  task_id         CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY, -- UUIDv7, so that keys arrive in order
+  -- UUIDv7, so that keys arrive in order
+  task_id         CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
   batch_id        VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   stock_code      VARCHAR(32) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   config          LONGTEXT NOT NULL,
   params          LONGTEXT NOT NULL,
-  -- pending -> running, cancelled;  running -> completed, failed, pending, cancelled;  failed, cancelled -> pending (retryTask)
+  -- pending -> running, cancelled;  running -> completed, failed, pending, cancelled
+  -- failed, cancelled -> pending (retryTask)
   status          VARCHAR(9) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   progress        DOUBLE NOT NULL,           -- 0.0 to 1.0, never falls within an attempt
-  message         VARCHAR(500) NOT NULL,     -- what the engine last said
-  attempt         INTEGER NOT NULL,          -- how often it was started; never falls; guards every write of a runner
+  message         VARCHAR(500) NOT NULL,     -- of the engine, the last one
+  attempt         INTEGER NOT NULL,          -- how often it was started; guards every write of a runner
   max_attempts    INTEGER NOT NULL,          -- as the client asked
-  attempt_limit   INTEGER NOT NULL,          -- the attempt after which it fails; a release and a retryTask raise it
+  attempt_limit   INTEGER NOT NULL,          -- it fails after this one; a release and a retryTask raise it
   timeout_seconds DOUBLE NOT NULL,           -- wall time of one attempt
-  priority_rank   INTEGER NOT NULL,          -- the negated priority, so that one ascending index gives the order of claims
+  priority_rank   INTEGER NOT NULL,          -- the negated priority: one ascending index orders the claims
   created_at      DATETIME(6) NOT NULL,      -- all times are UTC, from the database's clock
   run_at          DATETIME(6) NOT NULL,      -- not before this; in the future while a failed attempt waits
   started_at      DATETIME(6) NULL,
   finished_at     DATETIME(6) NULL,
-  worker_id       VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL, -- the scheduler that runs it; guards its writes
+  -- the scheduler that runs it; guards its writes
+  worker_id       VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL,
   heartbeat       BIGINT NOT NULL,           -- counts up while its scheduler lives; in no index, see below
-  error           LONGTEXT NULL,             -- {type, message, attempt, traceback?} of the last failed attempt
+  error           LONGTEXT NULL,             -- {type, message, attempt, traceback?} of the last failed one
   engine_version  VARCHAR(100) NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
--- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes, and what waits before it, for as long
--- as it lasts; run_at is in it so that waiting rows are passed over inside the index. The heartbeat is not: an indexed one
--- deadlocks with the reaper.
+-- The order of claims. It equals WHERE and ORDER BY, so that a claim locks what it takes and what waits
+-- before it; run_at is in it so that waiting rows are passed over inside the index. The heartbeat is not: an
+-- indexed one deadlocks with the reaper.
 CREATE INDEX backtest_tasks_queue ON backtest_tasks (status, priority_rank, created_at, task_id, run_at);
 
 -- For getTasksByBatch in the order of creation, and the counts of a batch.
@@ -53,7 +56,7 @@ CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, task_id);
 CREATE TABLE backtest_results (
   task_id    CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
   result     LONGTEXT NOT NULL,              -- the engine's JSON object
-  non_finite LONGTEXT NOT NULL               -- JSON list of the paths that were NaN or infinite and are null in the result
+  non_finite LONGTEXT NOT NULL               -- JSON list of the paths that were NaN or infinite and are null
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
 -- One row per create that carried an Idempotency-Key. The key is unique, so that of many repeats one creates.
@@ -65,7 +68,7 @@ CREATE TABLE backtest_idempotency_keys (
   created_at      DATETIME(6) NOT NULL
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
--- One row per living scheduler, so that a pending task can say whether anybody will come for it. No lease hangs on it.
+-- One row per living scheduler: whether anybody will come for a pending task. No lease hangs on it.
 CREATE TABLE backtest_workers (
   worker_id  VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL PRIMARY KEY,
   slots      INTEGER NOT NULL,
@@ -81,7 +84,8 @@ CREATE TABLE backtest_attempts (
   worker_id     VARCHAR(190) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   started_at    DATETIME(6) NOT NULL,
   ended_at      DATETIME(6) NULL,
-  ending        VARCHAR(20) NULL,            -- completed, failed, timeout, crashed, out_of_memory, worker_lost, released, cancelled
+  -- completed, failed, timeout, crashed, out_of_memory, worker_lost, released, cancelled
+  ending        VARCHAR(20) NULL,
   error         LONGTEXT NULL,               -- as in backtest_tasks
   exit_code     INTEGER NULL,                -- of the engine process; null when a signal ended it
   exit_signal   VARCHAR(20) NULL,            -- its name, SIGKILL for one
@@ -92,25 +96,28 @@ CREATE TABLE backtest_attempts (
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 
 -- step 3: stock codes of any script; indexes for every list and count
--- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version before, which force an
--- index by its name, always find it. The CREATE INDEX below are for SQLite; MySQL has these indexes by then. SQLite takes texts of any
--- width and compares their bytes, and so do the NO PAD collations.
+-- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version
+-- before, which force an index by its name, always find it; the CREATE INDEX below are for SQLite, which takes
+-- texts of any width and compares their bytes, as the NO PAD collations do.
 /*! ALTER TABLE backtest_tasks
-  MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */ /*M! COLLATE utf8mb4_nopad_bin */ /*!80017 COLLATE utf8mb4_0900_bin */
+  MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */
+  /*M! COLLATE utf8mb4_nopad_bin */ /*!80017 COLLATE utf8mb4_0900_bin */
   /*! NOT NULL,
   ADD INDEX backtest_tasks_batch_stock (batch_id, stock_code, status, task_id), */
   DROP INDEX backtest_tasks_stock /*! , ADD INDEX backtest_tasks_stock (stock_code, status, task_id) */;
 /*! ALTER TABLE backtest_tasks */
-  DROP INDEX backtest_tasks_batch /*! , ADD INDEX backtest_tasks_batch (batch_id, status, task_id, progress) */;
+  DROP INDEX backtest_tasks_batch
+  /*! , ADD INDEX backtest_tasks_batch (batch_id, status, task_id, progress) */;
 
--- For getTasksByBatch, a branch for each status, and for the counts and the progress of a batch, which read nothing else.
+-- For getTasksByBatch, a branch for each status, and for the counts and the progress of a batch.
 CREATE INDEX backtest_tasks_batch ON backtest_tasks (batch_id, status, task_id, progress);
 
 -- For the tasks of a stock, in one batch and in all, a branch for each status.
 CREATE INDEX backtest_tasks_batch_stock ON backtest_tasks (batch_id, stock_code, status, task_id);
 CREATE INDEX backtest_tasks_stock ON backtest_tasks (stock_code, status, task_id);
 
-ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL; -- JSON list of the paths that are stored as text, having no JSON form
+-- JSON list of the paths that are stored as text, having no JSON form
+ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL;
 
 -- step 4: an index for the retention of Idempotency-Keys, which looks at the oldest first
 CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);
