@@ -1,8 +1,8 @@
 """qtm: the backtest task manager of a quant engine, in one file.
 
-People who research trading strategies hand qtm many backtests (stocks x parameters) and walk away. It keeps every task
-in a database (SQLite, MySQL or MariaDB), runs them on an engine, stops what must be stopped, and answers for each one:
-status, progress, result, or a clear reason.
+People who research trading strategies hand qtm many backtests (stocks x parameters) and walk away. It keeps
+every task in a database (SQLite, MySQL or MariaDB), runs them on an engine, stops what must be stopped, and
+answers for each one: status, progress, result, or a clear reason.
 
 As a service, with curl against it::
 
@@ -19,30 +19,31 @@ The life of a task::
 
     pending --claim--> running --> completed
        |                 |  +----> failed
-       |                 |  +----> pending     (attempt failed and attempts are left; lease lost; released at shutdown)
+       |                 |  +----> pending     (a failed attempt with others left; lease lost; released)
        +--> cancelled <--+
     failed, cancelled --retryTask--> pending
 
-Every arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id; a write
-that matches no row means that the task is no longer its own, so it ends its engine process and discards the outcome.
+Every arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id;
+a write that matches no row means that the task is no longer its own, so it ends its engine process and
+discards the outcome.
 
 Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per slot
       http-N            a few: one polls all sockets     v
-                        and answers, others help       engine host process (one per slot: forks ahead, reaps, kills, measures)
-      scheduler         one: claim, heartbeat, rescue    |- fork per attempt, or per QTM_TASKS_PER_PROCESS of them
+                        and answers, others help       engine host (one per slot: forks ahead, reaps, kills)
+      scheduler         one: claim, heartbeat, rescue    |- fork per attempt, or QTM_TASKS_PER_PROCESS
       scheduler-timer   a threading.Timer, only wakes    v
-      slot-N            one per running task ========> engine process (own session; one runs, one waits for its first task)
+      slot-N            one per running task ========> engine process (one runs, one waits for a first task)
       recorder          one: outcomes and progress
       upkeep            one: retention, counts, checkpoints
       engine-output     one: what its import prints           private descriptors
       cached-read       while the database is asked for /readyz and /metrics
 
-Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code or a
-join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and PendingLimit._lock
-and EngineServer._validator_lock, by which one asks for all.
+Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code
+or a join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and
+PendingLimit._lock and EngineServer._validator_lock, by which one asks for all.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -1915,8 +1916,8 @@ class SQLiteDialect:
         return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
 
     def filled(self, template: str) -> str:
-        """An expression for a text, or its UTF-8, by a template whose expressions stand between ``@``; none of
-        them is NULL. By ``printf``: a chain of ``||`` copies the text at every link."""
+        """An expression for a text, or its UTF-8, by a template whose expressions, none of them NULL, stand
+        between ``@``. By ``printf``: a chain of ``||`` copies the text at every link."""
         texts = [text.replace("'", "''").replace("%", "%%") for text in template.split("@")[::2]]
         return f"printf('{'%s'.join(texts)}', {', '.join(template.split('@')[1::2])})"
 
@@ -2699,7 +2700,7 @@ CREATE TABLE backtest_attempts (
 
 -- step 3: stock codes of any script; indexes for every list and count
 -- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version
--- before, which force an index by its name, always find it; the CREATE INDEX below are for SQLite, which takes
+-- before, which force an index by its name, always find it; the CREATE INDEX below are for SQLite. It takes
 -- texts of any width and compares their bytes, as the NO PAD collations do.
 /*! ALTER TABLE backtest_tasks
   MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */

@@ -97,7 +97,7 @@ CREATE TABLE backtest_attempts (
 
 -- step 3: stock codes of any script; indexes for every list and count
 -- MySQL rebuilds the table once, and replaces each index in one statement, so that replicas of the version
--- before, which force an index by its name, always find it; the CREATE INDEX below are for SQLite, which takes
+-- before, which force an index by its name, always find it; the CREATE INDEX below are for SQLite. It takes
 -- texts of any width and compares their bytes, as the NO PAD collations do.
 /*! ALTER TABLE backtest_tasks
   MODIFY stock_code VARCHAR(64) CHARACTER SET utf8mb4 */
