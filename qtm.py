@@ -1647,7 +1647,7 @@ class ConnectionPool:
     def _take(self) -> Any:
         with self._lock:
             if self._is_closed:
-                raise DatabaseUnavailable("the database is closed", retry_after_seconds=1)
+                raise DatabaseUnavailable("the database is closed")
             if self._free:
                 return self._free.pop()
             turn: Future[Any] = Future()
@@ -1661,7 +1661,7 @@ class ConnectionPool:
             if not isinstance(error, FutureTimeout):
                 raise
         words = f"no database connection of {self.size} came free within {self._wait_seconds} s"
-        raise DatabaseUnavailable(words, retry_after_seconds=1)
+        raise DatabaseUnavailable(words)
 
     def _put(self, connection: Any) -> None:
         with self._lock:
@@ -1769,8 +1769,7 @@ def _open_file(path: str, flags: int, database: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_MODE)
     except OSError as error:
-        words = sqlite_fault(database) or f"{path} cannot be used: {error.strerror}"
-        raise SettingsError(words) from None
+        raise SettingsError(sqlite_fault(database) or f"{path} cannot be used: {error.strerror}") from None
 
 
 def _open_lock_file(database: str) -> int:
@@ -1892,12 +1891,12 @@ class SQLiteDialect:
             return DuplicateKey(text)
         if isinstance(error, sqlite3.OperationalError):
             if re.search("locked|busy", text):
-                return TransactionConflict(f"the database is busy: {text}", retry_after_seconds=1)
+                return TransactionConflict(f"the database is busy: {text}")
             if re.search("disk|full|unable to open|readonly|malformed|not a database", text):
                 # the log may hold the whole commit, which the next opening of the file finds
                 is_unclear = is_committing and "full" not in text
                 kind = OutcomeUnknown if is_unclear else DatabaseUnavailable
-                return kind(f"the database cannot be used: {text}", retry_after_seconds=5)
+                return kind(f"the database cannot be used: {text}")
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
     def is_already(self, error: Exception) -> bool:
@@ -1974,6 +1973,7 @@ MYSQL_QUOTES_VALUES = _numbers("1062 1064 1149 1292 1300 1366 1367 1411 1525 169
 MYSQL_ALREADY = _numbers("1050 1060 1061 1091")  # table, column or index is there already, or gone already
 # An account or a server that the operator must change, and how; the server's own text stands before it.
 DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema
+VERIFY = "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"
 BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
 _LOGIN = "check user and password in QTM_DATABASE_URL"
 _GRANT = f"GRANT {DATABASE_RIGHTS} ON {{name}}.* TO '{{user}}'@'%'"
@@ -2028,11 +2028,8 @@ class ClearTextLogin:
 
     def authenticate(self, packet: Any) -> None:
         """Before the password is sent."""
-        raise DatabaseRefused(
-            "the server asks for the password in clear text, which is sent over verified TLS only: "
-            "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL",
-            retry_after_seconds=5,
-        )
+        words = "the server asks for the password in clear text, which is sent over verified TLS only"
+        raise DatabaseRefused(f"{words}: {VERIFY}")
 
 
 def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
@@ -2050,8 +2047,7 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
         def _request_authentication(self) -> None:
             if not self.server_capabilities & tls:
                 if ssl_mode in ("required", "verify"):
-                    words = f"the server offers no TLS, which ssl_mode={ssl_mode} needs"
-                    raise DatabaseRefused(words, retry_after_seconds=5)
+                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs")
                 self.ssl = self._ssl_required = False
                 self.client_flag &= ~tls
             super()._request_authentication()
@@ -2075,8 +2071,7 @@ class MySQLDialect:
             import pymysql.constants.CLIENT
             import pymysql.converters
         except ImportError:
-            words = "a mysql:// database needs PyMySQL: python3 -m pip install pymysql"
-            raise SettingsError(words) from None
+            raise SettingsError("a mysql:// database needs PyMySQL: python3 -m pip install pymysql") from None
         self._pymysql = pymysql
         self._url = url
         self._hosts = url.hosts  # the one that was connected to last first; written at connect by any thread
@@ -2112,10 +2107,8 @@ class MySQLDialect:
         if found:
             return found
         is_refused = all(isinstance(error, DatabaseRefused) for error in failures)
-        raise (DatabaseRefused if is_refused else DatabaseUnavailable)(
-            "; ".join(dict.fromkeys(error.message for error in failures)),
-            retry_after_seconds=failures[0].retry_after_seconds,
-        )
+        words = "; ".join(dict.fromkeys(error.message for error in failures))
+        raise DatabaseRefused(words) if is_refused else DatabaseUnavailable(words)
 
     def _connect_to(self, host: DatabaseHost, timeout_seconds: float | None = None) -> Any:
         url, client = self._url, self._pymysql.constants.CLIENT
@@ -2195,16 +2188,14 @@ class MySQLDialect:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
             return context
         except (OSError, ssl.SSLError) as error:
-            words = f"the database's TLS files cannot be used: {error}"
-            raise DatabaseRefused(words, retry_after_seconds=5) from None
+            raise DatabaseRefused(f"the database's TLS files cannot be used: {error}") from None
 
     def _refusal(self, error: Exception, place: str = "") -> DatabaseRefused | None:
         number = _error_number(error)
         if number not in MYSQL_REMEDIES:
             return None
         remedy = MYSQL_REMEDIES[number].format(name=self._url.name, user=self._url.user)
-        words = f"{_driver_text(error)} ({place}error {number}); {remedy}"
-        return DatabaseRefused(words, retry_after_seconds=5)
+        return DatabaseRefused(f"{_driver_text(error)} ({place}error {number}); {remedy}")
 
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         place = f"{host}/{self._url.name}"
@@ -2213,9 +2204,8 @@ class MySQLDialect:
         cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
         remedy = next((text for kind, text in CONNECT_REMEDIES if isinstance(cause, kind)), "")
         words = f"cannot connect to the database at {place}: {_driver_text(error)}{remedy}"
-        if isinstance(error, RuntimeError) or hasattr(cause, "verify_message"):  # of a certificate
-            return DatabaseRefused(words, retry_after_seconds=5)
-        return DatabaseUnavailable(words, retry_after_seconds=2)
+        is_refused = isinstance(error, RuntimeError) or hasattr(cause, "verify_message")  # of a certificate
+        return DatabaseRefused(words) if is_refused else DatabaseUnavailable(words)
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up, or sent the reason."""
@@ -2277,13 +2267,12 @@ class MySQLDialect:
         # a text that is no Unicode was never sent
         is_unclear = is_lost or not (number or isinstance(error, UnicodeError))
         if (is_committing and (is_unclear or number in MYSQL_USELESS)) or (is_sent and is_unclear):
-            words = f"the database connection was lost at COMMIT (error {number})"
-            return OutcomeUnknown(words, retry_after_seconds=2)
+            return OutcomeUnknown(f"the database connection was lost at COMMIT (error {number})")
         words = f"error {number} {text}"
         if is_lost or number in MYSQL_USELESS:
-            return DatabaseUnavailable(f"the database cannot be used: {words}", retry_after_seconds=2)
+            return DatabaseUnavailable(f"the database cannot be used: {words}")
         if number in MYSQL_CONFLICTS:
-            return TransactionConflict(f"the database is busy: {words}", retry_after_seconds=1)
+            return TransactionConflict(f"the database is busy: {words}")
         if number == 1062:
             return DuplicateKey(text)
         return self._refusal(error) or QtmError(f"unexpected database {words}")
@@ -2321,8 +2310,7 @@ class MySQLDialect:
                     yield
                     cursor.execute(f"SELECT RELEASE_LOCK({name})")
                     return
-        words = "another replica is migrating this database for over 60 s"
-        raise DatabaseUnavailable(words, retry_after_seconds=5)
+        raise DatabaseUnavailable("another replica is migrating this database for over 60 s")
 
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, and their states; ``clock_skew``: seconds between the
@@ -3335,14 +3323,12 @@ class TaskStatements(Statements):
                     if len(creates) == 1:
                         repeated = self.repeated(creates[0].idempotency_key, creates[0].request_sha256)
                 except (DatabaseUnavailable, TransactionConflict):
-                    words = "this create may be stored, and reading it back failed"
-                    raise OutcomeUnknown(words, retry_after_seconds=2) from None
+                    raise OutcomeUnknown("this create may be stored, and reading it back failed") from None
                 if known or repeated:
                     return known or [cast(CreatedBatch, repeated)]
                 if len(creates) > 1:
                     raise
-        words = f"the batch {creates[0].batch_id} is being created by others; try again"
-        raise TransactionConflict(words, retry_after_seconds=1)
+        raise TransactionConflict(f"the batch {creates[0].batch_id} is being created by others; try again")
 
     def _create_script(self, creates: Sequence[NewTasks]) -> list[tuple[str, dict[str, Any]]]:
         """The statements of a transaction, with their parameters. Raises BodyTooLarge."""
@@ -4277,7 +4263,6 @@ CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
 LITTLE_SPACE_BYTES = 1024 * 1024 * 1024
 NETWORK_FILE_SYSTEMS = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|fuse\.sshfs|ceph|fuse\.glusterfs|afs|lustre")
-VERIFY = "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"
 
 
 class Finding(NamedTuple):

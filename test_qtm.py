@@ -1498,7 +1498,7 @@ def test_what_keeps_a_running_service_from_logging_in_again_is_an_outage():
     lacking = RuntimeError("'cryptography' package is required for sha256_password or caching_sha2_password")
     needed = dialect._connect_error(lacking, qtm.DatabaseHost())
     for error in (caught.value, needed):
-        assert (type(error), error.http_status, error.retry_after_seconds) == (qtm.DatabaseRefused, 503, 5)
+        assert (type(error), error.http_status) == (qtm.DatabaseRefused, 503)
     assert "pip install cryptography" in needed.message
 
 
