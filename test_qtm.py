@@ -158,6 +158,20 @@ def dao(database):
     return qtm.TaskDAO(database)
 
 
+@pytest.fixture
+def mariadb_dao(mariadb):
+    """A DAO on an empty, migrated database of MariaDB."""
+    database = qtm.Database(mariadb.create_database("qtm_test"))
+    qtm.migrate(database)
+    yield qtm.TaskDAO(database)
+    database.close()
+
+
+def change(dao, sql: str, **parameters) -> None:
+    """Run one statement of the test's own."""
+    dao.database.write(lambda session: session.execute(sql, parameters))
+
+
 def store(dao, *new) -> qtm.CreatedBatch:
     """Store one create, of which the fields of a NewTasks are given."""
     (answer,) = dao.create([qtm.NewTasks(*new)])
@@ -1738,31 +1752,19 @@ def test_schema_sql_is_the_schema():
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
-    request = qtm.BatchRequest(
-        ["A", "B"], CONFIG, [{"n": 1}, {"n": 2.0, "text": "ü'\"\\%"}], "batch", "a name", priority=7
-    )
+    documents = [{"n": 1}, {"n": 2.0, "text": "ü'\"\\%"}]
+    request = qtm.BatchRequest(["A", "B"], CONFIG, documents, "batch", "a name", priority=7)
     ids = qtm.new_task_ids(4)
-    created = store(dao, request, "batch", ids, 12.5, 4)
-    assert created == qtm.CreatedBatch("batch", 4, ids)
+    assert store(dao, request, "batch", ids, 12.5, 4) == qtm.CreatedBatch("batch", 4, ids)
     tasks = listed(dao, "batch", newest_first=False)
-    assert [(task.task_id, task.stock_code, task.params["n"]) for task in tasks] == list(
-        zip(ids, "AABB", [1, 2.0, 1, 2.0], strict=True)
+    assert [(task.task_id, task.stock_code, task.params) for task in tasks] == list(
+        zip(ids, "AABB", documents * 2, strict=True)
     )
     task = tasks[1]
-    assert (task.params, task.config, task.priority, task.timeout_seconds, task.max_attempts) == (
-        request.params[1],
-        CONFIG,
-        7,
-        12.5,
-        4,
-    )
-    assert (task.status, task.progress, task.attempt, task.error, task.started_at) == (
-        qtm.TaskStatus.PENDING,
-        0.0,
-        0,
-        None,
-        None,
-    )
+    given = (task.config, task.priority, task.timeout_seconds, task.max_attempts)
+    assert given == (CONFIG, 7, 12.5, 4)
+    state = (task.status.value, task.progress, task.attempt, task.error, task.started_at)
+    assert state == ("pending", 0.0, 0, None, None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", task.created_at)
     batch = dao.get_batch("batch")
     assert (batch.name, batch.total, batch.counts["pending"], batch.progress) == ("a name", 4, 4, 0.0)
@@ -1779,11 +1781,8 @@ def test_keys_and_stock_codes_are_compared_exactly(dao):
     (task_id, _) = add(dao, "sh600000", "SH600000", batch_id="b")
     other = task_id + " "
     assert dao.get_batch("b ") is dao.get(other) is None
-    assert (
-        dao.get_texts([other, task_id]).keys()
-        == dao.get_texts([other, task_id], with_results=True).keys()
-        == {task_id}
-    )
+    for with_results in (False, True):
+        assert dao.get_texts([other, task_id], with_results).keys() == {task_id}
     assert [task.task_id for task in listed(dao, "b", stock_code="sh600000")] == [task_id]
     assert listed(dao, "b ") == listed(dao, stock_code="sh600000 ") == []
     assert (dao.cancel(other), dao.retry_batch("b "), dao.get(task_id).status.value) == (False, 0, "pending")
@@ -1831,17 +1830,16 @@ def test_a_create_that_is_there_already_and_cannot_be_read_back_is_in_doubt(dao,
     """A lost COMMIT came through late, so that the next try meets its rows; and then the database goes
     away."""
 
-    def there(*_):
-        raise qtm.DuplicateKey("for the test")
+    def fail(error):
+        def failing(*_):
+            raise error("for the test")
 
-    def away(work):
-        raise qtm.DatabaseUnavailable("for the test")
+        return failing
 
-    monkeypatch.setattr(dao.database, "_until_applied", there)
-    monkeypatch.setattr(dao.database, "read", away)
-    assert [type(answer) for answer in dao.create([new_batch("A") for _ in range(count)])] == [
-        qtm.OutcomeUnknown
-    ] * count
+    monkeypatch.setattr(dao.database, "_until_applied", fail(qtm.DuplicateKey))
+    monkeypatch.setattr(dao.database, "read", fail(qtm.DatabaseUnavailable))
+    answers = dao.create([new_batch("A") for _ in range(count)])
+    assert [type(answer) for answer in answers] == [qtm.OutcomeUnknown] * count
 
 
 def new_batch(*codes: str, **options) -> qtm.NewTasks:
@@ -1852,39 +1850,28 @@ def new_batch(*codes: str, **options) -> qtm.NewTasks:
 
 
 @pytest.mark.parametrize("limit", [None, 0], ids=["prepared", "the server keeps none"])
-def test_the_read_of_a_status_is_parsed_once_for_each_connection(mariadb, limit):
+def test_the_read_of_a_status_is_parsed_once_for_each_connection(mariadb, mariadb_dao, limit):
     """And is sent as a text where the server keeps no prepared statements."""
     ((before,),) = mariadb.execute("SELECT @@GLOBAL.max_prepared_stmt_count")
-    counters = (
-        "SELECT variable_value + 0 FROM information_schema.global_status WHERE variable_name = 'Com_{}_sql'"
-    )
 
     def count(name):
-        return int(mariadb.execute(counters.format(name))[0][0])
+        return int(mariadb.execute(f"SHOW GLOBAL STATUS LIKE 'Com_{name}_sql'")[0][1])
 
-    database = qtm.Database(mariadb.create_database("qtm_frequent"), pool_size=1)
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
-    (task_id,) = add(dao)
+    (task_id,) = add(mariadb_dao)
     prepared, executed = count("prepare"), count("execute")
     try:
         mariadb.execute(f"SET GLOBAL max_prepared_stmt_count = {before if limit is None else limit}")
         for _ in range(3):
-            assert dao.get(task_id).stock_code == "AAPL"
+            assert mariadb_dao.get(task_id).stock_code == "AAPL"
     finally:
         mariadb.execute(f"SET GLOBAL max_prepared_stmt_count = {before}")
     assert (count("prepare") - prepared, count("execute") - executed) == (1, 3 if limit is None else 0)
-    database.close()
 
 
 def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_own(dao):
     add(dao, "X", batch_id="there")
-    small = [
-        new_batch("A"),
-        new_batch("B", "C", name="ü'\"\\%;\n"),
-        new_batch("D", priority=3),
-        new_batch("E", batch_id="there"),
-    ]
+    small = [new_batch("A"), new_batch("B", "C", name="ü'\"\\%;\n")]
+    small += [new_batch("D", priority=3), new_batch("E", batch_id="there")]
     small += [new_batch(code, batch_id="new", name=code)._replace(idempotency_key=code) for code in "FG"]
     small[0] = small[0]._replace(timeout_seconds=1 / 3, max_attempts=7)
     small[1] = small[1]._replace(request=dataclasses.replace(small[1].request, config={"of": "B"}))
@@ -1896,21 +1883,14 @@ def test_creates_that_wait_together_share_a_transaction_and_keep_what_is_their_o
     assert (tasks["A"].timeout_seconds, tasks["A"].max_attempts, tasks["C"].max_attempts) == (0.333333, 7, 3)
     assert (tasks["D"].priority, tasks["A"].priority, tasks["C"].batch_id) == (3, 0, small[1].batch_id)
     assert [dao.get_batch(new.batch_id).name for new in small] == [None, "ü'\"\\%;\n", None, None, "F", "F"]
-    assert [(dao.get_batch(name).total, dao.get_batch(name).name) for name in ("there", "new")] == [
-        (2, None),
-        (2, "F"),
-    ]
-    assert {code: task.config for code, task in tasks.items() if task.config != CONFIG} == {
-        "B": {"of": "B"},
-        "C": {"of": "B"},
-    }
-    assert all(
-        (task.params, task.status.value, task.attempt) == (PARAMS, "pending", 0) for task in tasks.values()
-    )
-    assert {claimed.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)} == {
-        **dict.fromkeys("XBCDEFG", 3),
-        "A": 7,
-    }
+    batches = map(dao.get_batch, ("there", "new"))
+    assert [(batch.total, batch.name) for batch in batches] == [(2, None), (2, "F")]
+    others = {code: task.config for code, task in tasks.items() if task.config != CONFIG}
+    assert others == {code: {"of": "B"} for code in "BC"}
+    states = [(task.params, task.status.value, task.attempt) for task in tasks.values()]
+    assert states == [(PARAMS, "pending", 0)] * 8
+    limits = {claimed.stock_code: claimed.attempt_limit for claimed in dao.claim("w", 9)}
+    assert limits == {**dict.fromkeys("XBCDEFG", 3), "A": 7}
     assert dao.create([]) == []
 
 
@@ -1918,13 +1898,8 @@ def test_a_transaction_takes_a_bounded_number_of_creates_and_a_large_create_is_a
     monkeypatch.setattr(qtm, "MAX_GROUP_CREATES", 3)
     monkeypatch.setattr(qtm, "MAX_GROUP_TASKS", 5)
     many = [new_batch(*codes) for codes in ("A", "B", "C", "D", "EFGHIJ", "KL", "MNO", "PQ")]
-    assert [[len(new.task_ids) for new in group] for group in qtm._create_groups(many)] == [
-        [1, 1, 1],
-        [1],
-        [6],
-        [2, 3],
-        [2],
-    ]
+    sizes = [[len(new.task_ids) for new in group] for group in qtm._create_groups(many)]
+    assert sizes == [[1, 1, 1], [1], [6], [2, 3], [2]]
     assert [answer.task_ids for answer in dao.create(many)] == [new.task_ids for new in many]
 
 
@@ -1932,24 +1907,20 @@ def test_a_large_create_takes_several_statements_and_is_all_or_nothing(dao, monk
     """Its answer lists no ids, nor does that of a repeat."""
     monkeypatch.setattr(qtm, "STATEMENT_TASKS", 10)
     monkeypatch.setattr(qtm, "MAX_LISTED_IDS", 20)
-    new = new_batch(*["A"] * 25, batch_id="b")._replace(idempotency_key="key", request_sha256="x")
-    taken = new_batch("T")._replace(task_ids=new.task_ids[-1:])
-    dao.create([taken])
+    new, again = (new_batch(*["A"] * 25, batch_id="b") for _ in range(2))
+    new, again = (one._replace(idempotency_key="key", request_sha256="x") for one in (new, again))
+    dao.create([new_batch("T")._replace(task_ids=new.task_ids[-1:])])
     assert [type(answer) for answer in dao.create([new])] == [qtm.TransactionConflict]
     assert [task.stock_code for task in listed(dao)] == ["T"]
-    dao.database.write(lambda session: session.execute("DELETE FROM backtest_tasks"))
+    change(dao, "DELETE FROM backtest_tasks")
     before = dao.snapshot()["statements"]
     assert dao.create([new]) == [qtm.CreatedBatch("b", 25, ())]
     assert dao.snapshot()["statements"] == before + 6, "the key, the batch's lock, the batch, three of tasks"
-    assert dao.create(
-        [new_batch(*["A"] * 25, batch_id="b")._replace(idempotency_key="key", request_sha256="x")]
-    ) == [qtm.CreatedBatch("b", 25, (), repeated=True)]
+    assert dao.create([again]) == [qtm.CreatedBatch("b", 25, (), repeated=True)]
     assert [task.task_id for task in listed(dao, newest_first=False)] == new.task_ids
-    dao.database.write(
-        lambda s: s.execute("UPDATE backtest_idempotency_keys SET created_at = '2020-01-01 00:00:00.000000'")
-    )
+    change(dao, f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'")
     assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 0
-    dao.database.write(lambda session: session.execute("DELETE FROM backtest_tasks"))
+    change(dao, "DELETE FROM backtest_tasks")
     assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 1
 
 
@@ -1959,21 +1930,10 @@ def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
     key, again = (new_batch("K")._replace(idempotency_key="key", request_sha256="x") for _ in range(2))
     wrong = new_batch("D")._replace(max_attempts=None)
     answers = dao.create([good, bad, last, key, again, key._replace(request_sha256="y"), wrong])
-    stored = qtm.CreatedBatch
-    expected = [
-        stored,
-        qtm.TransactionConflict,
-        stored,
-        stored,
-        stored,
-        qtm.IdempotencyKeyReused,
-        qtm.QtmError,
-    ]
-    assert [type(answer) for answer in answers] == expected
-    assert (answers[4].task_ids, [answer.repeated for answer in answers[2:5]]) == (
-        key.task_ids,
-        [False, False, True],
-    )
+    expected = [qtm.CreatedBatch, qtm.TransactionConflict, *[qtm.CreatedBatch] * 3]
+    assert [type(answer) for answer in answers] == [*expected, qtm.IdempotencyKeyReused, qtm.QtmError]
+    assert answers[4].task_ids == key.task_ids
+    assert [answer.repeated for answer in answers[2:5]] == [False, False, True]
     assert sorted(task.stock_code for task in listed(dao)) == ["A", "AAPL", "C", "K"]
     assert dao.get_batch(last.batch_id).total == 1
 
@@ -1989,11 +1949,7 @@ def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
 def test_a_clock_that_was_set_back_delays_no_task_beyond_the_longest_backoff(dao):
     add(dao)
     for ahead, count in (("0:05:00", 0), ("0:12:00", 1)):
-        dao.database.write(
-            lambda s, a=ahead: s.execute(
-                "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :a)", {"a": a}
-            )
-        )
+        change(dao, "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :ahead)", ahead=ahead)
         assert len(dao.claim("w", 1)) == count
 
 
@@ -2013,35 +1969,29 @@ def test_claims_go_by_priority_then_age_and_are_disjoint(dao):
     assert sorted(one for part in taken for one in part) == sorted(ids)
 
 
-def test_a_claim_does_not_wait_for_another_one(mariadb):
-    database = qtm.Database(mariadb.create_database("qtm_skip"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
-    ids = add(dao, *["A"] * 200)
-    claimed = []
-    locking = "SELECT task_id FROM backtest_tasks WHERE status = 'pending' ORDER BY priority_rank, created_at, task_id LIMIT 20 FOR UPDATE"
+def test_a_claim_does_not_wait_for_another_one(mariadb_dao):
+    ids, claimed = add(mariadb_dao, *["A"] * 200), []
+    locking = """SELECT task_id FROM backtest_tasks WHERE status = 'pending'
+        ORDER BY priority_rank, created_at, task_id LIMIT 20 FOR UPDATE"""
 
     def hold(session):
         held = [row[0] for row in session.rows(locking)]
-        claimed.extend(item.task_id for item in dao.claim("other", 20))
+        claimed.extend(item.task_id for item in mariadb_dao.claim("other", 20))
         return held
 
-    assert database.write(hold) == ids[:20]
+    assert mariadb_dao.database.write(hold) == ids[:20]
     assert claimed == ids[20:40]
-    database.close()
 
 
 @pytest.mark.parametrize("pending", [0, 1, 10, 10_000])
-def test_the_claim_on_mariadb_reads_its_index_without_a_filesort(mariadb, pending):
-    database = qtm.Database(mariadb.create_database("qtm_explain"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
+def test_the_claim_on_mariadb_reads_its_index_without_a_filesort(mariadb_dao, pending):
     if pending:
-        add(dao, *["A"] * pending)
-    (row,) = database.rows(f"{database.dialect.explain} {qtm.CLAIMABLE}", {"limit": 1})
+        add(mariadb_dao, *["A"] * pending)
+    (row,) = mariadb_dao.database.rows(
+        f"{mariadb_dao.database.dialect.explain} {qtm.CLAIMABLE}", {"limit": 1}
+    )
     assert "backtest_tasks_queue" in row
     assert "filesort" not in str(row[-1])
-    database.close()
 
 
 def test_an_attempt_ends_completed_with_its_result(dao):
@@ -2391,23 +2341,14 @@ def test_cancel_has_one_winner_against_finish(dao):
 
 def test_cancel_and_retry_of_a_batch(dao):
     ids = add(dao, "A", "B", "C", batch_id="b")
-    finish(dao, dao.claim("w", 1)[0], qtm.Outcome(error_type="x", retryable=False), 0.0, "", 0.0, None)
+    finish(dao, dao.claim("w", 1)[0], qtm.Outcome(error_type="x", retryable=False))
     dao.claim("w", 1)
-    assert dao.cancel_batch("b") == 2
-    assert dao.cancel_batch("b") == 0
-    assert dao.get_batch("b").counts == {
-        "pending": 0,
-        "running": 0,
-        "completed": 0,
-        "failed": 1,
-        "cancelled": 2,
-    }
+    assert (dao.cancel_batch("b"), dao.cancel_batch("b")) == (2, 0)
+    counts = dao.get_batch("b").counts
+    assert counts == {"pending": 0, "running": 0, "completed": 0, "failed": 1, "cancelled": 2}
     assert dao.retry_batch("b") == 1
-    assert [task.status.value for task in listed(dao, "b", newest_first=False)] == [
-        "pending",
-        "cancelled",
-        "cancelled",
-    ]
+    statuses = [task.status.value for task in listed(dao, "b", newest_first=False)]
+    assert statuses == ["pending", "cancelled", "cancelled"]
     assert dao.retry(ids[1])
 
 
@@ -2430,20 +2371,12 @@ def test_a_large_batch_is_cancelled_and_retried_in_bounded_transactions(dao, mon
 
 def varied_batch(dao, count: int = 10) -> list[str]:
     """A batch whose tasks are in all statuses, with texts that are not ASCII; their ids."""
-    codes = ["A" if number % 2 else "B" for number in range(count)]
-    store(
-        dao,
-        qtm.BatchRequest(codes, CONFIG, [{"text": "ü'\"\\%@,\u2028"}], "b", "é"),
-        "b",
-        ids := qtm.new_task_ids(count),
-        1.0,
-        1,
-    )
-    for claimed, outcome in zip(
-        dao.claim("w", 3),
-        [qtm.Outcome(result_json="{}"), qtm.Outcome(error_type="E", message="\n", retryable=False), None],
-        strict=True,
-    ):
+    codes, ids = [("B", "A")[number % 2] for number in range(count)], qtm.new_task_ids(count)
+    request = qtm.BatchRequest(codes, CONFIG, [{"text": "ü'\"\\%@,\u2028"}], "b", "é")
+    store(dao, request, "b", ids, 1.0, 1)
+    failed = qtm.Outcome(error_type="E", message="\n", retryable=False)
+    outcomes = [qtm.Outcome(result_json="{}"), failed, None]
+    for claimed, outcome in zip(dao.claim("w", 3), outcomes, strict=True):
         report(dao, claimed, 0.3, "\t")
         if outcome:
             finish(dao, claimed, outcome, 0.0, "ö", 0.3, "v\x7f")
@@ -2451,11 +2384,13 @@ def varied_batch(dao, count: int = 10) -> list[str]:
     return ids
 
 
+PENDING, RUNNING, FAILED = qtm.TaskStatus.PENDING, qtm.TaskStatus.RUNNING, qtm.TaskStatus.FAILED
 SELECTIONS = [
-    {}, {"limit": 3}, {"limit": 10}, {"limit": 9}, {"stock_code": "A"}, {"statuses": [qtm.TaskStatus.PENDING]}, {"stock_code": "none"},
-    {"statuses": [qtm.TaskStatus.PENDING, qtm.TaskStatus.FAILED], "stock_code": "A", "limit": 2}, {"batch_id": None},
-    {"batch_id": None, "limit": 4}, {"batch_id": "\U0001f600"}, {"batch_id": None, "statuses": [qtm.TaskStatus.RUNNING]},
-]  # fmt: skip
+    *({}, {"limit": 3}, {"limit": 10}, {"limit": 9}, {"stock_code": "A"}, {"stock_code": "none"}),
+    *({"statuses": [PENDING]}, {"statuses": [PENDING, FAILED], "stock_code": "A", "limit": 2}),
+    *({"batch_id": None}, {"batch_id": None, "limit": 4}, {"batch_id": None, "statuses": [RUNNING]}),
+    {"batch_id": "\U0001f600"},
+]
 
 
 @pytest.mark.parametrize("spoiled", ["", "too long", "cut off", "in disorder"])
@@ -2466,23 +2401,24 @@ def test_a_page_holds_its_tasks_in_their_order_however_the_database_made_it(dao,
         monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 500)
     if spoiled == "in disorder":
         honest = qtm.TaskFilter.source
-        other_way = "(SELECT task_id FROM {} ORDER BY task_id {} LIMIT :limit) AS page"
-        monkeypatch.setattr(
-            qtm.TaskFilter,
-            "source",
-            lambda self: other_way.format(honest(self), "ASC" if self.newest_first else "DESC"),
-        )
+
+        def other_way(self):
+            order = "ASC" if self.newest_first else "DESC"
+            return f"(SELECT task_id FROM {honest(self)} ORDER BY task_id {order} LIMIT :limit) AS page"
+
+        monkeypatch.setattr(qtm.TaskFilter, "source", other_way)
     if spoiled == "cut off" and dao.database.dialect.name == "mysql":
         dao.database.write(lambda session: session.execute("SET SESSION group_concat_max_len = 4096"))
         monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 4096)
     for selection, newest_first in itertools.product(SELECTIONS, (True, False)):
         chosen = qtm.TaskFilter(**{"batch_id": "b", "newest_first": newest_first, "limit": 100, **selection})
         page = dao.list_page(chosen)
-        statuses, code = [status.value for status in chosen.statuses], chosen.stock_code
         expected = [
-            task for task in whole.values()
-            if chosen.batch_id in (None, "b") and code in (None, task["stock_code"]) and (not statuses or task["status"] in statuses)
-        ][:: -1 if newest_first else 1]  # fmt: skip
+            task
+            for task in (whole.values() if chosen.batch_id in (None, "b") else ())
+            if chosen.stock_code in (None, task["stock_code"])
+            and task["status"] in (chosen.statuses or qtm.STATUS_TEXTS)
+        ][:: -1 if newest_first else 1]
         shown = qtm.parse_json(f"[{page.json}]".encode())
         assert shown == [task.to_dict() for task in page.tasks] == expected[: len(shown)]
         assert page.next_cursor == (shown[-1]["task_id"] if len(shown) < len(expected) else None)
@@ -2494,38 +2430,20 @@ def test_the_pages_of_a_batch_agree_with_its_counts_over_http_too(url):
         ids = varied_batch(tasks.dao)
         api = qtm.TaskAPI(tasks.settings)
         api.open(tasks)
-        for selection in (
-            {},
-            {"limit": 3},
-            {"limit": 10},
-            {"statuses": ["failed"]},
-            {"stock_code": "A", "cursor": ids[2]},
-        ):
+        beyond = {"stock_code": "A", "cursor": ids[2]}
+        for selection in ({}, {"limit": 3}, {"limit": 10}, {"statuses": ["failed"]}, beyond):
             batch = tasks.get_tasks_by_batch("b", **selection)
-            shown = {
-                **batch.summary(),
-                "tasks": [task.to_dict() for task in batch.tasks],
-                "next_cursor": batch.next_cursor,
-            }
-            given = {
-                name: value if isinstance(value, list) else [str(value)] for name, value in selection.items()
-            }
+            page = {"tasks": [task.to_dict() for task in batch.tasks], "next_cursor": batch.next_cursor}
+            given = {name: one if isinstance(one, list) else [str(one)] for name, one in selection.items()}
             query = {"batch_id": ["b"], **{name.replace("statuses", "status"): given[name] for name in given}}
             (answer,) = BATCH_ROUTE.handler(api, [qtm.HttpRequest("GET", "/", query, {})])
-            assert json.loads(answer.body)["data"] == shown
-            assert shown["counts"] == {
-                "pending": 6,
-                "running": 1,
-                "completed": 1,
-                "failed": 1,
-                "cancelled": 1,
-            }
-            assert shown["progress"] == tasks.get_batch("b").progress == 0.16
+            assert json.loads(answer.body)["data"] == {**batch.summary(), **page}
+            assert batch.counts == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
+            assert batch.progress == tasks.get_batch("b").progress == 0.16
         with pytest.raises(qtm.BatchNotFound):
             tasks.get_tasks_by_batch("nothing")
 
 
-MANY_TASKS = 20_000
 STEPS_PER_ROW = 150  # instructions of SQLite's machine for a row that is shown, by far the dearest
 
 
@@ -2558,10 +2476,8 @@ class RowCounter:
     def _count(self) -> int:
         if self.database.dialect.name == "sqlite":
             return self.steps
-        rows = dict(self.database.rows("SHOW SESSION STATUS LIKE 'Handler_%'"))
-        return sum(
-            int(value) for name, value in rows.items() if "_read_" in name or name == "Handler_tmp_write"
-        )
+        rows = self.database.rows("SHOW SESSION STATUS LIKE 'Handler_%'")
+        return sum(int(value) for name, value in rows if re.search("_read_|_tmp_write", name))
 
 
 def fill_for_row_bounds(dao) -> str:
@@ -2569,65 +2485,49 @@ def fill_for_row_bounds(dao) -> str:
     stocks that are pending, and a newer one. The id in the middle of the large one."""
     add(dao, *["BIG"] * 5, "RARE", batch_id="small")
     large = []
-    for count in (9_000, 9_000):
-        large += (ids := qtm.new_task_ids(count))
-        store(
-            dao,
-            qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * count, "large"),
-            "large",
-            ids,
-            60.0,
-            3,
-            f"key {ids[0]}",
-            "same",
-        )
-    dao.database.write(lambda s: s.execute(f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'"))
-    store(
-        dao,
-        qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting"),
-        "waiting",
-        qtm.new_task_ids(1_980),
-        60.0,
-        3,
-    )
+    for key in ("first", "second"):
+        ids, request = qtm.new_task_ids(9_000), qtm.BatchRequest(["BIG"], CONFIG, [PARAMS] * 9_000, "large")
+        store(dao, request, "large", ids, 60.0, 3, key, "same")
+        large += ids
+    change(dao, f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'")
+    waiting = qtm.BatchRequest(["A", "BIG"], CONFIG, [PARAMS] * 990, "waiting")
+    store(dao, waiting, "waiting", qtm.new_task_ids(1_980), 60.0, 3)
     add(dao, *["RARE"] * 14, batch_id="newest")
     end = """UPDATE backtest_tasks SET status = :status, progress = 1.0, finished_at = created_at
              WHERE batch_id <> 'waiting' AND task_id <= :last"""
     for status, last in (("completed", "~"), ("failed", large[2])):
-        dao.database.write(lambda s, p={"status": status, "last": last}: s.execute(end, p))
+        change(dao, end, status=status, last=last)
     return large[9_000]
 
 
 STATUS_FILTERS = {
-    "any": [], "most": ["completed"], "few and old": ["failed"], "none": ["cancelled"], "two": ["failed", "cancelled"],
-    "two, one is most": ["completed", "running"], "every": [status.value for status in qtm.TaskStatus],
-}  # fmt: skip
+    **{"any": [], "most": ["completed"], "few and old": ["failed"], "none": ["cancelled"]},
+    **{"two": ["failed", "cancelled"], "two, one is most": ["completed", "running"]},
+    "every": [status.value for status in qtm.TaskStatus],
+}
 PLACES = {
-    "everywhere": {}, "large batch": {"batch_id": "large"}, "small batch": {"batch_id": "small"}, "no batch": {"batch_id": "none"},
-    "common stock": {"stock_code": "BIG"}, "rare stock": {"stock_code": "RARE"}, "no stock": {"stock_code": "none"},
-    "all of a batch": {"batch_id": "large", "stock_code": "BIG"}, "none of a batch": {"batch_id": "large", "stock_code": "RARE"},
+    **{"everywhere": {}, "large batch": {"batch_id": "large"}, "small batch": {"batch_id": "small"}},
+    **{"no batch": {"batch_id": "none"}, "common stock": {"stock_code": "BIG"}},
+    **{"rare stock": {"stock_code": "RARE"}, "no stock": {"stock_code": "none"}},
+    "all of a batch": {"batch_id": "large", "stock_code": "BIG"},
+    "none of a batch": {"batch_id": "large", "stock_code": "RARE"},
     "old batch, common stock": {"batch_id": "small", "stock_code": "BIG"},
     "new batch, common stock": {"batch_id": "newest", "stock_code": "BIG"},
-}  # fmt: skip
+}
 # for ten tasks: five statuses, each asked for eleven, twice, by way of temporary tables, and the rows
 # themselves
 PAGE_ROWS_READ = 400
+OVER_OR_NOT = ["large", "waiting", "small", "none"] * 10
 VERBS = {  # and how many rows each may read
     "batch that is over": (lambda dao: dao.ended([], ["large"]), 50),
     "batch that waits": (lambda dao: dao.ended([], ["waiting"]), 50),
-    "batches that are over or not": (
-        lambda dao: dao.ended([], ["large", "waiting", "small", "none"] * 10),
-        200,
-    ),
+    "batches that are over or not": (lambda dao: dao.ended([], OVER_OR_NOT), 200),
     "cancel of a batch that is over": (lambda dao: dao.cancel_batch("large"), 50),
     "retry of a batch without failures": (lambda dao: dao.retry_batch("waiting"), 50),
     "retry of a few of a batch": (lambda dao: dao.retry_batch("large"), 100),
     "counts of a batch": (lambda dao: dao.get_batch("large"), 18_100),
     "counts of a small batch": (lambda dao: dao.get_batch("small"), 50),
-    "counts of a large batch a moment later": (
-        lambda dao: dao.get_batch("large", max_age_seconds=DEADLINE_SECONDS),
-        50,
-    ),
+    "counts of a large batch a moment later": (lambda dao: dao.get_batch("large", DEADLINE_SECONDS), 50),
     "counts of all batches, but of the large one": (lambda dao: dao.list_batches(), 2_200),
     "claim": (lambda dao: dao.claim("w", 1), 100),
     "spent keys": (lambda dao: dao.purge_keys("2021-01-01 00:00:00"), 50),
@@ -2645,21 +2545,13 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     dao = qtm.TaskDAO(counter.database)
     middle, found = fill_for_row_bounds(dao), {}
     for (place, chosen), (name, statuses) in itertools.product(PLACES.items(), STATUS_FILTERS.items()):
+        selection = {**chosen, "statuses": list(map(qtm.TaskStatus, statuses)), "limit": 10}
         for newest_first, cursor in ((True, None), (False, middle)):
-            selection = {
-                **chosen,
-                "statuses": list(map(qtm.TaskStatus, statuses)),
-                "cursor": cursor,
-                "newest_first": newest_first,
-            }
-            rows = counter.read_by(functools.partial(dao.list_page, qtm.TaskFilter(limit=10, **selection)))
+            page = qtm.TaskFilter(newest_first=newest_first, cursor=cursor, **selection)
+            rows = counter.read_by(functools.partial(dao.list_page, page))
             found[place, name, newest_first, cursor is None] = (rows, PAGE_ROWS_READ)
-    found.update(
-        {
-            name: (counter.read_by(functools.partial(verb, dao)), bound)
-            for name, (verb, bound) in VERBS.items()
-        }
-    )
+    for name, (verb, bound) in VERBS.items():
+        found[name] = (counter.read_by(functools.partial(verb, dao)), bound)
     assert {case: both for case, both in found.items() if both[0] > both[1]} == {}
     counter.database.close()
 
@@ -2698,23 +2590,14 @@ def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters
 
 def test_a_server_ends_what_lists_and_counts_for_too_long(mariadb, monkeypatch):
     """Here since somebody has locked the table; a list that reads too much is ended alike."""
-    monkeypatch.setattr(
-        qtm,
-        "BOUNDED_SELECT",
-        qtm.BOUNDED_SELECT.replace("max_statement_time = 5", "max_statement_time = 0.1"),
-    )
+    quick = qtm.BOUNDED_SELECT.replace("max_statement_time = 5", "max_statement_time = 0.1")
+    monkeypatch.setattr(qtm, "BOUNDED_SELECT", quick)
     url = mariadb.create_database("qtm_slow_lists")
     with qtm.start(settings(url), scheduler=False) as tasks:
         add(tasks.dao, "A", batch_id="b")
-        verbs = [
-            tasks.list_tasks,
-            tasks.list_batches,
-            lambda: tasks.get_batch("b"),
-            lambda: tasks.get_tasks_by_batch("b"),
-        ]
-        with private_mariadb.pymysql.connect(
-            host="127.0.0.1", port=mariadb.port, user="root", database="qtm_slow_lists"
-        ) as other:
+        one = (lambda: tasks.get_batch("b"), lambda: tasks.get_tasks_by_batch("b"))
+        verbs = [tasks.list_tasks, tasks.list_batches, *one]
+        with contextlib.closing(tasks.dao.database.dialect.connect()) as other:
             other.cursor().execute("LOCK TABLES backtest_tasks WRITE")
             for verb in verbs:
                 with pytest.raises(qtm.TransactionConflict, match="1969"):
@@ -2727,15 +2610,8 @@ def test_a_page_ends_at_its_bytes(url, monkeypatch):
     monkeypatch.setattr(qtm, "PAGE_BYTES", 10_000)
     with qtm.start(settings(url), scheduler=False) as tasks:
         sizes = [1_500] * 3 + [8_000] * 3 + [30_000] + [1_500] * 3
-        ids = qtm.new_task_ids(len(sizes))
-        store(
-            tasks.dao,
-            qtm.BatchRequest(["A"], {}, [{"x": "\u20ac" * (size // 3)} for size in sizes], "b"),
-            "b",
-            ids,
-            60.0,
-            3,
-        )
+        ids, texts = qtm.new_task_ids(len(sizes)), [{"x": "\u20ac" * (size // 3)} for size in sizes]
+        store(tasks.dao, qtm.BatchRequest(["A"], {}, texts, "b"), "b", ids, 60.0, 3)
         pages, cursor = [], None
         while not pages or cursor:
             batch = tasks.get_tasks_by_batch("b", cursor=cursor)
@@ -2816,8 +2692,7 @@ task_rows = st.fixed_dictionaries(
 @hypothesis.given(task_rows)
 def test_the_database_makes_json_of_a_task_that_holds_all_of_its_row(dao, row):
     (task_id,) = [task.task_id for task in listed(dao)] or add(dao)
-    change = ", ".join(f"{name} = :{name}" for name in row)
-    dao.database.write(lambda session: session.execute(f"UPDATE backtest_tasks SET {change}", row))
+    change(dao, f"UPDATE backtest_tasks SET {', '.join(f'{name} = :{name}' for name in row)}", **row)
     text = dao.get_texts([task_id], with_results=True)[task_id]
     values = qtm.parse_json(text.json.encode())
     info = qtm.TaskInfo.from_dict(json.loads(text.json))
@@ -2834,21 +2709,9 @@ def test_the_database_makes_json_of_a_task_that_holds_all_of_its_row(dao, row):
 def test_every_character_of_a_message_and_every_percent_come_back_from_the_database(dao):
     (key,) = add(dao)
     (claimed,) = dao.claim("w", 1)
-    special = [
-        *map(chr, range(1, 0x100)),
-        "\u2028",
-        "\u2029",
-        "\ufeff",
-        "\ufffd",
-        "\uffff",
-        "\U0001f600",
-        "\U0010ffff",
-        "'",
-        "%s",
-        "@",
-    ]
-    assert report(dao, claimed, 1.0, "".join(special))
-    assert dao.get(key).message == "".join(special)
+    special = "".join(map(chr, range(1, 0x100))) + "\u2028\u2029\ufeff\ufffd\uffff\U0001f600\U0010ffff'%s@"
+    assert report(dao, claimed, 1.0, special)
+    assert dao.get(key).message == special
     for percent in range(100):
         assert report(dao, claimed, percent / 100, "")
         assert dao.get(key).status_text == f"Running on the engine, attempt 1, {percent}% done."
@@ -2873,18 +2736,16 @@ def test_who_waits_for_many_tasks_and_batches_learns_which_have_ended(dao):
     assert dao.ended(busy, ["busy"]) == set()
 
 
-def test_a_task_whose_text_is_too_long_for_the_database_to_make_is_still_read():
-    with private_server() as server:
-        database = qtm.Database(server.create_database("qtm_test"))
-        qtm.migrate(database)
-        dao = qtm.TaskDAO(database)
-        request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_500_000}], "b")
-        store(dao, request, "b", ids := qtm.new_task_ids(1), 1.0, 1)
-        server.execute("SET GLOBAL max_allowed_packet = 1048576")
-        database.close()
-        dao = qtm.TaskDAO(database := qtm.Database(f"mysql://root@127.0.0.1:{server.port}/qtm_test"))
-        assert dao.get(ids[0]).params == listed(dao)[0].params == request.params[0]
-        database.close()
+def test_a_task_whose_text_is_too_long_for_the_database_to_make_is_still_read(mariadb, mariadb_dao):
+    request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 1_500_000}], "b")
+    store(mariadb_dao, request, "b", ids := qtm.new_task_ids(1), 1.0, 1)
+    ((before,),) = mariadb.execute("SELECT @@GLOBAL.max_allowed_packet")
+    mariadb.execute("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        mariadb_dao.database._writers.drop_idle()
+        assert mariadb_dao.get(ids[0]).params == listed(mariadb_dao)[0].params == request.params[0]
+    finally:
+        mariadb.execute(f"SET GLOBAL max_allowed_packet = {before}")
 
 
 LONG_AGO = "2020-01-01 00:00:00.000000"
