@@ -10753,7 +10753,7 @@ def _body_schemas() -> dict[str, Any]:
         ]
     }
     sweep = {
-        "grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
+        "grid": "Grid",
         "where": {"type": "array", "items": matching(CONDITION.pattern)},
         "sample": _schema("int: So many of the combinations, chosen at random.", minimum=1),
         "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
@@ -10768,6 +10768,7 @@ def _body_schemas() -> dict[str, Any]:
         "CreateConfig": _object(config, config, description=words),
         "Params": {**FREE, "description": "Parameters of the strategy, free."},
         "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
+        "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
         "Range": _object(values_range, {"step"}, additionalProperties=False),
         "Selection": _object(selection, selection, **just_one),
     }
