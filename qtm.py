@@ -756,7 +756,6 @@ STOCK_CODE = re.compile(STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
 STOCK_CODE_RULE = f"1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEY_FAULT = "must be 1 to 255 visible ASCII characters"
 STRATEGY_LENGTH = 100  # characters
@@ -876,73 +875,6 @@ def _without_numpy(value: Any) -> Any:
     if not kind or kind == "m" or hasattr(value, "index") or value.dtype.names:
         return value
     return value.astype(str).tolist() if kind == "M" else value.tolist()
-
-
-def _plain_scalar(value: Any) -> Any:
-    """A text, number or date of a Python caller as JSON holds it; other values as they are. Raises ValueError
-    for one that JSON cannot hold."""
-    if isinstance(value, str):
-        if fault := _bad_text(value):
-            raise ValueError(fault)
-        return str.__str__(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() >= 64:
-            raise ValueError(f"the integer {str(value)[:24]} is beyond 64 bits")
-        return int(value)
-    if isinstance(value, (float, decimal.Decimal)):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} is not JSON")
-        return float(value)
-    if isinstance(value, datetime.date) and value == value:  # a datetime too; pandas' NaT is unlike itself
-        return value.isoformat()
-    return value
-
-
-def _plain(path: str, value: Any, faults: list[FieldError], depth: int = 0) -> Any:
-    """A document of a Python caller as JSON holds it: numpy's scalars and arrays, dates, Decimals, enums and
-    tuples become numbers, texts and lists. What has no JSON form becomes one of the ``faults``."""
-    try:
-        value = _plain_scalar(_without_numpy(value.value if isinstance(value, enum.Enum) else value))
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        if depth == MAX_JSON_DEPTH:
-            raise ValueError(f"nests deeper than {MAX_JSON_DEPTH} levels")
-        if isinstance(value, Mapping):
-            found: dict[str, Any] = {}
-            for given, item in value.items():
-                key = _without_numpy(given.value if isinstance(given, enum.Enum) else given)
-                key = str(key) if isinstance(key, int) and not isinstance(key, bool) else key
-                if not isinstance(key, str) or _bad_text(key):
-                    raise ValueError(f"the key {repr(given)[:60]} must be a text")
-                if key in found:
-                    raise ValueError(f"the key {key[:60]!r} stands twice")
-                found[str.__str__(key)] = _plain(f"{path}.{key}", item, faults, depth + 1)
-            return found
-        if isinstance(value, (list, tuple, range, deque)) and not hasattr(value, "_fields"):
-            return [_plain(f"{path}[{i}]", item, faults, depth + 1) for i, item in enumerate(value)]
-        kind = type(value).__name__
-        raise ValueError(f"a {kind} has no JSON form: give a number, a text, a list or a dict")
-    except ValueError as error:
-        faults.append(FieldError(path, str(error)))
-        return None
-
-
-def _plain_config(config: Any, faults: list[FieldError]) -> Any:
-    """Its dates may be any date or midnight of Python, numpy or pandas."""
-    found = _plain("config", config, faults)
-    for name in ("start_date", "end_date") if isinstance(found, dict) else ():
-        match = DATE_AT_MIDNIGHT.fullmatch(str(found.get(name)))
-        if match and not isinstance(config[name], str):
-            found[name] = match[1]
-    return found
-
-
-def _plain_list(value: Any) -> Any:
-    """What is to be a list, from any iterable but a text or a dict; others stay for `problems` to refuse."""
-    value = value.tolist() if hasattr(value, "index") and hasattr(value, "tolist") else _without_numpy(value)
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
-        return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
-    return value
 
 
 MAX_COMBINATIONS = 1_000_000  # that are checked against conditions, about a second
@@ -1163,26 +1095,6 @@ class BatchRequest:
         if faults:
             raise invalid_request(faults)
         return request
-
-    @classmethod
-    def from_python(cls, request: TaskRequest | BatchRequest) -> BatchRequest:
-        """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest
-        that lists every fault."""
-        is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
-        codes = [request.stock_code] if isinstance(request, TaskRequest) else _plain_list(request.stock_codes)
-        if isinstance(codes, list):
-            codes = [str(code) if isinstance(code, str) else code for code in codes]
-        is_one = is_single or isinstance(request.params, Mapping)
-        params: Any = [request.params] if is_one else _plain_list(request.params)
-        if isinstance(params, list):
-            path = "params" if is_one else "params[{}]"
-            params = [_plain(path.format(i), item, faults) for i, item in enumerate(params)]
-        shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
-        found = cls(codes, _plain_config(request.config, faults), params, **shared)
-        faults = faults or found.problems(is_single, is_one)
-        if faults:
-            raise invalid_request(faults)
-        return found
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
         """Every fault of this request; empty when all is well. Their paths are those that the client used:
@@ -9200,6 +9112,7 @@ VALIDATED_TOGETHER = 10_000  # tasks that an engine is asked about at once
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 PENDING_SHARE = 10  # times as long as it took, a count of the pending tasks is good
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
+DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
@@ -9258,6 +9171,56 @@ def checked_filter(chosen: TaskFilter) -> TaskFilter:
     )
 
 
+def _list_argument(value: Any) -> Any:
+    """What is to be a list, from any iterable but a text or a dict; others stay for `problems` to refuse."""
+    value = value.tolist() if hasattr(value, "index") and hasattr(value, "tolist") else _without_numpy(value)
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
+    return value
+
+
+def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
+    """A document of a Python caller as JSON holds it, converted as a result is; what has no JSON form becomes
+    one of the ``faults``."""
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        found = result_document(value)
+        document = parse_json(found.text.encode())
+    except (ResultFault, MalformedJSON) as error:
+        faults.append(FieldError(path, str(error)))
+        return value
+    lost = [(one["path"], f"{one['kind']} is not JSON") for one in found.non_finite]
+    lost += [(one["path"], f"a {one['type']} has no JSON form") for one in found.converted]
+    faults += [FieldError(f"{path}.{place}", message) for place, message in lost]
+    return document
+
+
+def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
+    """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest that
+    lists every fault."""
+    is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
+    codes = [request.stock_code] if isinstance(request, TaskRequest) else _list_argument(request.stock_codes)
+    if isinstance(codes, list):
+        codes = [str(code) if isinstance(code, str) else code for code in codes]
+    is_one = is_single or isinstance(request.params, Mapping)
+    params: Any = [request.params] if is_one else _list_argument(request.params)
+    if isinstance(params, list):
+        path = "params" if is_one else "params[{}]"
+        params = [_document_argument(path.format(i), item, faults) for i, item in enumerate(params)]
+    config = _document_argument("config", request.config, faults)
+    for name in ("start_date", "end_date") if isinstance(config, dict) else ():
+        match = DATE_AT_MIDNIGHT.fullmatch(str(config.get(name)))
+        if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
+            config[name] = match[1]
+    shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
+    found = BatchRequest(codes, config, params, **shared)
+    faults = faults or found.problems(is_single, is_one)
+    if faults:
+        raise invalid_request(faults)
+    return found
+
+
 def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
     """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no
     request or no key."""
@@ -9267,7 +9230,7 @@ def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | N
     key = optional_text("idempotency_key", idempotency_key)
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
-    return BatchRequest.from_python(request)
+    return python_request(request)
 
 
 class PendingLimit:
