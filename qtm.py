@@ -10417,17 +10417,15 @@ class Parameter:
             return given, [f"must be one of {', '.join(known)}" for text in given if text not in known]
         if len(given) == 1 and given[0]:
             return self._read_text(given[0])
-        fault = (
-            "is given more than once" if len(given) > 1 else "is missing" if self.is_required else "is empty"
-        )
-        return self.schema.get("default"), [fault] if given or self.is_required else []
+        value, fault = self.schema.get("default"), "is missing" if self.is_required else "is empty"
+        if len(given) > 1:
+            return value, ["is given more than once"]
+        return value, [fault] if given or self.is_required else []
 
     def _read_text(self, text: str) -> tuple[Any, list[str]]:
-        kind = self.schema["type"]
+        kind, pattern = self.schema["type"], self.schema.get("pattern")
         if kind == "string":
-            return text, [] if re.fullmatch(self.schema.get("pattern", ".*"), text, re.DOTALL) else [
-                self.fault
-            ]
+            return text, [] if pattern is None or re.fullmatch(pattern, text) else [self.fault]
         low, high = self.schema["minimum"], self.schema["maximum"]
         number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
         if low <= number <= high and (kind == "number" or text.isdecimal()):
@@ -10560,9 +10558,11 @@ class Route:
         faults: list[FieldError] = []
         for parameter in self.parameters:
             values[parameter.name], wrong = parameter.read(request)
-            faults += [FieldError(parameter.name, fault) for fault in wrong]
-        unknown = [name for name in request.query if name not in self._query_names]
-        faults += [FieldError(name, "there is no such parameter") for name in unknown]
+            if wrong:
+                faults += [FieldError(parameter.name, fault) for fault in wrong]
+        if not request.query.keys() <= self._query_names:
+            unknown = [name for name in request.query if name not in self._query_names]
+            faults += [FieldError(name, "there is no such parameter") for name in unknown]
         try:
             if faults:
                 raise invalid_request(faults)
