@@ -31,8 +31,8 @@ Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per slot
-      http-N            a few: one polls all sockets     v
-                        and answers, others help       engine host (one per slot: forks ahead, reaps, kills)
+      http-loop         one: sockets, queues, waits      v
+      http-worker-N     a few: compute answers         engine host (one per slot: forks ahead, reaps, kills)
       scheduler         one: claim, heartbeat, rescue    |- fork per attempt, or QTM_TASKS_PER_PROCESS
       scheduler-timer   a threading.Timer, only wakes    v
       slot-N            one per running task ========> engine process (one runs, one waits for a first task)
@@ -42,8 +42,8 @@ Threads and processes::
       cached-read       while the database is asked for /readyz and /metrics
 
 Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code
-or a join, but these on purpose: Lead._line, by which threads that have nothing to do wait in turn, and
-PendingLimit._lock and EngineServer._validator_lock, by which one asks for all.
+or a join, but these on purpose: PendingLimit._lock and EngineServer._validator_lock, by which one asks for
+all.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -81,9 +81,8 @@ Rooms (search for the rule "# ==== "):
  33 API
  34 Access
  35 HTTP connections
- 36 Jobs and waiters
- 37 HTTP server
- 38 Command line
+ 36 HTTP server
+ 37 Command line
 """
 
 from __future__ import annotations
@@ -149,6 +148,7 @@ import re
 import reprlib
 import resource
 import select
+import selectors
 import shutil
 import signal
 import socket
@@ -168,6 +168,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -9774,14 +9775,14 @@ def start(
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
-MAX_KNOWN_BYTES = 1024  # of header fields that are remembered
+MAX_CACHED_BYTES = 1024  # longer blocks of header fields are parsed anew each time
 MAX_EMPTY_BYTES = 64  # of empty lines before a request; one is what old clients send
 MAX_CHUNK_LINE_BYTES = 256
-MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of chunk sizes and line ends beyond the bytes that they frame
+MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of lines with chunk sizes, beyond the bytes that the chunks hold
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".encode())
-# one way to match: two would take time by the square
+# it must match in one way only, or backtracking is quadratic
 FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
 CHUNK_LINE = re.compile(
@@ -9790,34 +9791,16 @@ CHUNK_LINE = re.compile(
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)((?:[/?].*)?)", re.IGNORECASE)
 BAD_TARGET = re.compile(r"%(?![0-9A-Fa-f]{2})|[^\x21\x22\x24-\x7e]")  # a fragment has no place in one, either
-SINGLE_FIELDS = frozenset(
-    (
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "content-type",
-        "authorization",
-        "idempotency-key",
-        "origin",
-        "expect",
-    )
+SINGLE_FIELDS = re.compile(
+    "host|content-length|transfer-encoding|content-type|authorization|idempotency-key|origin|expect"
 )
-
-
-class HeadFields(NamedTuple):
-    """The header fields of a request, by names in lower case, and what they alone tell: the length of its
-    body (None: it is chunked), whether the connection closes after the answer, and whether the client waits
-    for our word before it sends the body."""
-
-    headers: Mapping[str, str]
-    length: int | None
-    closes: bool
-    expects: bool
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus}
 
 
 class HttpRequest(NamedTuple):
     """One request whose framing was accepted. Names in ``headers`` are lower case; ``query`` keeps every
-    value. ``may_wait`` is false for one that has waited already: its handler answers with what there is."""
+    value. ``length`` is that of the body, None for a chunked one. ``may_wait`` is false for a request that
+    has waited already: its handler answers with the current state."""
 
     method: str
     path: str
@@ -9826,7 +9809,12 @@ class HttpRequest(NamedTuple):
     version: tuple[int, int] = (1, 1)
     body: bytes = b""
     may_wait: bool = True
-    is_alone: bool = False  # it is answered on its own, since its answer is long
+    length: int | None = 0
+    closes: bool = False  # the connection closes after the answer
+    expects_continue: bool = False  # the client sends the body after 100 Continue
+
+
+NO_REQUEST = HttpRequest("-", "-", {}, {})  # in the place of a request that could not be read
 
 
 def fixed_fields_with(policy: str) -> str:
@@ -9834,6 +9822,11 @@ def fixed_fields_with(policy: str) -> str:
     return (
         f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Security-Policy: {policy}\r\n"
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)
 
 
 class Response(NamedTuple):
@@ -9847,6 +9840,21 @@ class Response(NamedTuple):
     log: Mapping[str, Any] = {}
     # made once, for all data
     fixed_fields: str = fixed_fields_with("default-src 'none'; frame-ancestors 'none'")
+
+    def encoded(self, request_id: str, connection: str, is_head: bool) -> list[memoryview]:
+        """The answer in bytes, in one piece unless that would copy much. ``connection`` is the field of that
+        name, or empty."""
+        extra = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        head = (
+            f"{STATUS_LINES[self.status]}Date: {_http_date(int(time.time()))}\r\n"
+            f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
+            f"X-Request-Id: {request_id}\r\n{self.fixed_fields}{extra}{connection}\r\n"
+        ).encode("latin-1")
+        if is_head or not self.body:
+            return [memoryview(head)]
+        if len(self.body) < 16 * 1024:
+            return [memoryview(head + self.body)]
+        return [memoryview(head), memoryview(self.body)]
 
 
 def success(data_json: str, status: int = 200, log: Mapping[str, Any] | None = None) -> Response:
@@ -9863,19 +9871,16 @@ def failure(error: QtmError) -> Response:
         headers.append(("Allow", error.allow))
     if isinstance(error, Unauthorized):
         headers.append(("WWW-Authenticate", error.challenge))
+    faults = error.errors[:MAX_LISTED]
     body = {
         "code": error.code,
         "error": error.error,
         "message": _clean(error.message),
         "data": None,
-        "errors": [
-            {"field": _clean(fault.field), "message": _clean(fault.message)}
-            for fault in error.errors[:MAX_LISTED]
-        ],
+        "errors": [{"field": _clean(fault.field), "message": _clean(fault.message)} for fault in faults],
     }
-    return Response(
-        error.http_status, dump_json(body).encode(), tuple(headers), log={"error": error.error, **error.log}
-    )
+    log = {"error": error.error, **error.log}
+    return Response(error.http_status, dump_json(body).encode(), tuple(headers), log=log)
 
 
 def _percent_decoded(text: str) -> str:
@@ -9894,16 +9899,36 @@ def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
             if part:  # between two ampersands, or after the last, stands no parameter
                 query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
         decoded = _percent_decoded(path)
-        # what guards paths in front of the service sees another one
-        if "%" in path and decoded.count("/") > path.count("/"):
-            raise MalformedHTTP("the path has an encoded slash")
-        return decoded, query
     except UnicodeDecodeError:
         raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
+    if "%" in path and decoded.count("/") > path.count("/"):  # a proxy that guards paths reads another path
+        raise MalformedHTTP("the path has an encoded slash")
+    return decoded, query
 
 
-def _parse_fields(block: bytes) -> Mapping[str, str]:
-    """The header fields. Nobody changes the mapping."""
+def _check_authority(text: str) -> None:
+    if not HOST.fullmatch(text):
+        raise MalformedHTTP("the host is not NAME or NAME:PORT")
+
+
+def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
+    """The length of the body, or None for a chunked one."""
+    if "transfer-encoding" in headers:
+        if "content-length" in headers or version == (1, 0):
+            message = "Transfer-Encoding beside a Content-Length, or in HTTP/1.0"
+            raise MalformedHTTP(f"{message}: where the body ends is in doubt")
+        if headers["transfer-encoding"].lower() != "chunked":
+            raise MalformedHTTP("the only transfer coding known here is chunked")
+        return None
+    text = headers.get("content-length", "0")
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise MalformedHTTP("Content-Length is not a number of 1 to 18 digits")
+    return int(text)
+
+
+def _parse_fields(block: bytes, version: tuple[int, int]) -> tuple[Mapping[str, str], int | None, bool, bool]:
+    """The header fields, a mapping that nobody changes, and what they alone decide: the length of the body
+    (None: chunked), whether the connection closes, whether the client expects 100 Continue."""
     lines = block.split(b"\r\n") if block else []
     if len(lines) > MAX_FIELDS:
         raise HeadTooLarge(f"{len(lines)} header fields are more than {MAX_FIELDS}")
@@ -9913,55 +9938,26 @@ def _parse_fields(block: bytes) -> Mapping[str, str]:
         if match is None:
             raise MalformedHTTP("a header line is not NAME: VALUE")
         name, value = match[1].decode().lower(), match[2].decode("latin-1").strip(" \t")
-        if name in headers:
-            if name in SINGLE_FIELDS:
-                raise MalformedHTTP(f"the header {name} stands twice")
-            value = f"{headers[name]}, {value}"
-        headers[name] = value
-    return headers
-
-
-def _check_authority(text: str) -> None:
-    if not HOST.fullmatch(text):
-        raise MalformedHTTP("the host is not NAME or NAME:PORT")
-
-
-def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
-    """The length of the body, or None for a chunked one. Raises MalformedHTTP, ExpectationFailed."""
+        if name in headers and SINGLE_FIELDS.fullmatch(name):
+            raise MalformedHTTP(f"the header {name} stands twice")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if version == (1, 1) and "host" not in headers:
         raise MalformedHTTP("HTTP/1.1 demands a Host header")
     _check_authority(headers.get("host", "localhost"))
-    length: int | None = 0
-    if "transfer-encoding" in headers:
-        if "content-length" in headers or version == (1, 0):
-            raise MalformedHTTP(
-                "Transfer-Encoding beside a Content-Length, or in HTTP/1.0: where the body ends is in doubt"
-            )
-        if headers["transfer-encoding"].lower() != "chunked":
-            raise MalformedHTTP("the only transfer coding known here is chunked")
-        length = None
-    elif "content-length" in headers:
-        if not re.fullmatch(r"[0-9]{1,18}", headers["content-length"]):
-            raise MalformedHTTP("Content-Length is not a number of 1 to 18 digits")
-        length = int(headers["content-length"])
-    if "expect" in headers and version == (1, 1) and headers["expect"].lower() != "100-continue":
-        raise ExpectationFailed("the only expectation known here is 100-continue")
-    return length
-
-
-def _head_fields(block: bytes, version: tuple[int, int]) -> HeadFields:
-    headers = _parse_fields(block)
     length = _body_length(headers, version)
+    expects = version == (1, 1) and "expect" in headers
+    if expects and headers["expect"].lower() != "100-continue":
+        raise ExpectationFailed("the only expectation known here is 100-continue")
     words = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     closes = "close" in words or (version == (1, 0) and "keep-alive" not in words)
-    return HeadFields(headers, length, closes, length != 0 and version == (1, 1) and "expect" in headers)
+    return headers, length, closes, expects and length != 0
 
 
-_known_fields = functools.lru_cache(maxsize=256)(_head_fields)  # clients send the same ones again and again
+_cached_fields = functools.lru_cache(maxsize=256)(_parse_fields)  # a client sends the same ones every time
 
 
-def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
-    """A request without its body, from a head without its empty line, and its fields as they were sent.
+def parse_head(head: bytes) -> HttpRequest:
+    """A request without its body, from a head without its empty line.
 
     Raises MalformedHTTP, HeadTooLarge, ExpectationFailed.
     """
@@ -9971,10 +9967,10 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
         raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
     if match[3] != b"1":
         raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    # a later minor version is read as the one that we know (RFC 9110 2.5)
-    version = (1, min(int(match[4]), 1))
-    fields = (_known_fields if len(block) <= MAX_KNOWN_BYTES else _head_fields)(block, version)
-    headers, target = fields.headers, match[2].decode("latin-1")
+    version = (1, min(int(match[4]), 1))  # RFC 9110 2.5: a later minor version is read as the known one
+    parse = _cached_fields if len(block) <= MAX_CACHED_BYTES else _parse_fields
+    headers, length, closes, expects = parse(block, version)
+    target = match[2].decode("latin-1")
     absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
     if absolute:  # its authority counts instead of the Host field (RFC 9112 3.2.2)
         _check_authority(absolute[1])
@@ -9982,94 +9978,58 @@ def parse_head(head: bytes) -> tuple[HttpRequest, HeadFields]:
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     method = match[1].decode()
     path, query = ("*", {}) if (method, target) == ("OPTIONS", "*") else _parse_target(target)
-    return HttpRequest(method, path, query, headers, version), fields
+    return HttpRequest(method, path, query, headers, version, b"", True, length, closes, expects)
 
 
-class ChunkedBody:
-    """Decodes one chunked body (RFC 9112 7.1), strictly and bounded. Extensions and trailers are checked and
-    dropped."""
+def _chunk_line(buffer: bytearray, most: int) -> Generator[None, None, bytes]:
+    """Take the next line from the front of the buffer; it comes without its end. Yields while it is
+    incomplete."""
+    while (end := buffer.find(b"\r\n", 0, most + 2)) < 0:
+        if not b"\r\n".startswith(buffer[most:]) or STRAY_CONTROL.search(buffer):
+            raise MalformedHTTP("a line of the chunked body is too long or does not end in CR LF")
+        yield
+    line = bytes(buffer[:end])
+    del buffer[: end + 2]
+    return line
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        # chunks of a few bytes each would weigh many times their data as texts of their own
-        self._body = bytearray()
-        self._size = 0
-        self._framing = 0  # bytes that were no data
-        self._left = 0  # of the chunk at hand, its line end included; 0: a size comes next
-        self._trailers = -1  # lines so far, once the last chunk was seen
 
-    def take(self, buffer: bytearray) -> bytes | None:
-        """Take what belongs to the body from the front of the buffer; the body once it is whole."""
-        while True:
-            if self._trailers >= 0:
-                line = self._line(buffer, MAX_HEAD_BYTES)
-                if line == b"":
-                    return bytes(self._body)
-                if line is None:
-                    return None
-                self._trailer(line)
-            elif not self._left:
-                line = self._line(buffer, MAX_CHUNK_LINE_BYTES)
-                if line is None:
-                    return None
-                self._begin_chunk(line)
-            elif not self._data(buffer):
-                return None
-
-    def drop(self, buffer: bytearray) -> bool:
-        """Drop what belongs to the body from the front of the buffer, and what was taken before; whether that
-        was all of it."""
-        is_whole = self.take(buffer) is not None
-        self._body.clear()
-        return is_whole
-
-    def _line(self, buffer: bytearray, most: int) -> bytes | None:
-        """The next line without its end, or None while it is incomplete."""
-        end = buffer.find(b"\r\n", 0, most + 2)
-        if end < 0:
-            if not b"\r\n".startswith(buffer[most:]) or STRAY_CONTROL.search(buffer):
-                raise MalformedHTTP("a line of the chunked body is too long or does not end in CR LF")
-            return None
-        line = bytes(buffer[:end])
-        del buffer[: end + 2]
-        self._framing += end + 2
-        if self._framing > MAX_CHUNK_FRAMING_BYTES + self._size:
+def _decode_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterator[None]:
+    """Move a chunked body (RFC 9112 7.1) from the front of ``buffer`` to ``body``, strictly and bounded;
+    extensions and trailers are checked and dropped. Yields while bytes are missing."""
+    size = framing = 0
+    while True:
+        line = yield from _chunk_line(buffer, MAX_CHUNK_LINE_BYTES)
+        framing += len(line) + 2
+        if framing > MAX_CHUNK_FRAMING_BYTES + size:
             raise MalformedHTTP("the chunks are so small that their framing outweighs their data")
-        return line
-
-    def _begin_chunk(self, line: bytes) -> None:
         match = CHUNK_LINE.fullmatch(line)
         if match is None:
             raise MalformedHTTP("a chunk does not begin with its size in hexadecimal digits")
-        size = int(match[1], 16)
-        self._size += size
-        if self._size > self._max_bytes:
-            raise BodyTooLarge(f"the body has more than {self._max_bytes} bytes")
-        if size:
-            self._left = size + 2
-        else:
-            self._trailers = 0
-
-    def _data(self, buffer: bytearray) -> bool:
-        """Take data of the chunk at hand; False when more must come first."""
-        if self._left > 2 and buffer:
-            part = buffer[: self._left - 2]
-            del buffer[: len(part)]
-            self._body += part
-            self._left -= len(part)
-        if self._left == 2 and len(buffer) >= 2:
-            if buffer[:2] != b"\r\n":
-                raise MalformedHTTP("a chunk is longer than its size")
-            del buffer[:2]
-            self._left = 0
-        return not self._left
-
-    def _trailer(self, line: bytes) -> None:
-        self._trailers += 1
-        if self._trailers > MAX_FIELDS:
-            raise HeadTooLarge(f"more than {MAX_FIELDS} trailer fields")
+        missing = int(match[1], 16)
+        if not missing:
+            break
+        size += missing
+        if size > max_bytes:
+            raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
+        while missing:
+            if not buffer:
+                yield
+            part = buffer[:missing]
+            del buffer[:missing]
+            body += part
+            missing -= len(part)
+        while len(buffer) < 2:
+            yield
+        if not buffer.startswith(b"\r\n"):
+            raise MalformedHTTP("a chunk is longer than its size")
+        del buffer[:2]
+    for _ in range(MAX_FIELDS + 1):
+        line = yield from _chunk_line(buffer, MAX_HEAD_BYTES)
+        if not line:
+            return
         if FIELD_LINE.fullmatch(line) is None:
             raise MalformedHTTP("a trailer line is not NAME: VALUE")
+    raise HeadTooLarge(f"more than {MAX_FIELDS} trailer fields")
 
 
 class MessageReader:
@@ -10077,22 +10037,18 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._empty_bytes = 0  # of empty lines before the head at hand
-        self._length = 0  # of the body at hand
-        self._chunked: ChunkedBody | None = None
+        self._empty_bytes = 0  # of empty lines before the head
+        self._length = 0  # of the body that comes next, unless it is chunked
+        self._chunks: Iterator[None] | None = None
+        self._decoded = bytearray()  # of a chunked body; its chunks as objects would weigh many times as much
 
     def feed(self, data: bytes) -> None:
         """More bytes have arrived."""
         self._buffer += data
 
     @property
-    def has_more(self) -> bool:
-        """Whether bytes are here that nobody has taken."""
-        return bool(self._buffer)
-
-    @property
     def size(self) -> int:
-        """How many bytes are here that nobody has taken."""
+        """How many bytes have arrived and were not taken."""
         return len(self._buffer)
 
     @property
@@ -10125,26 +10081,30 @@ class MessageReader:
 
     def expect_body(self, length: int | None, max_bytes: int) -> None:
         """A body of ``length`` bytes comes next, or a chunked one (None) of at most ``max_bytes``."""
-        self._length, self._chunked = length or 0, ChunkedBody(max_bytes) if length is None else None
+        self._length, self._decoded = length or 0, bytearray()
+        self._chunks = _decode_chunks(self._buffer, self._decoded, max_bytes) if length is None else None
 
     def body(self) -> bytes | None:
         """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
-        if self._chunked:
-            return self._chunked.take(self._buffer)
-        if not self._length:
-            return b""
+        if self._chunks:
+            if next(self._chunks, True) is None:
+                return None
+            body = bytes(self._decoded)
+            self._decoded.clear()
+            return body
         if len(self._buffer) < self._length:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[: self._length])
+        body = bytes(memoryview(self._buffer)[: self._length]) if self._length else b""
         del self._buffer[: self._length]
         return body
 
     def discard(self) -> bool:
-        """Drop what is here of an unwanted body; whether that was all of it. Raises MalformedHTTP,
+        """Drop what has arrived of an unwanted body; whether that was all of it. Raises MalformedHTTP,
         BodyTooLarge, HeadTooLarge."""
-        if self._chunked:
-            return self._chunked.drop(self._buffer)
+        if self._chunks:
+            is_whole = next(self._chunks, True) is not None
+            self._decoded.clear()
+            return is_whole
         dropped = min(self._length, len(self._buffer))
         del self._buffer[:dropped]
         self._length -= dropped
@@ -11264,17 +11224,16 @@ class Router:
 
 
 # ==== 34 Access =============================================================================================
-# Who may ask, judged by the head of a request alone; and the certificate of the service.
+# Whether a request may be answered, judged by its head alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
-# requests of a peer without a right token that are answered at once, and logged one by one
-FREE_FAILURES = 10
+FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged each
 FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
 MAX_PAUSE_SECONDS = 5.0  # until a wrong token is answered, however many came before it
-# without another failure, after which a peer begins anew; further ones are summed up as often
-FORGIVEN_SECONDS = 60.0
+FORGIVEN_SECONDS = (
+    60.0  # without a failure, after which a peer begins anew; further ones are summed up as often
+)
 MAX_FAILING_PEERS = 1024
-MAX_LOGGED_PATH = 200  # characters
 
 
 def peer_of(client: str) -> str:
@@ -11288,7 +11247,7 @@ def peer_of(client: str) -> str:
 
 @dataclass
 class _Failures:
-    """Of one peer."""
+    """The requests of one peer that had no right token."""
 
     count: int = 0  # since it began anew
     unlogged: int = 0  # since the last sum
@@ -11299,51 +11258,49 @@ class _Failures:
 class TokenFailures:
     """The requests of each peer that had no right token. Beyond the first few, the answers to wrong tokens
     are paused, one behind the other, and all failures are summed up in the log. A right token is never
-    paused: behind a proxy all clients are one peer. Thread-safe."""
+    paused: behind a proxy all clients are one peer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # guards all below; held for a look-up, and once a minute for the sums
-        self._peers: dict[str, _Failures] = {}  # the one that failed last stands last
-        self._forgotten = 0  # failures not logged of peers that had to make room
+        self._peers: dict[str, _Failures] = {}  # the peer that failed last stands last
+        self._unlogged_others = 0  # of peers that had to make room
         self._next_sum = clock() + FORGIVEN_SECONDS
 
     def note(self, peer: str, is_wrong: bool) -> tuple[bool, float]:
-        """Count one; whether it is logged by itself, and for how long its answer is paused."""
+        """Count one; whether it is logged by itself, and for how many seconds its answer is paused."""
         now = self._clock()
-        with self._lock:
-            found = self._peers.pop(peer, None) or _Failures()
-            if now - found.last_at > FORGIVEN_SECONDS:
-                found.count = 0
-            if len(self._peers) >= MAX_FAILING_PEERS:
-                self._forgotten += self._peers.pop(next(iter(self._peers))).unlogged
-            self._peers[peer] = found
-            found.count, found.last_at = found.count + 1, now
-            if found.count <= FREE_FAILURES:
-                return True, 0.0
-            found.unlogged += 1
-            if not is_wrong:
-                return False, 0.0
-            found.answer_at = min(max(found.answer_at, now) + FAILURE_SECONDS, now + MAX_PAUSE_SECONDS)
-            return False, found.answer_at - now
+        found = self._peers.pop(peer, None) or _Failures()
+        if now - found.last_at > FORGIVEN_SECONDS:
+            found.count = 0
+        if len(self._peers) >= MAX_FAILING_PEERS:
+            self._unlogged_others += self._peers.pop(next(iter(self._peers))).unlogged
+        self._peers[peer] = found
+        found.count, found.last_at = found.count + 1, now
+        if found.count <= FREE_FAILURES:
+            return True, 0.0
+        found.unlogged += 1
+        if not is_wrong:
+            return False, 0.0
+        found.answer_at = min(max(found.answer_at, now) + FAILURE_SECONDS, now + MAX_PAUSE_SECONDS)
+        return False, found.answer_at - now
 
-    def take_sums(self, is_due: bool = False) -> list[tuple[str, int]]:
-        """How many failures of which peer have not been logged, once a minute or when ``is_due``; "others"
-        had to make room."""
+    def log_sums(self, is_due: bool = False) -> None:
+        """Log how many failures of which peer have no line of their own, once a minute or when ``is_due``."""
         now = self._clock()
         if now < self._next_sum and not is_due:
-            return []
-        with self._lock:
-            self._next_sum = now + FORGIVEN_SECONDS
-            sums = [(peer, found.unlogged) for peer, found in self._peers.items() if found.unlogged]
-            sums += [("others", self._forgotten)] if self._forgotten else []
-            self._peers = {
-                peer: found for peer, found in self._peers.items() if now - found.last_at <= FORGIVEN_SECONDS
-            }
-            for found in self._peers.values():
-                found.unlogged = 0
-            self._forgotten = 0
-        return sums
+            return
+        self._next_sum = now + FORGIVEN_SECONDS
+        for peer, count in [
+            *((peer, one.unlogged) for peer, one in self._peers.items()),
+            ("others", self._unlogged_others),
+        ]:
+            if count:
+                log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
+        self._unlogged_others = 0
+        for peer, found in list(self._peers.items()):
+            found.unlogged = 0
+            if now - found.last_at > FORGIVEN_SECONDS:
+                del self._peers[peer]
 
 
 CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # another one than UTF-8
@@ -11353,23 +11310,47 @@ def _sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-class AccessRules:
-    """Who may ask: Host allow-list before routing, bearer tokens, JSON-only writes, no foreign Origin."""
+def _without_default_port(origin: str) -> str:
+    """An origin as browsers send it."""
+    match = ORIGIN.fullmatch(origin)
+    if match is None:
+        return origin
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+    return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
 
-    def __init__(self, settings: Settings) -> None:
-        self._tokens = [(_sha256(token), True) for token in settings.api_token] + [
-            (_sha256(token), False) for token in settings.read_token
-        ]
-        self._hosts = {
-            host.strip("[]").lower() for host in (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
-        }
-        self._origins = {self._without_default_port(origin) for origin in settings.allowed_origins}
+
+class AccessRules:
+    """What is checked before a request is answered: Host, route, token, and of writes media type, Origin and
+    length."""
+
+    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+        self.failures = TokenFailures()
+        self._router = Router(routes)
+        self._max_body_bytes = settings.max_body_bytes
+        self._tokens = [(_sha256(token), True) for token in settings.api_token]
+        self._tokens += [(_sha256(token), False) for token in settings.read_token]
+        names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
+        self._hosts = {host.strip("[]").lower() for host in names}
+        self._origins = {_without_default_port(origin) for origin in settings.allowed_origins}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
         self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
 
+    def admit(self, request: HttpRequest) -> Route:
+        """The route of a request, by its head alone. Raises a QtmError."""
+        if request.path not in PROBES:
+            self.check_host(request.headers)
+        route = self._router.find(request.method, request.path)
+        if not route.is_open:
+            self._check_token(request.headers)
+        if route.method == "POST":
+            self._check_write(request.headers)
+        if request.length is not None and request.length > self._max_body_bytes:
+            raise BodyTooLarge(f"the body has {request.length} bytes, more than {self._max_body_bytes}")
+        return route
+
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raises HostNotAllowed. An IP address is no name that a page could rebind, so a service on all
-        addresses takes any."""
+        """Raises HostNotAllowed. A page cannot rebind an IP address as it can a name, so that a service on
+        all addresses takes any."""
         text = headers.get("host", "127.0.0.1")
         if not self._is_served(text):
             raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
@@ -11380,16 +11361,14 @@ class AccessRules:
         is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
         return host != "" and (host in self._hosts or (self._is_wildcard and is_address))
 
-    def check_token(self, headers: Mapping[str, str]) -> None:
-        """Raises Unauthorized."""
+    def _check_token(self, headers: Mapping[str, str]) -> None:
         if self._tokens and not self._matches(headers):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             was_wrong = scheme.lower() == "bearer" and given.strip() != ""
             message = "send the header Authorization: Bearer TOKEN with a token of this service"
             raise Unauthorized(message, "invalid_token" if was_wrong else "")
 
-    def check_write(self, headers: Mapping[str, str]) -> None:
-        """Raises ReadOnlyToken, UnsupportedMediaType, ForeignOrigin."""
+    def _check_write(self, headers: Mapping[str, str]) -> None:
         if self._tokens and not any(self._matches(headers)):
             raise ReadOnlyToken("this token may only read", "insufficient_scope")
         media_type, *parameters = headers.get("content-type", "").split(";")
@@ -11397,26 +11376,13 @@ class AccessRules:
             raise UnsupportedMediaType("send the body as Content-Type: application/json, in UTF-8")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
-        if "origin" in headers and not self._may_write(headers["origin"], headers.get("host", "")):
-            origin, host = headers["origin"][:100], headers.get("host", "")[:100]
-            message = f"a page of the origin {origin!r} may not write to the host {host!r}; if it is qtm's own behind a proxy, have the"
-            raise ForeignOrigin(f"{message} proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS")
-
-    def _may_write(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin may: one of the same host (with https, too: a proxy may speak it), or
-        an allowed one."""
-        return (
-            origin in (f"http://{host}", f"https://{host}")
-            or self._without_default_port(origin) in self._origins
-        )
-
-    def _without_default_port(self, origin: str) -> str:
-        """An origin as browsers send it."""
-        match = ORIGIN.fullmatch(origin)
-        if match is None:
-            return origin
-        scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
-        return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        of_same_host = (None, f"http://{host}", f"https://{host}")  # a proxy may speak TLS
+        if origin not in of_same_host and _without_default_port(origin or "") not in self._origins:
+            raise ForeignOrigin(
+                f"a page of the origin {origin!r:.100} may not write to the host {host!r:.100}; if it is qtm's "
+                "own behind a proxy, have the proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS"
+            )
 
     def _matches(self, headers: Mapping[str, str]) -> list[bool]:
         """For each token of ours that was sent, whether it may write. All are compared, each in constant
@@ -11427,12 +11393,11 @@ class AccessRules:
 
 
 def _pem_fault(settings: Settings) -> str:
-    """Which of the files of the certificate is not what it should be, if that can be told by its looks."""
-    looks = (
+    """Which of the files of the certificate is not in PEM; empty when both look right."""
+    for name, path, label in (
         ("QTM_TLS_CERT", settings.tls_cert, "CERTIFICATE"),
         ("QTM_TLS_KEY", settings.tls_key, "PRIVATE KEY"),
-    )
-    for name, path, label in looks:
+    ):
         try:
             text = pathlib.Path(path).read_bytes()
         except OSError as error:
@@ -11446,38 +11411,35 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
     import ssl
 
-    # else an encrypted key has OpenSSL ask at the terminal, and whoever polls waits for an answer
-    def refuse() -> str:
-        raise SettingsError(
-            f"QTM_TLS_KEY: {settings.tls_key} is encrypted; store the key without a passphrase"
-        )
+    cert, key = settings.tls_cert, settings.tls_key
+
+    def refuse() -> str:  # or OpenSSL asks for the passphrase at the terminal, and the service waits for it
+        raise SettingsError(f"QTM_TLS_KEY: {key} is encrypted; store the key without a passphrase")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=refuse)
+        context.load_cert_chain(cert, key, password=refuse)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
-        fault = (
-            f"QTM_TLS_CERT, QTM_TLS_KEY: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
-        )
+        fault = f"QTM_TLS_CERT, QTM_TLS_KEY: {cert} and {key} cannot be used: {reason}"
         raise SettingsError(_pem_fault(settings) or fault) from None
     return context
 
 
 class Certificate:
-    """The certificate of the service, loaded anew when its files have changed: whoever renews it need not
-    restart anything. ``context`` serves new connections; it is written and read by the thread that polls
-    alone."""
+    """The certificate of the service, loaded anew when its files have changed, so that a renewal needs no
+    restart. ``context`` serves new connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seen = self._versions()
-        self._fault = ""  # why they could not be used the last time
+        self._fault = ""  # why the files could not be used the last time
+        self._next_look = 0.0
         self.context = tls_context(settings)
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
-        """What tells one version of a file from another; None for one that is not there."""
+        """What differs between two versions of a file; None for a file that is missing."""
         versions: list[tuple[int, int, int] | None] = []
         for path in (self._settings.tls_cert, self._settings.tls_key):
             try:
@@ -11487,13 +11449,16 @@ class Certificate:
                 versions.append(None)
         return versions
 
-    def refresh(self) -> None:
-        """Look at the files. A pair that cannot be used changes nothing and is tried again, the same fault
-        told of once: it is being replaced just now, or not ours to read yet, or we are out of descriptors."""
+    def refresh(self, now: float) -> None:
+        """Look at the files now and then. A pair that cannot be used changes nothing and is tried again, the
+        same fault logged once: it may be half replaced, or unreadable for want of rights or descriptors."""
+        if now < self._next_look:
+            return
+        self._next_look = now + RENEWAL_SECONDS
         versions = self._versions()
         if versions == self._seen and not self._fault:
             return
-        self._seen = versions  # from before it is loaded: what comes later is seen the next time
+        self._seen = versions  # from before it is loaded: a later change is seen the next time
         try:
             self.context = tls_context(self._settings)
             self._fault = ""
@@ -11506,9 +11471,12 @@ class Certificate:
 
 # ==== 35 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
-# phase has a deadline. A connection belongs to one thread at a time: to the one that polls while bytes come
-# or go, to a worker while a request of it is answered. EPOLLONESHOT sees to that: an event is told once, and
-# again only after the connection was armed anew.
+# phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
+#
+#   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
+#    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
+#    |        +--> PAUSED ----> SENDING --> DISCARDING
+#    +--------------------------+-----------+
 
 RECEIVE_BYTES = 64 * 1024
 IDLE_SECONDS = 75.0  # a kept connection without a request
@@ -11520,100 +11488,68 @@ BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
 MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
 STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
 SEND_SECONDS = 600.0  # for a client to take one whole answer
-# without a byte, after an answer that closes: bytes that nobody reads would reset the connection
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread bytes would reset the connection
 MAX_REQUESTS_IN_A_ROW = 16  # of one client that sends many at once, before others get their turn
-
-EPOLL_READ = select.EPOLLIN | select.EPOLLONESHOT if sys.platform == "linux" else 0
-EPOLL_WRITE = select.EPOLLOUT | select.EPOLLONESHOT if sys.platform == "linux" else 0
-EPOLL_HANGUP = select.EPOLLRDHUP | select.EPOLLONESHOT if sys.platform == "linux" else 0
-
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus}
+MAX_LOGGED_PATH = 200  # characters
+ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 
 
 class Stream:
-    """A TCP socket that never blocks. After BlockingIOError, ``needs`` says what to poll for."""
+    """A TCP socket that never blocks."""
 
-    needs = EPOLL_READ
+    needs = 0  # after BlockingIOError: the event to wait for, if it is not the one that was asked for
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self.socket = sock
         sock.setblocking(False)
 
     def receive(self) -> bytes:
         """What has arrived; nothing at the end. Raises BlockingIOError, OSError."""
-        return self._socket.recv(RECEIVE_BYTES)
+        return self.socket.recv(RECEIVE_BYTES)
 
     def send(self, parts: Sequence[memoryview]) -> int:
         """How many bytes went out. Raises BlockingIOError, OSError."""
-        return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
-
-    def stop_reading(self) -> None:
-        """Have `receive` find the end after what has arrived, now or when it is called next. Any thread may
-        call this."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RD)  # of the TCP socket below TLS
+        return self.socket.send(parts[0]) if len(parts) == 1 else self.socket.sendmsg(parts)
 
     def shut(self, is_client_sending: bool) -> None:
-        """Say that nothing more comes from here."""
+        """Send the end of the stream."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def forked(self) -> None:
-        """Leave it to the parent of this process."""
-        close_inherited(self._socket)
+            self.socket.shutdown(socket.SHUT_WR)
 
 
 class TlsStream(Stream):
     """The same over TLS; its handshake happens in the first calls of `receive`."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        sock.setblocking(False)
+        super().__init__(sock)
         self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self._socket = self._tls
-        self._is_stopped = False  # written by stop_reading, of any thread
-
-    def stop_reading(self) -> None:
-        """So that the client reads a plain end, too."""
-        self._is_stopped = True
-        super().stop_reading()
+        self.socket = self._tls
 
     def receive(self) -> bytes:
-        """Also all that is decrypted already, which no poll would tell of."""
-        if (
-            self._is_stopped
-            and not self._tls.pending()
-            and not socket.socket.recv(self._tls, 1, socket.MSG_PEEK)
-        ):
-            return b""  # TLS would take it for a truncation, and send an alert
-        data = self._translated(lambda: self._tls.recv(RECEIVE_BYTES))
+        """Also all that is decrypted already, of which no poll would know."""
+        data = self._translated(self._tls.recv, RECEIVE_BYTES)
         while data and (more := self._tls.pending()):
             data += self._tls.recv(more)
         return data
 
     def send(self, parts: Sequence[memoryview]) -> int:
         """One part at a time."""
-        return self._translated(lambda: self._tls.send(parts[0]))
+        return self._translated(self._tls.send, parts[0])
 
-    def _translated(self, call: Callable[[], T]) -> T:
+    def _translated(self, call: Callable[..., T], *given: Any) -> T:
         import ssl
 
         try:
-            return call()
+            return call(*given)
         except ssl.SSLWantReadError:
-            self.needs = EPOLL_READ
+            self.needs = selectors.EVENT_READ
         except ssl.SSLWantWriteError:
-            self.needs = EPOLL_WRITE
+            self.needs = selectors.EVENT_WRITE
         raise BlockingIOError
 
     def shut(self, is_client_sending: bool) -> None:
-        """Say so within TLS, too. OpenSSL also looks for the client's close_notify, and sends a fatal alert
-        when it finds data: a client that is still sending reads the end from the TCP socket, when that is
-        closed."""
+        """Also within TLS. OpenSSL would look for the client's close_notify, and send a fatal alert when it
+        finds data: a client that is still sending reads the end when the TCP socket is closed."""
         if not is_client_sending:
             with contextlib.suppress(OSError, ValueError):  # there is no close_notify yet, and none is needed
                 self._tls.unwrap()
@@ -11623,704 +11559,654 @@ class TlsStream(Stream):
 class Phase(enum.Enum):
     """What a connection is doing."""
 
-    IDLE = "idle"  # nothing of a request is here
+    IDLE = "idle"  # nothing of a request has arrived
     HEAD = "head"  # a head has begun
     BODY = "body"
-    BUSY = "busy"  # a worker has the request, or it waits for one; nothing is armed
+    BUSY = "busy"  # the request waits for a worker, or a worker answers it
     WAITING = "waiting"  # the request waits for a task or batch to end
     SENDING = "sending"  # the client has not taken all of the answer
-    PAUSED = "paused"  # the answer is a refusal that is held back for a while; nothing is armed
-    DISCARDING = "discarding"  # an unwanted body goes by
+    PAUSED = "paused"  # the answer to a wrong token is held back for a while
+    DISCARDING = "discarding"  # the body of a refused request goes by
     LINGERING = "lingering"  # answered for the last time; what still comes is dropped
     CLOSED = "closed"
 
 
-ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
+READING = (Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DISCARDING)
+ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
 RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
+
+
+class Exchange:
+    """A request and its answer. The event loop writes it; a worker reads its request."""
+
+    __slots__ = (
+        "closes", "connection", "discards", "is_alone", "is_cut_off", "is_head", "is_logged", "key",
+        "queued_at", "refusal", "request", "request_id", "route", "started", "status",
+    )  # fmt: skip
+    route: Route  # set once the request is admitted
+    key: WaitKey  # set while it waits
+    refusal: Response  # set while it is paused
+
+    def __init__(self, connection: Connection, started: float) -> None:
+        self.connection = connection
+        self.started = started  # when the first byte of the head came
+        self.request = NO_REQUEST
+        self.request_id = f"{random.getrandbits(64):016x}"
+        self.queued_at = 0.0
+        self.status = 0  # of the answer
+        self.is_head = False  # a HEAD: the answer has no body
+        self.is_alone = False  # answered in a call of its own, for its body or its answer is long
+        self.is_logged = True  # by a line of its own
+        self.closes = False  # the connection closes after the answer
+        self.discards = False  # its body is unwanted, and goes by
+        self.is_cut_off = False  # the client may be sending what cannot be cut into requests
+
+    def joins(self, first: Exchange) -> bool:
+        """Whether it is answered by the same call of the handler."""
+        route, request = self.route, self.request
+        if route is not first.route or self.is_alone or first.is_alone:
+            return False
+        is_equal = (request.query, request.may_wait) == (first.request.query, first.request.may_wait)
+        return is_equal or not route.is_shared
+
+    def count(self, monitor: HttpMonitor) -> None:
+        """Count it at its end, from the first byte of its head to the last byte of its answer."""
+        seconds = time.monotonic() - self.started
+        monitor.observe(self.request.path, self.request.method, self.status, seconds)
+
+    def log(self, response: Response) -> None:
+        """One line in the log, written before the answer is sent, so that lines stand in the order of answers
+        and none is missing."""
+        status, is_write = response.status, self.request.method == "POST"
+        # 409 "not finished" is asked again and again
+        is_notable = self.is_logged and (is_write or (status >= 400 and status != 409))
+        level = logging.ERROR if status == 500 else logging.INFO if is_notable else logging.DEBUG
+        if logger.isEnabledFor(level):
+            fields: dict[str, Any] = {"client": self.connection.client, "method": self.request.method}
+            fields |= {"path": self.request.path[:MAX_LOGGED_PATH], "status": status}
+            fields |= {
+                "ms": round((time.monotonic() - self.started) * 1000, 2),
+                "request_id": self.request_id,
+            }
+            log_event(level, "request", **fields, **response.log)
 
 
 class Connection:
     """One client: its requests one after another, and one answer for each."""
 
-    def __init__(self, stream: Stream, descriptor: int, server: ApiServer, client: str = "") -> None:
-        self.descriptor = descriptor
+    def __init__(self, server: ApiServer, stream: Stream, client: str) -> None:
         self.client = client  # its address
-        self.peer = peer_of(client)
-        # written by who has the connection, after the deadline; read by the thread that polls
+        self.stream = stream
         self.phase = Phase.IDLE
-        self.since = time.monotonic()  # when it became idle, or its head or body began
+        self.since = time.monotonic()  # when the phase began
         self.deadline = self.since + HEAD_SECONDS  # a new client has something to ask
-        self.request: HttpRequest | None = None
-        self.route: Route | None = None  # set with the request, once it was admitted
-        self.request_id = ""
-        self.queued_at = 0.0
+        self.exchange = Exchange(self, self.since)  # under way, or the next one
+        self.rejection: QtmError | None = None  # the answer to all but probes, for a client beyond the cap
+        self.has_ended = False  # the client sends no more
+        self.events = 0  # what the poller watches for
+        self.held_bytes = 0  # of a longer body or answer, as the server counts them
         self._server = server
-        self._stream = stream
         self._reader = MessageReader()
-        self._started = 0.0
-        self._closes = False
-        self._is_head = False
-        self.is_summed_up = False  # its request is not logged by itself
-        self._refusal: Response | None = None  # what is paused
-        self._is_unwanted = False  # the body that is being read belongs to a rejected request
-        self._is_cut_off = False  # the client may be sending what nobody can make a request of
-        self._received = 0  # bytes of the body at hand
+        self._received = 0  # bytes of the body
+        self._received_at = self.since
         self._unsent: list[memoryview] = []
-        self._last_deadline = 0.0  # of sending and of lingering, whatever the client does meanwhile
-        self._unwelcome: QtmError | None = None  # the answer to whatever comes but a probe
 
-    # -- what the polling thread calls
+    # -- what the server calls
     # --------------------------------------------------------------------------------------------------------
 
     def on_event(self) -> None:
         """Bytes have come or can go."""
         if self.phase is Phase.SENDING:
-            if self._flush():
-                self.advance()
-        elif self.phase is not Phase.BUSY:
+            self._flush()
+            self.advance()
+        elif self.phase is not Phase.CLOSED:  # by another event of the same poll
             self._receive()
 
-    def on_hangup(self) -> None:
-        """The client closed, at least its sending half: a waiting request is answered now, if anybody reads
-        it. Else a worker has the connection again, and finds out when it reads."""
-        self._server.wake(self)
-
-    def on_deadline(self, phase: Phase) -> None:
-        """This phase has lasted too long; a worker may have ended it just now if it was waiting."""
+    def on_deadline(self) -> None:
+        """The phase has lasted too long."""
+        phase = self.phase
         if phase is Phase.WAITING:
-            self._server.wake(self)
+            self._server.end_wait(self.exchange)
         elif phase is Phase.PAUSED:
-            if self.answer(cast(Response, self._refusal)):
-                self.advance()
-        elif self.is_on_trial and type(self._stream) is Stream:
-            self._refuse_framing(cast(QtmError, self._unwelcome))
-        elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.has_more):
+            self.answer(self.exchange.refusal)
+            self.advance()
+        elif self.rejection and self.is_on_trial and type(self.stream) is Stream:
+            self._refuse_framing(self.rejection)
+        elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.size):
             self._refuse_framing(RequestTimeout(f"the {phase.value} did not arrive in time"))
         else:
             if phase is Phase.SENDING:
-                log_event(logging.DEBUG, "answer not taken", request_id=self.request_id)
+                log_event(logging.DEBUG, "answer not taken", request_id=self.exchange.request_id)
             self.close()
 
-    def is_over(self, phase: Phase, now: float) -> bool:
-        """Whether its phase, read before the deadline, has outlasted that, or its body comes too slowly."""
-        if phase is Phase.BUSY:
-            return False
-        if now > self.deadline:
-            return True
+    def is_over(self, now: float) -> bool:
+        """Whether the phase has outlasted its deadline, or a body comes too slowly."""
         seconds = now - self.since
-        return (
-            phase in RECEIVING and seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
-        )
+        is_late = now > self.deadline and self.phase is not Phase.BUSY
+        is_slow = seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
+        return is_late or (is_slow and self.phase in RECEIVING)
+
+    def may_give_way(self, now: float) -> bool:
+        """Whether nothing is lost when it closes: it has no request, or was refused one."""
+        is_unused = self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING)
+        return is_unused and now - self.since >= MIN_IDLE_SECONDS
+
+    def give_way(self) -> bool:
+        """Close, unless a request has arrived meanwhile; whether it is closed."""
+        if self.phase in (Phase.IDLE, Phase.HEAD):
+            self._receive()
+        if self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING):
+            self.close()
+        return self.phase is Phase.CLOSED
 
     def leave(self) -> None:
-        """The service stops: a request that has arrived is still answered, and then whoever reads, a worker
-        perhaps, finds the end."""
-        if self.phase in (Phase.IDLE, Phase.HEAD):
-            self.make_room()
-        elif self.phase is Phase.PAUSED:
-            self.on_deadline(Phase.PAUSED)
-
-    def make_room(self) -> None:
-        """Close once the reader finds the end of the input; a request that has arrived is still answered."""
-        self._stream.stop_reading()
-
-    def may_make_room(self, now: float) -> bool:
-        """Whether nothing is lost when it closes: it has no request, or was refused one."""
-        return (
-            self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING)
-            and now - self.since >= MIN_IDLE_SECONDS
-        )
+        """The service stops: answer a request that has arrived."""
+        if self.phase is Phase.PAUSED:
+            self.on_deadline()
+        elif self.phase in (Phase.IDLE, Phase.HEAD):
+            self.give_way()
 
     @property
     def is_on_trial(self) -> bool:
         """Whether it is one too many, and has not asked for anything yet."""
-        return self._unwelcome is not None and self.phase in (Phase.IDLE, Phase.HEAD)
+        return self.rejection is not None and self.phase in (Phase.IDLE, Phase.HEAD)
 
-    def turn_away(self, error: QtmError) -> None:
-        """One too many: only a probe is answered, and until it has asked it does not count."""
-        if self._server.let_linger(self):
-            self._unwelcome = error
-            self.deadline = self.since + TRIAL_SECONDS
-        else:
-            self.close()
+    def reject(self, error: QtmError) -> None:
+        """One too many: only a probe is answered."""
+        self.rejection = error
+        self.deadline = self.since + TRIAL_SECONDS
 
-    # -- what workers call
-    # --------------------------------------------------------------------------------------------------------
+    def wait(self, deadline: float) -> None:
+        """The request waits for an end."""
+        self.phase, self.deadline = Phase.WAITING, deadline
 
-    @property
-    def is_groupable(self) -> bool:
-        """Whether this request can be answered together with others of its route."""
-        return not cast(HttpRequest, self.request).is_alone
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether one answer can serve several equal requests."""
-        return cast(Route, self.route).is_shared
-
-    def is_same_request(self, other: Connection) -> bool:
-        """Whether it asks for the same."""
-        mine, others = cast(HttpRequest, self.request), cast(HttpRequest, other.request)
-        return mine.query == others.query and mine.may_wait == others.may_wait
-
-    def stand_alone(self) -> None:
-        """Have this request answered on its own."""
-        self.request = cast(HttpRequest, self.request)._replace(is_alone=True)
-
-    def wait(self, seconds: float) -> None:
-        """Wait for up to ``seconds`` since the request came. The client that hangs up is told of once it is
-        armed."""
-        self.deadline = time.monotonic() + seconds - (time.perf_counter() - self._started)
-        self.phase = Phase.WAITING
-
-    def stop_waiting(self) -> None:
-        """The next answer is the last word."""
-        self.phase = Phase.BUSY
-        self.request = cast(HttpRequest, self.request)._replace(may_wait=False)
+    def watch(self, events: int) -> None:
+        """Have the server call `on_event` at these events."""
+        if events != self.events:
+            self._server.watch(self, events)
+            self.events = events
 
     # -- bytes in
     # --------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
         try:
-            data = self._stream.receive()
+            data = self.stream.receive()
         except BlockingIOError:
-            self._server.arm(self, self._stream.needs)
+            self.watch(self.stream.needs or selectors.EVENT_READ)
             return
-        except OSError:
+        except OSError:  # a reset
             data = b""
         if not data:
-            self.close()  # gone, between requests or in the middle of one
-        elif self.phase is Phase.LINGERING:
-            self._received += len(data)
+            self._disconnected()
+            return
+        self._received += len(data)
+        if self.phase is Phase.LINGERING:
             self._linger()
-        else:
-            self._received += len(data)
-            self._reader.feed(data)
-            if self.phase is Phase.BODY and not self._server.hold(self, self._received):
-                self._refuse_body(self._server.overloaded())
-            else:
-                self.advance()
+            return
+        self._received_at = time.monotonic()
+        if self.phase is Phase.IDLE:
+            self.exchange.started = self._received_at
+        self._reader.feed(data)
+        if self.phase in ANSWERING:
+            if self._reader.size > MAX_HEAD_BYTES:  # back-pressure: it sends faster than it is answered
+                self.watch(0)
+            return
+        if self.phase is Phase.BODY and not self._server.hold(self, self._received):
+            self._refuse_body(self._server.overloaded())
+        self.advance()
+
+    def _disconnected(self) -> None:
+        """The client closed, at least its sending half: what it has asked for is still answered, without
+        waiting for an end."""
+        if self.phase not in ANSWERING:
+            self.close()
+            return
+        self.has_ended = True
+        self.watch(0)
+        if self.phase is Phase.WAITING:
+            self._server.end_wait(self.exchange)
 
     def advance(self) -> None:
-        """Go on with what has arrived, until bytes are missing or a request is a worker's."""
-        for _ in range(MAX_REQUESTS_IN_A_ROW):
-            try:
-                if not self._step():
+        """Go on with what has arrived, until bytes are missing or a request is being answered."""
+        try:
+            for _ in range(MAX_REQUESTS_IN_A_ROW):
+                if self.phase not in READING or not self._step():
                     return
-            except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
-                self._refuse_framing(error)
-                return
+        except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
+            self._refuse_framing(error)
+            return
+        self.watch(0)
         self._server.come_back(self)
 
     def _step(self) -> bool:
-        """True when a request was answered, so that the next may be at hand."""
+        """False while bytes are missing."""
         if self.phase is Phase.DISCARDING:
             if not self._reader.discard():
-                self._server.arm(self, EPOLL_READ)
-                return False
-            self._is_unwanted = False
-            if self._closes:
+                return self._await_bytes()
+            if self.exchange.closes:
                 self._linger()
-                return False
-            self._become(Phase.IDLE, IDLE_SECONDS)
+                return True
+            self._await_request()
         if self.phase is not Phase.BODY:
             head = self._reader.head()
             if head is None:
                 return self._await_head()
             if not self._begin(head):
-                return self.phase in (Phase.IDLE, Phase.DISCARDING)
+                return True
         body = self._reader.body()
         if body is None:
-            self._server.arm(self, EPOLL_READ)
-            return False
+            return self._await_bytes()
         if body:
-            self.request = cast(HttpRequest, self.request)._replace(body=body)
+            self.exchange.request = self.exchange.request._replace(body=body)
         self.phase = Phase.BUSY
-        return self._server.submit(self)
+        self._server.submit(self.exchange)
+        return True
+
+    def _await_bytes(self) -> bool:
+        if self.has_ended:
+            self.close()
+        else:
+            self.watch(selectors.EVENT_READ)
+        return False
 
     def _await_head(self) -> bool:
-        if self.phase is Phase.IDLE and (self._reader.has_begun or self._server.is_draining):
-            if self._server.is_draining and not self._reader.has_more:
-                self.close()
-                return False
-            self._become(Phase.HEAD, TRIAL_SECONDS if self._unwelcome else HEAD_SECONDS)
-        self._server.arm(self, EPOLL_READ)
-        return False
+        if self._server.is_draining:
+            self.close()
+            return False
+        if self.phase is Phase.IDLE and self._reader.has_begun:
+            self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
+        return self._await_bytes()
+
+    def _await_request(self) -> None:
+        self.exchange = Exchange(self, self._received_at)
+        self._become(Phase.IDLE, IDLE_SECONDS)
+
+    def _become(self, phase: Phase, seconds: float) -> None:
+        self.phase, self.since = phase, time.monotonic()
+        self.deadline = self.since + seconds
+        self._received = self._reader.size  # what came with the head counts
 
     def _begin(self, head: bytes) -> bool:
         """Accept or refuse a request by its head alone; True when its body may come. Raises a QtmError for
         its framing."""
-        self._start()
-        self._is_head = head.startswith(b"HEAD ")
-        request, fields = parse_head(head)
-        if self._unwelcome and request.path not in ALWAYS_ANSWERED:
-            raise self._unwelcome
-        self.request, self._closes, length = (
-            request,
-            fields.closes or self._unwelcome is not None,
-            fields.length,
-        )
-        expects = fields.expects and not self._reader.has_more
-        most = self._server.settings.max_body_bytes
-        self._reader.expect_body(length, most)
+        exchange, most = self.exchange, self._server.settings.max_body_bytes
+        exchange.is_head = head.startswith(b"HEAD ")
+        exchange.request = request = parse_head(head)
+        if self.rejection and request.path not in ALWAYS_ANSWERED:
+            raise self.rejection
+        exchange.closes = request.closes or self.rejection is not None
+        expects = request.expects_continue and not self._reader.size
+        self._reader.expect_body(request.length, most)
         try:
-            self.route = self._server.admit(request, length)
+            exchange.route = self._server.rules.admit(request)
         except QtmError as error:
-            # a client that waits for our word sends no body, or sends it all the same
-            self._is_cut_off = expects or (length or 0) > most
-            self._is_unwanted = length != 0 and not self._is_cut_off
-            self._closes = self._closes or self._is_cut_off
+            # a client that expects 100 Continue sends no body, or sends it all the same
+            exchange.is_cut_off = expects or (request.length or 0) > most
+            exchange.discards = request.length != 0 and not exchange.is_cut_off
+            exchange.closes = exchange.closes or exchange.is_cut_off
             self._refuse(error)
             return False
-        if length != 0:
+        if request.length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
             if expects:
                 self._unsent.append(memoryview(b"HTTP/1.1 100 Continue\r\n\r\n"))
-                with contextlib.suppress(OSError):  # gone: reading the body will tell
+                with contextlib.suppress(OSError):  # a disconnect is noticed when the body is read
                     self._push()
         return True
-
-    def _start(self) -> None:
-        """A request begins, of which nothing is known yet."""
-        self._started, self.request_id = time.perf_counter(), f"{random.getrandbits(64):016x}"
-        self.request = self.route = None
-        self.is_summed_up = False
-
-    def _become(self, phase: Phase, seconds: float) -> None:
-        self.since = time.monotonic()
-        self.deadline = self.since + seconds
-        if phase in RECEIVING:
-            self._received = self._reader.size  # what came with the head counts
-        self.phase = phase
 
     # -- answers out
     # --------------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: QtmError) -> None:
-        """Answer a request that was not admitted; to one of many with wrong tokens a little later."""
-        response, seconds = failure(error), 0.0
+        """Answer a request that was not admitted; to a peer with many wrong tokens a little later."""
+        exchange, pause = self.exchange, 0.0
         if type(error) is Unauthorized:
-            is_logged, seconds = self._server.failures.note(self.peer, error.is_wrong)
-            self.is_summed_up = not is_logged
-        if seconds:
-            self._refusal = response
-            self._become(Phase.PAUSED, seconds)
+            failures = self._server.rules.failures
+            exchange.is_logged, pause = failures.note(peer_of(self.client), error.is_wrong)
+        if pause:
+            exchange.refusal = failure(error)
+            self._become(Phase.PAUSED, pause)
         else:
-            self.answer(response)
+            self.answer(failure(error))
 
     def _refuse_body(self, error: QtmError) -> None:
         """Refuse the request whose body is coming."""
-        self._closes = self._is_unwanted = True
-        # what is here is no longer counted; nothing after it will be read as a request
-        with contextlib.suppress(QtmError):
+        self.exchange.closes = self.exchange.discards = True
+        with contextlib.suppress(QtmError):  # nothing after it will be read as a request
             self._reader.discard()
-        if self.answer(failure(error)):
-            self.advance()
-
-    def _refuse_framing(self, error: QtmError) -> None:
-        self._closes = self._is_cut_off = True
-        self._reader = MessageReader()  # what it holds of a body is no longer counted
-        if self._is_unwanted:  # answered already
-            self._linger()
-            return
-        if self.phase is not Phase.BODY:  # no request of its own yet
-            self._start()
         self.answer(failure(error))
 
-    def answer(self, response: Response) -> bool:
-        """Send the one answer to the request at hand; True when all went out and the connection goes on."""
-        self._closes = self._closes or self._server.is_draining or response.status == 500
-        self._server.release(self)
-        if self.request and self.request.method != "POST" and not self._server.has_room(len(response.body)):
-            response = failure(self._server.overloaded())
-        self._unsent += self._written(response)
-        self._server.answered(self, response, time.perf_counter() - self._started)
-        self.request = None  # its body may be large, and the client idle
-        self._last_deadline = time.monotonic() + SEND_SECONDS
-        return self._flush()
+    def _refuse_framing(self, error: QtmError) -> None:
+        exchange = self.exchange
+        exchange.closes = exchange.is_cut_off = True
+        self._reader = MessageReader()  # what it holds of a body is no longer counted
+        if self.phase is Phase.DISCARDING:  # it is answered already
+            self._linger()
+            return
+        exchange.discards = False
+        self.answer(failure(error))
 
-    def _written(self, response: Response) -> list[memoryview]:
-        """The answer as it goes out, in one piece unless that would copy much."""
-        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
-        is_old = self.request is not None and self.request.version == (1, 0)
-        kept = "Connection: close\r\n" if self._closes else "Connection: keep-alive\r\n" if is_old else ""
-        head = (
-            f"{STATUS_LINES[response.status]}Date: {self._server.date}\r\nContent-Type: {response.content_type}\r\n"
-            f"Content-Length: {len(response.body)}\r\nX-Request-Id: {self.request_id}\r\n{response.fixed_fields}{extra}{kept}\r\n"
-        ).encode("latin-1")
-        if self._is_head or not response.body:
-            return [memoryview(head)]
-        if len(response.body) < 16 * 1024:
-            return [memoryview(head + response.body)]
-        return [memoryview(head), memoryview(response.body)]
+    def answer(self, response: Response) -> None:
+        """Send the one answer to the request. The caller goes on with `advance`."""
+        exchange, server = self.exchange, self._server
+        server.release(self)
+        if exchange.request.method != "POST" and not server.has_room(len(response.body)):
+            response = failure(server.overloaded())
+        exchange.closes = exchange.closes or server.is_draining or response.status == 500
+        is_old = exchange.request.version == (1, 0)
+        field = "Connection: close\r\n" if exchange.closes else "Connection: keep-alive\r\n" if is_old else ""
+        self._unsent += response.encoded(exchange.request_id, field, exchange.is_head)
+        exchange.log(response)
+        exchange.status = response.status
+        if exchange.request.body:
+            exchange.request = exchange.request._replace(body=b"")
+        self.since = time.monotonic()
+        self._flush()
 
     def _push(self) -> None:
         """Send what the socket takes. Raises BlockingIOError when that is not all, OSError when the client is
         gone."""
-        while self._unsent:
-            count = self._stream.send(self._unsent)
-            while self._unsent and count >= len(self._unsent[0]):
-                count -= len(self._unsent.pop(0))
+        unsent = self._unsent
+        while unsent:
+            count = self.stream.send(unsent)
+            while unsent and count >= len(unsent[0]):
+                count -= len(unsent.pop(0))
             if count:
-                self._unsent[0] = self._unsent[0][count:]
+                unsent[0] = unsent[0][count:]
 
-    def _flush(self) -> bool:
-        """Go on sending; True when all went out and the connection goes on."""
+    def _flush(self) -> None:
+        """Go on sending; after the last byte, turn to the next request or close."""
+        exchange = self.exchange
         try:
             self._push()
         except BlockingIOError:
-            self.deadline = min(time.monotonic() + STALL_SECONDS, self._last_deadline)
             self.phase = Phase.SENDING
-            # it stays whole to its last byte
+            self.deadline = min(time.monotonic() + STALL_SECONDS, self.since + SEND_SECONDS)
+            # a memoryview keeps all of its buffer in memory
             self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))
-            self._server.arm(self, EPOLL_WRITE if type(self._stream) is Stream else self._stream.needs)
-            return False
+            self.watch(self.stream.needs or selectors.EVENT_WRITE)
+            return
         except OSError as error:
-            log_event(logging.DEBUG, "answer not taken", request_id=self.request_id, error=error_text(error))
+            fields = {"request_id": exchange.request_id, "error": error_text(error)}
+            log_event(logging.DEBUG, "answer not taken", **fields)
             self.close()
-            return False
+            return
         self._server.release(self)
-        self._is_head = False
-        if self._is_unwanted:
+        exchange.count(self._server.api.monitor)
+        if exchange.discards:
             self._become(Phase.DISCARDING, BODY_SECONDS)
-        elif self._closes:
+        elif exchange.closes:
             self._linger()
-            return False
         else:
-            self._become(Phase.IDLE, IDLE_SECONDS)
-        return True
+            self._await_request()
 
     def _linger(self) -> None:
         """Close so that the last answer arrives, however much the client is sending: many send all of a
         request before they read."""
         if self.phase is not Phase.LINGERING:
-            self._stream.shut(self._is_cut_off)
-            if not self._server.let_linger(self):
+            self.stream.shut(self.exchange.is_cut_off)
+            if self.has_ended or not self._server.let_linger(self):
                 self.close()
                 return
+            self._reader = MessageReader()
             self._become(Phase.LINGERING, BODY_SECONDS)
-            self._last_deadline = self.deadline
-        self.deadline = min(time.monotonic() + LINGER_SECONDS, self._last_deadline)
-        self._server.arm(self, EPOLL_READ)
-
-    def forked(self) -> None:
-        """Leave the client to the parent of this process."""
-        self._stream.forked()
+        self.deadline = min(time.monotonic() + LINGER_SECONDS, self.since + BODY_SECONDS)
+        self.watch(selectors.EVENT_READ)
 
     def close(self) -> None:
         """Forget the client."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.watch(0)
+        if self._unsent and self.exchange.status:
+            self.exchange.count(self._server.api.monitor)
         self.phase = Phase.CLOSED
         self._server.forget(self)
-        self._stream.close()
+        self.stream.socket.close()
+        self._unsent.clear()
+        del self.exchange  # which refers to this connection
 
 
-# ==== 36 Jobs and waiters ===================================================================================
-# Which requests a worker answers together, which thread polls, and who waits for what to end. None knows
-# sockets or the database.
+# ==== 36 HTTP server ========================================================================================
+# http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
+# connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
+# SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
+# status requests in one call cost a third of the CPU of 16 calls. Lanes, so that what holds up one kind of
+# request (the engine over creates, a long answer, a COMMIT) holds up no other kind.
 
+WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.ENGINE: 1}
 MAX_GROUP = 64  # requests that are answered together
-STANDBY_SECONDS = 0.005  # without polling, after which the next in line does it
-IDLE_STANDBY_SECONDS = 0.25  # the same for the first request after a second without any
-
-
-class Job(NamedTuple):
-    """What a worker does next: requests that are answered together, or (none) a look at what the waiting ones
-    wait for."""
-
-    connections: Sequence[Connection]
-    lane: Lane = Lane.READ
-
-
-class JobQueue:
-    """Requests that wait for a worker, in lanes of so many workers each, and there is one thread more than
-    all, to poll. What comes while others are answered is the next group. Of the short ones the oldest is
-    next."""
-
-    def __init__(self, workers: Mapping[Lane, int]) -> None:
-        self._lock = threading.Lock()  # guards all below; held for a look at the queues only
-        self._waiting: dict[Lane, deque[Connection]] = {lane: deque() for lane in workers}
-        self._free = dict(workers)
-        self._look_wanted = False
-
-    def add(self, connection: Connection, lane: Lane) -> None:
-        """Queue the request of a connection."""
-        connection.queued_at = time.monotonic()
-        with self._lock:
-            self._waiting[lane].append(connection)
-
-    def want_look(self) -> None:
-        """Have a worker look at what the waiting requests wait for."""
-        self._look_wanted = True
-
-    def take(self) -> Job | None:
-        """The next job, oldest first; None when there is none, or no worker may take any."""
-        with self._lock:
-            lane = self._next()
-            if lane is None:
-                return None
-            self._free[lane] -= 1
-            if lane is Lane.READ and self._look_wanted:
-                self._look_wanted = False
-                return Job(())
-            if lane is Lane.LONG:
-                return Job(
-                    self._taken(
-                        self._waiting[lane],
-                        lambda first, other: first.is_shared and other.is_same_request(first),
-                    ),
-                    lane,
-                )
-            return Job(
-                self._taken(
-                    self._waiting[lane], lambda first, other: first.is_groupable and other.is_groupable
-                ),
-                lane,
-            )
-
-    def _next(self) -> Lane | None:
-        """Long ones first, which are handed on; then a look."""
-        found, oldest = None, math.inf
-        for lane, waiting in self._waiting.items():
-            if waiting and self._free[lane]:
-                if lane.is_long:
-                    return lane
-                if waiting[0].queued_at < oldest:
-                    found, oldest = lane, waiting[0].queued_at
-        return Lane.READ if self._look_wanted and self._free[Lane.READ] else found
-
-    def _taken(
-        self, waiting: deque[Connection], is_alike: Callable[[Connection, Connection], bool]
-    ) -> list[Connection]:
-        """The first one, and those of its route that are answered with it."""
-        first = waiting.popleft()
-        group = [first]
-        if waiting:
-            others: deque[Connection] = deque()
-            for other in waiting:
-                joins = len(group) < MAX_GROUP and other.route is first.route and is_alike(first, other)
-                (group if joins else others).append(other)
-            waiting.clear()
-            waiting += others
-        return group
-
-    def done(self, job: Job) -> None:
-        """The worker is free again."""
-        with self._lock:
-            self._free[job.lane] += 1
-
-    def take_overdue(self, before: float) -> list[tuple[Lane, Connection]]:
-        """Those that were queued before then, no longer queued."""
-        late: list[tuple[Lane, Connection]] = []
-        with self._lock:
-            for lane, waiting in self._waiting.items():
-                while waiting and waiting[0].queued_at < before:
-                    late.append((lane, waiting.popleft()))
-        return late
-
-    def __len__(self) -> int:
-        return sum([len(waiting) for waiting in self._waiting.values()])
-
-
-class Lead:
-    """Which thread polls. It answers short requests itself, since to wake another thread for that costs more
-    than most of them. But when it has not polled for STANDBY_SECONDS, being held up by its database, the next
-    in line takes the lead from it."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._line = threading.Lock()  # held by the next in line, on purpose also while it waits
-        self._lock = threading.Lock()  # guards the next three; held for comparisons only
-        self._holder: object | None = None
-        self._away_since: float | None = None  # when the holder left off polling
-        self._busy_until = 0.0  # how long the next in line looks often; an idle service wakes nobody
-        self._vacant = threading.Event()
-
-    def take(self) -> object:
-        """Wait for the lead; the token of its new holder."""
-        me = object()
-        with self._line:
-            while not self._taken(me):
-                is_busy = self._clock() < self._busy_until
-                self._vacant.wait(STANDBY_SECONDS if is_busy else IDLE_STANDBY_SECONDS)
-        return me
-
-    def _taken(self, me: object) -> bool:
-        with self._lock:
-            since = self._away_since
-            is_free = self._holder is None or (since is not None and self._clock() - since > STANDBY_SECONDS)
-            if is_free:
-                self._holder, self._away_since = me, None
-                self._vacant.clear()
-            return is_free
-
-    def leave(self, me: object) -> None:
-        """Give it to the next in line."""
-        with self._lock:
-            if self._holder is me:
-                self._holder = None
-                self._vacant.set()
-
-    def go_away(self, me: object) -> None:
-        """The holder does something else than polling, for a short while."""
-        with self._lock:
-            if self._holder is me and self._away_since is None:
-                self._away_since = self._clock()
-                self._busy_until = self._away_since + 1.0
-
-    def is_back(self, me: object) -> bool:
-        """The holder wants to poll; false when it was away for too long and somebody else does."""
-        with self._lock:
-            if self._holder is me:
-                self._away_since = None
-            return self._holder is me
-
-
-class Waiters:
-    """Requests that wait for a task or a batch to end. No thread and no database connection waits with them;
-    a change in this process tells of their key at once, and all keys are looked at twice a second for what
-    other replicas do."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()  # guards all below; held for a few look-ups only
-        self._keys: dict[Connection, WaitKey] = {}
-        self._waiting: dict[WaitKey, set[Connection]] = {}
-        self._told: set[WaitKey] = set()
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def add(self, connection: Connection, key: WaitKey, arm: Callable[[], None]) -> bool:
-        """Wait for ``key``; false when there are too many waiting already. It counts as told: it may have
-        ended just before. ``arm`` is called when nobody can take it out yet, so that what it brings about
-        finds it here."""
-        with self._lock:
-            if len(self._keys) >= self._most:
-                return False
-            arm()
-            self._keys[connection] = key
-            self._waiting.setdefault(key, set()).add(connection)
-            self._told.add(key)
-            return True
-
-    def remove(self, connection: Connection) -> bool:
-        """Whoever gets True answers it."""
-        with self._lock:
-            key = self._keys.pop(connection, None)
-            if key is None:
-                return False
-            self._waiting[key].discard(connection)
-            if not self._waiting[key]:
-                del self._waiting[key]
-            return True
-
-    def tell(self, ids: Iterable[str]) -> bool:
-        """Something about these tasks or batches has changed; whether anybody waits for one of them."""
-        keys = [WaitKey(kind, name) for name in ids for kind in ("task", "batch")]
-        with self._lock:
-            told = [key for key in keys if key in self._waiting]
-            self._told.update(told)
-        return bool(told)
-
-    def tell_all(self) -> None:
-        """Look at every key."""
-        with self._lock:
-            self._told.update(self._waiting)
-
-    def take_told(self) -> list[WaitKey]:
-        """The keys to look at; each is given out once."""
-        with self._lock:
-            told, self._told = [key for key in self._told if key in self._waiting], set()
-        return told
-
-    def of(self, keys: Iterable[WaitKey]) -> list[Connection]:
-        """Who waits for these."""
-        with self._lock:
-            return [connection for key in keys for connection in self._waiting.get(key, ())]
-
-    def all(self) -> list[Connection]:
-        """Who waits at all."""
-        return list(self._keys)
-
-
-# ==== 37 HTTP server ========================================================================================
-# On http.server's listening socket: the threads that take turns at polling and answering. A slow client costs
-# a descriptor and no thread.
-
-# one answers all short ones, unless the database holds it up
-WORKERS = {Lane.LONG: 2, Lane.ENGINE: 1, Lane.PROBE: 1, Lane.WRITE: 2, Lane.READ: 2}
-THREADS = sum(WORKERS.values()) + 1  # one polls
-MAX_ACCEPTED = 64  # connections in a row, before those that are there get their turn
-MAX_LEAVING = 256  # connections that are closing
+MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
+MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
 MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that their clients have not taken yet
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TICK_SECONDS = 0.5  # how late a deadline is noticed
-TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
 WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
+TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
+DRAIN_SECONDS = 5.0
+CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
 
-def _too_late(lane: Lane) -> QtmError:
+HttpOutcome = Response | Later | Alone
+
+
+class Mailbox:
+    """Calls that other threads leave for the event loop, which a socket pair wakes."""
+
+    def __init__(self) -> None:
+        self.receiver, self._sender = socket.socketpair()
+        self.receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._is_loop_asleep = False  # written by the loop, and by the thread that wakes it
+
+    def post(self, call: Callable[..., object], *given: Any) -> None:
+        """Have the loop make a call, in its next round. Any thread may post."""
+        self._calls.append((call, given))
+        if self._is_loop_asleep:
+            self._is_loop_asleep = False
+            with contextlib.suppress(OSError):  # full or closed: the loop is awake or over
+                self._sender.send(b".")
+
+    def before_sleep(self, seconds: float) -> float:
+        """How long the loop may sleep; a call that is posted from now on wakes it."""
+        self._is_loop_asleep = True
+        return 0.0 if self._calls else seconds
+
+    def take(self) -> Iterator[tuple[Callable[..., object], tuple[Any, ...]]]:
+        """The calls so far, in their order; what they post themselves comes in the next round."""
+        self._is_loop_asleep = False
+        for _ in range(len(self._calls)):
+            yield self._calls.popleft()
+
+    def on_event(self) -> None:
+        """Forget what has woken the loop."""
+        self.receiver.recv(4096)
+
+    def close(self) -> None:
+        """Wake nobody any more."""
+        self.receiver.close()
+        self._sender.close()
+
+
+class Worker(threading.Thread):
+    """Makes calls for the event loop, one after another. It touches no connection."""
+
+    def __init__(self, number: int, lane: Lane, mailbox: Mailbox) -> None:
+        super().__init__(name=f"http-worker-{number}", daemon=True)
+        self.lane = lane
+        # what to call, with what, and what the loop calls then; None is the end
+        self.jobs = queue.SimpleQueue[tuple[Callable[[Any], Any], Any, Callable[..., object]] | None]()
+        self._mailbox = mailbox
+
+    def run(self) -> None:
+        """Until the end."""
+        while (job := self.jobs.get()) is not None:
+            call, given, then = job
+            self._mailbox.post(then, self, given, call(given))
+            del job, given  # bodies and answers, while this thread waits
+
+
+class Lanes:
+    """Requests that wait for a worker, and workers that are idle, by lane. The event loop alone uses it."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[Lane, deque[Exchange]] = {lane: deque() for lane in WORKERS}
+        # the one that was busy last is the next one again, since its cache is warm
+        self.idle: dict[Lane, list[Worker]] = {lane: [] for lane in WORKERS}
+
+    def __len__(self) -> int:
+        return sum([len(waiting) for waiting in self.waiting.values()])
+
+    def add(self, exchange: Exchange, lane: Lane) -> None:
+        """Queue a request."""
+        exchange.queued_at = time.monotonic()
+        self.waiting[lane].append(exchange)
+
+    def take_group(self, lane: Lane) -> list[Exchange]:
+        """The oldest request, and others that are answered by the same call."""
+        waiting = self.waiting[lane]
+        first = waiting.popleft()
+        group = [first]
+        if waiting:
+            others: deque[Exchange] = deque()
+            for other in waiting:
+                (group if len(group) < MAX_GROUP and other.joins(first) else others).append(other)
+            self.waiting[lane] = others
+        return group
+
+    def take_overdue(self, before: float) -> list[tuple[Lane, Exchange]]:
+        """Requests that were queued before then, no longer queued."""
+        late: list[tuple[Lane, Exchange]] = []
+        for lane, waiting in self.waiting.items():
+            while waiting and waiting[0].queued_at < before:
+                late.append((lane, waiting.popleft()))
+        return late
+
+
+class Waiters:
+    """Requests that wait for a task or batch to end. No thread and no database connection waits with them: a
+    change in this process makes their keys due at once, and all keys are due twice a second, for changes by
+    other replicas. The event loop alone uses it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._keys: dict[Exchange, WaitKey] = {}
+        self._waiting: dict[WaitKey, dict[Exchange, None]] = {}
+        self._due: set[WaitKey] = set()
+        self._next_look = 0.0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, exchange: Exchange, key: WaitKey) -> bool:
+        """Wait for ``key``; false when too many wait already. It is due at once: its end may have come just
+        before."""
+        if len(self._keys) >= self._most:
+            return False
+        self._keys[exchange] = key
+        self._waiting.setdefault(key, {})[exchange] = None
+        self._due.add(key)
+        return True
+
+    def remove(self, exchange: Exchange) -> bool:
+        """Whether it was waiting."""
+        key = self._keys.pop(exchange, None)
+        if key is None:
+            return False
+        del self._waiting[key][exchange]
+        if not self._waiting[key]:
+            del self._waiting[key]
+        return True
+
+    def changed(self, ids: Iterable[str]) -> None:
+        """Tasks or batches have changed."""
+        self._due.update(WaitKey(kind, name) for name in ids for kind in ("task", "batch"))
+
+    def take_due(self, now: float) -> list[WaitKey]:
+        """The keys whose end may have come; each is given out once."""
+        if self._keys and now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._due.update(self._waiting)
+        due, self._due = [key for key in self._due if key in self._waiting], set()
+        return due
+
+    def of(self, keys: Iterable[WaitKey]) -> list[Exchange]:
+        """The requests that wait for these."""
+        return [exchange for key in keys for exchange in self._waiting.get(key, ())]
+
+    def all(self) -> list[Exchange]:
+        """All of them."""
+        return list(self._keys)
+
+
+def _too_late(lane: Lane) -> Response:
+    message = f"no worker came free within {LATE_SECONDS} s"
     if lane is Lane.ENGINE:
-        message = (
-            f"creates before this one have waited for the engine, or for the database, for {LATE_SECONDS} s"
-        )
-        return EngineUnavailable(message, retry_after_seconds=2)
-    return DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2)
+        message = f"earlier creates have waited for the engine, or for the database, for {LATE_SECONDS} s"
+        return failure(EngineUnavailable(message, retry_after_seconds=2))
+    return failure(DatabaseUnavailable(message, retry_after_seconds=2))
+
+
+def _failed(exchange: Exchange, error: Exception) -> Response:
+    """For a fault of ours the client gets a number to report, and the log the reason."""
+    if isinstance(error, QtmError) and type(error) is not QtmError:
+        return failure(error)
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
+    fields = {"request_id": exchange.request_id, "error": error_text(error), "traceback": trace}
+    log_event(logging.ERROR, "internal error", **fields)
+    ours = QtmError(f"internal error; the log has it under request id {exchange.request_id}")
+    ours.log = getattr(error, "log", {})
+    return failure(ours)
 
 
 class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
-    all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Its
-    threads take turns: the one that has the lead polls all sockets, cuts requests and answers the short ones,
-    all that are alike together; for a long one it leaves the lead to the next. Raises SettingsError for an
-    address or TLS files that cannot be used."""
+    all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Raises
+    SettingsError for an address or TLS files that cannot be used."""
 
     request_queue_size = 1024
     allow_reuse_address = True
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
         refuse_greenlets()
-        self.api = TaskAPI(settings, routes)
         self.settings = settings
-        self.date = email.utils.formatdate(usegmt=True)  # written by the tick
-        self.is_draining = False  # written by drain
-        self.router = Router(routes)
-        self.rules = AccessRules(settings)
-        self.failures = TokenFailures()
+        self.api = TaskAPI(settings, routes)
+        self.rules = AccessRules(settings, routes)
+        self.is_draining = False
         self._certificate = Certificate(settings) if settings.tls_cert else None
-        self._jobs = JobQueue(WORKERS)
+        self._connections: dict[Connection, None] = {}  # in the order in which they came
+        self._closing: dict[Connection, None] = {}  # those that linger or are on trial
+        self._held_bytes = 0  # of longer bodies and answers
+        self._lanes = Lanes()
         self._waiters = Waiters(max(1, settings.max_connections // 2))
-        self._connections: dict[int, Connection] = {}  # by descriptor; whoever has a connection takes it out
-        self._leaving: dict[int, Connection] = {}  # those that linger
-        self._held: dict[Connection, int] = {}  # bytes of bodies and of answers, where they are many
-        # with more requests at hand, whose turn comes after others'
-        self._returning: deque[Connection] = deque()
-        self._lead = Lead()
-        self._next_tick = self._next_look = self._next_renewal = 0.0  # with the lead
-        self._trim_at = math.inf  # written after a long request by whoever answered it, and by the lead
-        self._is_accepting = True  # with the lead
-        self._is_over = False
-        self._emptied = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._mailbox = Mailbox()
+        self._poller = selectors.DefaultSelector()
+        self._loop = threading.Thread(target=self.serve_forever, name="http-loop", daemon=True)
+        self._workers: list[Worker] = []  # once it serves
+        self._next_tick = 0.0
+        self._trim_at = math.inf
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
         try:
             super().__init__((settings.host, settings.port), http.server.BaseHTTPRequestHandler)
         except OSError as error:
-            reason = error.strerror or error
-            raise SettingsError(
-                f"cannot listen on {settings.host}:{settings.port}: {reason}; QTM_HOST and QTM_PORT choose"
-            ) from None
+            place, reason = f"{settings.host}:{settings.port}", error.strerror or error
+            choose = "QTM_HOST and QTM_PORT choose"
+            raise SettingsError(f"cannot listen on {place}: {reason}; {choose}") from None
         self.socket.setblocking(False)
         give_up_when_forked(self)
 
     def forked(self) -> None:
         """Leave port and clients to the parent of this process: here nobody would answer them."""
+        self._poller.close()
+        self._mailbox.close()
         close_inherited(self.socket)
-        for connection in [*self._connections.values(), *self._leaving.values()]:
-            connection.forked()
+        for connection in [*self._connections, *self._closing]:
+            close_inherited(connection.stream.socket)
 
     def server_bind(self) -> None:
         """Without the stock look-up of the host's full name, which can stall a start."""
@@ -12333,6 +12219,20 @@ class ApiServer(http.server.HTTPServer):
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http{'s' if self.settings.tls_cert else ''}://{host}:{self.server_port}"
 
+    def snapshot(self) -> dict[str, Any]:
+        """What the server is doing now, as numbers: connections, and how many are in each phase; clients that
+        linger or are on trial; requests that wait for an end, or for a worker; busy workers of each lane; bytes
+        of longer bodies and answers. Any thread may call this."""
+        return {
+            "connections": len(self._connections),
+            "phases": Counter(one.phase.value for one in list(self._connections)),
+            "closing": len(self._closing),
+            "waiting": len(self._waiters),
+            "queued": len(self._lanes),
+            "busy": {lane.value: WORKERS[lane] - len(idle) for lane, idle in self._lanes.idle.items()},
+            "held_bytes": self._held_bytes,
+        }
+
     def begin(self, tasks: TaskManager | None = None) -> None:
         """Serve in threads of its own; until then clients only queue. ``tasks`` may come later, by `open`."""
         if tasks:
@@ -12340,16 +12240,15 @@ class ApiServer(http.server.HTTPServer):
         self.api.monitor.sizes = {
             "qtm_http_connections": self._connections,
             "qtm_http_requests_waiting": self._waiters,
-            "qtm_http_requests_queued": self._jobs,
+            "qtm_http_requests_queued": self._lanes,
         }
-        self._epoll = select.epoll()
-        self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._wake_descriptor, select.EPOLLIN)
-        self._epoll.register(self.socket.fileno(), select.EPOLLIN)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"http-{i}", daemon=True) for i in range(THREADS)
-        ]
-        for thread in self._threads:
+        self._poller.register(self.socket, selectors.EVENT_READ, self._accept)
+        self._poller.register(self._mailbox.receiver, selectors.EVENT_READ, self._mailbox.on_event)
+        lanes = [lane for lane, count in WORKERS.items() for _ in range(count)]
+        self._workers = [Worker(number, lane, self._mailbox) for number, lane in enumerate(lanes)]
+        for worker in self._workers:
+            self._lanes.idle[worker.lane].append(worker)
+        for thread in (self._loop, *self._workers):
             thread.start()
 
     def open(self, tasks: TaskManager) -> None:
@@ -12357,437 +12256,343 @@ class ApiServer(http.server.HTTPServer):
         tasks.listen(self._changed)
         self.api.open(tasks)
 
-    # -- the lead
+    def _changed(self, ids: Sequence[str]) -> None:
+        """Called by any thread that has changed tasks or batches. A request that begins to wait meanwhile is
+        looked at all the same, see `Waiters.add`."""
+        if len(self._waiters):
+            self._mailbox.post(self._waiters.changed, ids)
+
+    # -- the event loop
     # --------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        """A thread's life: do jobs, or lead."""
-        while not self._is_over:
-            job = self._jobs.take() or self._lead_on()
-            if job:
-                self._perform(job)
-            del job  # its bodies and answers, while this thread polls
+    def serve_forever(self, poll_interval: float = TICK_SECONDS) -> None:
+        """The event loop, until a drain has closed all connections."""
+        while not (self.is_draining and not self._connections and not self._closing):
+            self._dispatch()
+            seconds = self._mailbox.before_sleep(max(0.0, self._next_tick - time.monotonic()))
+            for key, _ in self._poller.select(seconds):
+                if isinstance(key.data, Connection):
+                    self._guard(key.data, key.data.on_event)
+                else:
+                    self._guard(None, key.data)
+            for call, given in self._mailbox.take():
+                self._guard(None, call, *given)
+            self._guard(None, self.service_actions)
 
-    def _lead_on(self) -> Job | None:
-        """Take the lead: poll, and do short jobs, until there is a long one, or until another thread has
-        taken over."""
-        me = self._lead.take()
-        while not self._is_over:
-            job = self._jobs.take()
-            if job is None:
-                if not self._lead.is_back(me):
-                    return None
-                self._poll()
-            elif job.lane.is_long:
-                self._lead.leave(me)
-                return job
-            else:
-                self._lead.go_away(me)
-                self._perform(job)
-        self._lead.leave(me)
-        return None
-
-    def _perform(self, job: Job) -> None:
+    def _guard(self, connection: Connection | None, call: Callable[..., object], *given: Any) -> None:
         try:
-            self._do(job)
-        except Exception:  # a fault of ours: the thread lives on, and the next look comes soon
-            log_event(
-                logging.ERROR,
-                "a look at the waiting requests failed",
-                traceback=traceback.format_exc(limit=-8),
-            )
-        finally:
-            self._jobs.done(job)
-            if job.lane.is_long:
-                self._trim_at = time.monotonic() + TRIM_SECONDS
-
-    def _poll(self) -> None:
-        """Wait for events, handle each, and do what is due."""
-        wait = 0.0 if self._returning else max(0.0, self._next_tick - time.monotonic())
-        for descriptor, events in self._epoll.poll(wait, 256):
-            if descriptor == self._wake_descriptor:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake_descriptor)
-            elif descriptor == self.socket.fileno():
-                self._accept()
-            else:
-                connection = self._connections.get(descriptor) or self._leaving.get(descriptor)
-                if connection:
-                    # perhaps an old one, of a wait that was answered since
-                    is_hangup = not events & (select.EPOLLIN | select.EPOLLOUT)
-                    self._guard(connection, connection.on_hangup if is_hangup else connection.on_event)
-        for _ in range(len(self._returning)):
-            connection = self._returning.popleft()
-            self._guard(connection, connection.advance)
-        now = time.monotonic()
-        if now >= self._next_tick:
-            self._tick(now)
-
-    def _guard(self, connection: Connection, work: Callable[..., object], *arguments: Any) -> None:
-        """A fault of ours costs its connection and a log line, not the thread that serves all."""
-        try:
-            work(*arguments)
+            call(*given)
         except Exception:
-            log_event(
-                logging.ERROR,
-                "connection failed",
-                request_id=connection.request_id,
-                traceback=traceback.format_exc(limit=-8),
-            )
-            connection.close()
+            self.handle_error(connection, None)
 
-    def _tick(self, now: float) -> None:
-        """Whatever the clock brings: deadlines, late requests, what other replicas changed, the date."""
-        self.date = email.utils.formatdate(usegmt=True)
-        for connection in (*self._connections.values(), *self._leaving.values()):
-            phase = connection.phase  # read once: a worker that ends a wait writes another one
-            if connection.is_over(phase, now):
-                self._guard(connection, connection.on_deadline, phase)
-            elif self.is_draining:
-                self._guard(connection, connection.leave)
-        self._log_failures()
-        for lane, connection in self._jobs.take_overdue(now - LATE_SECONDS):
-            self._guard(connection, self._finish, connection, failure(_too_late(lane)))
-        if len(self._waiters) and now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
-            self._waiters.tell_all()
-            self._jobs.want_look()
-        if self.is_draining:
-            self.server_close()
-            # at each tick: a worker may add one that did not see the drain begin
-            for connection in self._waiters.all():
-                self._guard(connection, self.wake, connection)
-            if not self._connections and not self._leaving:
-                self._emptied.set()
-        elif not self._is_accepting:
-            self._is_accepting = True
-            self._epoll.modify(self.socket.fileno(), select.EPOLLIN)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The fault barrier: a fault of ours costs its connection (``request``, if it was one's) and a log
+        line, not the thread that serves all."""
+        fields = {"traceback": traceback.format_exc(limit=-8)}
+        if request and request.phase is not Phase.CLOSED:
+            log_event(logging.ERROR, "connection failed", request_id=request.exchange.request_id, **fields)
+            request.close()
+        else:
+            log_event(logging.ERROR, "event loop failed", **fields)
+
+    def _dispatch(self) -> None:
+        """Give each idle worker its next job."""
+        lanes = self._lanes
+        if (
+            len(self._waiters)
+            and lanes.idle[Lane.READ]
+            and (keys := self._waiters.take_due(time.monotonic()))
+        ):
+            lanes.idle[Lane.READ].pop().jobs.put((self._ended, keys, self._wake))
+        for lane, idle in lanes.idle.items():
+            while idle and lanes.waiting[lane]:
+                idle.pop().jobs.put((self._answers, lanes.take_group(lane), self._complete_group))
+
+    def service_actions(self) -> None:
+        """The tick: deadlines, late requests, and what is due now and then."""
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
+        for connection in [*self._connections, *self._closing]:
+            if connection.is_over(now):
+                self._guard(connection, connection.on_deadline)
+        for lane, exchange in self._lanes.take_overdue(now - LATE_SECONDS):
+            self._guard(exchange.connection, self._complete, exchange, _too_late(lane))
+        self.rules.failures.log_sums()
+        if self._certificate:
+            self._certificate.refresh(now)
         if now >= self._trim_at:
             self._trim_at = math.inf
             trim_memory()
-        if self._certificate and now >= self._next_renewal:
-            self._next_renewal = now + RENEWAL_SECONDS
-            self._certificate.refresh()
-        self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
+        if not self.is_draining and self.socket not in self._poller.get_map():  # after `_accept` ran out
+            self._poller.register(self.socket, selectors.EVENT_READ, self._accept)
+
+    # -- clients
+    # --------------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         for _ in range(MAX_ACCEPTED):
             try:
-                sock, address = self.get_request()
+                request, address = self.get_request()
             except BlockingIOError:
                 return
-            except (
-                OSError
-            ) as error:  # out of descriptors, most likely: what waits would wake us again at once
+            except OSError as error:  # out of descriptors, most likely: the tick tries again
                 log_event(logging.WARNING, "accepting failed", error=error_text(error))
-                self._is_accepting = False
-                self._epoll.modify(self.socket.fileno(), 0)
+                self._poller.unregister(self.socket)
                 return
             try:
-                self._welcome(sock, str(address[0]).removeprefix("::ffff:"))
-            except OSError as error:  # reset since: TLS looks who is there
+                self.process_request(request, (str(address[0]).removeprefix("::ffff:"), address[1]))
+            except OSError as error:  # reset since: TLS looks for the peer
                 log_event(logging.DEBUG, "client gone", error=error_text(error))
-                sock.close()
+                request.close()
 
-    def _welcome(self, sock: socket.socket, client: str) -> None:
-        """A connection for a new client; of one too many only a probe is answered. Raises OSError."""
-        descriptor = sock.fileno()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        stream = TlsStream(sock, self._certificate.context) if self._certificate else Stream(sock)
-        connection = Connection(stream, descriptor, self, client)
-        error = self._make_room(connection.peer)
-        self._connections[descriptor] = connection
-        self._epoll.register(descriptor, EPOLL_READ)
-        if error:
-            silent = next((one for one in [*self._leaving.values()] if one.is_on_trial), None)
-            # the oldest: else silent clients would keep probes out
-            if silent and len(self._leaving) >= MAX_LEAVING:
-                self._guard(silent, silent.close)
-            self._guard(connection, connection.turn_away, error)
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Register a new client. Raises OSError."""
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        stream = TlsStream(request, self._certificate.context) if self._certificate else Stream(request)
+        connection = Connection(self, stream, client_address[0])
+        is_welcome = self.verify_request(request, client_address)
+        self._connections[connection] = None
+        connection.watch(selectors.EVENT_READ)
+        if not is_welcome:
+            self._guard(connection, self._reject, connection)
 
-    def _make_room(self, peer: str) -> TooManyConnections | None:
-        """Where a new connection would be one too many, of all or of its peer, have the one close that has
-        been idle for longest; the refusal where none is idle. One peer gets three quarters of the places:
-        more could leave nobody else any, and a proxy needs many."""
-        most, connections = self.settings.max_connections, [*self._connections.values()]
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """The cap: whether there is a place for a new client, or an idle one gives way."""
+        crowd, now = self._crowd(peer_of(client_address[0])), time.monotonic()
+        idle = [one for one in crowd if one.may_give_way(now)]
+        idle.sort(key=lambda one: (one.phase is not Phase.IDLE, one.since))
+        return not crowd or any(one.give_way() for one in idle)
+
+    def _crowd(self, peer: str) -> list[Connection]:
+        """The connections that leave no place for another one of this peer: all, or its own. One peer gets
+        three quarters of the places: more could leave nobody else any, and a proxy needs many."""
+        most = self.settings.max_connections
         share = most - most // 4
-        if len(connections) < share:
-            return None
-        own = [one for one in connections if one.peer == peer]
-        crowd = own if len(own) >= share else connections if len(connections) >= most else []
-        now = time.monotonic()
-        idle = [one for one in crowd if one.may_make_room(now)]
-        longest = min(idle, key=lambda one: (one.phase is not Phase.IDLE, one.since), default=None)
-        if longest and self.let_linger(longest):
-            self._guard(longest, longest.make_room)
-            return None
-        if not crowd:
-            return None
-        whose = f" from {peer}" if crowd is own else ""
-        return TooManyConnections(f"there are {len(crowd)} connections{whose} already", retry_after_seconds=1)
+        if len(self._connections) < share:
+            return []
+        own = [one for one in self._connections if peer_of(one.client) == peer]
+        return own if len(own) >= share else list(self._connections) if len(self._connections) >= most else []
+
+    def _reject(self, connection: Connection) -> None:
+        """One too many: only a probe is answered, and until it has asked it does not count."""
+        del self._connections[connection]
+        peer = peer_of(connection.client)
+        crowd = self._crowd(peer)
+        whose = f" from {peer}" if all(peer_of(one.client) == peer for one in crowd) else ""
+        message = f"there are {len(crowd)} connections{whose} already"
+        silent = next((one for one in self._closing if one.is_on_trial), None)
+        if (
+            silent and len(self._closing) >= MAX_CLOSING
+        ):  # the oldest: else silent clients would keep probes out
+            silent.close()
+        if self.let_linger(connection):
+            connection.reject(TooManyConnections(message, retry_after_seconds=1))
+        else:
+            connection.close()
 
     # -- what connections ask for
     # --------------------------------------------------------------------------------------------------------
 
-    def arm(self, connection: Connection, events: int) -> None:
-        """Have the next event told, to whoever polls then."""
-        self._epoll.modify(connection.descriptor, events)
+    def watch(self, connection: Connection, events: int) -> None:
+        """Call its `on_event` at these events, instead of those so far."""
+        if not events:
+            self._poller.unregister(connection.stream.socket)
+        elif connection.events:
+            self._poller.modify(connection.stream.socket, events, connection)
+        else:
+            self._poller.register(connection.stream.socket, events, connection)
 
     def come_back(self, connection: Connection) -> None:
         """Go on with this connection after others had their turn."""
-        self._returning.append(connection)
-        self._wake_up()
-
-    def admit(self, request: HttpRequest, length: int | None) -> Route:
-        """The route, once everything that the head alone can tell was checked. Raises a QtmError."""
-        if request.path not in PROBES:
-            self.rules.check_host(request.headers)
-        route = self.router.find(request.method, request.path)
-        if not route.is_open:
-            self.rules.check_token(request.headers)
-        if route.method == "POST":
-            self.rules.check_write(request.headers)
-        if length is not None and length > self.settings.max_body_bytes:
-            raise BodyTooLarge(f"the body has {length} bytes, more than {self.settings.max_body_bytes}")
-        return route
-
-    def submit(self, connection: Connection) -> bool:
-        """Have a request answered; True when it is, so that its connection can go on."""
-        route, request = cast(Route, connection.route), cast(HttpRequest, connection.request)
-        if route.lane is Lane.NOW:
-            return self._settle(connection, self._outcomes([connection])[0])
-        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
-        if route.takes == "CreateTask" and self.api.asks_engine:
-            lane = Lane.ENGINE
-            if len(request.body) > QUICK_BODY_BYTES:
-                connection.stand_alone()
-        elif is_of_batch or len(request.body) > QUICK_BODY_BYTES:
-            lane = Lane.LONG
-        else:
-            lane = route.lane
-        self._jobs.add(connection, lane)
-        return False
-
-    def wake(self, connection: Connection) -> None:
-        """Answer a waiting request with what there is, unless somebody else does so already."""
-        if self._waiters.remove(connection):
-            connection.stop_waiting()
-            if self.submit(connection):
-                connection.advance()
+        self._mailbox.post(self._guard, connection, connection.advance)
 
     def let_linger(self, connection: Connection) -> bool:
         """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
-        if len(self._leaving) >= MAX_LEAVING and connection.descriptor not in self._leaving:
+        if len(self._closing) >= MAX_CLOSING and connection not in self._closing:
             return False
-        self._leaving[connection.descriptor] = connection
-        self._connections.pop(connection.descriptor, None)
+        self._closing[connection] = None
+        self._connections.pop(connection, None)
         return True
 
     def hold(self, connection: Connection, size: int) -> bool:
         """Note how many bytes a connection keeps in memory; False when those of all are too many."""
         if size <= QUICK_BODY_BYTES:
             return True
-        self._held[connection] = size
-        return sum([*self._held.values()]) <= MAX_HELD_BYTES
+        self._held_bytes += size - connection.held_bytes
+        connection.held_bytes = size
+        return self._held_bytes <= MAX_HELD_BYTES
 
     def has_room(self, size: int) -> bool:
         """Whether an answer of so many bytes may be kept. A short one always may: probes are answered
         whatever others do."""
-        return (
-            size <= QUICK_BODY_BYTES or not self._held or sum([*self._held.values()]) + size <= MAX_HELD_BYTES
-        )
+        is_short = size <= QUICK_BODY_BYTES or not self._held_bytes
+        return is_short or self._held_bytes + size <= MAX_HELD_BYTES
 
     def release(self, connection: Connection) -> None:
         """It keeps none any more."""
-        if self._held:
-            self._held.pop(connection, None)
+        self._held_bytes -= connection.held_bytes
+        connection.held_bytes = 0
 
     def overloaded(self) -> Overloaded:
-        """What a client is told for whom there is no room."""
-        return Overloaded(
-            f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already", retry_after_seconds=1
-        )
+        """The refusal where there is no room."""
+        message = f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already"
+        return Overloaded(message, retry_after_seconds=1)
 
     def forget(self, connection: Connection) -> None:
-        """The connection is about to close."""
+        """The connection is closed."""
         self.release(connection)
-        for connections in (self._connections, self._leaving):
-            if connections.get(connection.descriptor) is connection:
-                del connections[connection.descriptor]
-        if self.is_draining and not self._connections and not self._leaving:
-            self._emptied.set()
+        self._connections.pop(connection, None)
+        self._closing.pop(connection, None)
+        self._waiters.remove(connection.exchange)
 
-    def answered(self, connection: Connection, response: Response, seconds: float) -> None:
-        """Count it, and one line in the log: before it is sent, so that lines stand in the order of answers
-        and none is missing."""
-        request = connection.request
-        method, path = (request.method, request.path) if request else ("-", "-")
-        self.api.monitor.observe(path, method, response.status, seconds)
-        # "not finished" is what one asks again for
-        is_told = method == "POST" or (response.status >= 400 and response.status != 409)
-        level = (
-            logging.ERROR
-            if response.status == 500
-            else logging.INFO
-            if is_told and not connection.is_summed_up
-            else logging.DEBUG
-        )
-        if logger.isEnabledFor(level):
-            told = {
-                "method": method,
-                "path": path[:MAX_LOGGED_PATH],
-                "status": response.status,
-                "ms": round(seconds * 1000, 2),
-            }
-            log_event(
-                level,
-                "request",
-                client=connection.client,
-                **told,
-                request_id=connection.request_id,
-                **response.log,
-            )
+    def submit(self, exchange: Exchange) -> None:
+        """Have a request answered."""
+        route, request = exchange.route, exchange.request
+        if route.lane is Lane.NOW:
+            self._settle(exchange, self._answers([exchange])[0])
+            return
+        lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
+        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
+        if route.takes == "CreateTask" and self.api.asks_engine:
+            lane = Lane.ENGINE
+        elif is_long or is_of_batch:
+            lane = Lane.LONG
+        exchange.is_alone = is_long or is_of_batch
+        self._lanes.add(exchange, lane)
 
-    def _log_failures(self, is_due: bool = False) -> None:
-        for peer, count in self.failures.take_sums(is_due):
-            log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
+    def end_wait(self, exchange: Exchange) -> None:
+        """Answer a waiting request with the current state."""
+        if self._waiters.remove(exchange):
+            self._submit_again(exchange)
+            exchange.connection.advance()
 
-    # -- the jobs
+    def _submit_again(self, exchange: Exchange) -> None:
+        """With the current state as the answer."""
+        exchange.connection.phase = Phase.BUSY
+        exchange.request = exchange.request._replace(may_wait=False)
+        self.submit(exchange)
+
+    # -- workers
     # --------------------------------------------------------------------------------------------------------
 
-    def _do(self, job: Job) -> None:
-        if not job.connections:
-            self._look()
-            return
-        for connection, outcome in zip(job.connections, self._outcomes(job.connections), strict=True):
-            self._guard(connection, self._finish, connection, outcome)
-
-    def _finish(self, connection: Connection, outcome: Response | Later | Alone) -> None:
-        if self._settle(connection, outcome):
-            connection.advance()
-
-    def _settle(self, connection: Connection, outcome: Response | Later | Alone) -> bool:
-        """Answer, or wait; True when it was answered and the connection goes on."""
-        if isinstance(outcome, Response):
-            return connection.answer(outcome)
-        if isinstance(outcome, Alone):
-            connection.stand_alone()
-            self._jobs.add(connection, Lane.LONG)
-            return False
-        connection.wait(outcome.seconds)
-        if not self.is_draining and self._waiters.add(
-            connection, outcome.key, lambda: self.arm(connection, EPOLL_HANGUP)
-        ):
-            self._jobs.want_look()
-            if len(self._waiters) == 1:
-                self._next_tick = 0.0
-                self._wake_up()
-            return False
-        connection.stop_waiting()  # no room to wait: an answer at once
-        return self.submit(connection)
-
-    def _outcomes(self, connections: Sequence[Connection]) -> list[Response | Later | Alone]:
+    def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
         """What becomes of each request."""
-        route = cast(Route, connections[0].route)
-        requests = [cast(HttpRequest, connection.request) for connection in connections]
-        answers = route.handler(self.api, requests[:1] if route.is_shared else requests)
+        route = group[0].route
+        requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
+        try:
+            outcomes = route.handler(self.api, requests)
+        except Exception as error:  # a fault of ours
+            outcomes = [error] * len(requests)
         if route.is_shared:
-            answers *= len(connections)
+            outcomes = outcomes * len(group)
         return [
-            self._failed(connection, answer) if isinstance(answer, Exception) else answer
-            for connection, answer in zip(connections, answers, strict=True)
+            _failed(exchange, outcome) if isinstance(outcome, Exception) else outcome
+            for exchange, outcome in zip(group, outcomes, strict=True)
         ]
 
-    def _failed(self, connection: Connection, error: Exception) -> Response:
-        """For a fault of ours the client gets a number to report, and the log the reason."""
-        if isinstance(error, QtmError) and type(error) is not QtmError:
-            return failure(error)
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-8))
-        log_event(
-            logging.ERROR,
-            "internal error",
-            request_id=connection.request_id,
-            error=error_text(error),
-            traceback=trace,
-        )
-        ours = QtmError(f"internal error; the log has it under request id {connection.request_id}")
-        ours.log = getattr(error, "log", {})
-        return failure(ours)
-
-    # -- waiting
-    # --------------------------------------------------------------------------------------------------------
-
-    def _changed(self, ids: Sequence[str]) -> None:
-        """Called by any thread that has changed tasks or batches."""
-        if self._waiters.tell(ids):
-            self._jobs.want_look()
-            self._wake_up()
-
-    def _look(self) -> None:
-        """Answer the waiting requests whose task or batch has ended."""
-        keys = self._waiters.take_told()
+    def _ended(self, keys: Sequence[WaitKey]) -> Iterable[WaitKey]:
+        """Those of the keys whose task or batch has ended."""
         try:
-            ended = self.api.ended(keys)
-        except QtmError as error:  # the next look comes soon, and the waiting ones answer at their deadlines
+            return self.api.ended(keys)
+        except QtmError as error:  # the next look comes soon, and the waits end at their deadlines
             log_event(logging.WARNING, "looking for ended tasks failed", error=error.message)
-            return
-        self._wake_all(ended)
+        except Exception:  # a fault of ours
+            trace = traceback.format_exc(limit=-8)
+            log_event(logging.ERROR, "a look at the waiting requests failed", traceback=trace)
+        return ()
 
-    def _wake_all(self, keys: Iterable[WaitKey]) -> None:
-        for connection in self._waiters.of(keys):
-            self._guard(connection, self.wake, connection)
-        self._wake_up()  # for more than one worker, if there is so much to do
+    def _idle(self, worker: Worker) -> None:
+        self._lanes.idle[worker.lane].append(worker)
+        if worker.lane in (Lane.LONG, Lane.ENGINE):
+            self._trim_at = time.monotonic() + TRIM_SECONDS
 
-    def _wake_up(self) -> None:
-        """Have whoever polls look again."""
-        with contextlib.suppress(BlockingIOError, ValueError):  # full, or closed: it will look anyway
-            os.eventfd_write(self._wake_descriptor, 1)
+    def _complete_group(
+        self, worker: Worker, group: Sequence[Exchange], outcomes: Sequence[HttpOutcome]
+    ) -> None:
+        self._idle(worker)
+        for exchange, outcome in zip(group, outcomes, strict=True):
+            self._guard(exchange.connection, self._complete, exchange, outcome)
+
+    def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
+        connection = exchange.connection
+        if connection.phase is not Phase.CLOSED:
+            self._settle(exchange, outcome)
+            connection.advance()
+
+    def _settle(self, exchange: Exchange, outcome: HttpOutcome) -> None:
+        """Answer a request, or have it wait."""
+        connection = exchange.connection
+        if isinstance(outcome, Response):
+            connection.answer(outcome)
+        elif isinstance(outcome, Alone):
+            exchange.is_alone = True
+            self._lanes.add(exchange, Lane.LONG)
+        elif self.is_draining or connection.has_ended or not self._waiters.add(exchange, outcome.key):
+            self._submit_again(exchange)
+        else:
+            connection.wait(exchange.started + outcome.seconds)
+            self._next_tick = min(self._next_tick, time.monotonic() + WAITING_TICK_SECONDS)
+
+    def _wake(self, worker: Worker, _keys: Sequence[WaitKey], ended: Iterable[WaitKey]) -> None:
+        """Answer the requests whose tasks or batches have ended."""
+        self._idle(worker)
+        for exchange in self._waiters.of(ended):
+            self._guard(exchange.connection, self.end_wait, exchange)
 
     # -- the end
     # --------------------------------------------------------------------------------------------------------
 
-    def drain(self, seconds: float) -> None:
-        """Accept no more, let open requests finish, close the rest."""
-        self.is_draining = True
-        if self._threads:
-            self._next_tick = 0.0
-            self._wake_up()
-            self._emptied.wait(seconds)
-            self._end_threads()
-            self._log_failures(is_due=True)
+    def shutdown(self, seconds: float = DRAIN_SECONDS) -> None:
+        """The drain: accept no more, let open requests finish, and close the rest after ``seconds``. A worker
+        may be held up by a database that does not answer: it ends with the process."""
+        if self._workers:
+            self._mailbox.post(self._begin_drain)
+            self._loop.join(seconds)
+            self.api.close()
+            self._mailbox.post(self._cut_off)
+            for worker in self._workers:
+                worker.jobs.put(None)
+            deadline = time.monotonic() + CUT_OFF_SECONDS
+            for thread in (self._loop, *self._workers):
+                thread.join(max(0.0, deadline - time.monotonic()))
+            self._workers = []
+            self.rules.failures.log_sums(is_due=True)
+        self._mailbox.close()
+        self._poller.close()
         self.server_close()
 
-    def _end_threads(self) -> None:
-        """A worker may be held up by a database that does not answer: it ends with the process."""
-        self.api.close()
-        late = DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
-        for _, connection in self._jobs.take_overdue(math.inf):
-            self._guard(connection, self._finish, connection, failure(late))
-        self._is_over = True
-        self._wake_up()
-        deadline = time.monotonic() + 1.0
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        connections = (*self._connections.values(), *self._leaving.values())
-        unanswered = [connection.request_id for connection in connections if connection.phase is Phase.BUSY]
-        if unanswered:
-            log_event(
-                logging.WARNING, "requests cut off", count=len(unanswered), request_ids=" ".join(unanswered)
-            )
+    def _begin_drain(self) -> None:
+        self.is_draining = True
+        if self.socket in self._poller.get_map():
+            self._poller.unregister(self.socket)
+        self.server_close()
+        for exchange in self._waiters.all():
+            self._guard(exchange.connection, self.end_wait, exchange)
+        for connection in list(self._connections):
+            self._guard(connection, connection.leave)
+
+    def _cut_off(self) -> None:
+        late = failure(
+            DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
+        )
+        for _, exchange in self._lanes.take_overdue(math.inf):
+            self._guard(exchange.connection, self._complete, exchange, late)
+        connections = [*self._connections, *self._closing]
+        ids = [one.exchange.request_id for one in connections if one.phase is Phase.BUSY]
+        if ids:
+            fields = {"count": len(ids), "request_ids": " ".join(ids)}
+            log_event(logging.WARNING, "requests cut off", **fields)
         for connection in connections:
             connection.close()
-        if not any(thread.is_alive() for thread in self._threads):
-            self._epoll.close()
-            os.close(self._wake_descriptor)
-        self._threads = []
 
 
-# ==== 38 Command line =======================================================================================
+# ==== 37 Command line =======================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
-DRAIN_SECONDS = 5.0  # for the clients of a service that stops
 PING_SECONDS = 2.0  # for an answer to `ping`
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
@@ -13076,7 +12881,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     with contextlib.ExitStack() as stack:  # whatever fails at the end, the tasks are released
         server = ApiServer(settings, routes) if routes else None
         if server:
-            stack.callback(server.drain, DRAIN_SECONDS)
+            stack.callback(server.shutdown)
             server.begin()
         database = open_patiently(settings, signals)
         if database is None:
@@ -13085,7 +12890,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
         tasks = start(settings, scheduler=with_scheduler, database=database)
         stack.callback(tasks.close)
         if server:
-            stack.callback(server.drain, DRAIN_SECONDS)
+            stack.callback(server.shutdown)
             server.open(tasks)
             log_event(logging.INFO, "serving", url=server.url, scheduler=with_scheduler)
         stack.callback(tasks.drain)

@@ -36,7 +36,6 @@ import operator
 import os
 import pathlib
 import platform
-import queue
 import random
 import re
 import resource
@@ -59,7 +58,6 @@ import typing
 import urllib.error
 import urllib.request
 import warnings
-import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7694,7 +7692,7 @@ FORKING = """if True:
     print(json.dumps({"said": said, "found": found, "port": server.server_port}), flush=True)
     if sys.argv[3] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    server.drain(1.0)
+    server.shutdown(1.0)
     tasks.close()
     print("closed", flush=True)
     sys.stdin.read()
@@ -7768,7 +7766,7 @@ def serving(chosen: qtm.Settings, scheduler: bool = False, engine=None):
         try:
             yield server
         finally:
-            server.drain(5.0)
+            server.shutdown()
 
 
 DOCUMENT = qtm.openapi_document(qtm.ROUTES, needs_token=True)
@@ -7867,6 +7865,19 @@ def raw(server, data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def is_quiet(server) -> bool:
+    """No client is there, and nothing is under way."""
+    found = server.snapshot()
+    return not any(found[name] for name in ("connections", "closing", "waiting", "queued")) and not any(
+        found["busy"].values()
+    )
+
+
+def http_threads() -> int:
+    """How many threads the servers of this process have."""
+    return sum(thread.name.startswith("http-") for thread in threading.enumerate())
+
+
 A = qtm.API
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = f"POST {A}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
@@ -7939,7 +7950,6 @@ def test_reading_a_head_takes_time_in_proportion_to_its_length(head):
     def seconds(length):
         started = time.process_time()
         for _ in range(10):
-            qtm._known_fields.cache_clear()
             with contextlib.suppress(qtm.QtmError):
                 qtm.parse_head(head(length))
         return time.process_time() - started
@@ -8057,8 +8067,8 @@ def read_messages(pieces) -> list:
                     head = reader.head()
                     if head is None:
                         break
-                    request, fields = qtm.parse_head(head)
-                    reader.expect_body(fields.length, 1000)
+                    request = qtm.parse_head(head)
+                    reader.expect_body(request.length, 1000)
                 body = reader.body()
                 if body is None:
                     break
@@ -8067,7 +8077,7 @@ def read_messages(pieces) -> list:
     except qtm.QtmError as error:
         return [*found, error.http_status]
     assert request is None
-    assert not reader.has_more
+    assert not reader.size
     return found
 
 
@@ -8155,20 +8165,26 @@ def answered(data: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
 
 
+def chunked_body(chunks: bytes, times: int = 1) -> bytes | None:
+    """What a chunked body of at most 8 MB decodes to; None while it is not whole."""
+    reader = qtm.MessageReader()
+    reader.expect_body(None, 8_000_000)
+    for _ in range(times):
+        reader.feed(chunks)
+        body = reader.body()
+    return body
+
+
 def test_chunks_whose_framing_outweighs_their_data_are_refused():
-    tiny = b"".join(b"1;%s\r\nx\r\n" % (b"x" * 200) for _ in range(400))
-    reader = qtm.ChunkedBody(8_000_000)
     with pytest.raises(qtm.MalformedHTTP, match="outweighs"):
-        reader.take(bytearray(tiny))
-    assert qtm.ChunkedBody(8_000_000).take(bytearray(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")) == b"x" * 20_000
+        chunked_body(b"".join(b"1;%s\r\nx\r\n" % (b"x" * 200) for _ in range(400)))
+    assert chunked_body(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n") == b"x" * 20_000
 
 
 def test_a_body_of_small_chunks_takes_the_memory_of_its_bytes():
-    body, chunks = qtm.ChunkedBody(300_000), b"3\r\nabc\r\n" * 1000
     tracemalloc.start()
     try:
-        for _ in range(100):
-            assert body.take(bytearray(chunks)) is None
+        assert chunked_body(b"3\r\nabc\r\n" * 1000, times=100) is None
         assert tracemalloc.get_traced_memory()[1] < 2 * 300_000
     finally:
         tracemalloc.stop()
@@ -8322,8 +8338,8 @@ def outcome_of(pieces) -> tuple[list, bool]:
             reader.feed(piece)
             while request is not None or (head := reader.head()) is not None:
                 if request is None:
-                    request, fields = qtm.parse_head(head)
-                    reader.expect_body(fields.length, 1000)
+                    request = qtm.parse_head(head)
+                    reader.expect_body(request.length, 1000)
                 if (body := reader.body()) is None:
                     break
                 found.append(request._replace(body=body))
@@ -8805,7 +8821,7 @@ def test_results_are_read_together_unless_they_are_long(api, monkeypatch):
     monkeypatch.setattr(dao, "get_texts", read)
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         answers = [threads.submit(data_of, api, f"getTaskResult?task_id={task_id}") for task_id in results]
-        eventually(lambda: len(api._connections) == 16)
+        eventually(lambda: api.snapshot()["connections"] == 16)
         gate.set()
         assert {answer.result()["task_id"]: answer.result()["result"] for answer in answers} == results
     assert sum(asked) <= 16 + 4, "each once, and the long ones once more"
@@ -8906,7 +8922,7 @@ def test_an_engine_that_takes_its_time_over_creates_holds_up_nobody_else(tmp_pat
                 assert call(server, "GET", path)[0] == 200
             data_of(server, "cancelTask", {"task_id": task_id})
             group = [create() for _ in range(3)]
-            eventually(lambda: len(server._jobs) == 3)
+            eventually(lambda: server.snapshot()["queued"] == 3)
             go_on.set()
             assert [one.result(DEADLINE_SECONDS)[0] for one in (first, *group)] == [201] * 4
 
@@ -8928,7 +8944,7 @@ def test_a_long_create_is_asked_about_alone(api, monkeypatch):
         assert runner.asked.acquire(timeout=DEADLINE_SECONDS)
         for given in [long] * 3 + [body()] * 3:
             answers.append(threads.submit(data_of, api, "createTask", given, 201))
-        eventually(lambda: len(api._jobs) == 6)
+        eventually(lambda: api.snapshot()["queued"] == 6)
         go_on.set()
         assert [answer.result()["count"] for answer in answers] == [1] * 7
     assert sorted(sizes) == [1, 1, 1, 1, 3]
@@ -10380,27 +10396,33 @@ def test_a_read_only_token_reads_and_never_writes(api):
     )
 
 
-def test_wrong_tokens_of_one_peer_are_answered_one_behind_the_other_and_summed_up():
+def test_wrong_tokens_of_one_peer_are_answered_one_behind_the_other_and_summed_up(caplog):
     clock = FakeClock()
     failures = qtm.TokenFailures(clock)
+
+    def sums(**options):
+        caplog.clear()
+        failures.log_sums(**options)
+        return [(record.fields["client"], record.fields["count"]) for record in caplog.records]
+
     assert [failures.note("a", True) for _ in range(10)] == [(True, 0.0)] * 10
     assert [failures.note("a", True)[1] for _ in range(8)] == [1, 2, 3, 4, 5, 5, 5, 5], "at once"
     assert failures.note("b", True) == (True, 0.0), "another peer"
     assert failures.note("a", False) == (False, 0.0), "no token is no guess"
     clock.now += 4.5
     assert failures.note("a", True) == (False, 1.5), "behind those that are still paused"
-    assert failures.take_sums() == []
+    assert sums() == []
     clock.now += qtm.FORGIVEN_SECONDS
-    assert failures.take_sums() == [("a", 10)]
-    assert failures.take_sums(is_due=True) == []
+    assert sums() == [("a", 10)]
+    assert sums(is_due=True) == []
     clock.now += qtm.FORGIVEN_SECONDS
     assert failures.note("a", True) == (True, 0.0)
     for peer in range(3 * qtm.MAX_FAILING_PEERS):
         for _ in range(12):
             failures.note(str(peer), True)
-    sums = failures.take_sums(is_due=True)
-    assert len(sums) == qtm.MAX_FAILING_PEERS + 1, "memory is bounded"
-    assert sums[-1] == ("others", 2 * 2 * qtm.MAX_FAILING_PEERS)
+    found = sums(is_due=True)
+    assert len(found) == qtm.MAX_FAILING_PEERS + 1, "memory is bounded"
+    assert found[-1] == ("others", 2 * 2 * qtm.MAX_FAILING_PEERS)
 
 
 def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answered_at_once(
@@ -10415,7 +10437,7 @@ def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answ
     with contextlib.ExitStack() as stack:
         with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("right-token",))) as server:
             guessing = stack.enter_context(client_of(server, wrong * 12, address="127.0.0.2"))
-            eventually(lambda: in_phase(server, qtm.Phase.PAUSED) == 1)
+            eventually(lambda: in_phase(server, "paused") == 1)
             for address, sent, status in (
                 ("127.0.0.2", wrong.replace(b"wrong", b"right"), 200),
                 ("127.0.0.2", wrong.replace(b"Authorization: Bearer wrong-token\r\n", b""), 401),
@@ -10425,7 +10447,7 @@ def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answ
                 with client_of(server, sent, address=address) as sock:
                     assert answered(sock.recv(65536)) == [status]
             hasty = stack.enter_context(client_of(server, wrong, address="127.0.0.2"))
-            eventually(lambda: in_phase(server, qtm.Phase.PAUSED) == 2)
+            eventually(lambda: in_phase(server, "paused") == 2)
             reset(hasty)
         assert answered(until_closed(guessing)) == [401] * 11, "a stop holds nothing back"
     lines = [record.fields for record in caplog.records if record.msg.event == "request"]
@@ -10618,11 +10640,11 @@ def test_a_renewed_pair_that_could_not_be_read_is_tried_again_and_told_of_once(t
     self_signed(tmp_path / "tls")
     with monkeypatch.context() as patch:
         patch.setattr(ssl.SSLContext, "load_cert_chain", lambda *given, **more: open(tmp_path / "nothing"))
-        for _ in range(3):
-            held.refresh()
+        for i in range(3):
+            held.refresh(100.0 * i)
     assert (held.context, caplog.text.count("certificate not renewed")) == (first, 1)
-    for _ in range(3):
-        held.refresh()
+    for i in range(3, 6):
+        held.refresh(100.0 * i)
     assert (held.context is first, caplog.text.count("certificate renewed")) == (False, 1)
 
 
@@ -10705,7 +10727,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 35-37 HTTP connections, Jobs and waiters, HTTP server =================================================
+# ==== 35-36 HTTP connections, HTTP server ===================================================================
 
 
 def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most(edge, caplog):
@@ -10747,144 +10769,40 @@ def test_what_is_refused_stands_in_the_log_by_its_request_id_and_reads_do_not(ap
 def test_idle_connections_do_not_delay_a_drain(tmp_path):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         idle = socket.create_connection(("127.0.0.1", server.server_port))
-        eventually(lambda: server._connections)
+        eventually(lambda: server.snapshot()["connections"])
         started = time.monotonic()
-        server.drain(5.0)
+        server.shutdown()
         assert time.monotonic() - started < 3
-        assert not server._connections
+        assert not server.snapshot()["connections"]
         idle.close()
 
 
-class FakeStream:
-    """A socket of one connection: what it receives, and what it was asked for."""
-
-    needs = 0
-
-    def __init__(self, *received: bytes):
-        self.received, self.sent, self.calls = list(received), b"", []
-
-    def receive(self) -> bytes:
-        self.calls.append("receive")
-        if not self.received:
-            raise BlockingIOError
-        return self.received.pop(0)
-
-    def send(self, parts) -> int:
-        self.sent += b"".join(parts)
-        return sum(map(len, parts))
-
-    def stop_reading(self) -> None:
-        self.calls.append("stop_reading")
-
-    def shut(self, is_client_sending) -> None:
-        self.calls.append("shut")
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-
-class FakeServer:
-    """What one connection asks of its server: all that it did is in ``calls``."""
-
-    settings = qtm.Settings()
-    date, is_draining = "now", False
-
-    def __init__(self):
-        self.calls = []
-
-    def __getattr__(self, name):
-        return lambda *given: self.calls.append(name)
-
-    def has_room(self, size):
-        return True
-
-    def hold(self, connection, size):
-        return True
-
-
-def fake_connection(*received: bytes):
-    stream, server = FakeStream(*received), FakeServer()
-    return qtm.Connection(stream, 5, server), stream, server
-
-
-@pytest.mark.parametrize("phase", [phase for phase in qtm.Phase if phase is not qtm.Phase.WAITING])
-def test_a_hang_up_told_late_touches_no_connection_that_a_worker_has_again(phase):
-    """A waiting client that closes as soon as it is answered: the thread that polls hears of it while the
-    worker goes on."""
-    connection, stream, server = fake_connection(b"")
-    connection.phase = phase
-    connection.on_hangup()
-    assert (connection.phase, stream.calls, server.calls) == (phase, [], ["wake"])
-
-
-@pytest.mark.parametrize("now", [phase for phase in qtm.Phase if phase is not qtm.Phase.WAITING])
-def test_a_wait_that_is_over_as_its_task_ends_leaves_the_connection_to_the_worker(now):
-    connection, stream, server = fake_connection(b"")
-    connection.phase = now
-    connection.on_deadline(qtm.Phase.WAITING)
-    assert (connection.phase, stream.calls, server.calls) == (now, [], ["wake"])
-
-
-def test_a_wait_that_ends_at_its_deadline_is_answered_whoever_is_first(edge, monkeypatch):
+def test_a_client_that_disconnects_is_not_waited_for(edge):
     (task_id,) = edge.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
-    is_over = qtm.Connection.is_over
-
-    def over_and_woken_at_once(connection, phase, now):
-        over = is_over(connection, phase, now)
-        if over and phase is qtm.Phase.WAITING:
-            edge.wake(connection)  # as a worker does that sees the task's end at this moment
-        return over
-
-    monkeypatch.setattr(qtm.Connection, "is_over", over_and_woken_at_once)
-    assert call(edge, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
-
-
-@pytest.mark.parametrize("phase", [phase for phase in qtm.Phase if phase is not qtm.Phase.PAUSED])
-def test_a_stop_leaves_reading_to_whoever_has_the_connection(phase):
-    connection, stream, server = fake_connection(HIDDEN)
-    connection.phase = phase
-    connection.leave()
-    assert stream.calls == (["stop_reading"] if phase in (qtm.Phase.IDLE, qtm.Phase.HEAD) else [])
-    assert (connection.phase, server.calls) == (phase, [])
-
-
-def test_a_client_that_hangs_up_as_its_wait_begins_is_not_waited_for(edge, monkeypatch):
-    (task_id,) = edge.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
-    add = edge._waiters.add
-    seen = threading.Event()
-    on_hangup = qtm.Connection.on_hangup
-
-    def add_late(connection, *more):
-        seen.wait(0.2)  # the thread that polls would hear of the hang-up now, if it were told of one
-        return add(connection, *more)
-
-    def tell(connection):
-        seen.set()
-        on_hangup(connection)
-
-    monkeypatch.setattr(edge._waiters, "add", add_late)
-    monkeypatch.setattr(qtm.Connection, "on_hangup", tell)
-    started = time.monotonic()
-    request = f"GET {A}/getTaskStatus?task_id={task_id}&wait=60 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-    assert answered(raw(edge, request)) == [200]
+    ask, started = asking(f"getTaskStatus?task_id={task_id}&wait=60"), time.monotonic()
+    assert answered(raw(edge, ask)) == [200], "it has shut its half when the wait begins"
+    with client_of(edge, ask + HIDDEN) as client:
+        eventually(lambda: edge.snapshot()["waiting"] == 1)
+        client.shutdown(socket.SHUT_WR)
+        assert answered(until_closed(client)) == [200, 200]
+    reset(client_of(edge, ask))
+    eventually(lambda: is_quiet(edge))
     assert time.monotonic() - started < DEADLINE_SECONDS
-    assert len(edge._waiters) == 0
 
 
 def test_a_wait_that_begins_as_the_service_stops_is_answered(tmp_path, monkeypatch):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
-        add = server._waiters.add
+        ended = server.api.tasks.ended
         drains = []
 
         def drained_meanwhile(*given):
-            """The worker has seen that no drain had begun, and is held up until it has."""
-            drains.append(threading.Thread(target=server.drain, args=(DEADLINE_SECONDS,)))
+            drains.append(threading.Thread(target=server.shutdown, args=(DEADLINE_SECONDS,)))
             drains[0].start()
-            eventually(lambda: server.is_draining and server.socket.fileno() < 0)
-            return add(*given)
+            eventually(lambda: server.is_draining)
+            return ended(*given)
 
-        monkeypatch.setattr(server._waiters, "add", drained_meanwhile)
+        monkeypatch.setattr(server.api.tasks, "ended", drained_meanwhile)
         assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=60")[0] == 200
         drains[0].join(DEADLINE_SECONDS)
         assert not drains[0].is_alive()
@@ -10911,10 +10829,9 @@ def test_clients_that_reset_before_they_are_accepted_cost_nothing(tmp_path, cert
         try:
             with secured(server, certificate) as connection:
                 assert connection.call("GET", "/healthz")[0] == 200
-            assert all(thread.is_alive() for thread in server._threads)
-            eventually(lambda: not server._connections)
+            eventually(lambda: is_quiet(server))
         finally:
-            server.drain(5.0)
+            server.shutdown()
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
@@ -10997,7 +10914,7 @@ def test_plain_http_on_the_tls_port_and_old_tls_are_refused_and_others_served(se
             context.wrap_socket(plain)
     with secured(secure, certificate) as one:
         assert one.call("GET", "/healthz")[0] == 200
-    eventually(lambda: not secure._connections and not secure._leaving)
+    eventually(lambda: is_quiet(secure))
 
 
 def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(
@@ -11024,32 +10941,39 @@ def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(
                 sock.sendall(first[i : i + 1])
         with secured(server, certificate) as one:
             assert one.call("GET", "/healthz")[0] == 200
-            assert len(server._connections) == 21, "the slow ones are still there"
+            assert server.snapshot()["connections"] == 21, "the slow ones are still there"
         for sock in slow:
             assert sock.recv(1024) == b"", "the deadline closes, without a word that it could not read"
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server.snapshot()["connections"])
 
 
 def test_a_look_that_fails_costs_a_log_line_and_no_thread(tmp_path, monkeypatch, caplog):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         (task_id,) = server.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS)).task_ids
-        monkeypatch.setattr(server.api, "ended", lambda keys: 1 / 0)
-        for _ in range(len(server._threads) + 1):
+        threads = http_threads()
+        with monkeypatch.context() as patch:
+            patch.setattr(server.api.tasks, "ended", lambda *ids: {}[task_id])
+            assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 500
+        real, calls = server.api.ended, []
+        monkeypatch.setattr(
+            server.api, "ended", lambda keys: calls.append(keys) or (real(keys) if len(calls) % 2 else 1 / 0)
+        )
+        for _ in range(4):
             assert call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[0] == 200
-        assert all(thread.is_alive() for thread in server._threads)
-        eventually(lambda: server._jobs._free == qtm.WORKERS)
+        assert http_threads() == threads
+        eventually(lambda: is_quiet(server))
     assert any("ZeroDivisionError" in str(getattr(record, "fields", {})) for record in caplog.records)
 
 
-@pytest.mark.parametrize("name", ["on_event", "on_deadline", "advance", "turn_away", "answer"])
+@pytest.mark.parametrize("name", ["on_event", "on_deadline", "advance", "reject", "answer"])
 def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
     tmp_path, monkeypatch, caplog, name
 ):
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 0.1)
     with serving(
-        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1 if name == "turn_away" else 9)
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1 if name == "reject" else 9)
     ) as server:
-        good, most = getattr(qtm.Connection, name), len(server._threads) + 1
+        good, most, threads = getattr(qtm.Connection, name), 3, http_threads()
         left = [most]
 
         def bad(connection, *given):
@@ -11060,9 +10984,9 @@ def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
 
         monkeypatch.setattr(qtm.Connection, name, bad)
         with contextlib.ExitStack() as stack:
-            if name == "turn_away":
+            if name == "reject":
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
-                eventually(lambda: server._connections)
+                eventually(lambda: server.snapshot()["connections"])
             while left[0]:
                 with socket.create_connection(
                     ("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS
@@ -11074,206 +10998,114 @@ def test_a_fault_of_ours_in_one_connection_costs_that_connection_and_a_log_line(
                     )
                     with contextlib.suppress(ConnectionResetError):
                         assert sock.recv(1024) == b""
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server.snapshot()["connections"])
         assert call(server, "GET", f"{A}/listTasks")[0] == 200
-        assert all(thread.is_alive() for thread in server._threads)
+        assert http_threads() == threads
     assert (
         len([record for record in caplog.records if record.getMessage().startswith("connection failed")])
         == most
     )
 
 
-class FakeClient:
-    """A connection as JobQueue and Waiters see it."""
-
-    def __init__(self, route, query=(), may_wait=True, is_groupable=True):
-        self.route, self.query, self.may_wait, self.queued_at = route, query, may_wait, 0.0
-        self.is_groupable = is_groupable
-
-    @property
-    def is_shared(self):
-        return self.route.is_shared
-
-    def is_same_request(self, other):
-        return (self.query, self.may_wait) == (other.query, other.may_wait)
-
-
-STATUS_ROUTE, LIST_ROUTE, BATCH_ROUTE = (
-    next(route for route in qtm.ROUTES if route.path.endswith(name))
-    for name in ("/getTaskStatus", "/listTasks", "/getTasksByBatch")
-)
-
-
-def test_one_thread_is_always_left_to_poll_and_short_requests_never_wait_for_long_ones():
-    assert sum(qtm.WORKERS.values()) == qtm.THREADS - 1
-    jobs = qtm.JobQueue({qtm.Lane.READ: 2, qtm.Lane.LONG: 2})
-    for i in range(5):
-        jobs.add(FakeClient(STATUS_ROUTE, is_groupable=False), qtm.Lane.READ)
-        jobs.add(FakeClient(LIST_ROUTE, query=i), qtm.Lane.LONG)
-    taken = [jobs.take() for _ in range(4)]
-    assert [job.lane.is_long for job in taken] == [True, True, False, False]
-    jobs.want_look()
-    assert jobs.take() is None
-    jobs.done(taken[2])
-    assert jobs.take() == qtm.Job(()), "a look goes first"
-    assert jobs.take() is None
-    jobs.done(taken[0])
-    assert jobs.take().lane.is_long
-    assert jobs.take() is None
-    jobs.done(qtm.Job(()))
-    assert not jobs.take().lane.is_long
-    assert len(jobs) == 2 + 2
-
-
-def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other():
-    jobs = qtm.JobQueue({lane: 1 for lane in qtm.Lane if lane is not qtm.Lane.NOW})
-    clients = {
-        lane: [FakeClient(STATUS_ROUTE, f"{lane} {i}", is_groupable=False) for i in range(2)]
-        for lane in (qtm.Lane.WRITE, qtm.Lane.READ, qtm.Lane.ENGINE)
-    }
-    for lane, (first, second) in clients.items():
-        jobs.add(first, lane)
-        jobs.add(second, lane)
-    taken = {job.lane: job for job in [jobs.take() for _ in range(3)]}
-    assert {lane: job.connections for lane, job in taken.items()} == {
-        lane: [first] for lane, (first, _) in clients.items()
-    }
-    assert [job.lane.is_long for job in taken.values()] == [True, False, False], (
-        "of the short ones the oldest"
-    )
-    assert jobs.take() is None
-    jobs.done(taken[qtm.Lane.READ])
-    assert jobs.take().connections == clients[qtm.Lane.READ][1:]
-    assert jobs.take() is None
-    assert sorted(lane.value for lane, _ in jobs.take_overdue(math.inf)) == ["engine", "write"]
-
-
-def test_the_lead_goes_to_the_next_in_line_when_it_is_left_or_its_holder_is_held_up():
-    clock, taken = FakeClock(), queue.SimpleQueue()
-    lead = qtm.Lead(clock)
-    first = lead.take()
-    for _ in range(2):
-        threading.Thread(target=lambda: taken.put(lead.take()), daemon=True).start()
-    lead.go_away(first)
-    assert lead.is_back(first), "a short job"
-    lead.go_away(first)
-    clock.now += qtm.STANDBY_SECONDS / 2
-    lead.go_away(first)  # another job, without polling in between: the time goes on
-    clock.now += qtm.STANDBY_SECONDS
-    second = taken.get(timeout=DEADLINE_SECONDS)
-    assert not lead.is_back(first)
-    lead.leave(first)
-    lead.go_away(first)
-    assert taken.empty()
-    assert lead.is_back(second), "whoever lost the lead changes nothing for its holder"
-    lead.leave(second)
-    third = taken.get(timeout=DEADLINE_SECONDS)
-    assert lead.is_back(third)
-    assert not lead.is_back(second)
-
-
-def test_a_service_whose_database_hangs_polls_on(tmp_path, monkeypatch):
-    """With as many requests held up as may be: the next ones wait, and what needs no database is answered."""
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
-        held, go_on = threading.Semaphore(0), threading.Event()
-        real = server.api.tasks.dao.get_texts
-        monkeypatch.setattr(
-            server.api.tasks.dao,
-            "get_texts",
-            lambda ids: (held.release(), go_on.wait(DEADLINE_SECONDS), real(ids))[2],
-        )
-        readers = qtm.WORKERS[qtm.Lane.READ]
-        with concurrent.futures.ThreadPoolExecutor(readers + 2) as threads:
-            asked = []
-            for _ in range(readers):
-                asked.append(threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x"))
-                assert held.acquire(timeout=DEADLINE_SECONDS)
-            asked += [threads.submit(call, server, "GET", f"{A}/getTaskStatus?task_id=x") for _ in range(2)]
-            eventually(lambda: len(server._jobs) == 2)
-            for _ in range(3):
-                assert call(server, "GET", "/healthz")[0] == 200
-            go_on.set()
-            assert [answer.result()[0] for answer in asked] == [404] * len(asked)
-            eventually(lambda: server._jobs._free == qtm.WORKERS)
-
-
-def test_requests_are_grouped_by_route_and_shared_only_when_equal():
-    jobs = qtm.JobQueue({qtm.Lane.READ: 9, qtm.Lane.LONG: 9})
-    one, same, other, ended = (
-        FakeClient(LIST_ROUTE, *given) for given in (("a",), ("a",), ("b",), ("a", False))
-    )
-    batch = FakeClient(BATCH_ROUTE, "a")
-    for client in (one, other, batch, ended, same):
-        jobs.add(client, qtm.Lane.LONG)
-    assert [jobs.take().connections for _ in range(4)] == [[one, same], [other], [batch], [ended]]
-    asking = [FakeClient(STATUS_ROUTE, i) for i in range(qtm.MAX_GROUP + 1)]
-    strangers = [FakeClient(dataclasses.replace(STATUS_ROUTE), "a", is_groupable=False) for _ in range(2)]
-    for client in (asking[0], strangers[0], *asking[1:], strangers[1]):
-        jobs.add(client, qtm.Lane.READ)
-    groups = [jobs.take().connections for _ in range(4)]
-    assert groups == [asking[:-1], strangers[:1], asking[-1:], strangers[1:]], (
-        "none is lost, none overtakes its like"
-    )
-    assert len(jobs) == 0
-
-
-def test_requests_that_no_worker_took_in_time_are_given_up_oldest_first():
-    read, long = qtm.Lane.READ, qtm.Lane.LONG
-    jobs = qtm.JobQueue({read: 3, long: 1})
-    clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
-    for client, lane, queued_at in zip(clients, (read, long, read, long), (1.0, 2.0, 3.0, 4.0), strict=True):
-        jobs.add(client, lane)
-        client.queued_at = queued_at
-    assert jobs.take_overdue(1.0) == []
-    assert jobs.take_overdue(3.5) == [(read, clients[0]), (read, clients[2]), (long, clients[1])]
-    assert len(jobs) == 1
-
-
-def test_waiters_are_bounded_told_by_key_and_taken_out_once():
-    waiters = qtm.Waiters(most=3)
-    clients = [FakeClient(STATUS_ROUTE) for _ in range(4)]
-    task, batch = qtm.WaitKey("task", "x"), qtm.WaitKey("batch", "x")
-    armed = []
-    for client, key in zip(clients, (task, task, batch, task), strict=True):
-        assert waiters.add(client, key, lambda client=client: armed.append(client)) is (
-            client is not clients[3]
-        )
-    assert armed == clients[:3], "one that may not wait is not armed"
-    assert set(waiters.take_told()) == {task, batch}, "either may have ended just before it was added"
-    assert waiters.take_told() == []
-    assert not waiters.tell(["y"])
-    assert waiters.tell(["x", "y"])
-    assert set(waiters.take_told()) == {task, batch}
-    assert set(waiters.of([task])) == set(clients[:2])
-    assert [waiters.remove(clients[0]) for _ in range(2)] == [True, False]
-    waiters.tell_all()
-    assert set(waiters.take_told()) == {task, batch}
-    assert waiters.remove(clients[1])
-    assert not waiters.remove(clients[3])
-    waiters.tell_all()
-    assert waiters.take_told() == [batch]
-    assert (len(waiters), waiters.all()) == (1, [clients[2]])
-
-
-def test_only_one_of_many_threads_gets_a_waiter():
-    waiters, client, barrier = qtm.Waiters(most=1), FakeClient(STATUS_ROUTE), threading.Barrier(8)
-    with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        for _ in range(50):
-            waiters.add(client, qtm.WaitKey("task", "x"), lambda: None)
-            futures = [threads.submit(lambda: (barrier.wait(), waiters.remove(client))[1]) for _ in range(8)]
-            assert sum(future.result() for future in futures) == 1
-
-
-def test_an_idle_client_keeps_no_body_and_a_dropped_one_no_answer(edge, monkeypatch):
+def test_an_idle_client_keeps_no_body(edge):
     with socket.create_connection(("127.0.0.1", edge.server_port), timeout=DEADLINE_SECONDS) as sock:
         sock.sendall(POST + b"Content-Length: 1000000\r\n\r\n" + b" " * 1_000_000)
         assert answered(sock.recv(65536)) == [400]
-        (connection,) = eventually(lambda: list(edge._connections.values()))
-        gone = weakref.ref(connection)
-        del connection
-        eventually(lambda: gone().phase is qtm.Phase.IDLE)
-        assert gone().request is None
-    eventually(lambda: gone() is None)
+        eventually(lambda: in_phase(edge, "idle"))
+        gc.collect()
+        alive = [
+            one for one in gc.get_objects() if isinstance(one, qtm.HttpRequest) and len(one.body) > 100_000
+        ]
+        assert alive == []
+
+
+def held_up(gate: threading.Event, real):
+    """A function that waits for the gate first, and how many calls are in it."""
+    inside = threading.Semaphore(0)
+
+    def call_late(*given, **more):
+        inside.release()
+        assert gate.wait(DEADLINE_SECONDS)
+        return real(*given, **more)
+
+    return call_late, inside
+
+
+OF_LANES = {  # by lane: what of the manager is held up, a request for it, and the status of its answer
+    "read": ("get_status_texts", f"GET {A}/getTaskStatus?task_id={{i}}", 404),
+    "write": ("cancel_task", f"POST {A}/cancelTask", 404),
+    "long": ("list_page", f"GET {A}/listTasks?limit={{i}}", 200),
+}
+
+
+@pytest.mark.parametrize("lane", OF_LANES)
+def test_what_holds_up_the_workers_of_one_lane_holds_up_no_other(tmp_path, monkeypatch, lane):
+    gate = threading.Event()
+
+    def ask(name, i):
+        method, _, path = OF_LANES[name][1].partition(" ")
+        given = {"task_id": f"x{i}"} if method == "POST" else None
+        return call(server, method, path.format(i=i), given)[0]
+
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
+        late, inside = held_up(gate, getattr(server.api.tasks, OF_LANES[lane][0]))
+        monkeypatch.setattr(server.api.tasks, OF_LANES[lane][0], late)
+        workers = qtm.WORKERS[qtm.Lane(lane)]
+        with concurrent.futures.ThreadPoolExecutor(workers + 2) as threads:
+            asked = []
+            for i in range(1, workers + 3):
+                asked.append(threads.submit(ask, lane, i))
+                assert i > workers or inside.acquire(timeout=DEADLINE_SECONDS)
+            eventually(lambda: server.snapshot()["queued"] == 2)
+            assert server.snapshot()["busy"][lane] == workers
+            for other in set(OF_LANES) - {lane}:
+                assert ask(other, 9) == OF_LANES[other][2]
+            assert call(server, "GET", "/healthz")[0] == 200
+            gate.set()
+            assert [one.result(DEADLINE_SECONDS) for one in asked] == [OF_LANES[lane][2]] * len(asked)
+            eventually(lambda: is_quiet(server))
+
+
+def test_requests_are_grouped_by_route_and_share_an_answer_only_when_equal(edge, monkeypatch):
+    gate = threading.Event()
+    tasks, sizes = edge.api.tasks, collections.Counter()
+    for name, count in (("list_page", lambda chosen: chosen.limit), ("get_status_texts", len)):
+        real = getattr(tasks, name)
+        late, _ = held_up(
+            gate,
+            lambda given, name=name, real=real, count=count: (
+                sizes.update([(name, count(given))]),
+                real(given),
+            )[1],
+        )
+        monkeypatch.setattr(tasks, name, late)
+    paths = ["listTasks?limit=1", "getTaskStatus?task_id=a"]
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for path in ("listTasks?limit=1", "listTasks?limit=2", *["getTaskStatus?task_id=a"] * 2):
+            clients.append(stack.enter_context(client_of(edge, asking(path))))
+            eventually(lambda: sum(edge.snapshot()["busy"].values()) == len(clients))
+        paths = [*["listTasks?limit=3"] * 3, "listTasks?limit=4"]
+        paths += [f"getTaskStatus?task_id=x{i}" for i in range(qtm.MAX_GROUP + 1)]
+        clients += [stack.enter_context(client_of(edge, asking(path))) for path in paths]
+        eventually(lambda: edge.snapshot()["queued"] == len(paths))
+        gate.set()
+        assert [answer_of(client)[0] for client in clients] == [
+            200,
+            200,
+            404,
+            404,
+            *[200] * 4,
+            *[404] * (qtm.MAX_GROUP + 1),
+        ]
+    assert sizes == {
+        ("get_status_texts", 1): 3,
+        ("get_status_texts", qtm.MAX_GROUP): 1,
+        **{("list_page", i): 1 for i in range(1, 5)},
+    }
+
+
+(BATCH_ROUTE,) = (route for route in qtm.ROUTES if route.path.endswith("/getTasksByBatch"))
 
 
 def until_closed(sock) -> bytes:
@@ -11326,18 +11158,28 @@ def test_whoever_is_late_is_answered_once_if_it_began_and_closed(tmp_path, monke
         if statuses[-1:] == [408]:
             assert b"\r\nConnection: close\r\n" in answer
             assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] == "request_timeout"
-        eventually(lambda: not server._connections and not server._leaving)
+        eventually(lambda: is_quiet(server))
 
 
-def test_a_body_that_began_with_its_head_has_that_for_its_rate():
-    connection, _, server = fake_connection(POST + b"Content-Length: 99999\r\n\r\n" + b" " * 60_000)
-    server.admit = lambda request, length: STATUS_ROUTE
-    connection.on_event()
-    assert connection.phase is qtm.Phase.BODY
-    begun = time.monotonic()
-    assert not connection.is_over(connection.phase, begun + 60_000 / qtm.MIN_BODY_RATE - 1)
-    assert connection.is_over(connection.phase, begun + 60_000 / qtm.MIN_BODY_RATE + 1)
-    assert not connection.is_over(qtm.Phase.BUSY, begun + 1e9), "a worker has it"
+@contextlib.contextmanager
+def connected(tmp_path, sent: bytes):
+    """A connection of a server that does not serve yet, and the socket of its client, which has sent this."""
+    server = qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0))
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.shutdown)
+        ours, client = (stack.enter_context(sock) for sock in socket.socketpair())
+        client.settimeout(DEADLINE_SECONDS)
+        client.sendall(sent)
+        yield qtm.Connection(server, qtm.Stream(ours), "127.0.0.1"), client
+
+
+def test_a_body_that_began_with_its_head_has_that_for_its_rate(tmp_path):
+    with connected(tmp_path, POST + b"Content-Length: 99999\r\n\r\n" + b" " * 60_000) as (connection, _):
+        connection.on_event()
+        assert connection.phase is qtm.Phase.BODY
+        begun = time.monotonic()
+        assert not connection.is_over(begun + 60_000 / qtm.MIN_BODY_RATE - 1)
+        assert connection.is_over(begun + 60_000 / qtm.MIN_BODY_RATE + 1)
 
 
 def test_a_head_that_trickles_has_one_deadline_for_all_of_it(tmp_path, monkeypatch):
@@ -11368,8 +11210,8 @@ def large(tmp_path):
 LARGE = f"GET {A}/getTasksByBatch?batch_id=large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
-def in_phase(server, phase) -> int:
-    return sum(connection.phase is phase for connection in list(server._connections.values()))
+def in_phase(server, phase: str) -> int:
+    return server.snapshot()["phases"][phase]
 
 
 @pytest.mark.parametrize("constants", [{"STALL_SECONDS": 0.2}, {"SEND_SECONDS": 0.2}])
@@ -11381,21 +11223,19 @@ def test_a_client_that_takes_nothing_of_its_answer_is_dropped_and_its_answer_for
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(client_of(large, LARGE, receive_buffer=4096))
-        watched = eventually(
-            lambda: [
-                weakref.ref(one)
-                for one in list(large._connections.values())
-                if one.phase is qtm.Phase.SENDING
-            ]
-        )
-        eventually(lambda: not large._connections)
+        eventually(lambda: in_phase(large, "sending"))
+        eventually(lambda: not large.snapshot()["connections"])
         assert call(large, "GET", f"{A}/listTasks?limit=1")[0] == 200
-        eventually(lambda: gc.collect() >= 0 and all(one() is None for one in watched))
+
+        def answers():
+            return [one for one in gc.get_objects() if isinstance(one, memoryview) and one.nbytes > 1e6]
+
+        eventually(lambda: gc.collect() >= 0 and not answers())
 
 
 def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(large):
     with client_of(large, LARGE, receive_buffer=64 * 1024) as sock:
-        eventually(lambda: in_phase(large, qtm.Phase.SENDING) == 1)
+        eventually(lambda: in_phase(large, "sending") == 1)
         head, _, text = sock.recv(65536).partition(b"\r\n\r\n")
         length = int(re.search(rb"Content-Length: (\d+)", head)[1])
         while len(text) < length:
@@ -11421,7 +11261,7 @@ def test_bodies_beyond_the_bound_of_all_are_refused_until_there_is_room(edge, mo
     monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 300_000)
     whole = POST + b"Content-Length: 250000\r\n\r\n" + b" " * 250_000
     with client_of(edge, framing + b" " * 200_000) as first:
-        eventually(lambda: sum(edge._held.values()) >= 200_000)
+        eventually(lambda: edge.snapshot()["held_bytes"] >= 200_000)
         with client_of(edge) as second:
             with contextlib.suppress(ConnectionError):  # it may be told in the middle
                 second.sendall(whole)
@@ -11430,46 +11270,45 @@ def test_bodies_beyond_the_bound_of_all_are_refused_until_there_is_room(edge, mo
         first.sendall(b" " * 50_000 + (b"\r\n0\r\n\r\n" if framing.startswith(CHUNKED) else b""))
         assert answered(first.recv(65536)) == [400]
     with client_of(edge, framing + b" " * 200_000):
-        eventually(lambda: edge._held)
-    eventually(lambda: not edge._held)  # it left in the middle
+        eventually(lambda: edge.snapshot()["held_bytes"])
+    eventually(lambda: not edge.snapshot()["held_bytes"])  # it left in the middle
     with client_of(edge, whole) as third:
         assert answered(third.recv(65536)) == [400]
-        assert not edge._held
+        assert not edge.snapshot()["held_bytes"]
 
 
 def test_what_is_held_is_what_is_in_memory(large, monkeypatch):
     """An answer is kept whole until its last byte went out; one beyond the bound by itself counts, too."""
     with client_of(large, LARGE, receive_buffer=4096) as slow:
-        (whole,) = eventually(lambda: list(large._held.values()))
-        unsent = next(iter(large._held))._unsent
-        while sum(map(len, unsent)) > whole / 4:
-            slow.recv(4096)
-        assert list(large._held.values()) == [whole]
-    eventually(lambda: not large._held)
+        whole = eventually(lambda: large.snapshot()["held_bytes"])
+        received = 0
+        while received < whole / 2:
+            received += len(slow.recv(4096))
+        assert large.snapshot()["held_bytes"] == whole
+    eventually(lambda: not large.snapshot()["held_bytes"])
     monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 100_000)
     with client_of(large, LARGE, receive_buffer=4096):
-        eventually(lambda: large._held)
+        eventually(lambda: large.snapshot()["held_bytes"])
         with client_of(large, LARGE, receive_buffer=4096) as other:
             assert overloaded(other.recv(65536))
 
 
 def test_probes_are_answered_and_refused_bodies_forgotten_when_nothing_more_may_be_held(edge, monkeypatch):
     with client_of(edge, POST + b"Content-Length: 250000\r\n\r\n" + b" " * 200_000) as first:
-        eventually(lambda: sum(edge._held.values()) >= 200_000)
-        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", sum(edge._held.values()))
+        eventually(lambda: edge.snapshot()["held_bytes"] >= 200_000)
+        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", edge.snapshot()["held_bytes"])
         for path in ("/healthz", "/readyz", f"{A}/listTasks?limit=1"):
             assert call(edge, "GET", path)[0] == 200
-        (connection,) = edge._held
         first.sendall(b" ")
         assert overloaded(first.recv(65536))
-        eventually(lambda: connection.phase is qtm.Phase.DISCARDING)
-        assert (connection._reader.size, edge._held) == (0, {})
+        eventually(lambda: in_phase(edge, "discarding"))
+        assert edge.snapshot()["held_bytes"] == 0
 
 
 def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, monkeypatch):
     with client_of(large, LARGE, receive_buffer=4096) as slow:
-        eventually(lambda: large._held)
-        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", sum(large._held.values()) + 100_000)
+        eventually(lambda: large.snapshot()["held_bytes"])
+        monkeypatch.setattr(qtm, "MAX_HELD_BYTES", large.snapshot()["held_bytes"] + 100_000)
         with client_of(large, LARGE + HIDDEN) as other:
             other.shutdown(socket.SHUT_WR)
             first, _, second = until_closed(other).partition(b"}HTTP/1.1 ")
@@ -11480,23 +11319,17 @@ def test_answers_beyond_the_bound_of_all_are_refused_until_there_is_room(large, 
         while len(text) < length:
             text += slow.recv(65536)
         assert json.loads(text.partition(b"\r\n\r\n")[2])["data"]["total"] == 5000
-        eventually(lambda: not large._held)
+        eventually(lambda: not large.snapshot()["held_bytes"])
         assert len(call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[1]["data"]["tasks"]) == 5000
 
 
 def test_what_long_answers_left_in_the_heap_is_given_back_once_all_is_quiet(large, monkeypatch):
     trims = []
     monkeypatch.setattr(qtm, "TRIM_SECONDS", 0.2)
-    mine = large._threads  # other servers of this process may have had a long request just now
-    monkeypatch.setattr(
-        qtm, "trim_memory", lambda: trims.append(True) if threading.current_thread() in mine else None
-    )
+    monkeypatch.setattr(qtm, "trim_memory", lambda: trims.append(threading.current_thread().name))
     for _ in range(2):
         assert call(large, "GET", f"{A}/getTasksByBatch?batch_id=large")[0] == 200
-        eventually(lambda: trims.pop() if trims else None)
-        assert call(large, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
-        eventually(lambda: large._next_tick > time.monotonic() + 0.2)
-        assert (trims, large._trim_at) == ([], math.inf), "a short one leaves nothing"
+        assert eventually(lambda: trims.pop() if trims else None) == "http-loop"
 
 
 def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path, monkeypatch):
@@ -11505,7 +11338,7 @@ def test_a_lingering_client_is_dropped_in_the_end_however_much_it_sends(tmp_path
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
         with client_of(server, b"nonsense\r\n\r\n") as silent:
             assert answered(until_closed(silent)) == [400]
-            eventually(lambda: not server._leaving)
+            eventually(lambda: not server.snapshot()["closing"])
         with client_of(server, b"nonsense\r\n\r\n") as flooding:
             assert answered(flooding.recv(65536)) == [400]
 
@@ -11540,14 +11373,14 @@ def many_files():
 
 
 SLOW = {
-    "silent": (b"", lambda server: in_phase(server, qtm.Phase.IDLE)),
-    "half a head": (GET, lambda server: in_phase(server, qtm.Phase.HEAD)),
-    "half a body": (POST + b"Content-Length: 10000\r\n\r\n{", lambda server: in_phase(server, qtm.Phase.BODY)),
-    "half a chunk": (CHUNKED + b"64\r\n{", lambda server: in_phase(server, qtm.Phase.BODY)),
+    "silent": (b"", lambda server: in_phase(server, "idle")),
+    "half a head": (GET, lambda server: in_phase(server, "head")),
+    "half a body": (POST + b"Content-Length: 10000\r\n\r\n{", lambda server: in_phase(server, "body")),
+    "half a chunk": (CHUNKED + b"64\r\n{", lambda server: in_phase(server, "body")),
     "half an unwanted body": (
-        b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n\r\n", lambda server: in_phase(server, qtm.Phase.DISCARDING)),
-    "takes nothing": (LARGE, lambda server: in_phase(server, qtm.Phase.SENDING)),
-    "waits": (LARGE.replace(b"large", b"large&wait=60"), lambda server: in_phase(server, qtm.Phase.WAITING)),
+        b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n\r\n", lambda server: in_phase(server, "discarding")),
+    "takes nothing": (LARGE, lambda server: in_phase(server, "sending")),
+    "waits": (LARGE.replace(b"large", b"large&wait=60"), lambda server: in_phase(server, "waiting")),
 }  # fmt: skip
 
 
@@ -11575,7 +11408,7 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(
         started = time.monotonic()
         assert call(large, method, path, given)[0] == status
         assert time.monotonic() - started < 5, "1 s on a machine that does nothing else"
-    eventually(lambda: len(large._connections) == 500)
+    eventually(lambda: large.snapshot()["connections"] == 500)
     assert thread_count() <= threads
     assert socket_count() == sockets + 1000, "both ends of each"
     for sock in slow:
@@ -11583,7 +11416,7 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(
             reset(sock)
         else:
             sock.close()
-    eventually(lambda: not large._connections and not large._leaving and not len(large._waiters))
+    eventually(lambda: is_quiet(large))
     eventually(lambda: socket_count() == sockets)
     assert call(large, "GET", "/healthz")[0] == 200
     told = [
@@ -11615,7 +11448,7 @@ def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
     for sent in kinds * 4:
         reset(client_of(large, sent))
         client_of(large, sent).close()
-    eventually(lambda: not large._connections and not large._leaving and not len(large._waiters))
+    eventually(lambda: is_quiet(large))
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
     told = [record.fields for record in caplog.records if record.levelno > logging.DEBUG]
     assert all(line["method"] == "POST" or line["status"] >= 400 for line in told)
@@ -11649,12 +11482,8 @@ def crowded(tmp_path, monkeypatch, *sent: tuple[str, bytes], most: int = 4):
             clients.append(stack.enter_context(client_of(server, data, address=address)))
             if data.endswith(b"\r\n\r\n"):
                 assert answered(clients[-1].recv(65536)) == [200]
-            phase = qtm.Phase.BODY if data == BUSY else qtm.Phase.IDLE
-            eventually(
-                lambda phase=phase: (
-                    [one.phase for one in list(server._connections.values())][len(clients) - 1 :] == [phase]
-                )
-            )
+            phases = collections.Counter("body" if one == BUSY else "idle" for _, one in sent[: len(clients)])
+            eventually(lambda phases=phases: server.snapshot()["phases"] == phases)
         yield server, clients
 
 
@@ -11677,7 +11506,7 @@ def test_probes_are_answered_beyond_the_cap_and_others_get_503_with_retry_after(
                     json.loads(answer.rpartition(b"\r\n\r\n")[2])["message"]
                     == "there are 4 connections already"
                 )
-        eventually(lambda: not server._leaving)
+        eventually(lambda: not server.snapshot()["closing"])
         clients[0].sendall(b"}" + b" " * 98)
         assert answered(clients[0].recv(65536)) == [400], "who has a place keeps it"
 
@@ -11706,7 +11535,7 @@ def test_the_longest_idle_makes_room_and_one_peer_never_takes_every_place(tmp_pa
             assert b"there are 3 connections from 127.0.0.2 already" in answer
         if gone is not None and gone >= 0:
             assert clients.pop(gone).recv(65536) == b""
-        assert len(server._connections) == len(clients) + (gone is not None)
+        assert server.snapshot()["connections"] == len(clients) + (gone is not None)
         for client in clients:
             client.sendall(HIDDEN if len(answer) else b"")
             client.setblocking(False)
@@ -11715,7 +11544,7 @@ def test_the_longest_idle_makes_room_and_one_peer_never_takes_every_place(tmp_pa
 
 
 def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(qtm, "MAX_LEAVING", 20)
+    monkeypatch.setattr(qtm, "MAX_CLOSING", 20)
     with (
         crowded(tmp_path, monkeypatch, *[(f"127.0.0.{i}", BUSY) for i in range(2, 6)]) as (server, _),
         contextlib.ExitStack() as stack,
@@ -11724,7 +11553,7 @@ def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_pat
         silent = [stack.enter_context(client_of(server)) for _ in range(40)]
         for sock in silent[:20]:
             assert until_closed(sock) == b"", "the oldest are closed"
-        assert len(server._leaving) <= 20
+        assert server.snapshot()["closing"] <= 20
         for probe in PROBED:
             with client_of(server, probe) as sock:
                 assert answered(until_closed(sock)) == [200]
@@ -11733,14 +11562,14 @@ def test_silent_clients_beyond_the_cap_are_bounded_and_keep_no_probe_out(tmp_pat
 def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounded(
     tmp_path, certificate, monkeypatch
 ):
-    for name, value in {"BODY_GRACE_SECONDS": 600.0, "MAX_LEAVING": 20}.items():
+    for name, value in {"BODY_GRACE_SECONDS": 600.0, "MAX_CLOSING": 20}.items():
         monkeypatch.setattr(qtm, name, value)
     files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1, **files)) as server:
         with secured(server, certificate) as holder:
             holder.connection.connect()
             holder.connection.sock.sendall(BUSY)
-            eventually(lambda: in_phase(server, qtm.Phase.BODY) == 1)
+            eventually(lambda: in_phase(server, "body") == 1)
             for path, status in (("/healthz", 200), ("/readyz", 200), (f"{A}/listTasks", 503)) * 8:
                 with secured(server, certificate) as one:
                     one.connection.request("GET", path)
@@ -11748,16 +11577,16 @@ def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounde
                     assert (answer.status, answer.headers["Connection"]) == (status, "close")
                     assert answer.headers["Retry-After"] == (None if status == 200 else "1")
                     assert json.loads(answer.read())["code"] == (0 if status == 200 else 50303)
-            eventually(lambda: not server._leaving and len(server._connections) == 1)
+            eventually(lambda: not server.snapshot()["closing"] and server.snapshot()["connections"] == 1)
             silent = [client_of(server) for _ in range(40)]
             for sock in silent[:20]:
                 assert until_closed(sock) == b""
-            assert len(server._leaving) <= 20
+            assert server.snapshot()["closing"] <= 20
             with secured(server, certificate) as one:
                 assert one.call("GET", "/healthz")[0] == 200
             for sock in silent:
                 sock.close()
-        eventually(lambda: not server._connections and not server._leaving)
+        eventually(lambda: is_quiet(server))
 
 
 def test_a_place_that_comes_free_is_taken_at_once(tmp_path):
@@ -11767,7 +11596,7 @@ def test_a_place_that_comes_free_is_taken_at_once(tmp_path):
                 assert [answered(one.recv(65536)), answered(two.recv(65536))] == [[200], [200]], i
                 if i % 2:
                     reset(one)
-            eventually(lambda: not server._connections)
+            eventually(lambda: not server.snapshot()["connections"])
 
 
 def test_running_out_of_descriptors_holds_up_new_clients_only_until_some_are_free(tmp_path, caplog):
@@ -11791,7 +11620,7 @@ def test_running_out_of_descriptors_holds_up_new_clients_only_until_some_are_fre
             )
             old.sendall(HIDDEN)
             assert answered(old.recv(65536)) == [200], "those who are there are served"
-            assert len(server._connections) == 1
+            assert server.snapshot()["connections"] == 1
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
             for descriptor in fillers:
@@ -11832,23 +11661,30 @@ def test_a_flood_of_pipelined_requests_lets_others_have_their_turn(edge):
         finally:
             stop.set()
             thread.join()
-        assert all(
-            one._reader.size <= qtm.RECEIVE_BYTES + qtm.MAX_HEAD_BYTES
-            for one in list(edge._connections.values())
-        )
 
 
-def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back():
-    connection, stream, server = fake_connection((GET + b"\r\n") * 40)
-    server.admit = lambda request, length: STATUS_ROUTE
-    server.submit = lambda connection: connection.answer(qtm.success("{}"))
-    connection.on_event()
-    for rounds in (1, 2):
-        assert len(answered(stream.sent)) == rounds * qtm.MAX_REQUESTS_IN_A_ROW
-        assert server.calls[-1] == "come_back"
-        connection.advance()
-    assert len(answered(stream.sent)) == 40
-    assert (connection.phase, server.calls[-1]) == (qtm.Phase.IDLE, "arm")
+def test_a_client_that_sends_ahead_of_its_answers_is_held_back(edge, monkeypatch):
+    gate = threading.Event()
+    late, inside = held_up(gate, edge.api.tasks.list_page)
+    monkeypatch.setattr(edge.api.tasks, "list_page", late)
+    with client_of(edge, LISTED) as client:
+        assert inside.acquire(timeout=DEADLINE_SECONDS)
+        client.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(100):
+                client.sendall(HIDDEN * 10_000)
+        gate.set()
+        client.settimeout(DEADLINE_SECONDS)
+        assert answered(client.recv(65536))[0] == 200
+
+
+def test_one_client_is_answered_so_many_times_in_a_row_and_then_comes_back(tmp_path):
+    with connected(tmp_path, HIDDEN * 40) as (connection, client):
+        connection.on_event()
+        for count in (16, 16, 8):
+            assert len(answered(client.recv(1 << 20))) == count
+            connection.advance()
+        assert connection.phase is qtm.Phase.IDLE
 
 
 @contextlib.contextmanager
@@ -11873,7 +11709,7 @@ def waited_for(url, **options):
             yield server, task_id, release
         finally:
             release.set()
-            server.drain(5.0)
+            server.shutdown()
 
 
 def asking(path: str) -> bytes:
@@ -11909,7 +11745,7 @@ def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_an
             "getTasksByBatch?batch_id=b&wait=60",
         ]
         clients = [stack.enter_context(client_of(server, asking(paths[i % 3]))) for i in range(1000)]
-        eventually(lambda: len(server._waiters) == 1000 and len(server._jobs) == 0)
+        eventually(lambda: server.snapshot()["waiting"] == 1000 and server.snapshot()["queued"] == 0)
         eventually(lambda: server.api.tasks.dao.snapshot()["pool"]["in_use"] == 0)
         eventually(lambda: thread_count() <= threads)  # a timer's thread may end after the next has begun
         status, answer, _ = call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}")
@@ -11919,7 +11755,7 @@ def test_a_thousand_waiting_clients_hold_no_thread_and_no_database_connection_an
             status, answer = answer_of(client)
             data = answer["data"]["tasks"][0] if i % 3 == 2 else answer["data"]
             assert (status, data["status"]) == (200, "completed"), paths[i % 3]
-        assert len(server._waiters) == 0
+        assert server.snapshot()["waiting"] == 0
 
 
 def test_a_change_of_another_replica_is_seen_by_who_waits(mariadb):
@@ -11934,7 +11770,7 @@ def test_a_change_of_another_replica_is_seen_by_who_waits(mariadb):
             with client_of(
                 server, asking(path.format(created.task_ids[0], created.batch_id) + "&wait=60")
             ) as client:
-                eventually(lambda: len(server._waiters) == 1 and len(server._jobs) == 0)
+                eventually(lambda: server.snapshot()["waiting"] == 1 and server.snapshot()["queued"] == 0)
                 started = time.monotonic()
                 other.cancel_task(created.task_ids[0])
                 assert answer_of(client)[0] == 200
@@ -11944,13 +11780,14 @@ def test_a_change_of_another_replica_is_seen_by_who_waits(mariadb):
 def test_an_end_between_the_reading_and_the_waiting_is_not_missed(api, monkeypatch):
     monkeypatch.setattr(qtm, "LOOK_SECONDS", 600.0)
     (task_id,) = api.api.tasks.create_task(qtm.TaskRequest("A", CONFIG, PARAMS, batch_id="b")).task_ids
-    add = api._waiters.add
+    ended = api.api.tasks.ended
 
     def ended_meanwhile(*given):
-        api.api.tasks.dao.cancel(task_id)  # as another replica does: nobody is told here
-        return add(*given)
+        found = ended(*given)
+        api.api.tasks.dao.cancel(task_id)  # as another replica does: this process has no notice of it
+        return found
 
-    monkeypatch.setattr(api._waiters, "add", ended_meanwhile)
+    monkeypatch.setattr(api.api.tasks, "ended", ended_meanwhile)
     for path in (
         f"getTaskStatus?task_id={task_id}",
         "getTasksByBatch?batch_id=b",
@@ -11965,7 +11802,7 @@ def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes
     with waited_for(f"sqlite:///{tmp_path}/q.db", max_connections=6) as (server, task_id, release):
         ask = asking(f"getTaskStatus?task_id={task_id}&wait=60")
         waiting = [client_of(server, ask) for _ in range(3)]
-        eventually(lambda: len(server._waiters) == 3)
+        eventually(lambda: server.snapshot()["waiting"] == 3)
         with client_of(server) as more:
             for _ in range(2):
                 more.sendall(ask)
@@ -11973,9 +11810,9 @@ def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes
                 assert (status, answer["data"]["status"]) == (200, "running")
         waiting.pop().close()
         reset(waiting.pop())
-        eventually(lambda: len(server._waiters) == 1)
+        eventually(lambda: server.snapshot()["waiting"] == 1)
         waiting += [client_of(server, ask) for _ in range(2)]
-        eventually(lambda: len(server._waiters) == 3)
+        eventually(lambda: server.snapshot()["waiting"] == 3)
         release.set()
         for client in waiting:
             assert answer_of(client)[1]["data"]["status"] == "completed"
@@ -11995,7 +11832,7 @@ def test_a_wait_that_is_over_is_answered_as_things_stand(tmp_path):
             call(server, "GET", f"{A}/getTasksByBatch?batch_id=b&wait=0.1")[1]["data"]["counts"]["running"]
             == 1
         )
-        assert len(server._waiters) == 0
+        assert server.snapshot()["waiting"] == 0
 
 
 def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp_path):
@@ -12003,7 +11840,7 @@ def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp
         client = client_of(
             server, asking(f"getTaskStatus?task_id={task_id}&wait=60") + asking("nothing") + HIDDEN
         )
-        eventually(lambda: len(server._waiters) == 1)
+        eventually(lambda: server.snapshot()["waiting"] == 1)
         assert call(server, "GET", "/healthz")[0] == 200
         release.set()
         client.shutdown(socket.SHUT_WR)
@@ -12030,8 +11867,9 @@ def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path
             stack.enter_context(client_of(server, sent)) for sent in (b"", GET, asking("listTasks"))
         )
         half_a_body = stack.enter_context(client_of(server, POST + b"Content-Length: 2\r\n\r\n{"))
-        eventually(lambda: len(server._waiters) == 20 and held.is_set() and in_phase(server, qtm.Phase.BODY))
-        drain = threading.Thread(target=server.drain, args=(DEADLINE_SECONDS,))
+        eventually(lambda: server.snapshot()["waiting"] == 20 and held.is_set() and in_phase(server, "body"))
+        threads = http_threads()
+        drain = threading.Thread(target=server.shutdown, args=(DEADLINE_SECONDS,))
         drain.start()
         for client in clients:
             answer = until_closed(client)
@@ -12047,7 +11885,7 @@ def test_a_drain_answers_whoever_waits_or_has_asked_and_closes_the_rest(tmp_path
         assert answered(until_closed(busy)) == [200]
         drain.join(DEADLINE_SECONDS)
         assert not drain.is_alive()
-        assert server._threads == []
+        assert http_threads() == threads - 1 - sum(qtm.WORKERS.values())
 
 
 def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path, monkeypatch, caplog):
@@ -12058,13 +11896,12 @@ def test_a_drain_waits_no_longer_than_it_may_for_a_worker_that_is_stuck(tmp_path
         )
         with client_of(server, asking("listTasks")) as client:
             assert held.wait(DEADLINE_SECONDS)
-            threads = list(server._threads)
-            started = time.monotonic()
-            server.drain(0.2)
+            threads, started = http_threads(), time.monotonic()
+            server.shutdown(0.2)
             assert time.monotonic() - started < 10
             assert until_closed(client) == b""
             go_on.set()
-            eventually(lambda: not any(thread.is_alive() for thread in threads))
+            eventually(lambda: http_threads() == threads - 1 - sum(qtm.WORKERS.values()))
     (told,) = [record.fields for record in caplog.records if record.levelno > logging.INFO]
     assert (told["count"], len(told["request_ids"])) == (1, 16)
 
@@ -12080,22 +11917,10 @@ def test_a_drain_answers_what_no_worker_has_taken(tmp_path, monkeypatch):
             stack.enter_context(client_of(server, asking(f"listTasks?limit={i + 1}")))
             for i in range(workers + 3)
         ]
-        eventually(lambda: len(server._jobs) == 3)
-        server.drain(0.2)
+        eventually(lambda: server.snapshot()["queued"] == 3)
+        server.shutdown(0.2)
         assert sorted(answered(until_closed(client)) for client in clients) == [[]] * workers + [[503]] * 3
         go_on.set()
-
-
-def test_short_requests_are_answered_beside_long_ones_that_are_held_up(edge, monkeypatch):
-    go_on = threading.Event()
-    monkeypatch.setattr(edge.api.tasks, "list_page", lambda *_: (go_on.wait(DEADLINE_SECONDS), NO_PAGE)[1])
-    with contextlib.ExitStack() as stack:
-        long = [stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}"))) for i in range(20)]
-        eventually(lambda: edge._jobs._free[qtm.Lane.LONG] == 0)
-        assert call(edge, "GET", "/healthz")[0] == 200
-        assert call(edge, "GET", f"{A}/getTaskStatus?task_id=x")[0] == 404
-        go_on.set()
-        assert [answer_of(client)[0] for client in long] == [200] * 20
 
 
 def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, monkeypatch):
@@ -12107,7 +11932,7 @@ def test_requests_that_no_worker_took_in_time_get_503_with_retry_after(edge, mon
             stack.enter_context(client_of(edge, asking(f"listTasks?limit={i + 1}")))
             for i in range(qtm.WORKERS[qtm.Lane.LONG])
         ]
-        eventually(lambda: edge._jobs._free[qtm.Lane.LONG] == 0)
+        eventually(lambda: edge.snapshot()["busy"]["long"] == qtm.WORKERS[qtm.Lane.LONG])
         with client_of(edge, asking("listTasks?limit=99") + HIDDEN) as late:
             answer = late.recv(65536)
             while len(answered(answer)) < 2:
@@ -12349,9 +12174,9 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
         assert idle.call("GET", "/healthz")[0] == 200
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             answer = threads.submit(waiting.call, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=60")
-            eventually(lambda: len(server._waiters) == 1)
+            eventually(lambda: server.snapshot()["waiting"] == 1)
             started = time.monotonic()
-            server.drain(DEADLINE_SECONDS)
+            server.shutdown(DEADLINE_SECONDS)
             assert time.monotonic() - started < DEADLINE_SECONDS / 2
             assert answer.result(DEADLINE_SECONDS)[0] == 200
         assert idle.connection.sock.recv(1024) == b""
@@ -12389,9 +12214,13 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
             return wrong
 
         stop = threading.Event()
-        telling = threading.Thread(
-            target=lambda: [server._changed([*ids[:3], "b"]) for _ in iter(lambda: stop.wait(0.002), True)]
-        )
+
+        def change():
+            while not stop.wait(0.002):
+                for verb in (server.api.tasks.cancel_task, server.api.tasks.retry_task):
+                    verb(ids[0])
+
+        telling = threading.Thread(target=change)
         telling.start()
         try:
             with concurrent.futures.ThreadPoolExecutor(24) as threads:
@@ -12399,13 +12228,11 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
         finally:
             stop.set()
             telling.join()
-        eventually(lambda: not server._connections and not server._leaving)
-        eventually(lambda: server._jobs._free == qtm.WORKERS)
-        assert (len(server._waiters), len(server._jobs)) == (0, 0)
+        eventually(lambda: is_quiet(server))
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 38 Command line =======================================================================================
+# ==== 37 Command line =======================================================================================
 
 
 @contextlib.contextmanager
@@ -13819,7 +13646,7 @@ def served_on_mariadb(server_of_faults, monkeypatch, tmp_path):
             yield server, tasks, api, oracle
         finally:
             server.thaw()
-            api.drain(5.0)
+            api.shutdown()
             with contextlib.suppress(private_mariadb.pymysql.Error):  # it was killed
                 oracle.close()
 
@@ -14126,7 +13953,7 @@ def test_a_full_disk_under_sqlite_costs_answers_and_nothing_else(tmp_path, monke
                 "what got 503 was not stored"
             )
             oracle.close()
-            api.drain(5.0)
+            api.shutdown()
 
 
 @contextlib.contextmanager
