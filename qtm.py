@@ -10112,11 +10112,14 @@ class MessageReader:
 
 
 # ==== 29 Metrics ============================================================================================
-# /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few values.
-# A scrape counts the tasks, but not more often than their number allows, and waits a second at most for that.
+# /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
+# values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
+# for that.
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # fmt: skip
+DURATION_BUCKETS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SCRAPE_WAIT_SECONDS = 1.0  # for the database; qtm_database_up is 0 when it has not answered by then
 OPEN_SECONDS = 1.0  # pending and running tasks are counted at most that often
@@ -10183,8 +10186,8 @@ def metrics_text(families: Mapping[str, Sequence[Sample]]) -> str:
 
 
 class HttpMonitor:
-    """Counts answers by route, method and status. Paths that are no route and methods that are not in METHODS
-    are "other", so that clients cannot make labels. Thread-safe."""
+    """Counts answers by route, method and status. Unknown paths and methods are "other", so that clients
+    cannot make labels. Thread-safe."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.sizes: Mapping[str, Sized] = {}  # what the server counts; set before the first scrape
@@ -10225,11 +10228,11 @@ class HttpMonitor:
 
 
 class CachedRead(Generic[T]):
-    """A value of the database that requests ask for. A thread reads it, one at a time and not too often, so
-    that a database that hangs holds up no worker. For one worker; failures are logged as ``event``."""
+    """A value that is read from the database for requests, by one thread at a time and not too often, so that
+    a database that hangs delays no worker. Used by one worker. Failures are logged as ``event``."""
 
     def __init__(self, event: str, read: Callable[[], T], clock: Callable[[], float]) -> None:
-        self.value: T | None = None  # these five are written by the reading thread before it is done
+        self.value: T | None = None  # the reading thread writes these five, then it sets `_done`
         self.error: Exception | None = None  # of the last read
         self.read_at = -math.inf
         self._done_at, self._took = -math.inf, 0.0
@@ -10238,8 +10241,8 @@ class CachedRead(Generic[T]):
         self._done.set()
 
     def refresh(self, wait_seconds: float, pause_seconds: float, share: int = 0) -> bool:
-        """Read anew, unless the last read was ``pause_seconds`` or ``share`` times its duration ago or less.
-        False when that takes longer than ``wait_seconds``."""
+        """Read anew, unless less than ``pause_seconds`` or ``share`` times the duration of the last read have
+        passed since. False when that takes longer than ``wait_seconds``."""
         pause = max(pause_seconds, min(share * self._took, MAX_COUNT_PAUSE_SECONDS))
         if self._done.is_set() and self._clock() - self._done_at > pause:
             self._done.clear()
@@ -10255,7 +10258,7 @@ class CachedRead(Generic[T]):
         try:
             self.value, self.read_at, self.error = self._read(), started, None
             self._reminder.clear()
-        except Exception as error:  # a fault of ours too: every request gets an answer
+        except Exception as error:  # a bug too: every request gets an answer
             self.error = error.with_traceback(None)
             if self._event and self._reminder.is_due(error_text(error)):
                 log_event(logging.WARNING, self._event, error=error_text(error))
@@ -10265,8 +10268,8 @@ class CachedRead(Generic[T]):
 
 
 class TaskCounts:
-    """Counts tasks for scrapes: the open ones, and those that have ended of late, see EndedCounts. Each count
-    takes one part in a hundred of the time at most."""
+    """Counts tasks for scrapes: the open ones, and the ended ones by EndedCounts. Each count takes at most
+    one hundredth of the time."""
 
     def __init__(self, dao: TaskDAO, ended: EndedCounts, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._newest = clock, ended.newest
@@ -10291,7 +10294,7 @@ class TaskCounts:
 
 
 def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
-    """What the database layer, the upkeep and the scheduler of this process did, and how they are now."""
+    """The counters and the state of the database layer, the upkeep and the scheduler of this process."""
     database = tasks.dao.snapshot()
     pools = {
         name: database[key] for name, key in (("main", "pool"), ("readers", "reader_pool")) if key in database
@@ -10341,7 +10344,8 @@ def process_metrics() -> dict[str, list[Sample]]:
 
 
 # ==== 30 Routes =============================================================================================
-# What a route takes and gives, said once: every request is held against it before its handler sees it.
+# The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
+# TaskAPI gets them; the OpenAPI document is made from the same tables.
 
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
@@ -10357,8 +10361,8 @@ def matching(pattern: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a query, or a header, with the JSON schema that its values are held against. ``fault``
-    is what is wrong with a text that does not match the pattern."""
+    """One parameter of a query, or a header, with the JSON schema of its values. ``fault`` is the message for
+    a text that does not match the pattern."""
 
     name: str
     schema: Mapping[str, Any]
@@ -10368,7 +10372,7 @@ class Parameter:
     place: str = "query"
 
     def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
-        """The value, or the default when there is none, and everything that is wrong with what was given."""
+        """The value, or the default where none is given, and all faults."""
         given: Sequence[str] = request.query.get(self.name, ())
         if self.place == "header":
             given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
@@ -10417,22 +10421,22 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {"CreateTask": _new_batc
 
 
 class WaitKey(NamedTuple):
-    """What a client waits for: the end of a "task" or of a "batch"."""
+    """A client waits for the end of this "task" or "batch"."""
 
     kind: str
     id: str
 
 
 class Later(NamedTuple):
-    """The outcome of a request that waits: it is asked for again, with ``may_wait`` false, when the task or
-    batch has ended, or ``seconds`` after it came."""
+    """The answer is not known yet: the request is repeated, with ``may_wait`` false, when the task or batch
+    has ended, or ``seconds`` after it came."""
 
     key: WaitKey
     seconds: float
 
 
 class Alone(NamedTuple):
-    """The outcome of one of several requests whose answer is long: it is asked for again alone."""
+    """The answer of one of several requests is long: the request is repeated alone."""
 
 
 Answer = Response | Later | Alone | Exception
@@ -10451,15 +10455,14 @@ class Call(NamedTuple):
 
 
 class Lane(enum.Enum):
-    """Where a request waits for its answer, with workers of its own: what holds up those of one lane holds up
-    no other."""
+    """A queue of requests with its own workers: slow requests of one lane delay no other lane."""
 
-    NOW = "now"  # nowhere: it needs no database
+    NOW = "now"  # no queue: the answer needs no database
     PROBE = "probe"  # one worker, which waits for the database a second at most
     READ = "read"
-    WRITE = "write"  # short changes, of which a database may hold up the COMMIT
+    WRITE = "write"  # short changes, whose COMMIT may take long
     LONG = "long"  # large answers and changes
-    ENGINE = "engine"  # creates that the user's engine is asked about
+    ENGINE = "engine"  # creates that the user's engine validates
 
     @property
     def is_long(self) -> bool:
@@ -10469,9 +10472,10 @@ class Lane(enum.Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer`` is a method of TaskAPI that gets calls and gives an outcome for each.
+    """One line of ROUTES. ``answer``, a method of TaskAPI, gets calls and returns an answer for each.
     ``gives`` and ``takes`` name the schemas of the answer's data and of the body; a ``gives`` with a slash is
-    the media type of an answer without the envelope. ``errors`` are those that not every such route has."""
+    the media type of an answer without the envelope. ``errors`` are those that not every route of its kind
+    has."""
 
     path: str
     answer: Callable[[TaskAPI, Sequence[Call]], Sequence[Answer]]
@@ -10493,7 +10497,7 @@ class Route:
 
     @property
     def is_open(self) -> bool:
-        """Whether it needs no token. It does not look at its query either: a prober may add what it likes."""
+        """Whether it needs no token. It ignores its query, too, since probes may add parameters."""
         return self.path in OPEN_PATHS
 
     @property
@@ -10506,10 +10510,11 @@ class Route:
         return {parameter.name for parameter in self.parameters if parameter.place == "query"}
 
     def handler(self, api: TaskAPI, requests: Sequence[HttpRequest]) -> list[Answer]:
-        """One outcome for each request. Faults of parameters and bodies are found before `answer`."""
+        """One answer or error for each request. `answer` gets only requests with good parameters and
+        bodies."""
         read = [self._read(request) for request in requests]
-        outcomes = iter(self._outcomes(api, [one for one in read if isinstance(one, Call)]))
-        return [next(outcomes) if isinstance(one, Call) else one for one in read]
+        answers = iter(self._answers(api, [one for one in read if isinstance(one, Call)]))
+        return [next(answers) if isinstance(one, Call) else one for one in read]
 
     def _read(self, request: HttpRequest) -> Call | Exception:
         if self.is_open:
@@ -10529,11 +10534,11 @@ class Route:
             if self.takes:
                 values |= BODIES[self.takes](parse_body(request.body))
             return Call(request, values)
-        except Exception as error:  # a fault of ours too: it spoils no other request
+        except Exception as error:  # a bug too: it spoils no other request
             return without_traceback(error) if isinstance(error, QtmError) else error
 
-    def _outcomes(self, api: TaskAPI, calls: Sequence[Call]) -> Sequence[Answer]:
-        """When several fail as a whole, each is tried alone, so that none spoils the others'."""
+    def _answers(self, api: TaskAPI, calls: Sequence[Call]) -> Sequence[Answer]:
+        """When the group fails as a whole, each request is tried alone, so that none spoils the others."""
         try:
             return self.answer(api, calls) if calls else ()
         except DatabaseUnavailable as error:  # each of them would only wait for the same
@@ -10547,13 +10552,13 @@ class Route:
             log_event(
                 logging.WARNING, "requests could not be answered together", count=len(calls), error=text
             )
-        return [outcome for call in calls for outcome in self._outcomes(api, [call])]
+        return [answer for call in calls for answer in self._answers(api, [call])]
 
 
 # ==== 31 OpenAPI ============================================================================================
-# The document that describes all routes (OpenAPI 3.1), made from the routes, the models and limits of rooms
-# 2, 4 and 5, and the errors of room 1. It describes the service that serves it: with tokens set, every call
-# but the open ones needs one. Every object has a name, or generators of clients would give it no type.
+# The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of rooms 2, 4 and 5, and the
+# errors of room 1. With tokens set, it demands one for every route that is not open. Every object has a name,
+# or generators of clients would give it no type.
 
 CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
 CREATE_EXAMPLE = {
@@ -10598,7 +10603,7 @@ def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
 
 
 def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
-    """Everything that can be wrong with a request to this route, by code."""
+    """All errors that this route can answer, by code."""
     found = ERRORS_OF_ANY | {*route.errors} | (set() if route.path in PROBES else {HostNotAllowed})
     if not route.is_open:
         found |= {InvalidRequest, *((Unauthorized,) if needs_token else ())}
@@ -10768,7 +10773,7 @@ def _operation_id(route: Route) -> str:
 
 
 def _links(routes: Iterable[Route]) -> dict[str, Any]:
-    """From what a create gives to all that can be asked of it."""
+    """Links from the answer of a create to the routes that need its ids."""
     found: dict[str, Any] = {}
     for route in routes:
         asked = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
@@ -10847,8 +10852,8 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
 
 
 # ==== 32 Page ===============================================================================================
-# What a browser shows at `/`: dashboard.html, one document without any data in it, which asks the API like
-# every other client. It is read when a browser first asks for it.
+# The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
+# client. It is read at its first request.
 
 PAGE_FILE = "dashboard.html"
 PAGE_TYPE = "text/html; charset=utf-8"
@@ -10892,8 +10897,8 @@ def read_page() -> Response:
 
 
 # ==== 33 API ================================================================================================
-# One method for each route. It gets calls, of which parameters and bodies are known to be good, and gives an
-# outcome for each: a Response, an error, or when to ask again. None waits but for the database.
+# One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
+# each: a Response, an error, Later or Alone. It waits for nothing but the database.
 
 MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
@@ -10929,36 +10934,37 @@ KEY = Parameter("Idempotency-Key", KEY_SCHEMA, KEY_MEANING, fault=KEY_FAULT, pla
 
 
 def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., list[Answer]]:
-    """Many calls, one after the other, by a method that answers one."""
+    """Makes a method that answers one call into one that answers several, one after the other."""
 
-    def outcome(api: TaskAPI, call: Call) -> Answer:
+    def answer_one(api: TaskAPI, call: Call) -> Answer:
         try:
             return answer(api, call)
-        except Exception as error:  # a fault of ours too: it spoils no other call
+        except Exception as error:  # a bug too: it spoils no other call
             error.log = call.ids  # type: ignore[attr-defined]
             return without_traceback(error) if isinstance(error, QtmError) else error
 
     @functools.wraps(answer)
     def answer_each(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
-        outcomes: list[Answer] = []
+        answers: list[Answer] = []
         for call in calls:
-            outcomes.append(outcome(api, call))
-            if isinstance(outcomes[-1], DatabaseUnavailable) and not isinstance(outcomes[-1], OutcomeUnknown):
-                break  # the others would only wait for the same
-        away = DatabaseUnavailable("the database did not answer the request before this one")
-        return outcomes + [away] * (len(calls) - len(outcomes))
+            answers.append(last := answer_one(api, call))
+            if isinstance(last, DatabaseUnavailable) and not isinstance(last, OutcomeUnknown):
+                # the others would only wait for the same; an error of their own has no ids of this call
+                away = type(last)(last.message, retry_after_seconds=last.retry_after_seconds)
+                return answers + [away] * (len(calls) - len(answers))
+        return answers
 
     return answer_each
 
 
 def shared(answer: Callable[[TaskAPI], Response]) -> Callable[..., list[Answer]]:
-    """The same outcome for all calls, by a method that looks at none of them."""
+    """Makes a method whose answer depends on no call into one that gives it to all calls."""
 
     @functools.wraps(answer)
     def answer_all(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
         try:
             return [answer(api)] * len(calls)
-        except Exception as error:  # also a fault of ours
+        except Exception as error:  # a bug too
             return [error] * len(calls)
 
     return answer_all
@@ -11026,13 +11032,13 @@ class TaskAPI:
 
     def get_task_status(self, calls: Sequence[Call]) -> list[Answer]:
         """GET getTaskStatus: the task without its result, and its place in the queue."""
-        return self._task_outcomes(calls, self.tasks.get_status_texts)
+        return self._task_answers(calls, self.tasks.get_status_texts)
 
     def get_task_result(self, calls: Sequence[Call]) -> list[Answer]:
         """GET getTaskResult: the task that has ended with its result, which only a completed one has."""
-        return self._task_outcomes(calls, self.tasks.get_result_texts)
+        return self._task_answers(calls, self.tasks.get_result_texts)
 
-    def _task_outcomes(
+    def _task_answers(
         self, calls: Sequence[Call], read: Callable[[Sequence[str]], Mapping[str, str | QtmError | None]]
     ) -> list[Answer]:
         """For each call the text of its task, all of which are read at once."""
@@ -11040,13 +11046,13 @@ class TaskAPI:
         texts = read(
             [*dict.fromkeys(call.values["task_id"] for i, call in enumerate(calls) if i not in later)]
         )
-        outcomes: list[Answer] = []
+        answers: list[Answer] = []
         for i, call in enumerate(calls):
             found = later[i] if i in later else texts[call.values["task_id"]]
             if isinstance(found, QtmError):
                 found.log = call.ids
-            outcomes.append(success(found, log=call.ids) if isinstance(found, str) else found or Alone())
-        return outcomes
+            answers.append(success(found, log=call.ids) if isinstance(found, str) else found or Alone())
+        return answers
 
     def _later(self, calls: Sequence[Call], kind: str) -> dict[int, Later]:
         """By the places of the calls, those that wait for the end of a task or batch that has not ended."""
@@ -12604,8 +12610,7 @@ NO_START = "the service does not start"
 
 
 def secret_texts(settings: Settings) -> list[str]:
-    """Every secret of these settings, as it is, percent-encoded and as JSON writes it: what no log line may
-    hold."""
+    """Every secret of these settings, plain, percent-encoded and as in JSON, which no log line may hold."""
     try:
         password = parse_database_url(settings.database_url).password
     except SettingsError:
@@ -12678,8 +12683,8 @@ def _log_exception(event: str, error: BaseException | None, **fields: Any) -> No
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send qtm's log to stderr, and what Python itself would print there over many lines: warnings, and
-    exceptions that end a thread. Only the command line does this; `import qtm` leaves logging to its host."""
+    """Send qtm's log to stderr, and warnings and exceptions that end a thread, which Python would print over
+    many lines. Only the command line does this; `import qtm` leaves logging to its host."""
 
     def log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
         _log_exception("thread failed", ended.exc_value, thread=ended.thread.name if ended.thread else "?")
@@ -12717,13 +12722,6 @@ def open_local_probe() -> socket.socket:
     return probe
 
 
-def _answer_local_probe(probe: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client has gone
-        client, _ = probe.accept()
-        with client:
-            client.send(b"alive")
-
-
 def _is_alive(name: str) -> bool:
     with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
         sock.settimeout(PING_SECONDS)
@@ -12744,9 +12742,9 @@ def ask_local_probes() -> list[bool]:
 
 
 class ServiceSignals:
-    """What the main thread of a service waits for: a stop signal asks for a stop, and a second one ends the
-    process at once; SIGCHLD announces the end of a child. The interpreter's own handler writes to a pipe, in
-    whatever thread it runs: a Python handler alone would wait for the main thread to wake up."""
+    """Wakes the main thread of a service: a stop signal stops the service, a second one ends the process at
+    once; SIGCHLD announces the end of a child. The interpreter's own handler writes to a pipe, in any thread:
+    a Python handler alone would wait for the main thread to wake up."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_stopping = False  # written by `stop`, read by the main thread
@@ -12786,7 +12784,10 @@ class ServiceSignals:
         if self._wake in readable:
             os.read(self._wake, 4096)
         if probe and probe in readable:
-            _answer_local_probe(probe)
+            with contextlib.suppress(OSError):  # the client has gone
+                client, _ = probe.accept()
+                with client:
+                    client.send(b"alive")
 
 
 def missing_prices(settings: Settings) -> Finding | None:
@@ -12801,15 +12802,15 @@ def tokens_in_clear(settings: Settings) -> Finding | None:
     """A finding when tokens would cross a network unencrypted."""
     if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
         return None
-    why = "whoever sees the traffic between a client and qtm can read the token and use it"
+    why = "anyone on the network path between a client and qtm can read the token and use it"
     proxy = "let a proxy on this machine speak TLS and listen on 127.0.0.1"
     remedy = f"set QTM_TLS_CERT and QTM_TLS_KEY, or {proxy}"
     return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
-    """What is known before the database is touched: raises SettingsError for TLS files that cannot be used,
-    warns of tokens in clear and of prices that are missing."""
+    """Before the database is opened: raises SettingsError for TLS files that cannot be used, warns of tokens
+    in clear and of missing prices."""
     if with_http and settings.tls_cert:
         tls_context(settings)
     for event, is_due, find in (
@@ -12928,7 +12929,7 @@ def command_worker(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _health_fault(settings: Settings) -> str:
-    """What is wrong with the service on the host and port of the settings; empty when it is alive."""
+    """The fault of the service at the host and port of the settings; empty when it is alive."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     connect: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
     if settings.tls_cert:
@@ -12976,12 +12977,12 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-ENGINE_REMEDY = "mend QTM_ENGINE or its module; the working folder is importable"
-URL_REMEDY = "mend QTM_DATABASE_URL"
+ENGINE_REMEDY = "fix QTM_ENGINE or its module; the working folder is importable"
+URL_REMEDY = "fix QTM_DATABASE_URL"
 IN_USE = "so it is while a service runs; no other process may start or look into it"
 # What `check` finds, by subject and class of error: level, why it matters, what to do.
 FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
-    ("settings", SettingsError): ("fault", NO_START, "mend QTM_TLS_CERT and QTM_TLS_KEY"),
+    ("settings", SettingsError): ("fault", NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY"),
     ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
     ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
     ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
@@ -12993,7 +12994,7 @@ FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
     ("database", QtmError): (
         "fault",
         "it cannot be examined",
-        "its words say why; the tables stand in schema.sql",
+        "the message has the reason; schema.sql has the tables",
     ),
 }
 
@@ -13007,7 +13008,8 @@ def _found(subject: str, error: QtmError) -> Finding:
 
 
 def check_settings(settings: Settings) -> Finding:
-    """Their ranges were judged when they were read; here, whether the files that they name can be used."""
+    """Whether the files that the settings name can be used; the settings were validated when they were
+    read."""
     try:
         if settings.tls_cert:
             tls_context(settings)
@@ -13027,7 +13029,7 @@ def _others_can_read(path: str) -> bool:
 
 
 def check_files(settings: Settings) -> Finding | None:
-    """What everybody on this machine can read, and should not."""
+    """A finding when every account of this machine can read the database or a key."""
     parts = parse_database_url(settings.database_url)
     paths = [parts.options.get("ssl_key", "")]
     if parts.kind == "sqlite":
@@ -13035,15 +13037,15 @@ def check_files(settings: Settings) -> Finding | None:
     found = [path for path in (*paths, settings.tls_key) if path and _others_can_read(path)]
     if not found:
         return None
-    why = "every account of this machine can copy what is in it: tasks and results, or the key of the certificate"
+    why = "every account of this machine can copy tasks and results, or the key of the certificate"
     return Finding(
         "warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}"
     )
 
 
 def check_engine(settings: Settings) -> list[Finding]:
-    """Whether the engine can be imported, as a service does it; what its import leaves, and whether the
-    built-in one finds prices."""
+    """Whether the engine can be imported, as a service does it, what its import leaves behind, and whether
+    the built-in engine finds prices."""
     server = EngineServer(settings)
     try:
         while not server.is_ready:
@@ -13062,7 +13064,7 @@ def check_engine(settings: Settings) -> list[Finding]:
 
 
 def check_database(settings: Settings) -> list[Finding]:
-    """What the doctor finds, or why there is nothing to examine."""
+    """The findings of the doctor, or the reason why it cannot examine the database."""
     parts = parse_database_url(settings.database_url)
     if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
         return [
@@ -13166,7 +13168,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         return Settings.load(os.environ, flags)
     except SettingsError as error:
         if getattr(options, "json", False):
-            faults = [(f"{name}: {text}", f"mend {name}") for name, text in error.errors]
+            faults = [(f"{name}: {text}", f"fix {name}") for name, text in error.errors]
             print_findings([Finding("fault", "settings", text, NO_START, do) for text, do in faults], True)
         raise
 
