@@ -10296,9 +10296,7 @@ class TaskCounts:
 def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
     """The counters and the state of the database layer, the upkeep and the scheduler of this process."""
     database = tasks.dao.snapshot()
-    pools = {
-        name: database[key] for name, key in (("main", "pool"), ("readers", "reader_pool")) if key in database
-    }
+    pools = {"main": database["pool"], "readers": database.get("reader_pool")}
     found = {
         "qtm_database_statements_total": _one(database["statements"]),
         "qtm_database_statement_seconds_total": _one(database["seconds"]),
@@ -10306,7 +10304,9 @@ def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
         "qtm_database_retries_total": _one(database["retries"]),
     }
     for end, key in (("size", "size"), ("in_use", "in_use"), ("waits_total", "waits")):
-        found[f"qtm_database_pool_{end}"] = _by("pool", {name: pool[key] for name, pool in pools.items()})
+        found[f"qtm_database_pool_{end}"] = _by(
+            "pool", {name: pool[key] for name, pool in pools.items() if pool}
+        )
     failures = {duty.name: duty.failures for duty in tasks.upkeep.duties}
     found["qtm_upkeep_failures_total"] = _by("duty", failures)
     found["qtm_purged_tasks_total"] = _one(tasks.upkeep.purged_tasks)
@@ -10464,11 +10464,6 @@ class Lane(enum.Enum):
     LONG = "long"  # large answers and changes
     ENGINE = "engine"  # creates that the user's engine validates
 
-    @property
-    def is_long(self) -> bool:
-        """Whether a worker of this lane shall not poll as well."""
-        return self in (Lane.LONG, Lane.ENGINE, Lane.PROBE)
-
 
 @dataclass(frozen=True)
 class Route:
@@ -10481,9 +10476,9 @@ class Route:
     answer: Callable[[TaskAPI, Sequence[Call]], Sequence[Answer]]
     gives: str
     parameters: Sequence[Parameter] = ()
-    takes: str = ""
     errors: tuple[type[QtmError], ...] = ()
     lane: Lane = Lane.READ
+    takes: str = ""
 
     @functools.cached_property
     def methods(self) -> tuple[str, ...]:
@@ -10548,10 +10543,8 @@ class Route:
             if len(calls) == 1:
                 error.log = calls[0].ids  # type: ignore[attr-defined]  # a fault of ours has it too
                 return [error]
-            text = error_text(error)
-            log_event(
-                logging.WARNING, "requests could not be answered together", count=len(calls), error=text
-            )
+            event = "requests could not be answered together"
+            log_event(logging.WARNING, event, count=len(calls), error=error_text(error))
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
@@ -10649,6 +10642,7 @@ def _fields(model: type, **known: str) -> dict[str, str]:
 def _body_schemas() -> dict[str, Any]:
     """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
     code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
+    lowest, highest = PRIORITIES
     config = {
         "strategy": _schema("str", minLength=1, maxLength=STRATEGY_LENGTH),
         "start_date": "date: The first day, not after end_date.",
@@ -10664,22 +10658,15 @@ def _body_schemas() -> dict[str, Any]:
         "sweep": "Sweep",
         "batch_id": matching(BATCH_ID.pattern) | {"type": ["string", "null"]},
         "name": _schema("str?", minLength=1, maxLength=NAME_LENGTH),
-        "priority": _schema(
-            "int", minimum=PRIORITIES[0], maximum=PRIORITIES[1], default=BatchRequest.priority
-        ),
+        "priority": _schema("int", minimum=lowest, maximum=highest, default=BatchRequest.priority),
         "timeout_seconds": _schema("float?", minimum=TIMEOUT_SECONDS[0], maximum=TIMEOUT_SECONDS[1]),
         "max_attempts": _schema("int?", minimum=ATTEMPTS[0], maximum=ATTEMPTS[1]),
     }
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
     either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
     either["not"] = {"required": ["params", "sweep"]}
-    values = {
-        "anyOf": [
-            _schema("Range"),
-            {"type": "array", "items": {}, "minItems": 1},
-            *map(_schema, ("float", "str", "bool")),
-        ]
-    }
+    listed = {"type": "array", "items": {}, "minItems": 1}
+    values = {"anyOf": [_schema("Range"), listed, *map(_schema, ("float", "str", "bool"))]}
     sweep = {
         "grid": "Grid",
         "where": {"type": "array", "items": matching(CONDITION.pattern)},
@@ -10709,9 +10696,9 @@ def _data_schemas() -> dict[str, Any]:
     batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
     del batch["tasks"], batch["next_cursor"]
     scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
-    errors = [
-        f"- {error.code} {error.error}: {' '.join((error.__doc__ or '').split())}" for error in shown_errors()
-    ]
+    docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
+    errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
+    ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
     objects: dict[str, Mapping[str, Any]] = {
         "Task": task,
         "TaskStatus": {
@@ -10726,11 +10713,7 @@ def _data_schemas() -> dict[str, Any]:
         "TaskAttempts": {"task_id": "str", "attempts": "TaskAttempt*"},
         "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
         "StatusCounts": {status.value: "count" for status in TaskStatus},
-        "Created": {
-            "batch_id": "str",
-            "count": "count",
-            "task_ids": f"str*: None of more than {MAX_LISTED_IDS} tasks.",
-        },
+        "Created": {"batch_id": "str", "count": "count", "task_ids": ids},
         "Batch": batch,
         "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
@@ -10822,15 +10805,13 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
     schemas = _body_schemas() | _data_schemas()
-    either = {
-        verb: {"anyOf": [_schema("Task"), _schema(f"{verb}Batch")]} for verb in ("Cancelled", "Retried")
-    }
     for route in routes:
         operation = _operation(route, needs_token, failures)
         paths[route.path] = {route.method.lower(): operation}
         if "/" not in route.gives:
             envelope = {"code": {"const": 0}, "message": {"const": "success"}}
-            data = either.get(route.gives, route.gives)
+            one_or_all = {"anyOf": [_schema("Task"), _schema(f"{route.gives}Batch")]}
+            data = one_or_all if route.takes == "Selection" else route.gives
             schemas[f"{route.gives}Answer"] = _object(envelope | {"data": data})
         if route.takes == "CreateTask":
             for status in ("200", "201"):
@@ -11043,9 +11024,8 @@ class TaskAPI:
     ) -> list[Answer]:
         """For each call the text of its task, all of which are read at once."""
         later = self._later(calls, "task")
-        texts = read(
-            [*dict.fromkeys(call.values["task_id"] for i, call in enumerate(calls) if i not in later)]
-        )
+        ids = dict.fromkeys(call.values["task_id"] for i, call in enumerate(calls) if i not in later)
+        texts = read([*ids])
         answers: list[Answer] = []
         for i, call in enumerate(calls):
             found = later[i] if i in later else texts[call.values["task_id"]]
@@ -11187,15 +11167,13 @@ NOT_CANCELLED = (TaskNotFound, BatchNotFound, TaskFinished)
 NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
 NOT_READY = (DatabaseUnavailable, EngineUnavailable)
 ROUTES = (
-    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), "CreateTask", NOT_CREATED, Lane.WRITE),
-    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, errors=NO_TASK),
-    Route(
-        f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, "", NO_BATCH, Lane.LONG
-    ),
-    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), "Selection", NOT_CANCELLED, Lane.WRITE),
-    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, errors=NO_RESULT),
-    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), "Selection", NOT_RETRIED, Lane.WRITE),
-    Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), errors=NO_TASK),
+    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), NOT_CREATED, Lane.WRITE, "CreateTask"),
+    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, NO_TASK),
+    Route(f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, NO_BATCH, Lane.LONG),
+    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), NOT_CANCELLED, Lane.WRITE, "Selection"),
+    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT),
+    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "Selection"),
+    Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
     Route(f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
     Route("/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
@@ -12648,9 +12626,8 @@ class LogFormatter(logging.Formatter):
             members |= {name: _json_value(value) for name, value in fields.items()}
             line = json.dumps(members, allow_nan=False)
         else:
-            line = (
-                f"{time_text} {record.levelname} {LogEvent(event.encode('unicode_escape').decode(), fields)}"
-            )
+            plain = LogEvent(event.encode("unicode_escape").decode(), fields)
+            line = f"{time_text} {record.levelname} {plain}"
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
@@ -12736,9 +12713,8 @@ def ask_local_probes() -> list[bool]:
         words = pathlib.Path("/proc/net/unix").read_text().split()
     except OSError:  # not Linux
         return []
-    return [
-        _is_alive(name[1:]) for name in sorted({word for word in words if word.startswith(f"@{PROBE_NAME}")})
-    ]
+    names = {word for word in words if word.startswith(f"@{PROBE_NAME}")}
+    return [_is_alive(name[1:]) for name in sorted(names)]
 
 
 class ServiceSignals:
@@ -12954,11 +12930,8 @@ def command_ping(settings: Settings, options: argparse.Namespace) -> int:
     if answers:
         silent, many = answers.count(False), len(answers)
         alive = f": {many} worker{'s' * (many > 1)} without a port"
-        fault = (
-            f"{silent} of {many} workers without a port do not answer within {PING_SECONDS:g} s"
-            if silent
-            else ""
-        )
+        slow = f"{silent} of {many} workers without a port do not answer within {PING_SECONDS:g} s"
+        fault = slow if silent else ""
     if fault:
         sys.stderr.write(f"qtm: {fault}; QTM_HOST and QTM_PORT choose which service is asked\n")
         return 1
@@ -12979,30 +12952,23 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
 
 ENGINE_REMEDY = "fix QTM_ENGINE or its module; the working folder is importable"
 URL_REMEDY = "fix QTM_DATABASE_URL"
+START_IT = f"{URL_REMEDY}, or start the database"
 IN_USE = "so it is while a service runs; no other process may start or look into it"
+SEE_MESSAGE = "the message has the reason; schema.sql has the tables"
 # What `check` finds, by subject and class of error: level, why it matters, what to do.
 FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
     ("settings", SettingsError): ("fault", NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY"),
     ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
     ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
     ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
-    ("database", DatabaseUnavailable): (
-        "fault",
-        "nothing can be stored",
-        f"{URL_REMEDY}, or start the database",
-    ),
-    ("database", QtmError): (
-        "fault",
-        "it cannot be examined",
-        "the message has the reason; schema.sql has the tables",
-    ),
+    ("database", DatabaseUnavailable): ("fault", "nothing can be stored", START_IT),
+    ("database", QtmError): ("fault", "it cannot be examined", SEE_MESSAGE),
 }
 
 
 def _found(subject: str, error: QtmError) -> Finding:
-    level, why, remedy = next(
-        row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)
-    )
+    rows = [row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)]
+    level, why, remedy = rows[0]
     message = error.message.rpartition(": ")[0] if isinstance(error, DatabaseInUse) else error.message
     return Finding(level, subject, message, why, remedy)
 
@@ -13038,9 +13004,8 @@ def check_files(settings: Settings) -> Finding | None:
     if not found:
         return None
     why = "every account of this machine can copy tasks and results, or the key of the certificate"
-    return Finding(
-        "warning", "files", f"others can read {', '.join(found)}", why, f"chmod o= {' '.join(found)}"
-    )
+    message, remedy = f"others can read {', '.join(found)}", f"chmod o= {' '.join(found)}"
+    return Finding("warning", "files", message, why, remedy)
 
 
 def check_engine(settings: Settings) -> list[Finding]:
@@ -13067,9 +13032,8 @@ def check_database(settings: Settings) -> list[Finding]:
     """The findings of the doctor, or the reason why it cannot examine the database."""
     parts = parse_database_url(settings.database_url)
     if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
-        return [
-            Finding("fault", "database", fault, NO_START, f"{URL_REMEDY}, or the folder and its permissions")
-        ]
+        remedy = f"{URL_REMEDY}, or the folder and its permissions"
+        return [Finding("fault", "database", fault, NO_START, remedy)]
     if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
         return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
     try:
@@ -13111,15 +13075,14 @@ class Command(NamedTuple):
 PORT_OF_WORKER = "with QTM_PORT set it answers probes and /metrics"
 PING_MEANING = "whether the service or worker of these settings is alive; for health checks of containers"
 CHECK_MEANING = "examine settings, engine and database; changes nothing"
-HTTP_ALONE = {"--no-scheduler": "HTTP only; other replicas run the tasks"}
+NO_SCHEDULER = {"--no-scheduler": "HTTP only; other replicas run the tasks"}
+AS_JSON, PRINT = {"--json": "print the findings as a JSON list"}, {"--print": "print the schema instead"}
 COMMANDS = {
-    "serve": Command(command_serve, "HTTP API and scheduler", HTTP_ALONE),
+    "serve": Command(command_serve, "HTTP API and scheduler", NO_SCHEDULER),
     "worker": Command(command_worker, f"scheduler without the API (MySQL or MariaDB); {PORT_OF_WORKER}"),
     "ping": Command(command_ping, PING_MEANING),
-    "migrate": Command(
-        command_migrate, "bring the database to the newest schema", {"--print": "print the schema instead"}
-    ),
-    "check": Command(command_check, CHECK_MEANING, {"--json": "print the findings as a JSON list"}),
+    "migrate": Command(command_migrate, "bring the database to the newest schema", PRINT),
+    "check": Command(command_check, CHECK_MEANING, AS_JSON),
 }
 
 
