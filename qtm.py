@@ -23,7 +23,8 @@ The life of a task::
        +--> cancelled <--+
     failed, cancelled --retryTask--> pending
 
-Every arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id;
+A task that is created while a slot is free, and no other one is pending, is running from the start. Every
+arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id;
 a write that matches no row means that the task is no longer its own, so it ends its engine process and
 discards the outcome.
 
@@ -2389,10 +2390,11 @@ class Database:
 
     def write_at_once(
         self, statements: Sequence[str], parameters: Mapping[str, Any], value: T,
-        confirm: Callable[[Session], T | None],
+        confirm: Callable[[Session], T | None], row_counts: list[int] | None = None,
     ) -> T:  # fmt: skip
         """Statements that depend on no answer in between, in one transaction and where possible in one round
-        trip; ``value`` when it is committed. The rest is as in `write`."""
+        trip; ``value`` when it is committed, and in ``row_counts`` how many rows each has matched, BEGIN and
+        COMMIT too. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
 
         def run(session: Session) -> T:
@@ -2401,6 +2403,8 @@ class Database:
             try:
                 for answered, _ in enumerate(self.dialect.run_all(session.cursor, script, parameters), 1):
                     session.is_committing = answered == len(script) - 1
+                    if row_counts is not None:
+                        row_counts.append(session.cursor.rowcount)
             finally:
                 self.monitor.add(1, time.perf_counter() - started)
             return value
@@ -3717,6 +3721,17 @@ class RunningTask(NamedTuple):
         return self.task_id, self.attempt
 
 
+# A task that is created while a slot is free and nothing is pending is ours from the start.
+INSERT_CLAIMED = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, priority_rank,
+        timeout_seconds, max_attempts, attempt_limit, status, attempt, worker_id, heartbeat, progress, message,
+        created_at, run_at, started_at)
+    SELECT :task_id, :batch_id, :stock_code, :config, :params, :priority_rank,
+        :timeout_seconds, :max_attempts, :max_attempts, 'running', 1, :worker_id, 1, 0.0, '',
+        UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE NOT EXISTS (SELECT 1 FROM backtest_tasks WHERE status = 'pending')"""
+INSERT_ITS_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
+    SELECT :batch_id, :name, UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE EXISTS (SELECT 1 FROM backtest_tasks WHERE task_id = :task_id)"""
 # How an attempt ends, as a row of JSON, by names that tasks do not have.
 ENDED = (
     *("task_id", "attempt", "new_status", "new_message", "new_error", "new_progress", "due_at"),
@@ -3844,6 +3859,28 @@ class RunStatements(Statements):
             return [one for one in taken if one.key in owned] or (None if taken else [])
 
         return self.database.write(work, confirm)
+
+    def create_claimed(self, new: NewTasks, worker_id: str) -> list[Attempt]:
+        """Create its only task as ours, running and on its first attempt, unless another is pending: one
+        transaction less before it begins. Empty when nothing is surely stored."""
+        request, (task_id,), counts = new.request, new.task_ids, list[int]()
+        shared = dict(zip(SHARED_COLUMNS, new.shared, strict=True))
+        values = {**shared, "task_id": task_id, "stock_code": request.stock_codes[0], "worker_id": worker_id}
+        values |= {"name": request.name, "params": dump_json(request.params[0])}
+        row = [
+            task_id,
+            1,
+            new.max_attempts,
+            new.batch_id,
+            request.stock_codes[0],
+            shared["timeout_seconds"],
+            0,
+        ]
+        documents = [values["config"], values["params"], request.priority, new.max_attempts]
+        claimed = [Attempt.from_row(worker_id, [*row, *documents])]
+        script = [INSERT_CLAIMED, INSERT_ITS_BATCH]
+        found = self.database.write_at_once(script, values, claimed, lambda session: [], counts)
+        return found if counts[-3:-2] == [1] else []
 
     def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
         """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this
@@ -8505,6 +8542,8 @@ class Recorder:
         with self._attempts.changed:
             waiting = [(one, size) for one, size in self._waiting.items() if one.next_write <= now]
             due = [one for one, at in self._reports.items() if at <= now]
+            for one in due:
+                del self._reports[one]
         self._log(due)
         try:
             self._let_go([one for one, _ in waiting if one.state is AttemptState.LOST])
@@ -8517,6 +8556,9 @@ class Recorder:
             if self._reminder.is_due(error.message):
                 words = {"outcomes": len(self._waiting), "error": error.message}
                 log_event(logging.WARNING, "outcomes kept until the database is back", **words)
+            with self._attempts.changed:
+                for one in (one for one in due if one not in self._waiting):
+                    self._reports.setdefault(one, now + DATABASE_RETRY_SECONDS)
             self._attempts.stopped.wait(self._retry_seconds)
             self._retry_seconds = min(2 * self._retry_seconds, OUTCOME_RETRY_SECONDS[1])
         with self._attempts.changed:
@@ -8591,32 +8633,16 @@ class Recorder:
 
     def _report(self, attempts: Sequence[Attempt]) -> None:
         """Write progress. What an engine says meanwhile is written the next time."""
-        self._set_reports(attempts, math.inf)
         running = [one for one in attempts if one.is_wanted]
-        try:
-            if running and not self._dao.report_progress(running):
-                self._on_doubt()
-        except QtmError:
-            self._set_reports(attempts, DATABASE_RETRY_SECONDS)
-            raise
-        for one in attempts:
-            one.refusals = 0
+        if running and not self._dao.report_progress(running):
+            self._on_doubt()
 
     def _report_refused(self, attempt: Attempt, error: Exception) -> None:
+        """The next report tries again; the log has the first refusal."""
         if not attempt.refusals:
             text = _ascii_error_text(error)
             log_event(logging.WARNING, "progress not written", **attempt.log_fields, error=text)
         attempt.refusals += 1
-        self._set_reports([attempt], backoff_seconds(DATABASE_RETRY_SECONDS, attempt.refusals, 1.0))
-
-    def _set_reports(self, attempts: Sequence[Attempt], seconds: float) -> None:
-        """Have the progress of attempts that go on written by then, or with their next report."""
-        due = self._clock() + seconds
-        with self._attempts.changed:
-            for one in attempts:
-                self._reports.pop(one, None)
-                if due != math.inf and one not in self._waiting:
-                    self._reports[one] = due
 
 
 # ==== 26 TaskScheduler ======================================================================================
@@ -8775,20 +8801,16 @@ class Health:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.activity = "not started"  # empty while rounds succeed
         self.is_away = False  # the database, at the last round
+        # by the clock: the last heartbeat, and the last round that succeeded
+        self.beat = self.poll = -math.inf
+        self._polled_at: float | None = None  # the same of time.time
         self._clock = clock
-        self._beat: float | None = None
-        self._poll: float | None = None
-        self._polled_at: float | None = None  # of time.time
         self._reminder = Reminder(clock)
-
-    def beat(self) -> None:
-        """A heartbeat reached the database."""
-        self._beat = self._clock()
 
     def succeeded(self, activity: str) -> None:
         """A round did all of its work."""
-        self.activity, self.is_away, self._poll = activity, False, self._clock()
-        self._polled_at = time.time()
+        self.activity, self.is_away = activity, False
+        self.poll, self._polled_at = self._clock(), time.time()
         self._reminder.clear()
 
     def failed(self, error: QtmError, worker_id: str) -> None:
@@ -8799,16 +8821,13 @@ class Health:
             level = logging.WARNING if is_away else logging.ERROR
             log_event(level, "database away", worker_id=worker_id, error=error.message)
 
-    def is_fresh(self, seconds: float) -> bool:
-        """Whether the last round that succeeded is younger."""
-        return self._poll is not None and self._clock() - self._poll < seconds
-
     def to_dict(self) -> dict[str, Any]:
         """As `TaskScheduler.state` shows it."""
-        ages = [None if at is None else round(self._clock() - at, 3) for at in (self._poll, self._beat)]
-        at = self._polled_at and datetime.datetime.fromtimestamp(self._polled_at, datetime.timezone.utc)
+        now, at = self._clock(), self._polled_at
+        ages = [None if then == -math.inf else round(now - then, 3) for then in (self.poll, self.beat)]
+        stamp = at and datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
         return {
-            "last_poll_at": at and at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "last_poll_at": stamp and stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "last_poll_age_seconds": ages[0],
             "last_beat_age_seconds": ages[1],
         }
@@ -8824,7 +8843,6 @@ class TaskScheduler:
         settings: Settings,
         board: ChangeBoard | None = None,
         clock: Callable[[], float] = time.monotonic,
-        timer: Callable[..., threading.Timer] = threading.Timer,
     ) -> None:
         self.worker_id = new_worker_id()
         # why the scheduler gave up; written by its threads, read by all
@@ -8837,7 +8855,6 @@ class TaskScheduler:
         self._settings = settings
         self._board = board or ChangeBoard()
         self._clock = clock
-        self._make_timer = timer
         self._timer: threading.Timer | None = None  # the floor: a round at least every poll_seconds
         self._woken = threading.Event()
         self._health = Health(clock)
@@ -8870,7 +8887,7 @@ class TaskScheduler:
         """The timer: it only wakes, and sets the next one."""
         self.wake()
         if not self.attempts.stopped.is_set():
-            self._timer = self._make_timer(self._settings.poll_seconds, self._tick)
+            self._timer = threading.Timer(self._settings.poll_seconds, self._tick)
             self._timer.name, self._timer.daemon = "scheduler-timer", True
             with contextlib.suppress(RuntimeError):  # the system gives no thread now: heartbeats go on
                 self._timer.start()
@@ -8898,7 +8915,8 @@ class TaskScheduler:
     def is_fresh(self) -> bool:
         """Whether the last successful poll is younger than two poll intervals (and at least 5 s are
         allowed)."""
-        return self.failure is None and self._health.is_fresh(max(5.0, 2 * self._settings.poll_seconds))
+        longest = max(5.0, 2 * self._settings.poll_seconds)
+        return self.failure is None and self._clock() - self._health.poll < longest
 
     def discard(self, belongs: Callable[[Attempt], bool]) -> None:
         """End the attempts of tasks that were cancelled; their outcomes are void. A heartbeat finds one that
@@ -8909,6 +8927,23 @@ class TaskScheduler:
         self._end(cancelled, AttemptState.LOST)
         if is_claiming:
             self._doubt()
+
+    def create(self, new: NewTasks) -> bool:
+        """Store a task as ours, if it is the only one of its create, a slot is free and nothing is pending:
+        it begins without a claim of its own. False when it is not surely stored."""
+        is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
+        with self.attempts.changed:
+            if not is_plain or self._free_slots() <= 0 or not self._may_claim():
+                return False
+            self.attempts.is_claiming = True
+        claimed: list[Attempt] = []
+        try:
+            claimed = self.dao.create_claimed(new, self.worker_id)
+        except QtmError:  # the create that follows raises it, too
+            pass
+        finally:
+            self._take(claimed)
+        return bool(claimed)
 
     def drain(self) -> None:
         """Claim and begin no more from now on; the grace of `stop` counts from here."""
@@ -8927,9 +8962,10 @@ class TaskScheduler:
         self._health.activity = "stopping"
         self.drain()
         self.wake()
+        is_idle = self.attempts.wait_idle(max(0.0, self._draining_since + grace - self._clock()))
         # a database that is away gets no more time than the processes: the lease tells it the rest
         longest = 0.5 if self._health.is_away else RELEASE_SECONDS
-        if not self.attempts.wait_idle(max(0.0, self._draining_since + grace - self._clock())):
+        if not is_idle:
             self._end(list(self.attempts.known.values()), AttemptState.RELEASED)
             self.attempts.wait_idle(KILL_GRACE_SECONDS + longest)
         self.attempts.stopped.set()
@@ -9022,7 +9058,7 @@ class TaskScheduler:
                 key: one for key, one in self.attempts.known.items() if one.state is not AttemptState.LOST
             }
         not_ours = self.dao.heartbeat(self.worker_id, mine)
-        self._health.beat()
+        self._health.beat = self._clock()
         for attempt in map(mine.__getitem__, not_ours):
             # such a task has most likely just ended
             if attempt.state not in (AttemptState.RECORDING, AttemptState.RECORDED):
@@ -9066,6 +9102,8 @@ class TaskScheduler:
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """Release what the database says we run, but no slot does: the answer to its claim was lost."""
         with self.attempts.changed:
+            if self.attempts.is_claiming:  # by a create, whose attempt is not known yet
+                return
             ours = [one for one in running if one.worker_id == self.worker_id]
             unknown = [one for one in ours if one.key not in self.attempts.known]
         for task in self._reclaimed(dict.fromkeys(unknown, (RELEASED, 0.0))):
@@ -9073,30 +9111,40 @@ class TaskScheduler:
             log_event(logging.WARNING, "unknown claim given back", **fields)
             self.wake()
 
+    def _free_slots(self) -> int:
+        return sum(slot.begun_at is None for slot in self.slots) - len(self.attempts.queue)
+
+    def _may_claim(self) -> bool:
+        is_held = self.attempts.is_claiming or self.attempts.draining.is_set() or self.recorder.is_full
+        return self._runner.is_ready and not is_held
+
+    def _take(self, claimed: Sequence[Attempt]) -> None:
+        """The end of a claim: its attempts wait for a slot, unless a stop has come meanwhile."""
+        older = self.attempts.add(claimed) if claimed else []
+        with self.attempts.changed:
+            self.attempts.is_claiming = False
+            self.attempts.changed.notify_all()
+        self._end(older, AttemptState.LOST)
+        if self.attempts.draining.is_set():
+            self._end(claimed, AttemptState.RELEASED)
+
     def _claim(self) -> float:
         """Claim what the slots can begin soon; seconds until there may be more to claim."""
         attempts = self.attempts
         with attempts.changed:
-            waiting = len(attempts.select(AttemptState.CLAIMED))
-            free = sum(slot.begun_at is None for slot in self.slots) - len(attempts.queue)
+            waiting, free = len(attempts.select(AttemptState.CLAIMED)), self._free_slots()
             is_risky = attempts.is_lost_on_probation()
             window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
-            is_ready = self._runner.is_ready and not attempts.draining.is_set() and not self.recorder.is_full
-            if wanted <= 0 or not is_ready:
-                return math.inf
+            if wanted <= 0 or not self._may_claim():
+                return 0.01 if attempts.is_claiming else math.inf
             attempts.is_claiming = True
+        claimed: list[Attempt] = []
         try:
             claimed = self.dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
-            if claimed:
-                self._end(attempts.add(claimed), AttemptState.LOST)
-            if attempts.draining.is_set():  # it has come meanwhile
-                self._end(claimed, AttemptState.RELEASED)
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
-            with attempts.changed:
-                attempts.is_claiming = False
-                attempts.changed.notify_all()
+            self._take(claimed)
         if len(claimed) >= free:
             return math.inf
         due = self.dao.seconds_to_next_run()
@@ -9581,10 +9629,13 @@ class TaskManager(TaskQueries):
                 break
             except QtmError as error:
                 answers[number] = without_traceback(error)
-        answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
-        are_new = (isinstance(one, CreatedBatch) and not one.repeated for one in answers.values())
-        if self.scheduler and any(are_new):
-            self.scheduler.wake()
+        if len(ready) == 1 and self.scheduler and self.scheduler.create(*ready.values()):
+            answers.update((number, new.created) for number, new in ready.items())
+        else:
+            answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
+            are_new = (isinstance(one, CreatedBatch) and not one.repeated for one in answers.values())
+            if self.scheduler and any(are_new):
+                self.scheduler.wake()
         return [answers[number] for number in range(len(asked))]
 
     def _new_tasks(

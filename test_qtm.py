@@ -202,6 +202,9 @@ def listed(dao, *given, **chosen) -> list[qtm.TaskInfo]:
     return dao.list_page(qtm.TaskFilter(*given, **chosen)).tasks
 
 
+DONE = qtm.Outcome(result_json="{}")
+
+
 def finish(
     dao, claimed, outcome: qtm.Outcome, delay=0.0, message="", progress=0.0, version=None
 ) -> qtm.TaskStatus | None:
@@ -212,9 +215,14 @@ def finish(
     return dao.get(claimed.task_id).status if claimed.key in dao.record([ended]).keys else None
 
 
-def how_ended(attempt: qtm.Attempt, outcome=None, **fields) -> qtm.Attempt:
+def end_next(dao, outcome: qtm.Outcome, **how) -> qtm.TaskStatus | None:
+    """Claim the next task, and record how its attempt ended; its status."""
+    return finish(dao, dao.claim("w", 1)[0], outcome, **how)
+
+
+def how_ended(attempt: qtm.Attempt, outcome=DONE, **fields) -> qtm.Attempt:
     """The attempt as it has ended just now, with a result unless the outcome is another."""
-    now, outcome = time.monotonic(), outcome or qtm.Outcome(result_json="{}")
+    now = time.monotonic()
     return dataclasses.replace(attempt, **{"outcome": outcome, "started_at": now, "ended_at": now, **fields})
 
 
@@ -2016,7 +2024,7 @@ def test_an_attempt_ends_completed_with_its_result(dao):
 
 def test_a_result_of_the_version_before_is_read_without_its_kinds(dao):
     (task_id,) = add(dao)
-    finish(dao, dao.claim("w", 1)[0], qtm.Outcome('{"x":null}', '["x"]'), 0.0, "", 1.0, "v1")
+    end_next(dao, qtm.Outcome('{"x":null}', '["x"]'), version="v1")
     dao.database.write(lambda session: session.execute("UPDATE backtest_results SET converted = NULL"))
     found = qtm.TaskManager(dao, qtm.Settings()).get_task_result(task_id)
     assert (found.non_finite, found.converted) == ([{"path": "x", "kind": None}], [])
@@ -2038,36 +2046,25 @@ def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
         None,
     )
     dao.database.write(lambda session: session.execute("UPDATE backtest_tasks SET run_at = created_at"))
-    (claimed,) = dao.claim("w", 1)
-    assert finish(dao, claimed, outcome, 0.0, "", 0.3, None) is qtm.TaskStatus.FAILED
+    assert end_next(dao, outcome, progress=0.3) is qtm.TaskStatus.FAILED
     info = dao.get(task_id)
     assert (info.attempt, info.error["attempt"], info.progress) == (2, 2, 0.3)
     assert dao.retry(task_id)
-    assert [finish(dao, dao.claim("w", 1)[0], outcome, 0.0, "", 0.0, None).value for _ in range(2)] == [
-        "pending",
-        "failed",
-    ]
+    assert [end_next(dao, outcome).value for _ in range(2)] == ["pending", "failed"]
     assert dao.get(task_id).attempt == 4, "attempts count on, so that no old guard matches"
 
 
 def test_errors_of_the_request_are_never_retried_and_released_attempts_not_counted(dao):
     (task_id,) = add(dao)
-    assert (
-        finish(dao, dao.claim("w", 1)[0], qtm.Outcome(released=True), 0.0, "", 0.5, None)
-        is qtm.TaskStatus.PENDING
-    )
+    assert end_next(dao, qtm.Outcome(released=True)) is qtm.TaskStatus.PENDING
     assert (dao.get(task_id).attempt, dao.get(task_id).error) == (1, None), (
         "no number comes twice: it guards every write"
     )
     outcome = qtm.Outcome(error_type="invalid_task", message="no", retryable=False)
-    assert finish(dao, dao.claim("w", 1)[0], outcome, 0.0, "", 0.5, None) is qtm.TaskStatus.FAILED
+    assert end_next(dao, outcome) is qtm.TaskStatus.FAILED
     add(dao, max_attempts=2)
     endings = [qtm.Outcome(released=True), qtm.Outcome(error_type="x"), qtm.Outcome(error_type="x")]
-    assert [finish(dao, dao.claim("w", 1)[0], one, 0.0, "", 0.5, None).value for one in endings] == [
-        "pending",
-        "pending",
-        "failed",
-    ]
+    assert [end_next(dao, one).value for one in endings] == ["pending", "pending", "failed"]
 
 
 def test_a_task_whose_last_attempt_was_lost_is_claimed_alone(dao):
@@ -2143,13 +2140,11 @@ def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
     before = dao.get(task_id)
     assert dao.heartbeat("w1", [old.key]) == {old.key}
     assert not report(dao, old, 0.9, "late")
-    for outcome in (qtm.Outcome(result_json="{}"), qtm.Outcome(error_type="x"), qtm.Outcome(released=True)):
-        assert finish(dao, old, outcome, 0.0, "", 1.0, None) is None
+    for outcome in (DONE, qtm.Outcome(error_type="x"), qtm.Outcome(released=True)):
+        assert finish(dao, old, outcome) is None
     assert dao.get(task_id) == before
     assert dao.heartbeat("w2", [new.key]) == set()
-    assert (
-        finish(dao, new, qtm.Outcome(result_json='{"by":2}'), 0.0, "", 1.0, None) is qtm.TaskStatus.COMPLETED
-    )
+    assert finish(dao, new, qtm.Outcome(result_json='{"by":2}')) is qtm.TaskStatus.COMPLETED
     assert dao.get_texts([task_id], with_results=True)[task_id].result_json == '{"by":2}'
 
 
@@ -2165,22 +2160,14 @@ def test_every_attempt_is_on_record_with_its_end_and_what_it_used(dao):
         None,
         "",
     )
-    finish(dao, first, qtm.Outcome(error_type="crashed", message="no", usage=usage), 0.0, "", 0.0, None)
+    finish(dao, first, qtm.Outcome(error_type="crashed", message="no", usage=usage))
     second = dao.claim("w2", 1)[0]
     reclaim(dao, dao.running()[0])
     dao.close_attempt(second.key, usage)  # it wakes up too late
     third = dao.claim("w3", 1)[0]
-    finish(dao, third, qtm.Outcome(released=True), 0.0, "", 0.0, None)
+    finish(dao, third, qtm.Outcome(released=True))
     fourth = dao.claim("w4", 1)[0]
-    finish(
-        dao,
-        fourth,
-        qtm.Outcome(result_json="{}", usage=usage._replace(exit_code=0, exit_signal=None)),
-        0.0,
-        "",
-        1.0,
-        None,
-    )
+    finish(dao, fourth, qtm.Outcome(result_json="{}", usage=usage._replace(exit_code=0, exit_signal=None)))
     records = dao.get_attempts(task_id)
     assert [(one.attempt, one.ending) for one in records] == [
         (1, "crashed"),
@@ -2216,7 +2203,7 @@ def test_the_record_of_attempts_is_bounded(dao, monkeypatch):
     monkeypatch.setattr(qtm, "KEPT_ATTEMPTS", 3)
     (task_id,) = add(dao, max_attempts=100)
     for _ in range(5):
-        finish(dao, dao.claim("w", 1)[0], qtm.Outcome(error_type="x"), 0.0, "", 0.0, None)
+        end_next(dao, qtm.Outcome(error_type="x"))
     assert [one.attempt for one in dao.get_attempts(task_id)] == [3, 4, 5]
 
 
@@ -2280,10 +2267,7 @@ def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_ha
 
 def test_statuses_change_only_along_the_transitions(dao):
     """Every status x every verb of the DAO: what changes must be in TRANSITIONS."""
-    outcomes = {
-        "completed": qtm.Outcome(result_json="{}"),
-        "failed": qtm.Outcome(error_type="x", retryable=False),
-    }
+    outcomes = {"completed": DONE, "failed": qtm.Outcome(error_type="x", retryable=False)}
     changed = set()
     for status in qtm.TaskStatus:
         for verb in ("claim", "completed", "failed", "again", "cancel", "retry", "reclaim"):
@@ -2296,7 +2280,7 @@ def test_statuses_change_only_along_the_transitions(dao):
                 )
             )
             if verb in outcomes:
-                finish(dao, claimed, outcomes[verb], 0.0, "", 0.0, None)
+                finish(dao, claimed, outcomes[verb])
             actions = {
                 "claim": lambda: dao.claim("w", 1),
                 "cancel": lambda one=task_id: dao.cancel(one),
@@ -2326,7 +2310,7 @@ def test_cancel_has_one_winner_against_finish(dao):
 
         def end(claimed=claimed, barrier=barrier):
             barrier.wait()
-            return finish(dao, claimed, qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None) is not None
+            return finish(dao, claimed, DONE) is not None
 
         def cancel(task_id=task_id, barrier=barrier):
             barrier.wait()
@@ -2726,7 +2710,7 @@ def test_who_waits_for_many_tasks_and_batches_learns_which_have_ended(dao):
         assert claimed.task_id == half[0]
     tasks, batches = [*over, *half, *busy, "gone", "\U0001f600"], ["over", "half", "busy", "gone batch"]
     assert dao.ended(tasks, batches) == {*over, half[1], "gone", "\U0001f600", "over", "gone batch"}
-    finish(dao, claimed, qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+    finish(dao, claimed, DONE)
     assert dao.ended(half, ["half"]) == {*half, "half"}
     assert dao.ended([], []) == set()
     many = [f"x{number}" for number in range(600)]
@@ -2784,7 +2768,7 @@ def upkeep_pass(dao, **options) -> int:
 def test_retention_deletes_what_ended_long_ago_and_nothing_else(dao):
     done, fresh, waiting = (add(dao, batch_id=name)[0] for name in ("old", "fresh", "waiting"))
     for _ in range(2):
-        finish(dao, dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        end_next(dao, DONE)
     (old,) = grow_old(dao, done)
     assert upkeep_pass(dao) == 1
     assert dao.get(old) is None
@@ -2803,15 +2787,7 @@ def test_a_task_that_is_retried_while_it_is_purged_is_gone_or_keeps_its_records(
         while True:
             number += 1
             (made,) = add(dao, max_attempts=1)
-            finish(
-                dao,
-                dao.claim("w", 1)[0],
-                qtm.Outcome(error_type="E", message="for the test"),
-                0.0,
-                "",
-                0.0,
-                None,
-            )
+            end_next(dao, qtm.Outcome(error_type="E", message="for the test"))
             (task_id,) = grow_old(dao, made)
             calls: list[str] = []
             retries: list[concurrent.futures.Future[bool]] = []
@@ -6383,25 +6359,6 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
 # ==== 23-26 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
 
 
-class FakeTimer:
-    """A timer that is never due by itself; the last one made is kept."""
-
-    made: list[FakeTimer]
-
-    def __init__(self, seconds, function):
-        self.seconds, self.function, self.alive = seconds, function, False
-        FakeTimer.made.append(self)
-
-    def start(self):
-        self.alive = True
-
-    def is_alive(self):
-        return self.alive
-
-    def cancel(self):
-        self.alive = False
-
-
 class HeldRunner:
     """Attempts that end when the test says how."""
 
@@ -6451,7 +6408,7 @@ class HeldHandle:
     def __init__(self, attempt):
         self.attempt = attempt
         self.done = threading.Event()
-        self.outcome = qtm.Outcome(result_json="{}")
+        self.outcome = DONE
         self.report = None
 
 
@@ -6467,10 +6424,9 @@ class FakeClock:
 def stage(dao, request):
     """A scheduler whose steps, clock and engine the test moves; only its slots and its recorder are
     threads."""
-    FakeTimer.made = []
     runner, clock = HeldRunner(), FakeClock()
     options = settings("sqlite:///unused.db", poll_seconds=30.0, workers=getattr(request, "param", 1))
-    scheduler = qtm.TaskScheduler(dao, runner, options, clock=clock, timer=FakeTimer)
+    scheduler = qtm.TaskScheduler(dao, runner, options, clock=clock)
     threads = [
         threading.Thread(target=work, daemon=True)
         for work in (scheduler.recorder.run, *(slot.run for slot in scheduler.slots))
@@ -6485,11 +6441,9 @@ def stage(dao, request):
         thread.join(DEADLINE_SECONDS)
 
 
-def test_the_timer_is_the_floor_and_a_finish_wakes_at_once(stage, dao):
+def test_a_finish_wakes_at_once(stage, dao):
     scheduler, runner, _ = stage
     assert 0 < scheduler.step() <= 10.0, "the heartbeat"
-    scheduler._tick()
-    assert (FakeTimer.made[-1].seconds, FakeTimer.made[-1].alive) == (30.0, True)
     assert scheduler.state()["activity"] == "idle"
     first, second = add(dao, "A", "B")
     scheduler.step()
@@ -6505,6 +6459,15 @@ def test_the_timer_is_the_floor_and_a_finish_wakes_at_once(stage, dao):
     eventually(lambda: len(runner.handles) == 2)
     assert dao.get(first).status is qtm.TaskStatus.COMPLETED
     assert dao.get(second).status is qtm.TaskStatus.RUNNING
+
+
+def test_a_task_that_nobody_told_of_is_found_by_the_timer(url):
+    """As one that another replica has created: the heartbeat is an hour away."""
+    slow = settings(url, poll_seconds=0.1, heartbeat_seconds=3600.0, lease_seconds=7200.0)
+    with qtm.start(slow, engine=lambda task, progress: {}) as tasks:
+        eventually(tasks.scheduler.is_fresh)
+        (task_id,) = add(tasks.dao)
+        assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
 
 
 def test_progress_reaches_the_database_and_a_lost_task_is_stopped_by_the_heartbeat(stage, dao):
@@ -6601,6 +6564,24 @@ def test_a_claim_whose_answer_was_lost_is_given_back(stage, dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
+def test_a_heartbeat_while_a_create_claims_its_task_releases_nothing(stage, dao, monkeypatch):
+    scheduler, runner, clock = stage
+    scheduler.step()
+    claim = dao.create_claimed
+
+    def seen_by_a_heartbeat(*arguments):
+        claimed = claim(*arguments)
+        clock.now += 10.0
+        scheduler.step()
+        return claimed
+
+    monkeypatch.setattr(dao, "create_claimed", seen_by_a_heartbeat)
+    tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db", engine="mine:run"), scheduler)
+    (task_id,) = tasks.create_task(SOME_TASK).task_ids
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    assert (dao.get(task_id).status.value, dao.get(task_id).attempt) == ("running", 1)
+
+
 def test_a_lease_counts_only_time_between_successful_polls():
     leases = qtm.LeaseWatch(45.0)
     task = qtm.RunningTask("t", 1, 7, "w")
@@ -6646,13 +6627,8 @@ def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch)
 
 
 def test_backoff_doubles_and_is_bounded():
-    assert [qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in (1, 2, 3, 8, 100)] == [
-        5.0,
-        10.0,
-        20.0,
-        600.0,
-        600.0,
-    ]
+    pauses = {1: 5.0, 2: 10.0, 3: 20.0, 8: 600.0, 100: 600.0}
+    assert {attempt: qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in pauses} == pauses
 
 
 def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stage, dao):
@@ -6669,7 +6645,8 @@ def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stag
 
 
 @pytest.mark.parametrize("act", ["stop", "cancel"])
-def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
+@pytest.mark.parametrize("how", ["claim", "create_claimed"])
+def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, how, monkeypatch):
     claimed, go, ran = threading.Event(), threading.Event(), []
 
     def engine(task, progress):
@@ -6679,32 +6656,63 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
             time.sleep(0.01)
 
     tasks = qtm.start(settings(url, heartbeat_seconds=3600.0, lease_seconds=7200.0), engine=engine)
-    claim = tasks.dao.claim
+    real = getattr(tasks.dao, how)
 
-    def held_claim(*arguments):
-        found = claim(*arguments)
+    def held(*arguments):
+        found = real(*arguments)
         if found and not claimed.is_set():
             claimed.set()
             assert go.wait(DEADLINE_SECONDS)
         return found
 
-    monkeypatch.setattr(tasks.dao, "claim", held_claim)
-    task_id = tasks.create_task(qtm.TaskRequest("X", CONFIG, max_attempts=1)).task_ids[0]
-    assert claimed.wait(DEADLINE_SECONDS)
-    if act == "cancel":
-        tasks.cancel_task(task_id)
-        go.set()
-        eventually(lambda: tasks.scheduler.state()["attempts_ended"])
-        tasks.close()
-        return
-    stopper = threading.Thread(target=tasks.scheduler.stop)
-    stopper.start()
-    eventually(lambda: tasks.scheduler.state()["activity"] == "stopping")
-    go.set()
-    stopper.join(DEADLINE_SECONDS)
+    monkeypatch.setattr(tasks.dao, "create_claimed", lambda *_: [])
+    monkeypatch.setattr(tasks.dao, how, held)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        threads.submit(tasks.create_task, qtm.TaskRequest("X", CONFIG, max_attempts=1))
+        assert claimed.wait(DEADLINE_SECONDS)
+        task_id = listed(tasks.dao)[0].task_id
+        if act == "cancel":
+            tasks.cancel_task(task_id)
+            go.set()
+            eventually(lambda: tasks.scheduler.state()["attempts_ended"])
+        else:
+            threads.submit(tasks.scheduler.stop)
+            eventually(lambda: tasks.scheduler.state()["activity"] == "stopping")
+            go.set()
     task = tasks.get_task_status(task_id)
-    assert (task.status, task.attempt, ran) == (qtm.TaskStatus.PENDING, 1, [])
+    expected = ("cancelled", 1) if act == "cancel" else ("pending", 1)
+    assert (task.status.value, task.attempt) == expected
+    assert act == "cancel" or ran == []
     tasks.close()
+
+
+def test_a_task_that_is_created_while_a_slot_is_free_is_claimed_by_its_create(stage, dao):
+    """Unless another one is pending, which comes first, or the slot is taken."""
+    scheduler, runner, _ = stage
+    tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db", engine="mine:run"), scheduler)
+    names = {"name": "ü", "priority": 7, "timeout_seconds": 9.5, "max_attempts": 2}
+    created = tasks.create_task(qtm.TaskRequest("A", CONFIG, {"x": "'\\%"}, **names))
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    task, (attempt,) = dao.get(created.task_ids[0]), dao.get_attempts(created.task_ids[0])
+    assert (task.status.value, task.attempt, task.worker_id) == ("running", 1, scheduler.worker_id)
+    assert (task.params, task.config, task.batch_id) == ({"x": "'\\%"}, CONFIG, created.batch_id)
+    assert (task.priority, task.timeout_seconds, task.max_attempts, attempt.attempt) == (7, 9.5, 2, 1)
+    asked = runner.handles[0].attempt.request()
+    assert (asked.task_id, asked.params, asked.priority, asked.timeout_seconds) == (
+        task.task_id,
+        task.params,
+        7,
+        9.5,
+    )
+    assert dao.get_batch(created.batch_id).name == "ü"
+    second = tasks.create_task(SOME_TASK).task_ids[0]
+    assert dao.get(second).status is qtm.TaskStatus.PENDING
+    runner.handles[0].outcome = qtm.Outcome(error_type="E")
+    runner.handles[0].done.set()
+    eventually(lambda: not scheduler.attempts.known)
+    third = tasks.create_task(SOME_TASK).task_ids[0]
+    assert [dao.get(one).status.value for one in (task.task_id, second, third)] == ["pending"] * 3
+    assert dao.get_batch(dao.get(third).batch_id).total == 1
 
 
 def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
@@ -6795,47 +6803,6 @@ def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older
     eventually(lambda: scheduler.state()["running"] == [task_id])
 
 
-def test_an_outcome_that_the_database_refuses_fails_its_attempt(stage, dao, monkeypatch):
-    scheduler, runner, clock = stage
-    monkeypatch.setattr(qtm, "OUTCOME_TRIES", 2)
-    record = dao.record
-
-    def refuses_results(endings):
-        if any(one.outcome.result_json is not None for one in endings):
-            raise qtm.QtmError("unexpected database error 1644: no")
-        return record(endings)
-
-    def passes():
-        clock.now += 0.01
-        return dao.get(task_id).status is qtm.TaskStatus.FAILED
-
-    monkeypatch.setattr(dao, "record", refuses_results)
-    (task_id,) = add(dao, max_attempts=1)
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
-    runner.handles[0].done.set()
-    eventually(passes)
-    error = dao.get(task_id).error
-    assert (
-        error["type"],
-        "(completed) could not be stored" in error["message"],
-        "1644" in error["message"],
-    ) == ("not_stored", True, True)
-
-
-def test_attempts_move_only_along_their_arrows():
-    for before in qtm.AttemptState:
-        for after in qtm.AttemptState:
-            attempt = dataclasses.replace(CLAIMED, state=before)
-            moved = attempt.move(after)
-            assert (moved, attempt.state) == (
-                (True, after) if after in qtm.ATTEMPT_MOVES[before] else (False, before)
-            )
-
-
-CLAIMED = qtm.Attempt("w", "t", 1, 3, "b", "A", 60.0)
-
-
 def claimed_ahead(stage, dao) -> list[str]:
     """One attempt that runs, and four that wait for its slot; the ids of their tasks."""
     scheduler, runner, _ = stage
@@ -6916,6 +6883,27 @@ def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waitin
     recorder.step()
     assert [dao.get(one).error["type"] for one in ids] == ["E"] * 3 + ["not_stored"] + ["E"] * 3
     assert (len(left), attempts.known, dict(attempts.ended)) == (7, {}, {"failed": 7})
+
+
+def test_the_timeout_of_a_task_that_was_claimed_ahead_begins_with_its_engine(tmp_path, monkeypatch):
+    """The last of these is claimed far longer before its start than it may run."""
+    engine = """
+        import time
+        def run(task, progress):
+            time.sleep(task.params.get("seconds", 0.0))
+            return {}
+    """
+    with with_engine(tmp_path, monkeypatch, "paced_engine", engine, tasks_per_process=1000) as tasks:
+        quick = tasks.create_task(qtm.BatchRequest(["A"], CONFIG, [{}] * 150)).batch_id
+        assert tasks.wait_batch(quick, DEADLINE_SECONDS).counts["completed"] == 150
+        some = qtm.BatchRequest(["A"], CONFIG, [{"seconds": 0.3}] * 15, timeout_seconds=3.0)
+        created = tasks.create_task(some)
+        eventually(lambda: tasks.get_batch(created.batch_id).counts["running"] > 10)
+        claimed_at = max(one.claimed_at for one in tasks.scheduler.attempts.select(qtm.AttemptState.CLAIMED))
+        assert tasks.wait_batch(created.batch_id, DEADLINE_SECONDS).counts["completed"] == 15
+        assert time.monotonic() - claimed_at > 3.0
+        endings = [one.ending for task_id in created.task_ids for one in tasks.get_task_attempts(task_id)]
+        assert set(endings) <= {"completed", "released"}
 
 
 def test_starts_and_ends_of_tasks_claimed_ahead_are_logged_with_their_own_times(stage, dao, caplog):
@@ -7387,10 +7375,7 @@ def test_what_python_callers_have_at_hand_is_taken_and_stored_as_json(url):
         assert [task.config for task in stored] == [{**CONFIG, **expected}] * 4
         assert {
             (task.stock_code, task.priority, task.timeout_seconds, task.max_attempts) for task in stored
-        } == {
-            ("AAPL", 5, 60.0, 2),
-            ("GOOG", 5, 60.0, 2),
-        }
+        } == {("AAPL", 5, 60.0, 2), ("GOOG", 5, 60.0, 2)}
         single = qtm.BatchRequest(["A"], CONFIG, PARAMS)
         assert [answer.count for answer in tasks.create_tasks([(SOME_TASK, "key"), (single, None)])] == [
             1
@@ -7469,7 +7454,7 @@ def test_the_managers_errors(url):
             tasks.retry_task(one)
         assert [tasks.cancel_task(one).status.value for _ in range(2)] == ["cancelled"] * 2
         assert tasks.get_task_result(one).result is None
-        finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        end_next(tasks.dao, DONE)
         with pytest.raises(qtm.TaskFinished, match="completed"):
             tasks.cancel_task(two)
         assert tasks.retry_task(one).status is qtm.TaskStatus.PENDING
@@ -7587,24 +7572,8 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
         done, failed, waiting, later = (
             tasks.create_task(qtm.TaskRequest(code, CONFIG, PARAMS)).task_ids[0] for code in "ABCD"
         )
-        finish(
-            tasks.dao,
-            tasks.dao.claim("w", 1)[0],
-            qtm.Outcome('{"x":1}', '[{"path":"y","kind":"nan"}]'),
-            0.0,
-            "",
-            1.0,
-            "v",
-        )
-        finish(
-            tasks.dao,
-            tasks.dao.claim("w", 1)[0],
-            qtm.Outcome(error_type="E", retryable=False),
-            0.0,
-            "",
-            0.5,
-            None,
-        )
+        end_next(tasks.dao, qtm.Outcome('{"x":1}', '[{"path":"y","kind":"nan"}]'), version="v")
+        end_next(tasks.dao, qtm.Outcome(error_type="E", retryable=False))
         missing = ["", "\U0001f600", *(f"nothing {number}" for number in range(300))]
         asked = [done, failed, waiting, later, *missing]
         answers = tasks.get_status_texts([*asked, done])
@@ -9389,7 +9358,7 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, engine="other:run", **tokens)) as server:
         tasks = server.api.tasks
         (ended,) = add(tasks.dao)
-        finish(tasks.dao, tasks.dao.claim("w", 1)[0], qtm.Outcome(result_json="{}"), 0.0, "", 1.0, None)
+        end_next(tasks.dao, DONE)
         for route in qtm.ROUTES:
             (waiting,) = add(tasks.dao)
             codes = {code_of(server, route, **wrong) for wrong in wrong_requests(route, ended, waiting)}
@@ -13454,7 +13423,7 @@ def test_every_database_call_of_an_api_call_fails_once(faulty, url, kind):
             pytest.fail("no end")
 
 
-GOOD = qtm.Outcome(result_json="{}")
+GOOD = DONE
 BAD = qtm.Outcome(error_type="ValueError", message="for the test", retryable=True)
 LIVES = {
     "retried": ([BAD, GOOD], "completed", 2),
@@ -13907,8 +13876,11 @@ MACHINE_SECONDS = 10.0  # what a busy machine may add
 class HeldService:
     """Services, each a process of its own, of which the first stops at one point of its task's life."""
 
-    def __init__(self, url: str, folder: pathlib.Path, point: str, lease_seconds: float = LEASE) -> None:
+    def __init__(
+        self, url: str, folder: pathlib.Path, point: str, lease_seconds: float = LEASE, **environment: str
+    ) -> None:
         self.url, self.folder, self.oracle = url, folder, faults.Oracle(url)
+        self.environment = environment
         self.lease_seconds = lease_seconds
         self.program = folder / "held_service.py"
         self.program.write_text(faults.HELD_SERVICE)
@@ -13927,9 +13899,8 @@ class HeldService:
             "QTM_RETRY_BACKOFF_SECONDS": "0", "HELD_ROOT": str(ROOT), "HELD_FOLDER": str(self.folder), "HELD_POINT": point,
         }  # fmt: skip
         command = [sys.executable, str(self.program), "serve"]
-        process = subprocess.Popen(
-            command, env={**os.environ, **chosen, **environment}, stderr=subprocess.DEVNULL
-        )
+        environment = {**os.environ, **chosen, **self.environment, **environment}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         self.processes.append(process)
         eventually(lambda: ask(port, "/readyz")[0] == 200)
         return process, port
@@ -13963,8 +13934,8 @@ def held(url, tmp_path):
     """Makes a HeldService that is ended afterwards."""
     with contextlib.ExitStack() as made:
 
-        def make(point: str) -> HeldService:
-            service = HeldService(url, tmp_path, point)
+        def make(point: str, **environment: str) -> HeldService:
+            service = HeldService(url, tmp_path, point, **environment)
             made.callback(service.close)
             return service
 
@@ -13996,6 +13967,30 @@ def test_a_service_that_is_killed_at_any_point_leaves_a_task_with_one_outcome(he
     assert held.status(task_id)[1] == (1 if point == "outcome written" else 2)
     assert held.attempts().keys() == {"claimed": {2}, "outcome written": {1}}.get(point, {1, 2})
     eventually(lambda: not any(is_alive(pid) for pid in [*below, *held.attempts().values()]))
+
+
+@pytest.mark.parametrize("point", ["claimed", "result sent", "outcome written"])
+def test_a_service_that_is_killed_with_a_group_under_way_costs_its_tasks_one_attempt(
+    held, url, tmp_path, point
+):
+    """Of a warm process, so that claims and outcomes come in groups."""
+    held = held(point, QTM_TASKS_PER_PROCESS="100", HELD_LEAST="5")
+    process, port = held.first
+    ids = ask(port, f"{A}/createTask", body(params=[{}] * 120))[1]["data"]["task_ids"]
+    eventually((tmp_path / "reached").exists)
+    if not url.startswith("sqlite"):
+        held.start()
+    process.kill()
+    process.wait()
+    written = {task_id for task_id in ids if held.status(task_id)[0] == "completed"}
+    assert len(written) >= (5 if point == "outcome written" else 0)
+    if url.startswith("sqlite"):
+        held.start()
+    eventually(lambda: {held.status(task_id)[0] for task_id in ids} == {"completed"})
+    assert held.oracle.faults(ids) == []
+    attempts = {task_id: held.status(task_id)[1] for task_id in ids}
+    assert {attempts[task_id] for task_id in written} <= {1}
+    assert 5 <= list(attempts.values()).count(2) == sum(attempt > 1 for attempt in attempts.values())
 
 
 @pytest.mark.parametrize("point", POINTS)
