@@ -59,31 +59,33 @@ Rooms (search for the rule "# ==== "):
  10 Migrations
  11 Rows
  12 Task statements
- 13 Run statements
- 14 Upkeep statements
- 15 Doctor
- 16 Backtest engine
- 17 Results
- 18 Engine process
- 19 Engine host
- 20 Engine slots
- 21 Engine server
- 22 Thread runner
- 23 Upkeep
- 24 Leases and waits
- 25 Recorder
- 26 TaskScheduler
- 27 TaskManager
- 28 HTTP messages
- 29 Metrics
- 30 Routes
- 31 OpenAPI
- 32 Page
- 33 API
- 34 Access
- 35 HTTP connections
- 36 HTTP server
- 37 Command line
+ 13 Attempts
+ 14 Run statements
+ 15 Upkeep statements
+ 16 Doctor
+ 17 Backtest engine
+ 18 Results
+ 19 Engine process
+ 20 Engine host
+ 21 Engine slots
+ 22 Engine server
+ 23 Thread runner
+ 24 Upkeep
+ 25 Leases and waits
+ 26 Recorder
+ 27 TaskScheduler
+ 28 Admission
+ 29 TaskManager
+ 30 HTTP messages
+ 31 Metrics
+ 32 Routes
+ 33 OpenAPI
+ 34 Page
+ 35 API
+ 36 Access
+ 37 HTTP connections
+ 38 HTTP server
+ 39 Command line
 """
 
 from __future__ import annotations
@@ -3527,9 +3529,8 @@ class TaskStatements(Statements):
         return self.database.write(work, confirm), sizes[-2]
 
 
-# ==== 13 Run statements =====================================================================================
-# The attempts of a scheduler, and what it says of them to the database. Each statement carries the guard that
-# makes it a compare-and-set, and is for any number of tasks, which come as rows of JSON.
+# ==== 13 Attempts ===========================================================================================
+# An attempt of this process, its states, how it ended, and the rows that the database gets of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -3762,6 +3763,11 @@ def _ended_row(
     task = [*key, status.value, message, outcome.error_json(key[1]), round(progress, DECIMALS), *times]
     *usage, tail = outcome.usage
     return [*task, int(outcome.released), engine_version, runner, outcome.ending, *usage, tail or ""]
+
+
+# ==== 14 Run statements =====================================================================================
+# What a scheduler says of its attempts to the database. Each statement carries the guard that makes it a
+# compare-and-set, and is for any number of tasks, which come as rows of JSON.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
@@ -4041,7 +4047,7 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 14 Upkeep statements ==================================================================================
+# ==== 15 Upkeep statements ==================================================================================
 # Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
 
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
@@ -4204,7 +4210,7 @@ class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
     """The statements of three rooms over one database."""
 
 
-# ==== 15 Doctor =============================================================================================
+# ==== 16 Doctor =============================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are
 # gathered first and then judged by a table, so that every row can be tested without a server that is wrong in
 # just that way.
@@ -4403,7 +4409,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 16 Backtest engine ====================================================================================
+# ==== 17 Backtest engine ====================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in
 # decimals of 50 digits (prices as they stand in the file), so that a crossing or a share count never hangs on
 # rounding; only the metrics, at the end, are doubles.
@@ -4926,7 +4932,7 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 17 Results ============================================================================================
+# ==== 18 Results ============================================================================================
 # What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON,
 # whatever numpy, pandas or a hostile engine put into it.
 
@@ -5432,7 +5438,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-# ==== 18 Engine process =====================================================================================
+# ==== 19 Engine process =====================================================================================
 # Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints
 # goes to a pipe, progress and results to a private channel. A task comes on the channel, and with it a
 # ticket, the task's number, in a pipe that the service can read too: a ticket that it reads back itself is of
@@ -6091,7 +6097,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 19 Engine host ========================================================================================
+# ==== 20 Engine host ========================================================================================
 # The processes between service and engine. The engine server has imported the engine once and forks a host
 # for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
 # need, adopts every process that an attempt starts (child subreaper), watches memory, stops, and ends all
@@ -6651,7 +6657,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 20 Engine slots =======================================================================================
+# ==== 21 Engine slots =======================================================================================
 # The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands
 # each to the engine process that waits for it, several ahead to a warm one, and listens until each has ended.
 # Every wait for another process has a deadline.
@@ -7457,7 +7463,7 @@ class EngineSlot:
         )
 
 
-# ==== 21 Engine server ======================================================================================
+# ==== 22 Engine server ======================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two
 # runners.
 
@@ -7889,7 +7895,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 22 Thread runner ======================================================================================
+# ==== 23 Thread runner ======================================================================================
 # The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but
 # not killed.
 
@@ -7999,7 +8005,7 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 23 Upkeep =============================================================================================
+# ==== 24 Upkeep =============================================================================================
 # What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits:
 # the retention, the counts for /metrics, checkpoints of SQLite.
 
@@ -8198,7 +8204,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 24 Leases and waits ===================================================================================
+# ==== 25 Leases and waits ===================================================================================
 # What the scheduler remembers: the threads that wait for a change, the attempts of this process and their
 # durations, and the tasks of other schedulers whose heartbeat has not moved for a lease. Times are this
 # process's monotonic clock and the database's clock, never another host's.
@@ -8434,7 +8440,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 25 Recorder ===========================================================================================
+# ==== 26 Recorder ===========================================================================================
 # Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one
 # transaction, so that a group grows with the time that the last one took. While the database is away outcomes
 # are kept: the work is done and must not be lost.
@@ -8645,7 +8651,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 26 TaskScheduler ======================================================================================
+# ==== 27 TaskScheduler ======================================================================================
 # One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the
 # scheduler's work; the timer, a create and a slot that needs more only wake it.
 
@@ -9151,18 +9157,14 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 27 TaskManager ========================================================================================
-# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
-# returns models of rooms 4 and 5.
+# ==== 28 Admission ==========================================================================================
+# What is checked before a verb runs: the types of its arguments, documents of Python callers, room in the queue,
+# and what the engine itself has against a task.
 
-WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
-MAX_PAGE = 10_000
 VALIDATED_TOGETHER = 10_000  # tasks that an engine is asked about at once
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
 PENDING_SHARE = 10  # times as long as it took, a count of the pending tasks is good
-LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
 DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
-QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
 def _type_error(name: str, wanted: str, value: Any) -> TypeError:
@@ -9364,6 +9366,16 @@ class EngineCheck:
             field = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field)
             message = f"{batch.stock_codes[stock]}: {message}"
         return FieldError(field, message)
+
+
+# ==== 29 TaskManager ========================================================================================
+# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
+# returns models of rooms 4 and 5.
+
+WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
+MAX_PAGE = 10_000
+LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
+QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
 class TaskQueries:
@@ -9819,7 +9831,7 @@ def start(
     return tasks
 
 
-# ==== 28 HTTP messages ======================================================================================
+# ==== 30 HTTP messages ======================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
 # how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
 # closes the connection. Errors become answers in one place.
@@ -10162,7 +10174,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 29 Metrics ============================================================================================
+# ==== 31 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
 # for that.
@@ -10394,7 +10406,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 30 Routes =============================================================================================
+# ==== 32 Routes =============================================================================================
 # The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
 # TaskAPI gets them; the OpenAPI document is made from the same tables.
 
@@ -10599,7 +10611,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 31 OpenAPI ============================================================================================
+# ==== 33 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of rooms 2, 4 and 5, and the
 # errors of room 1. With tokens set, it demands one for every route that is not open. Every object has a name,
 # or generators of clients would give it no type.
@@ -10883,7 +10895,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 32 Page ===============================================================================================
+# ==== 34 Page ===============================================================================================
 # The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
 # client. It is read at its first request.
 
@@ -10928,7 +10940,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 33 API ================================================================================================
+# ==== 35 API ================================================================================================
 # One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
 # each: a Response, an error, Later or Alone. It waits for nothing but the database.
 
@@ -11258,7 +11270,7 @@ class Router:
         return route
 
 
-# ==== 34 Access =============================================================================================
+# ==== 36 Access =============================================================================================
 # Whether a request may be answered, judged by its head alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -11504,7 +11516,7 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 35 HTTP connections ===================================================================================
+# ==== 37 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
 # phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
 #
@@ -12003,7 +12015,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 36 HTTP server ========================================================================================
+# ==== 38 HTTP server ========================================================================================
 # http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
 # connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
 # SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
@@ -12623,7 +12635,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 37 Command line =======================================================================================
+# ==== 39 Command line =======================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 

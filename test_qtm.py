@@ -1754,7 +1754,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 11-14 Rows, Task statements, Run statements, Upkeep statements ========================================
+# ==== 11-15 Rows, Task statements, Attempts, Run statements, Upkeep statements ==============================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -3105,7 +3105,7 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-# ==== 15 Doctor =============================================================================================
+# ==== 16 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -3263,7 +3263,7 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 16 Backtest engine ====================================================================================
+# ==== 17 Backtest engine ====================================================================================
 
 
 def exact_metrics(
@@ -3621,7 +3621,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 17-22 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
+# ==== 18-23 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
 
 
 @dataclasses.dataclass
@@ -6356,7 +6356,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 23-26 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
+# ==== 24-27 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
 
 
 class HeldRunner:
@@ -7080,7 +7080,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 27 TaskManager ========================================================================================
+# ==== 28-29 Admission, TaskManager ==========================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -7717,7 +7717,7 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
         parent.communicate()
 
 
-# ==== 28 HTTP messages ======================================================================================
+# ==== 30 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -8368,7 +8368,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 29 Metrics ============================================================================================
+# ==== 31 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -8649,7 +8649,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 30-33 Routes, OpenAPI, Page, API ======================================================================
+# ==== 32-35 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -10215,7 +10215,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 34 Access =============================================================================================
+# ==== 36 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -10610,7 +10610,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 35-36 HTTP connections, HTTP server ===================================================================
+# ==== 37-38 HTTP connections, HTTP server ===================================================================
 
 
 def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most(edge, caplog):
@@ -12115,7 +12115,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 37 Command line =======================================================================================
+# ==== 39 Command line =======================================================================================
 
 
 @contextlib.contextmanager
