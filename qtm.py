@@ -114,6 +114,7 @@ if __name__ == "__main__":
 
     sys.exit(qtm.main())
 
+import _signal  # type: ignore[import-not-found]  # whose functions make no enums, as those of signal do
 import argparse
 import atexit
 import base64
@@ -190,6 +191,7 @@ from typing import (
     ClassVar,
     Generic,
     NamedTuple,
+    NoReturn,
     Protocol,
     TypeVar,
     cast,
@@ -646,12 +648,6 @@ _strict_json = json.JSONDecoder(
     parse_float=_strict_float,
     parse_constant=_no_constant,
 )
-_json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
-    object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),
-    parse_int=lambda text: None,
-    parse_float=lambda text: None,
-    parse_constant=_no_constant,
-)
 
 
 def _outside_texts(body: bytes, unwanted: bytes) -> bytes:
@@ -696,17 +692,6 @@ def _bad_text(value: Any) -> str | None:
         return "a text holds half of a surrogate pair" if re.search("[\ud800-\udfff]", value) else None
     items = (*value, *value.values()) if isinstance(value, dict) else value
     return next(filter(None, map(_bad_text, items)), None) if isinstance(items, (list, tuple)) else None
-
-
-def check_json(text: str) -> None:
-    """Raise ValueError unless this is one JSON text, at most 64 deep, without duplicate keys, NaN and lone
-    surrogates. For texts of many megabytes: it keeps no value, and calls Python often enough that other
-    threads run beside it."""
-    if _json_depth(text.encode("utf-8")) > MAX_JSON_DEPTH:
-        raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH} levels")
-    _json_checker.decode(text)
-    if re.search(r"\\u[dD][89a-fA-F]", text):  # perhaps half of a surrogate pair, perhaps a backslash and ud8
-        dump_json(json.loads(text)).encode("utf-8")
 
 
 def parse_json(body: bytes) -> Any:
@@ -4933,130 +4918,7 @@ run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
 # ==== 18 Results ============================================================================================
-# What goes between the service and an engine process: frames of JSON, and an engine's result as strict JSON,
-# whatever numpy, pandas or a hostile engine put into it.
-
-MAX_RESULT_BYTES = 64 * 1024 * 1024
-# a frame holds a result as a JSON string: each quote and backslash takes two bytes
-MAX_FRAME_BYTES = 2 * MAX_RESULT_BYTES + 1024 * 1024
-MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
-MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
-MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
-
-
-def send_frame(sock: socket.socket, value: Any) -> None:
-    """One JSON document after its length in four bytes."""
-    body = value if isinstance(value, bytes) else dump_json(value).encode("utf-8")
-    sock.sendall(struct.pack("!I", len(body)) + body)
-
-
-def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
-    parts = []
-    while size:
-        part = sock.recv(min(size, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def _frame_value(body: bytes) -> Any:
-    try:
-        return parse_json(body)
-    except MalformedJSON as error:
-        raise ValueError(error.message) from None
-
-
-def receive_frame(sock: socket.socket, max_bytes: int | None = None) -> Any:
-    """The next frame of a blocking socket as strict JSON, or None at the socket's end. Raises ValueError for
-    anything else."""
-    head = _receive_exactly(sock, 4)
-    if head is None:
-        return None
-    (size,) = struct.unpack("!I", head)
-    if max_bytes is not None and size > max_bytes:
-        raise ValueError(f"a frame of {size} bytes, more than {max_bytes}")
-    body = _receive_exactly(sock, size)
-    return None if body is None else _frame_value(body)
-
-
-Shape = Mapping[str, Callable[[Any], bool]]  # the keys of an object, and what each value must be
-
-
-def _has_shape(value: Any, shape: Shape) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == shape.keys()
-        and all(is_right(value[key]) for key, is_right in shape.items())
-    )
-
-
-def _text_up_to(max_length: int, or_none: bool = False) -> Callable[[Any], bool]:
-    return lambda value: (or_none and value is None) or (isinstance(value, str) and len(value) <= max_length)
-
-
-def _is_json(value: Any, opening: str) -> bool:
-    """Whether this is the text of a JSON object or list. It goes into answers as it is, so that one with a
-    quote or bracket of its own would be read as members of the answer."""
-    if not isinstance(value, str) or len(value) > MAX_RESULT_BYTES or not value.startswith(opening):
-        return False
-    check_json(value)
-    return True
-
-
-def _is_list_of(*names: str) -> Callable[[Any], bool]:
-    """Whether this is the text of a list of objects with these keys, whose values are texts."""
-    shape = dict.fromkeys(names, _text_up_to(MAX_RESULT_BYTES))
-    return lambda value: (
-        value == "[]" or (_is_json(value, "[") and all(_has_shape(item, shape) for item in json.loads(value)))
-    )
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-# What an engine process may send. ``task`` is the number by which the process was given the task.
-_ENDING: Shape = {"task": _is_count, "last": _is_bool, "cpu_seconds": _is_seconds, "max_rss_bytes": _is_count}
-_ERROR: Shape = {
-    "type": _text_up_to(MAX_ERROR_TYPE),
-    "message": _text_up_to(MAX_ERROR_MESSAGE),
-    "traceback": _text_up_to(MAX_TRACEBACK, or_none=True),
-}
-FRAMES: tuple[Shape, ...] = (
-    {"task": _is_count, "at": _is_seconds, "version": _text_up_to(MAX_VERSION, or_none=True)},
-    {
-        "task": _is_count,
-        "progress": lambda value: _is_seconds(value) and value <= 1,
-        "message": _text_up_to(MAX_MESSAGE),
-    },
-    {"task": _is_count, "ignored": _text_up_to(MAX_IGNORED)},
-    {
-        "result": lambda value: _is_json(value, "{"),
-        "non_finite": _is_list_of("path", "kind"),
-        "converted": _is_list_of("path", "type"),
-        **_ENDING,
-    },
-    {"error": lambda value: _has_shape(value, _ERROR), "retryable": _is_bool, **_ENDING},
-)
-
-
-def read_frame(body: bytes) -> dict[str, Any]:
-    """One frame of an engine process. The engine is user code and may find the descriptor and write on it: a
-    frame that is not strict JSON with exactly the keys, types and lengths of FRAMES raises ValueError."""
-    frame = _frame_value(body)
-    if not any(_has_shape(frame, shape) for shape in FRAMES):
-        raise ValueError("no frame of an engine process")
-    return cast("dict[str, Any]", frame)
+# An engine's result as strict JSON, whatever numpy, pandas or polars put into it.
 
 
 class ResultDocument(NamedTuple):
@@ -5423,26 +5285,11 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(text, writer.non_finite, writer.converted)
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
-    """An exception as a frame, whatever its ``__str__`` does."""
-    try:
-        message = str(error)
-    except BaseException as second:  # user code, which may raise KeyboardInterrupt as well
-        message = f"(its message cannot be read: {type(second).__name__})"
-    text = "".join(traceback.format_tb(error.__traceback__)[-20:])
-    name = type(error).__name__[:MAX_ERROR_TYPE]
-    return {
-        "type": name,
-        "message": message[:MAX_ERROR_MESSAGE] or name,
-        "traceback": text[-MAX_TRACEBACK:] or None,
-    }
-
-
 # ==== 19 Engine process =====================================================================================
-# Where attempts run, apart from the service: the engine process, its limits and its frames. What it prints
-# goes to a pipe, progress and results to a private channel. A task comes on the channel, and with it a
-# ticket, the task's number, in a pipe that the service can read too: a ticket that it reads back itself is of
-# a task that has not begun and never will.
+# Where attempts run, apart from the service. All processes of a slot share what its host has: a socket of
+# tasks, one datagram each, of which the process whose turn it is takes the next; a pipe of frames back to the
+# service; and a pipe of what they print. So the service need not know which process runs a task, and can take
+# back a task that none has begun.
 
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 MAX_CAUSES = 20  # exceptions of a chain that are looked at
@@ -5450,15 +5297,23 @@ PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
 # they may go to the whole group; the service decides what ends
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
-# and when the machine runs out of memory, the kernel ends an engine before anything else
-TASK_OOM_SCORE = 500
+TASK_OOM_SCORE = 500  # when the machine runs out of memory, the kernel ends an engine before anything else
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 # has an engine process write where it is
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # as `ps -e` and `top` show them
 SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
-SENT_TASK_HEAD = struct.Struct("!II")  # before a task on the channel: its number, its bytes
-TASK_TICKET = struct.Struct("!I")
+MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
+MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
+MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the last
+PIECE_HEAD = struct.Struct("!8sIH?")
+PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # so much is written whole, whoever else writes or is killed
+DESCRIPTOR = struct.Struct("i")
+# datagrams with boundaries and an end; where there are none (macOS), without an end
+PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task is sent as a file
 
 
 @functools.cache
@@ -5480,81 +5335,79 @@ def sees_processes() -> bool:
     return _find_prctl() is not None and os.path.isdir("/proc/self/task")
 
 
+def read_small_file(path: str) -> bytes:
+    """As open() does it, in a quarter of its time."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 65536)
+    finally:
+        os.close(file)
+
+
 def _children(pid: int | str = "self") -> list[int]:
     """The pids of a process's children, of all its threads; empty where the system does not tell."""
     found: list[int] = []
     with contextlib.suppress(OSError):  # it has ended, or there is no /proc
         for thread in os.listdir(f"/proc/{pid}/task"):
             # One that has ended in between leaves its children to another one.
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+            with contextlib.suppress(OSError):
+                found += map(int, read_small_file(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 
-TEMPORARY_FOLDER = re.compile(r"qtm-attempt-\w{8}")
-MAX_FOLDER_BYTES = 75  # of its path: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
+def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """The next data of a Unix socket, and the descriptors with it; socket.recv_fds() ignores its flags."""
+    data, found, _, _ = sock.recvmsg(size, socket.CMSG_LEN(4 * DESCRIPTOR.size), flags)
+    return data, [number for _, _, part in found for (number,) in DESCRIPTOR.iter_unpack(part)]
 
 
-def _lock_folder(path: str) -> int | None:
-    """The descriptor by which a folder of this user is locked as long as a process holds it; None when others
-    hold it, or it has gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = os.fstat(descriptor)
-        if found.st_uid == os.getuid() and os.path.samestat(found, os.stat(path, follow_symlinks=False)):
-            return descriptor
-    os.close(descriptor)
-    return None
+class ProcessPlan(NamedTuple):
+    """What hosts and engine processes are to do; from the settings of the service."""
+
+    engine: str
+    sys_path: list[str]
+    memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
+    tasks: int  # that a process runs, one after the other
+    start: str  # fork or spawn; empty: by what the import leaves
+    core_limit: int  # soft limit of the size of core files
 
 
-def _use_temporary_folder(path: str) -> None:
-    """Make the folder of this process, locked as long as it lives. Where none can be made, or be used for
-    sockets, TMPDIR stays."""
-    if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
-        return
-    for _ in range(3):  # a server that starts may take it for stale before it is locked
-        try:
-            os.mkdir(path, 0o700)
-        except OSError:
-            return
-        if _lock_folder(path) is not None:
-            os.environ["TMPDIR"] = tempfile.tempdir = path
-            return
-        with contextlib.suppress(OSError):  # it has gone
-            os.rmdir(path)
+class SlotEnds(NamedTuple):
+    """What the processes of a slot share."""
 
+    tasks: socket.socket
+    frames: int
+    output: int
+    marker: bytes  # begins each piece of a frame, and ends the output of an attempt
+    turn: int = -1  # of each process alone: gives a byte when it is to take tasks
 
-def _remove_folder(path: str) -> None:
-    """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
-    try:
-        return os.rmdir(path)
-    except FileNotFoundError:
-        return
-    except OSError:  # it is not empty
-        shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):  # it has gone, as it should, or it has an owner that we cannot help
-        if os.path.islink(path):
-            return os.unlink(path)
-        os.chmod(path, 0o700)
-        for folder, names, _ in os.walk(path):
-            for inner in (os.path.join(folder, name) for name in names):
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
+    def send(self, frame: Mapping[str, Any], *documents: str) -> None:
+        """Send a frame, and documents of JSON behind it, each a line."""
+        body = "\n".join((dump_json(frame), *documents)).encode()
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            is_last = start + PIECE_BYTES >= len(body)
+            os.write(self.frames, PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), is_last) + piece)
 
+    def send_of(self, number: int, frame: Mapping[str, Any]) -> None:
+        """Send a frame of a task."""
+        self.send({"task": number, **frame})
 
-def _remove_stale_folders() -> None:
-    """Those of engine processes that have gone: their host was killed before it could remove them."""
-    base = tempfile.gettempdir()
-    for name in filter(TEMPORARY_FOLDER.fullmatch, os.listdir(base)):
-        path = os.path.join(base, name)
-        if (lock := _lock_folder(path)) is not None:
-            _remove_folder(path)
-            os.close(lock)
+    def receive(self) -> tuple[int, Any] | None:
+        """Wait for a task: its number, and the task. None when the service has gone."""
+        arrival = select.poll()
+        arrival.register(self.tasks, select.POLLIN)
+        while True:
+            # not blocked in recv(): a process that is killed there may take a task with it
+            with contextlib.suppress(BlockingIOError):
+                data, files = receive_descriptors(self.tasks, MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
+                break
+            arrival.poll()
+        for file in files:
+            with open(file, "rb") as stream:
+                data = stream.read()
+        number, _, body = data.partition(b" ")
+        return (int(number), json.loads(body)) if data else None
 
 
 def _fraction(value: Any) -> float | None:
@@ -5575,20 +5428,16 @@ def _short_repr(value: Any) -> str:
 
 
 class ProgressSender:
-    """The ``progress`` of an attempt in an engine process: checks, keeps from falling, and sends at most
-    every 50 ms."""
+    """The ``progress`` of an attempt: checks, keeps from falling, and sends at most every 50 ms."""
 
-    def __init__(self, channel: socket.socket, number: int) -> None:
-        self._channel = channel
-        self._number = number  # of the task
-        self._highest = 0.0
-        self._message = ""
-        self._last_sent = float("-inf")
-        self._is_sent = True
-        self._is_warned = False
-        self._is_closed = False
-        # guards all fields and the channel; held while a frame is sent, so that frames stay whole
-        self._lock = threading.Lock()
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+        self._highest, self._message = 0.0, ""
+        self._next_send = 0.0
+        self._is_sent, self._is_warned, self._is_closed = True, False, False
+        self._lock = (
+            threading.Lock()
+        )  # guards all fields; held while a frame is sent, so that they keep their order
 
     def __call__(self, fraction: float, message: str = "") -> None:
         """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at
@@ -5601,34 +5450,21 @@ class ProgressSender:
                 self._highest = max(self._highest, value)
             elif not self._is_warned:
                 self._is_warned = True
-                send_frame(self._channel, {"task": self._number, "ignored": _short_repr(fraction)})
+                self._send({"ignored": _short_repr(fraction)})
             self._message, self._is_sent = text, False
-            if time.monotonic() - self._last_sent >= PROGRESS_INTERVAL_SECONDS:
+            if time.monotonic() >= self._next_send:
                 self._flush()
 
     def _flush(self) -> None:
         if not self._is_sent:
-            self._last_sent, self._is_sent = time.monotonic(), True
-            send_frame(
-                self._channel, {"task": self._number, "progress": self._highest, "message": self._message}
-            )
+            self._next_send, self._is_sent = time.monotonic() + PROGRESS_INTERVAL_SECONDS, True
+            self._send({"progress": self._highest, "message": self._message})
 
     def close(self) -> None:
         """Send the newest report, if it was held back; threads that are left report no more."""
         with self._lock:
             self._flush()
             self._is_closed = True
-
-
-# Made beforehand: when it is needed there may be no memory left to make it.
-OUT_OF_MEMORY = {
-    "error": {
-        "type": "out_of_memory",
-        "message": "the engine got no more memory (MemoryError)",
-        "traceback": None,
-    },
-    "retryable": True,
-}
 
 
 async def _awaited(value: Awaitable[T]) -> T:
@@ -5644,13 +5480,26 @@ def _completed(value: Any) -> Any:
     return asyncio.run(_awaited(value))
 
 
+# Made beforehand: when it is needed there may be no memory left to make it.
+OUT_OF_MEMORY = Outcome(error_type="out_of_memory", message="the engine got no more memory (MemoryError)")
 NO_MEMORY_TEXT = re.compile(
     r"out of memory|cannot allocate memory|unable to allocate|bad_alloc|memory allocation of \d+ bytes failed",
     re.I,
 )
 
 
-def _memory_cap_hit(error: BaseException) -> int:
+def _failure(error: BaseException) -> Outcome:
+    """The outcome of an exception, whatever its ``__str__`` does."""
+    name = _clean(type(error).__name__)[:MAX_ERROR_TYPE]
+    try:
+        message = _clean(str(error))[:MAX_ERROR_MESSAGE] or name
+    except BaseException as second:  # user code, which may raise KeyboardInterrupt as well
+        message = f"(its message cannot be read: {type(second).__name__})"
+    text = _clean("".join(traceback.format_tb(error.__traceback__)[-20:]))
+    return Outcome(error_type=name, message=message, traceback=text[-MAX_TRACEBACK:] or None)
+
+
+def _memory_cap_hit(error: BaseException, message: str) -> int:
     """The cap of this process in bytes, when it stood at it as ``error`` was raised, of which a library may
     have made something else than a MemoryError; else 0."""
     cap, _ = resource.getrlimit(resource.RLIMIT_DATA)
@@ -5664,60 +5513,48 @@ def _memory_cap_hit(error: BaseException) -> int:
     # What the frames of its traceback hold is held still.
     held = re.search(r"^VmData:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text(), re.MULTILINE)
     is_near = held is not None and int(held[1]) * 1024 > cap - cap // 10
-    return cap if is_near or NO_MEMORY_TEXT.search(_describe(error)["message"]) else 0
+    return cap if is_near or NO_MEMORY_TEXT.search(message) else 0
 
 
-def _error_frame(error: BaseException, kind: str | None = None, retryable: bool = True) -> dict[str, Any]:
-    """The frame of an attempt that an exception has ended: of the type ``kind``, else of the exception's
-    own."""
+def _error_outcome(error: BaseException) -> Outcome:
+    """The outcome of an attempt that an exception has ended."""
     try:
-        described = {name: value and _clean(value) for name, value in _describe(error).items()}
-        if cap := _memory_cap_hit(error):
-            words = f"the process stood at its cap, QTM_TASK_MEMORY_MB ({cap >> 20} MB): {described['type']}: {described['message']}"
-            return {
-                "error": {**described, "type": "out_of_memory", "message": words[:MAX_ERROR_MESSAGE]},
-                "retryable": True,
-            }
-        return {
-            "error": {**described, **({"type": kind, "traceback": None} if kind else {})},
-            "retryable": retryable,
-        }
+        found = _failure(error)
+        if not (cap := _memory_cap_hit(error, found.message)):
+            return found
+        setting = f"the process stood at its cap, QTM_TASK_MEMORY_MB ({cap >> 20} MB)"
+        message = f"{setting}: {found.error_type}: {found.message}"[:MAX_ERROR_MESSAGE]
+        return dataclasses.replace(found, error_type="out_of_memory", message=message)
     except (MemoryError, OSError):  # OSError: of /proc, for want of memory
         return OUT_OF_MEMORY
 
 
-def attempt_frame(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> dict[str, Any]:
-    """Run one attempt; the frame that tells its end: ``result`` or ``error`` with ``retryable``."""
+def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> Outcome:
+    """Run one attempt, and make JSON of its result."""
     try:
         result = _completed(engine(task, progress))
     except InvalidTask as error:
         message = _clean(error.message)[:MAX_ERROR_MESSAGE]
-        return {"error": {"type": "invalid_task", "message": message, "traceback": None}, "retryable": False}
+        return Outcome(error_type="invalid_task", message=message, retryable=False)
     except MemoryError:
         return OUT_OF_MEMORY
-    except (
-        BaseException
-    ) as error:  # the engine is user code: SystemExit and KeyboardInterrupt end its attempt, not ours
-        return _error_frame(error)
+    except BaseException as error:  # user code: SystemExit and KeyboardInterrupt end its attempt, not ours
+        return _error_outcome(error)
     try:
         document = result_document(result)
+        found = Outcome(document.text, dump_json(document.non_finite), dump_json(document.converted))
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
-        return _error_frame(error, "invalid_result", retryable=False)
-    frame = {
-        "result": document.text,
-        "non_finite": dump_json(document.non_finite),
-        "converted": dump_json(document.converted),
-    }
-    size = sum(len(text.encode("utf-8")) for text in frame.values())
-    if size > MAX_RESULT_BYTES:
-        message = f"the result, its non_finite and converted have {size} bytes, more than {MAX_RESULT_BYTES}"
-        return {
-            "error": {"type": "result_too_large", "message": message, "traceback": None},
-            "retryable": False,
-        }
-    return frame
+        failed = _error_outcome(error)
+        if failed.error_type == "out_of_memory":
+            return failed
+        return Outcome(error_type="invalid_result", message=failed.message, retryable=False)
+    if found.result_bytes > MAX_RESULT_BYTES:
+        size = f"{found.result_bytes} bytes, more than {MAX_RESULT_BYTES}"
+        message = f"the result, its non_finite and converted have {size}"
+        return Outcome(error_type="result_too_large", message=message, retryable=False)
+    return found
 
 
 class TaskFault(NamedTuple):
@@ -5727,23 +5564,6 @@ class TaskFault(NamedTuple):
     place: int
     field: str
     message: str
-
-
-def read_faults(value: Any, task_count: int) -> list[TaskFault]:
-    """The faults that `_validate_loop` found in so many tasks; as strict as `read_frame`. Raises
-    ValueError."""
-    faults = (
-        [TaskFault(*fault) for fault in value if isinstance(fault, list) and len(fault) == 3]
-        if isinstance(value, list)
-        else []
-    )
-    if not isinstance(value, list) or len(faults) != len(value):
-        raise ValueError("no list of faults")
-    for place, path, message in faults:
-        is_place = isinstance(place, int) and not isinstance(place, bool) and 0 <= place < task_count
-        if not (is_place and isinstance(path, str) and isinstance(message, str)):
-            raise ValueError("no fault of a task of this request")
-    return faults
 
 
 def _named_fields(error: BaseException) -> list[FieldError]:
@@ -5765,55 +5585,28 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
         try:
             _completed(engine.validate(task))
         except BaseException as error:  # user code; any exception refuses the task
-            described = _describe(error)
-            message = (
-                described["message"]
-                if isinstance(error, InvalidTask)
-                else f"{described['type']}: {described['message']}"
-            )
-            told = _named_fields(error) or [FieldError("params", message)]
-            faults[place] = [TaskFault(place, _clean(field), _clean(why)) for field, why in told]
+            failed = _failure(error)
+            prefix = "" if isinstance(error, InvalidTask) else f"{failed.error_type}: "
+            named = _named_fields(error) or [FieldError("params", prefix + failed.message)]
+            faults[place] = [TaskFault(place, _clean(field), _clean(why)) for field, why in named]
         if len(faults) == MAX_LISTED:
             break
     return [fault for found in faults.values() for fault in found]
 
 
-def _validate_loop(engine: BacktestEngine, channel: socket.socket) -> None:
-    """Answer each frame ``[nonce, tasks]`` with the faults found: ``[nonce, [[place, field, message],
-    ...]]``. What the engine itself writes on the channel lacks the nonce of a later request, and is taken for
-    no answer to it. The first frame says that it has started."""
-    send_frame(channel, {"started": True})
-    while (request := receive_frame(channel)) is not None:
-        nonce, tasks = request
-        send_frame(channel, [nonce, validation_faults(engine, map(TaskRequest.from_dict, tasks))])
-
-
-def _flush_log_queues(listener_class: Any) -> None:
-    """Nobody keeps a list of listeners. The thread of one that the import started is not there in a fork, so
-    that it is done here."""
-    for listener in [one for one in gc.get_objects() if issubclass(type(one), listener_class)]:
-        with contextlib.suppress(AttributeError):  # its thread was never started
-            listener.stop()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                # or the sign for the thread to end
-                if isinstance(record := listener.dequeue(False), logging.LogRecord):
-                    listener.handle(record)
-
-
-def _log_handlers() -> list[logging.Handler]:
-    """All that there are but the one by which logging itself speaks where nothing is configured."""
-    found = [one() for one in logging._handlerList]  # type: ignore[attr-defined]
-    return [one for one in found if one is not None and one is not logging.lastResort]
-
-
-def _flush_log_handlers(is_last: bool) -> None:
-    """After the queues between loggers and handlers are empty. The last time as `logging.shutdown` does
-    it."""
+def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> None:
+    """After the queues between loggers and handlers are empty. The thread of a QueueListener that the import
+    started is not there in a fork, so that what it would do is done here."""
     module = sys.modules.get("logging.handlers")
-    handlers = _log_handlers()
     if module and any(isinstance(one, module.QueueHandler) for one in handlers):
-        _flush_log_queues(module.QueueListener)
+        for listener in [one for one in gc.get_objects() if issubclass(type(one), module.QueueListener)]:
+            with contextlib.suppress(AttributeError):  # its thread was never started
+                listener.stop()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    # or the sign for the thread to end
+                    if isinstance(record := listener.dequeue(False), logging.LogRecord):
+                        listener.handle(record)
     if is_last:
         return logging.shutdown()
     for handler in reversed(handlers):
@@ -5824,31 +5617,37 @@ def _flush_log_handlers(is_last: bool) -> None:
 def _flush_logs(is_last: bool) -> None:
     """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a
     second at most."""
-    if not _log_handlers():
+    found = [one() for one in logging._handlerList]  # type: ignore[attr-defined]
+    handlers = [one for one in found if one is not None and one is not logging.lastResort]
+    if not handlers:
         return
-    thread = threading.Thread(
-        target=_flush_log_handlers, args=(is_last,), name="logging-shutdown", daemon=True
-    )
+    thread = threading.Thread(target=_flush_log_handlers, args=(handlers, is_last), daemon=True)
     try:
         thread.start()
     except RuntimeError:  # no memory for one
         return
     thread.join(LOG_HANDLERS_SECONDS)
     if thread.is_alive():
+        text = f"qtm: a log handler did not flush within {LOG_HANDLERS_SECONDS:g} s; what it holds back is lost\n"
         with contextlib.suppress(OSError):  # the engine may have closed it
-            os.write(
-                2,
-                b"qtm: a log handler did not flush within %g s; what it holds back is lost\n"
-                % LOG_HANDLERS_SECONDS,
-            )
+            os.write(2, text.encode())
+
+
+def _flushed_streams() -> bool:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # the engine has closed or replaced them
+        return False
+    return True
 
 
 class FreshState:
     """What an attempt may change in a warm process and the next must find as a fresh process would have it.
     Modules, and what they hold, stay: that is what a process is kept warm for."""
 
-    def __init__(self, folder: str | None, output: int) -> None:
-        self._folder = folder  # TMPDIR
+    def __init__(self, output: int) -> None:
+        self._folder = os.environ["TMPDIR"] if tempfile.tempdir == os.environ.get("TMPDIR") else None
         self._output = output
         self._work_folder = os.getcwd()
         self._environment = dict(os.environ)
@@ -5860,44 +5659,38 @@ class FreshState:
         numpy_random = sys.modules.get("numpy.random")
         self._numpy_state = numpy_random.get_state() if numpy_random else None
         self._cpu_seconds = 0.0
-        self._peak = -1  # the descriptor by which the kernel forgets the peak of memory so far
 
-    def take_usage(self) -> dict[str, float]:
-        """CPU seconds and peak memory since the last call."""
+    def take_usage(self) -> tuple[int, float]:
+        """Peak memory and CPU seconds since the last call."""
         own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        before, self._cpu_seconds = (
-            self._cpu_seconds,
-            own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
-        )
-        with contextlib.suppress(OSError):  # not Linux: the peak stays that of all attempts so far
-            self._peak = os.open("/proc/self/clear_refs", os.O_WRONLY) if self._peak < 0 else self._peak
-            os.pwrite(self._peak, b"5", 0)
-        return {
-            "cpu_seconds": round(self._cpu_seconds - before, 6),
-            "max_rss_bytes": max(own.ru_maxrss, below.ru_maxrss) * 1024,
-        }
+        before = self._cpu_seconds
+        self._cpu_seconds = own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+        # the kernel forgets the peak so far; where it is not Linux, the peak stays that of all attempts
+        with contextlib.suppress(OSError):
+            file = os.open("/proc/self/clear_refs", os.O_WRONLY)
+            os.write(file, b"5")
+            os.close(file)
+        return max(own.ru_maxrss, below.ru_maxrss) * 1024, round(self._cpu_seconds - before, 6)
 
     @staticmethod
     def _signal_handlers() -> dict[int, Any]:
-        import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each, in 140 us for all
-
         return {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
 
     def restore(self) -> bool:
         """Whether the next attempt may begin here. False when something is left that a process ends with:
         children, threads, files."""
-        try:
-            return self._is_alone() and self._restore()
-        except Exception:  # user code may have put anything in the place of anything
-            return False
-
-    def _is_alone(self) -> bool:
         with contextlib.suppress(ChildProcessError):  # there is none
             os.waitpid(-1, os.WNOHANG)
             return False
-        return threading.active_count() == self._threads
+        try:
+            if threading.active_count() != self._threads:
+                return False
+            self._restore()
+        except Exception:  # user code may have put anything in the place of anything
+            return False
+        return True
 
-    def _restore(self) -> bool:
+    def _restore(self) -> None:
         os.chdir(self._work_folder)
         if os.environ._data != self._raw_environment:  # type: ignore[attr-defined]
             os.environ.clear()
@@ -5920,143 +5713,68 @@ class FreshState:
         if self._folder and os.listdir(self._folder):
             shutil.rmtree(self._folder)
             os.mkdir(self._folder, 0o700)
-        return True
 
 
-class TaskReader:
-    """Reads the tasks of an engine process in the order of their tickets. A task whose ticket was taken back
-    is skipped."""
-
-    def __init__(self, channel: socket.socket, tickets: int) -> None:
-        self._channel = channel
-        self._tickets = tickets
-        self._received = bytearray()
-        self._arrival = select.poll()
-        self._arrival.register(tickets, select.POLLIN)
-
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        """Wait for a ticket; the number of its task, and the task. None when the service has gone."""
-        while True:
-            try:
-                ticket = os.read(self._tickets, TASK_TICKET.size)
-                break
-            except BlockingIOError:
-                self._arrival.poll()
-        while ticket:
-            number, size = SENT_TASK_HEAD.unpack(self._take(SENT_TASK_HEAD.size))
-            body = self._take(size)
-            if number == TASK_TICKET.unpack(ticket)[0]:
-                return number, json.loads(body)
-        return None
-
-    def _take(self, size: int) -> bytes:
-        while len(self._received) < size:
-            data = self._channel.recv(1 << 20)
-            if not data:
-                os._exit(0)  # the service has gone
-            self._received += data
-        taken = bytes(memoryview(self._received)[:size])
-        del self._received[:size]
-        return taken
+def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> None:
+    documents = outcome.result_json, outcome.non_finite_json, outcome.converted_json
+    if outcome.result_json is not None:
+        return ends.send(frame, *cast("tuple[str, ...]", documents))
+    error = outcome.error_type, outcome.message, outcome.traceback, outcome.retryable
+    ends.send({**frame, "error": error})
 
 
-class ProcessPlan(NamedTuple):
-    """What hosts and engine processes are to do; from the settings of the service."""
-
-    engine: str
-    sys_path: list[str]
-    memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
-    tasks: int  # that a process runs, one after the other
-    start: str  # fork or spawn; empty: by what the import leaves
-    core_limit: int  # soft limit of the size of core files
-
-
-class EngineEnds(NamedTuple):
-    """An engine process's ends of its pipes and its channel, where its temporary files are, and what ends the
-    output of an attempt."""
-
-    channel: socket.socket
-    output: int
-    tickets: int
-    stacks: int
-    folder: str
-    marker: bytes
-
-
-def _flushed_streams() -> bool:
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):  # the engine has closed or replaced them
-        return False
-    return True
-
-
-def _run_tasks(engine: BacktestEngine, count: int, ends: EngineEnds) -> None:
+def _run_tasks(engine: BacktestEngine, count: int, ends: SlotEnds) -> None:
     """Take tasks, run them, send how each ended. The process ends after so many, and after an error."""
-    reader, output, state = TaskReader(ends.channel, ends.tickets), -1, None
+    state: FreshState | None = None
     for left in range(count - 1, -1, -1):
-        if (task := reader.next()) is None:
+        if (task := ends.receive()) is None:
             return
         number, values = task
-        if left == count - 1:
-            _use_temporary_folder(ends.folder)
         if left and not state:
-            output = os.dup(1)
-            state = FreshState(ends.folder if os.environ.get("TMPDIR") == ends.folder else None, output)
+            state = FreshState(ends.output)
             _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
-        send_frame(ends.channel, {"task": number, "at": time.monotonic(), "version": engine_version(engine)})
-        progress = ProgressSender(ends.channel, number)
-        ending = attempt_frame(engine, TaskRequest.from_dict(values), progress)
+        about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
+        ends.send({**about, "version": engine_version(engine)})
+        progress = ProgressSender(functools.partial(ends.send_of, number))
+        outcome = run_attempt(engine, TaskRequest.from_dict(values), progress)
         progress.close()
-        about: dict[str, Any] = {
+        ending: dict[str, Any] = {
             "task": number,
-            "last": True,
-            "cpu_seconds": 0,
-            "max_rss_bytes": 0,
+            "usage": None,
         }  # of a process that ends, its host knows more
-        if left and state and "error" not in ending:
+        if left and state and outcome.error_type is None:
             _flush_logs(False)
             if _flushed_streams() and state.restore():
-                about |= {"last": False, **state.take_usage()}
-                os.write(output, ends.marker)
+                ending["usage"] = state.take_usage()
+                os.write(ends.output, ends.marker)
         try:
-            send_frame(ends.channel, {**ending, **about})
+            _send_outcome(ends, ending, outcome)
         except MemoryError:
-            about["last"] = True
-            send_frame(ends.channel, {**OUT_OF_MEMORY, **about})
-        if about["last"]:
+            ending["usage"] = None
+            _send_outcome(ends, ending, OUT_OF_MEMORY)
+        if ending["usage"] is None:
             return
 
 
-def _yield_to_the_service() -> None:
-    """In time and memory. Linux may weigh sessions instead of processes (autogroup), and then nice says
-    nothing outside of one: hence the session is given the same."""
-    os.nice(TASK_NICE)
-    for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
-        with contextlib.suppress(OSError):  # not there, or it is higher already
-            file = os.open(f"/proc/self/{name}", os.O_WRONLY)
-            os.write(file, b"%d" % value)
-            os.close(file)
-
-
-def open_streams() -> None:
-    """Have what engine processes print go to descriptors 1 and 2 line by line; before they are forked."""
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+def _validate_loop(engine: BacktestEngine, ends: SlotEnds) -> None:
+    """Answer each request, a list of tasks, with the faults found."""
+    while (request := ends.receive()) is not None:
+        number, tasks = request
+        ends.send({"task": number, "at": time.monotonic()})
+        ends.send({"task": number, "faults": validation_faults(engine, map(TaskRequest.from_dict, tasks))})
 
 
 def _print_to(output: int) -> None:
-    """Have all that is printed go there."""
+    """Have all that is printed go there, line by line."""
     for number in (1, 2):
         os.dup2(output, number)
-    os.close(output)
 
 
 def _spawned_engine(reference: str) -> BacktestEngine:
-    """The engine, imported by this process itself; what its import prints was told when the server imported
+    """The engine, imported by this process itself; what its import prints was logged when the server imported
     it. One that cannot be imported now fails every task."""
-    _print_to(os.open(os.devnull, os.O_WRONLY))
+    output, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    _print_to(nowhere)
     try:
         return load_engine(reference)
     except EngineError as error:
@@ -6066,32 +5784,33 @@ def _spawned_engine(reference: str) -> BacktestEngine:
             raise fault
 
         return fail
+    finally:
+        _print_to(output)
+        os.close(output)
+        os.close(nowhere)
 
 
 def engine_process(
-    engine: BacktestEngine | None, plan: ProcessPlan, ends: EngineEnds, is_validator: bool, host_pid: int
+    engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool, ends: SlotEnds, host_pid: int
 ) -> None:
-    """The life of an engine process: never returns."""
-    os.setsid()
+    """The life of an engine process: never returns. What it can have from its host it has from there: each page
+    of memory that it writes on is copied, at 2 us."""
+    os.setpgid(0, 0)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host_pid:
         os._exit(70)  # the host died before the line above
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
-    _yield_to_the_service()
     if plan.memory_bytes:  # the cap of one process; the host holds that of all together
         resource.setrlimit(resource.RLIMIT_DATA, (plan.memory_bytes, plan.memory_bytes))
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    faulthandler.register(
-        STACKS_SIGNAL, file=ends.stacks, all_threads=True, chain=False
-    )  # in C: a Python handler waits for C code to return
-    if is_validator:  # it prints where its server does
-        _validate_loop(engine or load_engine(plan.engine), ends.channel)
-        os._exit(0)
+        _signal.signal(number, _signal.SIG_DFL)
     engine = engine or _spawned_engine(plan.engine)
-    _print_to(ends.output)
-    _run_tasks(engine, plan.tasks, ends)
+    if not os.read(ends.turn, 1):  # the host has gone
+        os._exit(0)
+    if is_validator:
+        _validate_loop(engine, ends)
+    else:
+        _run_tasks(engine, plan.tasks, ends)
     _flush_logs(True)
     _flushed_streams()
     os._exit(0)  # threads that the engine left behind end here
@@ -6100,33 +5819,32 @@ def engine_process(
 # ==== 20 Engine host ========================================================================================
 # The processes between service and engine. The engine server has imported the engine once and forks a host
 # for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
-# need, adopts every process that an attempt starts (child subreaper), watches memory, stops, and ends all
-# that is left. When the service dies, its sockets end, and hosts end theirs.
+# need, gives it its turn once the one before and all that this left have ended, adopts every process that an
+# attempt starts (child subreaper), watches memory, and stops. When the service dies, its sockets end, and
+# hosts end what they forked.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
 RESOURCE_TRACKER_SECONDS = 8.0
+LAST_KILL_SECONDS = 5.0  # for killed processes to end: one in the kernel must not hold the slot for ever
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MEMORY_POLL_SECONDS = 0.1
 SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
 STACKS_SECONDS = 1.0  # for an engine process to write its stacks, once its time is over
 STACKS_QUIET_SECONDS = 0.1  # without another byte of them: they are whole
 MAX_STACKS_BYTES = 256 * 1024  # that are read; the report has no more of them than an error
-ENGINE_ENDS = 4  # descriptors of an engine process that the service has
+SHORT_LIFE_SECONDS = 0.1  # a process that failed within it delays the next by as much
+MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
 
 
 class Control:
-    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server, or a
-    slot and its host."""
+    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server or a
+    host."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._text = b""
         self._descriptors: deque[int] = deque()  # received, not taken yet
-
-    def fileno(self) -> int:
-        """For `select`."""
-        return self.socket.fileno()
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """In ASCII, since a folder's name may be of bytes that are no UTF-8. The other end may have gone,
@@ -6135,15 +5853,10 @@ class Control:
             socket.send_fds(self.socket, [json.dumps(message).encode() + b"\n"], descriptors)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have arrived, or None at the end. Raises TimeoutError."""
+        """The messages that have arrived, or None at the end."""
         try:
-            data, found, _, _ = socket.recv_fds(
-                self.socket, 1 << 16, 16, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-            )
-        except BlockingIOError:
-            return []
-        except TimeoutError:
-            raise
+            flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+            data, found = receive_descriptors(self.socket, 1 << 16, flags)
         except OSError:
             return None
         self._descriptors.extend(found)
@@ -6154,68 +5867,43 @@ class Control:
         """The next descriptors that came with messages."""
         return [self._descriptors.popleft() for _ in range(count)]
 
-    def close(self) -> None:
-        """And the descriptors that nobody took."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
-        self.socket.close()
-
 
 def _ignore_signal(_number: int, _frame: Any) -> None:
     """A handler that lets the signal wake a wait, and no more."""
 
 
 class ChildSignal:
-    """Lets a single-threaded process wait for a socket or for a child to end, whichever comes first."""
+    """Lets a single-threaded process wait for a message or for a child to end, whichever comes first."""
 
-    def __init__(self) -> None:
-        self._wake, self._notify = os.pipe()
+    def __init__(self, control: Control) -> None:
+        self._wake, notify = os.pipe()
         os.set_blocking(self._wake, False)
-        os.set_blocking(self._notify, False)
-        signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        os.set_blocking(notify, False)
+        signal.set_wakeup_fd(notify, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore_signal)
+        # not select(), which refuses descriptors from 1024 on: a busy service passes such a number on
+        self._poll = select.poll()
+        self._poll.register(control.socket, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
 
-    def close(self) -> None:
-        """Undo it, in a forked process that has inherited it."""
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        os.close(self._wake)
-        os.close(self._notify)
-
-    def select(self, control: Control, seconds: float | None = None) -> bool:
-        """True when the socket is readable; False when a child may have ended, or after ``seconds``. Not by
-        select(), which refuses descriptors from 1024 on: a busy service passes its socket on under such a
-        number."""
-        poll = select.poll()
-        for source in (control.fileno(), self._wake):
-            poll.register(source, select.POLLIN)
-        readable = [descriptor for descriptor, _ in poll.poll(None if seconds is None else 1000 * seconds)]
-        if self._wake in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake, 4096)
-        return control.fileno() in readable
+    def wait(self, seconds: float | None = None) -> bool:
+        """True when there is a message; False when a child may have ended, or after ``seconds``."""
+        found = [descriptor for descriptor, _ in self._poll.poll(None if seconds is None else 1000 * seconds)]
+        if self._wake in found:
+            os.read(self._wake, 4096)
+        return bool(set(found) - {self._wake})
 
 
-def _process_name(pid: int) -> str:
-    try:
-        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def kill_strays(keep: Iterable[int] = ()) -> None:
-    """Reap and end what this process adopted as a child subreaper: processes of an attempt whose host was
-    killed.
-
-    All of an attempt is in sessions of its own, and what this process started itself is in its own session
-    and not touched. Hosts are only reaped; children in ``keep`` stay. For whenever a child has ended.
-    """
+def kill_strays(kept: Iterable[int] = ()) -> None:
+    """Kill and reap what this process adopted as a child subreaper: processes of an attempt whose host was
+    killed. All of an attempt is in the session of its host, or in one of its own; what this process started
+    itself is in its own. For whenever a child has ended: the children of a killed one come next."""
     session = os.getsid(0)
-    for pid in set(_children()) - set(keep):
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            is_ours = os.getsid(pid) == session
-            if not is_ours and os.waitpid(pid, os.WNOHANG)[0] == 0 and _process_name(pid) != ENGINE_HOST_NAME:
+    for pid in set(_children()) - set(kept):
+        with contextlib.suppress(OSError):  # it has gone
+            if os.getsid(pid) == session or os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+            if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -6224,87 +5912,64 @@ def _tracks_resources(pid: int) -> bool:
     shared memory, semaphores and folders of processes that were killed; or may become one: in the middle of
     an exec the command line is empty."""
     try:
-        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = read_small_file(f"/proc/{pid}/cmdline")
         return not command or b"resource_tracker import main" in command
     except OSError:
         return False
 
 
-MEMORY_LINES = {"status": ("RssAnon:", "RssShmem:"), "smaps_rollup": ("Pss_Anon:", "Pss_Shmem:")}
-
-
-def _memory_bytes(pid: int, file: str = "status") -> int:
+def _memory_bytes(pid: int) -> int:
     """What a process and all its descendants hold now: anonymous and shared memory, without what can be read
-    back from files.
-
-    ``status`` is quick and counts a page that processes share once for each; ``smaps_rollup`` divides it
-    among them, and takes the kernel a walk over all pages. Where that is not to be read, status counts.
-    """
-    sizes: list[int] = []
-    for name in dict.fromkeys((file, "status")):
-        with contextlib.suppress(OSError):
-            lines = pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines()
-            sizes = sizes or [
-                int(line.split()[1]) * 1024 for line in lines if line.startswith(MEMORY_LINES[name])
-            ]
-    return sum(sizes) + sum(_memory_bytes(child, file) for child in _children(pid))
+    back from files; a page that processes share is divided among them."""
+    size = 0
+    with contextlib.suppress(OSError):
+        for line in read_small_file(f"/proc/{pid}/smaps_rollup").splitlines():
+            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
+                size += int(line.split()[1]) * 1024
+    return size + sum(map(_memory_bytes, _children(pid)))
 
 
 class HostedProcess:
     """An engine process as its host sees it."""
 
-    def __init__(self, pid: int, stacks: int, folder: str) -> None:
+    def __init__(self, pid: int, turn: int) -> None:
         self.pid = pid
-        self.folder = folder  # of its temporary files
-        self.deadline: float | None = None  # when SIGTERM was not enough
-        self._stacks_pipe = stacks  # where it writes its stacks
-        self._stacks = ""
-        self._is_out_of_memory = False
+        self.turn = turn  # gives it its turn
+        self.began_at = 0.0  # when it was given its turn
+        self.deadline = math.inf  # when SIGTERM was not enough
+        self.stacks = ""
+        self.is_out_of_memory = False
         self._next_memory_check = 0.0
         self._max_rss_bytes = 0
         self._cpu_seconds = 0.0
+
+    def begin(self) -> None:
+        """Let it take tasks."""
+        with contextlib.suppress(BrokenPipeError):  # it has just ended
+            os.write(self.turn, b"x")
+        os.close(self.turn)
+        self.began_at = time.monotonic()
 
     def add_usage(self, usage: Any) -> None:
         """Of the process or of one that it left, each with all that it has waited for itself."""
         self._max_rss_bytes = max(self._max_rss_bytes, usage.ru_maxrss * 1024)
         self._cpu_seconds += usage.ru_utime + usage.ru_stime
 
-    def report(self, status: int) -> dict[str, Any]:
-        """What the service learns of its end."""
-        os.close(self._stacks_pipe)
-        return {
-            "ended": self.pid,
-            "exit": os.waitstatus_to_exitcode(status),
-            "max_rss_bytes": self._max_rss_bytes,
-            "cpu_seconds": round(self._cpu_seconds, 6),
-            "out_of_memory": self._is_out_of_memory,
-            "stacks": self._stacks,
-        }
+    def report(self, code: int) -> dict[str, Any]:
+        """The frame of its end."""
+        usage = self._max_rss_bytes, round(self._cpu_seconds, 6)
+        is_out_of_memory = self.is_out_of_memory
+        return {"exit": code, "usage": usage, "out_of_memory": is_out_of_memory, "stacks": self.stacks}
 
     def check_memory(self, limit: int) -> None:
-        """Kill it when it and all below it hold more."""
+        """Kill it when it and all below it hold more. The kernel walks over all pages to tell: at most a tenth
+        of the time goes there."""
         started = time.monotonic()
-        if self._is_out_of_memory or started < self._next_memory_check:
-            return
-        if _memory_bytes(self.pid) > limit:
-            self._is_out_of_memory = _memory_bytes(self.pid, "smaps_rollup") > limit
+        if started >= self._next_memory_check and not self.is_out_of_memory:
+            self.is_out_of_memory = _memory_bytes(self.pid) > limit
             self._next_memory_check = time.monotonic() + 9 * (time.monotonic() - started)
-        if self._is_out_of_memory:
-            self.kill(signal.SIGKILL)
-
-    def stop(self, with_stacks: bool) -> None:
-        """SIGTERM; the deadline for SIGKILL is set."""
-        if self.deadline is None:
-            if with_stacks:
-                self._read_stacks()
-            self.kill(signal.SIGTERM)
-            self.deadline = time.monotonic() + KILL_GRACE_SECONDS
-
-    def check_deadline(self) -> None:
-        """Kill what SIGTERM has not ended."""
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            self.kill(signal.SIGKILL)
-            self.deadline = time.monotonic() + 1.0
+            if self.is_out_of_memory:
+                self.kill(signal.SIGKILL)
 
     def kill(self, number: int) -> None:
         """The group, and the process in case it has no group of its own yet; alone when the group must be
@@ -6314,7 +5979,7 @@ class HostedProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(self.pid, number)
 
-    def _read_stacks(self) -> None:
+    def read_stacks(self, pipe: int) -> None:
         """The Python stacks of all its threads, as far as they come in time. Only a process that has a
         handler is asked: the signal would end any other, without the time that SIGTERM leaves it."""
         status = ""
@@ -6326,165 +5991,168 @@ class HostedProcess:
         os.kill(self.pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
         found, deadline = b"", time.monotonic() + STACKS_SECONDS
         while len(found) < MAX_STACKS_BYTES and (left := deadline - time.monotonic()) > 0:
-            if not select.select(
-                [self._stacks_pipe], [], [], min(left, STACKS_QUIET_SECONDS) if found else left
-            )[0]:
+            seconds = min(left, STACKS_QUIET_SECONDS) if found else left
+            if not select.select([pipe], [], [], seconds)[0]:
                 break
-            data = os.read(self._stacks_pipe, MAX_STACKS_BYTES - len(found))
-            if not data:
-                break
-            found += data
+            found += os.read(pipe, MAX_STACKS_BYTES - len(found))
         threads = _clean(found.decode("utf-8", "replace")).strip().split("\n\n")
         # the main thread, written last, before what may be cut
-        self._stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]
+        self.stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]
+
+
+class TemporaryFolder:
+    """TMPDIR of a host's processes, empty whenever one begins. Where no folder can be made, or be used for
+    sockets, TMPDIR stays."""
+
+    def __init__(self) -> None:
+        path = os.path.join(tempfile.gettempdir(), f"qtm-attempt-{os.urandom(4).hex()}")
+        self._path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
+
+    def make(self) -> None:
+        """Make it, for this process and those below it."""
+        with contextlib.suppress(OSError):
+            if self._path:
+                os.mkdir(self._path, 0o700)
+                os.environ["TMPDIR"] = tempfile.tempdir = self._path
+
+    def empty(self) -> None:
+        """Most processes leave it as it was, and a look is quicker than to make it anew."""
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(os.stat(self._path).st_mode) == 0o700 and not os.listdir(self._path):
+                return
+        self.remove()
+        self.make()
+
+    def remove(self) -> None:
+        """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
+        with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
+            if os.path.islink(self._path):
+                return os.unlink(self._path)
+            os.chmod(self._path, 0o700)
+            for folder, names, _ in os.walk(self._path):
+                for inner in (os.path.join(folder, name) for name in names):
+                    if not os.path.islink(inner):
+                        os.chmod(inner, 0o700)
+        shutil.rmtree(self._path, ignore_errors=True)
 
 
 class EngineHost:
-    """A slot's host: forks the engine processes, one ahead of need, and ends what each leaves.
-    Single-threaded; a signal only wakes it."""
+    """A slot's host. Single-threaded; a signal only wakes it."""
 
     def __init__(
-        self, control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool
-    ) -> None:
+        self, control: Control, ends: SlotEnds, begin: Callable[[SlotEnds, int], None], memory_bytes: int,
+        folder: TemporaryFolder,
+    ) -> None:  # fmt: skip
+        self._stacks, stacks = os.pipe()
+        # in C, since a Python handler waits for C code to return; for the processes that are forked
+        faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=False)
         self._control = control
-        self._engine = engine  # None: each process imports it
-        self._plan = plan
-        self._is_validator = is_validator
-        # alive; one that runs tasks, and the standby that waits for its first
-        self._processes: dict[int, HostedProcess] = {}
-        self._standby = 0  # its pid
+        self._ends = ends
+        self._memory_bytes = memory_bytes  # of a process and all below it; 0: without limit
+        self._begin = begin  # the life of an engine process
+        self._folder = folder
+        self._process: HostedProcess  # whose turn it is
+        self._standby: HostedProcess | None = None  # the next
 
     def run(self) -> None:
-        """Until the service has gone."""
-        children = ChildSignal()
-        self._control.send({"host": os.getpid()})
-        self._fork(children)
-        is_open = True
-        while is_open or self._processes:
-            waits = [
-                max(0.0, one.deadline - time.monotonic())
-                for one in self._processes.values()
-                if one.deadline is not None
-            ]
-            waits += (
-                [MEMORY_POLL_SECONDS]
-                if self._plan.memory_bytes and self._processes.keys() - {self._standby}
-                else []
-            )
-            if is_open and children.select(self._control, min(waits, default=None)):
-                is_open = self._obey(children)
-            elif not is_open:
-                time.sleep(0.002)
-            self._reap()
-            for process in list(self._processes.values()):
-                if self._plan.memory_bytes:
-                    process.check_memory(self._plan.memory_bytes)
-                process.check_deadline()
-
-    def _obey(self, children: ChildSignal) -> bool:
-        messages = self._control.receive()
-        if messages is None:  # the service has gone
-            for process in self._processes.values():
-                process.kill(signal.SIGKILL)
-                process.deadline = time.monotonic() + 1.0
-            return False
-        for message in messages:
-            if "stop" in message and message["stop"] in self._processes:
-                self._processes[message["stop"]].stop(message["stacks"])
-            elif "begun" in message:
-                self._standby = 0 if message["begun"] == self._standby else self._standby
-                if not self._standby:
-                    self._fork(children)
-        return True
-
-    def _fork(self, children: ChildSignal) -> None:
-        """Fork the next standby, and give the service its ends of it."""
-        opened: list[int] = []
+        """Until the service has gone. Raises OSError when there is no process."""
+        children, is_open = ChildSignal(self._control), True
+        self._ends.send({"host": os.getpid()})
         try:
-            opened += [one.detach() for one in socket.socketpair()]
-            for _ in range(3):
-                opened += os.pipe()
-            (
-                channel,
-                engine_channel,
-                output,
-                engine_output,
-                tickets,
-                service_tickets,
-                stacks,
-                engine_stacks,
-            ) = opened
-            os.set_blocking(tickets, False)  # read by the service too
-            folder = os.path.join(tempfile.gettempdir(), f"qtm-attempt-{os.urandom(4).hex()}")
-            marker, host_pid = os.urandom(8).hex(), os.getpid()
-            pid = os.fork()
-        except OSError as error:  # no process or descriptor now
-            self._control.send({"no_process": str(error)})
-        else:
-            if pid == 0:
-                try:
-                    children.close()
-                    self._control.close()  # its end must be the host's alone, so that its death is seen
-                    for one in (channel, output, service_tickets, stacks):
-                        os.close(one)
-                    ends = EngineEnds(
-                        socket.socket(fileno=engine_channel),
-                        engine_output,
-                        tickets,
-                        engine_stacks,
-                        folder,
-                        bytes.fromhex(marker),
-                    )
-                    engine_process(self._engine, self._plan, ends, self._is_validator, host_pid)
-                finally:
-                    os._exit(70)
-            self._processes[pid] = HostedProcess(pid, opened.pop(6), folder)
-            self._standby = pid
-            self._control.send(
-                {"standby": pid, "marker": marker}, [channel, output, service_tickets, tickets]
-            )
-        for one in opened:
-            os.close(one)
+            self._advance()
+            while is_open:
+                if children.wait(self._pause()):
+                    is_open = self._obey()
+                self._reap()
+                if self._memory_bytes:
+                    self._process.check_memory(self._memory_bytes)
+                if time.monotonic() >= self._process.deadline:
+                    self._process.kill(signal.SIGKILL)
+                    self._process.deadline = time.monotonic() + 1.0
+        finally:
+            self._kill_children(set())
+            self._folder.remove()
 
-    def _strays(self) -> set[int]:
-        """Children that this host did not fork: adopted from engine processes."""
-        return set(_children()) - self._processes.keys()
+    def _pause(self) -> float | None:
+        pause = min(
+            self._process.deadline - time.monotonic(), MEMORY_POLL_SECONDS if self._memory_bytes else math.inf
+        )
+        return None if pause == math.inf else max(0.0, pause)
+
+    def _obey(self) -> bool:
+        messages = self._control.receive()
+        for message in messages or ():
+            process = self._process
+            if message["stop"] == process.pid and process.deadline == math.inf:
+                if message["stacks"]:
+                    process.read_stacks(self._stacks)
+                process.kill(signal.SIGTERM)
+                process.deadline = time.monotonic() + KILL_GRACE_SECONDS
+        return messages is not None
+
+    def _advance(self) -> None:
+        """Let the standby take tasks, and fork the next one."""
+        self._process, self._standby = self._standby or self._fork(), None
+        self._process.begin()
+        with contextlib.suppress(OSError):  # no process now: it is tried again when it is needed
+            self._standby = self._fork()
+
+    def _fork(self) -> HostedProcess:
+        turn, give_turn = os.pipe()
+        host_pid, ends, control = os.getpid(), self._ends._replace(turn=turn), self._control.socket.fileno()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                os.close(control)  # its end must be the host's alone, so that its death is seen
+                os.close(give_turn)
+                self._begin(ends, host_pid)
+            finally:
+                os._exit(70)
+        os.close(turn)
+        return HostedProcess(pid, give_turn)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while (found := os.wait4(-1, os.WNOHANG))[0]:
                 pid, status, usage = found
-                process = self._processes.pop(pid, None)
-                if process is None:  # adopted, and ended by itself
-                    for running in self._processes.values():
-                        if running.pid != self._standby:
-                            running.add_usage(usage)
+                if self._standby and pid == self._standby.pid:
+                    os.close(self._standby.turn)
+                    self._standby = None
                     continue
-                self._standby = 0 if pid == self._standby else self._standby
-                process.add_usage(usage)
-                self._end_strays(process)
-                _remove_folder(process.folder)
-                self._control.send(process.report(status))
+                self._process.add_usage(usage)  # or it was adopted, and ended by itself
+                if pid == self._process.pid:
+                    self._end_process(os.waitstatus_to_exitcode(status))
 
-    def _end_strays(self, process: HostedProcess) -> None:
-        """Kill what a process has left: those of a killed child become ours, so that every round goes one
-        deeper."""
-        strays = self._strays()
-        if not any(map(_tracks_resources, strays)):
+    def _end_process(self, code: int) -> None:
+        """The process has ended: end what it left, report it, and let the next one begin."""
+        process = self._process
+        self._kill_children({self._standby.pid} if self._standby else set())
+        self._folder.empty()
+        os.write(self._ends.output, self._ends.marker)
+        self._ends.send(process.report(code))
+        if code and time.monotonic() - process.began_at < SHORT_LIFE_SECONDS:
+            time.sleep(SHORT_LIFE_SECONDS)
+        self._advance()
+
+    def _kill_children(self, kept: Set[int]) -> None:
+        """Kill and reap all children but these: those of a killed one become ours, so that every round goes
+        one deeper."""
+        children = set(_children()) - kept
+        if not any(map(_tracks_resources, children)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
         spared_until = time.monotonic() + RESOURCE_TRACKER_SECONDS
-        deadline = spared_until + 5.0  # a process in an uninterruptible wait must not hold the slot for ever
-        while strays and time.monotonic() < deadline:
-            for pid in strays:
+        while children and time.monotonic() < spared_until + LAST_KILL_SECONDS:
+            for pid in children:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     if not _tracks_resources(pid) or time.monotonic() >= spared_until:
                         os.kill(pid, signal.SIGKILL)
                     ended, _, usage = os.wait4(pid, os.WNOHANG)
                     if ended:
-                        process.add_usage(usage)
+                        self._process.add_usage(usage)
             time.sleep(0.001)
-            strays = self._strays()
+            children = set(_children()) - kept
 
 
 def trim_memory() -> None:
@@ -6497,13 +6165,47 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def _be_host(control: Control, engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool) -> None:
+class HostRequest(NamedTuple):
+    """What the service asks its server for; the descriptors of a host come with it."""
+
+    is_validator: bool
+    marker: str  # of the slot, in hexadecimal digits
+
+
+def _yield_to_the_service() -> None:
+    """In time and memory, with all that is forked from here. Linux may weigh sessions instead of processes
+    (autogroup), and then nice says nothing outside of one: hence the session is given the same."""
+    os.nice(TASK_NICE)
+    for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
+        with contextlib.suppress(OSError):  # not there, or it is higher already
+            file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+            os.write(file, b"%d" % value)
+            os.close(file)
+
+
+def _be_host(
+    request: HostRequest, descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
+    folder: TemporaryFolder,
+) -> None:  # fmt: skip
     """The life of a host."""
+    control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
+    frames, output = descriptors[2:]
+    ends = SlotEnds(tasks, frames, output, bytes.fromhex(request.marker))
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
+    _yield_to_the_service()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    open_streams()
-    EngineHost(control, engine, plan, is_validator).run()
+    if not request.is_validator:  # which prints where its server does
+        _print_to(ends.output)
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
+    folder.make()
+    begin = functools.partial(engine_process, engine, plan, request.is_validator)
+    try:
+        EngineHost(Control(control), ends, begin, plan.memory_bytes, folder).run()
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the service has gone
+            ends.send({"no_process": str(error)})
 
 
 def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessPlan) -> None:
@@ -6512,44 +6214,43 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
     _prctl(PR_SET_PDEATHSIG, 0)  # from now on the end of the control socket says that the service has gone
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the engine's import may have blocked SIGCHLD
     started_by_import = _children()
-    children = ChildSignal()
+    children, folders = ChildSignal(control), dict[int, TemporaryFolder]()  # by the pid of the host
     gc.collect()
     trim_memory()
     gc.freeze()  # a collection in a fork would copy every page that holds an object
     while True:
-        if not children.select(control):
-            kill_strays(started_by_import)
-            continue
+        while not children.wait():
+            kill_strays({*started_by_import, *folders})
+            with contextlib.suppress(ChildProcessError):
+                while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                    if pid in folders:  # it was perhaps killed before it could remove it
+                        folders.pop(pid).remove()
         messages = control.receive()
         if messages is None:
             return
-        for message in messages:
-            (descriptor,) = control.take(1)
-            slot = Control(socket.socket(fileno=descriptor))
+        for request in (HostRequest(**message) for message in messages):
+            descriptors, folder = control.take(4), TemporaryFolder()
             try:
-                if os.fork() == 0:
+                folders[pid := os.fork()] = folder
+                if pid == 0:
                     try:
-                        children.close()
-                        control.close()
-                        _be_host(slot, engine, plan, message["validator"])
+                        control.socket.close()
+                        _be_host(request, descriptors, engine, plan, folder)
                     finally:
                         os._exit(0)
             except OSError as error:
-                slot.send({"no_process": str(error)})
-            slot.close()
+                print(f"no process for a host: {error}", file=sys.stderr, flush=True)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _end_import(*by_signal: Any) -> None:
     """Kill what the engine's import started and left running, at exit or by SIGALRM when a thread of it holds
-    the exit up."""
-    deadline = time.monotonic() + 1.0
-    while (pids := _children()) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if _process_name(pid) != ENGINE_HOST_NAME:  # which ends by itself, and all that is below it
-                    os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.002)
+    the exit up. Hosts end by themselves, and what is below them."""
+    for pid in _children():
+        with contextlib.suppress(OSError):  # it has gone
+            if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
+                os.kill(pid, signal.SIGKILL)
     if by_signal:
         os._exit(0)
 
@@ -6557,14 +6258,12 @@ def _end_import(*by_signal: Any) -> None:
 def _other_threads() -> list[str]:
     """All threads of this process but this one, those of libraries too: by Python's name or the system's."""
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    del names[threading.get_native_id()]
-    found = []
     with contextlib.suppress(OSError):  # no /proc
         for number in map(int, os.listdir("/proc/self/task")):
-            if number != threading.get_native_id() and number not in names:
-                with contextlib.suppress(OSError):  # it has just ended
-                    found.append(pathlib.Path(f"/proc/self/task/{number}/comm").read_text().strip())
-    return sorted([*found, *names.values()])
+            with contextlib.suppress(OSError):  # it has just ended
+                names.setdefault(number, read_small_file(f"/proc/self/task/{number}/comm").strip().decode())
+    del names[threading.get_native_id()]
+    return sorted(names.values())
 
 
 def _other_sockets(own: Control) -> list[str]:
@@ -6572,18 +6271,18 @@ def _other_sockets(own: Control) -> list[str]:
     listens."""
     found = []
     for number in map(int, os.listdir("/proc/self/fd") if sees_processes() else []):
-        with contextlib.suppress(OSError):  # it was that of the listing
-            if number != own.fileno() and os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
-                with socket.socket(fileno=os.dup(number)) as one:
-                    try:
-                        address = one.getpeername()
-                    except OSError:  # not connected
-                        address = one.getsockname()
-                found.append(
-                    ":".join(map(str, address[:2]))
-                    if isinstance(address, tuple)
-                    else _clean(os.fsdecode(address)) or "unix"
-                )
+        with contextlib.suppress(OSError):  # it was that of the listing, or is no socket
+            if number == own.socket.fileno() or not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as one:
+                try:
+                    address = one.getpeername()
+                except OSError:  # not connected
+                    address = one.getsockname()
+            is_internet = isinstance(address, tuple)
+            found.append(
+                ":".join(map(str, address[:2])) if is_internet else _clean(os.fsdecode(address)) or "unix"
+            )
     return sorted(found)
 
 
@@ -6600,7 +6299,6 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
         # the import may have closed or replaced them
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    _remove_stale_folders()
     # Some libraries end their threads before a fork and start them anew when they need them (OpenBLAS, thus
     # numpy): hence those count that outlive one.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -6610,12 +6308,10 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
         os.waitpid(pid, 0)
     threads = _other_threads()
     spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees_processes()))
-    about = {
-        "version": engine_version(engine),
-        "validates": hasattr(engine, "validate"),
-        "sees_processes": sees_processes(),
-    }
-    control.send({**about, "threads": threads, "sockets": _other_sockets(control), "spawns": spawns})
+    left = {"threads": threads, "sockets": _other_sockets(control), "spawns": spawns}
+    validates, sees = hasattr(engine, "validate"), sees_processes()
+    version = engine_version(engine)
+    control.send({**left, "version": version, "validates": validates, "sees_processes": sees})
     return engine, spawns
 
 
@@ -6639,9 +6335,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     sys.path[:] = plan.sys_path
     if not arguments[2:]:
         if plan.core_limit != SAME_LIMIT:
-            resource.setrlimit(
-                resource.RLIMIT_CORE, (plan.core_limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
-            )
+            _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+            resource.setrlimit(resource.RLIMIT_CORE, (plan.core_limit, hard))
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
         atexit.register(_end_import)  # before the import's own, which come first then
         imported = _import_engine(control, plan)
@@ -6658,9 +6353,8 @@ def engine_server_main(arguments: Sequence[str]) -> int:
 
 
 # ==== 21 Engine slots =======================================================================================
-# The service's side of hosts and engine processes. A slot thread runs attempts one after the other: it hands
-# each to the engine process that waits for it, several ahead to a warm one, and listens until each has ended.
-# Every wait for another process has a deadline.
+# The service's side of hosts and engine processes. A slot thread sends attempts to its host's processes, a few
+# ahead while they are quick, and listens until each has ended. Every wait for another process has a deadline.
 
 START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
 # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
@@ -6674,9 +6368,10 @@ MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
 MAX_OUTPUT_STACKS = 3500
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
 EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: then it is the task's failure
-SENT_AHEAD = 64  # tasks in a warm process, at most
-# of its work, so that it need not wait when the service's threads wait for each other
+SENT_AHEAD = 64  # tasks, at most
+# of their work, so that a process need not wait when the service's threads wait for each other
 SENT_AHEAD_SECONDS = 0.1
+MAX_FRAME_BYTES = MAX_RESULT_BYTES + (1 << 20)
 
 
 def _nothing() -> None:
@@ -6690,28 +6385,15 @@ class Report(NamedTuple):
     message: str
 
 
-class SlotAttempt(Protocol):
-    """What a slot needs of an attempt."""
-
-    task_id: str
-    attempt: int  # its number among the task's attempts
-    timeout_seconds: float
-
-    def request(self) -> TaskRequest:
-        """For an engine in this process."""
-
-    def request_json(self) -> str:
-        """The same as JSON, as `TaskRequest.to_dict` gives it, for an engine in another process."""
-
-
 class SlotEvents(Protocol):
-    """What happens to the attempts of a slot; called in the slot's thread."""
+    """What happens to the attempts of a slot; called in the slot's thread. An attempt has ``task_id``,
+    ``attempt``, ``timeout_seconds``, and what its engine gets as `request()` and `request_json()`."""
 
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
 
     def reported(self, attempt: Any, report: Report) -> None:
-        """The engine has told its progress."""
+        """The engine has reported its progress."""
 
     def ended(self, attempt: Any, outcome: Outcome) -> None:
         """The last event of an attempt, unless it is returned."""
@@ -6724,28 +6406,21 @@ class Slot(Protocol):
     """Runs attempts one after the other. `run` and `close` belong to one thread."""
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking; never called where
-        each has a process of its own. Returns when none of them is in flight. Raises EngineUnavailable,
-        before any event, while there is no engine."""
+        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking. Returns when none of
+        them is in flight. Raises EngineUnavailable, before any event, while there is no engine."""
 
-    def stop(self, attempt: SlotAttempt) -> None:
+    def stop(self, attempt: Any) -> None:
         """From any thread: end an attempt that has begun, return one that has not."""
 
     def close(self) -> None:
         """End the slot's processes."""
 
 
-def _warn_of_progress(attempt: SlotAttempt, value: str) -> None:
+def _warn_of_progress(attempt: Any, value: str) -> None:
     """Once for each attempt."""
+    told = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": value}
     remedy = "give a fraction from 0 to 1, such as done / total"
-    log_event(
-        logging.WARNING,
-        "progress ignored",
-        task_id=attempt.task_id,
-        attempt=attempt.attempt,
-        value=value,
-        remedy=remedy,
-    )
+    log_event(logging.WARNING, "progress ignored", **told, remedy=remedy)
 
 
 def _last_state(line: bytes) -> bytes:
@@ -6774,9 +6449,8 @@ class OutputLog:
     @property
     def tail(self) -> str:
         """The end of the output, as text that every database takes."""
-        return _clean(
-            (self._tail + self._line.rstrip(b"\r"))[-MAX_OUTPUT_TAIL_BYTES:].decode("utf-8", "replace")
-        )
+        output = self._tail + self._line.rstrip(b"\r")
+        return _clean(output[-MAX_OUTPUT_TAIL_BYTES:].decode("utf-8", "replace"))
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
@@ -6798,13 +6472,8 @@ class OutputLog:
         if line := self._line.rstrip(b"\r"):
             self._end_line(line)
         if self._is_cut:
-            log_event(
-                logging.WARNING,
-                f"{self._event} cut",
-                **self._fields,
-                bytes=self._bytes,
-                kept_bytes=self._logged_bytes,
-            )
+            kept = {"bytes": self._bytes, "kept_bytes": self._logged_bytes}
+            log_event(logging.WARNING, f"{self._event} cut", **self._fields, **kept)
 
     def _rewrite(self, line: bytes) -> None:
         """Keep the last state of a line that has not ended, and log a whole one now and then: one that a
@@ -6834,6 +6503,149 @@ class OutputLog:
             log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
 
 
+class ForgedFrame(Exception):
+    """What came in the pipe of frames is none of qtm's: the engine is user code and may write on any
+    descriptor."""
+
+
+class HostLink:
+    """The service's ends of a host: tasks go in, frames and output come out. Of one thread."""
+
+    def __init__(self, server: subprocess.Popen[bytes], control: socket.socket, wake: int | None) -> None:
+        self.server = server  # that was asked to fork the host
+        self.pid = 0  # of the host, until it has said so
+        self.marker = b"\0" + os.urandom(7)
+        self.spent_cpu_seconds = 0.0  # by attempts that have ended in a process that lives on
+        self._control = Control(control)
+        self._tasks, self._untaken = socket.socketpair(socket.AF_UNIX, PACKETS)
+        self._tasks.setblocking(False)
+        self._frames, frames = os.pipe()
+        self._output, output = os.pipe()
+        # of the host, after its end of the control socket; the first is kept here too, to take tasks back
+        self.given = [self._untaken.fileno(), frames, output]
+        os.set_blocking(self._frames, False)
+        os.set_blocking(self._output, False)
+        self._received = bytearray()  # of the pipe of frames
+        self._pieces: dict[int, bytearray] = {}  # of frames, by the pid of their writer
+        self._printed = b""  # output that may hold a marker, or the beginning of one
+        self._poll = select.poll()
+        for descriptor in (control.fileno(), self._frames, wake):
+            if descriptor is not None:
+                self._poll.register(descriptor, select.POLLIN)
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave it to the parent of this process, whose end it shall see."""
+        close_inherited(self._control.socket)
+
+    def send(self, number: int, text: str) -> bool:
+        """Send a task; a large one as a file. False when there is no room for it now."""
+        data, files = b"%d %s" % (number, text.encode()), list[int]()
+        with contextlib.ExitStack() as stack:
+            if len(data) > MAX_PACKET_BYTES:
+                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+                file.write(data)
+                file.seek(0)
+                data, files = b"%d" % number, [file.fileno()]
+            try:
+                socket.send_fds(self._tasks, [data], files)
+            except BlockingIOError:
+                return False
+            except OSError as error:  # the host has gone, which `wait` tells
+                return error.errno != errno.ENOBUFS
+        return True
+
+    def take_back(self) -> list[int]:
+        """The numbers of the tasks that no process has taken, and now never will."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, files = receive_descriptors(self._untaken, MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
+                found.append(int(data.partition(b" ")[0]))
+                for file in files:
+                    os.close(file)
+        return found
+
+    def stop(self, pid: int, with_stacks: bool) -> None:
+        """Have the host end a process: SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, its
+        stacks before."""
+        self._control.send({"stop": pid, "stacks": with_stacks})
+
+    def wait(self, seconds: float, has_output: bool = False) -> bool:
+        """Wait for frames, for output if there may be any, or to be woken. False when the host has gone."""
+        may_read = has_output and self.marker not in self._printed
+        self._poll.register(self._output, select.POLLIN if may_read else 0)
+        found = self._poll.poll(1000 * min(seconds, 3600.0))
+        return all(descriptor != self._control.socket.fileno() for descriptor, _ in found)
+
+    def frames(self) -> list[tuple[dict[str, Any], list[str]]]:
+        """The whole frames that have come, each with its documents. Raises ForgedFrame."""
+        with contextlib.suppress(BlockingIOError):
+            self._received += os.read(self._frames, 1 << 20)
+        found, start, data = [], 0, self._received
+        while len(data) >= start + PIECE_HEAD.size:
+            marker, pid, size, is_last = PIECE_HEAD.unpack_from(data, start)
+            pieces = self._pieces.setdefault(pid, bytearray())
+            if marker != self.marker or len(pieces) > MAX_FRAME_BYTES:
+                raise ForgedFrame
+            end = start + PIECE_HEAD.size + size
+            if len(data) < end:
+                break
+            pieces += data[start + PIECE_HEAD.size : end]
+            start = end
+            if is_last:
+                head, *documents = self._pieces.pop(pid).decode().split("\n")
+                found.append((json.loads(head), documents))
+        del data[:start]
+        return found
+
+    def read_output(self, log: OutputLog | None, to_end: bool = False) -> None:
+        """Give the log what has been printed; ``to_end``: all of it, up to the marker that ends an attempt.
+        What comes after a marker is of the next attempt."""
+        is_over = False
+        while not is_over:
+            data = b""
+            with contextlib.suppress(BlockingIOError):
+                data = b"" if self.marker in self._printed else os.read(self._output, 1 << 16)
+            piece, marker, rest = (self._printed + data).partition(self.marker)
+            cut = -1 if marker else piece.find(self.marker[:1], max(0, len(piece) - len(self.marker) + 1))
+            if cut >= 0:  # it may be the beginning of a marker
+                piece, rest = piece[:cut], piece[cut:]
+            if log and piece:
+                log.feed(piece)
+            self._printed = rest if to_end else marker + rest
+            is_over = bool(marker) or not data or not to_end
+
+    def kill(self) -> None:
+        """The host does not answer. Our end of its socket is open, so its pid is still its own; what it has
+        forked ends with it."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """The host ends, with all that it has forked."""
+        for one in (self._control.socket, self._tasks, self._untaken):
+            one.close()
+        for descriptor in (self._frames, self._output):
+            os.close(descriptor)
+
+
+class Flight:
+    """An attempt that was sent to the processes of a slot."""
+
+    def __init__(self, number: int, attempt: Any) -> None:
+        self.number = number
+        self.attempt = attempt
+        self.since = time.monotonic()  # nothing was before it
+        self.pid = 0  # of the process that has begun it
+        self.deadline = math.inf  # of its end, or of the end of its process
+        self.kill_deadline = math.inf  # once it was stopped: when even the host has not answered
+        self.is_timed_out = False
+        self.outcome: Outcome | None = None  # once its engine has ended
+        self.log = OutputLog("task output", task_id=attempt.task_id, attempt=attempt.attempt)
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -6841,248 +6653,39 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class ForgedFrame(Exception):
-    """What came on the channel of an engine process is no frame of qtm's: the engine is user code and may
-    find the descriptor."""
-
-
-class Flight:
-    """An attempt in an engine process."""
-
-    def __init__(self, attempt: SlotAttempt) -> None:
-        self.attempt = attempt
-        self.deadline = math.inf  # of the attempt, from its start on
-        self.is_timed_out = False
-        self.is_warned = False  # of a fraction of its progress that was none
-        self.outcome: Outcome | None = None  # from the result or error frame
-        self.usage = NO_USAGE  # from the same
-        self.log = OutputLog("task output", task_id=attempt.task_id, attempt=attempt.attempt)
-
-
-class EngineLink:
-    """The service's ends of one engine process, and the attempts that are in it. Of one slot thread."""
-
-    def __init__(self, pid: int, marker: str, descriptors: Sequence[int]) -> None:
-        channel, self.output, self._tickets, self._unread = descriptors
-        self.pid = pid
-        self.channel = socket.socket(fileno=channel)
-        self.flights: dict[int, Flight] = {}  # by number, in the order in which they were sent
-        self.begun: Flight | None = None  # the one that runs
-        self.ended_count = 0  # of attempts, after which it lived on
-        self._last_number = 0
-        self.is_last = False  # the process ends after the attempt that has begun
-        self.end_deadline = math.inf  # of the attempt that has begun, or of the end of the process
-        self.is_garbled = False  # the engine wrote on the channel: nothing that comes there counts any more
-        # once it was asked to stop: when even its host has not answered
-        self.kill_deadline: float | None = None
-        self.spent_cpu_seconds = 0.0  # by attempts that have ended
-        self._marker = bytes.fromhex(marker)
-        self._unsent = bytearray()  # of tasks, where the channel is full
-        self._received = bytearray()  # of the channel; a frame is whole before it is read
-        self._printed = b""  # output that may hold the beginning of a marker
-        self._printing: deque[Flight] = deque()  # whose output comes next
-        for descriptor in (channel, self.output, self._unread):
-            os.set_blocking(descriptor, False)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the channel takes no more for now."""
-        return bool(self._unsent)
-
-    def give(self, attempts: Sequence[SlotAttempt]) -> None:
-        """Send tasks, then their tickets."""
-        numbers = range(self._last_number + 1, self._last_number + len(attempts) + 1)
-        for number, attempt in zip(numbers, attempts, strict=True):
-            flight = self.flights[number] = Flight(attempt)
-            self._printing.append(flight)
-            body = attempt.request_json().encode()
-            self._unsent += SENT_TASK_HEAD.pack(number, len(body)) + body
-        self._last_number += len(attempts)
-        self.flush()
-        self.give_tickets(numbers)
-
-    def give_tickets(self, numbers: Sequence[int]) -> None:
-        """Let tasks begin."""
-        os.write(self._tickets, b"".join(map(TASK_TICKET.pack, numbers)))
-
-    def flush(self) -> None:
-        """Send what the channel takes."""
-        try:
-            sent = self.channel.send(self._unsent) if self._unsent else 0
-            del self._unsent[:sent]
-        except BlockingIOError:
-            return
-        except OSError:  # the process has ended: its host says how
-            self._unsent.clear()
-
-    def take_back(self) -> list[int]:
-        """The numbers of tasks that have not begun, and now never will."""
-        try:
-            return [number for (number,) in TASK_TICKET.iter_unpack(os.read(self._unread, 1 << 16))]
-        except BlockingIOError:
-            return []
-
-    def leave(self, number: int) -> SlotAttempt:
-        """An attempt is not in the process any more."""
-        flight = self.flights.pop(number)
-        if flight in self._printing:
-            self._printing.remove(flight)
-        return flight.attempt
-
-    def begin(self, flight: Flight) -> None:
-        """The process has begun an attempt."""
-        self.begun = flight
-        flight.deadline = self.end_deadline = time.monotonic() + flight.attempt.timeout_seconds
-
-    def expect_end(self) -> None:
-        """The process has nothing more to do."""
-        self.end_deadline = min(self.end_deadline, time.monotonic() + END_SECONDS)
-
-    def receive(self) -> int | None:
-        """Read from the channel; how many bytes, None where there are none now, 0 at its end."""
-        try:
-            data = self.channel.recv(1 << 20)
-        except BlockingIOError:
-            return None
-        except OSError:
-            data = b""
-        if not self.is_garbled:
-            self._received += data
-        return len(data)
-
-    def frames(self) -> Iterator[dict[str, Any]]:
-        """The whole frames that were received. Raises ForgedFrame."""
-        start = 0
-        try:
-            while len(self._received) >= start + 4:
-                (size,) = struct.unpack_from("!I", self._received, start)
-                if size > MAX_FRAME_BYTES:
-                    raise ForgedFrame(f"a frame of {size} bytes, more than {MAX_FRAME_BYTES}")
-                if len(self._received) < start + 4 + size:
-                    return
-                body = bytes(memoryview(self._received)[start + 4 : start + 4 + size])
-                start += 4 + size
-                try:
-                    frame = read_frame(body)
-                except ValueError as error:
-                    raise ForgedFrame(str(error)) from None
-                yield frame
-        finally:
-            del self._received[:start]
-
-    def read_output(self) -> int | None:
-        """Read what was printed; as `receive`."""
-        try:
-            data = os.read(self.output, 1 << 16)
-        except BlockingIOError:
-            return None
-        self._printed += data
-        *ended, rest = self._printed.split(self._marker)
-        for piece in ended:
-            self._log(piece)
-            if self._printing:
-                self._printing.popleft()
-        held = (
-            next(
-                (size for size in range(len(self._marker) - 1, 0, -1) if rest.endswith(self._marker[:size])),
-                0,
-            )
-            if data
-            else 0
+def _death(flight: Flight, code: int | None, report: Mapping[str, Any]) -> Outcome:
+    """Why a process ended without a result."""
+    kind, by_stop_signal = "crashed", False
+    if flight.is_timed_out:
+        limit = f"timeout_seconds ({flight.attempt.timeout_seconds:g} s)"
+        message = f"the attempt ran longer than {limit} and was ended"
+        return Outcome(error_type="timeout", message=message, traceback=report.get("stacks") or None)
+    if report.get("out_of_memory"):
+        kind = "out_of_memory"
+        message = "the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended"
+    elif code == -signal.SIGABRT and NO_MEMORY_TEXT.search(flight.log.tail):  # C++ and Rust end by it
+        kind = "out_of_memory"
+        message = (
+            "the engine process got no more memory and was ended by signal 6 (SIGABRT); its output says more"
         )
-        self._log(rest[: len(rest) - held])
-        self._printed = rest[len(rest) - held :]
-        return len(data)
-
-    def read_output_of(self, flight: Flight) -> None:
-        """All of it: the marker that ends it was written before the frame that ended the attempt."""
-        while flight in self._printing and self.read_output():
-            pass
-        if flight in self._printing:
-            self._printing.remove(flight)
-
-    def drain(self) -> None:
-        """What was sent and printed before the end of the process and not read yet."""
-        for read in (self.receive, self.read_output):
-            for _ in range(MAX_FRAME_BYTES // (1 << 16)):
-                if not read():
-                    break
-
-    def _log(self, data: bytes) -> None:
-        if data and self._printing:
-            self._printing[0].log.feed(data)
-
-    def close(self) -> None:
-        """Our ends."""
-        self.channel.close()
-        for descriptor in (self.output, self._tickets, self._unread):
-            os.close(descriptor)
+    elif code is None:
+        message = "the engine process vanished without a report"
+    elif code == -signal.SIGKILL:
+        message = "the engine process was ended by signal 9 (SIGKILL), not by qtm; often it is the kernel, out of memory"
+    elif code < 0:
+        by_stop_signal = flight.kill_deadline == math.inf and -code in STOP_SIGNALS
+        message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
+    else:
+        message = f"the engine process exited with code {code} without a result"
+    return Outcome(error_type=kind, message=message, by_stop_signal=by_stop_signal)
 
 
-def _frame_outcome(frame: Mapping[str, Any]) -> Outcome:
-    """What a result or error frame says of the end of an attempt."""
-    if "result" in frame:
-        return Outcome(frame["result"], frame["non_finite"], frame["converted"])
-    error = frame["error"]
-    texts = {"message": error["message"], "traceback": error["traceback"]}
-    return Outcome(error_type=error["type"], **texts, retryable=frame["retryable"])
-
-
-class HostLink:
-    """The service's end of a host, and the engine process that waits there for its first task."""
-
-    def __init__(self, control: Control, server: subprocess.Popen[bytes]) -> None:
-        self.control = control
-        self.server = server  # that was asked to fork it
-        self.pid = 0  # until it has said so
-        self.standby: EngineLink | None = None
-        self.lacks_standby = False  # it had one, which has ended, or there was no process for it
-        give_up_when_forked(self)
-
-    def forked(self) -> None:
-        """Leave it to the parent of this process, whose end it shall see."""
-        close_inherited(self.control.socket)
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """What it says of processes that have ended or could not be forked; None when it has gone. Raises
-        TimeoutError."""
-        messages = self.control.receive()
-        if messages is None:
-            return None
-        for message in messages:
-            if "host" in message:
-                self.pid = message["host"]
-            elif "standby" in message:
-                self.standby = EngineLink(
-                    message["standby"], message["marker"], self.control.take(ENGINE_ENDS)
-                )
-            elif "no_process" in message:
-                self.lacks_standby = True
-            elif self.standby and message["ended"] == self.standby.pid:
-                self.standby.close()
-                self.standby, self.lacks_standby = None, True
-        return [message for message in messages if "ended" in message or "no_process" in message]
-
-    def take_standby(self) -> EngineLink | None:
-        """Use it, if it is there; the host forks another."""
-        engine, self.standby = self.standby, None
-        if engine or self.lacks_standby:
-            self.lacks_standby = False
-            self.control.send({"begun": engine.pid if engine else 0})
-        return engine
-
-    def kill(self) -> None:
-        """It does not answer. Its control socket is open, so its pid is still its own; what it has forked
-        ends with it."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """It ends, with all that it has forked."""
-        self.control.close()
-        if self.standby:
-            self.standby.close()
+def _outcome(
+    documents: Sequence[str], kind: str | None, message: str, stack: str | None, retryable: bool
+) -> Outcome:
+    """From what an engine process sends: of a result its documents, of an error the rest."""
+    result, non_finite, converted = documents or (None, "[]", "[]")
+    return Outcome(result, non_finite, converted, kind, message, stack, retryable)
 
 
 class EngineSlot:
@@ -7091,28 +6694,24 @@ class EngineSlot:
     def __init__(self, server: EngineServer, settings: Settings) -> None:
         self._server = server
         self._settings = settings
-        self._host: HostLink | None = None
-        self._engine: EngineLink | None = None  # runs attempts, or is warm
-        self._waiting: deque[Any] = deque()  # attempts that no process has
+        self._link: HostLink | None = None
+        self._waiting: deque[Any] = deque()  # attempts that were not sent
+        self._flights: dict[int, Flight] = {}  # by number, in the order in which they were sent
+        self._last_number = 0
+        self._begun: Flight | None = None  # the one that runs
         self._more: Callable[[int], Sequence[Any]] = lambda n: []
         self._events: SlotEvents
         self._silent_seconds = 0.0  # that no process has answered, none having begun an attempt
         self._early_ends = 0  # processes in a row that ended before they took a task
-        self._pace_seconds = SENT_AHEAD_SECONDS  # that an attempt in a warm process takes
-        self._lock = threading.Lock()  # guards the next
-        self._stops: list[SlotAttempt] = []  # written by `stop`, taken by the slot's thread
+        self._pace_seconds = SENT_AHEAD_SECONDS  # that an attempt takes
+        self._stops: queue.SimpleQueue[Any] = queue.SimpleQueue()  # put by `stop`
         self._wake, self._notify = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._notify, False)
-        self._poll = select.poll()
-        # by descriptor; they give 0 when its other end is closed
-        self._readers: dict[int, Callable[[], int | None]] = {}
-        self._listen(self._wake, self._read_wake)
 
-    def stop(self, attempt: SlotAttempt) -> None:
-        """As `Slot.stop`."""
-        with self._lock:
-            self._stops.append(attempt)
+    def stop(self, attempt: Any) -> None:
+        """As `Slot.stop`. One that a process has just taken is to be stopped again when it begins."""
+        self._stops.put(attempt)
         # there are so many notices that it wakes anyway, or the slot is closed
         with contextlib.suppress(OSError):
             os.write(self._notify, b"x")
@@ -7121,20 +6720,18 @@ class EngineSlot:
         """As `Slot.run`. After an exception none of the attempts runs on, and those that had no last event
         get none."""
         self._more, self._events, self._silent_seconds, self._early_ends = more, events, 0.0, 0
-        self._waiting.append(first)
         try:
-            if self._host and self._server.has_replaced(self._host.server):
-                self._leave_host()  # the engine may be another by now
-            if not self._host:
-                self._host = self._server.open_host(is_validator=False)
-                self._listen(self._host.control.fileno(), self._read_control)
-            self._read_control()  # whether the process that waits is still there
-            while self._waiting or (self._engine and self._engine.flights):
-                self._feed()
-                self._turn()
+            # the engine may be another by now, or the host has ended meanwhile
+            if self._link and (self._server.has_replaced(self._link.server) or not self._link.wait(0.0)):
+                self._leave_host()
+            self._link = link = self._link or self._server.open_host(self._wake)
+            self._take_frames(link)
+            self._waiting.append(first)
+            while self._waiting or self._flights:
+                self._feed(link)
+                self._turn(link)
         except BaseException:
             self._leave_host()
-            self._waiting.clear()
             raise
 
     def close(self) -> None:
@@ -7143,324 +6740,189 @@ class EngineSlot:
         for descriptor in (self._wake, self._notify):
             os.close(descriptor)
 
-    # -- attempts go in
-    # --------------------------------------------------------------------------------------------------------
-
-    def _feed(self) -> None:
-        """Give attempts to the engine process, or get one."""
-        if not self._engine and not self._take_standby():
+    def _feed(self, link: HostLink) -> None:
+        """Send attempts, as many ahead as will begin soon."""
+        ahead = min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds))
+        room = 1 + ahead - len(self._flights)
+        if room <= ahead // 2 or (self._begun and self._begun.kill_deadline != math.inf):
             return
-        engine = cast(EngineLink, self._engine)
-        ahead = max(1, min(SENT_AHEAD, int(SENT_AHEAD_SECONDS / self._pace_seconds)))
-        room = min(self._settings.tasks_per_process - engine.ended_count, ahead + 1) - len(engine.flights)
-        if (
-            room <= 0
-            or len(engine.flights) > (ahead + 1) // 2
-            or engine.is_last
-            or engine.is_full
-            or engine.kill_deadline is not None
-        ):
-            return
-        if len(self._waiting) < room and self._settings.tasks_per_process > 1:
+        if len(self._waiting) < room:
             self._waiting.extend(self._more(room - len(self._waiting)))
-        given = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        if given:
-            engine.give(given)
-            if engine.is_full:
-                self._poll.modify(engine.channel, select.POLLIN | select.POLLOUT)
+        for _ in range(min(room, len(self._waiting))):
+            if not link.send(self._last_number + 1, self._waiting[0].request_json()):
+                break
+            self._last_number += 1
+            self._flights[self._last_number] = Flight(self._last_number, self._waiting.popleft())
 
-    def _take_standby(self) -> bool:
-        self._engine = cast(HostLink, self._host).take_standby()
-        if self._engine:
-            self._listen(self._engine.channel.fileno(), self._read_channel)
-            self._listen(self._engine.output, self._engine.read_output)
-        return self._engine is not None
-
-    def _listen(self, descriptor: int, read: Callable[[], int | None]) -> None:
-        self._poll.register(descriptor, select.POLLIN)
-        self._readers[descriptor] = read
-
-    def _ignore(self, *descriptors: int) -> None:
-        for descriptor in descriptors:
-            if self._readers.pop(descriptor, None):
-                self._poll.unregister(descriptor)
-
-    # -- waiting
-    # --------------------------------------------------------------------------------------------------------
-
-    def _turn(self) -> None:
+    def _turn(self, link: HostLink) -> None:
         """One wait, and what it brought."""
-        before = time.monotonic()
-        for descriptor, _ in self._poll.poll(1000 * self._pause(before)):
-            read = self._readers.get(descriptor)
-            if read and read() == 0:
-                self._ignore(descriptor)  # it would be readable for ever
-        with self._lock:
-            stops, self._stops = self._stops, []
-        for attempt in stops:
-            self._obey_stop(attempt)
+        before, flight = time.monotonic(), self._begun
+        pause = min(flight.deadline, flight.kill_deadline) - before if flight else START_CHECK_SECONDS
+        is_there = link.wait(max(0.0, pause), flight is not None)
+        try:
+            self._take_frames(link)
+        except ForgedFrame:
+            if self._begun:
+                words = "the engine wrote on the descriptor of its result, which cannot be read"
+                self._begun.outcome = Outcome(error_type="crashed", message=words)
+            return self._end_host("an engine wrote on the descriptor of results")
+        if self._link and not is_there:
+            self._end_host("the host of an attempt has ended")
+        if self._link is None:
+            return
+        if self._begun:
+            link.read_output(self._begun.log)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        with contextlib.suppress(queue.Empty):
+            while self._flights or self._waiting:
+                self._obey_stop(link, self._stops.get_nowait())
         now = time.monotonic()
-        self._judge(now, now - before)
+        self._judge(link, now, now - before)
 
-    def _pause(self, now: float) -> float:
-        engine = self._engine
-        if engine and (engine.kill_deadline is not None or engine.begun):
-            return max(
-                0.0, (engine.end_deadline if engine.kill_deadline is None else engine.kill_deadline) - now
-            )
-        return START_CHECK_SECONDS
-
-    def _judge(self, now: float, waited: float) -> None:
+    def _judge(self, link: HostLink, now: float, waited: float) -> None:
         """What to do when a deadline is over."""
-        engine = self._engine
-        if engine and engine.kill_deadline is not None:
-            if now >= engine.kill_deadline:
-                self._kill_host()
-        elif engine and engine.begun:
-            if now >= engine.end_deadline:
-                engine.begun.is_timed_out = engine.begun.outcome is None and now >= engine.begun.deadline
-                self._stop_engine(with_stacks=engine.begun.is_timed_out)
-        else:
+        flight = self._begun
+        if flight is None:
             self._silent_seconds += min(waited, START_CHECK_SECONDS)
-            if (
-                self._silent_seconds
-                >= START_SECONDS + self._server.spawns * self._settings.engine_start_seconds
-            ):
-                self._give_up()
+            limit = START_SECONDS + self._server.spawns * self._settings.engine_start_seconds
+            if self._silent_seconds >= limit:  # the server, the host or the process is frozen
+                if not link.pid:
+                    self._server.end_frozen(link.server)
+                link.kill()
+                self._end_host("attempt not started", seconds=round(self._silent_seconds, 1))
+        elif now >= flight.kill_deadline:  # the host is frozen, or the process in the kernel
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(flight.pid, signal.SIGKILL)
+            link.kill()
+            self._end_host("the host of an attempt does not answer")
+        elif now >= flight.deadline:
+            flight.is_timed_out = flight.outcome is None
+            self._stop(link, flight, with_stacks=flight.is_timed_out)
 
-    def _give_up(self) -> None:
-        """The engine server, the host or the engine process is frozen, and no attempt has begun."""
-        if self._engine:
-            self._put_back(self._engine, list(self._engine.flights))
-        host = cast(HostLink, self._host)
-        if not host.pid:
-            self._server.end_frozen(host.server)
-        host.kill()
-        self._leave_host()
-        self._release("attempt not started", seconds=round(self._silent_seconds, 1))
+    def _obey_stop(self, link: HostLink, attempt: Any) -> None:
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
+            return self._events.returned(attempt)
+        for number, flight in self._flights.items():
+            if flight.attempt is attempt and flight.pid:
+                return self._stop(link, flight)
+            if flight.attempt is attempt:
+                taken_back = link.take_back()
+                others = [self._flights.pop(one).attempt for one in taken_back]
+                self._waiting.extendleft(reversed(others))
+                if number in taken_back:
+                    self._waiting.remove(attempt)
+                    self._events.returned(attempt)
+                return
 
-    def _release(self, event: str, **fields: Any) -> None:
-        """Attempts that no engine has begun, through no fault of theirs."""
+    def _stop(self, link: HostLink, flight: Flight, with_stacks: bool = False) -> None:
+        if flight.kill_deadline == math.inf:
+            flight.deadline = math.inf
+            flight.kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + HOST_SECONDS
+            link.stop(flight.pid, with_stacks)
+
+    def _take_frames(self, link: HostLink) -> None:
+        """What the host and its processes have sent."""
+        for frame, documents in link.frames():
+            self._silent_seconds = 0.0
+            if self._link is None:  # one before was the last
+                return
+            if "host" in frame:
+                link.pid = frame["host"]
+            elif "exit" in frame:
+                self._end_process(link, frame)
+            elif "no_process" in frame:
+                self._end_host("no process for an attempt", error=frame["no_process"])
+            elif (flight := self._flights.get(frame["task"])) and flight.outcome is None:
+                self._take_frame(link, flight, frame, documents)
+
+    def _take_frame(
+        self, link: HostLink, flight: Flight, frame: dict[str, Any], documents: list[str]
+    ) -> None:
+        """What an engine process has sent of an attempt."""
+        if "at" in frame:
+            self._begin(flight, frame)
+        elif "progress" in frame:
+            self._events.reported(flight.attempt, Report(frame["progress"], frame["message"]))
+        elif "ignored" in frame:
+            _warn_of_progress(flight.attempt, frame["ignored"])
+        else:
+            flight.outcome = _outcome(documents, *frame.get("error", (None, "", None, True)))
+            flight.deadline = time.monotonic() + END_SECONDS
+            if frame["usage"]:  # the process lives on
+                link.spent_cpu_seconds += frame["usage"][1]
+                link.read_output(flight.log, to_end=True)
+                self._end_flight(flight, ProcessUsage(None, None, *frame["usage"]))
+
+    def _begin(self, flight: Flight, frame: dict[str, Any]) -> None:
+        """A process has begun an attempt. One that was sent before and has not begun was in a process that
+        ended at that moment."""
+        while (number := next(iter(self._flights))) != frame["task"]:
+            self._waiting.append(self._flights.pop(number).attempt)
+        self._begun, self._early_ends, flight.pid = flight, 0, frame["pid"]
+        flight.deadline = time.monotonic() + flight.attempt.timeout_seconds
+        self._events.started(flight.attempt, min(frame["at"], time.monotonic()), frame["version"])
+
+    def _end_process(self, link: HostLink, report: dict[str, Any]) -> None:
+        """A process has ended, and all below it."""
+        if flight := self._begun:
+            self._end_death(link, flight, report)
+        else:
+            link.read_output(None, to_end=True)
+            self._early_ends += bool(self._flights)
+            if self._early_ends == EARLY_ENDS:
+                self._end_death(link, next(iter(self._flights.values())), report)
+                self._end_host("attempt not started")
+        link.spent_cpu_seconds = 0.0
+
+    def _end_death(self, link: HostLink, flight: Flight, report: Mapping[str, Any]) -> None:
+        """An attempt has ended with its process. The report is the host's, or empty where that has gone
+        too."""
+        code = report.get("exit")
+        exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
+        memory, cpu_seconds = report.get("usage", (None, None))
+        cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - link.spent_cpu_seconds), 6)
+        link.read_output(flight.log, to_end=True)
+        if stacks := report.get("stacks"):
+            flight.log.feed(f"\n{stacks[:MAX_OUTPUT_STACKS]}\n".encode())
+        # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
+        if flight.outcome is None or (flight.is_timed_out and flight.outcome.error_type):
+            flight.outcome = _death(flight, code, report)
+        self._end_flight(flight, ProcessUsage(exited, signalled, memory, cpu_seconds))
+
+    def _end_flight(self, flight: Flight, usage: ProcessUsage) -> None:
+        """An attempt has ended, and all that it printed has been read."""
+        flight.log.close()
+        del self._flights[flight.number]
+        self._begun, now = None, time.monotonic()
+        self._pace_seconds += 0.2 * (min(now - flight.since, 1.0) - self._pace_seconds)
+        if self._flights:
+            next(iter(self._flights.values())).since = now
+        usage = usage._replace(output_tail=flight.log.tail)
+        self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
+
+    def _end_host(self, event: str, **fields: Any) -> None:
+        """The host has gone, or shall go: so has the attempt that runs. Those that no engine has begun are
+        released, through no fault of theirs."""
+        link, self._link = cast(HostLink, self._link), None
+        if self._begun:
+            self._end_death(link, self._begun, {})
+        link.close()
+        self._waiting.extendleft(reversed([one.attempt for one in self._flights.values()]))
+        self._flights.clear()
         while self._waiting:
             attempt = self._waiting.popleft()
             log_event(logging.WARNING, event, task_id=attempt.task_id, attempt=attempt.attempt, **fields)
             self._events.ended(attempt, Outcome(released=True))
 
-    def _read_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake, 4096)
-
-    def _obey_stop(self, attempt: SlotAttempt) -> None:
-        if attempt in self._waiting:
-            self._waiting.remove(attempt)
-            return self._events.returned(attempt)
-        engine = self._engine
-        number = (
-            next((number for number, one in engine.flights.items() if one.attempt is attempt), None)
-            if engine
-            else None
-        )
-        if engine is None or number is None:
-            return
-        taken = engine.take_back()
-        if number in taken:
-            engine.leave(number)
-            taken.remove(number)
-            engine.give_tickets(taken)
-            self._events.returned(attempt)
-        else:
-            self._put_back(engine, taken)
-            self._stop_engine()
-
-    def _put_back(self, engine: EngineLink, numbers: Sequence[int]) -> None:
-        """Attempts that have not begun wait for the next process."""
-        self._waiting.extendleft(reversed([engine.leave(number) for number in numbers]))
-
-    def _stop_engine(self, with_stacks: bool = False) -> None:
-        """SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, the engine's stacks before."""
-        engine = cast(EngineLink, self._engine)
-        if engine.kill_deadline is None:
-            engine.kill_deadline = time.monotonic() + KILL_GRACE_SECONDS + HOST_SECONDS
-            self._put_back(engine, engine.take_back())
-            cast(HostLink, self._host).control.send({"stop": engine.pid, "stacks": with_stacks})
-
-    # -- frames come out
-    # --------------------------------------------------------------------------------------------------------
-
-    def _read_channel(self) -> int | None:
-        engine = cast(EngineLink, self._engine)
-        if engine.is_full:
-            engine.flush()
-            if not engine.is_full:
-                self._poll.modify(engine.channel, select.POLLIN)
-        size = engine.receive()
-        self._take_frames(engine)
-        if size == 0:
-            engine.expect_end()
-        return size
-
-    def _take_frames(self, engine: EngineLink) -> None:
-        try:
-            for frame in engine.frames():
-                self._silent_seconds, self._early_ends = 0.0, 0
-                self._take_frame(engine, frame)
-        except ForgedFrame:
-            engine.is_garbled = True
-            flight = engine.begun or next(iter(engine.flights.values()), None)
-            if flight:
-                words = "the engine wrote on the descriptor of its result, which cannot be read"
-                flight.outcome = Outcome(error_type="crashed", message=words)
-            if engine is self._engine:
-                self._stop_engine()  # or it would wait for ever to have its result taken
-
-    def _take_frame(self, engine: EngineLink, frame: dict[str, Any]) -> None:
-        flight = engine.flights.get(frame["task"])
-        if (
-            flight is None
-            or flight.outcome
-            or (engine.begun is not flight if "at" not in frame else engine.begun)
-        ):
-            raise ForgedFrame("a frame of an attempt that does not run")
-        if "at" in frame:
-            engine.begin(flight)
-            self._events.started(flight.attempt, min(frame["at"], time.monotonic()), frame["version"])
-        elif "progress" in frame:
-            self._events.reported(flight.attempt, Report(frame["progress"], frame["message"]))
-        elif "ignored" in frame:
-            if flight.is_warned:
-                raise ForgedFrame("a second warning, where one is sent")
-            flight.is_warned = True
-            _warn_of_progress(flight.attempt, frame["ignored"])
-        else:
-            engine.is_last = frame["last"] or engine.ended_count + 1 == self._settings.tasks_per_process
-            flight.outcome = _frame_outcome(frame)
-            flight.usage = ProcessUsage(None, None, frame["max_rss_bytes"], frame["cpu_seconds"])
-            if engine.is_last:
-                engine.expect_end()
-                self._ignore(engine.channel.fileno())  # its end says nothing that the host does not say
-            else:
-                self._end_flight(engine, frame["task"])
-
-    def _end_flight(self, engine: EngineLink, number: int) -> None:
-        """An attempt has ended and its process lives on."""
-        flight = engine.flights[number]
-        engine.read_output_of(flight)
-        engine.leave(number)
-        flight.log.close()
-        engine.begun, engine.ended_count = None, engine.ended_count + 1
-        self._pace_seconds += 0.2 * (
-            time.monotonic() - (flight.deadline - flight.attempt.timeout_seconds) - self._pace_seconds
-        )
-        engine.spent_cpu_seconds += flight.usage.cpu_seconds or 0.0
-        usage = flight.usage._replace(output_tail=flight.log.tail)
-        self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
-
-    # -- processes end
-    # --------------------------------------------------------------------------------------------------------
-
-    def _read_control(self) -> None:
-        host = cast(HostLink, self._host)
-        messages = host.receive()
-        self._silent_seconds = 0.0
-        if messages is None:
-            return self._end_host()
-        for message in messages:
-            if "no_process" in message:
-                self._release("no process for an attempt", error=message["no_process"])
-            elif self._engine and message["ended"] == self._engine.pid:
-                self._end_engine(message)
-
-    def _end_engine(self, report: dict[str, Any]) -> None:
-        """The engine process has gone, and all below it. The report is its host's, or empty where that has
-        gone too."""
-        engine, self._engine = cast(EngineLink, self._engine), None
-        self._ignore(engine.channel.fileno(), engine.output)
-        engine.drain()
-        self._take_frames(engine)
-        unread = engine.take_back()
-        ended = engine.begun or next(
-            (one for number, one in engine.flights.items() if number not in unread), None
-        )
-        if engine.flights and not ended:  # it ended as it waited, or it never can take a task
-            self._early_ends += 1
-            ended = next(iter(engine.flights.values())) if self._early_ends == EARLY_ENDS else None
-        if not report and not engine.begun:
-            ended = None
-        self._put_back(engine, [number for number, one in engine.flights.items() if one is not ended])
-        if ended:
-            if report.get("stacks"):
-                ended.log.feed(f"\n{report['stacks'][:MAX_OUTPUT_STACKS]}\n".encode())
-            ended.log.close()
-            self._events.ended(ended.attempt, self._outcome(ended, report, engine))
-        engine.close()
-
-    def _end_host(self) -> None:
-        """The host has gone."""
-        host, self._host = cast(HostLink, self._host), None
-        self._ignore(host.control.fileno())
-        host.close()
-        if self._engine:
-            self._end_engine({})
-        self._release("the host of an attempt has ended")
-
-    def _kill_host(self) -> None:
-        """It has not ended the engine process in time: it is frozen, or in the kernel."""
-        engine, host = cast(EngineLink, self._engine), cast(HostLink, self._host)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(engine.pid, signal.SIGKILL)
-        host.kill()
-        self._end_host()
-
     def _leave_host(self) -> None:
         """Close our ends: it ends all that it has forked."""
-        if self._engine:
-            self._ignore(self._engine.channel.fileno(), self._engine.output)
-            self._engine.close()
-            self._engine = None
-        if self._host:
-            self._ignore(self._host.control.fileno())
-            self._host.close()
-            self._host = None
-
-    def _outcome(self, flight: Flight, report: dict[str, Any], engine: EngineLink) -> Outcome:
-        """How an attempt ended, with which its process ended too, and what it used."""
-        code, cpu_seconds = report.get("exit"), report.get("cpu_seconds")
-        exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
-        cpu_seconds = cpu_seconds and round(max(0.0, cpu_seconds - engine.spent_cpu_seconds), 6)
-        usage = ProcessUsage(exited, signalled, report.get("max_rss_bytes"), cpu_seconds, flight.log.tail)
-        outcome = flight.outcome
-        # whatever it made of SIGTERM: SystemExit, KeyboardInterrupt
-        if outcome is None or (flight.is_timed_out and outcome.error_type):
-            outcome = self._death(flight, report, engine.kill_deadline is not None)
-        return dataclasses.replace(outcome, usage=usage)
-
-    def _death(self, flight: Flight, report: dict[str, Any], is_of_stop: bool) -> Outcome:
-        """Why there is no result."""
-        code = report.get("exit")
-        if flight.is_timed_out:
-            message = f"the attempt ran longer than timeout_seconds ({flight.attempt.timeout_seconds:g} s) and was ended"
-            return Outcome(error_type="timeout", message=message, traceback=report.get("stacks") or None)
-        if report.get("out_of_memory"):
-            return Outcome(
-                error_type="out_of_memory",
-                message="the attempt's processes used more than QTM_TASK_MEMORY_MB and were ended",
-            )
-        if code == -signal.SIGABRT and NO_MEMORY_TEXT.search(flight.log.tail):  # C++ and Rust end by it
-            message = "the engine process got no more memory and was ended by signal 6 (SIGABRT); its output says more"
-            return Outcome(error_type="out_of_memory", message=message)
-        if code is None:
-            message = "the engine process vanished without a report"
-        elif code == -signal.SIGKILL:
-            message = "the engine process was ended by signal 9 (SIGKILL), not by qtm; often it is the kernel, out of memory"
-        elif code < 0:
-            message = f"the engine process was ended by signal {-code} ({_signal_name(-code)})"
-        else:
-            message = f"the engine process exited with code {code} without a result"
-        return Outcome(
-            error_type="crashed",
-            message=message,
-            by_stop_signal=not is_of_stop and code is not None and -code in STOP_SIGNALS,
-        )
+        if self._link:
+            self._link.close()
+        self._link, self._begun = None, None
+        self._flights.clear()
+        self._waiting.clear()
 
 
 # ==== 22 Engine server ======================================================================================
@@ -7540,46 +7002,42 @@ def engine_path() -> tuple[list[str], list[str]]:
     return others[:place], [*own, *others[place:]]
 
 
+# why what an import has left matters, and what to do
+THREADS_SPAWNED = (
+    "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time",
+    "start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone",
+)
+THREADS_LOST = (
+    "no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout",
+    "unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there",
+)
+SOCKETS_SHARED = "all attempts share a socket, and read each other's answers", "open connections in run()"
 HELD_LESS_FIRMLY = (
     "this system lacks prctl or /proc: processes that leave their engine's process group outlive their attempt, QTM_TASK_MEMORY_MB "
     "caps each process alone, a service that is killed may leave engine processes, and engines are started by spawn"
 )
 
 
+def _count_and_names(names: Sequence[str], what: str) -> str:
+    """How many there are, and what they are called: ``2 threads (pool_0, pool_1)``."""
+    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:MAX_LEFT])})"
+
+
 def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
     """What to say of threads and sockets that the engine's import has left, as its server lists them."""
-    threads, sockets = ready["threads"], ready["sockets"]
-    left, whys, remedies = [], [], []
+    threads, sockets, spawns = ready["threads"], ready["sockets"], ready["spawns"]
+    left = [_count_and_names(threads, "thread")] * bool(threads) + [
+        _count_and_names(sockets, "open socket")
+    ] * bool(sockets)
+    found = []
     if threads:
-        left.append(f"{len(threads)} thread{'s' * (len(threads) > 1)} ({', '.join(threads[:MAX_LEFT])})")
-    if threads and ready["spawns"]:
-        whys.append(
-            "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time"
-        )
-        remedies.append(
-            "start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone"
-        )
-    elif threads:
-        whys.append(
-            "no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout"
-        )
-        remedies.append(
-            "unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there"
-        )
-    if sockets:
-        left.append(f"{len(sockets)} open socket{'s' * (len(sockets) > 1)} ({', '.join(sockets[:MAX_LEFT])})")
-    if sockets and not ready["spawns"]:
-        whys.append("all attempts share a socket, and read each other's answers")
-        remedies.append("open connections in run()")
-    if not whys:
+        found.append(THREADS_SPAWNED if spawns else THREADS_LOST)
+    if sockets and not spawns:
+        found.append(SOCKETS_SHARED)
+    if not found:
         return None
-    return Finding(
-        "warning",
-        "engine import",
-        f"{engine} left {' and '.join(left)}",
-        "; ".join(whys),
-        "; ".join(remedies),
-    )
+    why, remedy = ("; ".join(texts) for texts in zip(*found, strict=True))
+    return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", why, remedy)
 
 
 class EngineServer:
@@ -7607,6 +7065,7 @@ class EngineServer:
         self._early_ends = 0
         self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
         self._validator: HostLink | None = None
+        self._last_request = 0  # its number
         give_up_when_forked(self)
 
     def forked(self) -> None:
@@ -7720,7 +7179,7 @@ class EngineServer:
         said: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):  # ValueError: closed before it was registered
             arrival = select.poll()
-            arrival.register(control, select.POLLIN)
+            arrival.register(control.socket, select.POLLIN)
             if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
                 log_event(
                     logging.INFO,
@@ -7765,7 +7224,7 @@ class EngineServer:
     def _forget(self) -> None:
         with self._lock:
             if self._control:
-                self._control.close()
+                self._control.socket.close()
             self._process = self._control = self._ready = None
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
@@ -7793,17 +7252,21 @@ class EngineServer:
                 server.wait(KILL_GRACE_SECONDS)
         self.on_change()
 
-    def open_host(self, is_validator: bool) -> HostLink:
-        """Have the server fork a host. Raises EngineUnavailable."""
+    def open_host(self, wake: int | None, is_validator: bool = False) -> HostLink:
+        """Have the server fork a host; a wait for it ends when the descriptor ``wake`` is readable. Raises
+        EngineUnavailable."""
         with self._lock:
             server = self._process
             if server is None or self._control is None or self._ready is None:
                 raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
             ours, theirs = socket.socketpair()
-            self._control.send({"validator": is_validator}, [theirs.fileno()])
+            link = HostLink(server, ours, wake)
+            request = HostRequest(is_validator, link.marker.hex())
+            self._control.send(request._asdict(), [theirs.fileno(), *link.given])
         theirs.close()
-        ours.settimeout(START_SECONDS if is_validator else 0.0)
-        return HostLink(Control(ours), server)
+        for descriptor in link.given[1:]:
+            os.close(descriptor)
+        return link
 
     @property
     def may_refuse(self) -> bool:
@@ -7821,59 +7284,58 @@ class EngineServer:
             )
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
-        frame = dump_json([task.to_dict() for task in tasks]).encode()
+        text = dump_json([task.to_dict() for task in tasks])
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
-                try:
-                    return self._ask_validator(frame, len(tasks))
-                except TimeoutError:
-                    self._close_validator()
-                    raise InvalidTask(
-                        f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request"
-                    ) from None
-                except (
-                    OSError,
-                    EOFError,
-                    ValueError,
-                ):  # ValueError: the engine wrote on the descriptor of the answer
-                    self._close_validator()
+                if (found := self._ask_validator(text)) is not None:
+                    return found
         raise InvalidTask("the engine's validate ended its process on this request")
 
-    def _ask_validator(self, frame: bytes, task_count: int) -> list[TaskFault]:
-        """Raises TimeoutError, EOFError or another OSError when the process has ended, ValueError for an
-        answer that is none."""
-        channel = cast(EngineLink, (self._validator or self._start_validator()).standby).channel
-        channel.settimeout(CHANNEL_TIMEOUT_SECONDS)
-        nonce = os.urandom(8).hex()
-        send_frame(channel, b'["%s",%s]' % (nonce.encode(), frame))
-        answer = receive_frame(channel, MAX_FRAME_BYTES)
-        if answer is None:
-            raise EOFError
-        if not isinstance(answer, list) or len(answer) != 2 or answer[0] != nonce:
-            raise ValueError("no answer to this request")
-        return read_faults(answer[1], task_count)
-
-    def _start_validator(self) -> HostLink:
-        """Raises EngineUnavailable when the server does not fork: that is none of the request's fault."""
-        self._validator = host = self.open_host(is_validator=True)
+    def _ask_validator(self, text: str) -> list[TaskFault] | None:
+        """None when its process has ended, in the middle of the request or not. Raises EngineUnavailable when
+        there is none: that is none of the request's fault."""
+        if self._validator and not self._validator.wait(0.0):
+            self._close_validator()
+        self._validator = link = self._validator or self.open_host(None, is_validator=True)
+        self._last_request += 1
+        spawn_seconds = self.spawns * self._settings.engine_start_seconds
+        has_begun, deadline = False, time.monotonic() + START_SECONDS + spawn_seconds
         try:
-            while not host.standby:
-                if host.receive() is None or host.lacks_standby:
+            link.frames()  # of processes that have ended meanwhile
+            link.send(self._last_request, text)
+            while (left := deadline - time.monotonic()) > 0:
+                is_there = link.wait(left)
+                for frame, _ in link.frames():
+                    link.pid = frame.get("host", link.pid)
+                    if frame.get("task") == self._last_request and "faults" in frame:
+                        return [TaskFault(*fault) for fault in frame["faults"]]
+                    if frame.get("task") == self._last_request:
+                        has_begun, deadline = True, time.monotonic() + CHANNEL_TIMEOUT_SECONDS
+                    if has_begun and "exit" in frame:
+                        return None
+                if not is_there:
                     self._close_validator()
                     raise EngineUnavailable(
                         "the engine server has ended, or there is no process", retry_after_seconds=1
                     )
-            host.standby.channel.settimeout(START_SECONDS + self.spawns * self._settings.engine_start_seconds)
-            if receive_frame(host.standby.channel, MAX_FRAME_BYTES) is None:
-                raise EOFError
-        except TimeoutError:
-            host.kill()
+        except ForgedFrame:
             self._close_validator()
-            self.end_frozen(host.server)
-            raise EngineUnavailable(
-                "the engine server does not answer and is being replaced", retry_after_seconds=2
-            ) from None
-        return host
+            return None
+        return self._validator_is_late(has_begun)
+
+    def _validator_is_late(self, has_begun: bool) -> NoReturn:
+        link = cast(HostLink, self._validator)
+        if not has_begun:
+            link.kill()
+        self._close_validator()
+        if has_begun:
+            raise InvalidTask(
+                f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request"
+            )
+        self.end_frozen(link.server)
+        raise EngineUnavailable(
+            "the engine server does not answer and is being replaced", retry_after_seconds=2
+        )
 
     def _close_validator(self) -> None:
         if self._validator:
@@ -7911,29 +7373,25 @@ class ThreadSlot:
 
     def __init__(self, engine: BacktestEngine) -> None:
         self._engine = engine
-        # Attempts, abandoned ones too, and what happened to them: a Report, the frame of the end, or None for
-        # a stop.
-        self._happened: queue.SimpleQueue[tuple[SlotAttempt, dict[str, Any] | Report | None]] = (
-            queue.SimpleQueue()
-        )
+        # attempts, abandoned ones too, and what happened to them: a frame of progress, the outcome, None for a stop
+        self._happened: queue.SimpleQueue[tuple[Any, dict[str, Any] | Outcome | None]] = queue.SimpleQueue()
 
-    def stop(self, attempt: SlotAttempt) -> None:
+    def stop(self, attempt: Any) -> None:
         """As `Slot.stop`."""
         self._happened.put((attempt, None))
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `Slot.run`."""
+        """As `Slot.run`; ``more`` is not called."""
         is_over = threading.Event()  # the next call of its ``progress`` raises TaskStopped
-        thread = threading.Thread(
-            target=self._work, args=(first, is_over), name=f"engine-{first.task_id}", daemon=True
-        )
+        name = f"engine-{first.task_id}"
+        thread = threading.Thread(target=self._work, args=(first, is_over), name=name, daemon=True)
         events.started(first, time.monotonic(), engine_version(self._engine))
         thread.start()
         outcome = self._await_end(first, thread, events)
         is_over.set()
         events.ended(first, outcome)
 
-    def _await_end(self, attempt: SlotAttempt, thread: threading.Thread, events: SlotEvents) -> Outcome:
+    def _await_end(self, attempt: Any, thread: threading.Thread, events: SlotEvents) -> Outcome:
         deadline = time.monotonic() + attempt.timeout_seconds
         while True:
             try:
@@ -7950,24 +7408,24 @@ class ThreadSlot:
                 continue
             if event is None:
                 return Outcome(error_type="stopped", message="the attempt was stopped")
-            if isinstance(event, dict):
-                return _frame_outcome(event)
-            events.reported(attempt, event)
+            if isinstance(event, Outcome):
+                return event
+            if "ignored" in event:
+                _warn_of_progress(attempt, event["ignored"])
+            else:
+                events.reported(attempt, Report(event["progress"], event["message"]))
 
-    def _work(self, attempt: SlotAttempt, is_over: threading.Event) -> None:
-        warned: list[bool] = []
+    def _work(self, attempt: Any, is_over: threading.Event) -> None:
+        sender = ProgressSender(lambda frame: self._happened.put((attempt, frame)))
 
         def progress(fraction: float, message: str = "") -> None:
             if is_over.is_set():
                 raise TaskStopped("this attempt was stopped")
-            value = _fraction(fraction)
-            if value is None and not warned:
-                warned.append(True)
-                _warn_of_progress(attempt, _short_repr(fraction))
-            # Progress never falls: 0 leaves it as it is.
-            self._happened.put((attempt, Report(value or 0.0, _clean(str(message))[:MAX_MESSAGE])))
+            sender(fraction, message)
 
-        self._happened.put((attempt, attempt_frame(self._engine, attempt.request(), progress)))
+        outcome = run_attempt(self._engine, attempt.request(), progress)
+        sender.close()
+        self._happened.put((attempt, outcome))
 
     def close(self) -> None:
         """Nothing is kept."""
