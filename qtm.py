@@ -6005,7 +6005,7 @@ class TemporaryFolder:
     sockets, TMPDIR stays."""
 
     def __init__(self) -> None:
-        path = os.path.join(tempfile.gettempdir(), f"qtm-attempt-{os.urandom(4).hex()}")
+        path = os.path.join(tempfile.gettempdir(), f"qtm-slot-{os.urandom(4).hex()}")
         self._path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
 
     def make(self) -> None:

@@ -4008,7 +4008,7 @@ ENGINES = textwrap.dedent(
     def writes_garbage(task, progress):
         for number in map(int, os.listdir("/proc/self/fd")):
             try:
-                os.write(number, bytes(task.params["bytes"]) * 100)
+                os.write(number, bytes.fromhex(task.params["bytes"]) * 100)
             except OSError:
                 pass
         return {}
@@ -4591,7 +4591,7 @@ def names_below(pid: int) -> list[str]:
 
 def left_in(folder: pathlib.Path) -> set[str]:
     """All that is in a folder for temporary files but the empty ones of slots."""
-    return {str(path) for path in folder.rglob("*") if not re.fullmatch(r"qtm-attempt-\w{8}", path.name)}
+    return {str(path) for path in folder.rglob("*") if not re.fullmatch(r"qtm-slot-\w{8}", path.name)}
 
 
 @pytest.fixture
@@ -4640,7 +4640,11 @@ GARBAGE = {
 @pytest.mark.parametrize("content", GARBAGE)
 def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, content):
     task = run_one(
-        spotless, "writes_garbage", {"bytes": GARBAGE[content]}, max_attempts=1, timeout_seconds=20.0
+        spotless,
+        "writes_garbage",
+        {"bytes": bytes(GARBAGE[content]).hex()},
+        max_attempts=1,
+        timeout_seconds=20.0,
     )
     assert (task.status.value, task.error["type"]) == ("failed", "crashed"), task.error
     assert "wrote on" in task.error["message"] or "without a result" in task.error["message"]
