@@ -6727,8 +6727,10 @@ class EngineSlot:
             self._link = link = self._link or self._server.open_host(self._wake)
             self._take_frames(link)
             self._waiting.append(first)
-            while self._waiting or self._flights:
+            while self._link:
                 self._feed(link)
+                if not self._flights and not self._waiting:
+                    return
                 self._turn(link)
         except BaseException:
             self._leave_host()
