@@ -6242,13 +6242,25 @@ def stage(dao, request):
         thread.join(DEADLINE_SECONDS)
 
 
+def begin_some(stage, dao, *codes: str, **options) -> list[str]:
+    """Create tasks, have them claimed, and wait until the first one runs; their ids."""
+    ids = add(dao, *codes, **options)
+    stage[0].step()
+    eventually(lambda: stage[1].handles and stage[1].handles[0].report)
+    return ids
+
+
+def later(stage, seconds: float) -> None:
+    """A step so many seconds later."""
+    stage[2].now += seconds
+    stage[0].step()
+
+
 def test_a_finish_wakes_at_once(stage, dao):
     scheduler, runner, _ = stage
     assert 0 < scheduler.step() <= 10.0, "the heartbeat"
     assert scheduler.state()["activity"] == "idle"
-    first, second = add(dao, "A", "B")
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
+    first, second = begin_some(stage, dao, "A", "B")
     assert scheduler.state()["running"] == [first]
     scheduler.step()
     assert len(runner.handles) == 1, "one at a time"
@@ -6273,22 +6285,19 @@ def test_a_task_that_nobody_told_of_is_found_by_the_timer(url):
 
 def test_progress_reaches_the_database_and_a_lost_task_is_stopped_by_the_heartbeat(stage, dao):
     scheduler, runner, clock = stage
-    (task_id,) = add(dao)
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
+    (task_id,) = begin_some(stage, dao)
     runner.handles[0].report(qtm.Report(0.25, "a quarter"))
     runner.handles[0].report(qtm.Report(0.1, "never back"))
     clock.now += 1.0
     eventually(lambda: (dao.get(task_id).progress, dao.get(task_id).message) == (0.25, "never back"))
     dao.cancel(task_id)  # as another replica would
-    clock.now += 10.0
-    scheduler.step()
+    later(stage, 10.0)
     eventually(lambda: not scheduler.attempts.known)
     assert dao.get(task_id).status is qtm.TaskStatus.CANCELLED
 
 
 def test_a_heartbeat_that_meets_an_end_being_written_does_not_take_it_for_a_loss(stage, dao, monkeypatch):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     written, answered, record = threading.Event(), threading.Event(), dao.record
 
     def record_slowly(endings):
@@ -6298,13 +6307,10 @@ def test_a_heartbeat_that_meets_an_end_being_written_does_not_take_it_for_a_loss
         return recorded
 
     monkeypatch.setattr(dao, "record", record_slowly)
-    (task_id,) = add(dao)
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
+    (task_id,) = begin_some(stage, dao)
     runner.handles[0].done.set()
     assert written.wait(DEADLINE_SECONDS)
-    clock.now += 10.0
-    scheduler.step()
+    later(stage, 10.0)
     answered.set()
     eventually(lambda: not scheduler.attempts.known)
     assert scheduler.state()["attempts_ended"] == {"completed": 1}
@@ -6335,16 +6341,14 @@ def test_a_cancel_while_a_claim_is_under_way_is_not_forgotten(stage, dao, monkey
 
 def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage, dao):
     """A beat every 10 s, and one more just when the lease of 45 s is over."""
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     add(dao)
     runner.is_ready = False  # so that nothing is claimed
     dao.claim("dead:1:x", 1)
     for passed in (0.0, 10.0, 10.0, 10.0, 10.0, 4.9):
-        clock.now += passed
-        scheduler.step()
+        later(stage, passed)
         assert dao.running()
-    clock.now += 0.1
-    scheduler.step()
+    later(stage, 0.1)
     assert not dao.running()
     assert listed(dao)[0].error["type"] == "worker_lost"
     assert scheduler.state()["attempts_ended"] == {"worker_lost": 1}
@@ -6352,28 +6356,26 @@ def test_a_dead_schedulers_task_comes_back_after_the_lease_and_not_before(stage,
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back(stage, dao):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     (task_id,) = add(dao)
     scheduler.step()
     eventually(lambda: runner.handles)
     (unknown,) = add(dao)
     dao.claim(scheduler.worker_id, 1)
-    clock.now += 10.0
-    scheduler.step()
+    later(stage, 10.0)
     assert (dao.get(unknown).status, dao.get(unknown).error) == (qtm.TaskStatus.PENDING, None)
     assert [one.ending for one in dao.get_attempts(unknown)] == ["released"]
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
 def test_a_heartbeat_while_a_create_claims_its_task_releases_nothing(stage, dao, monkeypatch):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     scheduler.step()
     claim = dao.create_claimed
 
     def seen_by_a_heartbeat(*arguments):
         claimed = claim(*arguments)
-        clock.now += 10.0
-        scheduler.step()
+        later(stage, 10.0)
         return claimed
 
     monkeypatch.setattr(dao, "create_claimed", seen_by_a_heartbeat)
@@ -6395,18 +6397,16 @@ def test_a_lease_counts_only_time_between_successful_polls():
 
 
 def test_a_database_that_froze_without_failing_a_poll_makes_nobody_an_orphan(stage, dao):
-    scheduler, _, clock = stage
+    scheduler = stage[0]
     (task_id,) = add(dao)
     dao.claim("somebody else", 1)
     scheduler.step()
     # the poll that was held up, and the next, which may still come before the owner's own late beat
     for _ in range(2):
-        clock.now += 100.0
-        scheduler.step()
+        later(stage, 100.0)
     assert dao.get(task_id).error is None
     for _ in range(3):
-        clock.now += 10.0
-        scheduler.step()
+        later(stage, 10.0)
     assert dao.get(task_id).error["type"] == "worker_lost"
 
 
@@ -6433,15 +6433,14 @@ def test_backoff_doubles_and_is_bounded():
 
 
 def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stage, dao):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     add(dao, "A", "B")
     scheduler.step()
     eventually(lambda: len(runner.handles) == 1 and runner.handles[0].report)
     scheduler.drain()
     runner.handles[0].done.set()
     eventually(lambda: not scheduler.attempts.known)
-    clock.now += 100.0
-    scheduler.step()
+    later(stage, 100.0)
     assert [task.status.value for task in listed(dao, newest_first=False)] == ["completed", "pending"]
 
 
@@ -6499,12 +6498,8 @@ def test_a_task_that_is_created_while_a_slot_is_free_is_claimed_by_its_create(st
     assert (task.params, task.config, task.batch_id) == ({"x": "'\\%"}, CONFIG, created.batch_id)
     assert (task.priority, task.timeout_seconds, task.max_attempts, attempt.attempt) == (7, 9.5, 2, 1)
     asked = runner.handles[0].attempt.request()
-    assert (asked.task_id, asked.params, asked.priority, asked.timeout_seconds) == (
-        task.task_id,
-        task.params,
-        7,
-        9.5,
-    )
+    assert (asked.task_id, asked.params) == (task.task_id, task.params)
+    assert (asked.priority, asked.timeout_seconds) == (7, 9.5)
     assert dao.get_batch(created.batch_id).name == "ü"
     second = tasks.create_task(SOME_TASK).task_ids[0]
     assert dao.get(second).status is qtm.TaskStatus.PENDING
@@ -6519,9 +6514,8 @@ def test_a_task_that_is_created_while_a_slot_is_free_is_claimed_by_its_create(st
 def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
     pids = tmp_path / "pids"
     with qtm.start(settings(url, engine=engines)) as tasks:
-        created = tasks.create_task(
-            qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
-        )
+        request = qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
+        created = tasks.create_task(request)
         eventually(lambda: pids.exists() and pids.read_text())
     assert not is_alive(int(pids.read_text()))
     with qtm.start(settings(url), scheduler=False) as tasks:
@@ -6534,30 +6528,23 @@ def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines
 def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strategy):
     """As systemd and scancel send it; one that goes to an engine alone counts."""
     (tmp_path / "hostile_engines.py").write_text(ENGINES)
-    environment = {
-        "QTM_ENGINE": "hostile_engines:run",
-        "PYTHONPATH": str(tmp_path),
-        "QTM_SHUTDOWN_GRACE_SECONDS": "20",
-    }
+    environment = {"QTM_ENGINE": "hostile_engines:run", "PYTHONPATH": str(tmp_path)}
+    environment["QTM_SHUTDOWN_GRACE_SECONDS"] = "20"
     with service(url, prefix=("setsid",), **environment) as (process, port):
         eventually(lambda: ask(port, "/readyz")[0] == 200)
 
         def begin_one(name):
             config, params = {**CONFIG, "strategy": strategy}, {"file": str(tmp_path / name)}
-            (task_id,) = ask(port, f"{A}/createTask", body(config=config, params=params, max_attempts=1))[1][
-                "data"
-            ]["task_ids"]
-            return task_id, int(
-                eventually(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text())
-            )
+            asked = body(config=config, params=params, max_attempts=1)
+            (task_id,) = ask(port, f"{A}/createTask", asked)[1]["data"]["task_ids"]
+            pid = eventually(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text())
+            return task_id, int(pid)
 
         alone, pid = begin_one("alone")
         os.kill(pid, signal.SIGTERM)
         ended = ask(port, f"{A}/getTaskStatus?task_id={alone}&wait=30")[1]["data"]
-        assert (ended["status"], ended["error"]["type"]) == (
-            "failed",
-            {"sleeps": "crashed"}.get(strategy, "SystemExit"),
-        )
+        kind = {"sleeps": "crashed"}.get(strategy, "SystemExit")
+        assert (ended["status"], ended["error"]["type"]) == ("failed", kind)
         task_id, pid = begin_one("all")
         below = [one for one in descendants(process.pid) if one != pid]
         if strategy == "sleeps":
@@ -6592,9 +6579,7 @@ def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engi
 @pytest.mark.parametrize("stage", [2], indirect=True)
 def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older_attempt(stage, dao):
     scheduler, runner, _ = stage
-    (task_id,) = add(dao)
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
+    (task_id,) = begin_some(stage, dao)
     assert dao.cancel(task_id)
     assert dao.retry(task_id)
     scheduler.step()
@@ -6606,11 +6591,9 @@ def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older
 
 def claimed_ahead(stage, dao) -> list[str]:
     """One attempt that runs, and four that wait for its slot; the ids of their tasks."""
-    scheduler, runner, _ = stage
+    scheduler = stage[0]
     scheduler.attempts.took(0.01)  # attempts are quick
-    ids = add(dao, *"ABCDE", batch_id="b")
-    scheduler.step()
-    eventually(lambda: runner.handles and runner.handles[0].report)
+    ids = begin_some(stage, dao, *"ABCDE", batch_id="b")
     assert [one.status.value for one in listed(dao, "b")] == ["running"] * 5
     return ids
 
@@ -6673,11 +6656,8 @@ def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waitin
     group = dao.claim("w", 7)
     attempts.add(group)
     for number, one in enumerate(group):
-        recorder.put(
-            one,
-            qtm.Outcome(error_type="E", message="\ud800" if number == 3 else "fine", retryable=False),
-            0.0,
-        )
+        message = "\ud800" if number == 3 else "fine"
+        recorder.put(one, qtm.Outcome(error_type="E", message=message, retryable=False), 0.0)
     recorder.step()
     assert [dao.get(one).status.value for one in ids] == ["failed"] * 3 + ["running"] + ["failed"] * 3
     clock.now += 10.0
@@ -6715,19 +6695,16 @@ def test_starts_and_ends_of_tasks_claimed_ahead_are_logged_with_their_own_times(
         eventually(lambda number=number: len(runner.handles) == number + 1 and runner.handles[number].report)
         runner.handles[number].done.set()
     eventually(lambda: not scheduler.attempts.known)
-    events = [
-        (one.msg.event, one.msg.fields["task_id"], one.created)
-        for one in caplog.records
-        if one.msg.event.startswith("attempt ")
-    ]
-    times = {(event, task_id): at for event, task_id, at in events}
+    lines = [one for one in caplog.records if one.msg.event.startswith("attempt ")]
+    events = [(one.msg.event, one.msg.fields["task_id"]) for one in lines]
+    times = dict(zip(events, (one.created for one in lines), strict=True))
     assert len(events) == len(times) == 10
     in_turn = [times[event, task_id] for task_id in ids for event in ("attempt started", "attempt ended")]
     assert in_turn == sorted(in_turn), "as they came, however late they were written"
 
 
 def test_a_recorder_that_is_held_up_bounds_what_is_claimed_and_loses_nothing(stage, dao, monkeypatch):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     monkeypatch.setattr(qtm, "GROUP_OUTCOMES", 2)
     monkeypatch.setattr(qtm, "AHEAD_SECONDS", 0.0)
     go, record = threading.Event(), dao.record
@@ -6745,8 +6722,7 @@ def test_a_recorder_that_is_held_up_bounds_what_is_claimed_and_loses_nothing(sta
             eventually(lambda begun=begun: len(runner.handles) == begun and runner.handles[-1].report)
             runner.handles[-1].done.set()
             eventually(lambda: scheduler.slots[0].begun_at is None)
-    clock.now += 10.0
-    scheduler.step()
+    later(stage, 10.0)
     assert begun == 5, "two groups, and one that was claimed before"
     assert {one.task_id for one in dao.running()} == set(ids[:5]), "their leases go on"
     go.set()
@@ -6776,9 +6752,8 @@ def two_running(url, monkeypatch):
         return {"words of": "the engine"}
 
     engine.version = "words of the engine"
-    with qtm.start(
-        settings(url, workers=3, heartbeat_seconds=0.1, lease_seconds=30.0), engine=engine
-    ) as tasks:
+    quick = settings(url, workers=3, heartbeat_seconds=0.1, lease_seconds=30.0)
+    with qtm.start(quick, engine=engine) as tasks:
         yield tasks, go
         go.set()
 
@@ -6801,10 +6776,8 @@ def test_progress_that_cannot_be_written_stays_with_its_attempt(two_running, mon
     assert (tasks.scheduler.state()["activity"], tasks.scheduler.is_fresh()) == ("running", True)
     assert tasks.get_task_status(first).progress == 0.0
     go.set()
-    assert [tasks.wait(one, DEADLINE_SECONDS).status.value for one in (first, second)] == [
-        "completed",
-        "completed",
-    ]
+    ended = [tasks.wait(one, DEADLINE_SECONDS).status.value for one in (first, second)]
+    assert ended == ["completed"] * 2
 
 
 @pytest.mark.parametrize("kind", ["driver", "type", "refused"])
@@ -6818,28 +6791,22 @@ def test_an_outcome_that_cannot_be_written_stays_with_its_attempt(two_running, m
         return record(endings)
 
     monkeypatch.setattr(tasks.dao, "record", refuse_texts)
-    first, second = (
-        tasks.create_task(qtm.TaskRequest(code, CONFIG, max_attempts=1)).task_ids[0] for code in "AB"
-    )
+    requests = [qtm.TaskRequest(code, CONFIG, max_attempts=1) for code in "AB"]
+    first, second = (tasks.create_task(request).task_ids[0] for request in requests)
     eventually(lambda: tasks.get_task_status(first).progress == 0.5)
     go.set()
     assert tasks.wait(second, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
     task = tasks.wait(first, DEADLINE_SECONDS)
-    assert (task.status.value, task.error["type"], task.attempt, task.message) == (
-        "failed",
-        "not_stored",
-        1,
-        "",
-    )
-    assert [(one.attempt, one.ending) for one in tasks.get_task_attempts(first)] == [(1, "failed")], (
-        "it counts"
-    )
+    assert (task.status.value, task.attempt, task.message) == ("failed", 1, "")
+    assert task.error["type"] == "not_stored"
+    endings = [(one.attempt, one.ending) for one in tasks.get_task_attempts(first)]
+    assert endings == [(1, "failed")], "it counts"
     assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
     assert tasks.scheduler.is_fresh()
 
 
 def test_an_orphan_that_cannot_be_reclaimed_keeps_no_other_waiting(stage, dao, monkeypatch):
-    scheduler, runner, clock = stage
+    scheduler, runner, _ = stage
     runner.is_ready = False  # so that nothing is claimed
     stuck, free = add(dao, "A", "B")
     dao.claim("dead:1:x", 2)
@@ -6853,13 +6820,11 @@ def test_an_orphan_that_cannot_be_reclaimed_keeps_no_other_waiting(stage, dao, m
     with monkeypatch.context() as patch:
         patch.setattr(dao, "reclaim", refuse_one)
         for passed in (0.0, *[10.0] * 5):
-            clock.now += passed
-            scheduler.step()
+            later(stage, passed)
         assert (dao.get(stuck).status.value, dao.get(free).status.value) == ("running", "pending")
         assert scheduler.is_fresh()
     for _ in range(6):
-        clock.now += 10.0
-        scheduler.step()
+        later(stage, 10.0)
     assert dao.get(stuck).error["type"] == "worker_lost", "its lease began again"
 
 
