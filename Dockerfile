@@ -1,4 +1,5 @@
-# qtm with the example prices. Your engine: build FROM this image, copy the engine in, and set QTM_ENGINE=module:attribute.
+# qtm with the example prices. Your engine: build FROM this image, copy the engine in, and set
+# QTM_ENGINE=module:attribute.
 FROM python:3.12-slim
 
 # The only package, and only for mysql:// databases.
@@ -9,7 +10,7 @@ COPY qtm.py dashboard.html schema.sql ./
 COPY examples/prices examples/prices
 # Compiled once here, since the service cannot write to /app.
 RUN ["python", "-m", "compileall", "-q", "qtm.py"]
-# The folder of the database (mount a volume on it), and a home for what engines keep there (caches of numba, matplotlib).
+# The folder of the database (mount a volume on it), and a home for the caches of engines (numba, matplotlib).
 RUN ["python", "-c", "import os; [(os.mkdir(path), os.chown(path, 10001, 10001)) for path in ('/data', '/home/qtm')]"]
 
 # With QTM_PORT set a worker listens too, for probes and /metrics.
@@ -23,7 +24,8 @@ USER 10001:10001
 VOLUME ["/data"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Imported, not run as a script: an import finds what was compiled above. A port is set by QTM_PORT, not by a flag: this has no flags.
+# Imported, not run as a script: an import finds what was compiled above. The port comes from QTM_PORT, not
+# from a flag, which this command does not have.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
     CMD ["python", "-c", "import sys; sys.path.insert(0, '/app'); import qtm; sys.exit(qtm.main(['ping']))"]
 

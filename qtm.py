@@ -9674,7 +9674,7 @@ HELP = {
     "qtm_upkeep_failures_total": "Steps of upkeep that failed and are tried again.",
     "qtm_purged_tasks_total": "Tasks that were deleted here for their age.",
     "qtm_slots": "Slots for attempts.",
-    "qtm_attempts_total": "Attempts that ended here, and those of lost schedulers that were taken back.",
+    "qtm_attempts_total": "Attempts that ended here, and those of lost schedulers that were rescued here.",
     "qtm_engine_ready": "1 when the engine is imported and attempts can start.",
     "qtm_scheduler_poll_age_seconds": "Since the last round that succeeded.",
     "qtm_scheduler_heartbeat_age_seconds": "Since the last heartbeat in the database.",
@@ -9873,7 +9873,7 @@ def process_metrics() -> dict[str, list[Sample]]:
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
-PROBES = ("/healthz", "/readyz")  # asked by the address of the moment, so that their Host is not checked
+PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatever address a host has now
 OPEN_PATHS = (*PROBES, "/", "/openapi.json")
 
 

@@ -8200,8 +8200,8 @@ def test_answers_are_counted_by_whoever_at_once_and_clients_make_no_labels():
 
 
 COUNTED = {
-    (f"{A}/createTask", "POST", 201): 2, (f"{A}/getTaskResult", "GET", 200): 2, (f"{A}/getTaskStatus", "GET", 404): 3,
-    (f"{A}/createTask", "PUT", 405): 1, ("/healthz", "HEAD", 200): 1, ("other", "other", 400): 1,
+    (f"{A}/createTask", "POST", 201): 2, (f"{A}/createTask", "PUT", 405): 1,
+    (f"{A}/getTaskResult", "GET", 200): 2, (f"{A}/getTaskStatus", "GET", 404): 3, ("/healthz", "HEAD", 200): 1, ("other", "other", 400): 1,
 }  # fmt: skip
 
 
@@ -8242,12 +8242,13 @@ def test_metrics_tell_what_was_done(url):
         == 1
     )
     assert found("process_open_fds") <= found("process_max_fds")
+    most, day = math.inf, 86_400
     for name, (low, high) in {
-        "qtm_queue_age_seconds": (0, 0), "qtm_database_statements_total": (10, math.inf), "qtm_http_connections": (1, 99),
+        "qtm_queue_age_seconds": (0, 0), "qtm_database_statements_total": (10, most),
         "qtm_database_statement_seconds_total": (1e-9, 60), "qtm_scheduler_poll_age_seconds": (0, 30),
-        "qtm_scheduler_heartbeat_age_seconds": (0, 30), "process_start_time_seconds": (time.time() - 86_400, time.time() + 86_400),
-        "process_resident_memory_bytes": (10_000_000, math.inf), "process_open_fds": (5, math.inf),
-        "process_cpu_seconds_total": (1e-9, math.inf),
+        "qtm_scheduler_heartbeat_age_seconds": (0, 30), "qtm_http_connections": (1, 99),
+        "process_start_time_seconds": (time.time() - day, time.time() + day), "process_open_fds": (5, most),
+        "process_resident_memory_bytes": (10_000_000, most), "process_cpu_seconds_total": (1e-9, most),
     }.items():  # fmt: skip
         assert low <= found(name) <= high, name
 
@@ -8930,7 +8931,8 @@ def test_a_client_that_was_generated_from_the_document_is_typed_and_works(tmp_pa
     with serving(chosen, scheduler=True) as server:
         base = f"http://127.0.0.1:{server.server_port}"
         models, connect, find = generated(base)
-        ask = lambda name, **given: find(name)(client=connect(base, token="full-token-1"), **given)  # noqa: E731
+        client = connect(base, token="full-token-1")
+        ask = lambda name, **given: find(name)(client=client, **given)  # noqa: E731
         sweep = {"stock_codes": ["AAPL", "IBM"], "params": models.Params.from_dict(PARAMS), "batch_id": "b"}
         wanted = models.CreateTask(config=models.CreateConfig.from_dict(CONFIG), **sweep)
         first, second = (ask("create_task", body=wanted, idempotency_key="once") for _ in range(2))
@@ -9071,12 +9073,16 @@ def code_of(server, route: qtm.Route, **changes) -> int:
 
 WRONG_HEADERS = {
     "Content-Length": "99999999999", "Expect": "magic", "Transfer-Encoding": "gzip", "Host": "evil.example",
-    "Authorization": "Bearer x", "Origin": "http://evil.example", "Content-Type": "text/plain", " ": "x", "Cookie": "x" * 17_000,
+    "Authorization": "Bearer x", "Origin": "http://evil.example", "Content-Type": "text/plain", " ": "x",
+    "Cookie": "x" * 17_000,
 }  # fmt: skip
+WRITES = ("write", "write_at_once")
 DATABASE_FAULTS = {
-    **dict.fromkeys((qtm.DatabaseUnavailable, qtm.DatabaseRefused, qtm.TransactionConflict), ("write", "write_at_once", "read")),
-    qtm.OutcomeUnknown: ("write", "write_at_once"),
-}  # fmt: skip
+    qtm.DatabaseUnavailable: (*WRITES, "read"),
+    qtm.DatabaseRefused: (*WRITES, "read"),
+    qtm.TransactionConflict: (*WRITES, "read"),
+    qtm.OutcomeUnknown: WRITES,
+}
 # These come before a request is whole, or when it is done, whatever its route.
 AT_ANY_TIME = {error.code for error in (qtm.RequestTimeout, qtm.TooManyConnections, qtm.Overloaded)}
 
@@ -9153,10 +9159,12 @@ def test_every_error_with_a_code_is_declared_by_some_route():
 
 SCHEMATHESIS = f"""
 generation.database = "none"
-phases.stateful.inference.algorithms = []  # the links of the document are enough, and guessed ones would keep it from createTask
+# the links of the document are enough, and guessed ones would keep it from createTask
+phases.stateful.inference.algorithms = []
 generation.allow-x00 = false  # the schema cannot say that texts in config and params hold no NUL
 
-# Nor that start_date is not after end_date, that numbers in config and params fit 64 bits, or that a key is new: valid, and refused.
+# Nor that start_date is not after end_date, that numbers in config and params fit 64 bits, or that a key is
+# new: valid, and refused.
 [[operations]]
 include-path = "{A}/createTask"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "422"]
@@ -9277,8 +9285,8 @@ class Page:
 
     def text(self, selector: str = "main") -> str:
         """The visible text of the first such element; empty when there is none."""
-        script = "const found = document.querySelector(arguments[0]); return found?.checkVisibility() ? found.innerText : ''"
-        return self.run(script, selector)
+        shown = "found?.checkVisibility() ? found.innerText : ''"
+        return self.run(f"const found = document.querySelector(arguments[0]); return {shown}", selector)
 
     def texts(self, selector: str) -> list[str]:
         return self.run(
@@ -9294,7 +9302,8 @@ class Page:
 
     def click(self, name: str, selector: str = "a, button") -> None:
         """The link or button of this name, as soon as it can be used."""
-        script = "return [...document.querySelectorAll(arguments[0])].find((node) => node.innerText === arguments[1] && !node.disabled)"
+        fits = "(node) => node.innerText === arguments[1] && !node.disabled"
+        script = f"return [...document.querySelectorAll(arguments[0])].find({fits})"
         eventually(lambda: self.run(script, selector, name)).click()
 
     def confirm(self, name: str) -> None:
@@ -9315,15 +9324,14 @@ def chromium(tmp_path_factory):
     if not binary or not driver:
         if os.environ.get("CI"):
             pytest.fail("CI is set and chromium or chromedriver is missing")
-        pytest.skip(
-            "ATTENTION, THE PAGE IS NOT TESTED: no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
-        )
+        pytest.skip("ATTENTION, THE PAGE IS NOT TESTED: no chromium and chromedriver (packages of Debian)")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     switches = [
-        "--headless=new", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
+        "--headless=new", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+        "--window-size=1200,900", *(["--no-sandbox"] if os.geteuid() == 0 else []),
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
     ]  # fmt: skip
     for switch in switches:
         options.add_argument(switch)
@@ -9477,7 +9485,8 @@ def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp
 OBSERVED = """
 const everything = { subtree: true, childList: true, characterData: true, attributes: true };
 window.touched = [];
-new MutationObserver((changes) => window.touched.push(...changes)).observe(document.querySelector("main"), everything);
+const observer = new MutationObserver((changes) => window.touched.push(...changes));
+observer.observe(document.querySelector("main"), everything);
 """
 
 
@@ -9593,7 +9602,8 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
 
 
 WRONG_VIEWS = (
-    "#/task/%3Cimg%20src=x%3E", "#/batch/%E0%A4%A", "#/tasks?stock_code=<b>&status=<i>", "#/tasks?cursor='\"", "#/__proto__/x",
+    "#/task/%3Cimg%20src=x%3E", "#/batch/%E0%A4%A", "#/tasks?stock_code=<b>&status=<i>", "#/tasks?cursor='\"",
+    "#/__proto__/x",
 )  # fmt: skip
 
 
@@ -9631,7 +9641,8 @@ def test_hostile_texts_are_shown_as_texts(tmp_path, show):
 
 TAKEOVER = """
 const done = arguments[0], real = fetch, seen = {}, paths = new Set(), answers = {};
-const hostile = { tag: "meta", given: { "http-equiv": "refresh", content: "0; url=/healthz" }, children: ["x"], toString: 1, length: 9 };
+const given = { "http-equiv": "refresh", content: "0; url=/healthz" };
+const hostile = { tag: "meta", given, children: ["x"], toString: 1, length: 9 };
 let target;
 const hurt = (value, path) => {
   for (const [name, part] of Object.entries(value ?? {})) {
@@ -9646,13 +9657,14 @@ window.fetch = async (...given) => {
   hurt(answer.data, new URL(given[0], location).pathname.split("/").at(-1));
   return new Response(JSON.stringify(answer));
 };
+const elements = "meta, base, link, script, style, iframe, object, img";
 (async () => {
   data = undefined;
   await refresh();
   for (target of [...paths]) {
     data = undefined;
     await refresh();
-    const made = document.querySelectorAll("main :is(meta, base, link, script, style, iframe, object, img)").length;
+    const made = document.querySelectorAll(`main :is(${elements})`).length;
     const isShown = document.body.textContent.includes('"http-equiv"');
     seen[target] = made || document.head.childElementCount !== 5 ? "element" : isShown ? "text" : "hidden";
   }
@@ -9665,9 +9677,10 @@ window.fetch = async (...given) => {
 OF_ENGINES = {  # what an engine says or a client stores as it likes, by view: where it must still be shown
     "#/tasks": ["tasks.*.error.type", "tasks.*.error.message", "tasks.*.params.fast", "tasks.*.stock_code"],
     "#/batch/b": ["tasks.*.error.type", "tasks.*.message", "name"],
-    "failed": ["error.type", "error.message", "error.traceback", "error.attempt", "message", "engine_version", "worker_id", "status_text",
-               "config.strategy", "params.fast", "attempts.*.error.message"],
-    "done": ["result.metrics.sharpe", "result.equity_curve.*.*", "result.trades.*.n", "result.notes", "message", "stock_code"],
+    "failed": ["error.type", "error.message", "error.traceback", "error.attempt", "message", "engine_version",
+               "worker_id", "status_text", "config.strategy", "params.fast", "attempts.*.error.message"],
+    "done": ["result.metrics.sharpe", "result.equity_curve.*.*", "result.trades.*.n", "result.notes",
+             "message", "stock_code"],
 }  # fmt: skip
 
 
@@ -9695,13 +9708,16 @@ def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
 
 
 INJECTED = b"""
-<img src="/healthz" onerror="taken.push('onerror')"><p onclick="taken.push('onclick')">here</p><style>p { color: red }</style>
+<img src="/healthz" onerror="taken.push('onerror')"><p onclick="taken.push('onclick')">here</p>
+<style>p { color: red }</style>
 <script>taken.push("inline")</script><script src="/openapi.json"></script><iframe src="/"></iframe>
 <form action="/x"><button>send</button></form>
 """
 TAKEN_OVER = """
 const done = arguments[0], tried = [], main = document.querySelector("main");
-const attempt = (name, work) => { try { work(); tried.push(name); } catch (error) { if (!(error instanceof TypeError)) throw error; } };
+const attempt = (name, work) => {
+  try { work(); tried.push(name); } catch (error) { if (!(error instanceof TypeError)) throw error; }
+};
 attempt("markup", () => { main.innerHTML = "<img src=x onerror='taken.push(1)'>"; });
 attempt("handler", () => main.setAttribute("onclick", "taken.push(2)"));
 attempt("trusted", () => trustedTypes.createPolicy("mine", {}));
@@ -9717,13 +9733,13 @@ def test_the_policy_refuses_whatever_a_text_could_become_if_it_ever_were_markup(
     monkeypatch.setattr(qtm, "read_page", lambda: page._replace(body=injected))
     page = Page(chromium, idle)
     page.shows("No backtests yet")
-    page.run(
-        "window.taken = []; for (const one of ['p[onclick]', 'form[action] button']) document.querySelector(one).click()"
-    )
+    page.run("window.taken = []")
+    for selector in ("p[onclick]", "form[action] button"):
+        page.run("document.querySelector(arguments[0]).click()", selector)
     assert page.driver.execute_async_script(TAKEN_OVER) == ["refused", "refused"]
     expected = {
-        "img-src", "script-src-attr", "script-src-elem", "style-src-elem", "frame-src", "form-action", "connect-src",
-        "require-trusted-types-for", "trusted-types",
+        "img-src", "script-src-attr", "script-src-elem", "style-src-elem", "frame-src", "form-action",
+        "connect-src", "require-trusted-types-for", "trusted-types",
     }  # fmt: skip
     eventually(lambda: set(page.run("return window.violations")) == expected)
     assert page.run("return [window.taken, location.pathname]") == [[], "/"]
@@ -9873,16 +9889,24 @@ def test_long_lists_are_shown_page_by_page(idle, show):
 MALFORMED = {
     "metrics are a list": {"metrics": [1, 2]},
     "metrics are nothing": {"metrics": None, "equity_curve": None, "trades": None},
-    "values of all kinds": {"metrics": {"a": None, "b": "text", "c": [1], "d": {}, "e": True, "total_return": "x", "f": 1e300, "": 5}},
+    "values of all kinds": {
+        "metrics": {"a": None, "b": "text", "c": [1], "d": {}, "e": True, "total_return": "x", "f": 1e300},
+    },
     "points that are no numbers": {"equity_curve": [["2020-01-01", "1"], ["2020-01-02", None]]},
     "points of other lengths": {"equity_curve": [[], ["2020-01-01"], 5, "x"]},
+    "a metric without a name": {"metrics": {"": 5}},
     "an empty curve": {"equity_curve": [], "trades": []},
     "one point": {"equity_curve": [["2020-01-01", 5]]},
     "a flat curve": {"equity_curve": [["2020-01-01", 5.0], ["2020-01-02", 5.0]]},
-    "not a number": {"equity_curve": [["2020-01-01", math.nan]], "metrics": {"sharpe": math.inf}, "held": datetime.timedelta(1)},
+    "not a number": {
+        "equity_curve": [["2020-01-01", math.nan]], "held": datetime.timedelta(1),
+        "metrics": {"sharpe": math.inf},
+    },
     "trades that are none": {"trades": [1, "x", None]},
     "trades of other forms": {"trades": [{}, {"a": 1}, {"b": {"c": 2}, "a": "x"}]},
-    "trades by names that every object has": {"trades": [{"constructor": 1, "__proto__": 2}, {"a": 3}, {"toString": "x"}]},
+    "trades by names that every object has": {
+        "trades": [{"constructor": 1, "__proto__": 2}, {"a": 3}, {"toString": "x"}],
+    },
     "a curve as wide as numbers are": {"equity_curve": [["2020-01-01", -1.7e308], ["2020-01-02", 1.7e308]]},
     "sizes that take hundreds of digits": {"metrics": {"max_drawdown": -1e308, "b": 1e-320}},
     "own names": {"__proto__": {"x": 1}, "constructor": 1, "metrics": {"__proto__": 1, "toString": 2}},
@@ -9894,8 +9918,8 @@ SHOWN = {
     "values of all kinds": r"A\t—\nB\ttext\nC\t\[1\]\nD\t\{\}\nE\ttrue\nTotal return\tx\nF\t1.0000e\+300",
     "points that are no numbers": r'"equity_curve": \[',
     "one point": "2020-01-01: 5",
-    "not a number": r"(?s)therefore null: equity_curve\[0\]\[1\] \(nan\), metrics.sharpe \(inf\).*null where missing: held "
-    r"\(datetime.timedelta\).*Sharpe\t—",
+    "not a number": r"(?s)therefore null: equity_curve\[0\]\[1\] \(nan\), metrics.sharpe \(inf\).*"
+    r"null where missing: held \(datetime.timedelta\).*Sharpe\t—",
     "trades that are none": r'"trades": \[\n  1,',
     "own names": '"__proto__": {',
     "trades by names that every object has": r"1\t2\t—\t—\n\s*—\t—\t3\t—\n\s*—\t—\t—\tx\n",
@@ -12240,7 +12264,8 @@ def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
 
 STARTING = {
     "/readyz": None, f"{A}/createTask": body(), f"{A}/getTaskStatus?task_id=x&wait=9": None,
-    f"{A}/getTasksByBatch?batch_id=x&wait=9": None, f"{A}/listTasks": None, f"{A}/cancelTask": {"batch_id": "x"},
+    f"{A}/getTasksByBatch?batch_id=x&wait=9": None, f"{A}/cancelTask": {"batch_id": "x"},
+    f"{A}/listTasks": None,
 }  # fmt: skip
 
 
@@ -12371,10 +12396,12 @@ def test_ping_knows_a_worker_without_a_port(tmp_path):
                 print(worker.wait())
             eventually(code)
     """
+    given = without_settings(QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
+    command = [*alone, sys.executable, "-c", program]
+    seconds = 4 * DEADLINE_SECONDS
     done = subprocess.run(
-        [*alone, sys.executable, "-c", program], cwd=tmp_path, env=without_settings(QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db"),
-        capture_output=True, text=True, timeout=4 * DEADLINE_SECONDS, check=True,
-    )  # fmt: skip
+        command, cwd=tmp_path, env=given, stdout=subprocess.PIPE, text=True, timeout=seconds, check=True
+    )
     expected = [
         "1 qtm: nothing answers at 127.0.0.1:8080: ",
         "0 alive: 1 worker without a port",
@@ -12525,9 +12552,8 @@ def test_a_log_of_the_host_shows_the_text_of_an_event():
     assert str(event) == 'two\nlines text="a \\"b\\"\\n\\u001b[31m" n=1'
 
 
-SECRETS = {
-    "full": "full-token+/1", "other": "other-token_2", "look": "look-token.3", "password": "ge/heim%\"'\\ \u00e4\u5bc6!",
-}  # fmt: skip
+SECRETS = {"full": "full-token+/1", "other": "other-token_2", "look": "look-token.3"}
+SECRETS["password"] = "ge/heim%\"'\\ \u00e4\u5bc6!"
 
 
 def told_secrets(text: str) -> list[str]:
@@ -12599,7 +12625,8 @@ warnings.warn("a warning of the import")
 
 def run(task, progress):
     print("first line\\x1b[31m \\u2028 \\x85 \\\\ \\"quoted\\"", flush=True)
-    os.write(1, b"\\xff\\xfe not utf-8 \\xed\\xa0\\x80 surrogate \\0 nul\\n" + b'{"event": "forged", "level": "ERROR"}\\n')
+    os.write(1, b"\\xff\\xfe not utf-8 \\xed\\xa0\\x80 surrogate \\0 nul\\n")
+    os.write(1, b'{"event": "forged", "level": "ERROR"}\\n')
     os.write(2, b"2026-01-01T00:00:00.000000Z ERROR forged task_id=1")
     if task.params.get("fail"):
         raise ValueError("two\\nlines \\x1b[2J \\u2028 of\\r\\nerror")
@@ -12822,9 +12849,10 @@ def run(task, progress):
     while pid > 1 and pid != task.params["service"]:
         pids.append(pid)
         pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    found = {name: told(f"/proc/{task.params['service']}/{name}") for name in ("environ", "mem", "maps", "fd")}
+    names, service = ("environ", "mem", "maps", "fd"), task.params["service"]
     return {
-        "service": found, "is_parent": pid == task.params["service"], "between": [told(f"/proc/{one}/environ") for one in pids],
+        "service": {name: told(f"/proc/{service}/{name}") for name in names}, "is_parent": pid == service,
+        "between": [told(f"/proc/{one}/environ") for one in pids],
         "own": repr(dict(os.environ)), "core": resource.getrlimit(resource.RLIMIT_CORE),
     }
 """
