@@ -3706,6 +3706,11 @@ class RunningTask(NamedTuple):
         """What no other attempt has."""
         return self.task_id, self.attempt
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What log lines call it."""
+        return {"task_id": self.task_id, "attempt": self.attempt, "worker_id": self.worker_id}
+
 
 # A task that is created while a slot is free and nothing is pending is ours from the start.
 INSERT_CLAIMED = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, priority_rank,
@@ -7683,41 +7688,38 @@ PACE_ATTEMPTS = 100  # whose mean tells how long the next will take
 
 
 class ChangeBoard:
-    """Where threads wait for a task or batch to change in this process. To notify without a waiter costs a
-    dict look-up."""
+    """Where threads wait for a task or batch to change in this process."""
 
     def __init__(self) -> None:
         self.is_closed = False  # written by close, read by waiting threads
         # also notified; written by the HTTP server, it must not block
         self.listener: Callable[[Sequence[str]], None] | None = None
-        self._lock = threading.Lock()  # guards the dict and its sets
-        self._waiting: dict[str, set[threading.Event]] = {}
+        self._lock = threading.Lock()  # guards the next
+        self._watchers: set[tuple[str, threading.Event]] = set()
 
     @contextlib.contextmanager
     def watch(self, key: str) -> Iterator[threading.Event]:
         """An event that is set when ``key`` changes from now on."""
-        event = threading.Event()
+        watcher = key, threading.Event()
         with self._lock:
-            self._waiting.setdefault(key, set()).add(event)
+            self._watchers.add(watcher)
         try:
-            yield event
+            yield watcher[1]
         finally:
             with self._lock:
-                self._waiting[key].discard(event)
-                if not self._waiting[key]:
-                    del self._waiting[key]
+                self._watchers.discard(watcher)
 
     def close(self) -> None:
         """Nobody shall wait any longer: the service stops."""
         self.is_closed = True
         with self._lock:
-            keys = list(self._waiting)
+            keys = {key for key, _ in self._watchers}
         self.notify(*keys)
 
     def notify(self, *keys: str) -> None:
         """Wake the threads that watch any of these keys."""
         with self._lock:
-            events = [event for key in keys for event in self._waiting.get(key, ())]
+            events = [event for key, event in self._watchers if key in keys]
         for event in events:
             event.set()
         if listener := self.listener:
@@ -8119,6 +8121,7 @@ RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 # a stop signal to all processes may reach the engine a moment before the service, which may be busy
 STOP_NOTICE_SECONDS = 2.0
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
+ORPHAN_EVENT = "orphan taken back"
 
 
 class SlotWorker:
@@ -8338,7 +8341,7 @@ class TaskScheduler:
     def start(self) -> None:
         """Start the threads. On SQLite, which one process holds, what runs now is an orphan."""
         if self.dao.database.dialect.name == "sqlite":
-            self._rescue(dict.fromkeys(self.dao.running(), (WORKER_LOST, 0.0)))
+            self._reclaim(ORPHAN_EVENT, dict.fromkeys(self.dao.running(), (WORKER_LOST, 0.0)))
         works = {"scheduler": self._loop, "recorder": self.recorder.run}
         works.update((f"slot-{number}", slot.run) for number, slot in enumerate(self.slots, 1))
         self._threads = [
@@ -8533,37 +8536,10 @@ class TaskScheduler:
         running = self.dao.running()
         self._end_unknown(running)
         expired = self._leases.observe(now, running)
-        self._rescue({one: (WORKER_LOST, retry_pause(self._settings, one.attempt)) for one in expired})
+        ends = {one: (WORKER_LOST, retry_pause(self._settings, one.attempt)) for one in expired}
+        self._reclaim(ORPHAN_EVENT, ends)
         pause = max(0.05, self._leases.seconds_to_expiry())
         self._next_beat = now + min(self._settings.heartbeat_seconds, pause)
-
-    def _rescue(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
-        """End the attempts of a scheduler that died; their tasks are pending again, or failed."""
-        for orphan, status in self._reclaimed(orphans).items():
-            with self.attempts.changed:
-                self.attempts.ended[WORKER_LOST.ending] += 1
-            fields = {"task_id": orphan.task_id, "attempt": orphan.attempt, "worker_id": orphan.worker_id}
-            log_event(logging.WARNING, "orphan taken back", **fields, status=status.value)
-            self._board.notify(orphan.task_id)
-
-    def _reclaimed(
-        self, orphans: Mapping[RunningTask, tuple[Outcome, float]]
-    ) -> dict[RunningTask, TaskStatus]:
-        """`TaskDAO.reclaim`, an error of which stays with its task, unless the database is away for all."""
-        statuses: dict[RunningTask, TaskStatus] = {}
-        tasks = list(orphans)
-
-        def reclaim(some: Sequence[RunningTask]) -> None:
-            statuses.update(self.dao.reclaim({task: orphans[task] for task in some}))
-
-        def refused(task: RunningTask, error: Exception) -> None:
-            fields = {"task_id": task.task_id, "attempt": task.attempt, "error": _ascii_error_text(error)}
-            log_event(logging.ERROR, "task not reclaimed", **fields)
-            self._leases.forget(task.task_id)
-
-        for start in range(0, len(tasks), RESCUED_TOGETHER):
-            in_halves(tasks[start : start + RESCUED_TOGETHER], reclaim, refused)
-        return statuses
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """Release what the database says we run, but no slot does: the answer to its claim was lost."""
@@ -8572,9 +8548,28 @@ class TaskScheduler:
                 return
             ours = [one for one in running if one.worker_id == self.worker_id]
             unknown = [one for one in ours if one.key not in self.attempts.known]
-        for task in self._reclaimed(dict.fromkeys(unknown, (RELEASED, 0.0))):
-            fields = {"task_id": task.task_id, "attempt": task.attempt}
-            log_event(logging.WARNING, "unknown claim given back", **fields)
+        self._reclaim("unknown claim given back", dict.fromkeys(unknown, (RELEASED, 0.0)))
+
+    def _reclaim(self, event: str, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
+        """End attempts that no scheduler runs any more; their tasks are pending again, or failed. An error
+        stays with its task, unless the database is away for all."""
+        statuses: dict[RunningTask, TaskStatus] = {}
+        tasks = list(orphans)
+
+        def reclaim(some: Sequence[RunningTask]) -> None:
+            statuses.update(self.dao.reclaim({task: orphans[task] for task in some}))
+
+        def refused(task: RunningTask, error: Exception) -> None:
+            log_event(logging.ERROR, "task not reclaimed", **task.log_fields, error=_ascii_error_text(error))
+            self._leases.forget(task.task_id)
+
+        for start in range(0, len(tasks), RESCUED_TOGETHER):
+            in_halves(tasks[start : start + RESCUED_TOGETHER], reclaim, refused)
+        for task, status in statuses.items():
+            with self.attempts.changed:
+                self.attempts.ended[orphans[task][0].ending] += 1
+            log_event(logging.WARNING, event, **task.log_fields, status=status.value)
+            self._board.notify(task.task_id)
             self.wake()
 
     def _free_slots(self) -> int:

@@ -7300,10 +7300,10 @@ def test_a_wait_is_over_with_its_time_or_with_the_last_task(url, of):
         assert not tasks.ended([], [wait(key, 0.01).batch_id])
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             waited = threads.submit(wait, key, DEADLINE_SECONDS)
-            eventually(lambda: key in tasks._board._waiting)
+            eventually(lambda: tasks._board._watchers)
             tasks.cancel_task(created.task_ids[1])
             waited.result(DEADLINE_SECONDS / 2)
-        assert not tasks._board._waiting
+        assert not tasks._board._watchers
         with pytest.raises(missing):
             wait("nothing", 1.0)
 
