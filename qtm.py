@@ -1668,7 +1668,7 @@ def sqlite_fault(path: str) -> str:
 def _open_file(path: str, flags: int, database: str) -> int:
     """A descriptor of this file, which is made if need be; one that is there keeps its mode."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_MODE)
+        return os.open(path, os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_MODE)
     except OSError as error:
         raise SettingsError(sqlite_fault(database) or f"{path} cannot be used: {error.strerror}") from None
 
@@ -1677,7 +1677,7 @@ def _open_lock_file(database: str) -> int:
     """In a shared folder another account may have put something in its place: raises SettingsError for a
     link, by which qtm would write into another file, and for anything that holds more than a process id."""
     path = database + ".lock"
-    descriptor = _open_file(path, os.O_NOFOLLOW | os.O_NONBLOCK, database)
+    descriptor = _open_file(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, database)
     found, owners = os.fstat(descriptor), {os.geteuid(), os.stat(os.path.dirname(path)).st_uid}
     is_ours = (found.st_uid in owners or os.geteuid() == 0) and found.st_nlink <= 1
     if is_ours and stat.S_ISREG(found.st_mode) and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0)):
@@ -1732,7 +1732,7 @@ class SQLiteDialect:
         for end in ("-wal", "-shm", "-journal"):
             if os.path.islink(self.path + end):
                 raise SettingsError(f"{self.path}{end} is a symbolic link: remove it")
-        descriptor = _open_file(self.path, 0, self.path)
+        descriptor = _open_file(self.path, os.O_RDONLY, self.path)  # one that cannot be written is read
         head = os.read(descriptor, len(SQLITE_HEAD))
         os.close(descriptor)
         if head not in (b"", SQLITE_HEAD):
