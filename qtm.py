@@ -203,6 +203,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+E = TypeVar("E", bound="QtmError")
 logger = logging.getLogger("qtm")
 
 
@@ -295,7 +296,7 @@ class SchemaError(QtmError): """The database has a schema that this version cann
 # fmt: on
 
 
-def without_traceback(error: QtmError) -> QtmError:
+def without_traceback(error: E) -> E:
     """An error that is answered later than it was caught, without the frames that it came through, which
     would keep all that they hold. One that means a fault of ours stays as it is, for the log."""
     if type(error) is not QtmError:
@@ -2405,22 +2406,22 @@ class Database:
         while True:
             attempt += 1
             started = time.monotonic()
-            failure: QtmError
             try:
                 return self._once(self._writers, run)
-            except OutcomeUnknown as unknown:
-                failure = doubt = unknown
-                outcome = self._read_back(confirm, unknown)
-                if outcome is not None:
-                    return outcome
-                is_worth_it = attempt == 1 or time.monotonic() - begun < CONFLICT_SECONDS
-            except TransactionConflict as conflict:
-                failure, is_worth_it = conflict, time.monotonic() - begun < CONFLICT_SECONDS
-            except DatabaseUnavailable as away:
-                failure = away
-                is_worth_it = attempt == 1 and time.monotonic() - started < QUICK_FAILURE_SECONDS
-            if attempt == TRANSACTION_TRIES or not is_worth_it:
-                raise doubt or failure
+            except (TransactionConflict, DatabaseUnavailable) as failure:
+                now = time.monotonic()
+                is_worth_it = attempt == 1 or now - begun < CONFLICT_SECONDS
+                if isinstance(failure, OutcomeUnknown):
+                    doubt = without_traceback(failure)
+                    outcome = self._read_back(confirm, failure)
+                    if outcome is not None:
+                        return outcome
+                elif isinstance(failure, TransactionConflict):
+                    is_worth_it = now - begun < CONFLICT_SECONDS
+                else:
+                    is_worth_it = attempt == 1 and now - started < QUICK_FAILURE_SECONDS
+                if attempt == TRANSACTION_TRIES or not is_worth_it:
+                    raise doubt or failure
             self.monitor.add(retries=1)
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
 
@@ -2435,6 +2436,7 @@ class Database:
     def _once(self, pool: ConnectionPool, run: Callable[[Session], T]) -> T:
         """After an error that leaves the connection sound, it is rolled back and kept for others. When
         ROLLBACK fails, too, the connection is closed, which rolls back as well."""
+        failure: QtmError | None = None
         try:
             with pool.connection() as connection:
                 session = Session(self.dialect, connection.cursor(), self.monitor)
@@ -2452,6 +2454,8 @@ class Database:
         except QtmError as error:
             self.monitor.add(error=error.error)
             raise
+        finally:
+            failure = None  # it holds this frame, and so the cursor, which would keep SQLite's file open
 
     def _translated(self, error: Exception, session: Session) -> QtmError:
         ours = self.dialect.error(error, session.is_committing, session.is_sent)
