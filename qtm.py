@@ -2421,7 +2421,9 @@ class Database:
                 else:
                     is_worth_it = attempt == 1 and now - started < QUICK_FAILURE_SECONDS
                 if attempt == TRANSACTION_TRIES or not is_worth_it:
-                    raise doubt or failure
+                    if doubt:
+                        raise doubt from None
+                    raise
             self.monitor.add(retries=1)
             self._sleep(random.uniform(0.2, 1.0) * 0.005 * 2**attempt)
 
