@@ -52,40 +52,41 @@ Rooms (search for the rule "# ==== "):
   3 JSON
   4 Requests
   5 Tasks
-  6 Log and counters
-  7 Connection pool
-  8 Dialects
-  9 Transactions
- 10 Migrations
- 11 Rows
- 12 Task statements
- 13 Attempts
- 14 Run statements
- 15 Upkeep statements
- 16 Doctor
- 17 Backtest engine
- 18 Results
- 19 Engine process
- 20 Engine host
- 21 Engine slots
- 22 Engine server
- 23 Thread runner
- 24 Upkeep
- 25 Leases and waits
- 26 Recorder
- 27 TaskScheduler
- 28 Admission
- 29 TaskManager
- 30 HTTP messages
- 31 Metrics
- 32 Routes
- 33 OpenAPI
- 34 Page
- 35 API
- 36 Access
- 37 HTTP connections
- 38 HTTP server
- 39 Command line
+  6 Ranking
+  7 Log and counters
+  8 Connection pool
+  9 Dialects
+ 10 Transactions
+ 11 Migrations
+ 12 Rows
+ 13 Task statements
+ 14 Attempts
+ 15 Run statements
+ 16 Upkeep statements
+ 17 Doctor
+ 18 Backtest engine
+ 19 Results
+ 20 Engine process
+ 21 Engine host
+ 22 Engine slots
+ 23 Engine server
+ 24 Thread runner
+ 25 Upkeep
+ 26 Leases and waits
+ 27 Recorder
+ 28 TaskScheduler
+ 29 Admission
+ 30 TaskManager
+ 31 HTTP messages
+ 32 Metrics
+ 33 Routes
+ 34 OpenAPI
+ 35 Page
+ 36 API
+ 37 Access
+ 38 HTTP connections
+ 39 HTTP server
+ 40 Command line
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ import socket
 import socketserver
 import sqlite3
 import stat
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -1205,8 +1207,9 @@ PERCENT_SLACK = 0.00001
 @dataclass(slots=True)
 class TaskInfo:
     """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
-    people, ``error`` is ``{type, message, attempt, traceback?}`` of the last failed attempt. Times are UTC by
-    the database's clock, as ISO 8601 text with ``Z`` and microseconds."""
+    people, ``metrics`` are the numbers of the result's metrics, ``error`` is ``{type, message, attempt,
+    traceback?}`` of the last failed attempt. Times are UTC by the database's clock, as ISO 8601 text with
+    ``Z`` and microseconds."""
 
     task_id: str
     batch_id: str
@@ -1215,6 +1218,7 @@ class TaskInfo:
     status_text: str
     progress: float
     message: str
+    metrics: dict[str, float] | None
     attempt: int
     max_attempts: int
     timeout_seconds: float
@@ -1347,7 +1351,89 @@ class TaskPage(NamedTuple):
         return [TaskInfo.from_dict(values) for values in json.loads(f"[{self.json}]")]
 
 
-# ==== 6 Log and counters ====================================================================================
+# ==== 6 Ranking =============================================================================================
+# What a ranking knows of a completed task, and how likely the best of many trials is luck: pure functions.
+
+MAX_METRICS = 64  # of a result, kept beside the task
+MAX_METRIC_NAME = 100  # characters
+TRADING_DAYS = 252  # in a year, for annual figures
+NORMAL = statistics.NormalDist()
+
+
+def params_key(params: Mapping[str, Any]) -> int:
+    """A number of 63 bits that params have in common whatever the order of their names. Among a million
+    different ones, two are the same with a chance of one in ten million."""
+    text = json.dumps(params, sort_keys=True).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def task_facts(task: TaskRequest) -> list[Any]:
+    """What a ranking knows of a task: the key of its params, and its ``start_date`` and ``end_date``."""
+    dates = [task.config.get(name) for name in ("start_date", "end_date")]
+    return [params_key(task.params), *(one if _date_of(one) else None for one in dates)]
+
+
+def return_moments(returns: Sequence[float]) -> dict[str, float]:
+    """``skew`` and ``kurtosis`` (3 for a normal distribution) of returns; neither where they do not vary."""
+    try:
+        mean = math.fsum(returns) / len(returns)
+        squares = [(one - mean) ** 2 for one in returns]
+        variance = math.fsum(squares) / len(returns)
+        third = math.fsum(square * (one - mean) for square, one in zip(squares, returns, strict=True))
+        fourth = math.fsum(square * square for square in squares)
+        skew = third / len(returns) / variance**1.5
+        kurtosis = fourth / len(returns) / variance**2
+    except (ArithmeticError, ValueError):  # fsum refuses inf - inf
+        return {}
+    return {"skew": skew, "kurtosis": kurtosis} if math.isfinite(skew + kurtosis) else {}
+
+
+def _curve_metrics(curve: Any) -> dict[str, float]:
+    """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; none of another one."""
+    points = curve if isinstance(curve, list) else ()
+    values = [one[1] for one in points if isinstance(one, list) and len(one) == 2 and _is_number(one[1])]
+    if not values or len(values) < len(points) or 0 in values:
+        return {}
+    returns = [after / before - 1 for before, after in itertools.pairwise(values)]
+    return {"bars": len(values), **return_moments(returns)}
+
+
+def result_metrics(members: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of a result's ``metrics``, at most 64, and of its equity curve ``skew``, ``kurtosis`` and
+    ``bars`` where they are missing. Takes the JSON text of each member of the result."""
+    given = json.loads(members.get("metrics", "{}"))
+    pairs = given.items() if isinstance(given, dict) else ()
+    numbers = (pair for pair in pairs if _is_number(pair[1]) and len(pair[0]) <= MAX_METRIC_NAME)
+    metrics = dict(itertools.islice(numbers, MAX_METRICS))
+    if "equity_curve" in members and not metrics.keys() >= {"skew", "kurtosis", "bars"}:
+        for name, value in _curve_metrics(json.loads(members["equity_curve"])).items():
+            if len(metrics) < MAX_METRICS:
+                metrics.setdefault(name, value)
+    return metrics
+
+
+def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
+    """The standard error of a Sharpe ratio of one period that was measured over so many periods; None where
+    the formula gives none. See `deflated_sharpe`."""
+    variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
+    is_defined = periods > 1 and 0 < variance < math.inf
+    return math.sqrt(variance / (periods - 1)) if is_defined else None
+
+
+def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
+    """Of the metric ``sharpe``, which is annual: the periods of a year (the metric ``periods_per_year``, else
+    252), the ratio of one period, and its standard error by ``skew``, ``kurtosis`` and ``bars``. None for
+    what is not known."""
+    sharpe, a_year = metrics.get("sharpe"), metrics.get("periods_per_year", TRADING_DAYS)
+    ratio = sharpe / math.sqrt(a_year) if sharpe is not None and a_year > 0 else math.nan
+    if not math.isfinite(ratio):
+        return [None, None, None]
+    needed = [metrics.get(name) for name in ("bars", "skew", "kurtosis")]
+    known = [value for value in needed if value is not None]
+    return [a_year, ratio, sharpe_error(ratio, *known) if len(known) == len(needed) else None]
+
+
+# ==== 7 Log and counters ====================================================================================
 # One log line per event, the counters of the database layer, and what a process that is forked from this one
 # gives up.
 
@@ -1487,7 +1573,7 @@ class LeftToParent:
 LEFT_TO_PARENT: Any = LeftToParent()
 
 
-# ==== 7 Connection pool =====================================================================================
+# ==== 8 Connection pool =====================================================================================
 # A LIFO pool that knows nothing of databases: it gets one function that connects and one that judges an idle
 # connection.
 
@@ -1610,7 +1696,7 @@ class ConnectionPool:
         return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
 
 
-# ==== 8 Dialects ============================================================================================
+# ==== 9 Dialects ============================================================================================
 # What the two databases do differently, and nothing else, in two classes with the same members. Everything
 # else is one SQL text, with MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes:
 # surely not applied (TransactionConflict: tried again), connection useless (DatabaseUnavailable), and unknown
@@ -2254,7 +2340,7 @@ class MySQLDialect:
 Dialect = SQLiteDialect | MySQLDialect
 
 
-# ==== 9 Transactions ========================================================================================
+# ==== 10 Transactions =======================================================================================
 # `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A
 # conflict is tried again; an unknown outcome is read back, never guessed.
 
@@ -2493,7 +2579,7 @@ class Database:
         self.dialect.close()
 
 
-# ==== 10 Migrations =========================================================================================
+# ==== 11 Migrations =========================================================================================
 # The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their
 # tools (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted
 # migration goes on where it stopped, and several starting replicas take turns.
@@ -2622,6 +2708,26 @@ ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL;
 
 -- step 4: an index for the retention of Idempotency-Keys, which looks at the oldest first
 CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);
+
+-- step 5: metrics beside the task
+-- One row per completed task, written with its outcome: what a ranking of a batch reads, so that it passes
+-- over no wide rows. Its key keeps the rows of a batch together.
+CREATE TABLE backtest_metrics (
+  batch_id         VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_id          CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  stock_code       VARCHAR(64) /*! CHARACTER SET utf8mb4 */ /*M! COLLATE utf8mb4_nopad_bin */
+                   /*!80017 COLLATE utf8mb4_0900_bin */ NOT NULL,
+  params           LONGTEXT NOT NULL,
+  params_key       BIGINT NOT NULL,          -- a hash of params, the same for any order of their names
+  start_date       VARCHAR(10) NULL,         -- of config
+  end_date         VARCHAR(10) NULL,
+  engine_version   VARCHAR(100) NULL,
+  periods_per_year DOUBLE NULL,              -- of the metric sharpe
+  period_sharpe    DOUBLE NULL,              -- the Sharpe ratio of one period, and its standard error
+  sharpe_error     DOUBLE NULL,
+  metrics          LONGTEXT NOT NULL,        -- JSON object: the numbers of the result's metrics, at most 64
+  PRIMARY KEY (batch_id, task_id)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by
@@ -2726,7 +2832,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
         time.sleep(random.uniform(0.02, 0.2))
 
 
-# ==== 11 Rows ===============================================================================================
+# ==== 12 Rows ===============================================================================================
 # Between models and rows: the columns, the JSON of tasks, creates, filters, and the small conversions that
 # statements need.
 
@@ -2746,6 +2852,9 @@ ATTEMPT_FIELDS = (
     *("worker_id", "started_at", "ended_at", "ending", "error"),
     *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
+
+TASK_METRICS = """COALESCE((SELECT NULLIF(m.metrics, '{}') FROM backtest_metrics AS m
+    WHERE m.batch_id = backtest_tasks.batch_id AND m.task_id = backtest_tasks.task_id), 'null')"""
 
 
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
@@ -2772,7 +2881,7 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
     head = (
         '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
         f'"stock_code":{quoted("stock_code")},"status":"@status@","status_text":"@{status_text}@",'
-        f'"progress":@progress@,"message":{quoted("message")},"attempt":@attempt@,'
+        f'"progress":@progress@,"message":{quoted("message")},"metrics":@{TASK_METRICS}@,"attempt":@attempt@,'
         '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
         f'"created_at":"@REPLACE(created_at, \' \', \'T\')@Z","run_at":"{run_at}",'
         f'"started_at":{stamp("started_at")},"finished_at":{stamp("finished_at")},'
@@ -2980,6 +3089,15 @@ def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
     return ", ".join(f":{name}" for name in parameters), parameters
 
 
+def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:
+    """The statement that deletes the metrics of tasks, each a pair of task_id and batch_id."""
+    pairs = " OR ".join(f"(task_id = :task_{i} AND batch_id = :batch_{i})" for i in range(len(tasks)))
+    keys = {
+        f"{name}_{i}": task[n] for i, task in enumerate(tasks) for n, name in enumerate(("task", "batch"))
+    }
+    return f"DELETE FROM backtest_metrics WHERE {pairs}", keys
+
+
 @functools.lru_cache(maxsize=64)
 def _for_keys(sql: str, count: int) -> tuple[PreparedStatement, Sequence[str]]:
     """A statement that ends in IN, for so many keys, and the names of its parameters."""
@@ -3066,7 +3184,7 @@ class TaskFilter:
         }
 
 
-# ==== 12 Task statements ====================================================================================
+# ==== 13 Task statements ====================================================================================
 # What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and
 # out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
 # compare-and-set; losing it is no exception.
@@ -3363,7 +3481,7 @@ class TaskStatements(Statements):
         """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
         PAGE_BYTES but of one task."""
         dialect = self.database.dialect
-        texts = [f"COALESCE({name}, '')" for name in ("config", "params", "error")]
+        texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), TASK_METRICS]
         size = " + ".join(map(dialect.byte_length.format, texts))
         entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
         ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
@@ -3520,7 +3638,7 @@ class TaskStatements(Statements):
         return self.database.write(work, confirm), sizes[-2]
 
 
-# ==== 13 Attempts ===========================================================================================
+# ==== 14 Attempts ===========================================================================================
 # An attempt of this process, its states, how it ended, and the rows that the database gets of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -3557,6 +3675,7 @@ class Outcome:
     result_json: str | None = None
     non_finite_json: str = "[]"
     converted_json: str = "[]"
+    ranking_json: str | None = None  # of a result: a list of METRICS_ROW but the task's id
     error_type: str | None = None
     message: str = ""
     traceback: str | None = None
@@ -3575,7 +3694,7 @@ class Outcome:
     @property
     def stored_bytes(self) -> int:
         """About what it takes in a statement."""
-        texts = (self.message, self.traceback, self.usage.output_tail)
+        texts = (self.message, self.traceback, self.usage.output_tail, self.ranking_json)
         return self.result_bytes + sum(len(text or "") for text in texts) + 200
 
     @property
@@ -3737,6 +3856,11 @@ ENDED = (
 )
 STATUS_PLACE = ENDED.index("new_status")
 RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted")
+# What the engine process says of a result for rankings; the rest of a row is the task's own.
+METRICS_ROW = (
+    *("task_id", "params_key", "start_date", "end_date"),
+    *("periods_per_year", "period_sharpe", "sharpe_error", "metrics"),
+)
 
 
 def _ended_row(
@@ -3761,7 +3885,7 @@ def _ended_row(
     return [*task, int(outcome.released), engine_version, runner, outcome.ending, *usage, tail or ""]
 
 
-# ==== 14 Run statements =====================================================================================
+# ==== 15 Run statements =====================================================================================
 # What a scheduler says of its attempts to the database. Each statement carries the guard that makes it a
 # compare-and-set, and is for any number of tasks, which come as rows of JSON.
 
@@ -3832,6 +3956,12 @@ class RunStatements(Statements):
         into = f"INSERT INTO backtest_results ({', '.join(RESULT_COLUMNS)})"
         self._insert_result = f"{into} VALUES (:task_id, :result, :non_finite, :converted)"
         self._insert_results = f"{into} SELECT * FROM {dialect.json_rows(*RESULT_COLUMNS)} AS r"
+        of_task = ("batch_id", "stock_code", "params", "engine_version")
+        self._insert_metrics = f"""INSERT INTO backtest_metrics
+                ({", ".join((*METRICS_ROW, *of_task))})
+            SELECT /*! STRAIGHT_JOIN */ r.{", r.".join(METRICS_ROW)}, {", ".join(of_task)}
+            FROM {dialect.json_rows(*METRICS_ROW)} AS r
+            CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON backtest_tasks.task_id = r.task_id"""
         self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
             CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
             WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
@@ -3956,6 +4086,9 @@ class RunStatements(Statements):
         self._end(session, rows)
         if together:
             session.execute(self._insert_results, {"rows": dump_json(together)})
+        texts = [(one.task_id, one.outcome.ranking_json) for one in attempts]
+        if metrics := [f'["{task_id}",{text[1:]}' for task_id, text in texts if text]:
+            session.execute(self._insert_metrics, {"rows": f"[{','.join(metrics)}]"})
 
     def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
         """running -> completed, failed or pending for tasks that are locked, and the records of their
@@ -4043,7 +4176,7 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 15 Upkeep statements ==================================================================================
+# ==== 16 Upkeep statements ==================================================================================
 # Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
 
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
@@ -4085,11 +4218,12 @@ class UpkeepStatements(Statements):
             records."""
             names, parameters = _in_list(expired)
             locked = session.rows(
-                f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+                f"""SELECT task_id, batch_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
                     WHERE task_id IN ({names}) AND {is_expired} /*! FOR UPDATE SKIP LOCKED */""",
                 {**parameters, "cutoff": cutoff},
             )
             if locked:
+                session.execute(*_delete_metrics(locked))
                 names, parameters = _in_list([row[0] for row in locked])
                 for table in ("backtest_results", "backtest_attempts", "backtest_tasks"):
                     session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", parameters)
@@ -4206,7 +4340,7 @@ class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
     """The statements of three rooms over one database."""
 
 
-# ==== 16 Doctor =============================================================================================
+# ==== 17 Doctor =============================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are
 # gathered first and then judged by a table, so that every row can be tested without a server that is wrong in
 # just that way.
@@ -4405,12 +4539,11 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 17 Backtest engine ====================================================================================
+# ==== 18 Backtest engine ====================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in
 # decimals of 50 digits (prices as they stand in the file), so that a crossing or a share count never hangs on
 # rounding; only the metrics, at the end, are doubles.
 
-TRADING_DAYS = 252  # a year, for annual figures
 BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
 # rounds to it what may be off at the 50th, so that equal amounts are equal
 TEN_DIGITS_LESS = decimal.Context(prec=40)
@@ -4814,7 +4947,8 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
     total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1;
     annual_volatility = sample deviation of the daily returns x sqrt(252), None for less than two of them;
     sharpe = mean / deviation x sqrt(252), risk-free rate 0 (Sharpe 1994); max_drawdown = the lowest equity /
-    (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars.
+    (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars; skew
+    and kurtosis of the daily returns are None where these do not vary.
     """
     equity, trades = books.equity, books.trades
     count = len(equity) - 1
@@ -4841,6 +4975,7 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
         "trades": len(trades),
         "win_rate": sum(one["profit"] > 0 for one in trades) / len(trades) if trades else None,
         "bars": len(equity),
+        **{"skew": None, "kurtosis": None, **return_moments(returns)},
     }
 
 
@@ -4928,18 +5063,19 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 18 Results ============================================================================================
+# ==== 19 Results ============================================================================================
 # An engine's result as strict JSON, whatever numpy, pandas or polars put into it.
 
 
 class ResultDocument(NamedTuple):
     """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}``
     with the kind nan, inf or -inf; and what has no JSON form and became its text, each ``{"path",
-    "type"}``."""
+    "type"}``; and the text of each member."""
 
     text: str
     non_finite: list[dict[str, str]]
     converted: list[dict[str, str]]
+    members: Mapping[str, str]
 
 
 class ResultFault(ValueError):
@@ -5172,6 +5308,7 @@ class ResultWriter:
     def __init__(self) -> None:
         self.non_finite: list[dict[str, str]] = []
         self.converted: list[dict[str, str]] = []
+        self.members_of_root: dict[str, str] = {}  # the text of each
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
 
     def path(self, *last: str) -> str:
@@ -5228,9 +5365,11 @@ class ResultWriter:
                 raise ResultFault(
                     f"two keys of one object are the same as text, {self.path()[:200]!r}, and JSON holds only one"
                 )
-            texts[name] = f"{dump_json(name)}:{write(item)}"
+            texts[name] = write(item)
         self._path.pop()
-        return f"{{{','.join(texts.values())}}}"
+        if not self._path:
+            self.members_of_root = texts
+        return f"{{{','.join(f'{dump_json(name)}:{text}' for name, text in texts.items())}}}"
 
     def key(self, key: Any) -> str:
         """The text of a key; one that has no natural text is listed."""
@@ -5293,10 +5432,10 @@ def result_document(result: Any) -> ResultDocument:
     text = writer.value(result)
     if not text.startswith("{"):
         raise TypeError(f"a result must be a mapping, not {type(result).__name__}")
-    return ResultDocument(text, writer.non_finite, writer.converted)
+    return ResultDocument(text, writer.non_finite, writer.converted, writer.members_of_root)
 
 
-# ==== 19 Engine process =====================================================================================
+# ==== 20 Engine process =====================================================================================
 # Where attempts run, apart from the service. All processes of a slot share what its host has: a socket of
 # tasks, one datagram each, of which the process whose turn it is takes the next; a pipe of frames back to the
 # service; and a pipe of what they print. So the service need not know which process runs a task, and can take
@@ -5543,6 +5682,7 @@ def _error_outcome(error: BaseException) -> Outcome:
 def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> Outcome:
     """Run one attempt, and make JSON of its result."""
     try:
+        facts = task_facts(task)  # before the engine may change them
         result = _completed(engine(task, progress))
     except InvalidTask as error:
         message = _clean(error.message)[:MAX_ERROR_MESSAGE]
@@ -5553,7 +5693,10 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -
         return _error_outcome(error)
     try:
         document = result_document(result)
-        found = Outcome(document.text, dump_json(document.non_finite), dump_json(document.converted))
+        metrics = result_metrics(document.members)
+        ranking = dump_json([*facts, *sharpe_facts(metrics), dump_json(metrics)])
+        listed = dump_json(document.non_finite), dump_json(document.converted)
+        found = Outcome(document.text, *listed, ranking)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
@@ -5727,9 +5870,9 @@ class FreshState:
 
 
 def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> None:
-    documents = outcome.result_json, outcome.non_finite_json, outcome.converted_json
+    listed = outcome.non_finite_json, outcome.converted_json, outcome.ranking_json
     if outcome.result_json is not None:
-        return ends.send(frame, *cast("tuple[str, ...]", documents))
+        return ends.send(frame, outcome.result_json, *cast("tuple[str, ...]", listed))
     error = outcome.error_type, outcome.message, outcome.traceback, outcome.retryable
     ends.send({**frame, "error": error})
 
@@ -5827,7 +5970,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 20 Engine host ========================================================================================
+# ==== 21 Engine host ========================================================================================
 # The processes between service and engine. The engine server has imported the engine once and forks a host
 # for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
 # need, gives it its turn once the one before and all that this left have ended, adopts every process that an
@@ -6363,7 +6506,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 21 Engine slots =======================================================================================
+# ==== 22 Engine slots =======================================================================================
 # The service's side of hosts and engine processes. A slot thread sends attempts to its host's processes, a few
 # ahead while they are quick, and listens until each has ended. Every wait for another process has a deadline.
 
@@ -6695,8 +6838,8 @@ def _outcome(
     documents: Sequence[str], kind: str | None, message: str, stack: str | None, retryable: bool
 ) -> Outcome:
     """From what an engine process sends: of a result its documents, of an error the rest."""
-    result, non_finite, converted = documents or (None, "[]", "[]")
-    return Outcome(result, non_finite, converted, kind, message, stack, retryable)
+    result, non_finite, converted, ranking = documents or (None, "[]", "[]", None)
+    return Outcome(result, non_finite, converted, ranking, kind, message, stack, retryable)
 
 
 class EngineSlot:
@@ -6938,7 +7081,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 22 Engine server ======================================================================================
+# ==== 23 Engine server ======================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two
 # runners.
 
@@ -7370,7 +7513,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 23 Thread runner ======================================================================================
+# ==== 24 Thread runner ======================================================================================
 # The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but
 # not killed.
 
@@ -7476,7 +7619,7 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-# ==== 24 Upkeep =============================================================================================
+# ==== 25 Upkeep =============================================================================================
 # What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits:
 # the retention, the counts for /metrics, checkpoints of SQLite.
 
@@ -7675,7 +7818,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 25 Leases and waits ===================================================================================
+# ==== 26 Leases and waits ===================================================================================
 # What the scheduler remembers: the threads that wait for a change, the attempts of this process and their
 # durations, and the tasks of other schedulers whose heartbeat has not moved for a lease. Times are this
 # process's monotonic clock and the database's clock, never another host's.
@@ -7908,7 +8051,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 26 Recorder ===========================================================================================
+# ==== 27 Recorder ===========================================================================================
 # Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one
 # transaction, so that a group grows with the time that the last one took. While the database is away outcomes
 # are kept: the work is done and must not be lost.
@@ -8119,7 +8262,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 27 TaskScheduler ======================================================================================
+# ==== 28 TaskScheduler ======================================================================================
 # One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the
 # scheduler's work; the timer, a create and a slot that needs more only wake it.
 
@@ -8618,7 +8761,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 28 Admission ==========================================================================================
+# ==== 29 Admission ==========================================================================================
 # What is checked before a verb runs: the types of its arguments, documents of Python callers, room in the queue,
 # and what the engine itself has against a task.
 
@@ -8829,7 +8972,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 29 TaskManager ========================================================================================
+# ==== 30 TaskManager ========================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
 # returns models of rooms 4 and 5.
 
@@ -9292,7 +9435,7 @@ def start(
     return tasks
 
 
-# ==== 30 HTTP messages ======================================================================================
+# ==== 31 HTTP messages ======================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
 # how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
 # closes the connection. Errors become answers in one place.
@@ -9635,7 +9778,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 31 Metrics ============================================================================================
+# ==== 32 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
 # for that.
@@ -9867,7 +10010,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 32 Routes =============================================================================================
+# ==== 33 Routes =============================================================================================
 # The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
 # TaskAPI gets them; the OpenAPI document is made from the same tables.
 
@@ -10072,7 +10215,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 33 OpenAPI ============================================================================================
+# ==== 34 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of rooms 2, 4 and 5, and the
 # errors of room 1. With tokens set, it demands one for every route that is not open. Every object has a name,
 # or generators of clients would give it no type.
@@ -10216,6 +10359,7 @@ def _body_schemas() -> dict[str, Any]:
 def _data_schemas() -> dict[str, Any]:
     """The data of answers, and failures: one schema for all, so that a generated client has one class."""
     of_task = {"status": "Status", "config": "Config", "params": "Params", "progress": "share"}
+    of_task["metrics"] = "Metrics?"
     task = _fields(TaskInfo, **of_task, error="TaskError?")
     batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
     del batch["tasks"], batch["next_cursor"]
@@ -10264,6 +10408,7 @@ def _data_schemas() -> dict[str, Any]:
         "Ending": {"type": "string", "enum": ["completed", "failed", "released", *ENDINGS_BY_ERROR]},
         "NonFiniteKind": {"type": "string", "enum": ["nan", "inf", "-inf"]},
         "Config": {**FREE, "description": "As it was created."},
+        "Metrics": {**FREE, "additionalProperties": _schema("float"), "maxProperties": MAX_METRICS},
         "Result": {**FREE, "description": "What the engine returned."},
         "Document": {**FREE, "description": "An OpenAPI document."},
     }
@@ -10356,7 +10501,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 34 Page ===============================================================================================
+# ==== 35 Page ===============================================================================================
 # The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
 # client. It is read at its first request.
 
@@ -10401,7 +10546,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 35 API ================================================================================================
+# ==== 36 API ================================================================================================
 # One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
 # each: a Response, an error, Later or Alone. It waits for nothing but the database.
 
@@ -10731,7 +10876,7 @@ class Router:
         return route
 
 
-# ==== 36 Access =============================================================================================
+# ==== 37 Access =============================================================================================
 # Whether a request may be answered, judged by its head alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -10977,7 +11122,7 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 37 HTTP connections ===================================================================================
+# ==== 38 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
 # phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
 #
@@ -11476,7 +11621,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 38 HTTP server ========================================================================================
+# ==== 39 HTTP server ========================================================================================
 # http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
 # connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
 # SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
@@ -12096,7 +12241,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 39 Command line =======================================================================================
+# ==== 40 Command line =======================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 

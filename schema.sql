@@ -121,3 +121,23 @@ ALTER TABLE backtest_results ADD COLUMN converted LONGTEXT NULL;
 
 -- step 4: an index for the retention of Idempotency-Keys, which looks at the oldest first
 CREATE INDEX backtest_idempotency_keys_oldest ON backtest_idempotency_keys (created_at, idempotency_key);
+
+-- step 5: metrics beside the task
+-- One row per completed task, written with its outcome: what a ranking of a batch reads, so that it passes
+-- over no wide rows. Its key keeps the rows of a batch together.
+CREATE TABLE backtest_metrics (
+  batch_id         VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_id          CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  stock_code       VARCHAR(64) /*! CHARACTER SET utf8mb4 */ /*M! COLLATE utf8mb4_nopad_bin */
+                   /*!80017 COLLATE utf8mb4_0900_bin */ NOT NULL,
+  params           LONGTEXT NOT NULL,
+  params_key       BIGINT NOT NULL,          -- a hash of params, the same for any order of their names
+  start_date       VARCHAR(10) NULL,         -- of config
+  end_date         VARCHAR(10) NULL,
+  engine_version   VARCHAR(100) NULL,
+  periods_per_year DOUBLE NULL,              -- of the metric sharpe
+  period_sharpe    DOUBLE NULL,              -- the Sharpe ratio of one period, and its standard error
+  sharpe_error     DOUBLE NULL,
+  metrics          LONGTEXT NOT NULL,        -- JSON object: the numbers of the result's metrics, at most 64
+  PRIMARY KEY (batch_id, task_id)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;

@@ -894,7 +894,66 @@ def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
         qtm.grid(a=[])
 
 
-# ==== 6-9 Log and counters, Connection pool, Dialects, Transactions =========================================
+# ==== 6 Ranking =============================================================================================
+
+
+def test_params_have_one_key_whatever_the_order_of_their_names():
+    some = [
+        {"fast": 5, "slow": 20},
+        {"slow": 20, "fast": 5},
+        {"fast": 5, "slow": 21},
+        {},
+        {"fast": {"a": [1, "\u00fc"]}},
+    ]
+    first, again, *others = map(qtm.params_key, some)
+    assert first == again
+    assert len({first, *others}) == 4
+    assert all(0 <= one < 2**63 for one in (first, *others))
+
+
+def test_skew_and_kurtosis_are_those_of_the_definition():
+    returns = [random.Random(3).lognormvariate(0, 0.1) - 1 for _ in range(500)] + [0.5]
+    values = numpy.array(returns) - numpy.mean(returns)
+    found = qtm.return_moments(returns)
+    assert found["skew"] == pytest.approx(numpy.mean(values**3) / numpy.std(values) ** 3, rel=1e-9)
+    assert found["kurtosis"] == pytest.approx(numpy.mean(values**4) / numpy.var(values) ** 2, rel=1e-9)
+    for some in ([], [0.5], [0.0, 0.0], [1e300, -1e300], [math.inf, 0.0]):
+        assert qtm.return_moments(some) == {}, some
+
+
+CURVE = [["2024-01-02", 100.0], ["2024-01-03", 110.0], ["2024-01-04", 99.0], ["2024-01-05", 120]]
+OF_CURVE = {"bars": 4, **qtm.return_moments([110 / 100 - 1, 99 / 110 - 1, 120 / 99 - 1])}
+# what an engine returns, and the metrics that are kept beside its task
+RESULT_METRICS = {
+    "numbers as they are": ({"metrics": {"sharpe": 1.25, "n": 3, "b\u00fc.x": -0.0}}, {"sharpe": 1.25, "n": 3, "b\u00fc.x": 0.0}),
+    "of numpy": ({"metrics": {"a": numpy.float64(0.1), "b": numpy.int8(3)}}, {"a": 0.1, "b": 3}),
+    "no numbers": ({"metrics": {"a": None, "b": True, "c": "1", "d": [1], "e": math.nan, "f": 10**30}}, {}),
+    "no metrics": ({"x": 1}, {}),
+    "a list as metrics": ({"metrics": [["sharpe", 1]]}, {}),
+    "more than 64": ({"metrics": {str(i): i for i in range(70)}, "equity_curve": CURVE}, {str(i): i for i in range(64)}),
+    "a long name": ({"metrics": {"x" * 101: 1, "y" * 100: 2}}, {"y" * 100: 2}),
+    "of the curve": ({"equity_curve": CURVE, "metrics": {"sharpe": 2}}, {"sharpe": 2, **OF_CURVE}),
+    "those that are there": ({"metrics": {"skew": 7, "bars": 9}, "equity_curve": CURVE}, {**OF_CURVE, "skew": 7, "bars": 9}),
+    "a curve of other points": ({"metrics": {"a": 1}, "equity_curve": [*CURVE, ["2024-01-08", None]]}, {"a": 1}),
+    "a curve through zero": ({"metrics": {"a": 1}, "equity_curve": [["x", 1], ["y", 0], ["z", 1]]}, {"a": 1}),
+    "a curve that is none": ({"metrics": {"a": 1}, "equity_curve": 5}, {"a": 1}),
+    "a flat curve": ({"metrics": {"a": 1}, "equity_curve": [["x", 1], ["y", 1]]}, {"a": 1, "bars": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("result", "expected"), RESULT_METRICS.values(), ids=RESULT_METRICS)
+def test_metrics_beside_a_task_are_the_numbers_of_its_result(result, expected):
+    def engine(task, progress):
+        task.params.clear()  # which changes no key
+        return result
+
+    outcome = qtm.run_attempt(engine, qtm.TaskRequest("A", CONFIG, dict(PARAMS)), lambda *_: None)
+    key, start, end, *_, metrics = json.loads(outcome.ranking_json)
+    assert json.loads(metrics) == expected
+    assert (key, start, end) == (qtm.params_key(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
+
+
+# ==== 7-10 Log and counters, Connection pool, Dialects, Transactions ========================================
 
 
 class FakeConnection:
@@ -1592,7 +1651,7 @@ def test_an_error_is_in_doubt_when_the_server_may_have_committed(case):
     assert [type(dialect.error(error, *state)) for state in states] == expected
 
 
-# ==== 10 Migrations =========================================================================================
+# ==== 11 Migrations =========================================================================================
 
 
 def shape_of(database) -> dict:
@@ -1753,7 +1812,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 11-15 Rows, Task statements, Attempts, Run statements, Upkeep statements ==============================
+# ==== 12-16 Rows, Task statements, Attempts, Run statements, Upkeep statements ==============================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -3104,7 +3163,49 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-# ==== 16 Doctor =============================================================================================
+def ranked(metrics: dict, params=PARAMS) -> qtm.Outcome:
+    """The outcome of a result with these metrics."""
+    row = [
+        *qtm.task_facts(qtm.TaskRequest("A", CONFIG, params)),
+        *qtm.sharpe_facts(metrics),
+        qtm.dump_json(metrics),
+    ]
+    return qtm.Outcome(qtm.dump_json({"metrics": metrics}), ranking_json=qtm.dump_json(row))
+
+
+def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
+    metrics = {"sharpe": 1.25, "b\u00fc \\\"x'@%": -3, "tiny": 1e-300}
+    done, bare, failed, pending = add(dao, "A", "\u5e73\u5b89", "C", "D", batch_id="b")
+    one, two, three = dao.claim("w", 3)
+    finish(dao, one, ranked(metrics), version="e 1")
+    finish(dao, two, qtm.Outcome("{}", ranking_json=ranked({}).ranking_json))
+    finish(dao, three, qtm.Outcome(error_type="x", retryable=False))
+    found = {task.task_id: task.metrics for task in listed(dao, "b")}
+    assert found == {done: metrics, bare: None, failed: None, pending: None}
+    assert dao.get(done).metrics == metrics
+    columns = "task_id, stock_code, params, start_date, end_date, engine_version, period_sharpe"
+    rows = dao.database.rows(f"SELECT {columns} FROM backtest_metrics WHERE batch_id = 'b' ORDER BY task_id")
+    shared = (qtm.dump_json(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
+    assert [tuple(row) for row in rows] == [
+        (done, "A", *shared, "e 1", pytest.approx(1.25 / math.sqrt(252))),
+        (bare, "\u5e73\u5b89", *shared, None, None),
+    ]
+    dao.retry(failed)
+    assert dao.get(failed).metrics is None
+    deep = functools.reduce(lambda inner, _: {"a": inner}, range(60), {})
+    request = qtm.BatchRequest(["A"], {**deep, **CONFIG}, [deep], "b")
+    ids = qtm.new_task_ids(1)
+    store(dao, request, "b", ids, 60.0, 3)
+    dao.cancel(pending)
+    (nested,) = [one for one in dao.claim("w", 9) if one.task_id == ids[0]]
+    assert finish(dao, nested, ranked(metrics, deep)) is qtm.TaskStatus.COMPLETED
+    assert dao.get(ids[0]).metrics == metrics
+    cutoff = (datetime.datetime.now() + datetime.timedelta(days=1)).isoformat(" ", "microseconds")
+    assert dao.purge(cutoff).deleted == 4
+    assert dao.database.rows("SELECT * FROM backtest_metrics") == []
+
+
+# ==== 17 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -3262,7 +3363,7 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 17 Backtest engine ====================================================================================
+# ==== 18 Backtest engine ====================================================================================
 
 
 def exact_metrics(
@@ -3311,6 +3412,7 @@ def exact_statistics(initial, equity, held, trips, wins) -> dict:
         mean = sum(returns) / len(returns)
         deviation = (sum((one - mean) ** 2 for one in returns) / (len(returns) - 1)).sqrt()
         growth = values[-1] / first
+        moments = [sum((one - mean) ** n for one in returns) / len(returns) for n in (2, 3, 4)]
         worst = min(value / max([first, *values[: i + 1]]) - 1 for i, value in enumerate(values))
         year = decimal.Decimal(252)
         return {
@@ -3324,6 +3426,8 @@ def exact_statistics(initial, equity, held, trips, wins) -> dict:
             "trades": trips,
             "win_rate": wins / trips if trips else None,
             "bars": len(equity),
+            "skew": float(moments[1] / moments[0] ** decimal.Decimal("1.5")),
+            "kurtosis": float(moments[2] / moments[0] ** 2),
         }
 
 
@@ -3620,7 +3724,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 18-23 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
+# ==== 19-24 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
 
 
 @dataclasses.dataclass
@@ -6157,7 +6261,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 24-27 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
+# ==== 25-28 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
 
 
 class HeldRunner:
@@ -6846,7 +6950,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 28-29 Admission, TaskManager ==========================================================================
+# ==== 29-30 Admission, TaskManager ==========================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -7483,7 +7587,7 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
         parent.communicate()
 
 
-# ==== 30 HTTP messages ======================================================================================
+# ==== 31 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -8134,7 +8238,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 31 Metrics ============================================================================================
+# ==== 32 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -8416,7 +8520,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 32-35 Routes, OpenAPI, Page, API ======================================================================
+# ==== 33-36 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -10005,7 +10109,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 36 Access =============================================================================================
+# ==== 37 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -10400,7 +10504,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 37-38 HTTP connections, HTTP server ===================================================================
+# ==== 38-39 HTTP connections, HTTP server ===================================================================
 
 
 def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most(edge, caplog):
@@ -11905,7 +12009,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 39 Command line =======================================================================================
+# ==== 40 Command line =======================================================================================
 
 
 @contextlib.contextmanager
@@ -12429,7 +12533,7 @@ def test_migrate_check_and_their_exit_codes(url):
         assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {expected}\n"
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "good     schema: step 4 of 4" in done.stdout) == (0, True)
+    assert (done.returncode, "good     schema: step 5 of 5" in done.stdout) == (0, True)
     findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
     assert {finding["level"] for finding in findings} == {"good"}
     for fault, environment in {
