@@ -957,6 +957,19 @@ def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mappin
     return holds
 
 
+def _sample_hint(conditions: Sequence[Any]) -> str:
+    return "; a sample of them needs no conditions" if conditions else "; choose a sample"
+
+
+def _combination(names: Sequence[str], values: Sequence[Sequence[Any]], place: int) -> dict[str, Any]:
+    """The combination at a place of the product, which itself may be too long to be made."""
+    chosen = []
+    for of_name in reversed(values):
+        place, i = divmod(place, len(of_name))
+        chosen.append(of_name[i])
+    return dict(zip(names, reversed(chosen), strict=True))
+
+
 def expand_sweep(
     grid: Mapping[str, Any],
     where: Sequence[str] | Callable[[dict[str, Any]], bool] = (),
@@ -992,19 +1005,6 @@ def expand_sweep(
         return [found[i] for i in sorted(chooser.sample(range(len(found)), sample))]
     places = sorted(chooser.sample(range(count), min(sample, count)))
     return [_combination(names, values, place) for place in places]
-
-
-def _sample_hint(conditions: Sequence[Any]) -> str:
-    return "; a sample of them needs no conditions" if conditions else "; choose a sample"
-
-
-def _combination(names: Sequence[str], values: Sequence[Sequence[Any]], place: int) -> dict[str, Any]:
-    """The combination at a place of the product, which itself may be too long to be made."""
-    chosen = []
-    for of_name in reversed(values):
-        place, i = divmod(place, len(of_name))
-        chosen.append(of_name[i])
-    return dict(zip(names, reversed(chosen), strict=True))
 
 
 def _list_of(value: Any) -> Any:
