@@ -74,19 +74,20 @@ Rooms (search for the rule "# ==== "):
  25 Upkeep
  26 Leases and waits
  27 Recorder
- 28 TaskScheduler
- 29 Admission
- 30 TaskManager
- 31 HTTP messages
- 32 Metrics
- 33 Routes
- 34 OpenAPI
- 35 Page
- 36 API
- 37 Access
- 38 HTTP connections
- 39 HTTP server
- 40 Command line
+ 28 Slot workers
+ 29 TaskScheduler
+ 30 Admission
+ 31 TaskManager
+ 32 HTTP messages
+ 33 Metrics
+ 34 Routes
+ 35 OpenAPI
+ 36 Page
+ 37 API
+ 38 Access
+ 39 HTTP connections
+ 40 HTTP server
+ 41 Command line
 """
 
 from __future__ import annotations
@@ -8262,15 +8263,11 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 28 TaskScheduler ======================================================================================
-# One thread claims, beats and rescues; one thread per slot runs attempts. `step()` does one round of the
-# scheduler's work; the timer, a create and a slot that needs more only wake it.
+# ==== 28 Slot workers =======================================================================================
+# The threads in which attempts run: each has one slot of the engine, and gives the outcomes to the recorder.
 
-RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 # a stop signal to all processes may reach the engine a moment before the service, which may be busy
 STOP_NOTICE_SECONDS = 2.0
-RESCUED_TOGETHER = 500  # tasks of a dead scheduler
-ORPHAN_EVENT = "orphan taken back"
 
 
 class SlotWorker:
@@ -8410,6 +8407,15 @@ class SlotWorker:
             self.ended(first, Outcome(error_type="internal", message=message))
         for one in list(self._hands):
             self.returned(one)
+
+
+# ==== 29 TaskScheduler ======================================================================================
+# Claims, heartbeats and the rescue of orphans, in one thread. `step()` does one round of this work; the timer, a
+# create and a slot that needs more only wake it.
+
+RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
+RESCUED_TOGETHER = 500  # tasks of a dead scheduler
+ORPHAN_EVENT = "orphan taken back"
 
 
 class Health:
@@ -8761,7 +8767,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 29 Admission ==========================================================================================
+# ==== 30 Admission ==========================================================================================
 # What is checked before a verb runs: the types of its arguments, documents of Python callers, room in the queue,
 # and what the engine itself has against a task.
 
@@ -8972,7 +8978,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 30 TaskManager ========================================================================================
+# ==== 31 TaskManager ========================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
 # returns models of rooms 4 and 5.
 
@@ -9435,7 +9441,7 @@ def start(
     return tasks
 
 
-# ==== 31 HTTP messages ======================================================================================
+# ==== 32 HTTP messages ======================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
 # how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
 # closes the connection. Errors become answers in one place.
@@ -9778,7 +9784,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 32 Metrics ============================================================================================
+# ==== 33 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
 # for that.
@@ -10010,7 +10016,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 33 Routes =============================================================================================
+# ==== 34 Routes =============================================================================================
 # The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
 # TaskAPI gets them; the OpenAPI document is made from the same tables.
 
@@ -10215,7 +10221,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 34 OpenAPI ============================================================================================
+# ==== 35 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of rooms 2, 4 and 5, and the
 # errors of room 1. With tokens set, it demands one for every route that is not open. Every object has a name,
 # or generators of clients would give it no type.
@@ -10501,7 +10507,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 35 Page ===============================================================================================
+# ==== 36 Page ===============================================================================================
 # The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
 # client. It is read at its first request.
 
@@ -10546,7 +10552,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 36 API ================================================================================================
+# ==== 37 API ================================================================================================
 # One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
 # each: a Response, an error, Later or Alone. It waits for nothing but the database.
 
@@ -10876,7 +10882,7 @@ class Router:
         return route
 
 
-# ==== 37 Access =============================================================================================
+# ==== 38 Access =============================================================================================
 # Whether a request may be answered, judged by its head alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -11122,7 +11128,7 @@ class Certificate:
             self._fault = error.message
 
 
-# ==== 38 HTTP connections ===================================================================================
+# ==== 39 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
 # phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
 #
@@ -11621,7 +11627,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 39 HTTP server ========================================================================================
+# ==== 40 HTTP server ========================================================================================
 # http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
 # connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
 # SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
@@ -12241,7 +12247,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 40 Command line =======================================================================================
+# ==== 41 Command line =======================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 

@@ -6261,7 +6261,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 25-28 Upkeep, Leases and waits, Recorder, TaskScheduler ===============================================
+# ==== 25-29 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -6950,7 +6950,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 29-30 Admission, TaskManager ==========================================================================
+# ==== 30-31 Admission, TaskManager ==========================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -7587,7 +7587,7 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
         parent.communicate()
 
 
-# ==== 31 HTTP messages ======================================================================================
+# ==== 32 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -8238,7 +8238,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 32 Metrics ============================================================================================
+# ==== 33 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -8520,7 +8520,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 33-36 Routes, OpenAPI, Page, API ======================================================================
+# ==== 34-37 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -10109,7 +10109,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 37 Access =============================================================================================
+# ==== 38 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -10504,7 +10504,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 38-39 HTTP connections, HTTP server ===================================================================
+# ==== 39-40 HTTP connections, HTTP server ===================================================================
 
 
 def test_a_line_of_the_log_has_the_client_and_200_characters_of_the_path_at_most(edge, caplog):
@@ -12009,7 +12009,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 40 Command line =======================================================================================
+# ==== 41 Command line =======================================================================================
 
 
 @contextlib.contextmanager
