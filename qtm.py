@@ -11091,22 +11091,15 @@ class Certificate:
     restart. ``context`` serves new connections."""
 
     def __init__(self, settings: Settings) -> None:
+        self.context = tls_context(settings)
         self._settings = settings
-        self._seen = self._versions()
+        self._files = self._read()
         self._fault = ""  # why the files could not be used the last time
         self._next_look = 0.0
-        self.context = tls_context(settings)
 
-    def _versions(self) -> list[tuple[int, int, int] | None]:
-        """What differs between two versions of a file; None for a file that is missing."""
-        versions: list[tuple[int, int, int] | None] = []
-        for path in (self._settings.tls_cert, self._settings.tls_key):
-            try:
-                found = os.stat(path)
-                versions.append((found.st_ino, found.st_mtime_ns, found.st_size))
-            except OSError:
-                versions.append(None)
-        return versions
+    def _read(self) -> list[bytes]:
+        paths = (self._settings.tls_cert, self._settings.tls_key)
+        return [pathlib.Path(path).read_bytes() if os.path.exists(path) else b"" for path in paths]
 
     def refresh(self, now: float) -> None:
         """Look at the files now and then. A pair that cannot be used changes nothing and is tried again, the
@@ -11114,18 +11107,17 @@ class Certificate:
         if now < self._next_look:
             return
         self._next_look = now + RENEWAL_SECONDS
-        versions = self._versions()
-        if versions == self._seen and not self._fault:
-            return
-        self._seen = versions  # from before it is loaded: a later change is seen the next time
         try:
+            files = self._read()
+            if files == self._files:
+                return
             self.context = tls_context(self._settings)
-            self._fault = ""
+            self._files, self._fault = files, ""
             log_event(logging.INFO, "certificate renewed", file=self._settings.tls_cert)
-        except SettingsError as error:
-            if error.message != self._fault:
-                log_event(logging.WARNING, "certificate not renewed", error=error.message)
-            self._fault = error.message
+        except (OSError, SettingsError) as error:
+            if str(error) != self._fault:
+                log_event(logging.WARNING, "certificate not renewed", error=str(error))
+            self._fault = str(error)
 
 
 # ==== 39 HTTP connections ===================================================================================
@@ -11148,7 +11140,6 @@ MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
 STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
 SEND_SECONDS = 600.0  # for a client to take one whole answer
 LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread bytes would reset the connection
-MAX_REQUESTS_IN_A_ROW = 16  # of one client that sends many at once, before others get their turn
 MAX_LOGGED_PATH = 200  # characters
 ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 
@@ -11302,7 +11293,7 @@ class Connection:
         self.exchange = Exchange(self, self.since)  # under way, or the next one
         self.rejection: QtmError | None = None  # the answer to all but probes, for a client beyond the cap
         self.has_ended = False  # the client sends no more
-        self.events = 0  # what the poller watches for
+        self._events = 0  # what the poller watches for
         self.held_bytes = 0  # of a longer body or answer, as the server counts them
         self._server = server
         self._reader = MessageReader()
@@ -11380,10 +11371,17 @@ class Connection:
         self.phase, self.deadline = Phase.WAITING, deadline
 
     def watch(self, events: int) -> None:
-        """Have the server call `on_event` at these events."""
-        if events != self.events:
-            self._server.watch(self, events)
-            self.events = events
+        """Have the event loop call `on_event` at these events, at none when it is 0."""
+        poller, sock = self._server.poller, self.stream.socket
+        if events == self._events:
+            return
+        if not events:
+            poller.unregister(sock)
+        elif self._events:
+            poller.modify(sock, events, self)
+        else:
+            poller.register(sock, events, self)
+        self._events = events
 
     # -- bytes in
     # --------------------------------------------------------------------------------------------------------
@@ -11427,55 +11425,53 @@ class Connection:
             self._server.end_wait(self.exchange)
 
     def advance(self) -> None:
-        """Go on with what has arrived, until bytes are missing or a request is being answered."""
+        """Go on with what has arrived, until bytes are missing or a request is being answered. One request a
+        turn of the event loop: a client that sends many at once does not hold up the others."""
+        if self.phase not in READING:
+            return
         try:
-            for _ in range(MAX_REQUESTS_IN_A_ROW):
-                if self.phase not in READING or not self._step():
-                    return
+            self._read_on()
         except QtmError as error:  # the framing is in doubt: nothing after it can be trusted
             self._refuse_framing(error)
-            return
-        self.watch(0)
-        self._server.come_back(self)
 
-    def _step(self) -> bool:
-        """False while bytes are missing."""
+    def _read_on(self) -> None:
         if self.phase is Phase.DISCARDING:
             if not self._reader.discard():
-                return self._await_bytes()
+                self._await_bytes()
+                return
             if self.exchange.closes:
                 self._linger()
-                return True
+                return
             self._await_request()
         if self.phase is not Phase.BODY:
             head = self._reader.head()
             if head is None:
-                return self._await_head()
+                self._await_head()
+                return
             if not self._begin(head):
-                return True
+                return
         body = self._reader.body()
         if body is None:
-            return self._await_bytes()
+            self._await_bytes()
+            return
         if body:
             self.exchange.request = self.exchange.request._replace(body=body)
         self.phase = Phase.BUSY
         self._server.submit(self.exchange)
-        return True
 
-    def _await_bytes(self) -> bool:
+    def _await_bytes(self) -> None:
         if self.has_ended:
             self.close()
         else:
             self.watch(selectors.EVENT_READ)
-        return False
 
-    def _await_head(self) -> bool:
-        if self._server.is_draining:
-            self.close()
-            return False
+    def _await_head(self) -> None:
         if self.phase is Phase.IDLE and self._reader.has_begun:
             self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
-        return self._await_bytes()
+        if self._server.is_draining:
+            self.close()
+        else:
+            self._await_bytes()
 
     def _await_request(self) -> None:
         self.exchange = Exchange(self, self._received_at)
@@ -11527,7 +11523,8 @@ class Connection:
             exchange.refusal = failure(error)
             self._become(Phase.PAUSED, pause)
         else:
-            self.answer(failure(error))
+            self.phase = Phase.BUSY
+            self._server.complete_soon(exchange, failure(error))
 
     def _refuse_body(self, error: QtmError) -> None:
         """Refuse the request whose body is coming."""
@@ -11694,18 +11691,18 @@ class Mailbox:
 class Worker(threading.Thread):
     """Makes calls for the event loop, one after another. It touches no connection."""
 
-    def __init__(self, number: int, lane: Lane, mailbox: Mailbox) -> None:
+    def __init__(self, number: int, lane: Lane, post: Callable[..., None], done: Callable[..., None]) -> None:
         super().__init__(name=f"http-worker-{number}", daemon=True)
         self.lane = lane
         # what to call, with what, and what the loop calls then; None is the end
         self.jobs = queue.SimpleQueue[tuple[Callable[[Any], Any], Any, Callable[..., object]] | None]()
-        self._mailbox = mailbox
+        self._post, self._done = post, done
 
     def run(self) -> None:
         """Until the end."""
         while (job := self.jobs.get()) is not None:
             call, given, then = job
-            self._mailbox.post(then, self, given, call(given))
+            self._post(self._done, self, then, given, call(given))
             del job, given  # bodies and answers, while this thread waits
 
 
@@ -11746,39 +11743,24 @@ class Lanes:
         return late
 
 
-class Waiters:
+class Waiters(dict["Exchange", WaitKey]):
     """Requests that wait for a task or batch to end. No thread and no database connection waits with them: a
     change in this process makes their keys due at once, and all keys are due twice a second, for changes by
     other replicas. The event loop alone uses it."""
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self._most = most
-        self._keys: dict[Exchange, WaitKey] = {}
-        self._waiting: dict[WaitKey, dict[Exchange, None]] = {}
         self._due: set[WaitKey] = set()
         self._next_look = 0.0
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def add(self, exchange: Exchange, key: WaitKey) -> bool:
-        """Wait for ``key``; false when too many wait already. It is due at once: its end may have come just
-        before."""
-        if len(self._keys) >= self._most:
+    def wait(self, exchange: Exchange, key: WaitKey) -> bool:
+        """Wait for a key, which is due at once, since its end may have come just before; false when too many
+        requests wait already."""
+        if len(self) >= self._most:
             return False
-        self._keys[exchange] = key
-        self._waiting.setdefault(key, {})[exchange] = None
+        self[exchange] = key
         self._due.add(key)
-        return True
-
-    def remove(self, exchange: Exchange) -> bool:
-        """Whether it was waiting."""
-        key = self._keys.pop(exchange, None)
-        if key is None:
-            return False
-        del self._waiting[key][exchange]
-        if not self._waiting[key]:
-            del self._waiting[key]
         return True
 
     def changed(self, ids: Iterable[str]) -> None:
@@ -11787,19 +11769,14 @@ class Waiters:
 
     def take_due(self, now: float) -> list[WaitKey]:
         """The keys whose end may have come; each is given out once."""
-        if self._keys and now >= self._next_look:
+        is_look = now >= self._next_look
+        if not self or not (self._due or is_look):
+            return []
+        due = set(self.values()) if is_look else self._due.intersection(self.values())
+        self._due.clear()
+        if is_look:
             self._next_look = now + LOOK_SECONDS
-            self._due.update(self._waiting)
-        due, self._due = [key for key in self._due if key in self._waiting], set()
-        return due
-
-    def of(self, keys: Iterable[WaitKey]) -> list[Exchange]:
-        """The requests that wait for these."""
-        return [exchange for key in keys for exchange in self._waiting.get(key, ())]
-
-    def all(self) -> list[Exchange]:
-        """All of them."""
-        return list(self._keys)
+        return list(due)
 
 
 def _too_late(lane: Lane) -> Response:
@@ -11843,7 +11820,7 @@ class ApiServer(http.server.HTTPServer):
         self._lanes = Lanes()
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._mailbox = Mailbox()
-        self._poller = selectors.DefaultSelector()
+        self.poller = selectors.DefaultSelector()
         self._loop = threading.Thread(target=self.serve_forever, name="http-loop", daemon=True)
         self._workers: list[Worker] = []  # once it serves
         self._next_tick = 0.0
@@ -11861,7 +11838,7 @@ class ApiServer(http.server.HTTPServer):
 
     def forked(self) -> None:
         """Leave port and clients to the parent of this process: here nobody would answer them."""
-        self._poller.close()
+        self.poller.close()
         self._mailbox.close()
         close_inherited(self.socket)
         for connection in [*self._connections, *self._closing]:
@@ -11901,10 +11878,11 @@ class ApiServer(http.server.HTTPServer):
             "qtm_http_requests_waiting": self._waiters,
             "qtm_http_requests_queued": self._lanes,
         }
-        self._poller.register(self.socket, selectors.EVENT_READ, self._accept)
-        self._poller.register(self._mailbox.receiver, selectors.EVENT_READ, self._mailbox.on_event)
+        self.poller.register(self.socket, selectors.EVENT_READ, self._accept)
+        self.poller.register(self._mailbox.receiver, selectors.EVENT_READ, self._mailbox.on_event)
         lanes = [lane for lane, count in WORKERS.items() for _ in range(count)]
-        self._workers = [Worker(number, lane, self._mailbox) for number, lane in enumerate(lanes)]
+        post, done = self._mailbox.post, self._job_done
+        self._workers = [Worker(number, lane, post, done) for number, lane in enumerate(lanes)]
         for worker in self._workers:
             self._lanes.idle[worker.lane].append(worker)
         for thread in (self._loop, *self._workers):
@@ -11929,7 +11907,7 @@ class ApiServer(http.server.HTTPServer):
         while not (self.is_draining and not self._connections and not self._closing):
             self._dispatch()
             seconds = self._mailbox.before_sleep(max(0.0, self._next_tick - time.monotonic()))
-            for key, _ in self._poller.select(seconds):
+            for key, _ in self.poller.select(seconds):
                 if isinstance(key.data, Connection):
                     self._guard(key.data, key.data.on_event)
                 else:
@@ -11957,12 +11935,8 @@ class ApiServer(http.server.HTTPServer):
     def _dispatch(self) -> None:
         """Give each idle worker its next job."""
         lanes = self._lanes
-        if (
-            len(self._waiters)
-            and lanes.idle[Lane.READ]
-            and (keys := self._waiters.take_due(time.monotonic()))
-        ):
-            lanes.idle[Lane.READ].pop().jobs.put((self._ended, keys, self._wake))
+        if lanes.idle[Lane.READ] and (keys := self._waiters.take_due(time.monotonic())):
+            lanes.idle[Lane.READ].pop().jobs.put((self._ended, keys, self._end_waits))
         for lane, idle in lanes.idle.items():
             while idle and lanes.waiting[lane]:
                 idle.pop().jobs.put((self._answers, lanes.take_group(lane), self._complete_group))
@@ -11984,8 +11958,8 @@ class ApiServer(http.server.HTTPServer):
         if now >= self._trim_at:
             self._trim_at = math.inf
             trim_memory()
-        if not self.is_draining and self.socket not in self._poller.get_map():  # after `_accept` ran out
-            self._poller.register(self.socket, selectors.EVENT_READ, self._accept)
+        if not self.is_draining and self.socket not in self.poller.get_map():  # after `_accept` ran out
+            self.poller.register(self.socket, selectors.EVENT_READ, self._accept)
 
     # -- clients
     # --------------------------------------------------------------------------------------------------------
@@ -11998,7 +11972,7 @@ class ApiServer(http.server.HTTPServer):
                 return
             except OSError as error:  # out of descriptors, most likely: the tick tries again
                 log_event(logging.WARNING, "accepting failed", error=error_text(error))
-                self._poller.unregister(self.socket)
+                self.poller.unregister(self.socket)
                 return
             try:
                 self.process_request(request, (str(address[0]).removeprefix("::ffff:"), address[1]))
@@ -12054,18 +12028,9 @@ class ApiServer(http.server.HTTPServer):
     # -- what connections ask for
     # --------------------------------------------------------------------------------------------------------
 
-    def watch(self, connection: Connection, events: int) -> None:
-        """Call its `on_event` at these events, instead of those so far."""
-        if not events:
-            self._poller.unregister(connection.stream.socket)
-        elif connection.events:
-            self._poller.modify(connection.stream.socket, events, connection)
-        else:
-            self._poller.register(connection.stream.socket, events, connection)
-
-    def come_back(self, connection: Connection) -> None:
-        """Go on with this connection after others had their turn."""
-        self._mailbox.post(self._guard, connection, connection.advance)
+    def complete_soon(self, exchange: Exchange, outcome: HttpOutcome) -> None:
+        """Answer a request in the next turn of the loop."""
+        self._mailbox.post(self._complete_group, [exchange], [outcome])
 
     def let_linger(self, connection: Connection) -> bool:
         """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
@@ -12104,13 +12069,13 @@ class ApiServer(http.server.HTTPServer):
         self.release(connection)
         self._connections.pop(connection, None)
         self._closing.pop(connection, None)
-        self._waiters.remove(connection.exchange)
+        self._waiters.pop(connection.exchange, None)
 
     def submit(self, exchange: Exchange) -> None:
         """Have a request answered."""
         route, request = exchange.route, exchange.request
         if route.lane is Lane.NOW:
-            self._settle(exchange, self._answers([exchange])[0])
+            self.complete_soon(exchange, self._answers([exchange])[0])
             return
         lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
         is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
@@ -12120,18 +12085,6 @@ class ApiServer(http.server.HTTPServer):
             lane = Lane.LONG
         exchange.is_alone = is_long or is_of_batch
         self._lanes.add(exchange, lane)
-
-    def end_wait(self, exchange: Exchange) -> None:
-        """Answer a waiting request with the current state."""
-        if self._waiters.remove(exchange):
-            self._submit_again(exchange)
-            exchange.connection.advance()
-
-    def _submit_again(self, exchange: Exchange) -> None:
-        """With the current state as the answer."""
-        exchange.connection.phase = Phase.BUSY
-        exchange.request = exchange.request._replace(may_wait=False)
-        self.submit(exchange)
 
     # -- workers
     # --------------------------------------------------------------------------------------------------------
@@ -12151,53 +12104,52 @@ class ApiServer(http.server.HTTPServer):
             for exchange, outcome in zip(group, outcomes, strict=True)
         ]
 
-    def _ended(self, keys: Sequence[WaitKey]) -> Iterable[WaitKey]:
+    def _ended(self, keys: Sequence[WaitKey]) -> Collection[WaitKey]:
         """Those of the keys whose task or batch has ended."""
         try:
             return self.api.ended(keys)
-        except QtmError as error:  # the next look comes soon, and the waits end at their deadlines
-            log_event(logging.WARNING, "looking for ended tasks failed", error=error.message)
-        except Exception:  # a fault of ours
-            trace = traceback.format_exc(limit=-8)
-            log_event(logging.ERROR, "a look at the waiting requests failed", traceback=trace)
-        return ()
+        except Exception as error:  # the next look comes soon, and the waits end at their deadlines
+            log_event(logging.WARNING, "looking for ended tasks failed", error=error_text(error))
+            return ()
 
-    def _idle(self, worker: Worker) -> None:
+    def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
         self._lanes.idle[worker.lane].append(worker)
         if worker.lane in (Lane.LONG, Lane.ENGINE):
             self._trim_at = time.monotonic() + TRIM_SECONDS
+        then(given, found)
 
-    def _complete_group(
-        self, worker: Worker, group: Sequence[Exchange], outcomes: Sequence[HttpOutcome]
-    ) -> None:
-        self._idle(worker)
+    def _complete_group(self, group: Sequence[Exchange], outcomes: Sequence[HttpOutcome]) -> None:
         for exchange, outcome in zip(group, outcomes, strict=True):
-            self._guard(exchange.connection, self._complete, exchange, outcome)
+            if exchange.connection.phase is not Phase.CLOSED:
+                self._guard(exchange.connection, self._complete, exchange, outcome)
 
     def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
-        connection = exchange.connection
-        if connection.phase is not Phase.CLOSED:
-            self._settle(exchange, outcome)
-            connection.advance()
-
-    def _settle(self, exchange: Exchange, outcome: HttpOutcome) -> None:
         """Answer a request, or have it wait."""
         connection = exchange.connection
         if isinstance(outcome, Response):
             connection.answer(outcome)
+            connection.advance()
         elif isinstance(outcome, Alone):
             exchange.is_alone = True
             self._lanes.add(exchange, Lane.LONG)
-        elif self.is_draining or connection.has_ended or not self._waiters.add(exchange, outcome.key):
+        elif self.is_draining or connection.has_ended or not self._waiters.wait(exchange, outcome.key):
             self._submit_again(exchange)
         else:
             connection.wait(exchange.started + outcome.seconds)
             self._next_tick = min(self._next_tick, time.monotonic() + WAITING_TICK_SECONDS)
 
-    def _wake(self, worker: Worker, _keys: Sequence[WaitKey], ended: Iterable[WaitKey]) -> None:
-        """Answer the requests whose tasks or batches have ended."""
-        self._idle(worker)
-        for exchange in self._waiters.of(ended):
+    def end_wait(self, exchange: Exchange) -> None:
+        """Answer a waiting request with the current state."""
+        if self._waiters.pop(exchange, None):
+            self._submit_again(exchange)
+
+    def _submit_again(self, exchange: Exchange) -> None:
+        exchange.connection.phase = Phase.BUSY
+        exchange.request = exchange.request._replace(may_wait=False)
+        self.submit(exchange)
+
+    def _end_waits(self, _keys: Sequence[WaitKey], ended: Collection[WaitKey]) -> None:
+        for exchange in [one for one, key in self._waiters.items() if key in ended]:
             self._guard(exchange.connection, self.end_wait, exchange)
 
     # -- the end
@@ -12219,15 +12171,15 @@ class ApiServer(http.server.HTTPServer):
             self._workers = []
             self.rules.failures.log_sums(is_due=True)
         self._mailbox.close()
-        self._poller.close()
+        self.poller.close()
         self.server_close()
 
     def _begin_drain(self) -> None:
         self.is_draining = True
-        if self.socket in self._poller.get_map():
-            self._poller.unregister(self.socket)
+        if self.socket in self.poller.get_map():
+            self.poller.unregister(self.socket)
         self.server_close()
-        for exchange in self._waiters.all():
+        for exchange in list(self._waiters):
             self._guard(exchange.connection, self.end_wait, exchange)
         for connection in list(self._connections):
             self._guard(connection, connection.leave)
