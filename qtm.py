@@ -1359,6 +1359,7 @@ MAX_METRICS = 64  # of a result, kept beside the task
 MAX_METRIC_NAME = 100  # characters
 TRADING_DAYS = 252  # in a year, for annual figures
 NORMAL = statistics.NormalDist()
+EULER_GAMMA = 0.5772156649015329
 
 
 def params_key(params: Mapping[str, Any]) -> int:
@@ -1419,6 +1420,44 @@ def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) ->
     variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
     is_defined = periods > 1 and 0 < variance < math.inf
     return math.sqrt(variance / (periods - 1)) if is_defined else None
+
+
+def expected_max_sharpe(trials: int, variance: float) -> float:
+    """The greatest Sharpe ratio to expect of so many trials without skill, whose ratios have this variance;
+    0 for one trial. Bailey and Lopez de Prado, The Deflated Sharpe Ratio, 2014."""
+    if trials < 2:
+        return 0.0
+    best, next_best = NORMAL.inv_cdf(1 - 1 / trials), NORMAL.inv_cdf(1 - 1 / (trials * math.e))
+    return math.sqrt(variance) * ((1 - EULER_GAMMA) * best + EULER_GAMMA * next_best)
+
+
+def deflated_sharpe(
+    sharpe: float, expected_max: float, periods: float, skew: float = 0.0, kurtosis: float = 3.0
+) -> float | None:
+    """The probability that the true Sharpe ratio of the best trial exceeds ``expected_max``, both of one
+    period; None where the paper's formula gives none."""
+    error = sharpe_error(sharpe, periods, skew, kurtosis)
+    return None if error is None else NORMAL.cdf((sharpe - expected_max) / error)
+
+
+def _mean_ranks(values: Sequence[float]) -> list[float]:
+    """The rank of each value, 1 for the least; equal ones have the mean of theirs."""
+    ranks, before = [0.0] * len(values), 0
+    order = sorted(range(len(values)), key=values.__getitem__)
+    for _, places in itertools.groupby(order, key=values.__getitem__):
+        ties = list(places)
+        for place in ties:
+            ranks[place] = before + (len(ties) + 1) / 2
+        before += len(ties)
+    return ranks
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation of two lists of equal length, -1 to 1; None where one does not vary."""
+    try:
+        return statistics.correlation(_mean_ranks(first), _mean_ranks(second))
+    except statistics.StatisticsError:
+        return None
 
 
 def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:

@@ -921,6 +921,61 @@ def test_skew_and_kurtosis_are_those_of_the_definition():
         assert qtm.return_moments(some) == {}, some
 
 
+def test_the_deflated_sharpe_ratio_is_that_of_the_papers_example():
+    """Annual ratio 2.5 of 1,250 days, best of 100 trials whose annual ratios have a variance of 1/2."""
+    most = qtm.expected_max_sharpe(100, 0.5 / 250)
+    assert round(most, 4) == 0.1132
+    assert round(qtm.deflated_sharpe(2.5 / math.sqrt(250), most, 1250, -3, 10), 4) == 0.9004
+    assert (qtm.expected_max_sharpe(1, 1.0), qtm.expected_max_sharpe(9, 0.0)) == (0.0, 0.0)
+    assert [qtm.deflated_sharpe(*one) for one in ((1, 0, 1), (1, 0, 100, 3.0), (1e308, 0, 100))] == [None] * 3
+
+
+def test_the_deflated_sharpe_ratio_is_that_of_another_library():
+    holdout = pytest.importorskip("holdout", reason="ATTENTION, holdout-backtest IS MISSING: no cross-check")
+    chance = random.Random(11)
+    for _ in range(200):
+        trials, variance = chance.randrange(2, 100_000), chance.uniform(1e-5, 0.1)
+        sharpe, periods = chance.gauss(0.05, 0.1), chance.randrange(2, 5000)
+        skew, kurtosis = chance.gauss(0, 0.5), chance.uniform(3, 20)
+        most = qtm.expected_max_sharpe(trials, variance)
+        assert most == pytest.approx(holdout.expected_maximum_sharpe(trials, variance), rel=1e-12)
+        expected = holdout.deflated_sharpe_ratio(
+            sharpe, periods, n_trials=trials, trials_variance=variance, skewness=skew, kurtosis=kurtosis
+        )
+        found = qtm.deflated_sharpe(sharpe, most, periods, skew, kurtosis)
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_the_best_of_many_without_skill_passes_the_luck_check_in_few_batches():
+    """200 batches of 1,000 strategies whose returns are noise: the winner's deflated ratio exceeds 0.95 in
+    about one of twenty."""
+    noise, passed = numpy.random.default_rng(14), 0
+    for _ in range(200):
+        returns = noise.normal(0, 0.01, (1000, 120))
+        ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+        winner = int(ratios.argmax())
+        moments = qtm.return_moments(returns[winner].tolist())
+        most = qtm.expected_max_sharpe(1000, float(ratios.var(ddof=1)))
+        passed += qtm.deflated_sharpe(float(ratios[winner]), most, 120, **moments) > 0.95
+    assert passed <= 16
+
+
+RANK_CORRELATIONS = {
+    "the same order": ([1, 2, 3], [10, 20, 90], 1.0),
+    "the other order": ([1, 2, 3], [3, 2, 1], -1.0),
+    "one pair apart": ([1, 2, 3, 4], [1, 2, 4, 3], 0.8),
+    "ties": ([1, 2, 2, 3], [1, 3, 2, 4], 0.9486832980505138),
+    "no pair": ([], [], None),
+    "one pair": ([1], [2], None),
+    "equal values": ([1, 2], [3, 3], None),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), RANK_CORRELATIONS.values(), ids=RANK_CORRELATIONS)
+def test_rank_correlation_of_two_lists(first, second, expected):
+    assert qtm.spearman(first, second) == (None if expected is None else pytest.approx(expected))
+
+
 CURVE = [["2024-01-02", 100.0], ["2024-01-03", 110.0], ["2024-01-04", 99.0], ["2024-01-05", 120]]
 OF_CURVE = {"bars": 4, **qtm.return_moments([110 / 100 - 1, 99 / 110 - 1, 120 / 99 - 1])}
 # what an engine returns, and the metrics that are kept beside its task
