@@ -4624,9 +4624,8 @@ def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
     try:
         signature.bind(*wanted.parameters)
     except TypeError:
-        names = [
-            one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()
-        ]
+        plain = inspect.Parameter.empty
+        names = [one.replace(default=plain, annotation=plain) for one in signature.parameters.values()]
         return f"takes {inspect.Signature(names)}"
     return None
 
@@ -4642,19 +4641,26 @@ def usable_engine(found: Any, name: str) -> BacktestEngine:
         try:
             found = found()
         except Exception as error:  # its __init__ is user code
-            why = f"{type(error).__name__}: {error}"
-            raise EngineError(
-                f"engine {name} is a class of which no instance can be made without arguments: {why}"
-            ) from error
+            why = f"of which no instance can be made without arguments: {type(error).__name__}: {error}"
+            raise EngineError(f"engine {name} is a class {why}") from error
     if fault := _call_fault(found, RUN_SIGNATURE):
-        raise EngineError(
-            f"engine {name} {fault}: it must be a function run{RUN_SIGNATURE} that returns the result"
-        )
+        must = f"it must be a function run{RUN_SIGNATURE} that returns the result"
+        raise EngineError(f"engine {name} {fault}: {must}")
     if hasattr(found, "validate") and (fault := _call_fault(found.validate, VALIDATE_SIGNATURE)):
-        raise EngineError(
-            f"engine {name}: its validate {fault}: it must be a function validate{VALIDATE_SIGNATURE}"
-        )
+        must = f"it must be a function validate{VALIDATE_SIGNATURE}"
+        raise EngineError(f"engine {name}: its validate {fault}: {must}")
     return cast(BacktestEngine, found)
+
+
+def _import_fault(error: BaseException) -> str:
+    """What an import raised, and the last place that is not of the standard library."""
+    library = (os.path.dirname(os.__file__), "<frozen ")
+    frames = [
+        one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(library)
+    ]
+    is_exit = isinstance(error, SystemExit)
+    remedy = '; what its module does as a script belongs under if __name__ == "__main__"' if is_exit else ""
+    return f"{type(error).__name__}: {error} ({frames[-1].filename}:{frames[-1].lineno}){remedy}"
 
 
 def load_engine(reference: str) -> BacktestEngine:
@@ -4664,27 +4670,10 @@ def load_engine(reference: str) -> BacktestEngine:
         found: Any = importlib.import_module(module_name)
         for name in attributes.split("."):
             found = getattr(found, name)
-    except (
-        BaseException
-    ) as error:  # an engine's module may raise anything while it is imported, SystemExit too
-        if module_name.endswith(".py"):
-            raise EngineError(
-                f"engine {reference} cannot be imported: did you mean {module_name[:-3]}:{attributes}?"
-            ) from error
-        frames = traceback.extract_tb(error.__traceback__)
-        place = [
-            frame
-            for frame in frames
-            if not frame.filename.startswith((os.path.dirname(os.__file__), "<frozen "))
-        ][-1]
-        remedy = (
-            '; what its module does as a script belongs under if __name__ == "__main__"'
-            if isinstance(error, SystemExit)
-            else ""
-        )
-        raise EngineError(
-            f"engine {reference} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno}){remedy}"
-        ) from error
+    except BaseException as error:  # a module may raise anything while it is imported, SystemExit too
+        is_file = module_name.endswith(".py")
+        fault = f"did you mean {module_name[:-3]}:{attributes}?" if is_file else _import_fault(error)
+        raise EngineError(f"engine {reference} cannot be imported: {fault}") from error
     return usable_engine(found, reference)
 
 
@@ -4731,29 +4720,15 @@ MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?")
 PRICE_TEXT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 NO_PRICE = frozenset(("", "null", "nan", "na", "n/a", "#n/a", "none", "-", "--"))
 PRICES = (decimal.Decimal("1e-12"), decimal.Decimal("1e15"))
-MAX_FILE_NAME_BYTES = 255  # on Linux
 
 
 def price_file_name(stock_code: str) -> str:
-    """The name of a stock's file in QTM_DATA_DIR: its code and ".csv".
-
-    What a file name cannot hold ("/" and what is not printable), and "%", is percent-encoded:
-    ``BTC%2FUSDT.csv``. A name of more than 255 bytes is cut and ends in "%~" and 16 digits of the SHA-256 of
-    the code.
-    """
-    name = "".join(
-        char
-        if char.isprintable() and char not in "/%"
-        else urllib.parse.quote(char, safe="", errors="surrogatepass")
-        for char in stock_code
+    """The name of a stock's file in QTM_DATA_DIR: its code and ".csv". What a file name cannot hold ("/" and what
+    is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``."""
+    quote = functools.partial(urllib.parse.quote, safe="", errors="surrogatepass")
+    return (
+        "".join(one if one.isprintable() and one not in "/%" else quote(one) for one in stock_code) + ".csv"
     )
-    if len(name.encode("utf-8")) + len(".csv") > MAX_FILE_NAME_BYTES:
-        tail = "%~" + hashlib.sha256(stock_code.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        name = (
-            name.encode("utf-8")[: MAX_FILE_NAME_BYTES - len(tail) - len(".csv")].decode("utf-8", "ignore")
-            + tail
-        )
-    return f"{name}.csv"
 
 
 def _date_text(text: str) -> str:
@@ -4783,28 +4758,18 @@ def _price(text: str) -> decimal.Decimal | None:
     return price or None
 
 
-class PriceHistory(NamedTuple):
-    """The bars of one stock in a period, in order of time, and how many rows in it had no prices."""
-
-    bars: list[Bar]
-    skipped_rows: int
-
-
 def _price_text(path: pathlib.Path) -> str:
     """The text of a file of prices. Raises InvalidTask."""
     try:
         data = path.read_bytes()
         return data.decode("utf-8-sig")
     except FileNotFoundError:
-        code = urllib.parse.unquote(path.stem)
-        raise InvalidTask(
-            f"there are no prices for {code}: {path} does not exist (QTM_DATA_DIR names the folder)"
-        ) from None
+        fault = f"{path} does not exist (QTM_DATA_DIR names the folder)"
+        raise InvalidTask(f"there are no prices for {urllib.parse.unquote(path.stem)}: {fault}") from None
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
-        raise InvalidTask(
-            f"{path.name}, line {line}: byte {byte:#x} is not UTF-8; save the file as UTF-8"
-        ) from None
+        fault = f"byte {byte:#x} is not UTF-8; save the file as UTF-8"
+        raise InvalidTask(f"{path.name}, line {line}: {fault}") from None
     except (OSError, ValueError) as error:
         raise InvalidTask(f"{path.name} cannot be read: {error}") from None
 
@@ -4827,13 +4792,13 @@ class PriceFile:
                 if any(cells):
                     yield cells
         except csv.Error as error:
-            raise self._refusal(str(error)) from None
+            self._refuse(str(error))
 
-    def _refusal(self, reason: str) -> InvalidTask:
-        return InvalidTask(f"{self._name}, line {self._reader.line_num}: {reason}")
+    def _refuse(self, reason: str) -> NoReturn:
+        raise InvalidTask(f"{self._name}, line {self._reader.line_num}: {reason}") from None
 
     def _places(self) -> dict[str, int]:
-        """Where each column stands: those that are read by the names in PRICE_COLUMNS, others by their
+        """The place of each column: of those that are read by the names in PRICE_COLUMNS, of others by their
         own."""
         places: dict[str, int] = {}
         for place, name in enumerate(self._header):
@@ -4841,21 +4806,16 @@ class PriceFile:
             column = COLUMN_OF_NAME.get(plain, name.casefold())
             if name and column in places:
                 same = self._header[places[column]]
-                raise self._refusal(
-                    f"the columns {same!r} and {name!r} are the same; keep the one that is meant"
-                )
+                self._refuse(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
             if plain not in COLUMN_OF_NAME and UNREAD_ADJUSTMENT.match(plain):
-                raise self._refusal(
-                    f"the column {name!r} adjusts prices in a way that is not known; give an Adj Close, or remove it"
-                )
+                fault = "adjusts prices in a way that is not known; give an Adj Close, or remove it"
+                self._refuse(f"the column {name!r} {fault}")
             places[column] = place
         for column in ("date", "open", "close"):
             if column not in places:
                 names = ", ".join(PRICE_COLUMNS[column])
                 hint = "; separate the columns by commas" if len(self._header) == 1 else ""
-                raise self._refusal(
-                    f"has no column {column!r} (any of {names}); its header is {self._header}{hint}"
-                )
+                self._refuse(f"has no column {column!r} (any of {names}); its header is {self._header}{hint}")
         return places
 
     def _cell(self, row: list[str], column: str, read: Callable[[str], T]) -> T:
@@ -4863,35 +4823,30 @@ class PriceFile:
         try:
             return read(row[place])
         except ValueError as error:
-            raise self._refusal(f"column {self._header[place]!r}: {row[place][:100]!r} {error}") from None
+            self._refuse(f"column {self._header[place]!r}: {row[place][:100]!r} {error}")
 
     def dated_rows(self) -> Iterator[tuple[str, list[str]]]:
         """Each row behind its date, which ascend or descend; every row has as many fields as the header."""
-        last, is_ascending = "", None
+        last, is_ascending, width = "", None, len(self._header)
+        column = f"column {self._header[self._columns['date']]!r}"
         for row in self._rows():
-            if len(row) != len(self._header):
-                more = "; a number must not hold a comma" if len(row) > len(self._header) else ""
-                raise self._refusal(
-                    f"{len(row)} fields under a header of {len(self._header)}: {','.join(row)[:200]!r}{more}"
-                )
-            date, column = self._cell(row, "date", _date_text), self._header[self._columns["date"]]
+            if len(row) != width:
+                more = "; a number must not hold a comma" if len(row) > width else ""
+                self._refuse(f"{len(row)} fields under a header of {width}: {','.join(row)[:200]!r}{more}")
+            date = self._cell(row, "date", _date_text)
             if date == last:
-                raise self._refusal(f"column {column!r}: the date {date} stands twice")
+                self._refuse(f"{column}: the date {date} stands twice")
             if last and is_ascending not in (None, date > last):
-                raise self._refusal(
-                    f"column {column!r}: {date} after {last}, where dates {'ascend' if is_ascending else 'descend'}"
-                )
+                order = "ascend" if is_ascending else "descend"
+                self._refuse(f"{column}: {date} after {last}, where dates {order}")
             last, is_ascending = date, date > last if last else None
             yield date, row
 
     def bar(self, date: str, row: list[str]) -> Bar | None:
         """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a
         suspended day."""
-        prices = [
-            self._cell(row, column, _price)
-            for column in ("open", "close", "adj close")
-            if column in self._columns
-        ]
+        columns = [name for name in ("open", "close", "adj close") if name in self._columns]
+        prices = [self._cell(row, column, _price) for column in columns]
         if None in prices:
             return None
         opening, close, *adjusted = cast("list[decimal.Decimal]", prices)
@@ -4900,13 +4855,13 @@ class PriceFile:
         )
 
 
-def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHistory:
-    """The bars of a CSV file with ``start_date <= date <= end_date``.
+def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[list[Bar], int]:
+    """The bars of a CSV file with ``start_date <= date <= end_date`` in order of time, and how many rows of
+    them had no prices.
 
     The header names Date, Open and Close in any case and order, in English or Chinese (see PRICE_COLUMNS).
     With a column Adj Close it is the close, and the open is open x Adj Close / Close. Dates ascend or
-    descend. A row that lacks a price is skipped and counted. Raises InvalidTask, with line, column and text,
-    for whatever is ambiguous.
+    descend. Raises InvalidTask, with line, column and text, for whatever is ambiguous.
     """
     file, dates = PriceFile(path), []
     found: list[Bar | None] = []
@@ -4915,12 +4870,12 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> PriceHist
             dates.append(date)
             if start_date <= date <= end_date:
                 found.append(file.bar(date, row))
-    bars = [bar for bar in found if bar is not None]
+    bars = sorted(bar for bar in found if bar is not None)
     if not bars:
         held = f"it holds {min(dates)} to {max(dates)}" if dates else "it holds none at all"
         rest = f"{held}; rows of this period without prices: {len(found)}"
         raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {rest}")
-    return PriceHistory(bars[:: 1 if bars[0].date <= bars[-1].date else -1], len(found) - len(bars))
+    return bars, len(found) - len(bars)
 
 
 def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:

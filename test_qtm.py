@@ -3710,14 +3710,13 @@ def test_skipped_rows_are_counted_in_the_result(tmp_path, monkeypatch):
         ("BTC/USDT", "BTC%2FUSDT.csv"), ("../x", "..%2Fx.csv"), (".", "..csv"), ("..", "...csv"),
         ("50%", "50%25.csv"), ("a%2Fb", "a%252Fb.csv"),
         ("a\nb\0", "a%0Ab%00.csv"), ("\ud800", "%ED%A0%80.csv"), ("/" * 64, "%2F" * 64 + ".csv"),
-        pytest.param("𝒳" * 64, "𝒳" * 58 + f"%~{hashlib.sha256(('𝒳' * 64).encode()).hexdigest()[:16]}.csv", id="long"),
     ],
 )  # fmt: skip
 def test_a_code_that_no_file_name_holds_is_percent_encoded(tmp_path, monkeypatch, code, name):
     assert qtm.price_file_name(code) == name
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
     config = {"strategy": "buy_and_hold", "start_date": "2005-01-01", "end_date": "2005-12-31"}
-    shown = f"{code}: " if qtm.STOCK_CODE.fullmatch(code) and "%~" not in name else ""
+    shown = f"{code}: " if qtm.STOCK_CODE.fullmatch(code) else ""
     with pytest.raises(qtm.InvalidTask, match=re.escape(f"there are no prices for {shown}")):
         qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)
     (tmp_path / name).write_text("Date,Open,Close\n2005-01-03,1,1\n")
