@@ -6551,20 +6551,6 @@ class SlotEvents(Protocol):
         """It was stopped before its engine began: it has used nothing up."""
 
 
-class Slot(Protocol):
-    """Runs attempts one after the other. `run` and `close` belong to one thread."""
-
-    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking. Returns when none of
-        them is in flight. Raises EngineUnavailable, before any event, while there is no engine."""
-
-    def stop(self, attempt: Any) -> None:
-        """From any thread: end an attempt that has begun, return one that has not."""
-
-    def close(self) -> None:
-        """End the slot's processes."""
-
-
 def _warn_of_progress(attempt: Any, value: str) -> None:
     """Once for each attempt."""
     told = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": value}
@@ -6859,15 +6845,17 @@ class EngineSlot:
         os.set_blocking(self._notify, False)
 
     def stop(self, attempt: Any) -> None:
-        """As `Slot.stop`. One that a process has just taken is to be stopped again when it begins."""
+        """From any thread: end an attempt that has begun, return one that has not. One that a process has just
+        taken is to be stopped again when it begins."""
         self._stops.put(attempt)
         # there are so many notices that it wakes anyway, or the slot is closed
         with contextlib.suppress(OSError):
             os.write(self._notify, b"x")
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `Slot.run`. After an exception none of the attempts runs on, and those that had no last event
-        get none."""
+        """Run ``first``, and what ``more(n)`` gives: up to n attempts, without blocking. Returns when none of
+        them is in flight. Raises EngineUnavailable, before any event, while there is no engine. After an
+        exception none of the attempts runs on, and those that had no last event get none."""
         self._more, self._events, self._silent_seconds, self._early_ends = more, events, 0.0, 0
         try:
             # the engine may be another by now, or the host has ended meanwhile
@@ -6886,7 +6874,7 @@ class EngineSlot:
             raise
 
     def close(self) -> None:
-        """As `Slot.close`."""
+        """End the slot's processes."""
         self._leave_host()
         for descriptor in (self._wake, self._notify):
             os.close(descriptor)
@@ -7107,38 +7095,6 @@ def python_program() -> str:
     )
 
 
-class Runner(Protocol):
-    """Where attempts run: apart in processes, or in threads of this process."""
-
-    on_change: Callable[[], None]
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a slot would run an attempt now."""
-
-    def ensure(self) -> None:
-        """Have it running, or being started. Called by the scheduler thread alone. Raises EngineError for a
-        broken engine."""
-
-    def slot(self, number: int) -> Slot:
-        """A slot, for one thread."""
-
-    def wait_ready(self, seconds: float) -> object:
-        """Wait for the engine's import. Raises EngineUnavailable after ``seconds``, EngineError for a broken
-        engine."""
-
-    @property
-    def may_refuse(self) -> bool:
-        """False when the engine is known to have no ``validate``."""
-
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
-        """What the engine itself has against these tasks. Raises EngineUnavailable, at once while it is being
-        imported."""
-
-    def close(self) -> None:
-        """End everything."""
-
-
 def engine_path() -> tuple[list[str], list[str]]:
     """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to
     the standard library, and what comes after it: the working folder and that of qtm.py, where a csv.py must
@@ -7177,9 +7133,8 @@ def _count_and_names(names: Sequence[str], what: str) -> str:
 def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
     """What to say of threads and sockets that the engine's import has left, as its server lists them."""
     threads, sockets, spawns = ready["threads"], ready["sockets"], ready["spawns"]
-    left = [_count_and_names(threads, "thread")] * bool(threads) + [
-        _count_and_names(sockets, "open socket")
-    ] * bool(sockets)
+    named = (threads, "thread"), (sockets, "open socket")
+    left = [_count_and_names(names, what) for names, what in named if names]
     found = []
     if threads:
         found.append(THREADS_SPAWNED if spawns else THREADS_LOST)
@@ -7240,29 +7195,22 @@ class EngineServer:
         return self.is_ready and self._process is not server
 
     def ensure(self) -> None:
-        """Start the server when there is none, replace a dead one. Raises EngineError when the engine cannot
-        be imported."""
+        """Start the server when there is none, replace a dead one. Called by the scheduler thread alone. Raises
+        EngineError when the engine cannot be imported."""
         if self._failure:
             raise self._failure
-        with self._lock:
-            process = self._process
+        engine, limit, process = self._settings.engine, self._settings.engine_start_seconds, self._process
         if process is not None and process.poll() is None:
-            limit = self._settings.engine_start_seconds
             if self._ready is None and time.monotonic() - self._started_at > limit:
                 process.kill()
                 process.wait()
-                self._fail(
-                    f"engine {self._settings.engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)"
-                )
+                self._fail(f"engine {engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)")
             return
         if process is not None:
             self._early_ends = self._early_ends + 1 if self._ready is None else 0
             if self._early_ends == ENGINE_START_TRIES:
                 times = f"{ENGINE_START_TRIES} times, at last with code {process.returncode},"
-                self._fail(
-                    f"the engine server process ended {times} while it imported {self._settings.engine}"
-                )
-                return
+                return self._fail(f"the engine server process ended {times} while it imported {engine}")
             log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
             self._forget()
         try:
@@ -7271,12 +7219,7 @@ class EngineServer:
             self._fail(error.message)
         except (OSError, RuntimeError) as error:  # no process, thread or descriptor now
             log_event(logging.WARNING, "engine server not started, trying again", error=str(error))
-            with self._lock:
-                process = self._process
-            self._forget()
-            if process is not None:  # only its listening thread is missing
-                process.kill()
-                process.wait()
+            self._forget(kill=True)
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair()
@@ -7288,35 +7231,22 @@ class EngineServer:
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
         memory_bytes, tasks = self._settings.task_memory_mb * 1024 * 1024, self._settings.tasks_per_process
-        plan = ProcessPlan(
-            self._settings.engine,
-            [*before, *after],
-            memory_bytes,
-            tasks,
-            self._settings.engine_start,
-            self.core_limit,
-        )
+        start, path = self._settings.engine_start, [*before, *after]
+        plan = ProcessPlan(self._settings.engine, path, memory_bytes, tasks, start, self.core_limit)
         control = Control(ours)
         control.send(plan._asdict())  # before the start: one that is killed at once has no reader
-        nothing, pipe, same, passed = (
-            subprocess.DEVNULL,
-            subprocess.PIPE,
-            subprocess.STDOUT,
-            [theirs.fileno()],
-        )
-        process = subprocess.Popen(
-            command, 0, stdin=nothing, stdout=pipe, stderr=same, pass_fds=passed, env=environment
-        )
+        options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
+        options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, 0, **options)
         theirs.close()
         with self._lock:
             self._process, self._control, self._ready = process, control, None
             self._started_at = time.monotonic()
-        threading.Thread(
-            target=self._await_ready, args=(control, process), name="engine-ready", daemon=True
-        ).start()
-        threading.Thread(target=self._log_output, args=(process,), name="engine-output", daemon=True).start()
+        options = {"args": (control, process), "daemon": True}
+        threading.Thread(target=self._await_ready, name="engine-ready", **options).start()
+        threading.Thread(target=self._log_output, name="engine-output", **options).start()
 
-    def _log_output(self, process: subprocess.Popen[bytes]) -> None:
+    def _log_output(self, _control: Control, process: subprocess.Popen[bytes]) -> None:
         """Its own thread, until all that print there have ended: what the import says, which is of no
         attempt."""
         log = OutputLog("engine output")
@@ -7328,43 +7258,32 @@ class EngineServer:
     def _await_ready(self, control: Control, process: subprocess.Popen[bytes]) -> None:
         """Its own short thread: the first message is the server's only one."""
         said: dict[str, Any] = {}
+        named: dict[str, Any] = {"engine": self._settings.engine}
         with contextlib.suppress(OSError, ValueError):  # ValueError: closed before it was registered
             arrival = select.poll()
             arrival.register(control.socket, select.POLLIN)
             if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
-                log_event(
-                    logging.INFO,
-                    "engine still importing",
-                    engine=self._settings.engine,
-                    seconds=SLOW_IMPORT_SECONDS,
-                )
+                log_event(logging.INFO, "engine still importing", **named, seconds=SLOW_IMPORT_SECONDS)
             while (messages := control.receive()) == []:  # a part of it
                 pass
             said = messages[0] if messages else {}
         if "failed" in said:
-            self._fail(said["failed"])
-        elif said:
-            with self._changed:
-                self._ready, self._validates = said, said["validates"]
-                self._changed.notify_all()
-            self.on_change()
-            version = {} if said["version"] is None else {"version": said["version"]}
-            log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
-            if left := left_by_import(self._settings.engine, said):
-                log_event(
-                    logging.WARNING,
-                    "left by the engine's import",
-                    message=left.message,
-                    why=left.why,
-                    remedy=left.remedy,
-                )
-            if not said["sees_processes"]:
-                log_event(logging.WARNING, "engine processes are held less firmly", message=HELD_LESS_FIRMLY)
-        else:
-            # its socket ends a moment before the process does
+            return self._fail(said["failed"])
+        if not said:  # its socket ends a moment before the process does
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1.0)
-            self.on_change()  # so that it is replaced now and not at the next poll
+            return self.on_change()  # so that it is replaced now and not at the next poll
+        with self._changed:
+            self._ready, self._validates = said, said["validates"]
+            self._changed.notify_all()
+        self.on_change()
+        named.update({"version": said["version"]} if said["version"] is not None else {})
+        log_event(logging.INFO, "engine ready", **named)
+        if left := left_by_import(self._settings.engine, said):
+            words = {"message": left.message, "why": left.why, "remedy": left.remedy}
+            log_event(logging.WARNING, "left by the engine's import", **words)
+        if not said["sees_processes"]:
+            log_event(logging.WARNING, "engine processes are held less firmly", message=HELD_LESS_FIRMLY)
 
     def _fail(self, message: str) -> None:
         with self._changed:
@@ -7372,11 +7291,15 @@ class EngineServer:
             self._changed.notify_all()
         self.on_change()
 
-    def _forget(self) -> None:
+    def _forget(self, kill: bool = False) -> None:
         with self._lock:
-            if self._control:
-                self._control.socket.close()
+            process, control = self._process, self._control
             self._process = self._control = self._ready = None
+        if control:
+            control.socket.close()
+        if process and kill:
+            process.kill()
+            process.wait()
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
         """What the server says once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for
@@ -7389,7 +7312,7 @@ class EngineServer:
                 raise EngineUnavailable(f"the engine is not ready after {seconds:g} s", retry_after_seconds=2)
             return self._ready
 
-    def slot(self, number: int) -> Slot:
+    def slot(self, number: int) -> EngineSlot:
         """A slot, for one thread."""
         return EngineSlot(self, self._settings)
 
@@ -7430,9 +7353,8 @@ class EngineServer:
         if not self.may_refuse:
             return []
         if self._failure:  # the service is about to end by it
-            raise EngineUnavailable(
-                "the engine cannot be used; the log of the service says why", retry_after_seconds=5
-            )
+            why = "the engine cannot be used; the log of the service says why"
+            raise EngineUnavailable(why, retry_after_seconds=5)
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
         text = dump_json([task.to_dict() for task in tasks])
@@ -7466,27 +7388,20 @@ class EngineServer:
                         return None
                 if not is_there:
                     self._close_validator()
-                    raise EngineUnavailable(
-                        "the engine server has ended, or there is no process", retry_after_seconds=1
-                    )
+                    why = "the engine server has ended, or there is no process"
+                    raise EngineUnavailable(why, retry_after_seconds=1)
         except ForgedFrame:
             self._close_validator()
             return None
-        return self._validator_is_late(has_begun)
-
-    def _validator_is_late(self, has_begun: bool) -> NoReturn:
-        link = cast(HostLink, self._validator)
-        if not has_begun:
-            link.kill()
-        self._close_validator()
         if has_begun:
-            raise InvalidTask(
-                f"the engine's validate took over {CHANNEL_TIMEOUT_SECONDS:g} s on this request"
-            )
+            self._close_validator()
+            limit = f"{CHANNEL_TIMEOUT_SECONDS:g} s"
+            raise InvalidTask(f"the engine's validate took over {limit} on this request")
+        link.kill()
+        self._close_validator()
         self.end_frozen(link.server)
-        raise EngineUnavailable(
-            "the engine server does not answer and is being replaced", retry_after_seconds=2
-        )
+        why = "the engine server does not answer and is being replaced"
+        raise EngineUnavailable(why, retry_after_seconds=2)
 
     def _close_validator(self) -> None:
         if self._validator:
@@ -7497,8 +7412,7 @@ class EngineServer:
         """End the server; hosts end with their slots."""
         with self._validator_lock:
             self._close_validator()
-        with self._lock:
-            process = self._process
+        process = self._process
         self._forget()
         if process is not None:
             try:
@@ -7528,11 +7442,11 @@ class ThreadSlot:
         self._happened: queue.SimpleQueue[tuple[Any, dict[str, Any] | Outcome | None]] = queue.SimpleQueue()
 
     def stop(self, attempt: Any) -> None:
-        """As `Slot.stop`."""
+        """As `EngineSlot.stop`."""
         self._happened.put((attempt, None))
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `Slot.run`; ``more`` is not called."""
+        """As `EngineSlot.run`; ``more`` is not called."""
         is_over = threading.Event()  # the next call of its ``progress`` raises TaskStopped
         name = f"engine-{first.task_id}"
         thread = threading.Thread(target=self._work, args=(first, is_over), name=name, daemon=True)
@@ -7583,7 +7497,7 @@ class ThreadSlot:
 
 
 class ThreadRunner:
-    """Runs a plain callable that was given to an embedded scheduler."""
+    """Runs a plain callable that was given to an embedded scheduler; as EngineServer for the rest."""
 
     is_ready = True
 
@@ -7594,7 +7508,7 @@ class ThreadRunner:
     def ensure(self) -> None:
         """Nothing to start."""
 
-    def slot(self, number: int) -> Slot:
+    def slot(self, number: int) -> ThreadSlot:
         """A slot, for one thread."""
         return ThreadSlot(self._engine)
 
@@ -7612,6 +7526,10 @@ class ThreadRunner:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `close` belong to one thread
+Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
 # ==== 25 Upkeep =============================================================================================
