@@ -10134,8 +10134,8 @@ class Route:
 
 
 # ==== 35 OpenAPI ============================================================================================
-# The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of rooms 2, 4 and 5, and the
-# errors of room 1. With tokens set, it demands one for every route that is not open. Every object has a name,
+# The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of requests and tasks, and the
+# classes of errors. With tokens set, it demands one for every route that is not open. Every object has a name,
 # or generators of clients would give it no type.
 
 CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}

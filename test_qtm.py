@@ -12058,12 +12058,14 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
 
 
 @contextlib.contextmanager
-def service(url: str, *arguments: str, prefix: tuple[str, ...] = (), **environment: str):
+def service(
+    url: str, *arguments: str, prefix: tuple[str, ...] = (), stderr=subprocess.PIPE, **environment: str
+):
     """`python qtm.py serve` in a process of its own: the process and its port."""
     port = private_mariadb.free_port()
     command = [*prefix, sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))]
-    given = {**os.environ, "QTM_DATABASE_URL": url, "QTM_PORT": str(port), **environment}
-    process = subprocess.Popen(command, env=given, stderr=subprocess.PIPE, text=True)
+    given = {**os.environ, **({"QTM_DATABASE_URL": url} if url else {}), "QTM_PORT": str(port), **environment}
+    process = subprocess.Popen(command, env=given, stderr=stderr, text=True)
     try:
         yield process, port
     finally:
@@ -12786,14 +12788,9 @@ def run(task, progress):
 class LoggedService:
     """`serve` with a log on file; requests go by `ask`, and all that it answered is in ``answers``."""
 
-    def __init__(self, folder, environment: dict[str, str], prefix: tuple[str, ...] = ()) -> None:
-        self.port = self.server_port = private_mariadb.free_port()
+    def __init__(self, process, port: int, file: pathlib.Path) -> None:
+        self.process, self.port, self.server_port, self.file = process, port, port, file
         self.answers: list[str] = []
-        self.file = folder / "log"
-        given = {**os.environ, "QTM_PORT": str(self.port), "PYTHONPATH": str(folder), **environment}
-        command = [*prefix, sys.executable, str(ROOT / "qtm.py"), "serve"]
-        with self.file.open("wb") as log:
-            self.process = subprocess.Popen(command, env=given, stderr=log)
 
     def ask(self, method: str, path: str, given=None, token: str = "full", **headers: str):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
@@ -12823,17 +12820,13 @@ class LoggedService:
 
 
 @contextlib.contextmanager
-def logged_service(folder, url: str, prefix: tuple[str, ...] = (), **environment: str):
+def logged_service(folder, url: str, **options):
     (folder / "loud_engine.py").write_text(LOUD_ENGINE)
-    given = {"QTM_ENGINE": "loud_engine:run", "QTM_DATABASE_URL": url, **environment}
-    served = LoggedService(folder, {name: text for name, text in given.items() if text}, prefix)
-    try:
+    given = {"QTM_ENGINE": "loud_engine:run", "PYTHONPATH": str(folder), **options}
+    with (folder / "log").open("wb") as log, service(url, stderr=log, **given) as (process, port):
+        served = LoggedService(process, port, folder / "log")
         eventually(lambda: served.ask("GET", "/readyz")[0] == 200)
         yield served
-    finally:
-        if served.process.poll() is None:
-            served.process.kill()
-            served.process.wait()
 
 
 def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
@@ -13019,7 +13012,7 @@ def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
         (tmp_path / file).write_text(text)
     hidden = {"QTM_READ_TOKEN_FILE": str(tmp_path / "look"), "QTM_DATABASE_URL_FILE": str(tmp_path / "url")}
     hidden["QTM_API_TOKEN"] = SECRETS["full"]
-    with logged_service(tmp_path, "", prefix, QTM_ENGINE="spy_engine:run", **hidden) as served:
+    with logged_service(tmp_path, "", prefix=prefix, QTM_ENGINE="spy_engine:run", **hidden) as served:
         assert served.ask("GET", "/readyz", token="look")[0] == 200
         (task_id,) = served.data("POST", f"{A}/createTask", body(params={"service": served.process.pid}))[
             "task_ids"
