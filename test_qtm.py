@@ -8381,10 +8381,8 @@ def test_metrics_tell_what_was_done(url):
     for route in [*(route.path for route in qtm.ROUTES), "other"]:
         steps = [found.seconds("bucket", route, le=str(le)) for le in (*qtm.DURATION_BUCKETS, "+Inf")]
         assert steps == sorted(steps), "cumulative"
-        of_route = [
-            key for key in found if key[0] == "qtm_http_requests_total" and ("route", route) in key[1]
-        ]
-        counted = sum(found[key] for key in of_route)
+        keys = [key for key in found if key[0] == "qtm_http_requests_total"]
+        counted = sum(found[key] for key in keys if ("route", route) in key[1])
         assert steps[-1] == found.seconds("count", route) == counted
         assert (found.seconds("sum", route) > 0) == (counted > 0)
     counts = {status.value: found("qtm_tasks", status=status.value) for status in qtm.TaskStatus}
@@ -8393,12 +8391,8 @@ def test_metrics_tell_what_was_done(url):
     assert endings == {**dict.fromkeys(qtm.ENDINGS, 0), "completed": 1, "failed": 1}
     assert (found("qtm_slots", state="busy"), found("qtm_slots", state="free")) == (0, 2)
     assert found("qtm_database_pool_size", pool="main") == (8 if url.startswith("mysql") else 1)
-    assert (
-        found("qtm_info", version=qtm.__version__)
-        == found("qtm_engine_ready")
-        == found("qtm_database_up")
-        == 1
-    )
+    assert (found("qtm_info", version=qtm.__version__), found("qtm_engine_ready")) == (1, 1)
+    assert found("qtm_database_up") == 1
     assert found("process_open_fds") <= found("process_max_fds")
     most, day = math.inf, 86_400
     for name, (low, high) in {
@@ -8758,9 +8752,8 @@ def test_a_repeat_after_an_unknown_outcome_creates_once(api, monkeypatch, is_app
         patched.setattr(database, "_until_applied", lost)
         status, answer, headers = call(api, "POST", f"{A}/createTask", body(), key)
         assert (status, answer["code"], headers["Retry-After"]) == (503, 50302, "1")
-    repeats = [
-        data_of(api, "createTask", body(), status, key) for status in (200 if is_applied else 201, 200)
-    ]
+    statuses = (200 if is_applied else 201, 200)
+    repeats = [data_of(api, "createTask", body(), status, key) for status in statuses]
     assert repeats[0] == repeats[1]
     assert len(api.api.tasks.list_tasks()[0]) == 1
 
@@ -8904,13 +8897,11 @@ def test_a_method_that_no_route_takes_is_405_with_allow_or_404(idle, method):
 def test_a_cursor_of_batches_is_a_time_and_an_id(api):
     add(api.api.tasks.dao)
     assert len(data_of(api, "listBatches?cursor=9999-01-31%2023:59:59.123456~b")["batches"]) == 1
-    for never in (
-        "2026-99-99%2099:99:99",
-        "2026-02-31%2000:00:00",
-        "2026-01-31%2024:00:00",
-        "0000-00-00%2000:00:00",
-    ):
-        assert data_of(api, f"listBatches?cursor={never}~b") == {"batches": [], "next_cursor": None}
+    for never in ("2026-99-99 99:99:99", "2026-02-31 00:00:00", "2026-01-31 24:00:00", "0000-00-00 00:00:00"):
+        assert data_of(api, f"listBatches?cursor={never.replace(' ', '%20')}~b") == {
+            "batches": [],
+            "next_cursor": None,
+        }
 
 
 def test_a_service_whose_disk_is_nearly_full_is_not_ready(tmp_path, monkeypatch):
@@ -9055,24 +9046,10 @@ def generated(tmp_path, monkeypatch):
     (tmp_path / "config.yml").write_text("post_hooks: []\n")
 
     def make(base: str):
-        program = [
-            sys.executable,
-            "-m",
-            "openapi_python_client",
-            "generate",
-            "--meta",
-            "none",
-            "--fail-on-warning",
-        ]
-        options = [
-            "--config",
-            tmp_path / "config.yml",
-            "--url",
-            f"{base}/openapi.json",
-            "--output-path",
-            tmp_path / "qtm_client",
-        ]
-        made = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
+        words = "-m openapi_python_client generate --meta none --fail-on-warning --output-path qtm_client --config"
+        options = [*words.split(), "config.yml", "--url", f"{base}/openapi.json"]
+        command = [sys.executable, *options]
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         words = made.stdout + made.stderr
         assert (made.returncode, "warning" in words.lower()) == (0, False), words
         models, client = (importlib.import_module(f"qtm_client.{name}") for name in ("models", "client"))
@@ -9117,9 +9094,7 @@ def test_a_client_that_was_generated_from_the_document_is_typed_and_works(tmp_pa
 OPEN, GUARDED = [{}, {"bearer": []}], [{"bearer": []}]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "security", "status"), [((), OPEN, 200), (("first-token",), GUARDED, 401)]
-)
+@pytest.mark.parametrize(("tokens", "security", "status"), [((), OPEN, 200), (("a-token1",), GUARDED, 401)])
 def test_the_document_tells_whether_this_service_needs_a_token(tmp_path, tokens, security, status):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=tokens)) as server:
         operation = call(server, "GET", "/openapi.json")[1]["paths"][f"{A}/listTasks"]["get"]
@@ -9138,10 +9113,8 @@ def test_what_the_schema_of_a_create_refuses_is_what_the_code_refuses():
     assert CREATE.is_valid(body(batch_id=None, name=None, timeout_seconds=None, max_attempts=None))
     # which no validator reads
     sendable = [(name, case[0]) for name, case in WRONG_BODIES.items() if "half a character" not in name]
-    assert [name for name, given in sendable if CREATE.is_valid(given)] == [
-        "start after end",
-        "too many together",
-    ]
+    beyond = [name for name, given in sendable if CREATE.is_valid(given)]
+    assert beyond == ["start after end", "too many together"]
 
 
 def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_status(api):
@@ -9394,26 +9367,10 @@ def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     (tmp_path / "hooks.py").write_text(SCHEMATHESIS_HOOKS)
     with serving(chosen, scheduler=True, engine=engine_of_any_strategy) as server:
-        command = [
-            sys.executable,
-            "-m",
-            "schemathesis.cli",
-            "run",
-            f"{server.url}/openapi.json",
-            "--no-color",
-        ]
-        command += [
-            "--header",
-            "Authorization: Bearer first-token",
-            "--continue-on-failure",
-            "--request-timeout",
-            "30",
-        ]
-        command += [
-            "--max-examples",
-            examples or "25",
-            *(() if examples else ("--generation-deterministic",)),
-        ]
+        words = "-m schemathesis.cli run --no-color --continue-on-failure --request-timeout 30 --max-examples"
+        command = [sys.executable, *words.split(), examples or "25", f"{server.url}/openapi.json"]
+        command += ["--header", "Authorization: Bearer first-token"]
+        command += [] if examples else ["--generation-deterministic"]
         given = {**os.environ, "NO_PROXY": "127.0.0.1", "SCHEMATHESIS_HOOKS": str(tmp_path / "hooks.py")}
         done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -9447,9 +9404,8 @@ class Page:
         return self.run(f"const found = document.querySelector(arguments[0]); return {shown}", selector)
 
     def texts(self, selector: str) -> list[str]:
-        return self.run(
-            "return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", selector
-        )
+        nodes = "[...document.querySelectorAll(arguments[0])]"
+        return self.run(f"return {nodes}.map((node) => node.innerText)", selector)
 
     def shows(self, *parts: str, selector: str = "main") -> None:
         """Wait until it does."""
@@ -9494,9 +9450,8 @@ def chromium(tmp_path_factory):
     for switch in switches:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(
-        options=options, service=selenium.webdriver.chrome.service.Service(executable_path=driver)
-    )
+    started = selenium.webdriver.chrome.service.Service(executable_path=driver)
+    browser = webdriver.Chrome(options=options, service=started)
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": PAGE_CLOCK})
     yield browser
     browser.quit()
@@ -9543,11 +9498,8 @@ MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}\"'&amp;"
 @contextlib.contextmanager
 def staged(tmp_path, engine, **options):
     """A service with this engine; it lets its tasks go at the end."""
-    with serving(
-        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, **options),
-        scheduler=True,
-        engine=engine,
-    ) as server:
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, **options)
+    with serving(chosen, scheduler=True, engine=engine) as server:
         try:
             yield server
         finally:
@@ -9586,13 +9538,8 @@ def test_the_page_has_a_policy_of_its_own_and_every_other_answer_the_one_of_data
     rest = {"connect-src": "'self'", "img-src": "data:", "require-trusted-types-for": "'script'"}
     assert policy == {**dict.fromkeys(none, "'none'"), **rest}
     of_data, here = b"default-src 'none'; frame-ancestors 'none'", "127.0.0.1"
-    for path, host in (
-        ("healthz", here),
-        ("metrics", here),
-        ("nothing", here),
-        ("", "evil.example"),
-        ("?x", "a b"),
-    ):
+    others = {"healthz": here, "metrics": here, "nothing": here, "": "evil.example", "?x": "a b"}
+    for path, host in others.items():
         answer = raw(idle, f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         assert re.findall(b"Content-Security-Policy: (.*)\r\n", answer) == [of_data], path
     answer = raw(idle, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -9610,9 +9557,7 @@ def test_the_page_is_open_like_the_probes_and_its_host_is_checked(tmp_path):
 def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp_path, show):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, workers=2), scheduler=True) as server:
         page = show(server)
-        page.shows(
-            "No backtests yet", f"curl -s {server.url}{A}/createTask", "'Content-Type: application/json'"
-        )
+        page.shows("No backtests yet", f"curl -s {server.url}{A}/createTask", "'Content-Type: application")
         given = json.loads(page.text("pre").partition("-d '")[2].removesuffix("'"))
         data_of(server, "createTask", given, 201)
         page.shows("first", "4 completed", "100%")  # without a reload
@@ -9723,11 +9668,8 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         page = show(server, f"#/task/{task_id}")
         enter = lambda token: page.find("#token").send_keys(token, Keys.ENTER)  # noqa: E731
         page.shows("This service wants a token", selector="#login")
-        assert (page.text(), page.text("#fault"), page.run("return document.activeElement.id")) == (
-            "",
-            "",
-            "token",
-        )
+        assert (page.text(), page.text("#fault")) == ("", "")
+        assert page.run("return document.activeElement.id") == "token"
         enter("wrong-token")
         page.shows("(401, request ", selector="#fault")
         enter("look-token")
@@ -9745,10 +9687,8 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
         assert page.run("return [sessionStorage.length, document.title]") == [0, "qtm"]
         enter("full-token")
         page.click("Cancel task")
-        rules, server.rules = (
-            server.rules,
-            qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",))),
-        )
+        other = qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",)))
+        rules, server.rules = server.rules, other
         page.shows("This service wants a token", selector="#login")
         assert not page.run("return document.querySelector('dialog').open"), "it is in no way"
         assert page.run("return document.activeElement.id") == "token"
@@ -9767,13 +9707,8 @@ WRONG_VIEWS = (
 
 def test_hostile_texts_are_shown_as_texts(tmp_path, show):
     curve = [[MARKUP, 1], [MARKUP, 2]]
-    result = {
-        "metrics": {MARKUP: MARKUP},
-        "equity_curve": curve,
-        "trades": [{MARKUP: MARKUP}],
-        MARKUP: MARKUP,
-    }
-    engine = Staged(result)
+    odd = {MARKUP: MARKUP}
+    engine = Staged({"metrics": odd, "equity_curve": curve, "trades": [odd], **odd})
     engine.told = (0.5, MARKUP)
     with staged(tmp_path, engine) as server:
         failed = add_batch(server, ["F"], [{MARKUP: MARKUP}], MARKUP, "hostile", strategy="fails")
@@ -10006,12 +9941,8 @@ def test_views_are_addresses_so_that_back_forward_and_reload_find_them(idle, sho
     assert page.run("return [document.activeElement.id, scrollY]") == ["view", 0]
     page.driver.refresh()
     page.shows(first)
-    for step, selected, rows in (
-        ("back", "pending", "AB"),
-        ("back", "", "B"),
-        ("back", "", "AB"),
-        ("forward", "", "B"),
-    ):
+    steps = (("back", "pending", "AB"), ("back", "", "B"), ("back", "", "AB"), ("forward", "", "B"))
+    for step, selected, rows in steps:
         getattr(page.driver, step)()
         lists(*rows)
         assert page.run("return document.querySelector('select').value") == selected
@@ -10154,9 +10085,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
                 eventually(lambda page=page: page.text() or page.text("#fault"))
                 page.run(AXE)
                 found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
-                assert [
-                    (one["id"], one["help"], [node["html"] for node in one["nodes"]]) for one in found
-                ] == []
+                assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
                 assert page.run("return document.documentElement.scrollWidth - innerWidth") <= 0
         finally:
             chromium.set_window_size(1200, 900)
@@ -12058,9 +11987,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
 
 
 @contextlib.contextmanager
-def service(
-    url: str, *arguments: str, prefix: tuple[str, ...] = (), stderr=subprocess.PIPE, **environment: str
-):
+def service(url: str, *arguments: str, prefix=(), stderr=subprocess.PIPE, **environment: str):
     """`python qtm.py serve` in a process of its own: the process and its port."""
     port = private_mariadb.free_port()
     command = [*prefix, sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))]
@@ -12163,16 +12090,12 @@ def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatc
     monkeypatch.setattr(qtm, "Reminder", functools.partial(qtm.Reminder, clock))
     with pytest.raises(qtm.SchemaError):
         qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals)
-    told = [
-        record.fields["error"] for record in caplog.records if record.msg.event == "waiting for the database"
-    ]
-    assert told == ["refused", "refused", "refused", "no quorum"]
+    waits = [record for record in caplog.records if record.msg.event == "waiting for the database"]
+    assert [record.fields["error"] for record in waits] == [*["refused"] * 3, "no quorum"]
 
 
 @pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
-def test_a_service_waits_for_a_database_that_is_not_there_or_is_losing_its_quorum(
-    monkeypatch, tmp_path, error
-):
+def test_a_service_waits_for_a_database_that_is_away_or_losing_its_quorum(monkeypatch, tmp_path, error):
     failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
 
     def open_database(chosen):
@@ -12212,9 +12135,7 @@ def test_a_stop_signal_that_comes_as_the_wait_begins_is_not_lost():
 IS_GLIBC = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
 
 
-@pytest.mark.skipif(
-    not IS_GLIBC or os.geteuid() != 0, reason="heaps of threads are glibc's, and shown to root alone"
-)
+@pytest.mark.skipif(not IS_GLIBC or os.geteuid() != 0, reason="heaps are glibc's, and shown to root alone")
 def test_the_threads_of_a_service_share_one_heap(tmp_path):
     """Six heaps would each keep what the largest answer took. In glibc the heap of a thread is 64 MiB,
     aligned to its size, and what of it is not in use yet is out of bounds."""
@@ -12372,22 +12293,18 @@ def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it
 
 
 def test_serve_warns_of_missing_prices_and_tokens_in_clear_in_the_words_of_check(tmp_path):
-    environment = {
-        "QTM_DATA_DIR": str(tmp_path),
-        "QTM_HOST": "127.0.0.9",
-        "QTM_API_TOKEN": "a-token-of-some-length",
-    }
+    token = "a-token-of-some-length"
+    environment = {"QTM_DATA_DIR": str(tmp_path), "QTM_HOST": "127.0.0.9", "QTM_API_TOKEN": token}
     url = f"sqlite:///{tmp_path}/q.db"
     findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url, **environment).stdout)
     found = {finding["subject"]: finding for finding in findings}
     with service(url, QTM_LOG_FORMAT="json", **environment) as (process, _):
         events = [json.loads(process.stderr.readline()) for _ in range(2)]
-    for event, name, subject in zip(
-        events, ("tokens in clear", "no prices"), ("tokens", "prices"), strict=True
-    ):
-        assert (event["level"], event["event"]) == ("WARNING", name)
+    names = {"tokens": "tokens in clear", "prices": "no prices"}
+    for event, subject in zip(events, names, strict=True):
+        assert (event["level"], event["event"]) == ("WARNING", names[subject])
         assert all(event[part] == found[subject][part] for part in ("message", "why", "remedy"))
-    outside = qtm.Settings(host="0.0.0.0", api_token=("a-token-of-some-length",))
+    outside = qtm.Settings(host="0.0.0.0", api_token=(token,))
     assert qtm.tokens_in_clear(outside)
     for quiet in ({"host": "::1"}, {"tls_cert": "x"}, {"api_token": (), "allow_anonymous": True}):
         assert qtm.tokens_in_clear(dataclasses.replace(outside, **quiet)) is None
@@ -12433,11 +12350,8 @@ def test_a_service_may_start_before_its_database():
                 assert (status, answer["error"]) == (503, "database_unavailable"), path
                 assert answer["message"] == "not ready: the service is starting and waits for its database"
                 assert int(headers["Retry-After"]) > 0
-            for path, part in {
-                "": b"<html",
-                "metrics": b"qtm_http_requests_total",
-                "openapi.json": b'"openapi"',
-            }.items():
+            parts = {"": b"<html", "metrics": b"qtm_http_requests_total", "openapi.json": b'"openapi"'}
+            for path, part in parts.items():
                 assert part in urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}").read()
             server.start()
             # its log goes to a pipe that nobody reads
@@ -12477,13 +12391,8 @@ def ping(tmp_path):
     command = [sys.executable, *(word.replace("/app", str(ROOT)) for word in words[1:])]
 
     def run(**environment: str):
-        options = {
-            "cwd": tmp_path,
-            "env": without_settings(**environment),
-            "capture_output": True,
-            "text": True,
-        }
-        done = subprocess.run(command, timeout=DEADLINE_SECONDS, check=False, **options)
+        options = {"cwd": tmp_path, "env": without_settings(**environment), "timeout": DEADLINE_SECONDS}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         return done.returncode, done.stdout + done.stderr
 
     return run
@@ -12503,10 +12412,8 @@ def test_ping_knows_a_service_and_a_worker_with_a_port(case, ping, tmp_path):
     arguments, options = case
     with ready_service(f"sqlite:///{tmp_path}/q.db", *arguments, **options) as (process, port):
         # as in a container: its environment, and none of its flags
-        environment, silence = (
-            {"QTM_PORT": str(port), **options},
-            f"qtm: nothing answers at 127.0.0.1:{port}: ",
-        )
+        environment = {"QTM_PORT": str(port), **options}
+        silence = f"qtm: nothing answers at 127.0.0.1:{port}: "
         assert ping(**environment) == (0, f"alive at port {port}\n")
         headers = {"Authorization": "Bearer full-token-1"}
         request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
@@ -12526,9 +12433,7 @@ def test_ping_knows_a_worker_without_a_port(tmp_path):
     """In a network namespace of its own, where no other worker is seen."""
     alone = ("unshare", "--net", "--map-root-user")
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
-        pytest.skip(
-            "ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: this machine permits no namespace of networks"
-        )
+        pytest.skip("ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: no namespace of networks is permitted")
     program = f"""if True:
         import os, signal, subprocess, sys, time
         command = [sys.executable, {str(ROOT / "qtm.py")!r}]
@@ -12549,10 +12454,8 @@ def test_ping_knows_a_worker_without_a_port(tmp_path):
     """
     given = without_settings(QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
     command = [*alone, sys.executable, "-c", program]
-    seconds = 4 * DEADLINE_SECONDS
-    done = subprocess.run(
-        command, cwd=tmp_path, env=given, stdout=subprocess.PIPE, text=True, timeout=seconds, check=True
-    )
+    options = {"cwd": tmp_path, "env": given, "timeout": 4 * DEADLINE_SECONDS}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options)
     expected = [
         "1 qtm: nothing answers at 127.0.0.1:8080: ",
         "0 alive: 1 worker without a port",
@@ -12598,21 +12501,13 @@ def test_check_refuses_what_serve_refuses_and_makes_no_file(tmp_path):
     done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
     (tmp_path / "text").write_text("no database")
-    for path, fault in {
-        "none/q.db": f"there is no folder {tmp_path}/none",
-        "text": "is not a SQLite database",
-    }.items():
-        url = f"sqlite:///{tmp_path}/{path}"
-        served, done = (
-            run_command("serve", QTM_DATABASE_URL=url, QTM_PORT="0"),
-            run_command("check", QTM_DATABASE_URL=url),
-        )
+    faults = {"none/q.db": f"there is no folder {tmp_path}/none", "text": "is not a SQLite database"}
+    for path, fault in faults.items():
+        environment = {"QTM_DATABASE_URL": f"sqlite:///{tmp_path}/{path}", "QTM_PORT": "0"}
+        served, done = (run_command(command, **environment) for command in ("serve", "check"))
         assert (served.returncode, fault in served.stderr) == (2, True)
-        assert (done.returncode, "fault    database: " in done.stdout, fault in done.stdout) == (
-            1,
-            True,
-            True,
-        )
+        assert (done.returncode, "fault    database: " in done.stdout) == (1, True)
+        assert fault in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
@@ -12622,7 +12517,7 @@ def test_folders_whose_names_are_no_utf_8_are_folders_like_any_other(tmp_path):
     for file in ("qtm.py", "schema.sql", "examples/prices/AAPL.csv"):
         shutil.copy(ROOT / file, folder / file)
     (folder / "mine.py").write_text(
-        "import qtm\n\ndef run(task, progress):\n    return qtm.run_backtest(task, progress)\n"
+        "import qtm\n\nrun = lambda task, progress: qtm.run_backtest(task, progress)\n"
     )
     port, command = private_mariadb.free_port(), [sys.executable, str(folder / "qtm.py")]
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
@@ -12641,9 +12536,8 @@ def test_folders_whose_names_are_no_utf_8_are_folders_like_any_other(tmp_path):
     for arguments in (("check",), ("check", "--json"), ("migrate",)):
         for url in ("sqlite:///qtm.db", f"sqlite:///{folder}/none/q.db"):
             given = {**environment, "QTM_DATABASE_URL": url, "QTM_DATA_DIR": str(folder)}
-            done = subprocess.run(
-                [*command, *arguments], env=given, stdout=subprocess.PIPE, check=False, **options
-            )
+            whole = [*command, *arguments]
+            done = subprocess.run(whole, env=given, stdout=subprocess.PIPE, check=False, **options)
             assert (done.returncode in (0, 1, 2), "Traceback" in done.stderr) == (True, False), done.stderr
             assert "--json" not in arguments or all(finding["level"] for finding in json.loads(done.stdout))
 
@@ -12709,13 +12603,8 @@ SECRETS["password"] = "ge/heim%\"'\\ \u00e4\u5bc6!"
 
 def told_secrets(text: str) -> list[str]:
     """Which of the secrets stand in a text, in any of the ways to write them."""
-    return sorted(
-        name
-        for name, value in SECRETS.items()
-        if any(
-            form in text for form in (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])
-        )
-    )
+    written = lambda value: (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])  # noqa: E731
+    return [name for name, value in SECRETS.items() if any(form in text for form in written(value))]
 
 
 def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
@@ -12726,12 +12615,8 @@ def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
         try:
             raise RuntimeError(f"head {list(SECRETS.values())} of {url}", *SECRETS.values())
         except RuntimeError as error:
-            fields = {
-                "error": repr(error),
-                "message": str(error),
-                "url": url,
-                "traceback": qtm.traceback.format_exc(),
-            }
+            trace = qtm.traceback.format_exc()
+            fields = {"error": repr(error), "message": str(error), "url": url, "traceback": trace}
             record = qtm.logging.LogRecord("qtm", 40, "f", 1, qtm.LogEvent("x", fields), (), sys.exc_info())
         line = qtm.LogFormatter(is_json, qtm.secret_texts(chosen)).format(record)
         assert ("***" in line, told_secrets(line)) == (True, [])
@@ -12794,11 +12679,8 @@ class LoggedService:
 
     def ask(self, method: str, path: str, given=None, token: str = "full", **headers: str):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
-        sent = {
-            "Authorization": f"Bearer {SECRETS.get(token, token)}",
-            "Content-Type": "application/json",
-            **headers,
-        }
+        authorization = f"Bearer {SECRETS.get(token, token)}"
+        sent = {"Authorization": authorization, "Content-Type": "application/json", **headers}
         try:
             connection.request(method, path, None if given is None else json.dumps(given), sent)
             response = connection.getresponse()
@@ -12899,22 +12781,19 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     assert first.startswith("first line\x1b[31m \u2028 \x85")
     assert [event["text"] for event in events["engine output"]][:2] == ["import says", "this \x1b[31m"]
     assert {"batch_id", "worker_id", "stock_code"} <= set(events["attempt started"][0])
-    requests = [
-        event for event in events["request"] if event["path"] != "/readyz"
-    ]  # asked until it was ready
+    # the probe was asked until it was ready
+    requests = [event for event in events["request"] if event["path"] != "/readyz"]
     assert all(len(event["request_id"]) == 16 for event in requests)
     assert [event["path"] for event in requests][: len(FORGED)] == list(FORGED.values())
     (hostile_id,) = [event for event in requests if event.get("task_id") == "a\nb\u2028\x1b"]
     assert (hostile_id["error"], hostile_id["status"]) == ("task_not_found", 404)
     made = [event for event in requests if event["status"] == 201]
-    assert [(event["task_id"], event["tasks"], len(event["batch_id"])) for event in made] == [
-        (one, 1, 36) for one in ids
-    ]
+    assert [(event["task_id"], event["tasks"]) for event in made] == [(one, 1) for one in ids]
+    assert all(len(event["batch_id"]) == 36 for event in made)
     assert (requests[-1]["task_id"], requests[-1]["error"]) == (ids[0], "task_already_finished")
-    of_tasks = {name for name, found in events.items() if any("task_id" in event for event in found)} - {
-        "request"
-    }
-    assert all(any("attempt" in event for event in events[name]) for name in of_tasks)
+    del events["request"]
+    of_tasks = [found for found in events.values() if any("task_id" in event for event in found)]
+    assert all(any("attempt" in event for event in found) for found in of_tasks)
 
 
 def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_faults, tmp_path):
@@ -13004,19 +12883,15 @@ def run(task, progress):
 def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
     """Not even one of the same user. As root we give up what lets root read everything."""
     prefix = ("setpriv", "--bounding-set=-sys_ptrace,-sys_admin,-perfmon") if os.geteuid() == 0 else ()
-    for file, text in {
-        "spy_engine.py": SPY_ENGINE,
-        "look": SECRETS["look"],
-        "url": f"sqlite:///{tmp_path}/q.db",
-    }.items():
+    files = {"spy_engine.py": SPY_ENGINE, "look": SECRETS["look"], "url": f"sqlite:///{tmp_path}/q.db"}
+    for file, text in files.items():
         (tmp_path / file).write_text(text)
     hidden = {"QTM_READ_TOKEN_FILE": str(tmp_path / "look"), "QTM_DATABASE_URL_FILE": str(tmp_path / "url")}
     hidden["QTM_API_TOKEN"] = SECRETS["full"]
     with logged_service(tmp_path, "", prefix=prefix, QTM_ENGINE="spy_engine:run", **hidden) as served:
         assert served.ask("GET", "/readyz", token="look")[0] == 200
-        (task_id,) = served.data("POST", f"{A}/createTask", body(params={"service": served.process.pid}))[
-            "task_ids"
-        ]
+        given = body(params={"service": served.process.pid})
+        (task_id,) = served.data("POST", f"{A}/createTask", given)["task_ids"]
         found = served.data("GET", f"{A}/getTaskResult?task_id={task_id}&wait=30", token="look")["result"]
         assert served.ask("POST", f"{A}/createTask", body(), token="look")[0] == 403
         assert "process_open_fds" in served.ask("GET", "/metrics")[1]
