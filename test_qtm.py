@@ -8861,6 +8861,34 @@ def test_creates_that_are_answered_together_wait_no_longer_for_the_engine_than_o
     assert [type(answer) for answer in answers] == [qtm.CreatedBatch] * 2 + [qtm.EngineUnavailable] * 2
 
 
+@pytest.mark.parametrize("error", [None, qtm.DatabaseRefused, qtm.OutcomeUnknown, ZeroDivisionError])
+def test_each_request_of_a_group_is_answered_for_itself(api, monkeypatch, error):
+    """But when the database is away the first one alone waits for it."""
+    tasks, asked = api.api.tasks, []
+    ids = [*add(tasks.dao, "A", "B"), "unknown"]
+    bodies = [b"{", *(json.dumps({"task_id": task_id}).encode() for task_id in ids)]
+    cancel = tasks.dao.cancel
+
+    def fail(task_id):
+        asked.append(task_id)
+        if error and task_id == ids[0]:
+            raise error("for the test")
+        return cancel(task_id)
+
+    monkeypatch.setattr(tasks.dao, "cancel", fail)
+    route = next(route for route in qtm.ROUTES if route.path == f"{A}/cancelTask")
+    requests = [qtm.HttpRequest("POST", route.path, {}, {}, body=given) for given in bodies]
+    malformed, first, *others = route.handler(api.api, requests)
+    assert (type(malformed), type(first)) == (qtm.MalformedJSON, error or qtm.Response)
+    is_away = error is qtm.DatabaseRefused
+    assert asked == ids[: 1 if is_away else 3]
+    assert [type(one) for one in others] == [error] * 2 if is_away else [qtm.Response, qtm.TaskNotFound]
+    assert [one.log for one in (first, *others)] == [
+        {"task_id": ids[0]},
+        *([{}, {}] if is_away else [{"task_id": one} for one in ids[1:]]),
+    ]
+
+
 def test_idempotency_key_over_http(api):
     key = {"Idempotency-Key": "monday-run"}
     first, second = (data_of(api, "createTask", body(), status, key) for status in (201, 200))
