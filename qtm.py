@@ -12293,7 +12293,7 @@ class ServiceSignals:
             os.write(self._notify, b".")
 
     def wait(self, seconds: float | None = None, probe: socket.socket | None = None) -> None:
-        """Until something happened, or ``seconds`` have passed; a local ``probe`` is answered."""
+        """Wait for a signal or `stop`, for ``seconds`` at most; answer a local ``probe``."""
         watched: list[Any] = [self._wake, probe] if probe else [self._wake]
         readable = select.select(watched, [], [], seconds)[0]
         if self._wake in readable:
@@ -12328,11 +12328,10 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
     in clear and of missing prices."""
     if with_http and settings.tls_cert:
         tls_context(settings)
-    for event, is_due, find in (
-        ("tokens in clear", with_http, tokens_in_clear),
-        ("no prices", with_scheduler, missing_prices),
-    ):
-        if is_due and (found := find(settings)):
+    tokens = tokens_in_clear(settings) if with_http else None
+    prices = missing_prices(settings) if with_scheduler else None
+    for event, found in (("tokens in clear", tokens), ("no prices", prices)):
+        if found:
             log_event(logging.WARNING, event, message=found.message, why=found.why, remedy=found.remedy)
 
 
@@ -12351,7 +12350,8 @@ def within_descriptors(settings: Settings) -> Settings:
 
 
 def prepare_process(settings: Settings) -> Settings:
-    """Before the first thread starts; the settings with fewer connections where descriptors are few."""
+    """Prepare a service before its first thread; its settings, with fewer connections where descriptors are
+    few."""
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
     # server is a program of its own, which has its own memory and sets the limit of core files back.
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
@@ -12390,8 +12390,8 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | No
 def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
     """Listen, unless there are no routes, then connect to the database and serve until a signal, or until the
     scheduler fails; the exit code. Probes are answered from the first moment."""
-    look_ahead(settings, bool(routes), with_scheduler)
     settings = prepare_process(settings)
+    look_ahead(settings, bool(routes), with_scheduler)
     signals = ServiceSignals()
     signals.install()
     with contextlib.ExitStack() as stack:  # whatever fails at the end, the tasks are released
