@@ -6149,25 +6149,65 @@ class HostedProcess:
         self.stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]
 
 
+SERVER_FOLDER = "qtm-engine-"
+
+
+def _lock_folder(path: str) -> int | None:
+    """Lock a folder of this user, by a descriptor that forks share; None when another process holds the lock,
+    or has removed the folder."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            if found.st_uid == os.getuid() and os.path.samestat(found, os.lstat(path)):
+                return descriptor
+        os.close(descriptor)
+    return None
+
+
+def _server_folder() -> str:
+    """Make the folder for the temporary folders of this server's hosts, and remove those that servers left
+    whose processes were all killed. Empty where none can be made."""
+    base = tempfile.gettempdir()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(base):
+            path = os.path.join(base, name)
+            if name.startswith(SERVER_FOLDER) and (descriptor := _lock_folder(path)) is not None:
+                TemporaryFolder(path).remove()
+                os.close(descriptor)
+        for _ in range(
+            3
+        ):  # another server that starts may take it for one that was left, before it is locked
+            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
+            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
+                return path
+    return ""
+
+
+def _remove_empty(path: str) -> None:
+    with contextlib.suppress(OSError):  # the folder of another host is in it
+        os.rmdir(path)
+
+
 class TemporaryFolder:
     """TMPDIR of a host's processes, empty whenever one begins. Where no folder can be made, or be used for
     sockets, TMPDIR stays."""
 
-    def __init__(self) -> None:
-        path = os.path.join(tempfile.gettempdir(), f"qtm-slot-{os.urandom(4).hex()}")
-        self._path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
+    def __init__(self, path: str) -> None:
+        self.path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
 
     def make(self) -> None:
         """Make it, for this process and those below it."""
         with contextlib.suppress(OSError):
-            if self._path:
-                os.mkdir(self._path, 0o700)
-                os.environ["TMPDIR"] = tempfile.tempdir = self._path
+            if self.path:
+                os.mkdir(self.path, 0o700)
+                os.environ["TMPDIR"] = tempfile.tempdir = self.path
 
     def empty(self) -> None:
         """Most processes leave it as it was, and a look is quicker than to make it anew."""
         with contextlib.suppress(OSError):
-            if stat.S_IMODE(os.stat(self._path).st_mode) == 0o700 and not os.listdir(self._path):
+            if stat.S_IMODE(os.stat(self.path).st_mode) == 0o700 and not os.listdir(self.path):
                 return
         self.remove()
         self.make()
@@ -6175,14 +6215,14 @@ class TemporaryFolder:
     def remove(self) -> None:
         """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
         with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
-            if os.path.islink(self._path):
-                return os.unlink(self._path)
-            os.chmod(self._path, 0o700)
-            for folder, names, _ in os.walk(self._path):
+            if os.path.islink(self.path):
+                return os.unlink(self.path)
+            os.chmod(self.path, 0o700)
+            for folder, names, _ in os.walk(self.path):
                 for inner in (os.path.join(folder, name) for name in names):
                     if not os.path.islink(inner):
                         os.chmod(inner, 0o700)
-        shutil.rmtree(self._path, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 class EngineHost:
@@ -6221,6 +6261,7 @@ class EngineHost:
         finally:
             self._kill_children(set())
             self._folder.remove()
+            _remove_empty(os.path.dirname(self._folder.path))
 
     def _pause(self) -> float | None:
         pause = min(
@@ -6364,6 +6405,7 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the engine's import may have blocked SIGCHLD
     started_by_import = _children()
     children, folders = ChildSignal(control), dict[int, TemporaryFolder]()  # by the pid of the host
+    own_folder = _server_folder()
     gc.collect()
     trim_memory()
     gc.freeze()  # a collection in a fork would copy every page that holds an object
@@ -6376,9 +6418,11 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
                         folders.pop(pid).remove()
         messages = control.receive()
         if messages is None:
+            _remove_empty(own_folder)
             return
         for request in (HostRequest(**message) for message in messages):
-            descriptors, folder = control.take(4), TemporaryFolder()
+            descriptors, path = control.take(4), os.path.join(own_folder, os.urandom(4).hex())
+            folder = TemporaryFolder(path if own_folder else "")
             try:
                 folders[pid := os.fork()] = folder
                 if pid == 0:

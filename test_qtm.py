@@ -4748,8 +4748,11 @@ def names_below(pid: int) -> list[str]:
 
 
 def left_in(folder: pathlib.Path) -> set[str]:
-    """All that is in a folder for temporary files but the empty ones of slots."""
-    return {str(path) for path in folder.rglob("*") if not re.fullmatch(r"qtm-slot-\w{8}", path.name)}
+    """All that is in a folder for temporary files but the empty ones of slots, in one of their server."""
+    of_slots = re.compile(r"/qtm-engine-\w{8}(/\w{8})?")
+    return {
+        str(path) for path in folder.rglob("*") if not of_slots.fullmatch(str(path).removeprefix(str(folder)))
+    }
 
 
 @pytest.fixture
@@ -5794,10 +5797,10 @@ def test_the_temporary_folder_of_an_attempt_whose_host_was_killed_is_removed(
     request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
     (task_id,) = running.create_task(request).task_ids
     engine, _ = eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
-    folders = set(os.listdir(private_temporary_folder))
+    folders = set(private_temporary_folder.glob("*/*"))
     os.kill(parent_of(int(engine)), signal.SIGKILL)
     assert running.wait(task_id, DEADLINE_SECONDS).error["type"] == "crashed"
-    eventually(lambda: len(folders - set(os.listdir(private_temporary_folder))) == 1)
+    eventually(lambda: len(folders - set(private_temporary_folder.glob("*/*"))) == 1)
 
 
 WARM_ENGINE = """
@@ -12737,6 +12740,40 @@ def logged_service(folder, url: str, **options):
         served = LoggedService(process, port, folder / "log")
         eventually(lambda: served.ask("GET", "/readyz")[0] == 200)
         yield served
+
+
+def test_temporary_files_of_a_service_whose_processes_were_all_killed_go_with_the_next_start(
+    tmp_path, private_temporary_folder
+):
+    (tmp_path / "untidy_engine.py").write_text("""
+import tempfile, time
+def run(task, progress):
+    tempfile.NamedTemporaryFile(prefix="left-", delete=False)
+    time.sleep(task.params["seconds"])
+    return {}
+""")
+    url, folder = f"sqlite:///{tmp_path}/q.db", private_temporary_folder
+    chosen = {"QTM_ENGINE": "untidy_engine:run", "QTM_MAX_ATTEMPTS": "1"}
+    with logged_service(tmp_path, url, **chosen) as served:
+        served.data("POST", f"{A}/createTask", body(params={"seconds": 600}))
+        eventually(lambda: list(folder.rglob("left-*")))
+        below = descendants(served.process.pid)
+        for pid in (served.process.pid, *below):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)  # so that none of them can tidy up
+        for pid in (served.process.pid, *below):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        served.process.wait()
+    eventually(lambda: not any(map(is_alive, below)))
+    assert list(folder.rglob("left-*"))
+    with logged_service(tmp_path, url, **chosen) as served:
+        eventually(lambda: not list(folder.rglob("left-*")))
+        made = served.data("POST", f"{A}/createTask", body(params={"seconds": 0}))
+        found = served.data("GET", f"{A}/getTaskStatus?task_id={made['task_ids'][0]}&wait=30")
+        assert found["status"] == "completed"
+        stop(served.process)
+    eventually(lambda: list(folder.iterdir()) == [])
 
 
 def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
