@@ -6702,6 +6702,10 @@ class HostLink:
         self._output, output = os.pipe()
         # of the host, after its end of the control socket; the first is kept here too, to take tasks back
         self.given = [self._untaken.fileno(), frames, output]
+        with contextlib.suppress(AttributeError, OSError):  # Linux alone, and not when an account has many
+            fcntl.fcntl(
+                frames, fcntl.F_SETPIPE_SZ, 1 << 20
+            )  # so that a process need not wait with its result
         os.set_blocking(self._frames, False)
         os.set_blocking(self._output, False)
         self._received = bytearray()  # of the pipe of frames
@@ -6775,6 +6779,8 @@ class HostLink:
             if is_last:
                 head, *documents = self._pieces.pop(pid).decode().split("\n")
                 found.append((json.loads(head), documents))
+                if "exit" in found[-1][0]:
+                    self._pieces.clear()  # of a frame that the process was killed in
         del data[:start]
         return found
 
