@@ -5715,18 +5715,6 @@ class TaskFault(NamedTuple):
     message: str
 
 
-def _named_fields(error: BaseException) -> list[FieldError]:
-    """Those that an engine's InvalidTask names, or none where what it holds is no list of them."""
-    found = getattr(error, "errors", None) if isinstance(error, InvalidTask) else None
-    if not isinstance(found, (list, tuple)):
-        return []
-    return [
-        one
-        for one in found
-        if isinstance(one, FieldError) and isinstance(one.field, str) and isinstance(one.message, str)
-    ]
-
-
 def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFault]:
     """What the engine's ``validate`` refuses; it stops looking after 100 tasks."""
     faults: dict[int, list[TaskFault]] = {}
@@ -5734,10 +5722,16 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
         try:
             _completed(engine.validate(task))
         except BaseException as error:  # user code; any exception refuses the task
-            failed = _failure(error)
-            prefix = "" if isinstance(error, InvalidTask) else f"{failed.error_type}: "
-            named = _named_fields(error) or [FieldError("params", prefix + failed.message)]
-            faults[place] = [TaskFault(place, _clean(field), _clean(why)) for field, why in named]
+            failed, is_refusal = _failure(error), isinstance(error, InvalidTask)
+            listed = getattr(error, "errors", None) if is_refusal else None  # as user code made it
+            named = (
+                [one for one in listed if isinstance(one, FieldError)]
+                if isinstance(listed, (list, tuple))
+                else []
+            )
+            message = failed.message if is_refusal else f"{failed.error_type}: {failed.message}"
+            named = named or [FieldError("params", message)]
+            faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in named]
         if len(faults) == MAX_LISTED:
             break
     return [fault for found in faults.values() for fault in found]

@@ -9,6 +9,8 @@ All servers are private ones on free ports, and every commit waits for the disk.
 they are installed (extra `bench`, and the binaries of Redis and PostgreSQL); the report names those that are missing. Contenders that start
 a process for each task get ``--tasks`` of them, all others ten times as many, so that each runs for a second or more.
 
+Compiled bytecode is kept (PYTHONDONTWRITEBYTECODE is not passed on), as for all that pip installs: the first start makes it.
+
 The service is `qtm.py serve` in a process of its own, with a backlog of tasks that were created before or, for pickups, one task after
 another. The clock of a drain runs from the first task's first line to the answer that says that all have ended. ``warm`` is
 QTM_TASKS_PER_PROCESS=1000.
