@@ -182,7 +182,6 @@ from collections.abc import (
     MappingView,
     Sequence,
     Set,
-    Sized,
 )
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -9819,7 +9818,7 @@ class HttpMonitor:
     cannot make labels. Thread-safe."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.sizes: Mapping[str, Sized] = {}  # what the server counts; set before the first scrape
+        self.server: Callable[[], Mapping[str, Any]] = dict  # ApiServer.snapshot, before the first scrape
         self._lock = threading.Lock()  # guards the counts; held for additions only
         self._answers: dict[tuple[str, str, int], int] = {}
         self._buckets = {path: [0] * (len(DURATION_BUCKETS) + 1) for path in (*paths, "other")}
@@ -9840,6 +9839,7 @@ class HttpMonitor:
         with self._lock:
             answers = sorted(self._answers.items())
             routes = [(path, [*counts], self._seconds[path]) for path, counts in self._buckets.items()]
+        server = self.server()
         durations: list[Sample] = []
         for path, counts, seconds in routes:
             totals = [*itertools.accumulate(counts)]
@@ -9852,7 +9852,9 @@ class HttpMonitor:
                 for (path, method, status), count in answers
             ],
             "qtm_http_request_duration_seconds": durations,
-            **{name: _one(len(counted)) for name, counted in self.sizes.items()},
+            "qtm_http_connections": _one(server.get("connections")),
+            "qtm_http_requests_waiting": _one(server.get("waiting")),
+            "qtm_http_requests_queued": _one(server.get("queued")),
         }
 
 
@@ -11258,7 +11260,6 @@ class Connection:
         self._unsent: list[memoryview] = []
 
     # -- what the server calls
-    # --------------------------------------------------------------------------------------------------------
 
     def on_event(self) -> None:
         """Bytes have come or can go."""
@@ -11317,15 +11318,6 @@ class Connection:
         """Whether it is one too many, and has not asked for anything yet."""
         return self.rejection is not None and self.phase in (Phase.IDLE, Phase.HEAD)
 
-    def reject(self, error: QtmError) -> None:
-        """One too many: only a probe is answered."""
-        self.rejection = error
-        self.deadline = self.since + TRIAL_SECONDS
-
-    def wait(self, deadline: float) -> None:
-        """The request waits for an end."""
-        self.phase, self.deadline = Phase.WAITING, deadline
-
     def watch(self, events: int) -> None:
         """Have the event loop call `on_event` at these events, at none when it is 0."""
         poller, sock = self._server.poller, self.stream.socket
@@ -11334,13 +11326,12 @@ class Connection:
         if not events:
             poller.unregister(sock)
         elif self._events:
-            poller.modify(sock, events, self)
+            poller.modify(sock, events, (self, self.on_event))
         else:
-            poller.register(sock, events, self)
+            poller.register(sock, events, (self, self.on_event))
         self._events = events
 
     # -- bytes in
-    # --------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
         try:
@@ -11467,7 +11458,6 @@ class Connection:
         return True
 
     # -- answers out
-    # --------------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: QtmError) -> None:
         """Answer a request that was not admitted; to a peer with many wrong tokens a little later."""
@@ -11644,59 +11634,54 @@ class Mailbox:
         self._sender.close()
 
 
+class LaneQueue:
+    """The requests of a lane that wait for a worker, and its idle workers. The event loop alone uses it."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.waiting: deque[Exchange] = deque()
+        self.idle: list[Worker] = []  # the one that was busy last is the next again: its cache is warm
+
+    def add(self, exchange: Exchange) -> None:
+        """Queue a request."""
+        exchange.queued_at = time.monotonic()
+        self.waiting.append(exchange)
+
+    def take_group(self) -> list[Exchange]:
+        """The oldest request, and others that are answered by the same call."""
+        first = self.waiting.popleft()
+        group = [first]
+        if self.waiting:
+            others: deque[Exchange] = deque()
+            for other in self.waiting:
+                (group if len(group) < MAX_GROUP and other.joins(first) else others).append(other)
+            self.waiting = others
+        return group
+
+    def take_overdue(self, before: float) -> list[Exchange]:
+        """Requests that were queued before then, no longer queued."""
+        late: list[Exchange] = []
+        while self.waiting and self.waiting[0].queued_at < before:
+            late.append(self.waiting.popleft())
+        return late
+
+
 class Worker(threading.Thread):
     """Makes calls for the event loop, one after another. It touches no connection."""
 
-    def __init__(self, number: int, lane: Lane, post: Callable[..., None], done: Callable[..., None]) -> None:
+    def __init__(self, number: int, queued: LaneQueue, done: Callable[..., None]) -> None:
         super().__init__(name=f"http-worker-{number}", daemon=True)
-        self.lane = lane
+        self.queued = queued
         # what to call, with what, and what the loop calls then; None is the end
         self.jobs = queue.SimpleQueue[tuple[Callable[[Any], Any], Any, Callable[..., object]] | None]()
-        self._post, self._done = post, done
+        self._done = done
 
     def run(self) -> None:
         """Until the end."""
         while (job := self.jobs.get()) is not None:
             call, given, then = job
-            self._post(self._done, self, then, given, call(given))
+            self._done(self, then, given, call(given))
             del job, given  # bodies and answers, while this thread waits
-
-
-class Lanes:
-    """Requests that wait for a worker, and workers that are idle, by lane. The event loop alone uses it."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[Lane, deque[Exchange]] = {lane: deque() for lane in WORKERS}
-        # the one that was busy last is the next one again, since its cache is warm
-        self.idle: dict[Lane, list[Worker]] = {lane: [] for lane in WORKERS}
-
-    def __len__(self) -> int:
-        return sum([len(waiting) for waiting in self.waiting.values()])
-
-    def add(self, exchange: Exchange, lane: Lane) -> None:
-        """Queue a request."""
-        exchange.queued_at = time.monotonic()
-        self.waiting[lane].append(exchange)
-
-    def take_group(self, lane: Lane) -> list[Exchange]:
-        """The oldest request, and others that are answered by the same call."""
-        waiting = self.waiting[lane]
-        first = waiting.popleft()
-        group = [first]
-        if waiting:
-            others: deque[Exchange] = deque()
-            for other in waiting:
-                (group if len(group) < MAX_GROUP and other.joins(first) else others).append(other)
-            self.waiting[lane] = others
-        return group
-
-    def take_overdue(self, before: float) -> list[tuple[Lane, Exchange]]:
-        """Requests that were queued before then, no longer queued."""
-        late: list[tuple[Lane, Exchange]] = []
-        for lane, waiting in self.waiting.items():
-            while waiting and waiting[0].queued_at < before:
-                late.append((lane, waiting.popleft()))
-        return late
 
 
 class Waiters(dict["Exchange", WaitKey]):
@@ -11736,11 +11721,10 @@ class Waiters(dict["Exchange", WaitKey]):
 
 
 def _too_late(lane: Lane) -> Response:
-    message = f"no worker came free within {LATE_SECONDS} s"
     if lane is Lane.ENGINE:
         message = f"earlier creates have waited for the engine, or for the database, for {LATE_SECONDS} s"
         return failure(EngineUnavailable(message, retry_after_seconds=2))
-    return failure(DatabaseUnavailable(message, retry_after_seconds=2))
+    return failure(DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2))
 
 
 def _failed(exchange: Exchange, error: Exception) -> Response:
@@ -11773,7 +11757,7 @@ class ApiServer(http.server.HTTPServer):
         self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._closing: dict[Connection, None] = {}  # those that linger or are on trial
         self._held_bytes = 0  # of longer bodies and answers
-        self._lanes = Lanes()
+        self._lanes = {lane: LaneQueue(lane) for lane in WORKERS}
         self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._mailbox = Mailbox()
         self.poller = selectors.DefaultSelector()
@@ -11820,8 +11804,8 @@ class ApiServer(http.server.HTTPServer):
             "phases": Counter(one.phase.value for one in list(self._connections)),
             "closing": len(self._closing),
             "waiting": len(self._waiters),
-            "queued": len(self._lanes),
-            "busy": {lane.value: WORKERS[lane] - len(idle) for lane, idle in self._lanes.idle.items()},
+            "queued": sum(len(one.waiting) for one in self._lanes.values()),
+            "busy": {lane.value: WORKERS[lane] - len(one.idle) for lane, one in self._lanes.items()},
             "held_bytes": self._held_bytes,
         }
 
@@ -11829,18 +11813,14 @@ class ApiServer(http.server.HTTPServer):
         """Serve in threads of its own; until then clients only queue. ``tasks`` may come later, by `open`."""
         if tasks:
             self.open(tasks)
-        self.api.monitor.sizes = {
-            "qtm_http_connections": self._connections,
-            "qtm_http_requests_waiting": self._waiters,
-            "qtm_http_requests_queued": self._lanes,
-        }
-        self.poller.register(self.socket, selectors.EVENT_READ, self._accept)
-        self.poller.register(self._mailbox.receiver, selectors.EVENT_READ, self._mailbox.on_event)
-        lanes = [lane for lane, count in WORKERS.items() for _ in range(count)]
-        post, done = self._mailbox.post, self._job_done
-        self._workers = [Worker(number, lane, post, done) for number, lane in enumerate(lanes)]
+        self.api.monitor.server = self.snapshot
+        self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
+        self.poller.register(self._mailbox.receiver, selectors.EVENT_READ, (None, self._mailbox.on_event))
+        done = functools.partial(self._mailbox.post, self._job_done)
+        lanes = [one for one in self._lanes.values() for _ in range(WORKERS[one.lane])]
+        self._workers = [Worker(number, queued, done) for number, queued in enumerate(lanes)]
         for worker in self._workers:
-            self._lanes.idle[worker.lane].append(worker)
+            worker.queued.idle.append(worker)
         for thread in (self._loop, *self._workers):
             thread.start()
 
@@ -11856,7 +11836,6 @@ class ApiServer(http.server.HTTPServer):
             self._mailbox.post(self._waiters.changed, ids)
 
     # -- the event loop
-    # --------------------------------------------------------------------------------------------------------
 
     def serve_forever(self, poll_interval: float = TICK_SECONDS) -> None:
         """The event loop, until a drain has closed all connections."""
@@ -11864,13 +11843,12 @@ class ApiServer(http.server.HTTPServer):
             self._dispatch()
             seconds = self._mailbox.before_sleep(max(0.0, self._next_tick - time.monotonic()))
             for key, _ in self.poller.select(seconds):
-                if isinstance(key.data, Connection):
-                    self._guard(key.data, key.data.on_event)
-                else:
-                    self._guard(None, key.data)
+                connection, on_event = key.data
+                self._guard(connection, on_event)
             for call, given in self._mailbox.take():
                 self._guard(None, call, *given)
-            self._guard(None, self.service_actions)
+            if time.monotonic() >= self._next_tick:
+                self._guard(None, self.service_actions)
 
     def _guard(self, connection: Connection | None, call: Callable[..., object], *given: Any) -> None:
         try:
@@ -11890,24 +11868,23 @@ class ApiServer(http.server.HTTPServer):
 
     def _dispatch(self) -> None:
         """Give each idle worker its next job."""
-        lanes = self._lanes
-        if lanes.idle[Lane.READ] and (keys := self._waiters.take_due(time.monotonic())):
-            lanes.idle[Lane.READ].pop().jobs.put((self._ended, keys, self._end_waits))
-        for lane, idle in lanes.idle.items():
-            while idle and lanes.waiting[lane]:
-                idle.pop().jobs.put((self._answers, lanes.take_group(lane), self._complete_group))
+        reads = self._lanes[Lane.READ]
+        if self._waiters and reads.idle and (keys := self._waiters.take_due(time.monotonic())):
+            reads.idle.pop().jobs.put((self._ended, keys, self._end_waits))
+        for queued in self._lanes.values():
+            while queued.waiting and queued.idle:
+                queued.idle.pop().jobs.put((self._answers, queued.take_group(), self._complete_group))
 
     def service_actions(self) -> None:
         """The tick: deadlines, late requests, and what is due now and then."""
         now = time.monotonic()
-        if now < self._next_tick:
-            return
         self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
         for connection in [*self._connections, *self._closing]:
             if connection.is_over(now):
                 self._guard(connection, connection.on_deadline)
-        for lane, exchange in self._lanes.take_overdue(now - LATE_SECONDS):
-            self._guard(exchange.connection, self._complete, exchange, _too_late(lane))
+        for lane, queued in self._lanes.items():
+            for exchange in queued.take_overdue(now - LATE_SECONDS):
+                self._guard(exchange.connection, self._complete, exchange, _too_late(lane))
         self.rules.failures.log_sums()
         if self._certificate:
             self._certificate.refresh(now)
@@ -11915,10 +11892,9 @@ class ApiServer(http.server.HTTPServer):
             self._trim_at = math.inf
             trim_memory()
         if not self.is_draining and self.socket not in self.poller.get_map():  # after `_accept` ran out
-            self.poller.register(self.socket, selectors.EVENT_READ, self._accept)
+            self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
 
     # -- clients
-    # --------------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         for _ in range(MAX_ACCEPTED):
@@ -11977,12 +11953,12 @@ class ApiServer(http.server.HTTPServer):
         ):  # the oldest: else silent clients would keep probes out
             silent.close()
         if self.let_linger(connection):
-            connection.reject(TooManyConnections(message, retry_after_seconds=1))
+            connection.rejection = TooManyConnections(message, retry_after_seconds=1)
+            connection.deadline = connection.since + TRIAL_SECONDS
         else:
             connection.close()
 
     # -- what connections ask for
-    # --------------------------------------------------------------------------------------------------------
 
     def complete_soon(self, exchange: Exchange, outcome: HttpOutcome) -> None:
         """Answer a request in the next turn of the loop."""
@@ -12040,10 +12016,9 @@ class ApiServer(http.server.HTTPServer):
         elif is_long or is_of_batch:
             lane = Lane.LONG
         exchange.is_alone = is_long or is_of_batch
-        self._lanes.add(exchange, lane)
+        self._lanes[lane].add(exchange)
 
     # -- workers
-    # --------------------------------------------------------------------------------------------------------
 
     def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
         """What becomes of each request."""
@@ -12069,8 +12044,8 @@ class ApiServer(http.server.HTTPServer):
             return ()
 
     def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
-        self._lanes.idle[worker.lane].append(worker)
-        if worker.lane in (Lane.LONG, Lane.ENGINE):
+        worker.queued.idle.append(worker)
+        if worker.queued.lane in (Lane.LONG, Lane.ENGINE):
             self._trim_at = time.monotonic() + TRIM_SECONDS
         then(given, found)
 
@@ -12087,11 +12062,11 @@ class ApiServer(http.server.HTTPServer):
             connection.advance()
         elif isinstance(outcome, Alone):
             exchange.is_alone = True
-            self._lanes.add(exchange, Lane.LONG)
+            self._lanes[Lane.LONG].add(exchange)
         elif self.is_draining or connection.has_ended or not self._waiters.wait(exchange, outcome.key):
             self._submit_again(exchange)
         else:
-            connection.wait(exchange.started + outcome.seconds)
+            connection.phase, connection.deadline = Phase.WAITING, exchange.started + outcome.seconds
             self._next_tick = min(self._next_tick, time.monotonic() + WAITING_TICK_SECONDS)
 
     def end_wait(self, exchange: Exchange) -> None:
@@ -12109,7 +12084,6 @@ class ApiServer(http.server.HTTPServer):
             self._guard(exchange.connection, self.end_wait, exchange)
 
     # -- the end
-    # --------------------------------------------------------------------------------------------------------
 
     def shutdown(self, seconds: float = DRAIN_SECONDS) -> None:
         """The drain: accept no more, let open requests finish, and close the rest after ``seconds``. A worker
@@ -12144,7 +12118,7 @@ class ApiServer(http.server.HTTPServer):
         late = failure(
             DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
         )
-        for _, exchange in self._lanes.take_overdue(math.inf):
+        for exchange in [one for queued in self._lanes.values() for one in queued.take_overdue(math.inf)]:
             self._guard(exchange.connection, self._complete, exchange, late)
         connections = [*self._connections, *self._closing]
         ids = [one.exchange.request_id for one in connections if one.phase is Phase.BUSY]
