@@ -170,7 +170,7 @@ import time
 import traceback
 import urllib.parse
 import weakref
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import (
     Awaitable,
     Callable,
@@ -4401,55 +4401,39 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-class Facts(dict[str, Any]):
-    """What is known of a database; a fact that it does not have is an empty text."""
+Facts = defaultdict[str, Any]  # of a database; one that it does not have is an empty text
 
-    def __missing__(self, name: str) -> str:
-        return ""
 
-    @property
-    def is_old(self) -> bool:
-        """SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38."""
-        servers = (10, 6) if "mariadb" in self["version"].lower() else (8, 0)
-        least = (3, 38) if self["file_system"] else servers
-        return (*map(int, re.findall(r"[0-9]+", self["version"])[:2]),) < least
+def known_facts(given: Mapping[str, Any]) -> Facts:
+    """These facts, and those that follow from them."""
+    facts = Facts(str, given)
+    # SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38
+    servers = (10, 6) if "mariadb" in facts["version"].lower() else (8, 0)
+    least = (3, 38) if facts["file_system"] else servers
+    facts["is_old"] = (*map(int, re.findall(r"[0-9]+", facts["version"])[:2]),) < least
+    facts["isolation"] = facts["transaction_isolation"] or facts["tx_isolation"]  # by the server's version
+    facts["is_cluster"] = facts["wsrep_on"] == "ON"  # a node of Galera works while it sees the majority
+    facts["has_majority"] = not facts["is_cluster"] or facts["wsrep_cluster_status"] == "Primary"
+    facts["is_unverified"] = facts["is_remote"] == "True" and facts["is_verified"] != "True"
+    facts["is_writable"] = facts["read_only"] in ("", "OFF", "0")  # not in the middle of a failover
+    return facts
 
-    @property
-    def is_cluster(self) -> bool:
-        """Whether this is a node of Galera."""
-        return bool(self["wsrep_on"] == "ON")
 
-    @property
-    def has_majority(self) -> bool:
-        """A node of Galera works while it sees the majority of its cluster; any other server always."""
-        return not self.is_cluster or self["wsrep_cluster_status"] == "Primary"
-
-    @property
-    def is_unverified(self) -> bool:
-        """Whether a server on another host may be any."""
-        return bool(self["is_remote"] == "True" and self["is_verified"] != "True")
-
-    @property
-    def is_writable(self) -> bool:
-        """False for a replica, or a server in the middle of a failover."""
-        return self["read_only"] in ("", "OFF", "0")
-
-    def number(self, name: str, default: float = 0) -> float:
-        """A fact that is a number."""
-        return float(self[name] or default)
+def _number(facts: Facts, name: str, default: float = 0) -> float:
+    return float(facts[name] or default)
 
 
 # Level, subject, when it is so, what is so, why it matters and what to do, with facts in braces. The first
 # row of a subject that is so counts.
 CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
-    ("fault", "version", lambda f: f.is_old, "{version} is too old", "it lacks statements that qtm needs",
+    ("fault", "version", lambda f: f["is_old"], "{version} is too old", "it lacks statements that qtm needs",
      "upgrade to MySQL 8.0, MariaDB 10.6, SQLite 3.38 or newer"),
     ("good", "version", lambda f: True, "{version}", "", ""),
     ("good", "isolation", lambda f: f["isolation"] == "READ-COMMITTED", "{isolation}", "", ""),
     ("fault", "isolation", lambda f: f["isolation"], "the session is at {isolation}: something resets it",
      "gap locks make creates wait and end in deadlocks", "let qtm reach the server without a pooling proxy"),
     ("warning", "max_allowed_packet",
-     lambda f: f.number("max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
+     lambda f: _number(f, "max_allowed_packet", SMALL_PACKET_BYTES) < SMALL_PACKET_BYTES,
      "{max_allowed_packet} bytes", "a result of over half of it fails its task as result_too_large",
      "SET GLOBAL max_allowed_packet = 67108864, and in the server's file"),
     ("good", "max_allowed_packet", lambda f: f["max_allowed_packet"], "{max_allowed_packet} bytes", "", ""),
@@ -4460,48 +4444,48 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
     ("fault", "binlog_format",
      lambda f: f["log_bin"] not in ("", "OFF") and f["binlog_format"] == "STATEMENT", "STATEMENT",
      "the server refuses every write of a READ COMMITTED session (error 1665)", BINLOG_REMEDY),
-    ("fault", "read_only", lambda f: not f.is_writable, "the server takes no writes",
+    ("fault", "read_only", lambda f: not f["is_writable"], "the server takes no writes",
      "no task can be created or run", "point QTM_DATABASE_URL to the primary"),
-    ("warning", "encryption", lambda f: f.is_unverified and f["ssl_cipher"],
+    ("warning", "encryption", lambda f: f["is_unverified"] and f["ssl_cipher"],
      "TLS, and the server is not verified", "a server in between can read and change it", VERIFY),
-    ("warning", "encryption", lambda f: f.is_unverified, "the connection is in clear text",
+    ("warning", "encryption", lambda f: f["is_unverified"], "the connection is in clear text",
      "others on the network can read and change it", VERIFY),
-    ("fault", "cluster", lambda f: not f.has_majority,
+    ("fault", "cluster", lambda f: not f["has_majority"],
      "the node is {wsrep_cluster_status} and sees {wsrep_cluster_size} of its cluster",
      "it has lost the majority, and refuses every statement until then; qtm waits meanwhile",
      "start the other nodes, or mend their network. If they are gone for good, on one node: "
      "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'"),
-    ("warning", "cluster", lambda f: f.is_cluster and f["wsrep_local_state_comment"] != "Synced",
+    ("warning", "cluster", lambda f: f["is_cluster"] and f["wsrep_local_state_comment"] != "Synced",
      "the node is {wsrep_local_state_comment}", "it lags behind, or refuses statements",
      "wait until it is Synced"),
-    ("warning", "cluster", lambda f: f.is_cluster and f.number("wsrep_cluster_size") < 3,
+    ("warning", "cluster", lambda f: f["is_cluster"] and _number(f, "wsrep_cluster_size") < 3,
      "Primary, with {wsrep_cluster_size} nodes in sight", "after one is lost, the rest has no majority",
      "run three, or two and an arbitrator (garbd)"),
-    ("good", "cluster", lambda f: f.is_cluster, "Primary, Synced, {wsrep_cluster_size} nodes", "", ""),
+    ("good", "cluster", lambda f: f["is_cluster"], "Primary, Synced, {wsrep_cluster_size} nodes", "", ""),
     ("warning", "wsrep_sync_wait",
-     lambda f: f.is_cluster and f.has_majority and not int(f["wsrep_sync_wait"]) & 1, "{wsrep_sync_wait}",
+     lambda f: f["is_cluster"] and f["has_majority"] and not int(f["wsrep_sync_wait"]) & 1, "{wsrep_sync_wait}",
      "what one node acknowledged is missed on another for a moment: 404 after a 201",
      "take sync_wait=0 out of QTM_DATABASE_URL"),
-    ("good", "wsrep_sync_wait", lambda f: f.is_cluster and f.has_majority, "{wsrep_sync_wait}", "", ""),
+    ("good", "wsrep_sync_wait", lambda f: f["is_cluster"] and f["has_majority"], "{wsrep_sync_wait}", "", ""),
     ("warning", "servers", lambda f: f["unreachable"], "{unreachable}", "there are fewer to go on with",
      "start them, or take them out of QTM_DATABASE_URL"),
-    ("good", "servers", lambda f: f.number("servers") > 1, "all {servers} answer", "", ""),
-    ("warning", "server clocks", lambda f: f.number("clock_spread") >= CLOCK_SKEW_SECONDS,
+    ("good", "servers", lambda f: _number(f, "servers") > 1, "all {servers} answer", "", ""),
+    ("warning", "server clocks", lambda f: _number(f, "clock_spread") >= CLOCK_SKEW_SECONDS,
      "{clock_spread} s apart", "retries and retention come that much sooner or later",
      "run a time service (NTP) on every server"),
-    ("good", "server clocks", lambda f: f.number("servers") > 1, "{clock_spread} s apart", "", ""),
+    ("good", "server clocks", lambda f: _number(f, "servers") > 1, "{clock_spread} s apart", "", ""),
     ("fault", "file system", lambda f: NETWORK_FILE_SYSTEMS.fullmatch(f["file_system"]),
      "the file lies on {file_system}", "SQLite's write-ahead log can corrupt a file on a network",
      "use a local disk, or MySQL or MariaDB"),
-    ("warning", "disk", lambda f: f.number("free_bytes", LITTLE_SPACE_BYTES) < LITTLE_SPACE_BYTES,
+    ("warning", "disk", lambda f: _number(f, "free_bytes", LITTLE_SPACE_BYTES) < LITTLE_SPACE_BYTES,
      "{free_bytes} bytes are free", "a full disk refuses every write", "make room; QTM_RETENTION_DAYS"),
-    ("warning", "clock", lambda f: f.number("clock_skew") >= CLOCK_SKEW_SECONDS,
+    ("warning", "clock", lambda f: _number(f, "clock_skew") >= CLOCK_SKEW_SECONDS,
      "{clock_skew} s from the database's", "log lines and lists disagree with the times of tasks",
      "run a time service (NTP) on both hosts"),
     ("good", "clock", lambda f: f["clock_skew"], "{clock_skew} s from the database's", "", ""),
-    ("fault", "schema", lambda f: f.number("step") > f.number("newest_step"),
+    ("fault", "schema", lambda f: _number(f, "step") > _number(f, "newest_step"),
      "step {step} is newer than this version's {newest_step}", "it would be misread", "use a newer qtm"),
-    ("warning", "schema", lambda f: f.number("step") < f.number("newest_step"),
+    ("warning", "schema", lambda f: _number(f, "step") < _number(f, "newest_step"),
      "step {step} of {newest_step}", "the tables are not there yet, or are older",
      "start qtm, or run `migrate`; both complete it"),
     ("good", "schema", lambda f: f["newest_step"], "step {step} of {newest_step}", "", ""),
@@ -4527,8 +4511,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
 
 def judge(facts: Mapping[str, Any]) -> list[Finding]:
     """What CHECKS finds in these facts, at most one finding for each subject."""
-    known, found = Facts(facts), dict[str, Finding]()
-    known["isolation"] = known["transaction_isolation"] or known["tx_isolation"]  # by the server's version
+    known, found = known_facts(facts), dict[str, Finding]()
     for level, subject, is_so, *texts in CHECKS:
         if subject not in found and is_so(known):
             found[subject] = Finding(level, subject, *(text.format_map(known) for text in texts))
@@ -4559,11 +4542,11 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be
     reached."""
     database = dao.database
-    facts = Facts(database.read(database.dialect.facts))
-    if not facts.has_majority:
+    facts = known_facts(database.read(database.dialect.facts))
+    if not facts["has_majority"]:
         return judge(facts)  # no table can be read
     facts["step"], facts["newest_step"] = schema_step(database), max(schema_steps())
-    if facts["step"] != facts["newest_step"] or not facts.is_writable:  # which would not explain a claim
+    if facts["step"] != facts["newest_step"] or not facts["is_writable"]:  # which would not explain a claim
         return judge(facts)
     facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
     facts["write_error"] = _write_error(database)
