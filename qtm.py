@@ -273,7 +273,7 @@ class BatchNotFound(QtmError, code=40402): """No batch has this id."""
 class PathNotFound(QtmError, code=40403): """No route has this path."""
 class RequestTimeout(QtmError, code=40801): """The head or the body did not arrive within its deadline."""
 class TaskNotFinished(QtmError, code=40901): """The task has no result yet."""
-class TaskFinished(QtmError, code=40902, error="task_already_finished"): """It has ended."""
+class TaskFinished(QtmError, code=40902, error="task_already_finished"): """The task has already ended."""
 class TaskNotRetryable(QtmError, code=40903): """Only failed and cancelled tasks can be retried."""
 class BodyTooLarge(QtmError, code=41301): """The body, or what would be stored of it, is over its limit."""
 class UnsupportedMediaType(QtmError, code=41501): """The body is compressed, or no application/json."""
@@ -283,11 +283,11 @@ class IdempotencyKeyReused(QtmError, code=42201): """The same Idempotency-Key ca
 class TooManyPending(QtmError, code=42901): """This create would exceed ``QTM_MAX_PENDING``."""
 class HeadTooLarge(QtmError, code=43101): """The request line and headers are over 16 KiB or 64 fields."""
 class DatabaseUnavailable(QtmError, code=50301): """The database cannot be used now; try again."""
-class OutcomeUnknown(DatabaseUnavailable, code=50302): """It may have been applied, or may yet be."""
-class TooManyConnections(QtmError, code=50303): """As many are open as may be, in all or of one address."""
+class OutcomeUnknown(DatabaseUnavailable, code=50302): """Whether the write was applied is not known."""
+class TooManyConnections(QtmError, code=50303): """Too many are open, in all or from one address."""
 class EngineUnavailable(QtmError, code=50304): """The engine is being imported, or replaced."""
-class TransactionConflict(QtmError, code=50305, error="database_busy"): """Busy; nothing was applied."""
-class DatabaseRefused(DatabaseUnavailable, code=50306): """It refuses this account, or is not there."""
+class TransactionConflict(QtmError, code=50305, error="database_busy"): """It is busy; nothing was applied."""
+class DatabaseRefused(DatabaseUnavailable, code=50306): """Account refused, or no such database."""
 class Overloaded(QtmError, code=50307): """Too many bytes of bodies and answers are held."""
 class DuplicateKey(QtmError): """A unique key exists already. The DAO answers it; callers never see it."""
 class ForkedProcess(QtmError): """A manager or a database is used in a child process of its own process."""
@@ -8492,7 +8492,7 @@ class TaskScheduler:
 
     def create(self, new: NewTasks) -> bool:
         """Store a task as ours, if it is the only one of its create, a slot is free and nothing is pending:
-        it begins without a claim of its own. False when it is not surely stored."""
+        it begins without a claim of its own. False when it is not surely stored. Raises DatabaseUnavailable."""
         is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
         with self.attempts.changed:
             if not is_plain or self._free_slots() <= 0 or not self._may_claim():
@@ -8501,7 +8501,9 @@ class TaskScheduler:
         claimed: list[Attempt] = []
         try:
             claimed = self.dao.create_claimed(new, self.worker_id)
-        except QtmError:  # the create that follows raises it, too
+        except DatabaseUnavailable:  # the create that follows would wait for the same
+            raise
+        except QtmError:
             pass
         finally:
             self._take(claimed)
@@ -9189,14 +9191,20 @@ class TaskManager(TaskQueries):
                 break
             except QtmError as error:
                 answers[number] = without_traceback(error)
-        if len(ready) == 1 and self.scheduler and self.scheduler.create(*ready.values()):
-            answers.update((number, new.created) for number, new in ready.items())
-        else:
-            answers.update(zip(ready, self.dao.create(ready.values()), strict=True))
-            are_new = (isinstance(one, CreatedBatch) and not one.repeated for one in answers.values())
-            if self.scheduler and any(are_new):
-                self.scheduler.wake()
+        answers.update(zip(ready, self._stored(list(ready.values())), strict=True))
         return [answers[number] for number in range(len(asked))]
+
+    def _stored(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
+        """The answer to each of these creates, which are stored now."""
+        try:
+            if len(creates) == 1 and self.scheduler and self.scheduler.create(creates[0]):
+                return [creates[0].created]
+        except DatabaseUnavailable as error:
+            return [without_traceback(error)]
+        answers = self.dao.create(creates)
+        if self.scheduler and any(isinstance(one, CreatedBatch) and not one.repeated for one in answers):
+            self.scheduler.wake()
+        return answers
 
     def _new_tasks(
         self, batch: BatchRequest, idempotency_key: str | None, deadline: float
