@@ -5889,6 +5889,14 @@ def _validate_loop(engine: BacktestEngine, ends: SlotEnds) -> None:
         ends.send({"task": number, "faults": validation_faults(engine, map(TaskRequest.from_dict, tasks))})
 
 
+def _write_own(name: str, value: int) -> None:
+    """Set a value of this process in /proc, where it is there and not higher already."""
+    with contextlib.suppress(OSError):
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(file, b"%d" % value)
+        os.close(file)
+
+
 def _print_to(output: int) -> None:
     """Have all that is printed go there, line by line."""
     for number in (1, 2):
@@ -5920,10 +5928,13 @@ def engine_process(
 ) -> None:
     """The life of an engine process: never returns. What it can have from its host it has from there: each page
     of memory that it writes on is copied, at 2 us."""
-    os.setpgid(0, 0)
+    os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host_pid:
         os._exit(70)  # the host died before the line above
+    # Linux may weigh sessions instead of processes, and then nice says nothing outside of one
+    os.nice(TASK_NICE)
+    _write_own("autogroup", TASK_NICE)
     _prctl(PR_SET_NAME, ENGINE_NAME.encode())
     if plan.memory_bytes:  # the cap of one process; the host holds that of all together
         resource.setrlimit(resource.RLIMIT_DATA, (plan.memory_bytes, plan.memory_bytes))
@@ -6021,8 +6032,8 @@ class ChildSignal:
 
 def kill_strays(kept: Iterable[int] = ()) -> None:
     """Kill and reap what this process adopted as a child subreaper: processes of an attempt whose host was
-    killed. All of an attempt is in the session of its host, or in one of its own; what this process started
-    itself is in its own. For whenever a child has ended: the children of a killed one come next."""
+    killed. All of an attempt is in sessions of its own; what this process started itself is in its own, and
+    hosts have a name. For whenever a child has ended: the children of a killed one come next."""
     session = os.getsid(0)
     for pid in set(_children()) - set(kept):
         with contextlib.suppress(OSError):  # it has gone
@@ -6338,17 +6349,6 @@ class HostRequest(NamedTuple):
     marker: str  # of the slot, in hexadecimal digits
 
 
-def _yield_to_the_service() -> None:
-    """In time and memory, with all that is forked from here. Linux may weigh sessions instead of processes
-    (autogroup), and then nice says nothing outside of one: hence the session is given the same."""
-    os.nice(TASK_NICE)
-    for name, value in (("autogroup", TASK_NICE), ("oom_score_adj", TASK_OOM_SCORE)):
-        with contextlib.suppress(OSError):  # not there, or it is higher already
-            file = os.open(f"/proc/self/{name}", os.O_WRONLY)
-            os.write(file, b"%d" % value)
-            os.close(file)
-
-
 def _be_host(
     request: HostRequest, descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
@@ -6359,7 +6359,7 @@ def _be_host(
     ends = SlotEnds(tasks, frames, output, bytes.fromhex(request.marker))
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
-    _yield_to_the_service()
+    _write_own("oom_score_adj", TASK_OOM_SCORE)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     if not request.is_validator:  # which prints where its server does
         _print_to(ends.output)
