@@ -62,32 +62,33 @@ Rooms (search for the rule "# ==== "):
  13 Task statements
  14 Attempts
  15 Run statements
- 16 Upkeep statements
- 17 Doctor
- 18 Backtest engine
- 19 Results
- 20 Engine process
- 21 Engine host
- 22 Engine slots
- 23 Engine server
- 24 Thread runner
- 25 Upkeep
- 26 Leases and waits
- 27 Recorder
- 28 Slot workers
- 29 TaskScheduler
- 30 Admission
- 31 TaskManager
- 32 HTTP messages
- 33 Metrics
- 34 Routes
- 35 OpenAPI
- 36 Page
- 37 API
- 38 Access
- 39 HTTP connections
- 40 HTTP server
- 41 Command line
+ 16 Rank statements
+ 17 Upkeep statements
+ 18 Doctor
+ 19 Backtest engine
+ 20 Results
+ 21 Engine process
+ 22 Engine host
+ 23 Engine slots
+ 24 Engine server
+ 25 Thread runner
+ 26 Upkeep
+ 27 Leases and waits
+ 28 Recorder
+ 29 Slot workers
+ 30 TaskScheduler
+ 31 Admission
+ 32 TaskManager
+ 33 HTTP messages
+ 34 Metrics
+ 35 Routes
+ 36 OpenAPI
+ 37 Page
+ 38 API
+ 39 Access
+ 40 HTTP connections
+ 41 HTTP server
+ 42 Command line
 """
 
 from __future__ import annotations
@@ -1465,11 +1466,136 @@ def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
     what is not known."""
     sharpe, a_year = metrics.get("sharpe"), metrics.get("periods_per_year", TRADING_DAYS)
     ratio = sharpe / math.sqrt(a_year) if sharpe is not None and a_year > 0 else math.nan
-    if not math.isfinite(ratio):
+    if not abs(ratio) < 1e100:  # a square of more is no double
         return [None, None, None]
     needed = [metrics.get(name) for name in ("bars", "skew", "kurtosis")]
     known = [value for value in needed if value is not None]
     return [a_year, ratio, sharpe_error(ratio, *known) if len(known) == len(needed) else None]
+
+
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "mean": lambda values: sum(values) / len(values),
+    "median": statistics.median,
+    "min": min,
+    "max": max,
+}
+MAX_RANKED = 1000  # rows of a page
+NOT_IN_NAMES = re.compile(r'["\\\x00-\x1f]')  # of metrics and params by which rows are chosen or ranked
+
+
+class RankCondition(NamedTuple):
+    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: the name of a metric, of a parameter or of the
+    stock, compared with a number or a text."""
+
+    name: str
+    operator: str
+    text: str
+
+    @property
+    def value(self) -> float | str:
+        """A number, unless the other side is none, or a stock."""
+        is_number = self.name != "stock_code" and NUMBER.fullmatch(self.text)
+        return float(self.text) if is_number else self.text
+
+
+def rank_condition(text: str) -> RankCondition:
+    """The condition of a text. Raises ValueError."""
+    match = CONDITION.fullmatch(text)
+    if not match or re.search(r"[<>=!]", match[1] + match[3]) or NOT_IN_NAMES.search(match[1]):
+        raise ValueError(
+            'must compare a name with a number or text by < <= > >= == or !=, such as "fast < 20"'
+        )
+    return RankCondition(*match.groups())
+
+
+@dataclass(frozen=True)
+class RankQuery:
+    """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of equal
+    params over all stocks by a statistic of theirs; ``start``: so many rows are passed over."""
+
+    batch_id: str
+    by: str = "sharpe"
+    order: str = "desc"
+    group: str | None = None
+    stat: str = "mean"
+    where: Sequence[str] = ()
+    against: str | None = None
+    limit: int = 100
+    start: int = 0
+
+    def problems(self) -> list[FieldError]:
+        """All faults."""
+        faults = []
+        if not 1 <= len(self.by) <= MAX_METRIC_NAME or NOT_IN_NAMES.search(self.by):
+            faults.append(
+                FieldError("by", f"must be a metric, 1 to {MAX_METRIC_NAME} characters without quotes")
+            )
+        choices = {"order": ("asc", "desc"), "group": (None, "params"), "stat": tuple(STATISTICS)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
+        if not 1 <= self.limit <= MAX_RANKED:
+            faults.append(FieldError("limit", f"must be a whole number from 1 to {MAX_RANKED}"))
+        for i, text in enumerate(self.where):
+            try:
+                rank_condition(text)
+            except ValueError as error:
+                faults.append(FieldError(f"where[{i}]", str(error)))
+        return faults
+
+
+class Luck(NamedTuple):
+    """How good the best of a batch's trials looks without any skill: ``expected_max`` is of one period."""
+
+    trials: int
+    expected_max: float
+    periods_per_year: float
+
+    def deflated(self, sharpe: float | None, error: float | None) -> float | None:
+        """The deflated Sharpe ratio of one with this ratio and standard error, both of one period."""
+        return NORMAL.cdf((sharpe - self.expected_max) / error) if error and sharpe is not None else None
+
+
+@dataclass
+class ParamsGroup:
+    """The tasks of a batch that have equal params; the values are those of one metric."""
+
+    task_id: str  # of one that completed; empty where none has
+    params: str = ""  # their text, where it is known
+    count: int = 0
+    missing: int = 0  # that did not complete
+    values: Sequence[float] = ()
+    sharpe_error: float | None = None
+
+    def statistic(self, name: str) -> float | None:
+        """One of STATISTICS; None without values, or where it is not finite."""
+        found = STATISTICS[name](self.values) if self.values else math.nan
+        return found if math.isfinite(found) else None
+
+
+def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, float | None]) -> float | None:
+    """Spearman's, over the keys that have a value in both."""
+    pairs = [(one, second.get(key)) for key, one in first.items()]
+    both = [(one, other) for one, other in pairs if one is not None and other is not None]
+    return spearman([one for one, _ in both], [other for _, other in both])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``, ``metrics``
+    and ``deflated_sharpe``; grouped, ``rank``, ``params``, ``value``, ``count``, ``missing``, ``min``,
+    ``median``, ``mean``, ``max`` and ``deflated_sharpe``; and ``other`` where it is held against a batch."""
+
+    batch_id: str
+    by: str
+    order: str
+    stat: str | None
+    trials: int | None
+    expected_max_sharpe: float | None
+    rank_correlation: float | None
+    warnings: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    next_cursor: str | None
 
 
 # ==== 7 Log and counters ====================================================================================
@@ -1819,6 +1945,11 @@ class SQLiteDialect:
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
+    number_text = "CASE WHEN {0} IS NOT NULL THEN printf('%!.17g', {0}) END"  # of a double, exactly
+    # of a parameter: the number, or the text, at a path
+    json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN JSON_EXTRACT(params, {0}) END"
+    json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
+        WHEN 'text' THEN JSON_EXTRACT(params, {0}) END"""
     byte_length = "LENGTH(CAST({} AS BLOB))"  # of a text; LENGTH alone counts characters, up to its first NUL
     max_document_bytes = 512 * 1024 * 1024
     is_cluster = False
@@ -2088,6 +2219,11 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
+    number_text = "{0}"
+    json_number = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('INTEGER', 'DOUBLE', 'DECIMAL',
+        'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) + 0e0 END"""
+    json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
+        THEN CAST(JSON_UNQUOTE(JSON_EXTRACT(params, {0})) AS BINARY) END"""
     byte_length = "LENGTH({})"
     is_cluster = False  # Galera certifies written rows at COMMIT, and row locks are local; written at connect
     has_log = False
@@ -3224,7 +3360,7 @@ class TaskFilter:
 
 
 # ==== 13 Task statements ====================================================================================
-# What clients ask for. Here and in the next two rooms stands every SQL statement about tasks. Rows go in and
+# What clients ask for. Here and in the rooms up to the Doctor stands every SQL statement about tasks. Rows go in and
 # out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
 # compare-and-set; losing it is no exception.
 
@@ -4215,7 +4351,208 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 16 Upkeep statements ==================================================================================
+# ==== 16 Rank statements ====================================================================================
+# The leaderboard of a batch. A page reads the rows of its batch in backtest_metrics once for the order and once
+# for what it is held against; the metric is found in the JSON text of each.
+
+NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
+VALUE = "(JSON_EXTRACT(metrics, :by) + 0e0)"  # of the metric; NULL where a task has none
+VALUES_TOGETHER = 20_000  # that one statement gives in one text: a megabyte
+OF_BATCH_OPEN = f"""FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
+    WHERE batch_id = :batch_id AND status IN ('{"', '".join(NOT_COMPLETED)}')"""
+
+
+def _rank_parameters(query: RankQuery) -> dict[str, Any]:
+    found: dict[str, Any] = {"batch_id": _key(query.batch_id), "by": f'$."{query.by}"'}
+    for i, condition in enumerate(map(rank_condition, query.where)):
+        found |= {f"path_{i}": f'$."{condition.name}"', f"wanted_{i}": condition.value}
+    return found
+
+
+class RankStatements(Statements):
+    """The rankings of batches."""
+
+    def _where(self, query: RankQuery, has_metrics: bool = True) -> str:
+        """Its conditions, of backtest_metrics, or of backtest_tasks, which has no metrics."""
+        dialect, parts = self.database.dialect, [""]
+        for i, condition in enumerate(map(rank_condition, query.where)):
+            path = f":path_{i}"
+            found = "stock_code"
+            if condition.name != "stock_code" and isinstance(condition.value, str):
+                found = dialect.json_text.format(path)
+            elif condition.name != "stock_code":
+                metric = f"JSON_EXTRACT(metrics, {path}) + 0e0" if has_metrics else "NULL"
+                found = f"COALESCE({metric}, {dialect.json_number.format(path)})"
+            operator = {"==": "=", "!=": "<>"}.get(condition.operator, condition.operator)
+            parts.append(f"{found} {operator} :wanted_{i}")
+        return " AND ".join(parts)
+
+    def rank(self, query: RankQuery, counts: Mapping[str, int]) -> str:
+        """A page as the JSON text of a Ranking; ``counts`` are those of the batch by status."""
+
+        def work(session: Session) -> str:
+            warnings, luck = self._summary(session, query, counts)
+            page = self._group_page if query.group else self._task_page
+            rows, correlation = page(session, query, luck if query.by == "sharpe" else None, counts)
+            head: dict[str, Any] = {"batch_id": query.batch_id, "by": query.by, "order": query.order}
+            head |= {"stat": query.stat if query.group else None, "trials": None, "expected_max_sharpe": None}
+            if query.by == "sharpe":
+                annual = luck.expected_max * math.sqrt(luck.periods_per_year)
+                head |= {"trials": luck.trials, "expected_max_sharpe": annual}
+            following = str(query.start + query.limit) if len(rows) > query.limit else None
+            head |= {"rank_correlation": correlation, "warnings": warnings, "next_cursor": following}
+            return f'{dump_json(head)[:-1]},"rows":[{",".join(rows[: query.limit])}]}}'
+
+        return self.database.read(work)
+
+    def _summary(
+        self, session: Session, query: RankQuery, counts: Mapping[str, int]
+    ) -> tuple[list[str], Luck]:
+        """What makes the rows of a batch incomparable, and how lucky its best may be."""
+        kinds = session.rows(
+            f"""{BOUNDED_SELECT} start_date, end_date, engine_version, COUNT(*), COUNT(period_sharpe),
+                SUM(period_sharpe), SUM(period_sharpe * period_sharpe), MIN(periods_per_year), MAX(periods_per_year)
+                FROM backtest_metrics WHERE batch_id = :batch_id
+                GROUP BY start_date, end_date, engine_version LIMIT {MAX_RANKED}""",
+            {"batch_id": _key(query.batch_id)},
+        )
+        warnings, periods, versions = list[str](), Counter[str](), Counter[str]()
+        for start, end, version, count, *_ in kinds:
+            periods[f"{start or '?'} to {end or '?'}"] += count
+            versions[version or "unknown"] += count
+        for words, found in (("periods", periods), ("engine versions", versions)):
+            if len(found) > 1:
+                listed = ", ".join(f"{name} ({count})" for name, count in found.most_common(3))
+                warnings.append(f"tasks of {len(found)} {words}: {listed}{', ...' * (len(found) > 3)}")
+        if lacking := ", ".join(f"{counts[one]} {one}" for one in NOT_COMPLETED if counts[one]):
+            subject = "groups lack tasks" if query.group else "tasks"
+            warnings.append(f"{subject} that have not completed: {lacking}")
+        if (unknown := counts["completed"] - sum(periods.values())) > 0:
+            warnings.append(f"{unknown} completed tasks are not ranked: they ran before metrics were kept")
+        trials, total, squares = (sum(kind[i] or 0 for kind in kinds) for i in (4, 5, 6))
+        variance = max(0.0, (squares - total * total / trials) / (trials - 1)) if trials > 1 else 0.0
+        a_year = [kind[i] for kind in kinds for i in (7, 8) if kind[i]] or [TRADING_DAYS]
+        if query.by == "sharpe" and min(a_year) != max(a_year):
+            warnings.append(f"years of {min(a_year):g} to {max(a_year):g} periods")
+        return warnings, Luck(int(trials), expected_max_sharpe(int(trials), variance), max(a_year))
+
+    def _task_page(
+        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
+    ) -> tuple[list[str], float | None]:
+        """The rows, one more than asked for if there are, and the rank correlation. Tasks without the metric
+        are the last of backtest_metrics; those that have not completed come after them."""
+        given = _rank_parameters(query) | {"limit": query.limit + 1, "start": query.start}
+        value, where = f"-{VALUE}" if query.order == "asc" else VALUE, self._where(query)
+        found = session.rows(
+            f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ task_id, stock_code, params, metrics, params_key,
+                period_sharpe, sharpe_error
+                FROM (SELECT task_id AS ranked_id, {value} AS v FROM backtest_metrics
+                      WHERE batch_id = :batch_id{where} ORDER BY v DESC, task_id LIMIT :limit OFFSET :start) AS page
+                CROSS JOIN backtest_metrics ON batch_id = :batch_id AND task_id = ranked_id
+                ORDER BY v DESC, task_id""",
+            given,
+        )
+        if len(found) <= query.limit and any(counts[one] for one in NOT_COMPLETED):
+            count = f"{BOUNDED_SELECT} COUNT(*) FROM backtest_metrics WHERE batch_id = :batch_id{where}"
+            before = query.start + len(found) if found else session.rows(count, given)[0][0]
+            more = {"limit": query.limit + 1 - len(found), "start": max(0, query.start - before)}
+            where = self._where(query, has_metrics=False)
+            columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL"
+            page = f"{OF_BATCH_OPEN}{where} ORDER BY task_id LIMIT :limit OFFSET :start"
+            found += session.rows(f"{BOUNDED_SELECT} {columns} {page}", {**given, **more})
+        others: Mapping[Any, float] = {}
+        if query.against:
+            others = self._values(session, dataclasses.replace(query, batch_id=query.against, where=()))
+        rows = []
+        for rank, (task_id, code, params, metrics, key, sharpe, error) in enumerate(found, query.start + 1):
+            deflated = dump_json(luck.deflated(sharpe, error) if luck else None)
+            known = "null" if metrics == "{}" else metrics
+            text = f'{{"rank":{rank},"task_id":"{task_id}","stock_code":{dump_json(code)},"params":{params}'
+            other = f',"other":{dump_json(others.get((str(key), code)))}' if query.against else ""
+            rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated}{other}}}')
+        return rows, rank_correlation(self._values(session, query), others) if query.against else None
+
+    def _values(self, session: Session, query: RankQuery) -> dict[tuple[str, str], float]:
+        """The metric of every task that has it, by params_key and stock; of equal ones, the last."""
+        dialect, after = self.database.dialect, ""
+        entry = dialect.filled(
+            f"@params_key@ @HEX(stock_code)@ @COALESCE({dialect.number_text.format('v')}, '')@"
+        )
+        found: dict[tuple[str, str], float] = {}
+        while True:
+            ((count, last, text),) = session.rows(
+                f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id), GROUP_CONCAT({entry}) FROM (
+                    SELECT task_id, params_key, stock_code, {VALUE} AS v FROM backtest_metrics
+                    WHERE batch_id = :batch_id AND task_id > :after{self._where(query)}
+                    ORDER BY task_id LIMIT {VALUES_TOGETHER}) AS chosen""",
+                {**_rank_parameters(query), "after": after},
+            )
+            for key, code, value in (one.split(" ") for one in _utf8(text or "").split(",") if one):
+                if value:
+                    found[key, bytes.fromhex(code).decode()] = float(value)
+            if count < VALUES_TOGETHER:
+                return found
+            after = last
+
+    def _groups(
+        self, session: Session, query: RankQuery, counts: Mapping[str, int]
+    ) -> dict[int, ParamsGroup]:
+        """The groups of a batch by params_key. LIMIT: MariaDB makes a narrow table of the rows, and groups
+        that in half the time."""
+        number, given = self.database.dialect.number_text.format("v"), _rank_parameters(query)
+        groups = {}
+        for key, count, task_id, error, text in session.rows(
+            f"""{BOUNDED_SELECT} params_key, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
+                FROM (SELECT params_key, task_id, sharpe_error, {VALUE} AS v FROM backtest_metrics
+                      WHERE batch_id = :batch_id{self._where(query)} LIMIT {2**62}) AS chosen
+                GROUP BY params_key""",
+            given,
+        ):
+            values = [float(one) for one in text.split(",")] if text else ()
+            groups[key] = ParamsGroup(task_id, "", count, 0, values, error)
+        if any(counts[one] for one in NOT_COMPLETED):
+            where = self._where(query, has_metrics=False)
+            columns = f"params, COUNT(*) {OF_BATCH_OPEN}{where} GROUP BY params"
+            for params, count in session.rows(f"{BOUNDED_SELECT} {columns}", given):
+                group = groups.setdefault(params_key(json.loads(params)), ParamsGroup(""))
+                group.params, group.missing = params, group.missing + count
+        return groups
+
+    def _group_page(
+        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
+    ) -> tuple[list[str], float | None]:
+        """The same for groups."""
+        groups = self._groups(session, query, counts)
+        values = {key: group.statistic(query.stat) for key, group in groups.items()}
+        sign = 1 if query.order == "asc" else -1
+        order = sorted(
+            groups,
+            key=lambda key: (values[key] is None, sign * (values[key] or 0.0), groups[key].task_id, key),
+        )
+        others: Mapping[int, float | None] = {}
+        if query.against:
+            other = dataclasses.replace(query, batch_id=query.against, where=())
+            found = self._groups(session, other, dict.fromkeys(counts, 0))
+            others = {key: group.statistic(query.stat) for key, group in found.items()}
+        page = order[query.start : query.start + query.limit + 1]
+        sql = "SELECT task_id, params FROM backtest_metrics WHERE batch_id = :batch_id AND task_id IN"
+        texts: dict[str, str] = {}
+        for statement, keys in _key_lists(sql, [groups[key].task_id for key in page if groups[key].task_id]):
+            texts |= dict(session.rows(statement, {**keys, "batch_id": _key(query.batch_id)}))
+        rows = []
+        for rank, key in enumerate(page, query.start + 1):
+            group, value = groups[key], values[key]
+            params = texts.get(group.task_id, group.params)
+            row: dict[str, Any] = {"value": value, "count": group.count, "missing": group.missing}
+            row |= {name: group.statistic(name) for name in ("min", "median", "mean", "max")}
+            sharpe = value / math.sqrt(luck.periods_per_year) if luck and value is not None else None
+            row["deflated_sharpe"] = luck.deflated(sharpe, group.sharpe_error) if luck else None
+            row |= {"other": others.get(key)} if query.against else {}
+            rows.append(f'{{"rank":{rank},"params":{params or "null"},{dump_json(row)[1:]}')
+        return rows, rank_correlation(values, others) if query.against else None
+
+
+# ==== 17 Upkeep statements ==================================================================================
 # Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
 
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
@@ -4375,11 +4712,11 @@ class UpkeepStatements(Statements):
         return self.database.snapshot()
 
 
-class TaskDAO(TaskStatements, RunStatements, UpkeepStatements):
-    """The statements of three rooms over one database."""
+class TaskDAO(TaskStatements, RunStatements, RankStatements, UpkeepStatements):
+    """The statements of four rooms over one database."""
 
 
-# ==== 17 Doctor =============================================================================================
+# ==== 18 Doctor =============================================================================================
 # What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are
 # gathered first and then judged by a table, so that every row can be tested without a server that is wrong in
 # just that way.
@@ -4561,7 +4898,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 18 Backtest engine ====================================================================================
+# ==== 19 Backtest engine ====================================================================================
 # What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in
 # decimals of 50 digits (prices as they stand in the file), so that a crossing or a share count never hangs on
 # rounding; only the metrics, at the end, are doubles.
@@ -5040,7 +5377,7 @@ run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 19 Results ============================================================================================
+# ==== 20 Results ============================================================================================
 # An engine's result as strict JSON, whatever numpy, pandas or polars put into it.
 
 
@@ -5412,7 +5749,7 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(text, writer.non_finite, writer.converted, writer.members_of_root)
 
 
-# ==== 20 Engine process =====================================================================================
+# ==== 21 Engine process =====================================================================================
 # Where attempts run, apart from the service. All processes of a slot share what its host has: a socket of
 # tasks, one datagram each, of which the process whose turn it is takes the next; a pipe of frames back to the
 # service; and a pipe of what they print. So the service need not know which process runs a task, and can take
@@ -5952,7 +6289,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 21 Engine host ========================================================================================
+# ==== 22 Engine host ========================================================================================
 # The processes between service and engine. The engine server has imported the engine once and forks a host
 # for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
 # need, gives it its turn once the one before and all that this left have ended, adopts every process that an
@@ -6521,7 +6858,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 22 Engine slots =======================================================================================
+# ==== 23 Engine slots =======================================================================================
 # The service's side of hosts and engine processes. A slot thread sends attempts to its host's processes, a few
 # ahead while they are quick, and listens until each has ended. Every wait for another process has a deadline.
 
@@ -7090,7 +7427,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 23 Engine server ======================================================================================
+# ==== 24 Engine server ======================================================================================
 # The service's side of the engine server process, which it starts, and replaces when it dies; one of the two
 # runners.
 
@@ -7448,7 +7785,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 24 Thread runner ======================================================================================
+# ==== 25 Thread runner ======================================================================================
 # The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but
 # not killed.
 
@@ -7558,7 +7895,7 @@ Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 25 Upkeep =============================================================================================
+# ==== 26 Upkeep =============================================================================================
 # What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits:
 # the retention, the counts for /metrics, checkpoints of SQLite.
 
@@ -7757,7 +8094,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 26 Leases and waits ===================================================================================
+# ==== 27 Leases and waits ===================================================================================
 # What the scheduler remembers: the threads that wait for a change, the attempts of this process and their
 # durations, and the tasks of other schedulers whose heartbeat has not moved for a lease. Times are this
 # process's monotonic clock and the database's clock, never another host's.
@@ -7990,7 +8327,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 27 Recorder ===========================================================================================
+# ==== 28 Recorder ===========================================================================================
 # Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one
 # transaction, so that a group grows with the time that the last one took. While the database is away outcomes
 # are kept: the work is done and must not be lost.
@@ -8201,7 +8538,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 28 Slot workers =======================================================================================
+# ==== 29 Slot workers =======================================================================================
 # The threads in which attempts run: each has one slot of the engine, and gives the outcomes to the recorder.
 
 # a stop signal to all processes may reach the engine a moment before the service, which may be busy
@@ -8347,7 +8684,7 @@ class SlotWorker:
             self.returned(one)
 
 
-# ==== 29 TaskScheduler ======================================================================================
+# ==== 30 TaskScheduler ======================================================================================
 # Claims, heartbeats and the rescue of orphans, in one thread. `step()` does one round of this work; the timer, a
 # create and a slot that needs more only wake it.
 
@@ -8707,7 +9044,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 30 Admission ==========================================================================================
+# ==== 31 Admission ==========================================================================================
 # What is checked before a verb runs: the types of its arguments, documents of Python callers, room in the queue,
 # and what the engine itself has against a task.
 
@@ -8918,11 +9255,13 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 31 TaskManager ========================================================================================
+# ==== 32 TaskManager ========================================================================================
 # The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
 # returns models of rooms 4 and 5.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
+RANKING_SECONDS = 60.0  # that a page of a ranking is kept
+MAX_RANKINGS = 16  # of half a megabyte each
 MAX_PAGE = 10_000
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
@@ -8941,6 +9280,8 @@ class TaskQueries:
         # The head of a long queue and until when it is good. Written and read as one by any thread; two that
         # read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
+        # pages of rankings, the one that was used last at the end, and until when each is good; the same
+        self._rankings: dict[Any, tuple[float, str]] = {}
 
     def get_task_status(self, task_id: str) -> TaskInfo:
         """The task without its result. Raises TaskNotFound."""
@@ -9069,6 +9410,51 @@ class TaskQueries:
     def list_page(self, chosen: TaskFilter) -> TaskPage:
         """The same as JSON text."""
         return self.dao.list_page(checked_filter(chosen))
+
+    def rank(
+        self,
+        batch_id: str,
+        by: str = "sharpe",
+        order: str = "desc",
+        group: str | None = None,
+        stat: str = "mean",
+        where: str | Sequence[str] = (),
+        against: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Ranking:
+        """The leaderboard of a batch by a metric, a page of at most 1,000 rows; tasks without it come last.
+        ``group`` "params" ranks equal params by a statistic over their stocks (mean, median, min or max);
+        ``where`` has conditions such as "fast < 20"; ``against`` is a batch whose metric of the same stock and
+        params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio. Raises
+        BatchNotFound, InvalidRequest."""
+        texts = {"batch_id": batch_id, "by": by, "order": order, "group": group, "stat": stat}
+        texts = {name: optional_text(name, value) for name, value in {**texts, "against": against}.items()}
+        if isinstance(where, bytes) or not isinstance(where, Iterable):
+            raise _type_error("where", "a text or a list of texts", where)
+        many = [where] if isinstance(where, str) else where
+        wheres = tuple(text_argument(f"where[{i}]", text) for i, text in enumerate(many))
+        start = optional_text("cursor", cursor) or "0"
+        if not start.isdecimal():
+            raise invalid_request([FieldError("cursor", "must be the next_cursor of the page before")])
+        most = number_argument("limit", limit, least=1)
+        query = RankQuery(**cast(Any, texts), where=wheres, limit=most, start=int(start))
+        return Ranking(**json.loads(self.rank_text(query)))
+
+    def rank_text(self, query: RankQuery) -> str:
+        """The same as JSON text. One that was asked for within a minute is kept while the counts of its
+        batches stay: a completed task stays as it is."""
+        if faults := query.problems():
+            raise invalid_request(faults)
+        batches = [self._batch(one, COUNTS_SECONDS) for one in (query.batch_id, query.against) if one]
+        key = query, *(tuple(batch.counts.values()) for batch in batches)
+        until, text = self._rankings.pop(key, (0.0, ""))
+        if until < time.monotonic():
+            until, text = time.monotonic() + RANKING_SECONDS, self.dao.rank(query, batches[0].counts)
+        self._rankings[key] = until, text
+        for old in list(self._rankings)[:-MAX_RANKINGS]:
+            self._rankings.pop(old, None)
+        return text
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -9387,7 +9773,7 @@ def start(
     return tasks
 
 
-# ==== 32 HTTP messages ======================================================================================
+# ==== 33 HTTP messages ======================================================================================
 # Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
 # how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
 # closes the connection. Errors become answers in one place.
@@ -9730,7 +10116,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 33 Metrics ============================================================================================
+# ==== 34 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
 # for that.
@@ -9965,10 +10351,11 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 34 Routes =============================================================================================
+# ==== 35 Routes =============================================================================================
 # The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
 # TaskAPI gets them; the OpenAPI document is made from the same tables.
 
+CSV_TYPE = "text/csv; charset=utf-8"
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
@@ -9998,6 +10385,9 @@ class Parameter:
         given: Sequence[str] = request.query.get(self.name, ())
         if self.place == "header":
             given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
+        if self.schema["type"] == "array" and "enum" not in self.schema["items"]:
+            pattern = self.schema["items"]["pattern"]
+            return given, [self.fault for text in given if not re.fullmatch(pattern, text)]
         if self.schema["type"] == "array":
             known = self.schema["items"]["enum"]
             return given, [f"must be one of {', '.join(known)}" for text in given if text not in known]
@@ -10084,6 +10474,7 @@ class Lane(enum.Enum):
     READ = "read"
     WRITE = "write"  # short changes, whose COMMIT may take long
     LONG = "long"  # large answers and changes
+    RANK = "rank"  # rankings, each of which reads a whole batch
     ENGINE = "engine"  # creates that the user's engine validates
 
 
@@ -10120,7 +10511,7 @@ class Route:
     @property
     def is_shared(self) -> bool:
         """Whether equal requests that wait at the same time get one answer."""
-        return self.lane is Lane.LONG
+        return self.lane in (Lane.LONG, Lane.RANK)
 
     @functools.cached_property
     def _query_names(self) -> set[str]:
@@ -10170,7 +10561,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 35 OpenAPI ============================================================================================
+# ==== 36 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of requests and tasks, and the
 # classes of errors. With tokens set, it demands one for every route that is not open. Every object has a name,
 # or generators of clients would give it no type.
@@ -10369,6 +10760,21 @@ def _data_schemas() -> dict[str, Any]:
     }
 
 
+def _ranking_schemas() -> dict[str, Any]:
+    ranked = {
+        "rank": "count",
+        "task_id": "str",
+        "stock_code": "str",
+        "params": "Params",
+        "metrics": "Metrics?",
+    }
+    ranked |= dict.fromkeys(("value", "min", "median", "mean", "max", "other"), "float?")
+    ranked |= {"count": "count", "missing": "count", "deflated_sharpe": "share?"}
+    needed = {"rank", "params", "deflated_sharpe"}
+    ranking = _fields(Ranking, warnings="str*", rows="RankedRow*", next_cursor="cursor")
+    return {"Ranking": _object(ranking), "RankedRow": _object(ranked, ranked.keys() - needed)}
+
+
 def _response(status: int, words: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
     names = {"X-Request-Id", HEADER_OF_STATUS.get(status, "X-Request-Id")}
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -10398,6 +10804,8 @@ def _operation(route: Route, needs_token: bool, failures: dict[str, Any]) -> dic
         media_type, schema = route.gives, "Document" if route.gives == media_type else "str"
     statuses = {"201": "Created", "200": "OK"} if route.takes == "CreateTask" else {"200": "OK"}
     responses = {one: _response(int(one), words, schema, media_type) for one, words in statuses.items()}
+    if any(item.name == "format" for item in route.parameters):
+        responses["200"]["content"][CSV_TYPE] = {"schema": _schema("str")}
     errors: dict[int, list[type[QtmError]]] = {}
     for error in route_errors(route, needs_token):
         errors.setdefault(error.http_status, []).append(error)
@@ -10428,7 +10836,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     is."""
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
-    schemas = _body_schemas() | _data_schemas()
+    schemas = _body_schemas() | _data_schemas() | _ranking_schemas()
     for route in routes:
         operation = _operation(route, needs_token, failures)
         paths[route.path] = {route.method.lower(): operation}
@@ -10456,7 +10864,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 36 Page ===============================================================================================
+# ==== 37 Page ===============================================================================================
 # The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
 # client. It is read at its first request.
 
@@ -10501,7 +10909,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 37 API ================================================================================================
+# ==== 38 API ================================================================================================
 # One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
 # each: a Response, an error, Later or Alone. It waits for nothing but the database.
 
@@ -10531,6 +10939,30 @@ OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
 STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
 WAIT_SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}
 WAIT = Parameter("wait", WAIT_SECONDS, "Seconds to wait for the end.")
+BY_SCHEMA = matching(rf"[^\"\\\x00-\x1f]{{1,{MAX_METRIC_NAME}}}") | {"default": "sharpe"}
+
+
+def choice(name: str, meaning: str, *known: str, default: str | None = None) -> Parameter:
+    """A parameter with one of these values."""
+    schema = matching("|".join(known)) | ({"default": default} if default else {})
+    return Parameter(name, schema, meaning, fault=f"must be one of {', '.join(known)}")
+
+
+WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
+WHERE_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
+WHERE_SCHEMA = {"type": "array", "items": matching(CONDITION.pattern)}
+OF_RANKING = (
+    BATCH,
+    Parameter("by", BY_SCHEMA, "The metric.", fault="must be the name of a metric, without quotes"),
+    choice("order", "Whether the greatest or the least value is first.", "desc", "asc", default="desc"),
+    choice("group", "One row for equal params, over all stocks.", "params"),
+    choice("stat", "The statistic over the stocks of a group.", *STATISTICS, default="mean"),
+    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=WHERE_FAULT),
+    Parameter("against", SOME_TEXT, "A batch whose metric of the same stock and params is shown, too."),
+    page_limit(100, MAX_RANKED),
+    page_cursor("[0-9]{1,9}"),
+    choice("format", "JSON, or the rows alone as CSV.", "json", "csv", default="json"),
+)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
 DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
 BATCH_CURSOR = page_cursor(DATE_TIME + r"~[A-Za-z0-9._:-]{1,64}")
@@ -10578,6 +11010,25 @@ def shared(answer: Callable[[TaskAPI], Response]) -> Callable[..., list[Answer]]
 def _filter(values: Mapping[str, Any]) -> TaskFilter:
     statuses = [TaskStatus(text) for text in values["status"]]
     return TaskFilter(values["batch_id"], statuses, values["stock_code"], values["limit"], values["cursor"])
+
+
+def ranking_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a ranking as CSV (RFC 4180) with a column for each of their params and metrics; one of a name
+    that is taken has its kind before it, ``metrics.trades``."""
+    columns: dict[tuple[str, str], str] = {}
+    for row in rows:
+        nested = [(kind, name) for kind in ("params", "metrics") for name in row.get(kind) or ()]
+        for kind, name in [*(("", name) for name in row if name not in ("params", "metrics")), *nested]:
+            if (kind, name) not in columns:
+                columns[kind, name] = f"{kind}.{name}" if name in columns.values() else name
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(columns.values())
+    for row in rows:
+        values = [(row.get(kind) or {} if kind else row).get(name) for kind, name in columns]
+        texts = [one if isinstance(one, str) else "" if one is None else dump_json(one) for one in values]
+        writer.writerow(texts)
+    return stream.getvalue()
 
 
 def _page_json(page: TaskPage) -> str:
@@ -10719,6 +11170,18 @@ class TaskAPI:
         data = {"batches": [batch.summary() for batch in batches], "next_cursor": following}
         return success(dump_json(data))
 
+    @each
+    def rank_tasks(self, call: Call) -> Response:
+        """GET rankTasks: the leaderboard of a batch by a metric, of tasks or of params over all stocks."""
+        names = ("batch_id", "by", "order", "group", "stat", "against", "limit")
+        given = {name: call.values[name] for name in names}
+        start, where = int(call.values["cursor"] or 0), tuple(call.values["where"])
+        text = self.tasks.rank_text(RankQuery(**given, where=where, start=start))
+        if call.values["format"] == "json":
+            return success(text, log=call.ids)
+        body = ranking_csv(json.loads(text)["rows"]).encode()
+        return Response(200, body, content_type=CSV_TYPE, log=call.ids)
+
     @shared
     def page(self) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
@@ -10799,6 +11262,7 @@ ROUTES = (
     Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "Selection"),
     Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
+    Route(f"{API}/rankTasks", TaskAPI.rank_tasks, "Ranking", OF_RANKING, NO_BATCH, Lane.RANK),
     Route(f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
     Route("/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
     Route("/openapi.json", TaskAPI.openapi, "application/json", lane=Lane.NOW),
@@ -10831,7 +11295,7 @@ class Router:
         return route
 
 
-# ==== 38 Access =============================================================================================
+# ==== 39 Access =============================================================================================
 # Whether a request may be answered, judged by its head alone; and the certificate of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -11069,7 +11533,7 @@ class Certificate:
             self._fault = str(error)
 
 
-# ==== 39 HTTP connections ===================================================================================
+# ==== 40 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
 # phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
 #
@@ -11561,14 +12025,14 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 40 HTTP server ========================================================================================
+# ==== 41 HTTP server ========================================================================================
 # http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
 # connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
 # SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
 # status requests in one call cost a third of the CPU of 16 calls. Lanes, so that what holds up one kind of
 # request (the engine over creates, a long answer, a COMMIT) holds up no other kind.
 
-WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.ENGINE: 1}
+WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.RANK: 1, Lane.ENGINE: 1}
 MAX_GROUP = 64  # requests that are answered together
 MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
 MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
@@ -12036,7 +12500,7 @@ class ApiServer(http.server.HTTPServer):
 
     def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
         worker.queued.idle.append(worker)
-        if worker.queued.lane in (Lane.LONG, Lane.ENGINE):
+        if worker.queued.lane in (Lane.LONG, Lane.RANK, Lane.ENGINE):
             self._trim_at = time.monotonic() + TRIM_SECONDS
         then(given, found)
 
@@ -12120,7 +12584,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 41 Command line =======================================================================================
+# ==== 42 Command line =======================================================================================
 # `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
 # settings.
 

@@ -13,6 +13,7 @@ import os
 import random
 import sqlite3
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -33,7 +34,8 @@ CONFIG = {
 TEMPLATE_TABLE = """
 CREATE TEMPORARY TABLE bench_rows (
   place INTEGER PRIMARY KEY, id_tail VARCHAR(24), stock_code VARCHAR(32), params VARCHAR(100), status VARCHAR(9),
-  progress DOUBLE, message VARCHAR(100), started VARCHAR(12), finished VARCHAR(12), error VARCHAR(200)
+  progress DOUBLE, message VARCHAR(100), started VARCHAR(12), finished VARCHAR(12), error VARCHAR(200), params_key BIGINT,
+  period_sharpe DOUBLE, metrics TEXT
 )"""
 
 INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (?, ?, ?)"
@@ -49,6 +51,25 @@ FROM bench_rows ORDER BY place"""
 INSERT_RESULTS = """
 INSERT INTO backtest_results (task_id, result, non_finite)
 SELECT ? || id_tail, ?, '[]' FROM bench_rows WHERE status = 'completed' ORDER BY place"""
+
+INSERT_METRICS = """
+INSERT INTO backtest_metrics (batch_id, task_id, stock_code, params, params_key, start_date, end_date, engine_version,
+  periods_per_year, period_sharpe, sharpe_error, metrics)
+SELECT ?, ? || id_tail, stock_code, params, params_key, '2005-01-03', '2012-12-31', 'qtm 0.1.0', 252, period_sharpe, 0.02236, metrics
+FROM bench_rows WHERE status = 'completed' ORDER BY place"""
+
+METRICS = (
+    *(
+        "final_equity",
+        "total_return",
+        "annual_return",
+        "annual_volatility",
+        "sharpe",
+        "max_drawdown",
+        "exposure",
+    ),
+    *("trades", "win_rate", "bars", "skew", "kurtosis"),
+)
 
 
 class Cursor(Protocol):
@@ -81,7 +102,7 @@ def _open(url: str) -> Iterator[tuple[Cursor, str]]:
     cursor.execute("SET SESSION sql_mode='STRICT_ALL_TABLES,PIPES_AS_CONCAT', unique_checks=0")
     yield cursor, "%s"
     server.commit()
-    cursor.execute("ANALYZE TABLE backtest_tasks, backtest_batches, backtest_results")
+    cursor.execute("ANALYZE TABLE backtest_tasks, backtest_batches, backtest_results, backtest_metrics")
     _flush_pages(cursor)
     server.close()
 
@@ -144,7 +165,23 @@ def _template_row(place: int) -> tuple[Any, ...]:
     error = (
         '{"type":"ValueError","message":"no price on 2008-02-12","attempt":1}' if status == "failed" else None
     )
-    return place, _id_tail(place), stock_code(place), params, status, done, message, started, finished, error
+    numbers = random.Random(place)
+    metrics = {name: numbers.gauss(0.5, 0.5) for name in METRICS} | {"bars": 2013, "trades": place % 40}
+    text = json.dumps(metrics, separators=(",", ":"))
+    key = zlib.crc32(params.encode())
+    head = (
+        place,
+        _id_tail(place),
+        stock_code(place),
+        params,
+        status,
+        done,
+        message,
+        started,
+        finished,
+        error,
+    )
+    return *head, key, metrics["sharpe"] / 252**0.5, text
 
 
 def result_json() -> str:
@@ -166,14 +203,16 @@ def result_json() -> str:
     return json.dumps({"metrics": metrics, "equity_curve": curve, "trades": trades}, separators=(",", ":"))
 
 
-def fill(url: str, rows: int, is_one_batch: bool = False) -> int:
-    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches, or
-    all of them in the first; how many times 5,000 there are."""
+def fill(
+    url: str, rows: int, is_one_batch: bool = False, first_rows: int = 0, with_metrics: bool = False
+) -> int:
+    """Fill the empty tables of a migrated database with about ``rows`` finished tasks in whole batches, the
+    first of which has ``first_rows`` or all of them; how many times 5,000 there are."""
     batches = max(1, round(rows / BATCH_TASKS))
     config, result = json.dumps(CONFIG, separators=(",", ":")), result_json()
     with _open(url) as (cursor, mark):
         cursor.execute(TEMPLATE_TABLE)
-        values = ", ".join([mark] * 10)
+        values = ", ".join([mark] * 13)
         cursor.executemany(
             f"INSERT INTO bench_rows VALUES ({values})",
             [_template_row(place) for place in range(BATCH_TASKS)],
@@ -182,12 +221,14 @@ def fill(url: str, rows: int, is_one_batch: bool = False) -> int:
             created = FIRST_CREATED + datetime.timedelta(hours=batch)
             stamp, hour = created.strftime("%Y-%m-%d %H:%M:%S.000000"), created.strftime("%Y-%m-%d %H:")
             cursor.execute("BEGIN")
-            owner = batch_id(0 if is_one_batch else batch)
+            owner = batch_id(0 if is_one_batch or batch * BATCH_TASKS < first_rows else batch)
             if owner == batch_id(batch):
                 cursor.execute(INSERT_BATCH.replace("?", mark), (owner, f"universe scan {batch + 1}", stamp))
             head = _id_head(batch)
             cursor.execute(INSERT_TASKS.replace("?", mark), (head, owner, config, stamp, stamp, hour, hour))
             if batch < RESULT_BATCHES:
                 cursor.execute(INSERT_RESULTS.replace("?", mark), (head, result))
+            if with_metrics:
+                cursor.execute(INSERT_METRICS.replace("?", mark), (owner, head))
             cursor.execute("COMMIT")
     return batches

@@ -1,0 +1,170 @@
+"""What a ranking takes: the best 100 of a batch of 100,000 by any metric, one million tasks in the table.
+
+    python3 bench/rank.py [--rows 1000000] [--batch 100000] [--small 1000] [--databases sqlite,mariadb] [--rounds 20]
+
+Fills a SQLite file and a private MariaDB by SQL, and prints for each question the milliseconds of the first time (each round asks for
+another page size, which no answer is kept for) and of a repeat; then the status requests of ten clients of a service, alone and while
+another client ranks all the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import fill
+import private_mariadb
+
+import qtm
+
+GOALS_MS = {"sqlite": (250, 350), "mariadb": (600, 750)}  # of a ranking of tasks, and of groups
+REPEAT_MS, SMALL_MS, STATUS_MS = 50, 20, 20
+API = "/api/v1/backtest"
+
+
+def milliseconds(call: object, *given: object) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    call(*given)  # type: ignore[operator]
+    return 1000 * (time.perf_counter() - started)
+
+
+def row(name: str, values: Sequence[float], goal: float) -> None:
+    """Print one line of the table."""
+    middle, cpu_words = statistics.median(values), f"min {min(values):7.1f}  max {max(values):7.1f}"
+    word = "" if middle <= goal else "  OVER"
+    print(f"{name:46} p50 {middle:7.1f}  {cpu_words}  goal {goal:g}{word}", flush=True)
+
+
+def measure(kind: str, tasks: qtm.TaskManager, batch: str, small: str, rounds: int) -> None:
+    """Ask each question ``rounds`` times."""
+    by_task, by_group = GOALS_MS[kind]
+    questions: dict[str, tuple[str, dict[str, Any], float]] = {
+        "top 100 by sharpe": (batch, {}, by_task),
+        "top 100 by kurtosis, the last metric": (batch, {"by": "kurtosis"}, by_task),
+        "top 100 by max_drawdown where fast<20": (
+            batch,
+            {"by": "max_drawdown", "where": ("fast<20",)},
+            by_task,
+        ),
+        "grouped by params": (batch, {"group": "params"}, by_group),
+        "small batch": (small, {}, SMALL_MS),
+        "small batch, grouped": (small, {"group": "params"}, SMALL_MS),
+    }
+    for name, (of, more, goal) in questions.items():
+        asked = [qtm.RankQuery(of, limit=100 + i, **more) for i in range(rounds)]
+        row(f"{kind}: {name}", [milliseconds(tasks.rank_text, query) for query in asked], goal)
+        again = [milliseconds(tasks.rank_text, asked[-1]) for _ in range(rounds)]
+        row(f"{kind}: {name}, again", again, REPEAT_MS)
+    started, cpu = time.perf_counter(), time.process_time()
+    tasks.rank_text(qtm.RankQuery(batch, against=batch))
+    seconds = time.perf_counter() - started
+    print(f"{kind}: against itself: {1000 * seconds:.0f} ms, {1000 * (time.process_time() - cpu):.0f} of CPU")
+
+
+def ask(port: int, path: str, until: float, found: list[float]) -> None:
+    """Ask one question again and again."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    while time.monotonic() < until:
+        started = time.perf_counter()
+        connection.request("GET", f"{API}/{path.format(round(time.monotonic() * 1000) % 900 + 100)}")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
+        found.append(1000 * (time.perf_counter() - started))
+
+
+def statuses(kind: str, url: str, batch: str, seconds: float) -> None:
+    """Ten clients ask for statuses, alone and beside one that ranks."""
+    port = private_mariadb.free_port()
+    command = [
+        sys.executable,
+        str(pathlib.Path(qtm.__file__)),
+        "serve",
+        "--no-scheduler",
+        "--port",
+        str(port),
+    ]
+    if kind == "sqlite":
+        command.remove("--no-scheduler")
+    service = subprocess.Popen(
+        command, env={**os.environ, "QTM_DATABASE_URL": url}, stderr=subprocess.DEVNULL
+    )
+    try:
+        while subprocess.run(
+            [*command[:2], "ping", "--port", str(port)], capture_output=True, check=False
+        ).returncode:
+            time.sleep(0.2)
+        time.sleep(1.0)
+        for words, rankers in (("alone", 0), ("beside a client that ranks", 1)):
+            found, ranked, until = list[float](), list[float](), time.monotonic() + seconds
+            path = f"rankTasks?batch_id={batch}&limit={{}}"
+            threads = [threading.Thread(target=ask, args=(port, path, until, ranked)) for _ in range(rankers)]
+            path = f"getTaskStatus?task_id={fill.task_id(0, 0)}"
+            threads += [threading.Thread(target=ask, args=(port, path, until, found)) for _ in range(10)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            p99 = statistics.quantiles(found, n=100)[98]
+            row(f"{kind}: status of ten clients, {words}, p99", [p99], STATUS_MS)
+            print(f"    {len(found)} statuses, {len(ranked)} rankings")
+    finally:
+        service.terminate()
+        service.wait()
+
+
+@contextlib.contextmanager
+def database(kind: str, folder: str) -> Iterator[str]:
+    """The URL of an empty database."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/rank.db"
+        return
+    with private_mariadb.PrivateMariaDB(buffer_pool="2G") as server:
+        yield server.create_database("rank")
+
+
+def main() -> None:
+    """Measure both databases."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=100_000)
+    parser.add_argument("--small", type=int, default=1000)
+    parser.add_argument("--databases", default="sqlite,mariadb")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    print(f"load average {os.getloadavg()}")
+    for kind in options.databases.split(","):
+        with tempfile.TemporaryDirectory() as folder, database(kind, folder) as url:
+            with contextlib.closing(qtm.Database(url)) as opened:
+                qtm.migrate(opened)
+            started = time.perf_counter()
+            fill.fill(url, options.rows, first_rows=options.batch, with_metrics=True)
+            print(f"{kind}: {options.rows} tasks filled in {time.perf_counter() - started:.0f} s")
+            with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
+                copy = """INSERT INTO backtest_metrics SELECT 'small', task_id, stock_code, params, params_key, start_date,
+                    end_date, engine_version, periods_per_year, period_sharpe, sharpe_error, metrics FROM backtest_metrics
+                    WHERE batch_id = :batch ORDER BY task_id LIMIT :many"""
+                batch = "INSERT INTO backtest_batches VALUES ('small', NULL, UTC_TIMESTAMP(6))"
+                tasks.dao.change(batch)
+                tasks.dao.change(copy, batch=fill.batch_id(0), many=options.small)
+                measure(kind, tasks, fill.batch_id(0), "small", options.rounds)
+            statuses(kind, url, fill.batch_id(0), options.seconds)
+
+
+if __name__ == "__main__":
+    main()
