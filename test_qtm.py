@@ -2229,18 +2229,15 @@ def test_a_commit_of_a_group_of_outcomes_that_comes_through_late_is_read_back(da
     ]
 
 
-def test_an_outcome_whose_task_is_locked_keeps_no_other_waiting(mariadb):
-    database = qtm.Database(mariadb.create_database("qtm_locked"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
+def test_an_outcome_whose_task_is_locked_keeps_no_other_waiting(mariadb_dao):
+    dao = mariadb_dao
     locked, _free = add(dao, "A", "B")
     endings = [how_ended(one) for one in dao.claim("w", 2)]
-    with contextlib.closing(database.dialect.connect(False)) as frozen:
+    with contextlib.closing(dao.database.dialect.connect(False)) as frozen:
         frozen.begin()
         frozen.cursor().execute(f"SELECT 1 FROM backtest_tasks WHERE task_id = '{locked}' FOR UPDATE")
         assert dao.record(endings) == ({endings[1].key}, {endings[0].key})
     eventually(lambda: dao.record(endings) == ({one.key for one in endings}, set()))
-    database.close()
 
 
 def test_every_write_of_a_runner_whose_task_moved_on_changes_nothing(dao):
@@ -2329,53 +2326,46 @@ def test_a_reclaim_needs_the_pair_to_stand_still(dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
-def test_a_lock_that_somebody_keeps_is_not_waited_for_again_and_again(mariadb, monkeypatch):
-    database = qtm.Database(mariadb.create_database("qtm_frozen"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
+def test_a_lock_that_somebody_keeps_is_not_waited_for_again_and_again(mariadb_dao, monkeypatch):
+    dao = mariadb_dao
     (task_id,) = add(dao)
     monkeypatch.setattr(qtm, "CONFLICT_SECONDS", 0.5)
-    with contextlib.closing(database.dialect.connect(False)) as frozen:
+    with contextlib.closing(dao.database.dialect.connect(False)) as frozen:
         frozen.begin()
         frozen.cursor().execute(f"SELECT 1 FROM backtest_tasks WHERE task_id = '{task_id}' FOR UPDATE")
         started = time.monotonic()
         with pytest.raises(qtm.TransactionConflict):
             dao.cancel(task_id)
         assert time.monotonic() - started < 9.0, "one lock wait is 5 s"
-    database.close()
 
 
-def test_a_reclaim_does_not_wait_for_a_replica_that_froze_while_it_wrote(mariadb):
-    database = qtm.Database(mariadb.create_database("qtm_frozen"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
+def test_a_reclaim_does_not_wait_for_a_replica_that_froze_while_it_wrote(mariadb_dao):
+    dao = mariadb_dao
     (task_id,) = add(dao)
     dao.claim("frozen", 1)
     (orphan,) = dao.running()
-    with contextlib.closing(database.dialect.connect(False)) as frozen:
+    with contextlib.closing(dao.database.dialect.connect(False)) as frozen:
         frozen.begin()
         frozen.cursor().execute(f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{task_id}'")
         started = time.monotonic()
         assert reclaim(dao, orphan) is None
         assert time.monotonic() - started < 4.0, "under innodb_lock_wait_timeout"
     eventually(lambda: reclaim(dao, orphan) is qtm.TaskStatus.PENDING)
-    database.close()
 
 
-def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_hangs_up(mariadb, monkeypatch):
-    database = qtm.Database(mariadb.create_database("qtm_frozen"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
+def test_what_a_replica_froze_over_in_its_claim_is_free_again_once_the_server_hangs_up(
+    mariadb_dao, monkeypatch
+):
+    dao = mariadb_dao
     (task_id,) = add(dao)
     monkeypatch.setattr(qtm, "MYSQL_IDLE_SECONDS", 1)
-    with contextlib.closing(database.dialect.connect(False)) as frozen:
+    with contextlib.closing(dao.database.dialect.connect(False)) as frozen:
         frozen.begin()
         cursor = frozen.cursor()
-        database.dialect.run(cursor, qtm.CLAIMABLE, {"limit": 1})
+        dao.database.dialect.run(cursor, qtm.CLAIMABLE, {"limit": 1})
         assert cursor.rowcount == 1
         assert dao.claim("other", 1) == []
         assert eventually(lambda: dao.claim("other", 1))[0].task_id == task_id
-    database.close()
 
 
 def test_statuses_change_only_along_the_transitions(dao):
@@ -2399,9 +2389,7 @@ def test_statuses_change_only_along_the_transitions(dao):
                 "cancel": lambda one=task_id: dao.cancel(one),
                 "retry": lambda one=task_id: dao.retry(one),
             }
-            actions["again"] = lambda c=claimed: finish(
-                dao, c, qtm.Outcome(error_type="x"), 0.0, "", 0.0, None
-            )
+            actions["again"] = lambda c=claimed: finish(dao, c, qtm.Outcome(error_type="x"))
             actions["reclaim"] = lambda o=orphan: reclaim(dao, o)
             actions.get(verb, lambda: None)()
             after = dao.get(task_id).status
@@ -3140,16 +3128,14 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     database.close()
 
 
-def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch):
+def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb_dao, monkeypatch):
     """The create holds the batch's row; the purge waits for it, and then sees its tasks."""
+    dao = mariadb_dao
     # each statement by itself, so that the test comes between two
     monkeypatch.setattr(qtm, "STATEMENT_TASKS", 1)
-    database = qtm.Database(mariadb.create_database("qtm_purge"))
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
     add(dao, batch_id="old")
-    database.write(lambda s: s.execute("DELETE FROM backtest_tasks"))
-    database.write(lambda s: s.execute("UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00'"))
+    change(dao, "DELETE FROM backtest_tasks")
+    change(dao, "UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00'")
     inserted, go = threading.Event(), threading.Event()
     execute = qtm.Session.execute
 
@@ -3170,7 +3156,6 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb, monkeypatch
         assert len(adding.result(DEADLINE_SECONDS)) == 2
         assert purging.result(DEADLINE_SECONDS) == (0, None)
     assert dao.get_batch("old").total == 2
-    database.close()
 
 
 def test_workers_are_seen_while_they_live(dao):
