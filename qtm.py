@@ -6500,9 +6500,7 @@ def _server_folder() -> str:
             if name.startswith(SERVER_FOLDER) and (descriptor := _lock_folder(path)) is not None:
                 TemporaryFolder(path).remove()
                 os.close(descriptor)
-        for _ in range(
-            3
-        ):  # another server that starts may take it for one that was left, before it is locked
+        for _ in range(3):  # before it is locked, another server may take it for one that was left
             path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
             if _lock_folder(path) is not None:  # until this process and all that it forks have ended
                 return path
@@ -6679,31 +6677,24 @@ def trim_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-class HostRequest(NamedTuple):
-    """What the service asks its server for; the descriptors of a host come with it."""
-
-    is_validator: bool
-    marker: str  # of the slot, in hexadecimal digits
-
-
 def _be_host(
-    request: HostRequest, descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
+    request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
 ) -> None:  # fmt: skip
-    """The life of a host."""
+    """The life of a host. The request has ``is_validator``, and the slot's ``marker`` in hexadecimal digits."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
-    ends = SlotEnds(tasks, frames, output, bytes.fromhex(request.marker))
+    ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]))
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
     _write_own("oom_score_adj", TASK_OOM_SCORE)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    if not request.is_validator:  # which prints where its server does
+    if not request["is_validator"]:  # which prints where its server does
         _print_to(ends.output)
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
     folder.make()
-    begin = functools.partial(engine_process, engine, plan, request.is_validator)
+    begin = functools.partial(engine_process, engine, plan, request["is_validator"])
     try:
         EngineHost(Control(control), ends, begin, plan.memory_bytes, folder).run()
     except OSError as error:
@@ -6733,7 +6724,7 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
         if messages is None:
             _remove_empty(own_folder)
             return
-        for request in (HostRequest(**message) for message in messages):
+        for request in messages:
             descriptors, path = control.take(4), os.path.join(own_folder, os.urandom(4).hex())
             folder = TemporaryFolder(path if own_folder else "")
             try:
@@ -7698,8 +7689,8 @@ class EngineServer:
                 raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
             ours, theirs = socket.socketpair()
             link = HostLink(server, ours, wake)
-            request = HostRequest(is_validator, link.marker.hex())
-            self._control.send(request._asdict(), [theirs.fileno(), *link.given])
+            request = {"is_validator": is_validator, "marker": link.marker.hex()}
+            self._control.send(request, [theirs.fileno(), *link.given])
         theirs.close()
         for descriptor in link.given[1:]:
             os.close(descriptor)
