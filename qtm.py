@@ -3360,9 +3360,9 @@ class TaskFilter:
 
 
 # ==== 13 Task statements ====================================================================================
-# What clients ask for. Here and in the rooms up to the Doctor stands every SQL statement about tasks. Rows go in and
-# out as models; callers never see cursors or SQL. Each method is one transaction. A status changes only by a
-# compare-and-set; losing it is no exception.
+# What clients ask for. Here and in the rooms up to the Doctor stands every SQL statement about tasks. Rows go
+# in and out as models; callers never see cursors or SQL. Each method is one transaction. A status changes
+# only by a compare-and-set; losing it is no exception.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone

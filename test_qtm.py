@@ -292,7 +292,7 @@ def test_a_password_is_refused_on_the_command_line():
     ("environment", "flags", "names"),
     [
         ("PORT=x WORKERS=0 NO=1 DATABASE_URL=a://x HOST=0.0.0.0", {}, "NO PORT WORKERS DATABASE_URL HOST"),
-        ("WORKERS=0 LEASE_SECONDS=5 TLS_CERT=x", {"pool_size": "x"}, "POOL_SIZE WORKERS LEASE_SECONDS TLS_KEY"),
+        ("WORKERS=0 LEASE_SECONDS=5 TLS_CERT=x", {"port": "x"}, "PORT WORKERS LEASE_SECONDS TLS_KEY"),
         # a text that cannot be read is one fault, and not judged by its default
         ("HEARTBEAT_SECONDS=soon LEASE_SECONDS=5 HOST=:: ALLOW_ANONYMOUS=maybe", {},
          "ALLOW_ANONYMOUS HEARTBEAT_SECONDS"),
@@ -1260,10 +1260,10 @@ def test_a_step_of_a_migration_may_take_longer_than_other_statements(mariadb, mo
 
 NO_CONNECTION = {  # what is wrong in the URL, the server's number, and the words
     "refused": ("root@127.0.0.1", "root@127.0.0.1:1", 0, "refused.*start the server, or check host and port"),
-    "unknown host": ("root@127.0.0.1", "root@no-such-host.invalid", 0, "check the host name in QTM_DATABASE_URL"),
+    "unknown host": ("root@127.0.0.1", "root@no-such-host.invalid", 0, "check the host name"),
     "no socket": ("/qtm_words", "/qtm_words?unix_socket=/nowhere/s", 0, "No such file or directory"),
     "wrong password": ("root@", "words:wrong@", 1045, "'words'.*check user and password in QTM_DATABASE_URL"),
-    "missing database": ("/qtm_words", "/qtm_no", 1049, "qtm_no.*; CREATE DATABASE qtm_no; GRANT .* TO 'root'"),
+    "missing database": ("/qtm_words", "/qtm_no", 1049, "qtm_no.*; CREATE DATABASE qtm_no; GRANT .*'root'"),
     "no right": ("root@", "words:p@", 1044, "qtm_words.*; CREATE DATABASE qtm_words; GRANT SELECT.*'words'"),
 }  # fmt: skip
 
@@ -1726,8 +1726,8 @@ def shape_of(database) -> dict:
 
 
 OLDER_TASK = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress,
-    message, attempt, max_attempts, attempt_limit, timeout_seconds, priority_rank, created_at, run_at, heartbeat)
-    VALUES ('0', 'b', '600519.SH', '{}', '{}', 'pending', 0, '', 0, 1, 1, 60, 0, '2026-01-01', '2026-01-01', 0)"""
+    message, attempt, max_attempts, attempt_limit, timeout_seconds, priority_rank, heartbeat, created_at, run_at)
+    VALUES ('0', 'b', '600519.SH', '{}', '{}', 'pending', 0, '', 0, 1, 1, 60, 0, 0, '2026-01-01', '2026-01-01')"""
 
 
 def test_migrating_twice_changes_nothing(url):
@@ -2765,12 +2765,15 @@ ascii_texts = st.text(st.characters(min_codepoint=1, max_codepoint=126), max_siz
 # What a row of backtest_tasks may hold, beside its keys.
 task_rows = st.fixed_dictionaries(
     {
-        "stock_code": stock_codes, "config": json_objects.map(qtm.dump_json), "params": json_objects.map(qtm.dump_json),
+        "stock_code": stock_codes, "config": json_objects.map(qtm.dump_json),
+        "params": json_objects.map(qtm.dump_json),
         "message": json_texts,
         "status": st.sampled_from([status.value for status in qtm.TaskStatus]), "progress": six_decimals,
-        "attempt": st.integers(0, 5), "max_attempts": st.integers(1, 100), "priority_rank": st.integers(-100, 100),
+        "attempt": st.integers(0, 5), "max_attempts": st.integers(1, 100),
+        "priority_rank": st.integers(-100, 100),
         "timeout_seconds": st.integers(1000, 31_536_000_000_000).map(lambda millionths: millionths / 10**6),
-        "created_at": stamps, "run_at": stamps, "started_at": st.none() | stamps, "finished_at": st.none() | stamps,
+        "created_at": stamps, "run_at": stamps, "started_at": st.none() | stamps,
+        "finished_at": st.none() | stamps,
         "worker_id": st.none() | ascii_texts, "engine_version": st.none() | json_texts,
         "error": st.none() | json_objects.map(qtm.dump_json),
     }
@@ -2845,7 +2848,8 @@ def grow_old(dao, *task_ids: str) -> list[str]:
     in order."""
     names = ", ".join(f"'{task_id}'" for task_id in task_ids)
     statements = [
-        f"UPDATE {table} SET task_id = REPLACE(task_id, SUBSTR(task_id, 1, 8), '00000000') WHERE task_id IN ({names})"
+        f"""UPDATE {table} SET task_id = REPLACE(task_id, SUBSTR(task_id, 1, 8), '00000000')
+            WHERE task_id IN ({names})"""
         for table in ("backtest_tasks", "backtest_results", "backtest_attempts")
     ]
     statements += [
