@@ -1725,9 +1725,9 @@ def shape_of(database) -> dict:
     return sorted(database.rows(sql), key=str)
 
 
-OLDER_TASK = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, progress,
-    message, attempt, max_attempts, attempt_limit, timeout_seconds, priority_rank, heartbeat, created_at, run_at)
-    VALUES ('0', 'b', '600519.SH', '{}', '{}', 'pending', 0, '', 0, 1, 1, 60, 0, 0, '2026-01-01', '2026-01-01')"""
+OLDER_TASK = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, status, message,
+    progress, attempt, max_attempts, attempt_limit, timeout_seconds, priority_rank, heartbeat, created_at, run_at)
+    SELECT '0', 'b', '600519.SH', '{}', '{}', 'pending', '', 0, 0, 1, 1, 60, 0, 0, '2026-01-01', '2026-01-01'"""
 
 
 def test_migrating_twice_changes_nothing(url):
