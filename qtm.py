@@ -1480,32 +1480,21 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": max,
 }
 MAX_RANKED = 1000  # rows of a page
-NOT_IN_NAMES = re.compile(r'["\\\x00-\x1f]')  # of metrics and params by which rows are chosen or ranked
+RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
+RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
+BY_PATTERN, BY_FAULT = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", "must be the name of a metric, without quotes"
+CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
 
 
-class RankCondition(NamedTuple):
-    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: the name of a metric, of a parameter or of the
-    stock, compared with a number or a text."""
-
-    name: str
-    operator: str
-    text: str
-
-    @property
-    def value(self) -> float | str:
-        """A number, unless the other side is none, or a stock."""
-        is_number = self.name != "stock_code" and NUMBER.fullmatch(self.text)
-        return float(self.text) if is_number else self.text
-
-
-def rank_condition(text: str) -> RankCondition:
-    """The condition of a text. Raises ValueError."""
-    match = CONDITION.fullmatch(text)
-    if not match or re.search(r"[<>=!]", match[1] + match[3]) or NOT_IN_NAMES.search(match[1]):
-        raise ValueError(
-            'must compare a name with a number or text by < <= > >= == or !=, such as "fast < 20"'
-        )
-    return RankCondition(*match.groups())
+def rank_condition(text: str) -> tuple[str, str, float | str]:
+    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: a metric, a parameter or the stock, the operator
+    of SQL, and a number or a text. Raises ValueError."""
+    match = RANK_CONDITION.fullmatch(text)
+    if not match:
+        raise ValueError(CONDITION_FAULT)
+    name, sign, value = match.groups()
+    is_number = name != "stock_code" and NUMBER.fullmatch(value) and math.isfinite(float(value))
+    return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
 
 
 @dataclass(frozen=True)
@@ -1526,10 +1515,8 @@ class RankQuery:
     def problems(self) -> list[FieldError]:
         """All faults."""
         faults = []
-        if not 1 <= len(self.by) <= MAX_METRIC_NAME or NOT_IN_NAMES.search(self.by):
-            faults.append(
-                FieldError("by", f"must be a metric, 1 to {MAX_METRIC_NAME} characters without quotes")
-            )
+        if not re.fullmatch(BY_PATTERN, self.by):
+            faults.append(FieldError("by", BY_FAULT))
         choices = {"order": ("asc", "desc"), "group": (None, "params"), "stat": tuple(STATISTICS)}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -4364,8 +4351,8 @@ OF_BATCH_OPEN = f"""FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) *
 
 def _rank_parameters(query: RankQuery) -> dict[str, Any]:
     found: dict[str, Any] = {"batch_id": _key(query.batch_id), "by": f'$."{query.by}"'}
-    for i, condition in enumerate(map(rank_condition, query.where)):
-        found |= {f"path_{i}": f'$."{condition.name}"', f"wanted_{i}": condition.value}
+    for i, (name, _, value) in enumerate(map(rank_condition, query.where)):
+        found |= {f"path_{i}": f'$."{name}"', f"wanted_{i}": value}
     return found
 
 
@@ -4375,16 +4362,14 @@ class RankStatements(Statements):
     def _where(self, query: RankQuery, has_metrics: bool = True) -> str:
         """Its conditions, of backtest_metrics, or of backtest_tasks, which has no metrics."""
         dialect, parts = self.database.dialect, [""]
-        for i, condition in enumerate(map(rank_condition, query.where)):
-            path = f":path_{i}"
-            found = "stock_code"
-            if condition.name != "stock_code" and isinstance(condition.value, str):
+        for i, (name, sign, value) in enumerate(map(rank_condition, query.where)):
+            path, found = f":path_{i}", "stock_code"
+            if name != "stock_code" and isinstance(value, str):
                 found = dialect.json_text.format(path)
-            elif condition.name != "stock_code":
+            elif name != "stock_code":
                 metric = f"JSON_EXTRACT(metrics, {path}) + 0e0" if has_metrics else "NULL"
                 found = f"COALESCE({metric}, {dialect.json_number.format(path)})"
-            operator = {"==": "=", "!=": "<>"}.get(condition.operator, condition.operator)
-            parts.append(f"{found} {operator} :wanted_{i}")
+            parts.append(f"{found} {sign} :wanted_{i}")
         return " AND ".join(parts)
 
     def rank(self, query: RankQuery, counts: Mapping[str, int]) -> str:
@@ -10752,13 +10737,8 @@ def _data_schemas() -> dict[str, Any]:
 
 
 def _ranking_schemas() -> dict[str, Any]:
-    ranked = {
-        "rank": "count",
-        "task_id": "str",
-        "stock_code": "str",
-        "params": "Params",
-        "metrics": "Metrics?",
-    }
+    ranked = {"rank": "count", **dict.fromkeys(("task_id", "stock_code"), "str"), "params": "Params"}
+    ranked["metrics"] = "Metrics?"
     ranked |= dict.fromkeys(("value", "min", "median", "mean", "max", "other"), "float?")
     ranked |= {"count": "count", "missing": "count", "deflated_sharpe": "share?"}
     needed = {"rank", "params", "deflated_sharpe"}
@@ -10930,7 +10910,7 @@ OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
 STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
 WAIT_SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}
 WAIT = Parameter("wait", WAIT_SECONDS, "Seconds to wait for the end.")
-BY_SCHEMA = matching(rf"[^\"\\\x00-\x1f]{{1,{MAX_METRIC_NAME}}}") | {"default": "sharpe"}
+BY_SCHEMA = matching(BY_PATTERN) | {"default": "sharpe"}
 
 
 def choice(name: str, meaning: str, *known: str, default: str | None = None) -> Parameter:
@@ -10940,15 +10920,14 @@ def choice(name: str, meaning: str, *known: str, default: str | None = None) -> 
 
 
 WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
-WHERE_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
-WHERE_SCHEMA = {"type": "array", "items": matching(CONDITION.pattern)}
+WHERE_SCHEMA = {"type": "array", "items": matching(RANK_CONDITION.pattern)}
 OF_RANKING = (
     BATCH,
-    Parameter("by", BY_SCHEMA, "The metric.", fault="must be the name of a metric, without quotes"),
+    Parameter("by", BY_SCHEMA, "The metric.", fault=BY_FAULT),
     choice("order", "Whether the greatest or the least value is first.", "desc", "asc", default="desc"),
     choice("group", "One row for equal params, over all stocks.", "params"),
     choice("stat", "The statistic over the stocks of a group.", *STATISTICS, default="mean"),
-    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=WHERE_FAULT),
+    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=CONDITION_FAULT),
     Parameter("against", SOME_TEXT, "A batch whose metric of the same stock and params is shown, too."),
     page_limit(100, MAX_RANKED),
     page_cursor("[0-9]{1,9}"),

@@ -3474,7 +3474,16 @@ def test_params_of_any_shape_and_names_of_any_text_are_ranked(dao):
         "flag!=false",
     ):
         assert [row["task_id"] for row in rank_of(dao, "b", where=[text])["rows"]] == [ids[0]], text
-    for text in ("flag==1", "none==null", "list==1", "kind==b\u00fc'", "flag>0", "a==1"):
+    for text in (
+        "flag==1",
+        "big>1e999",
+        f"big<{'9' * 400}",
+        "none==null",
+        "list==1",
+        "kind==b\u00fc'",
+        "flag>0",
+        "a==1",
+    ):
         assert rank_of(dao, "b", where=[text])["rows"] == [], text
     assert [row["max"] for row in rank_of(dao, "b", by="tiny", group="params")["rows"]] == [5e-324] * 2
 
