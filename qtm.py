@@ -11345,95 +11345,6 @@ class TokenFailures:
                 del self._peers[peer]
 
 
-CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # another one than UTF-8
-
-
-def _sha256(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _without_default_port(origin: str) -> str:
-    """An origin as browsers send it."""
-    match = ORIGIN.fullmatch(origin)
-    if match is None:
-        return origin
-    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
-    return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
-
-
-class AccessRules:
-    """What is checked before a request is answered: Host, route, token, and of writes media type, Origin and
-    length."""
-
-    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
-        self.failures = TokenFailures()
-        self._router = Router(routes)
-        self._max_body_bytes = settings.max_body_bytes
-        self._tokens = [(_sha256(token), True) for token in settings.api_token]
-        self._tokens += [(_sha256(token), False) for token in settings.read_token]
-        names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
-        self._hosts = {host.strip("[]").lower() for host in names}
-        self._origins = {_without_default_port(origin) for origin in settings.allowed_origins}
-        self._is_wildcard = settings.host in ("0.0.0.0", "::")
-        self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
-
-    def admit(self, request: HttpRequest) -> Route:
-        """The route of a request, by its head alone. Raises a QtmError."""
-        if request.path not in PROBES:
-            self.check_host(request.headers)
-        route = self._router.find(request.method, request.path)
-        if not route.is_open:
-            self._check_token(request.headers)
-        if route.method == "POST":
-            self._check_write(request.headers)
-        if request.length is not None and request.length > self._max_body_bytes:
-            raise BodyTooLarge(f"the body has {request.length} bytes, more than {self._max_body_bytes}")
-        return route
-
-    def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raises HostNotAllowed. A page cannot rebind an IP address as it can a name, so that a service on
-        all addresses takes any."""
-        text = headers.get("host", "127.0.0.1")
-        if not self._is_served(text):
-            raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
-
-    def _is_host_of_ours(self, text: str) -> bool:
-        match = HOST.fullmatch(text)
-        host = match[1].strip("[]").lower() if match else ""
-        is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
-        return host != "" and (host in self._hosts or (self._is_wildcard and is_address))
-
-    def _check_token(self, headers: Mapping[str, str]) -> None:
-        if self._tokens and not self._matches(headers):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
-            message = "send the header Authorization: Bearer TOKEN with a token of this service"
-            raise Unauthorized(message, "invalid_token" if was_wrong else "")
-
-    def _check_write(self, headers: Mapping[str, str]) -> None:
-        if self._tokens and not any(self._matches(headers)):
-            raise ReadOnlyToken("this token may only read", "insufficient_scope")
-        media_type, *parameters = headers.get("content-type", "").split(";")
-        if media_type.strip().lower() != "application/json" or any(map(CHARSET.match, parameters)):
-            raise UnsupportedMediaType("send the body as Content-Type: application/json, in UTF-8")
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
-        host, origin = headers.get("host", ""), headers.get("origin")
-        of_same_host = (None, f"http://{host}", f"https://{host}")  # a proxy may speak TLS
-        if origin not in of_same_host and _without_default_port(origin or "") not in self._origins:
-            raise ForeignOrigin(
-                f"a page of the origin {origin!r:.100} may not write to the host {host!r:.100}; if it is qtm's "
-                "own behind a proxy, have the proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS"
-            )
-
-    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
-        """For each token of ours that was sent, whether it may write. All are compared, each in constant
-        time; hashes, since texts of other lengths would differ sooner."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
-        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
-
-
 def _pem_fault(settings: Settings) -> str:
     """Which of the files of the certificate is not in PEM; empty when both look right."""
     for name, path, label in (
@@ -11503,6 +11414,96 @@ class Certificate:
             self._fault = str(error)
 
 
+CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # another one than UTF-8
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _without_default_port(origin: str) -> str:
+    """An origin as browsers send it."""
+    match = ORIGIN.fullmatch(origin)
+    if match is None:
+        return origin
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+    return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
+
+
+class AccessRules:
+    """What is checked before a request is answered: Host, route, token, and of writes media type, Origin and
+    length."""
+
+    def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
+        self.failures = TokenFailures()
+        self.certificate = Certificate(settings) if settings.tls_cert else None
+        self._router = Router(routes)
+        self._max_body_bytes = settings.max_body_bytes
+        self._tokens = [(_sha256(token), True) for token in settings.api_token]
+        self._tokens += [(_sha256(token), False) for token in settings.read_token]
+        names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
+        self._hosts = {host.strip("[]").lower() for host in names}
+        self._origins = {_without_default_port(origin) for origin in settings.allowed_origins}
+        self._is_wildcard = settings.host in ("0.0.0.0", "::")
+        self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
+
+    def admit(self, request: HttpRequest) -> Route:
+        """The route of a request, by its head alone. Raises a QtmError."""
+        if request.path not in PROBES:
+            self.check_host(request.headers)
+        route = self._router.find(request.method, request.path)
+        if not route.is_open:
+            self._check_token(request.headers)
+        if route.method == "POST":
+            self._check_write(request.headers)
+        if request.length is not None and request.length > self._max_body_bytes:
+            raise BodyTooLarge(f"the body has {request.length} bytes, more than {self._max_body_bytes}")
+        return route
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Raises HostNotAllowed. A page cannot rebind an IP address as it can a name, so that a service on
+        all addresses takes any."""
+        text = headers.get("host", "127.0.0.1")
+        if not self._is_served(text):
+            raise HostNotAllowed(f"the Host {text[:100]!r} is not served here; QTM_ALLOWED_HOSTS adds names")
+
+    def _is_host_of_ours(self, text: str) -> bool:
+        match = HOST.fullmatch(text)
+        host = match[1].strip("[]").lower() if match else ""
+        is_address = ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
+        return host != "" and (host in self._hosts or (self._is_wildcard and is_address))
+
+    def _check_token(self, headers: Mapping[str, str]) -> None:
+        if self._tokens and not self._matches(headers):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
+            message = "send the header Authorization: Bearer TOKEN with a token of this service"
+            raise Unauthorized(message, "invalid_token" if was_wrong else "")
+
+    def _check_write(self, headers: Mapping[str, str]) -> None:
+        if self._tokens and not any(self._matches(headers)):
+            raise ReadOnlyToken("this token may only read", "insufficient_scope")
+        media_type, *parameters = headers.get("content-type", "").split(";")
+        if media_type.strip().lower() != "application/json" or any(map(CHARSET.match, parameters)):
+            raise UnsupportedMediaType("send the body as Content-Type: application/json, in UTF-8")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
+        host, origin = headers.get("host", ""), headers.get("origin")
+        of_same_host = (None, f"http://{host}", f"https://{host}")  # a proxy may speak TLS
+        if origin not in of_same_host and _without_default_port(origin or "") not in self._origins:
+            raise ForeignOrigin(
+                f"a page of the origin {origin!r:.100} may not write to the host {host!r:.100}; if it is qtm's "
+                "own behind a proxy, have the proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS"
+            )
+
+    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
+        """For each token of ours that was sent, whether it may write. All are compared, each in constant
+        time; hashes, since texts of other lengths would differ sooner."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
+        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
+
+
 # ==== 40 HTTP connections ===================================================================================
 # One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
 # phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
@@ -11523,6 +11524,8 @@ MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
 STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
 SEND_SECONDS = 600.0  # for a client to take one whole answer
 LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread bytes would reset the connection
+QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
+MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that their clients have not taken yet
 MAX_LOGGED_PATH = 200  # characters
 ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 
@@ -11664,6 +11667,37 @@ class Exchange:
             log_event(level, "request", **fields, **response.log)
 
 
+class ByteBudget:
+    """How many bytes of longer bodies and answers the connections keep in memory together."""
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+
+    def hold(self, connection: Connection, size: int) -> bool:
+        """Note how many a connection keeps; False when those of all are too many."""
+        if size <= QUICK_BODY_BYTES:
+            return True
+        self.held_bytes += size - connection.held_bytes
+        connection.held_bytes = size
+        return self.held_bytes <= MAX_HELD_BYTES
+
+    def release(self, connection: Connection) -> None:
+        """It keeps none any more."""
+        self.held_bytes -= connection.held_bytes
+        connection.held_bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether an answer of so many bytes may be kept. A short one always may: probes are answered
+        whatever others do."""
+        is_short = size <= QUICK_BODY_BYTES or not self.held_bytes
+        return is_short or self.held_bytes + size <= MAX_HELD_BYTES
+
+    def overloaded(self) -> Overloaded:
+        """The refusal where there is no room."""
+        message = f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already"
+        return Overloaded(message, retry_after_seconds=1)
+
+
 class Connection:
     """One client: its requests one after another, and one answer for each."""
 
@@ -11698,7 +11732,7 @@ class Connection:
         """The phase has lasted too long."""
         phase = self.phase
         if phase is Phase.WAITING:
-            self._server.end_wait(self.exchange)
+            self._server.dispatcher.end_wait(self.exchange)
         elif phase is Phase.PAUSED:
             self.answer(self.exchange.refusal)
             self.advance()
@@ -11730,13 +11764,6 @@ class Connection:
         if self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING):
             self.close()
         return self.phase is Phase.CLOSED
-
-    def leave(self) -> None:
-        """The service stops: answer a request that has arrived."""
-        if self.phase is Phase.PAUSED:
-            self.on_deadline()
-        elif self.phase in (Phase.IDLE, Phase.HEAD):
-            self.give_way()
 
     @property
     def is_on_trial(self) -> bool:
@@ -11781,8 +11808,8 @@ class Connection:
             if self._reader.size > MAX_HEAD_BYTES:  # back-pressure: it sends faster than it is answered
                 self.watch(0)
             return
-        if self.phase is Phase.BODY and not self._server.hold(self, self._received):
-            self._refuse_body(self._server.overloaded())
+        if self.phase is Phase.BODY and not self._server.budget.hold(self, self._received):
+            self._refuse_body(self._server.budget.overloaded())
         self.advance()
 
     def _disconnected(self) -> None:
@@ -11794,7 +11821,7 @@ class Connection:
         self.has_ended = True
         self.watch(0)
         if self.phase is Phase.WAITING:
-            self._server.end_wait(self.exchange)
+            self._server.dispatcher.end_wait(self.exchange)
 
     def advance(self) -> None:
         """Go on with what has arrived, until bytes are missing or a request is being answered. One request a
@@ -11829,7 +11856,7 @@ class Connection:
         if body:
             self.exchange.request = self.exchange.request._replace(body=body)
         self.phase = Phase.BUSY
-        self._server.submit(self.exchange)
+        self._server.dispatcher.submit(self.exchange)
 
     def _await_bytes(self) -> None:
         if self.has_ended:
@@ -11840,7 +11867,7 @@ class Connection:
     def _await_head(self) -> None:
         if self.phase is Phase.IDLE and self._reader.has_begun:
             self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
-        if self._server.is_draining:
+        if self._server.dispatcher.is_draining:
             self.close()
         else:
             self._await_bytes()
@@ -11895,7 +11922,7 @@ class Connection:
             self._become(Phase.PAUSED, pause)
         else:
             self.phase = Phase.BUSY
-            self._server.complete_soon(exchange, failure(error))
+            self._server.dispatcher.complete_soon(exchange, failure(error))
 
     def _refuse_body(self, error: QtmError) -> None:
         """Refuse the request whose body is coming."""
@@ -11917,10 +11944,10 @@ class Connection:
     def answer(self, response: Response) -> None:
         """Send the one answer to the request. The caller goes on with `advance`."""
         exchange, server = self.exchange, self._server
-        server.release(self)
-        if exchange.request.method != "POST" and not server.has_room(len(response.body)):
-            response = failure(server.overloaded())
-        exchange.closes = exchange.closes or server.is_draining or response.status == 500
+        server.budget.release(self)
+        if exchange.request.method != "POST" and not server.budget.has_room(len(response.body)):
+            response = failure(server.budget.overloaded())
+        exchange.closes = exchange.closes or server.dispatcher.is_draining or response.status == 500
         is_old = exchange.request.version == (1, 0)
         field = "Connection: close\r\n" if exchange.closes else "Connection: keep-alive\r\n" if is_old else ""
         self._unsent += response.encoded(exchange.request_id, field, exchange.is_head)
@@ -11951,7 +11978,7 @@ class Connection:
             self.phase = Phase.SENDING
             self.deadline = min(time.monotonic() + STALL_SECONDS, self.since + SEND_SECONDS)
             # a memoryview keeps all of its buffer in memory
-            self._server.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))
+            self._server.budget.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))
             self.watch(self.stream.needs or selectors.EVENT_WRITE)
             return
         except OSError as error:
@@ -11959,7 +11986,7 @@ class Connection:
             log_event(logging.DEBUG, "answer not taken", **fields)
             self.close()
             return
-        self._server.release(self)
+        self._server.budget.release(self)
         exchange.count(self._server.api.monitor)
         if exchange.discards:
             self._become(Phase.DISCARDING, BODY_SECONDS)
@@ -12004,10 +12031,9 @@ class Connection:
 
 WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.RANK: 1, Lane.ENGINE: 1}
 MAX_GROUP = 64  # requests that are answered together
+GATHER_SECONDS = 0.005  # after which a second worker of a lane helps the first
 MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
 MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
-QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
-MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that their clients have not taken yet
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TICK_SECONDS = 0.5  # how late a deadline is noticed
@@ -12038,14 +12064,17 @@ class Mailbox:
             with contextlib.suppress(OSError):  # full or closed: the loop is awake or over
                 self._sender.send(b".")
 
-    def before_sleep(self, seconds: float) -> float:
-        """How long the loop may sleep; a call that is posted from now on wakes it."""
+    def sleep(
+        self, poller: selectors.BaseSelector, seconds: float
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for events, or for a call that is posted."""
         self._is_loop_asleep = True
-        return 0.0 if self._calls else seconds
+        events = poller.select(0.0 if self._calls else seconds)
+        self._is_loop_asleep = False
+        return events
 
     def take(self) -> Iterator[tuple[Callable[..., object], tuple[Any, ...]]]:
         """The calls so far, in their order; what they post themselves comes in the next round."""
-        self._is_loop_asleep = False
         for _ in range(len(self._calls)):
             yield self._calls.popleft()
 
@@ -12071,6 +12100,12 @@ class LaneQueue:
         """Queue a request."""
         exchange.queued_at = time.monotonic()
         self.waiting.append(exchange)
+
+    def is_gathering(self, now: float) -> bool:
+        """Whether requests wait for the worker that is at work, as one group, which takes less CPU than two
+        groups; until it has been held up for a while."""
+        is_idle = len(self.idle) == WORKERS[self.lane] or self.lane not in (Lane.READ, Lane.WRITE)
+        return not is_idle and now - self.waiting[0].queued_at < GATHER_SECONDS
 
     def take_group(self) -> list[Exchange]:
         """The oldest request, and others that are answered by the same call."""
@@ -12164,6 +12199,148 @@ def _failed(exchange: Exchange, error: Exception) -> Response:
     return failure(ours)
 
 
+class Dispatcher:
+    """Requests on their way to workers and back, and those that wait for an end. The event loop alone uses
+    it, but for `changed`; workers take jobs from their queues."""
+
+    def __init__(self, api: TaskAPI, most_waiting: int, mailbox: Mailbox, guard: Callable[..., None]) -> None:
+        self.lanes = {lane: LaneQueue(lane) for lane in WORKERS}
+        self.waiters = Waiters(most_waiting)
+        self.workers: list[Worker] = []  # once it serves
+        self.is_draining = False
+        self._api = api
+        self._mailbox = mailbox
+        self._guard = guard  # calls a function for a connection, and closes that when it fails
+        self._trim_at = math.inf
+
+    def start(self) -> None:
+        """Start the workers."""
+        done = functools.partial(self._mailbox.post, self._job_done)
+        lanes = [one for one in self.lanes.values() for _ in range(WORKERS[one.lane])]
+        self.workers = [Worker(number, queued, done) for number, queued in enumerate(lanes)]
+        for worker in self.workers:
+            worker.queued.idle.append(worker)
+            worker.start()
+
+    def changed(self, ids: Sequence[str]) -> None:
+        """Called by any thread that has changed tasks or batches. A request that begins to wait meanwhile is
+        looked at all the same, see `Waiters.wait`."""
+        if len(self.waiters):
+            self._mailbox.post(self.waiters.changed, ids)
+
+    def dispatch(self) -> float:
+        """Give idle workers their next jobs; in how many seconds to do so again at the latest."""
+        reads = self.lanes[Lane.READ]
+        if self.waiters and reads.idle and (keys := self.waiters.take_due(time.monotonic())):
+            reads.idle.pop().jobs.put((self._ended, keys, self._end_waits))
+        pause = math.inf
+        for queued in self.lanes.values():
+            while queued.waiting and queued.idle:
+                if queued.is_gathering(time.monotonic()):
+                    pause = GATHER_SECONDS
+                    break
+                queued.idle.pop().jobs.put((self._answers, queued.take_group(), self._complete_group))
+        return pause
+
+    def complete_soon(self, exchange: Exchange, outcome: HttpOutcome) -> None:
+        """Answer a request in the next turn of the loop."""
+        self._mailbox.post(self._complete_group, [exchange], [outcome])
+
+    def submit(self, exchange: Exchange) -> None:
+        """Have a request answered."""
+        route, request = exchange.route, exchange.request
+        if route.lane is Lane.NOW:
+            self.complete_soon(exchange, self._answers([exchange])[0])
+            return
+        lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
+        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
+        if route.takes == "CreateTask" and self._api.asks_engine:
+            lane = Lane.ENGINE
+        elif is_long or is_of_batch:
+            lane = Lane.LONG
+        exchange.is_alone = is_long or is_of_batch
+        self.lanes[lane].add(exchange)
+
+    def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
+        """What becomes of each request."""
+        route = group[0].route
+        requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
+        try:
+            outcomes = route.handler(self._api, requests)
+        except Exception as error:  # a fault of ours
+            outcomes = [error] * len(requests)
+        if route.is_shared:
+            outcomes = outcomes * len(group)
+        return [
+            _failed(exchange, outcome) if isinstance(outcome, Exception) else outcome
+            for exchange, outcome in zip(group, outcomes, strict=True)
+        ]
+
+    def _ended(self, keys: Sequence[WaitKey]) -> Collection[WaitKey]:
+        """Those of the keys whose task or batch has ended."""
+        try:
+            return self._api.ended(keys)
+        except Exception as error:  # the next look comes soon, and the waits end at their deadlines
+            log_event(logging.WARNING, "looking for ended tasks failed", error=error_text(error))
+            return ()
+
+    def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
+        worker.queued.idle.append(worker)
+        if worker.queued.lane in (Lane.LONG, Lane.RANK, Lane.ENGINE):
+            self._trim_at = time.monotonic() + TRIM_SECONDS
+        then(given, found)
+
+    def _complete_group(self, group: Sequence[Exchange], outcomes: Sequence[HttpOutcome]) -> None:
+        for exchange, outcome in zip(group, outcomes, strict=True):
+            if exchange.connection.phase is not Phase.CLOSED:
+                self._guard(exchange.connection, self._complete, exchange, outcome)
+
+    def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
+        """Answer a request, or have it wait."""
+        connection = exchange.connection
+        if isinstance(outcome, Response):
+            connection.answer(outcome)
+            connection.advance()
+        elif isinstance(outcome, Alone):
+            exchange.is_alone = True
+            self.lanes[Lane.LONG].add(exchange)
+        elif self.is_draining or connection.has_ended or not self.waiters.wait(exchange, outcome.key):
+            self._submit_again(exchange)
+        else:
+            connection.phase, connection.deadline = Phase.WAITING, exchange.started + outcome.seconds
+
+    def end_wait(self, exchange: Exchange) -> None:
+        """Answer a waiting request with the current state."""
+        if self.waiters.pop(exchange, None):
+            self._submit_again(exchange)
+
+    def _submit_again(self, exchange: Exchange) -> None:
+        exchange.connection.phase = Phase.BUSY
+        exchange.request = exchange.request._replace(may_wait=False)
+        self.submit(exchange)
+
+    def _end_waits(self, _keys: Sequence[WaitKey], ended: Collection[WaitKey]) -> None:
+        for exchange in [one for one, key in self.waiters.items() if key in ended]:
+            self._guard(exchange.connection, self.end_wait, exchange)
+
+    def end_all_waits(self) -> None:
+        """Answer all waiting requests with the current state."""
+        for exchange in list(self.waiters):
+            self._guard(exchange.connection, self.end_wait, exchange)
+
+    def complete_overdue(self, before: float, late: Callable[[Lane], Response]) -> None:
+        """Answer the requests that were queued before then, and that no worker has taken."""
+        for lane, queued in self.lanes.items():
+            for exchange in queued.take_overdue(before):
+                self._complete_group([exchange], [late(lane)])
+
+    def trim(self, now: float) -> None:
+        """Give back what long requests left in the heap, once they are over."""
+        if now >= self._trim_at:
+            self._trim_at = math.inf
+            trim_memory()
+
+
 class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
     all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Raises
@@ -12177,19 +12354,15 @@ class ApiServer(http.server.HTTPServer):
         self.settings = settings
         self.api = TaskAPI(settings, routes)
         self.rules = AccessRules(settings, routes)
-        self.is_draining = False
-        self._certificate = Certificate(settings) if settings.tls_cert else None
+        self.budget = ByteBudget()
+        self.poller = selectors.DefaultSelector()
         self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._closing: dict[Connection, None] = {}  # those that linger or are on trial
-        self._held_bytes = 0  # of longer bodies and answers
-        self._lanes = {lane: LaneQueue(lane) for lane in WORKERS}
-        self._waiters = Waiters(max(1, settings.max_connections // 2))
         self._mailbox = Mailbox()
-        self.poller = selectors.DefaultSelector()
+        most_waiting = max(1, settings.max_connections // 2)
+        self.dispatcher = Dispatcher(self.api, most_waiting, self._mailbox, self._guard)
         self._loop = threading.Thread(target=self.serve_forever, name="http-loop", daemon=True)
-        self._workers: list[Worker] = []  # once it serves
-        self._next_tick = 0.0
-        self._trim_at = math.inf
+        self._last_tick = 0.0
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
         try:
@@ -12224,14 +12397,15 @@ class ApiServer(http.server.HTTPServer):
         """What the server is doing now, as numbers: connections, and how many are in each phase; clients that
         linger or are on trial; requests that wait for an end, or for a worker; busy workers of each lane; bytes
         of longer bodies and answers. Any thread may call this."""
+        lanes = self.dispatcher.lanes
         return {
             "connections": len(self._connections),
             "phases": Counter(one.phase.value for one in list(self._connections)),
             "closing": len(self._closing),
-            "waiting": len(self._waiters),
-            "queued": sum(len(one.waiting) for one in self._lanes.values()),
-            "busy": {lane.value: WORKERS[lane] - len(one.idle) for lane, one in self._lanes.items()},
-            "held_bytes": self._held_bytes,
+            "waiting": len(self.dispatcher.waiters),
+            "queued": sum(len(one.waiting) for one in lanes.values()),
+            "busy": {lane.value: WORKERS[lane] - len(one.idle) for lane, one in lanes.items()},
+            "held_bytes": self.budget.held_bytes,
         }
 
     def begin(self, tasks: TaskManager | None = None) -> None:
@@ -12241,38 +12415,29 @@ class ApiServer(http.server.HTTPServer):
         self.api.monitor.server = self.snapshot
         self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
         self.poller.register(self._mailbox.receiver, selectors.EVENT_READ, (None, self._mailbox.on_event))
-        done = functools.partial(self._mailbox.post, self._job_done)
-        lanes = [one for one in self._lanes.values() for _ in range(WORKERS[one.lane])]
-        self._workers = [Worker(number, queued, done) for number, queued in enumerate(lanes)]
-        for worker in self._workers:
-            worker.queued.idle.append(worker)
-        for thread in (self._loop, *self._workers):
-            thread.start()
+        self.dispatcher.start()
+        self._loop.start()
 
     def open(self, tasks: TaskManager) -> None:
         """Answer from these tasks from now on."""
-        tasks.listen(self._changed)
+        tasks.listen(self.dispatcher.changed)
         self.api.open(tasks)
-
-    def _changed(self, ids: Sequence[str]) -> None:
-        """Called by any thread that has changed tasks or batches. A request that begins to wait meanwhile is
-        looked at all the same, see `Waiters.add`."""
-        if len(self._waiters):
-            self._mailbox.post(self._waiters.changed, ids)
 
     # -- the event loop
 
     def serve_forever(self, poll_interval: float = TICK_SECONDS) -> None:
         """The event loop, until a drain has closed all connections."""
-        while not (self.is_draining and not self._connections and not self._closing):
-            self._dispatch()
-            seconds = self._mailbox.before_sleep(max(0.0, self._next_tick - time.monotonic()))
-            for key, _ in self.poller.select(seconds):
+        dispatcher = self.dispatcher
+        while not dispatcher.is_draining or self._connections or self._closing:
+            most = dispatcher.dispatch()
+            pause = WAITING_TICK_SECONDS if dispatcher.waiters else poll_interval
+            seconds = max(0.0, self._last_tick + pause - time.monotonic())
+            for key, _ in self._mailbox.sleep(self.poller, min(seconds, most)):
                 connection, on_event = key.data
                 self._guard(connection, on_event)
             for call, given in self._mailbox.take():
                 self._guard(None, call, *given)
-            if time.monotonic() >= self._next_tick:
+            if time.monotonic() >= self._last_tick + pause:
                 self._guard(None, self.service_actions)
 
     def _guard(self, connection: Connection | None, call: Callable[..., object], *given: Any) -> None:
@@ -12291,32 +12456,20 @@ class ApiServer(http.server.HTTPServer):
         else:
             log_event(logging.ERROR, "event loop failed", **fields)
 
-    def _dispatch(self) -> None:
-        """Give each idle worker its next job."""
-        reads = self._lanes[Lane.READ]
-        if self._waiters and reads.idle and (keys := self._waiters.take_due(time.monotonic())):
-            reads.idle.pop().jobs.put((self._ended, keys, self._end_waits))
-        for queued in self._lanes.values():
-            while queued.waiting and queued.idle:
-                queued.idle.pop().jobs.put((self._answers, queued.take_group(), self._complete_group))
-
     def service_actions(self) -> None:
         """The tick: deadlines, late requests, and what is due now and then."""
-        now = time.monotonic()
-        self._next_tick = now + (WAITING_TICK_SECONDS if len(self._waiters) else TICK_SECONDS)
+        self._last_tick = now = time.monotonic()
         for connection in [*self._connections, *self._closing]:
             if connection.is_over(now):
                 self._guard(connection, connection.on_deadline)
-        for lane, queued in self._lanes.items():
-            for exchange in queued.take_overdue(now - LATE_SECONDS):
-                self._guard(exchange.connection, self._complete, exchange, _too_late(lane))
+        self.dispatcher.complete_overdue(now - LATE_SECONDS, _too_late)
+        self.dispatcher.trim(now)
         self.rules.failures.log_sums()
-        if self._certificate:
-            self._certificate.refresh(now)
-        if now >= self._trim_at:
-            self._trim_at = math.inf
-            trim_memory()
-        if not self.is_draining and self.socket not in self.poller.get_map():  # after `_accept` ran out
+        if self.rules.certificate:
+            self.rules.certificate.refresh(now)
+        if (
+            not self.dispatcher.is_draining and self.socket not in self.poller.get_map()
+        ):  # after `_accept` ran out
             self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
 
     # -- clients
@@ -12340,7 +12493,8 @@ class ApiServer(http.server.HTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Register a new client. Raises OSError."""
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        stream = TlsStream(request, self._certificate.context) if self._certificate else Stream(request)
+        certificate = self.rules.certificate
+        stream = TlsStream(request, certificate.context) if certificate else Stream(request)
         connection = Connection(self, stream, client_address[0])
         is_welcome = self.verify_request(request, client_address)
         self._connections[connection] = None
@@ -12373,9 +12527,7 @@ class ApiServer(http.server.HTTPServer):
         whose = f" from {peer}" if all(peer_of(one.client) == peer for one in crowd) else ""
         message = f"there are {len(crowd)} connections{whose} already"
         silent = next((one for one in self._closing if one.is_on_trial), None)
-        if (
-            silent and len(self._closing) >= MAX_CLOSING
-        ):  # the oldest: else silent clients would keep probes out
+        if silent and len(self._closing) >= MAX_CLOSING:  # the oldest: or silent clients keep probes out
             silent.close()
         if self.let_linger(connection):
             connection.rejection = TooManyConnections(message, retry_after_seconds=1)
@@ -12385,10 +12537,6 @@ class ApiServer(http.server.HTTPServer):
 
     # -- what connections ask for
 
-    def complete_soon(self, exchange: Exchange, outcome: HttpOutcome) -> None:
-        """Answer a request in the next turn of the loop."""
-        self._mailbox.post(self._complete_group, [exchange], [outcome])
-
     def let_linger(self, connection: Connection) -> bool:
         """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
         if len(self._closing) >= MAX_CLOSING and connection not in self._closing:
@@ -12397,154 +12545,51 @@ class ApiServer(http.server.HTTPServer):
         self._connections.pop(connection, None)
         return True
 
-    def hold(self, connection: Connection, size: int) -> bool:
-        """Note how many bytes a connection keeps in memory; False when those of all are too many."""
-        if size <= QUICK_BODY_BYTES:
-            return True
-        self._held_bytes += size - connection.held_bytes
-        connection.held_bytes = size
-        return self._held_bytes <= MAX_HELD_BYTES
-
-    def has_room(self, size: int) -> bool:
-        """Whether an answer of so many bytes may be kept. A short one always may: probes are answered
-        whatever others do."""
-        is_short = size <= QUICK_BODY_BYTES or not self._held_bytes
-        return is_short or self._held_bytes + size <= MAX_HELD_BYTES
-
-    def release(self, connection: Connection) -> None:
-        """It keeps none any more."""
-        self._held_bytes -= connection.held_bytes
-        connection.held_bytes = 0
-
-    def overloaded(self) -> Overloaded:
-        """The refusal where there is no room."""
-        message = f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already"
-        return Overloaded(message, retry_after_seconds=1)
-
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
-        self.release(connection)
+        self.budget.release(connection)
         self._connections.pop(connection, None)
         self._closing.pop(connection, None)
-        self._waiters.pop(connection.exchange, None)
-
-    def submit(self, exchange: Exchange) -> None:
-        """Have a request answered."""
-        route, request = exchange.route, exchange.request
-        if route.lane is Lane.NOW:
-            self.complete_soon(exchange, self._answers([exchange])[0])
-            return
-        lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
-        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
-        if route.takes == "CreateTask" and self.api.asks_engine:
-            lane = Lane.ENGINE
-        elif is_long or is_of_batch:
-            lane = Lane.LONG
-        exchange.is_alone = is_long or is_of_batch
-        self._lanes[lane].add(exchange)
-
-    # -- workers
-
-    def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
-        """What becomes of each request."""
-        route = group[0].route
-        requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
-        try:
-            outcomes = route.handler(self.api, requests)
-        except Exception as error:  # a fault of ours
-            outcomes = [error] * len(requests)
-        if route.is_shared:
-            outcomes = outcomes * len(group)
-        return [
-            _failed(exchange, outcome) if isinstance(outcome, Exception) else outcome
-            for exchange, outcome in zip(group, outcomes, strict=True)
-        ]
-
-    def _ended(self, keys: Sequence[WaitKey]) -> Collection[WaitKey]:
-        """Those of the keys whose task or batch has ended."""
-        try:
-            return self.api.ended(keys)
-        except Exception as error:  # the next look comes soon, and the waits end at their deadlines
-            log_event(logging.WARNING, "looking for ended tasks failed", error=error_text(error))
-            return ()
-
-    def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
-        worker.queued.idle.append(worker)
-        if worker.queued.lane in (Lane.LONG, Lane.RANK, Lane.ENGINE):
-            self._trim_at = time.monotonic() + TRIM_SECONDS
-        then(given, found)
-
-    def _complete_group(self, group: Sequence[Exchange], outcomes: Sequence[HttpOutcome]) -> None:
-        for exchange, outcome in zip(group, outcomes, strict=True):
-            if exchange.connection.phase is not Phase.CLOSED:
-                self._guard(exchange.connection, self._complete, exchange, outcome)
-
-    def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
-        """Answer a request, or have it wait."""
-        connection = exchange.connection
-        if isinstance(outcome, Response):
-            connection.answer(outcome)
-            connection.advance()
-        elif isinstance(outcome, Alone):
-            exchange.is_alone = True
-            self._lanes[Lane.LONG].add(exchange)
-        elif self.is_draining or connection.has_ended or not self._waiters.wait(exchange, outcome.key):
-            self._submit_again(exchange)
-        else:
-            connection.phase, connection.deadline = Phase.WAITING, exchange.started + outcome.seconds
-            self._next_tick = min(self._next_tick, time.monotonic() + WAITING_TICK_SECONDS)
-
-    def end_wait(self, exchange: Exchange) -> None:
-        """Answer a waiting request with the current state."""
-        if self._waiters.pop(exchange, None):
-            self._submit_again(exchange)
-
-    def _submit_again(self, exchange: Exchange) -> None:
-        exchange.connection.phase = Phase.BUSY
-        exchange.request = exchange.request._replace(may_wait=False)
-        self.submit(exchange)
-
-    def _end_waits(self, _keys: Sequence[WaitKey], ended: Collection[WaitKey]) -> None:
-        for exchange in [one for one, key in self._waiters.items() if key in ended]:
-            self._guard(exchange.connection, self.end_wait, exchange)
+        self.dispatcher.waiters.pop(connection.exchange, None)
 
     # -- the end
 
     def shutdown(self, seconds: float = DRAIN_SECONDS) -> None:
         """The drain: accept no more, let open requests finish, and close the rest after ``seconds``. A worker
         may be held up by a database that does not answer: it ends with the process."""
-        if self._workers:
+        workers = self.dispatcher.workers
+        if workers:
             self._mailbox.post(self._begin_drain)
             self._loop.join(seconds)
             self.api.close()
             self._mailbox.post(self._cut_off)
-            for worker in self._workers:
+            for worker in workers:
                 worker.jobs.put(None)
             deadline = time.monotonic() + CUT_OFF_SECONDS
-            for thread in (self._loop, *self._workers):
+            for thread in (self._loop, *workers):
                 thread.join(max(0.0, deadline - time.monotonic()))
-            self._workers = []
+            self.dispatcher.workers = []
             self.rules.failures.log_sums(is_due=True)
         self._mailbox.close()
         self.poller.close()
         self.server_close()
 
     def _begin_drain(self) -> None:
-        self.is_draining = True
+        self.dispatcher.is_draining = True
         if self.socket in self.poller.get_map():
             self.poller.unregister(self.socket)
         self.server_close()
-        for exchange in list(self._waiters):
-            self._guard(exchange.connection, self.end_wait, exchange)
+        self.dispatcher.end_all_waits()
         for connection in list(self._connections):
-            self._guard(connection, connection.leave)
+            if connection.phase is Phase.PAUSED:
+                self._guard(connection, connection.on_deadline)
+            elif connection.phase in (Phase.IDLE, Phase.HEAD):  # what has arrived is still answered
+                self._guard(connection, connection.give_way)
 
     def _cut_off(self) -> None:
-        late = failure(
-            DatabaseUnavailable("the service stops, and no worker came free", retry_after_seconds=2)
-        )
-        for exchange in [one for queued in self._lanes.values() for one in queued.take_overdue(math.inf)]:
-            self._guard(exchange.connection, self._complete, exchange, late)
+        words = "the service stops, and no worker came free"
+        late = failure(DatabaseUnavailable(words, retry_after_seconds=2))
+        self.dispatcher.complete_overdue(math.inf, lambda _: late)
         connections = [*self._connections, *self._closing]
         ids = [one.exchange.request_id for one in connections if one.phase is Phase.BUSY]
         if ids:

@@ -10751,7 +10751,7 @@ def test_a_wait_that_begins_as_the_service_stops_is_answered(tmp_path, monkeypat
         def drained_meanwhile(*given):
             drains.append(threading.Thread(target=server.shutdown, args=(DEADLINE_SECONDS,)))
             drains[0].start()
-            eventually(lambda: server.is_draining)
+            eventually(lambda: server.dispatcher.is_draining)
             return ended(*given)
 
         monkeypatch.setattr(server.api.tasks, "ended", drained_meanwhile)

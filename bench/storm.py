@@ -506,7 +506,7 @@ class Writer:
             ]
         if name == "getTaskAttempts":
             return [("task_id", self._task_id())]
-        if name == "getTasksByBatch":
+        if name in ("getTasksByBatch", "rankTasks"):
             return [("batch_id", self._batch_id()), ("limit", rng.choice(("1", "5", "20")))]
         if name == "listTasks":
             found = [("limit", rng.choice(("1", "3", "10", "50"))), ("batch_id", self._batch_id())][
