@@ -1521,8 +1521,6 @@ class RankQuery:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
-        if not 1 <= self.limit <= MAX_RANKED:
-            faults.append(FieldError("limit", f"must be a whole number from 1 to {MAX_RANKED}"))
         for i, text in enumerate(self.where):
             try:
                 rank_condition(text)
@@ -4344,7 +4342,6 @@ class RunStatements(Statements):
 
 NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
 VALUE = "(JSON_EXTRACT(metrics, :by) + 0e0)"  # of the metric; NULL where a task has none
-VALUES_TOGETHER = 20_000  # that one statement gives in one text: a megabyte
 OF_BATCH_OPEN = f"""FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
     WHERE batch_id = :batch_id AND status IN ('{"', '".join(NOT_COMPLETED)}')"""
 
@@ -4445,63 +4442,49 @@ class RankStatements(Statements):
             columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL"
             page = f"{OF_BATCH_OPEN}{where} ORDER BY task_id LIMIT :limit OFFSET :start"
             found += session.rows(f"{BOUNDED_SELECT} {columns} {page}", {**given, **more})
-        others: Mapping[Any, float] = {}
-        if query.against:
-            others = self._values(session, dataclasses.replace(query, batch_id=query.against, where=()))
-        rows = []
+        rows, others = [], self._others(session, query)
         for rank, (task_id, code, params, metrics, key, sharpe, error) in enumerate(found, query.start + 1):
             deflated = dump_json(luck.deflated(sharpe, error) if luck else None)
             known = "null" if metrics == "{}" else metrics
             text = f'{{"rank":{rank},"task_id":"{task_id}","stock_code":{dump_json(code)},"params":{params}'
-            other = f',"other":{dump_json(others.get((str(key), code)))}' if query.against else ""
+            other = f',"other":{dump_json(others.get((key, code)))}' if query.against else ""
             rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated}{other}}}')
-        return rows, rank_correlation(self._values(session, query), others) if query.against else None
-
-    def _values(self, session: Session, query: RankQuery) -> dict[tuple[str, str], float]:
-        """The metric of every task that has it, by params_key and stock; of equal ones, the last."""
-        dialect, after = self.database.dialect, ""
-        entry = dialect.filled(
-            f"@params_key@ @HEX(stock_code)@ @COALESCE({dialect.number_text.format('v')}, '')@"
-        )
-        found: dict[tuple[str, str], float] = {}
-        while True:
-            ((count, last, text),) = session.rows(
-                f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id), GROUP_CONCAT({entry}) FROM (
-                    SELECT task_id, params_key, stock_code, {VALUE} AS v FROM backtest_metrics
-                    WHERE batch_id = :batch_id AND task_id > :after{self._where(query)}
-                    ORDER BY task_id LIMIT {VALUES_TOGETHER}) AS chosen""",
-                {**_rank_parameters(query), "after": after},
-            )
-            for key, code, value in (one.split(" ") for one in _utf8(text or "").split(",") if one):
-                if value:
-                    found[key, bytes.fromhex(code).decode()] = float(value)
-            if count < VALUES_TOGETHER:
-                return found
-            after = last
+        mine = self._groups(session, query, {}) if query.against else {}
+        values = {key: group.statistic("mean") for key, group in mine.items()}
+        return rows, rank_correlation(values, others) if query.against else None
 
     def _groups(
         self, session: Session, query: RankQuery, counts: Mapping[str, int]
-    ) -> dict[int, ParamsGroup]:
-        """The groups of a batch by params_key. LIMIT: MariaDB makes a narrow table of the rows, and groups
-        that in half the time."""
+    ) -> dict[Any, ParamsGroup]:
+        """The groups of a batch by params_key; without ``group`` by stock, too. LIMIT: MariaDB makes a narrow
+        table of the rows, and groups that in half the time. ``counts``: whether tasks may be missing."""
         number, given = self.database.dialect.number_text.format("v"), _rank_parameters(query)
-        groups = {}
-        for key, count, task_id, error, text in session.rows(
-            f"""{BOUNDED_SELECT} params_key, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
-                FROM (SELECT params_key, task_id, sharpe_error, {VALUE} AS v FROM backtest_metrics
+        code = "''" if query.group else "stock_code"
+        groups: dict[Any, ParamsGroup] = {}
+        for key, stock, count, task_id, error, text in session.rows(
+            f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
+                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {VALUE} AS v FROM backtest_metrics
                       WHERE batch_id = :batch_id{self._where(query)} LIMIT {2**62}) AS chosen
-                GROUP BY params_key""",
+                GROUP BY params_key, stock""",
             given,
         ):
             values = [float(one) for one in text.split(",")] if text else ()
-            groups[key] = ParamsGroup(task_id, "", count, 0, values, error)
-        if any(counts[one] for one in NOT_COMPLETED):
-            where = self._where(query, has_metrics=False)
-            columns = f"params, COUNT(*) {OF_BATCH_OPEN}{where} GROUP BY params"
+            groups[key, stock] = ParamsGroup(task_id, "", count, 0, values, error)
+        if any(counts.get(one) for one in NOT_COMPLETED):
+            columns = (
+                f"params, COUNT(*) {OF_BATCH_OPEN}{self._where(query, has_metrics=False)} GROUP BY params"
+            )
             for params, count in session.rows(f"{BOUNDED_SELECT} {columns}", given):
-                group = groups.setdefault(params_key(json.loads(params)), ParamsGroup(""))
+                group = groups.setdefault((params_key(json.loads(params)), ""), ParamsGroup(""))
                 group.params, group.missing = params, group.missing + count
         return groups
+
+    def _others(self, session: Session, query: RankQuery) -> dict[Any, float | None]:
+        """The values of the batch that a ranking is held against, by the keys of `_groups`."""
+        if query.against is None:
+            return {}
+        other = dataclasses.replace(query, batch_id=query.against, where=())
+        return {key: group.statistic(query.stat) for key, group in self._groups(session, other, {}).items()}
 
     def _group_page(
         self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
@@ -4514,17 +4497,12 @@ class RankStatements(Statements):
             groups,
             key=lambda key: (values[key] is None, sign * (values[key] or 0.0), groups[key].task_id, key),
         )
-        others: Mapping[int, float | None] = {}
-        if query.against:
-            other = dataclasses.replace(query, batch_id=query.against, where=())
-            found = self._groups(session, other, dict.fromkeys(counts, 0))
-            others = {key: group.statistic(query.stat) for key, group in found.items()}
         page = order[query.start : query.start + query.limit + 1]
         sql = "SELECT task_id, params FROM backtest_metrics WHERE batch_id = :batch_id AND task_id IN"
         texts: dict[str, str] = {}
         for statement, keys in _key_lists(sql, [groups[key].task_id for key in page if groups[key].task_id]):
             texts |= dict(session.rows(statement, {**keys, "batch_id": _key(query.batch_id)}))
-        rows = []
+        rows, others = [], self._others(session, query)
         for rank, key in enumerate(page, query.start + 1):
             group, value = groups[key], values[key]
             params = texts.get(group.task_id, group.params)
@@ -9399,7 +9377,7 @@ class TaskQueries:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Ranking:
-        """The leaderboard of a batch by a metric, a page of at most 1,000 rows; tasks without it come last.
+        """The leaderboard of a batch by a metric, of which a page has at most 1,000 rows; tasks without it come last.
         ``group`` "params" ranks equal params by a statistic over their stocks (mean, median, min or max);
         ``where`` has conditions such as "fast < 20"; ``against`` is a batch whose metric of the same stock and
         params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio. Raises
@@ -9413,7 +9391,7 @@ class TaskQueries:
         start = optional_text("cursor", cursor) or "0"
         if not start.isdecimal():
             raise invalid_request([FieldError("cursor", "must be the next_cursor of the page before")])
-        most = number_argument("limit", limit, least=1)
+        most = min(number_argument("limit", limit, least=1), MAX_RANKED)
         query = RankQuery(**cast(Any, texts), where=wheres, limit=most, start=int(start))
         return Ranking(**json.loads(self.rank_text(query)))
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import http.client
+import math
 import os
 import pathlib
 import statistics
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -35,21 +37,37 @@ REPEAT_MS, SMALL_MS, STATUS_MS = 50, 20, 20
 API = "/api/v1/backtest"
 
 
-def milliseconds(call: object, *given: object) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    call(*given)  # type: ignore[operator]
-    return 1000 * (time.perf_counter() - started)
+class Stopwatch:
+    """Wall time of calls, and CPU time of this process and of the server, which other work disturbs least."""
+
+    def __init__(self, server_pid: int) -> None:
+        self._server_pid = server_pid
+
+    def _cpu(self) -> float:
+        server = 0.0
+        if self._server_pid:
+            fields = pathlib.Path(f"/proc/{self._server_pid}/stat").read_text().rpartition(")")[2].split()
+            server = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return time.process_time() + server
+
+    def row(self, name: str, calls: Sequence[Callable[[], object]], goal: float) -> None:
+        """Make the calls, and print one line of the table."""
+        found, before = list[float](), self._cpu()
+        for call in calls:
+            started = time.perf_counter()
+            call()
+            found.append(1000 * (time.perf_counter() - started))
+        row(name, found, goal, f"  CPU {1000 * (self._cpu() - before) / len(calls):6.1f}")
 
 
-def row(name: str, values: Sequence[float], goal: float) -> None:
+def row(name: str, values: Sequence[float], goal: float, more: str = "") -> None:
     """Print one line of the table."""
-    middle, cpu_words = statistics.median(values), f"min {min(values):7.1f}  max {max(values):7.1f}"
-    word = "" if middle <= goal else "  OVER"
-    print(f"{name:46} p50 {middle:7.1f}  {cpu_words}  goal {goal:g}{word}", flush=True)
+    middle, ends = statistics.median(values), f"min {min(values):7.1f}  max {max(values):7.1f}"
+    verdict = "" if middle <= goal else "  OVER"
+    print(f"{name:52} p50 {middle:7.1f}  {ends}{more}  goal {goal:g}{verdict}", flush=True)
 
 
-def measure(kind: str, tasks: qtm.TaskManager, batch: str, small: str, rounds: int) -> None:
+def measure(kind: str, watch: Stopwatch, tasks: qtm.TaskManager, batch: str, small: str, rounds: int) -> None:
     """Ask each question ``rounds`` times."""
     by_task, by_group = GOALS_MS[kind]
     questions: dict[str, tuple[str, dict[str, Any], float]] = {
@@ -66,13 +84,11 @@ def measure(kind: str, tasks: qtm.TaskManager, batch: str, small: str, rounds: i
     }
     for name, (of, more, goal) in questions.items():
         asked = [qtm.RankQuery(of, limit=100 + i, **more) for i in range(rounds)]
-        row(f"{kind}: {name}", [milliseconds(tasks.rank_text, query) for query in asked], goal)
-        again = [milliseconds(tasks.rank_text, asked[-1]) for _ in range(rounds)]
-        row(f"{kind}: {name}, again", again, REPEAT_MS)
-    started, cpu = time.perf_counter(), time.process_time()
-    tasks.rank_text(qtm.RankQuery(batch, against=batch))
-    seconds = time.perf_counter() - started
-    print(f"{kind}: against itself: {1000 * seconds:.0f} ms, {1000 * (time.process_time() - cpu):.0f} of CPU")
+        calls = [functools.partial(tasks.rank_text, query) for query in asked]
+        watch.row(f"{kind}: {name}", calls, goal)
+        watch.row(f"{kind}: {name}, again", calls[-1:] * rounds, REPEAT_MS)
+    against = functools.partial(tasks.rank_text, qtm.RankQuery(batch, against=batch))
+    watch.row(f"{kind}: against itself", [against], math.inf)
 
 
 def ask(port: int, path: str, until: float, found: list[float]) -> None:
@@ -128,13 +144,14 @@ def statuses(kind: str, url: str, batch: str, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def database(kind: str, folder: str) -> Iterator[str]:
-    """The URL of an empty database."""
+def database(kind: str, folder: str) -> Iterator[tuple[str, int]]:
+    """The URL of an empty database, and the pid of its server or 0."""
     if kind == "sqlite":
-        yield f"sqlite:///{folder}/rank.db"
+        yield f"sqlite:///{folder}/rank.db", 0
         return
     with private_mariadb.PrivateMariaDB(buffer_pool="2G") as server:
-        yield server.create_database("rank")
+        pid = int((server.folder / "pid").read_text())
+        yield server.create_database("rank"), pid
 
 
 def main() -> None:
@@ -149,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"load average {os.getloadavg()}")
     for kind in options.databases.split(","):
-        with tempfile.TemporaryDirectory() as folder, database(kind, folder) as url:
+        with tempfile.TemporaryDirectory() as folder, database(kind, folder) as (url, pid):
             with contextlib.closing(qtm.Database(url)) as opened:
                 qtm.migrate(opened)
             started = time.perf_counter()
@@ -162,7 +179,7 @@ def main() -> None:
                 batch = "INSERT INTO backtest_batches VALUES ('small', NULL, UTC_TIMESTAMP(6))"
                 tasks.dao.change(batch)
                 tasks.dao.change(copy, batch=fill.batch_id(0), many=options.small)
-                measure(kind, tasks, fill.batch_id(0), "small", options.rounds)
+                measure(kind, Stopwatch(pid), tasks, fill.batch_id(0), "small", options.rounds)
             statuses(kind, url, fill.batch_id(0), options.seconds)
 
 
