@@ -6453,23 +6453,6 @@ def _lock_folder(path: str) -> int | None:
     return None
 
 
-def _server_folder() -> str:
-    """Make the folder for the temporary folders of this server's hosts, and remove those that servers left
-    whose processes were all killed. Empty where none can be made."""
-    base = tempfile.gettempdir()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(base):
-            path = os.path.join(base, name)
-            if name.startswith(SERVER_FOLDER) and (descriptor := _lock_folder(path)) is not None:
-                TemporaryFolder(path).remove()
-                os.close(descriptor)
-        for _ in range(3):  # before it is locked, another server may take it for one that was left
-            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
-            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
-                return path
-    return ""
-
-
 def _remove_empty(path: str) -> None:
     with contextlib.suppress(OSError):  # the folder of another host is in it
         os.rmdir(path)
@@ -6508,6 +6491,26 @@ class TemporaryFolder:
                     if not os.path.islink(inner):
                         os.chmod(inner, 0o700)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_left_folders() -> None:
+    """Remove the folders of servers whose processes were all killed."""
+    with contextlib.suppress(OSError):
+        for path in pathlib.Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDER}*"):
+            if (descriptor := _lock_folder(str(path))) is not None:
+                TemporaryFolder(str(path)).remove()
+                os.close(descriptor)
+
+
+def _server_folder() -> str:
+    """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
+    _remove_left_folders()
+    with contextlib.suppress(OSError):
+        for _ in range(3):  # before it is locked, another server may take it for one that was left
+            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
+            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
+                return path
+    return ""
 
 
 class EngineHost:
@@ -6686,7 +6689,7 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
         messages = control.receive()
         if messages is None:
             _remove_empty(own_folder)
-            return
+            return _remove_left_folders()  # a host of a server before this one was killed after it
         for request in messages:
             descriptors, path = control.take(4), os.path.join(own_folder, os.urandom(4).hex())
             folder = TemporaryFolder(path if own_folder else "")
