@@ -12248,7 +12248,9 @@ class Dispatcher:
         requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
         try:
             outcomes = route.handler(self._api, requests)
-        except Exception as error:  # a fault of ours
+            if len(outcomes) != len(requests):
+                raise ValueError(f"{len(outcomes)} answers to {len(requests)} requests")
+        except Exception as error:  # a fault of ours, which must not end the worker
             outcomes = [error] * len(requests)
         if route.is_shared:
             outcomes = outcomes * len(group)
