@@ -1029,10 +1029,6 @@ def grid(
     return expand_sweep({name: _list_of(value) for name, value in values.items()}, where, sample, seed)
 
 
-def _is_grid(params: Mapping[str, Any]) -> bool:
-    return bool(params) and all(isinstance(value, (list, tuple)) for value in params.values())
-
-
 def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dict[str, Any]]:
     """The params of a body with ``sweep``. What is wrong with it becomes one of the ``faults``."""
     sweep = body["sweep"]
@@ -1085,6 +1081,8 @@ class BatchRequest:
             **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
         )
         faults += request.problems(is_single, not isinstance(params, list))
+        if isinstance(params, dict) and params and all(isinstance(value, list) for value in params.values()):
+            faults.append(FieldError("params", "each value is a list: did you mean sweep.grid?"))
         if faults:
             raise invalid_request(faults)
         return request
@@ -1100,8 +1098,6 @@ class BatchRequest:
         else:
             wrong = [i for i, item in enumerate(self.params) if not isinstance(item, Mapping)]
             faults += [FieldError(params_path.format(i), "must be an object") for i in wrong]
-            if single_params and not wrong and _is_grid(self.params[0]):
-                faults.append(FieldError("params", "each value is a list: did you mean sweep.grid?"))
         if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
             many = "stock_codes" if len(self.stock_codes) > 1 else "params"
             most = f"more than {MAX_TASKS_PER_CREATE} in one request"

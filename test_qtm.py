@@ -857,6 +857,7 @@ def test_params_and_sweep_exclude_each_other_and_a_grid_in_params_is_told_of():
         swept({"grid": {"a": [1]}}, params={"a": 1})
     with pytest.raises(qtm.InvalidRequest, match=r"did you mean sweep\.grid\?"):
         qtm.BatchRequest.from_body({"stock_code": "A", "config": CONFIG, "params": {"a": [1, 2], "b": [3]}})
+    assert qtm.BatchRequest(["A"], CONFIG, [{"a": [1, 2]}]).problems(single_params=True) == [], "by import"
     too_many = {"grid": {"a": {"from": 1, "to": 60_000}}}
     with pytest.raises(qtm.InvalidRequest, match="120000 tasks are more than 100000"):
         qtm.BatchRequest.from_body({"stock_codes": ["A", "B"], "config": CONFIG, "sweep": too_many})
