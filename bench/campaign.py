@@ -604,7 +604,9 @@ class MariaDBTarget:
         """What the server finds wrong with its tables."""
         return [
             str(row)
-            for row in self.rows("CHECK TABLE backtest_tasks, backtest_results, backtest_batches")
+            for row in self.rows(
+                "CHECK TABLE backtest_tasks, backtest_results, backtest_batches, backtest_metrics"
+            )
             if row[3] != "OK"
         ]
 
@@ -669,7 +671,7 @@ class GaleraTarget:
 
     def problems(self) -> list[str]:
         """What the nodes hold differently: they must be the same."""
-        tables = "backtest_tasks, backtest_results, backtest_batches, backtest_attempts"
+        tables = "backtest_tasks, backtest_results, backtest_batches, backtest_attempts, backtest_metrics"
         sums = [
             str(node.execute("SET SESSION wsrep_sync_wait = 1", "USE qtm", f"CHECKSUM TABLE {tables}"))
             for node in self._cluster.nodes
@@ -1517,6 +1519,10 @@ class Oracle:
             self._findings.add(
                 "double", f"task {row[0]} is {row[1]}, which does not go with its result being there or not"
             )
+        joined = "LEFT JOIN backtest_metrics m ON m.batch_id = t.batch_id AND m.task_id = t.task_id"
+        alone = f"SELECT t.task_id, t.status FROM backtest_tasks t {joined} WHERE "
+        for row in self._target.rows(alone + "(t.status = 'completed') <> (m.task_id IS NOT NULL)"):
+            self._findings.add("double", f"task {row[0]} is {row[1]}, and its metrics do not fit")
         for path in (self._folder / "tmp").iterdir():
             self._findings.add("leaked", f"the temporary file {path.name}")
 
