@@ -19,32 +19,32 @@ The life of a task::
 
     pending --claim--> running --> completed
        |                 |  +----> failed
-       |                 |  +----> pending     (a failed attempt with others left; lease lost; released)
+       |                 |  +----> pending     (a failed attempt, with attempts left; lease expired; released)
        +--> cancelled <--+
     failed, cancelled --retryTask--> pending
 
-A task that is created while a slot is free, and no other one is pending, is running from the start. Every
-arrow is one compare-and-set in the database. Every write of a runner carries its attempt and worker id;
-a write that matches no row means that the task is no longer its own, so it ends its engine process and
-discards the outcome.
+Every arrow is one compare-and-set in the database. If a slot is free and no task is pending, a create of one
+task stores it as ``running``: the create is its claim. Every update of a running task has the attempt number
+and the worker id (host:pid:random of its scheduler) in its WHERE clause. If it matches no row, the task was
+cancelled or another scheduler owns it: this one kills the engine process and discards the outcome.
 
 Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per slot
-      http-loop         one: sockets, queues, waits      v
-      http-worker-N     a few: compute answers         engine host (one per slot: forks ahead, reaps, kills)
-      scheduler         one: claim, heartbeat, rescue    |- fork per attempt, or QTM_TASKS_PER_PROCESS
+      http-loop         sockets, parsing, waits          v
+      http-worker-N     compute answers                engine host (one per slot: forks ahead, reaps, kills)
+      scheduler         claims, heartbeats, rescues      |- fork per attempt, or per QTM_TASKS_PER_PROCESS
       scheduler-timer   a threading.Timer, only wakes    v
-      slot-N            one per running task ========> engine process (one runs, one waits for a first task)
-      recorder          one: outcomes and progress
-      upkeep            one: retention, counts, checkpoints
-      engine-output     one: what its import prints           private descriptors
-      cached-read       while the database is asked for /readyz and /metrics
+      slot-N            runs attempts of one slot ===> engine process (one is active, the next one waits)
+      recorder          writes outcomes and progress
+      upkeep            retention, counts, checkpoints
+      engine-output     logs what the import prints
+      cached-read       asks the database for /readyz and /metrics, only while it does so
 
-Lock order: every lock is a leaf, Attempts.changed too. No lock is ever held across a database call, user code
-or a join, but these on purpose: PendingLimit._lock and EngineServer._validator_lock, by which one asks for
-all.
+Locks: a thread that holds one acquires no other. No lock is held during a call to the database, user code or
+a join, with two exceptions: PendingLimit._lock, while one thread counts pending tasks for all, and
+EngineServer._validator_lock, while one thread has the engine validate a create.
 
 Rooms (search for the rule "# ==== "):
   1 Errors
@@ -211,9 +211,8 @@ logger = logging.getLogger("qtm")
 
 
 # ==== 1 Errors ==============================================================================================
-# Every error that qtm raises on purpose derives from QtmError. The class carries the HTTP status and the
-# stable code of the answer (status x 100 + n) with its name; the message carries the numbers. Nothing else
-# maps errors to HTTP.
+# Every error that qtm raises on purpose derives from QtmError. Each class has an HTTP status, an error code
+# (status x 100 + n) and a name; the message has the numbers. HTTP answers read them from here.
 
 
 class FieldError(NamedTuple):
@@ -308,9 +307,9 @@ def without_traceback(error: E) -> E:
 
 
 # ==== 2 Settings ============================================================================================
-# One frozen dataclass: default < environment QTM_* < flag. Wrong values never start a service: `problems()`
-# lists every fault at once, each by the setting's one name (QTM_PORT). Secrets (tokens, the database
-# password) are in no repr and no message.
+# One frozen dataclass: default < environment QTM_* < flag. A service does not start with a wrong setting:
+# `problems()` returns all faults at once, each under the environment variable's name. No repr and no message
+# contains a secret (tokens, the database password).
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent
 TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and requests
@@ -605,8 +604,8 @@ class Settings:
 
 
 # ==== 3 JSON ================================================================================================
-# Strict JSON (RFC 8259), the same in and out: what Python's own module lets through (NaN, duplicate keys,
-# lone surrogates, numbers beyond 64 bits, depth without end) is refused here, with the reason.
+# Strict JSON (RFC 8259) in both directions. The parser refuses what the json module accepts: NaN, duplicate
+# keys, lone surrogates, numbers beyond 64 bits, unlimited depth.
 
 MAX_JSON_DEPTH = 64
 # of one request: each takes 8 to 300 bytes of memory, an empty list 64 for 3 bytes of the body
@@ -729,8 +728,8 @@ def parse_body(body: bytes) -> Any:
 
 
 # ==== 4 Requests ============================================================================================
-# What a client asks for. Validation lives here, so that HTTP and `import qtm` refuse the same things in the
-# same words, all faults at once, each with the path of its field.
+# The requests of clients. They validate themselves, so that HTTP and `import qtm` refuse the same input in
+# the same words: all faults at once, each with the path of its field.
 
 MAX_TASKS_PER_CREATE = 100_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks
@@ -1156,8 +1155,8 @@ def new_task_ids(count: int) -> list[str]:
 
 
 # ==== 5 Tasks ===============================================================================================
-# What a task is and what the service answers: its status and the legal changes of it, the task, its attempts,
-# its batch, its result. Documents stay the JSON text that they are stored as, until somebody asks for them.
+# The models of answers: a task's status and its legal changes, the task, its attempts, batch and result.
+# config, params and error are kept as the JSON text that is stored, and parsed at the first access.
 
 
 STATUS_TEXTS: Mapping[str, str] = {
@@ -1349,7 +1348,8 @@ class TaskPage(NamedTuple):
 
 
 # ==== 6 Ranking =============================================================================================
-# What a ranking knows of a completed task, and how likely the best of many trials is luck: pure functions.
+# Pure functions: the metrics that are kept beside a completed task, the deflated Sharpe ratio, rank
+# correlation.
 
 MAX_METRICS = 64  # of a result, kept beside the task
 MAX_METRIC_NAME = 100  # characters
@@ -1580,8 +1580,7 @@ class Ranking:
 
 
 # ==== 7 Log and counters ====================================================================================
-# One log line per event, the counters of the database layer, and what a process that is forked from this one
-# gives up.
+# One log line per event; the counters of the database layer; what a forked child closes and forgets.
 
 REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
 MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a log line
@@ -1720,8 +1719,8 @@ LEFT_TO_PARENT: Any = LeftToParent()
 
 
 # ==== 8 Connection pool =====================================================================================
-# A LIFO pool that knows nothing of databases: it gets one function that connects and one that judges an idle
-# connection.
+# A LIFO pool for any kind of connection. Its two functions open a connection, and check whether an idle one
+# is still usable.
 
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 
@@ -1843,10 +1842,10 @@ class ConnectionPool:
 
 
 # ==== 9 Dialects ============================================================================================
-# What the two databases do differently, and nothing else, in two classes with the same members. Everything
-# else is one SQL text, with MySQL-only words in ``/*! */``. Driver errors become ours here, in three classes:
-# surely not applied (TransactionConflict: tried again), connection useless (DatabaseUnavailable), and unknown
-# (OutcomeUnknown: lost at COMMIT, so read back).
+# The differences between SQLite and MySQL (MariaDB too), in two classes with the same members. All other SQL
+# is one text, with MySQL-only words in ``/*! */``. The errors of drivers become three classes here:
+# TransactionConflict (rolled back: run it again), DatabaseUnavailable (the connection is broken) and
+# OutcomeUnknown (the connection broke at COMMIT: read back whether it was applied).
 
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
@@ -2497,8 +2496,8 @@ Dialect = SQLiteDialect | MySQLDialect
 
 
 # ==== 10 Transactions =======================================================================================
-# `Database.read` and `Database.write` run a piece of work in one transaction and give it a Session. A
-# conflict is tried again; an unknown outcome is read back, never guessed.
+# `Database.read` and `Database.write` run a function in one transaction, with a Session. A conflict runs it
+# again. After an unknown outcome the database is asked whether the transaction was committed.
 
 TRANSACTION_TRIES = 8  # deadlocks resolve within milliseconds; with a growing wait these are about one second
 CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a lock that somebody holds for long
@@ -2736,9 +2735,9 @@ class Database:
 
 
 # ==== 11 Migrations =========================================================================================
-# The schema is a story of numbered steps, only ever appended to; schema.sql is this text for people and their
-# tools (`qtm.py migrate --print`). Each statement is recorded when it is done, so that an interrupted
-# migration goes on where it stopped, and several starting replicas take turns.
+# The schema is a list of numbered steps; steps are only appended. schema.sql is a copy of this text for
+# people and their tools (`qtm.py migrate --print`). Each statement is recorded when it is done: an
+# interrupted migration continues where it stopped, and of several starting replicas one migrates at a time.
 
 SCHEMA = """\
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
@@ -2989,8 +2988,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
 
 
 # ==== 12 Rows ===============================================================================================
-# Between models and rows: the columns, the JSON of tasks, creates, filters, and the small conversions that
-# statements need.
+# Conversions between models and rows: the columns, the JSON of tasks and of creates, and filters.
 
 MAX_BACKOFF_SECONDS = 600.0
 MAX_KEYS = 256  # looked up by one statement
@@ -3341,9 +3339,10 @@ class TaskFilter:
 
 
 # ==== 13 Task statements ====================================================================================
-# What clients ask for. Here and in the rooms up to the Doctor stands every SQL statement about tasks. Rows go
-# in and out as models; callers never see cursors or SQL. Each method is one transaction. A status changes
-# only by a compare-and-set; losing it is no exception.
+# The SQL of clients: create, read, list, cancel, retry. Only the statement rooms, Rows and Ranking have SQL
+# about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
+# transaction. A status changes only by a compare-and-set; a method returns whether it won, and raises nothing
+# if it lost.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
@@ -3795,7 +3794,7 @@ class TaskStatements(Statements):
 
 
 # ==== 14 Attempts ===========================================================================================
-# An attempt of this process, its states, how it ended, and the rows that the database gets of it.
+# One attempt of a task in this process: its states, its outcome, and the rows that the recorder writes of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -4042,8 +4041,8 @@ def _ended_row(
 
 
 # ==== 15 Run statements =====================================================================================
-# What a scheduler says of its attempts to the database. Each statement carries the guard that makes it a
-# compare-and-set, and is for any number of tasks, which come as rows of JSON.
+# The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
+# of tasks, which it gets as rows of JSON, and changes only those whose attempt and worker id match.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
@@ -4333,8 +4332,8 @@ class RunStatements(Statements):
 
 
 # ==== 16 Rank statements ====================================================================================
-# The leaderboard of a batch. A page reads the rows of its batch in backtest_metrics once for the order and once
-# for what it is held against; the metric is found in the JSON text of each.
+# The SQL of rankTasks, by the table backtest_metrics alone where it can: it is narrow, so that ranking a
+# batch reads few pages.
 
 NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
 VALUE = "(JSON_EXTRACT(metrics, :by) + 0e0)"  # of the metric; NULL where a task has none
@@ -4512,7 +4511,8 @@ class RankStatements(Statements):
 
 
 # ==== 17 Upkeep statements ==================================================================================
-# Retention, probes and counts for /metrics. Each statement reads and changes a bounded number of rows.
+# The SQL of retention, probes and the counts for /metrics. Each statement reads and changes a bounded number
+# of rows.
 
 PURGE_ROWS = 200  # tasks or batches that one step of a purge looks at, at most: some 20 ms
 PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380 kB
@@ -4676,9 +4676,8 @@ class TaskDAO(TaskStatements, RunStatements, RankStatements, UpkeepStatements):
 
 
 # ==== 18 Doctor =============================================================================================
-# What `check` finds in a database, before and while qtm uses it. Nothing here changes anything. Facts are
-# gathered first and then judged by a table, so that every row can be tested without a server that is wrong in
-# just that way.
+# The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of
+# rules judges them, so that a test can check each rule with invented facts.
 
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
@@ -4858,9 +4857,9 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
 
 
 # ==== 19 Backtest engine ====================================================================================
-# What an engine is, how one is loaded, and the built-in reference engine. The built-in one keeps its books in
-# decimals of 50 digits (prices as they stand in the file), so that a crossing or a share count never hangs on
-# rounding; only the metrics, at the end, are doubles.
+# The interface of engines, how one is loaded, and the built-in reference engine. It computes in decimals of
+# 50 digits, with prices as they stand in the file, so that rounding changes neither a crossing nor a share
+# count. Only the final metrics are floats.
 
 BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
 # rounds to it what may be off at the 50th, so that equal amounts are equal
@@ -5709,10 +5708,10 @@ def result_document(result: Any) -> ResultDocument:
 
 
 # ==== 21 Engine process =====================================================================================
-# Where attempts run, apart from the service. All processes of a slot share what its host has: a socket of
-# tasks, one datagram each, of which the process whose turn it is takes the next; a pipe of frames back to the
-# service; and a pipe of what they print. So the service need not know which process runs a task, and can take
-# back a task that none has begun.
+# The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
+# datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
+# pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
+# active.
 
 LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 MAX_CAUSES = 20  # exceptions of a chain that are looked at
@@ -6249,11 +6248,11 @@ def engine_process(
 
 
 # ==== 22 Engine host ========================================================================================
-# The processes between service and engine. The engine server has imported the engine once and forks a host
-# for each slot. A host lives as long as its slot and runs no user code: it forks each engine process ahead of
-# need, gives it its turn once the one before and all that this left have ended, adopts every process that an
-# attempt starts (child subreaper), watches memory, and stops. When the service dies, its sockets end, and
-# hosts end what they forked.
+# The processes between the service and the engine processes. The engine server imports the engine once and
+# forks one host per slot; a host runs no user code. It forks the next engine process in advance and activates
+# it when the process before, with all its descendants, has ended. It adopts orphaned descendants (child
+# subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, each host
+# reads the end of its socket, kills its processes and exits.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
@@ -6812,8 +6811,9 @@ def engine_server_main(arguments: Sequence[str]) -> int:
 
 
 # ==== 23 Engine slots =======================================================================================
-# The service's side of hosts and engine processes. A slot thread sends attempts to its host's processes, a few
-# ahead while they are quick, and listens until each has ended. Every wait for another process has a deadline.
+# The service's side of a host. A slot's thread sends attempts to its engine processes, several in advance
+# while attempts are short, and reads frames until each has ended. Every wait for another process has a
+# deadline.
 
 START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
 # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
@@ -7381,8 +7381,8 @@ class EngineSlot:
 
 
 # ==== 24 Engine server ======================================================================================
-# The service's side of the engine server process, which it starts, and replaces when it dies; one of the two
-# runners.
+# The service's side of the engine server process: it starts the process, and starts another when it dies. One
+# of the two runners.
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 MAX_LEFT = 20  # threads or sockets that are named
@@ -7739,8 +7739,8 @@ class EngineServer:
 
 
 # ==== 25 Thread runner ======================================================================================
-# The other runner: a plain callable, in threads of this process. There an attempt can be marked as ended, but
-# not killed.
+# The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
+# is over, but its thread runs until the function returns.
 
 
 class TaskStopped(Exception):
@@ -7849,8 +7849,7 @@ Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, 
 
 
 # ==== 26 Upkeep =============================================================================================
-# What the database needs beside its tasks, in a thread of its own, for which no round of the scheduler waits:
-# the retention, the counts for /metrics, checkpoints of SQLite.
+# A thread for retention, the counts for /metrics and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
 PURGE_PASS_SECONDS = 60.0  # between two passes of the retention
@@ -8048,9 +8047,9 @@ class Upkeep:
 
 
 # ==== 27 Leases and waits ===================================================================================
-# What the scheduler remembers: the threads that wait for a change, the attempts of this process and their
-# durations, and the tasks of other schedulers whose heartbeat has not moved for a lease. Times are this
-# process's monotonic clock and the database's clock, never another host's.
+# The scheduler's state in memory: threads that wait for a change, attempts of this process and their
+# durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
+# used: this process's monotonic clock and the database's.
 
 DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
 # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
@@ -8281,9 +8280,9 @@ def new_worker_id() -> str:
 
 
 # ==== 28 Recorder ===========================================================================================
-# Writes what attempts said and how they ended, in a thread of its own: whatever waits goes into one
-# transaction, so that a group grows with the time that the last one took. While the database is away outcomes
-# are kept: the work is done and must not be lost.
+# A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
+# transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
+# and tries again.
 
 PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 GROUP_OUTCOMES = 500  # in one transaction
@@ -8492,7 +8491,8 @@ class Recorder:
 
 
 # ==== 29 Slot workers =======================================================================================
-# The threads in which attempts run: each has one slot of the engine, and gives the outcomes to the recorder.
+# The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
+# them, and gives their outcomes to the recorder.
 
 # a stop signal to all processes may reach the engine a moment before the service, which may be busy
 STOP_NOTICE_SECONDS = 2.0
@@ -8638,8 +8638,8 @@ class SlotWorker:
 
 
 # ==== 30 TaskScheduler ======================================================================================
-# Claims, heartbeats and the rescue of orphans, in one thread. `step()` does one round of this work; the timer, a
-# create and a slot that needs more only wake it.
+# The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
+# one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
@@ -8998,8 +8998,8 @@ class TaskScheduler:
 
 
 # ==== 31 Admission ==========================================================================================
-# What is checked before a verb runs: the types of its arguments, documents of Python callers, room in the queue,
-# and what the engine itself has against a task.
+# The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
+# and the engine's own validation.
 
 VALIDATED_TOGETHER = 10_000  # tasks that an engine is asked about at once
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
@@ -9209,8 +9209,8 @@ class EngineCheck:
 
 
 # ==== 32 TaskManager ========================================================================================
-# The public verbs. HTTP and `import qtm` call these and nothing below; each raises errors of room 1 and
-# returns models of rooms 4 and 5.
+# The public verbs. HTTP and Python callers use these alone. They raise the errors of room 1 and return
+# models.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 RANKING_SECONDS = 60.0  # that a page of a ranking is kept
@@ -9727,9 +9727,8 @@ def start(
 
 
 # ==== 33 HTTP messages ======================================================================================
-# Requests by the strict grammar of RFC 9112, cut from a stream of bytes without a socket or a clock, so that
-# how the bytes were split into packets can change nothing; and answers. Any doubt about where a request ends
-# closes the connection. Errors become answers in one place.
+# A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
+# not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
@@ -10071,8 +10070,8 @@ class MessageReader:
 
 # ==== 34 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
-# values. A scrape counts the tasks, but not more often than their number allows, and waits a second at most
-# for that.
+# values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
+# second at most.
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DURATION_BUCKETS = (
@@ -10305,8 +10304,8 @@ def process_metrics() -> dict[str, list[Sample]]:
 
 
 # ==== 35 Routes =============================================================================================
-# The parameters, the body and the answer of a route. Parameters and bodies are validated before a method of
-# TaskAPI gets them; the OpenAPI document is made from the same tables.
+# The parameters, body and answer of each route. A route validates parameters and body before it calls
+# TaskAPI; the OpenAPI document is made from the same tables.
 
 CSV_TYPE = "text/csv; charset=utf-8"
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
@@ -10515,9 +10514,9 @@ class Route:
 
 
 # ==== 36 OpenAPI ============================================================================================
-# The OpenAPI 3.1 document of all routes, made from ROUTES, the models and limits of requests and tasks, and the
-# classes of errors. With tokens set, it demands one for every route that is not open. Every object has a name,
-# or generators of clients would give it no type.
+# The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
+# With a token set, every route that is not open is marked as needing one. Every object schema is a named
+# component, because generators of clients derive type names from it.
 
 CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
 CREATE_EXAMPLE = {
@@ -10813,8 +10812,8 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
 
 
 # ==== 37 Page ===============================================================================================
-# The page at `/` is dashboard.html: one document without any data in it, which uses the API like every other
-# client. It is read at its first request.
+# The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
+# at the first request for it.
 
 PAGE_FILE = "dashboard.html"
 PAGE_TYPE = "text/html; charset=utf-8"
@@ -10858,8 +10857,9 @@ def read_page() -> Response:
 
 
 # ==== 38 API ================================================================================================
-# One method for each route. It gets calls, whose parameters and bodies are valid, and returns an answer for
-# each: a Response, an error, Later or Alone. It waits for nothing but the database.
+# One method per route. It gets validated requests and returns one answer for each: a Response, an error,
+# Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
+# create also on the engine's validation.
 
 MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
@@ -11243,7 +11243,8 @@ class Router:
 
 
 # ==== 39 Access =============================================================================================
-# Whether a request may be answered, judged by its head alone; and the certificate of the service.
+# Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
+# of the service.
 
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
 FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged each
@@ -11482,8 +11483,9 @@ class AccessRules:
 
 
 # ==== 40 HTTP connections ===================================================================================
-# One client's socket, which never blocks: bytes come in and are cut into requests, answers go out, and every
-# phase has a deadline, so that a slow client costs a descriptor and no thread. The event loop alone uses it.
+# A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
+# loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
+# no thread.
 #
 #   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
 #    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
@@ -12000,11 +12002,12 @@ class Connection:
 
 
 # ==== 41 HTTP server ========================================================================================
-# http.server's HTTPServer in use: `serve_forever` is the event loop, one thread that owns listener, poller,
-# connections, lanes, waits and byte counts, without a lock. Workers take groups of alike requests from a
-# SimpleQueue and compute the answers; these come back through one deque and a socket pair. Groups, since 16
-# status requests in one call cost a third of the CPU of 16 calls. Lanes, so that what holds up one kind of
-# request (the engine over creates, a long answer, a COMMIT) holds up no other kind.
+# A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
+# alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
+# lock. Worker threads take groups of alike requests from a SimpleQueue and compute the answers, which return
+# through a deque; a socket pair wakes the loop. Groups: 16 status requests in one call take a third of the
+# CPU of 16 calls. Lanes: each kind of request has its own queue and workers, so that slow requests (a create
+# that the engine validates, a long answer, a COMMIT) delay no other kind.
 
 WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.RANK: 1, Lane.ENGINE: 1}
 MAX_GROUP = 64  # requests that are answered together
@@ -12579,15 +12582,15 @@ class ApiServer(http.server.HTTPServer):
 
 
 # ==== 42 Command line =======================================================================================
-# `main(argv)` reads settings and calls what `import qtm` has too. Exit codes: 0 done, 1 failed, 2 usage or
-# settings.
+# `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
+# usage or settings.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 PING_SECONDS = 2.0  # for an answer to `ping`
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
-SLOT_DESCRIPTORS = 13  # two to wake it, its host, five of an engine process, and as many of the next
+SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
 PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # of local probes; a random end follows
 NO_START = "the service does not start"

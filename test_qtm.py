@@ -12928,11 +12928,11 @@ def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
                 assert found["status"] == "completed"
         stop(served.process)
     (line,) = [line for line in served.lines if "too few open files" in line]
-    assert "limit=152 max_connections=44 asked=512" in line
+    assert "limit=152 max_connections=68 asked=512" in line
     assert {line.split()[1] for line in served.lines} <= {"INFO", "WARNING"}
 
 
-LIMITS = {qtm.resource.RLIM_INFINITY: 65_536, 1 << 20: 65_536, 1024: 1024 - 48 - 13 - 8, 10: 1}
+LIMITS = {qtm.resource.RLIM_INFINITY: 65_536, 1 << 20: 65_536, 1024: 1024 - 48 - 7 - 8, 10: 1}
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -110,7 +110,7 @@ QUIET_SECONDS = 300.0  # however much changes, the backlog is worked off by then
 GONE_SECONDS = 10.0  # for processes to be gone: the kill grace is 2 s
 # Of an idle service, beside its slots: standard ones, the pool, three per SQLite connection, sockets.
 OWN_DESCRIPTORS = 40
-SLOT_DESCRIPTORS = 13  # two to wake it, its host, five of an engine process, and as many of the next
+SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
 KEPT_EVIDENCE = 20
 
 ENGINE = r'''"""Backtests that misbehave on purpose; each tells a ledger what it does."""
