@@ -6180,7 +6180,7 @@ def _validate_loop(engine: BacktestEngine, ends: SlotEnds) -> None:
     """Answer each request, a list of tasks, with the faults found."""
     while (request := ends.receive()) is not None:
         number, tasks = request
-        ends.send({"task": number, "at": time.monotonic()})
+        ends.send({"task": number, "pid": os.getpid(), "at": time.monotonic(), "version": None})
         ends.send({"task": number, "faults": validation_faults(engine, map(TaskRequest.from_dict, tasks))})
 
 
@@ -6953,6 +6953,94 @@ class ForgedFrame(Exception):
     descriptor."""
 
 
+COUNT, USAGE = range(2**63), [range(2**63), float]
+FRAMES = (  # the shapes of all frames; documents follow on that of a result alone
+    {"host": COUNT},
+    {"no_process": MAX_ERROR_MESSAGE},
+    {"exit": range(-255, 256), "usage": USAGE, "out_of_memory": bool, "stacks": MAX_TRACEBACK},
+    {"task": COUNT, "pid": COUNT, "at": float, "version": (MAX_VERSION, None)},
+    {"task": COUNT, "progress": float, "message": MAX_MESSAGE},
+    {"task": COUNT, "ignored": MAX_IGNORED},
+    RESULT := {"task": COUNT, "usage": (USAGE, None)},
+    {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
+    {"task": COUNT, "faults": list},
+)
+NON_FINITE, CONVERTED = ({"path": MAX_RESULT_BYTES, name: MAX_RESULT_BYTES} for name in ("kind", "type"))
+_json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
+    object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),
+    parse_int=lambda text: None,
+    parse_float=lambda text: None,
+    parse_constant=_no_constant,
+)
+
+
+def has_shape(value: Any, shape: Any) -> bool:
+    """Whether a value of JSON is a list or an object of such shapes, one of a tuple of shapes, an integer of a
+    range, a text of at most so many characters, of a type, or None. A float is any number from 0 on."""
+    if isinstance(shape, tuple):
+        return any(has_shape(value, one) for one in shape)
+    if isinstance(shape, dict):
+        is_like = isinstance(value, dict) and value.keys() == shape.keys()
+        return is_like and all(has_shape(value[key], one) for key, one in shape.items())
+    if isinstance(shape, list):
+        is_like = isinstance(value, list) and len(value) == len(shape)
+        return is_like and all(map(has_shape, value, shape))
+    if isinstance(shape, range):
+        return type(value) is int and value in shape
+    if isinstance(shape, int):
+        return isinstance(value, str) and len(value) <= shape
+    if shape is float:
+        return _is_number(value) and value >= 0
+    return value is shape or type(value) is shape
+
+
+def _check_document(text: str, opening: str) -> None:
+    """Raise ValueError unless this is the text of one JSON object or list, at most 64 deep, without duplicate
+    keys, NaN and lone surrogates. It may have many megabytes: no value is kept, and Python is called often
+    enough that other threads run beside it."""
+    brackets = text.count("[") + text.count("{")
+    is_deep = brackets > MAX_JSON_DEPTH and _json_depth(text.encode()) > MAX_JSON_DEPTH
+    if is_deep or not text.startswith(opening):
+        raise ValueError("too deep, or of another type")
+    _json_checker.decode(text)
+    # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        dump_json(json.loads(text)).encode()
+
+
+def _check_documents(result: str, non_finite: str, converted: str, ranking: str) -> None:
+    """Raise ValueError unless they are what `Outcome` has of a result. They go into the database and into
+    answers as they are: one with a quote or bracket of its own would be read as members of the answer."""
+    for text, opening in zip((result, non_finite, converted, ranking), "{[[[", strict=True):
+        _check_document(text, opening)
+    *facts, metrics = json.loads(ranking)
+    _check_document(metrics, "{")
+    are_right = (
+        *(has_shape(one, NON_FINITE) for one in json.loads(non_finite)),
+        *(has_shape(one, CONVERTED) for one in json.loads(converted)),
+        has_shape(facts[:3], [COUNT, (10, None), (10, None)]) and len(facts) == 6,
+        *(one is None or _is_number(one) for one in facts[3:]),
+        *map(_is_number, json.loads(metrics).values()),
+    )
+    if not all(are_right):
+        raise ValueError("a document of another shape")
+
+
+def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
+    """A frame and its documents, each a line of strict JSON. Raises ForgedFrame for what has no shape of
+    FRAMES."""
+    try:
+        head, *documents = body.decode().split("\n")
+        frame = parse_json(head.encode())
+        if not has_shape(frame, FRAMES) or frame.get("progress", 0) > 1:
+            raise ForgedFrame
+        if documents or has_shape(frame, RESULT):
+            _check_documents(*documents)
+    except (ValueError, TypeError, AttributeError, MalformedJSON):
+        raise ForgedFrame from None
+    return frame, documents
+
+
 class HostLink:
     """The service's ends of a host: tasks go in, frames and output come out. Of one thread."""
 
@@ -7027,28 +7115,25 @@ class HostLink:
         found = self._poll.poll(1000 * min(seconds, 3600.0))
         return all(descriptor != self._control.socket.fileno() for descriptor, _ in found)
 
-    def frames(self) -> list[tuple[dict[str, Any], list[str]]]:
-        """The whole frames that have come, each with its documents. Raises ForgedFrame."""
+    def frames(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """The whole frames that have come, each with its documents. Raises ForgedFrame after those before."""
         with contextlib.suppress(BlockingIOError):
             self._received += os.read(self._frames, 1 << 20)
-        found, start, data = [], 0, self._received
-        while len(data) >= start + PIECE_HEAD.size:
-            marker, pid, size, is_last = PIECE_HEAD.unpack_from(data, start)
-            pieces = self._pieces.setdefault(pid, bytearray())
+        data = self._received
+        while len(data) >= PIECE_HEAD.size:
+            marker, pid, size, is_last = PIECE_HEAD.unpack_from(data)
+            pieces, end = self._pieces.setdefault(pid, bytearray()), PIECE_HEAD.size + size
             if marker != self.marker or len(pieces) > MAX_FRAME_BYTES:
                 raise ForgedFrame
-            end = start + PIECE_HEAD.size + size
             if len(data) < end:
-                break
-            pieces += data[start + PIECE_HEAD.size : end]
-            start = end
+                return
+            pieces += data[PIECE_HEAD.size : end]
+            del data[:end]
             if is_last:
-                head, *documents = self._pieces.pop(pid).decode().split("\n")
-                found.append((json.loads(head), documents))
-                if "exit" in found[-1][0]:
+                frame, documents = read_frame(self._pieces.pop(pid))
+                if "exit" in frame:
                     self._pieces.clear()  # of a frame that the process was killed in
-        del data[:start]
-        return found
+                yield frame, documents
 
     def read_output(self, log: OutputLog | None, to_end: bool = False) -> None:
         """Give the log what has been printed; ``to_end``: all of it, up to the marker that ends an attempt.
@@ -7175,10 +7260,10 @@ class EngineSlot:
         self._more, self._events, self._silent_seconds, self._early_ends = more, events, 0.0, 0
         try:
             # the engine may be another by now, or the host has ended meanwhile
-            if self._link and (self._server.has_replaced(self._link.server) or not self._link.wait(0.0)):
+            link = self._link
+            if link and (self._server.has_replaced(link.server) or not self._is_usable(link)):
                 self._leave_host()
             self._link = link = self._link or self._server.open_host(self._wake)
-            self._take_frames(link)
             self._waiting.append(first)
             while self._link:
                 self._feed(link)
@@ -7194,6 +7279,15 @@ class EngineSlot:
         self._leave_host()
         for descriptor in (self._wake, self._notify):
             os.close(descriptor)
+
+    def _is_usable(self, link: HostLink) -> bool:
+        """Whether the host lives, and sent nothing but the ends of processes since the last attempt."""
+        try:
+            is_there = link.wait(0.0)
+            self._take_frames(link)
+        except ForgedFrame:
+            return False
+        return is_there and self._link is not None
 
     def _feed(self, link: HostLink) -> None:
         """Send attempts, as many ahead as will begin soon."""
@@ -7284,12 +7378,14 @@ class EngineSlot:
             if self._link is None:  # one before was the last
                 return
             if "host" in frame:
-                link.pid = frame["host"]
+                link.pid = link.pid or frame["host"]
             elif "exit" in frame:
                 self._end_process(link, frame)
             elif "no_process" in frame:
                 self._end_host("no process for an attempt", error=frame["no_process"])
             elif (flight := self._flights.get(frame["task"])) and flight.outcome is None:
+                if "faults" in frame or self._begun is not (None if "at" in frame else flight):
+                    raise ForgedFrame
                 self._take_frame(link, flight, frame, documents)
 
     def _take_frame(
@@ -7676,11 +7772,11 @@ class EngineServer:
         text = dump_json([task.to_dict() for task in tasks])
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
-                if (found := self._ask_validator(text)) is not None:
+                if (found := self._ask_validator(text, range(len(tasks)))) is not None:
                     return found
         raise InvalidTask("the engine's validate ended its process on this request")
 
-    def _ask_validator(self, text: str) -> list[TaskFault] | None:
+    def _ask_validator(self, text: str, places: range) -> list[TaskFault] | None:
         """None when its process has ended, in the middle of the request or not. Raises EngineUnavailable when
         there is none: that is none of the request's fault."""
         if self._validator and not self._validator.wait(0.0):
@@ -7690,13 +7786,15 @@ class EngineServer:
         spawn_seconds = self.spawns * self._settings.engine_start_seconds
         has_begun, deadline = False, time.monotonic() + START_SECONDS + spawn_seconds
         try:
-            link.frames()  # of processes that have ended meanwhile
             link.send(self._last_request, text)
             while (left := deadline - time.monotonic()) > 0:
                 is_there = link.wait(left)
                 for frame, _ in link.frames():
-                    link.pid = frame.get("host", link.pid)
+                    link.pid = link.pid or frame.get("host", 0)
                     if frame.get("task") == self._last_request and "faults" in frame:
+                        fault_shape = [places, MAX_FRAME_BYTES, MAX_FRAME_BYTES]
+                        if not all(has_shape(fault, fault_shape) for fault in frame["faults"]):
+                            raise ForgedFrame
                         return [TaskFault(*fault) for fault in frame["faults"]]
                     if frame.get("task") == self._last_request:
                         has_begun, deadline = True, time.monotonic() + CHANNEL_TIMEOUT_SECONDS

@@ -4236,6 +4236,8 @@ ENGINES = textwrap.dedent(
             raise qtm.InvalidTask("refused by the engine")
         if task.config["strategy"] == "validate_dies":
             os._exit(3)
+        if task.config["strategy"] == "validate_writes":
+            write_frames(task.params["frames"])
         if task.config["strategy"] == "fields" and task.params["window"] < 0:
             faults = [qtm.FieldError("params.window", "params.window must be positive"), qtm.FieldError("config.strategy", "not with that")]
             raise qtm.InvalidTask("params.window must be positive", [*faults, "no fault"])
@@ -4392,6 +4394,23 @@ ENGINES = textwrap.dedent(
             except OSError:
                 pass
         return {}
+
+    def write_frames(frames):  # as qtm itself does, in the pipe of frames with its marker
+        caller = sys._getframe()
+        while "ends" not in caller.f_locals:
+            caller = caller.f_back
+        ends, number = caller.f_locals["ends"], caller.f_locals["number"]
+        for frame in frames:
+            body = bytes.fromhex(frame).replace(b'"task":0', b'"task":%d' % number)
+            for piece in range(0, len(body), qtm.PIECE_BYTES):
+                part = body[piece : piece + qtm.PIECE_BYTES]
+                is_last = piece + qtm.PIECE_BYTES >= len(body)
+                os.write(ends.frames, qtm.PIECE_HEAD.pack(ends.marker, os.getpid(), len(part), is_last) + part)
+
+    def writes_frames(task, progress):
+        write_frames(task.params["frames"])
+        while True:
+            time.sleep(60)
 
     def fork_bomb(task, progress):
         for _ in range(5):
@@ -5029,6 +5048,93 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, conte
         task.finished_at
         < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
     )
+
+
+RANKING = '[5,null,null,252,0.1,null,"{\\"sharpe\\":1.5}"]'
+OF_RESULT = '{"task":0,"usage":null}\n'
+GOOD_FRAMES = [
+    '{"host":5}',
+    '{"exit":-9,"usage":[1000,0.5],"out_of_memory":false,"stacks":""}',
+    '{"task":0,"pid":5,"at":1.5,"version":null}',
+    '{"task":0,"progress":1,"message":"half"}',
+    '{"task":0,"usage":[1000,0.5],"error":["ValueError","",null,true]}',
+    OF_RESULT + f'{{"a":"\\ud83d\\ude00 \\\\ud800 \\u0000"}}\n[{{"path":"","kind":"nan"}}]\n[]\n{RANKING}',
+    OF_RESULT + f'{{"a":1e400,"b":{10**30}}}\n[]\n[{{"path":"x","type":"y"}}]\n{RANKING}',
+    OF_RESULT + '{"a":' * 64 + "1" + "}" * 64 + f"\n[]\n[]\n{RANKING}",
+]
+FORGED_FRAMES = [
+    *("null", "[]", "x", "", "[" * 200_000, "{}", '{"host":-1}', '{"host":"5"}', '{"no_process":5}'),
+    '{"exit":null,"usage":[1000,0.5],"out_of_memory":false,"stacks":""}',
+    '{"exit":0,"usage":[1000,-0.5],"out_of_memory":false,"stacks":""}',
+    '{"exit":0,"usage":null,"out_of_memory":false,"stacks":""}',
+    *(f'{{"task":0,"pid":5,"at":1,"version":{value}}}' for value in ("{}", "5", json.dumps("x" * 101))),
+    *(f'{{"task":0,"pid":5,"at":{value},"version":null}}' for value in ("true", "-1", "null")),
+    *(f'{{"task":0,"progress":{value},"message":""}}' for value in ("1.5", "-1", "true", '"1"', "NaN", "1e999")),
+    *(
+        f'{{"task":0,"progress":0.5,"message":{value}}}'
+        for value in ('{"a":1}', "null", json.dumps("x" * 501), '"\\ud800"', '"\\u0000"', '"",')
+    ),
+    *('{"task":0,"progress":0.5}', '{"task":0,"progress":0.5,"progress":0.5,"message":""}', '{"task":0,"ignored":{}}'),
+    *('{"task":"0","ignored":"x"}', '{"task":0,"ignored":"x","more":1}', '{"task":0,"ignored":"x"}\n{}'),
+    *(
+        f'{{"task":0,"usage":null,"error":{value}}}'
+        for value in ("{}", '[{},"",null,true]', '["x",[1],null,true]', '["x","",null,1]', '["x","",null,true,1]')
+    ),
+    *(OF_RESULT + f'{value}\n[]\n[]\n{RANKING}' for value in (
+        *("", "1", "[]", '"x"', "{", "{}}", '{"a":NaN}', '{"a":1,"a":2}', "{'a':1}", '{"a":01}', '1},"forged":{"a":1'),
+        *('{"a":"\\ud800"}', '{"a":"\\x41"}', '{"a":' * 65 + "1" + "}" * 65, '{"a":"\n"}'),
+    )),
+    *(OF_RESULT + f"{{}}\n{value}\n[]\n{RANKING}" for value in (
+        *("", "{}", '"x"', "[1]", '["x"]', '[{"path":"x"', '[{"path":"x"}]', '[{"path":"x","kind":1}]'),
+        *('[{"path":"x","type":"x"}]', '[]},"forged":{"a":1'),
+    )),
+    OF_RESULT + f'{{}}\n[]\n[{{"path":"x","kind":"x"}}]\n{RANKING}',
+    *(OF_RESULT + f"{{}}\n[]\n[]\n{value}" for value in (
+        *("null", "{}", "[]", '["5",null,null,1,1,1,"{}"]', RANKING.replace("252", '"252"'), RANKING[:-1]),
+        *(RANKING.replace("1.5", '{}'), RANKING.replace("1.5}", '1.5},\\"forged\\":{}'), RANKING[:-1] + ",1]"),
+    )),
+    *(OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
+]  # fmt: skip
+
+
+def test_one_strict_reader_takes_the_frames_of_qtm_and_no_others():
+    for frame in GOOD_FRAMES:
+        head, *documents = frame.split("\n")
+        assert qtm.read_frame(frame.encode()) == (json.loads(head), documents)
+    no_utf_8 = (b'{"task":0,"ignored":"\xff"}', b'\xef\xbb\xbf{"host":5}')
+    for frame in (*map(str.encode, FORGED_FRAMES), *no_utf_8):
+        with pytest.raises(qtm.ForgedFrame):
+            pytest.fail(f"{frame[:90]} is {qtm.read_frame(frame)}")
+
+
+def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
+    pids = tmp_path / "pids"
+    other = qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
+    (other_id,) = running.create_task(other).task_ids
+    eventually(lambda: pids.exists() and pids.read_text())
+    begins = '{"task":0,"pid":5,"at":1,"version":null}'
+    ends = GOOD_FRAMES[4].replace("[1000,0.5]", "null")
+    cases = [[frame] for frame in FORGED_FRAMES[4::9]] + [[ends, "x"], [begins]]
+    for frames in cases:
+        forged = {"frames": [frame.encode().hex() for frame in frames]}
+        task = run_one(running, "writes_frames", forged, max_attempts=1)
+        assert (task.status.value, task.error["type"], task.attempt) == ("failed", "crashed", 1), frames
+        assert "wrote on the descriptor" in task.error["message"], frames
+        assert running.scheduler.is_fresh()
+    task = running.get_task_status(other_id)
+    assert (task.status.value, task.attempt) == ("running", 1)
+    assert running.scheduler.state()["attempts_ended"] == {"crashed": len(cases)}
+    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
+
+
+def test_a_forged_answer_of_validate_refuses_its_request_alone(running):
+    faults = [f'{{"task":0,"faults":{value}}}' for value in ("{}", "[1]", '[[9,"x","x"]]', '[["0","x","x"]]')]
+    for frame in (*faults, "[]", "x", "[" * 200_000):
+        with pytest.raises(qtm.InvalidTask, match="ended its process"):
+            run_one(running, "validate_writes", {"frames": [frame.encode().hex()]})
+        assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED, frame
+    with pytest.raises(qtm.InvalidTask, match="refused by the engine"):
+        run_one(running, "refused")
 
 
 def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
