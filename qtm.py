@@ -1388,9 +1388,11 @@ def return_moments(returns: Sequence[float]) -> dict[str, float]:
 
 def _curve_metrics(curve: Any) -> dict[str, float]:
     """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; none of another one."""
-    points = curve if isinstance(curve, list) else ()
-    values = [one[1] for one in points if isinstance(one, list) and len(one) == 2 and _is_number(one[1])]
-    if not values or len(values) < len(points) or 0 in values:
+    try:
+        values = [value for _, value in curve]
+    except (TypeError, ValueError):  # its points are no pairs
+        return {}
+    if not values or not {*map(type, values)} <= {int, float} or 0 in values:
         return {}
     returns = [after / before - 1 for before, after in itertools.pairwise(values)]
     return {"bars": len(values), **return_moments(returns)}
