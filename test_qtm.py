@@ -13015,13 +13015,25 @@ def run(task, progress):
         served.process.wait()
     eventually(lambda: not any(map(is_alive, below)))
     assert list(folder.rglob("left-*"))
+    others = {folder / "data" / "kept", folder / "qtm-engine-of_others" / "kept"}
+    for path in others:
+        path.parent.mkdir()
+        path.touch()
+    (folder / "qtm-engine-link").symlink_to(folder / "data")
+    held = os.open(folder / "qtm-engine-of_others", os.O_RDONLY)
+    qtm.fcntl.flock(held, qtm.fcntl.LOCK_EX)  # as the processes of a service that lives do
     with logged_service(tmp_path, url, **chosen) as served:
         eventually(lambda: not list(folder.rglob("left-*")))
         made = served.data("POST", f"{A}/createTask", body(params={"seconds": 0}))
         found = served.data("GET", f"{A}/getTaskStatus?task_id={made['task_ids'][0]}&wait=30")
         assert found["status"] == "completed"
         stop(served.process)
-    eventually(lambda: list(folder.iterdir()) == [])
+    eventually(lambda: len(list(folder.iterdir())) == 3)
+    assert all(path.exists() for path in others)
+    os.close(held)
+    (folder / "qtm-engine-link").unlink()
+    for path in others:
+        shutil.rmtree(path.parent)
 
 
 def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
