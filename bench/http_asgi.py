@@ -18,11 +18,12 @@ import orjson
 
 CONNECTIONS = 16
 HEADERS = [(b"content-type", b"application/json")]
-COLUMNS = """task_id, batch_id, stock_code, config, params, status, progress, message, attempt, max_attempts,
-timeout_seconds, -priority_rank AS priority, created_at, run_at, started_at, finished_at, worker_id, error,
-engine_version"""
-NAMES = [column.split()[-1] for column in COLUMNS.split(",")]
-QUERY = f"SELECT {COLUMNS} FROM backtest_tasks WHERE task_id = %s"
+COLUMNS = """t.task_id, t.batch_id, t.stock_code, t.config, t.params, status, progress, message, attempt,
+max_attempts, timeout_seconds, -priority_rank AS priority, created_at, run_at, started_at, finished_at, worker_id,
+error, t.engine_version, metrics"""
+NAMES = [column.split()[-1].rpartition(".")[2] for column in COLUMNS.split(",")]
+QUERY = f"""SELECT {COLUMNS} FROM backtest_tasks t LEFT JOIN backtest_metrics m
+    ON m.batch_id = t.batch_id AND m.task_id = t.task_id WHERE t.task_id = %s"""
 STATUS_TEXTS = {
     "completed": "Completed; the result is ready.",
     "failed": "Failed; the error tells why.",
@@ -56,7 +57,7 @@ def iso(stamp: datetime.datetime | None) -> str | None:
 def document(row: Sequence[Any]) -> dict[str, Any]:
     """A row as qtm shows a task that has ended."""
     task = dict(zip(NAMES, row, strict=True))
-    for name in ("config", "params", "error"):
+    for name in ("config", "params", "error", "metrics"):
         task[name] = task[name] and orjson.loads(task[name])
     for name in ("created_at", "run_at", "started_at", "finished_at"):
         task[name] = iso(task[name])

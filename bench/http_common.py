@@ -223,11 +223,22 @@ results = sa.Table(
     sa.Column("converted", sa.Text),
 )
 
+ranked = sa.Table(
+    "backtest_metrics",
+    metadata,
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("task_id", sa.CHAR(36), primary_key=True),
+    sa.Column("metrics", sa.Text),
+)
+
 SHOWN = [column for column in tasks.c if column.name not in ("attempt_limit", "heartbeat")]
-BY_ID = sa.select(*SHOWN).where(tasks.c.task_id == sa.bindparam("task_id"))
+SHOWN.append(ranked.c.metrics)
+OF_TASK = (ranked.c.batch_id == tasks.c.batch_id) & (ranked.c.task_id == tasks.c.task_id)
+WITH_METRICS = tasks.outerjoin(ranked, OF_TASK)
+BY_ID = sa.select(*SHOWN).select_from(WITH_METRICS).where(tasks.c.task_id == sa.bindparam("task_id"))
 BY_ID_WITH_RESULT = (
     sa.select(*SHOWN, results.c.result, results.c.non_finite, results.c.converted)
-    .select_from(tasks.outerjoin(results, results.c.task_id == tasks.c.task_id))
+    .select_from(WITH_METRICS.outerjoin(results, results.c.task_id == tasks.c.task_id))
     .where(tasks.c.task_id == sa.bindparam("task_id"))
 )
 BATCH = sa.select(batches).where(batches.c.batch_id == sa.bindparam("batch_id"))
@@ -266,7 +277,7 @@ def _task(row: Sequence[Any]) -> Document:
         timeout_seconds,
         rank,
     ) = row[:12]
-    created_at, run_at, started_at, finished_at, worker_id, error, engine_version = row[12:19]
+    created_at, run_at, started_at, finished_at, worker_id, error, engine_version, metrics = row[12:20]
     return {
         "task_id": task_id,
         "batch_id": batch_id,
@@ -288,6 +299,7 @@ def _task(row: Sequence[Any]) -> Document:
         "worker_id": worker_id,
         "error": None if error is None else from_json(error),
         "engine_version": engine_version,
+        "metrics": None if metrics is None else from_json(metrics),
     }
 
 
@@ -387,7 +399,11 @@ class Service:
     ) -> bytes:
         """getTasksByBatch: the batch with its counts and a page of its tasks."""
         page = (
-            sa.select(*SHOWN).where(tasks.c.batch_id == batch_id).order_by(tasks.c.task_id).limit(limit + 1)
+            sa.select(*SHOWN)
+            .select_from(WITH_METRICS)
+            .where(tasks.c.batch_id == batch_id)
+            .order_by(tasks.c.task_id)
+            .limit(limit + 1)
         )
         if statuses:
             page = page.where(tasks.c.status.in_(statuses))
