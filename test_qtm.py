@@ -9466,6 +9466,7 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
         good("GET", f"getTasksByBatch?batch_id=all{query}")
         good("GET", f"listTasks?batch_id=all{query}")
     good("GET", "listBatches?limit=1")
+    good("GET", "rankTasks?batch_id=all&by=sharpe")
     good("POST", "retryTask", {"task_id": ids[3]})
     assert good("POST", "retryTask", {"batch_id": "all"})["retried"] == 1
     for path in ("/", "/healthz", "/readyz", "/metrics", f"{A}/listBatches"):

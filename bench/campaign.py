@@ -1523,8 +1523,20 @@ class Oracle:
         alone = f"SELECT t.task_id, t.status FROM backtest_tasks t {joined} WHERE "
         for row in self._target.rows(alone + "(t.status = 'completed') <> (m.task_id IS NOT NULL)"):
             self._findings.add("double", f"task {row[0]} is {row[1]}, and its metrics do not fit")
-        for path in (self._folder / "tmp").iterdir():
+        for path in self._temporary_files():
             self._findings.add("leaked", f"the temporary file {path.name}")
+
+    def _temporary_files(self) -> list[pathlib.Path]:
+        """What is left of temporary files once hosts had the time to remove theirs. The empty folder of an
+        engine server that was killed goes with the next start."""
+        deadline = time.monotonic() + GONE_SECONDS
+        while True:
+            left = [
+                path for path in (self._folder / "tmp").iterdir() if not path.is_dir() or any(path.iterdir())
+            ]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.1)
 
     def check_overlaps(self) -> int:
         """How many executions of one task overlapped; those that nothing explains are findings."""
