@@ -5733,7 +5733,7 @@ MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 # before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the last
 PIECE_HEAD = struct.Struct("!8sIH?")
-PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # so much is written whole, whoever else writes or is killed
+PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
 DESCRIPTOR = struct.Struct("i")
 # datagrams with boundaries and an end; where there are none (macOS), without an end
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
@@ -8743,7 +8743,7 @@ class SlotWorker:
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
-ORPHAN_EVENT = "orphan taken back"
+ORPHAN_EVENT = "orphan taken back"  # in the log: a task of a scheduler that died is rescued
 
 
 class Health:
@@ -12417,7 +12417,7 @@ class Dispatcher:
                 self._complete_group([exchange], [late(lane)])
 
     def trim(self, now: float) -> None:
-        """Give back what long requests left in the heap, once they are over."""
+        """Return free memory to the system once long requests are over."""
         if now >= self._trim_at:
             self._trim_at = math.inf
             trim_memory()

@@ -67,13 +67,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pymysql
 import pymysql.cursors
 from private_galera import PrivateGalera
 from private_mariadb import PrivateMariaDB, die_with_parent, free_port
 
+T = TypeVar("T")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 API = "/api/v1/backtest"
 CONFIG = {
@@ -1380,6 +1381,14 @@ class CampaignReport:
         return ", ".join(parts)
 
 
+def await_none(find: Callable[[], list[T]]) -> list[T]:
+    """What ``find`` gives, once that is nothing or GONE_SECONDS are over."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 class Oracle:
     """Judges at the end, from history, ledger and database."""
 
@@ -1407,10 +1416,7 @@ class Oracle:
         either."""
         self.ledger = Ledger(self._folder / "ledger")
         idle = {replica.pid for replica in replicas}
-        deadline = time.monotonic() + GONE_SECONDS
-        while (left := self._left_over(idle, mark)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        for process in left:
+        for process in await_none(lambda: self._left_over(idle, mark)):
             line = self.ledger.processes.get((process.pid, process.born), {})
             what = f"pid {process.pid} (state {process.state}, parent {process.parent}): {line or 'not in the ledger'}"
             self._findings.add("orphans", what)
@@ -1523,20 +1529,13 @@ class Oracle:
         alone = f"SELECT t.task_id, t.status FROM backtest_tasks t {joined} WHERE "
         for row in self._target.rows(alone + "(t.status = 'completed') <> (m.task_id IS NOT NULL)"):
             self._findings.add("double", f"task {row[0]} is {row[1]}, and its metrics do not fit")
-        for path in self._temporary_files():
+        for path in await_none(self._temporary_files):
             self._findings.add("leaked", f"the temporary file {path.name}")
 
     def _temporary_files(self) -> list[pathlib.Path]:
-        """What is left of temporary files once hosts had the time to remove theirs. The empty folder of an
-        engine server that was killed goes with the next start."""
-        deadline = time.monotonic() + GONE_SECONDS
-        while True:
-            left = [
-                path for path in (self._folder / "tmp").iterdir() if not path.is_dir() or any(path.iterdir())
-            ]
-            if not left or time.monotonic() > deadline:
-                return left
-            time.sleep(0.1)
+        """But for the empty folder of an engine server that was killed: the next start removes it."""
+        files = (self._folder / "tmp").iterdir()
+        return [path for path in files if not path.is_dir() or any(path.iterdir())]
 
     def check_overlaps(self) -> int:
         """How many executions of one task overlapped; those that nothing explains are findings."""

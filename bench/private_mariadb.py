@@ -188,8 +188,8 @@ class PrivateMariaDB:
         return log.read_text(errors="replace")[-6000:] if log.exists() else "(no log)"
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL after 20 s. One that has ended by itself is told of on stderr, with the end of
-        its log."""
+        """Send SIGTERM, and SIGKILL after 20 s. If the server has ended by itself, write the end of its log to
+        stderr."""
         if self._process and self._process.poll() is not None and not self._is_ended:
             sys.stderr.write(
                 f"MariaDB has ended by itself, with {self._process.returncode}:\n{self._log_tail()}\n"

@@ -17,7 +17,6 @@ import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import fill
 import private_mariadb
+from service import service
 
 import qtm
 
@@ -103,34 +103,20 @@ def ask(port: int, path: str, until: float, found: list[float]) -> None:
         found.append(1000 * (time.perf_counter() - started))
 
 
-def statuses(kind: str, url: str, batch: str, seconds: float) -> None:
+def statuses(kind: str, url: str, folder: str, batch: str, seconds: float) -> None:
     """Ten clients ask for statuses, alone and beside one that ranks."""
-    port = private_mariadb.free_port()
-    command = [
-        sys.executable,
-        str(pathlib.Path(qtm.__file__)),
-        "serve",
-        "--no-scheduler",
-        "--port",
-        str(port),
-    ]
-    if kind == "sqlite":
-        command.remove("--no-scheduler")
-    service = subprocess.Popen(
-        command, env={**os.environ, "QTM_DATABASE_URL": url}, stderr=subprocess.DEVNULL
-    )
-    try:
-        while subprocess.run(
-            [*command[:2], "ping", "--port", str(port)], capture_output=True, check=False
-        ).returncode:
-            time.sleep(0.2)
-        time.sleep(1.0)
+    flags = ["--no-scheduler"] if kind != "sqlite" else []
+    with service(url, pathlib.Path(folder), flags) as server:
         for words, rankers in (("alone", 0), ("beside a client that ranks", 1)):
             found, ranked, until = list[float](), list[float](), time.monotonic() + seconds
             path = f"rankTasks?batch_id={batch}&limit={{}}"
-            threads = [threading.Thread(target=ask, args=(port, path, until, ranked)) for _ in range(rankers)]
+            threads = [
+                threading.Thread(target=ask, args=(server.port, path, until, ranked)) for _ in range(rankers)
+            ]
             path = f"getTaskStatus?task_id={fill.task_id(0, 0)}"
-            threads += [threading.Thread(target=ask, args=(port, path, until, found)) for _ in range(10)]
+            threads += [
+                threading.Thread(target=ask, args=(server.port, path, until, found)) for _ in range(10)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -138,9 +124,6 @@ def statuses(kind: str, url: str, batch: str, seconds: float) -> None:
             p99 = statistics.quantiles(found, n=100)[98]
             row(f"{kind}: status of ten clients, {words}, p99", [p99], STATUS_MS)
             print(f"    {len(found)} statuses, {len(ranked)} rankings")
-    finally:
-        service.terminate()
-        service.wait()
 
 
 @contextlib.contextmanager
@@ -180,7 +163,7 @@ def main() -> None:
                 tasks.dao.change(batch)
                 tasks.dao.change(copy, batch=fill.batch_id(0), many=options.small)
                 measure(kind, Stopwatch(pid), tasks, fill.batch_id(0), "small", options.rounds)
-            statuses(kind, url, fill.batch_id(0), options.seconds)
+            statuses(kind, url, folder, fill.batch_id(0), options.seconds)
 
 
 if __name__ == "__main__":
