@@ -14720,18 +14720,26 @@ def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_fo
             "ATTENTION, THE README IS NOT TRIED: curl is missing"
         )
     folder, environment = fresh_folder
-    serve, install, create, follow, result, *_ = blocks("sh")
+    serve, install, create, follow, result, sweep, rank, *_ = blocks("sh")
     assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), (
         ".ci/run does it"
     )
     with typed_service(serve, folder, environment) as port:
-        typed = "".join((create, follow, result)).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-        assert f"127.0.0.1:{port}" in typed
-        done = subprocess.run(
-            ["sh", "-e"], input=typed, cwd=folder, env=environment, capture_output=True, text=True, check=True
-        )
+
+        def printed(*typed: str) -> str:
+            text = "".join(typed).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+            assert f"127.0.0.1:{port}" in text
+            given = {"input": text, "cwd": folder, "env": environment, "capture_output": True, "text": True}
+            return subprocess.run(["sh", "-e"], check=True, **given).stdout
+
+        first, second = printed(create, follow, result), printed(create.partition("\n")[0], "\n", sweep, rank)
+    swept, end = json.JSONDecoder().raw_decode(second)
+    assert swept["data"]["count"] == 10
+    ranked, end = json.JSONDecoder().raw_decode(second[end:])
+    assert [row["rank"] for row in ranked["data"]["rows"]] == [1, 2, 3]
+    assert ",deflated_sharpe," in second, "the head of the CSV"
     line, metrics = blocks("text")[0].splitlines()[0], blocks("json")[0]
-    created, rest = done.stdout.split("}}", 1)
+    created, rest = first.split("}}", 1)
     assert json.loads(created + "}}")["data"]["count"] == 8
     followed, told = rest[: rest.index("\n{")], rest[rest.index("\n{") :]
     assert len(followed.splitlines()) == 8
