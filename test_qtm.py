@@ -14362,8 +14362,8 @@ def test_what_was_acknowledged_on_one_node_is_read_on_a_node_that_lags(galera):
     _, urls = galera.create_database("qtm_lag")
     lagging = galera.nodes[2]
     with databases(urls[0], urls[2], f"{urls[2]}?sync_wait=0") as (ahead, behind, careless):
-        # they are connected, and know the tables
-        assert qtm.TaskDAO(careless).get("none") is qtm.TaskDAO(behind).get("none") is None
+        # they are connected; the first one waits for the tables, which the other needs too
+        assert qtm.TaskDAO(behind).get("none") is qtm.TaskDAO(careless).get("none") is None
         root = pymysql.connect(host="127.0.0.1", port=lagging.port, user="root", ssl_disabled=True)
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             root.cursor().execute("FLUSH TABLES WITH READ LOCK")  # until the end of this connection
