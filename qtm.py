@@ -6956,7 +6956,8 @@ class ForgedFrame(Exception):
 
 
 COUNT, USAGE = range(2**63), [range(2**63), float]
-FRAMES = (  # the shapes of all frames; documents follow on that of a result alone
+# the shapes of all frames; documents follow on that of a result alone
+SHAPES: Sequence[Mapping[str, Any]] = (
     {"host": COUNT},
     {"no_process": MAX_ERROR_MESSAGE},
     {"exit": range(-255, 256), "usage": USAGE, "out_of_memory": bool, "stacks": MAX_TRACEBACK},
@@ -6967,78 +6968,92 @@ FRAMES = (  # the shapes of all frames; documents follow on that of a result alo
     {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
     {"task": COUNT, "faults": list},
 )
+FRAMES = {frozenset(shape): shape for shape in SHAPES}
 NON_FINITE, CONVERTED = ({"path": MAX_RESULT_BYTES, name: MAX_RESULT_BYTES} for name in ("kind", "type"))
-_json_checker = json.JSONDecoder(  # makes nothing of numbers and objects
+SHORT_JSON = 4000  # characters, of which all values may be made to check them
+_short_json = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant).decode
+_long_json = json.JSONDecoder(  # makes nothing of numbers and objects
     object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),
     parse_int=lambda text: None,
     parse_float=lambda text: None,
     parse_constant=_no_constant,
-)
+).decode
 
 
 def has_shape(value: Any, shape: Any) -> bool:
     """Whether a value of JSON is a list or an object of such shapes, one of a tuple of shapes, an integer of a
     range, a text of at most so many characters, of a type, or None. A float is any number from 0 on."""
-    if isinstance(shape, tuple):
+    kind = type(shape)
+    if kind is range:
+        return type(value) is int and value in shape
+    if shape is float:
+        return _is_number(value) and 0 <= value < math.inf
+    if kind is int:
+        return isinstance(value, str) and len(value) <= shape
+    if kind is tuple:
         return any(has_shape(value, one) for one in shape)
-    if isinstance(shape, dict):
+    if kind is dict:
         is_like = isinstance(value, dict) and value.keys() == shape.keys()
-        return is_like and all(has_shape(value[key], one) for key, one in shape.items())
-    if isinstance(shape, list):
+        return is_like and all(map(has_shape, value.values(), map(shape.__getitem__, value)))
+    if kind is list:
         is_like = isinstance(value, list) and len(value) == len(shape)
         return is_like and all(map(has_shape, value, shape))
-    if isinstance(shape, range):
-        return type(value) is int and value in shape
-    if isinstance(shape, int):
-        return isinstance(value, str) and len(value) <= shape
-    if shape is float:
-        return _is_number(value) and value >= 0
     return value is shape or type(value) is shape
 
 
-def _check_document(text: str, opening: str) -> None:
-    """Raise ValueError unless this is the text of one JSON object or list, at most 64 deep, without duplicate
-    keys, NaN and lone surrogates. It may have many megabytes: no value is kept, and Python is called often
-    enough that other threads run beside it."""
+def _check_document(text: str, opening: str) -> Any:
+    """The value of a text of at most SHORT_JSON characters, or None. Raises ValueError unless it is one JSON
+    object or list, at most 64 deep, without duplicate keys, NaN and lone surrogates. Of a longer one, which may
+    have many megabytes, no value is kept, and Python is called often enough that other threads run beside it."""
     brackets = text.count("[") + text.count("{")
     is_deep = brackets > MAX_JSON_DEPTH and _json_depth(text.encode()) > MAX_JSON_DEPTH
     if is_deep or not text.startswith(opening):
         raise ValueError("too deep, or of another type")
-    _json_checker.decode(text)
+    is_short = len(text) <= SHORT_JSON
+    value = (_short_json if is_short else _long_json)(text)
     # perhaps half of a surrogate pair, perhaps a backslash before "ud8"
-    if re.search(r"\\u[dD][89a-fA-F]", text):
+    if "\\u" in text and re.search(r"\\u[dD][89a-fA-F]", text):
         dump_json(json.loads(text)).encode()
+    return value if is_short else None
+
+
+def _read_document(text: str, opening: str) -> Any:
+    """The value. Raises ValueError as `_check_document` does."""
+    value = _check_document(text, opening)
+    return json.loads(text) if value is None else value
 
 
 def _check_documents(result: str, non_finite: str, converted: str, ranking: str) -> None:
     """Raise ValueError unless they are what `Outcome` has of a result. They go into the database and into
     answers as they are: one with a quote or bracket of its own would be read as members of the answer."""
-    for text, opening in zip((result, non_finite, converted, ranking), "{[[[", strict=True):
-        _check_document(text, opening)
-    *facts, metrics = json.loads(ranking)
-    _check_document(metrics, "{")
-    are_right = (
-        *(has_shape(one, NON_FINITE) for one in json.loads(non_finite)),
-        *(has_shape(one, CONVERTED) for one in json.loads(converted)),
-        has_shape(facts[:3], [COUNT, (10, None), (10, None)]) and len(facts) == 6,
-        *(one is None or _is_number(one) for one in facts[3:]),
-        *map(_is_number, json.loads(metrics).values()),
-    )
-    if not all(are_right):
+    _check_document(result, "{")
+    are_right = True
+    for text, shape in ((non_finite, NON_FINITE), (converted, CONVERTED)):
+        if text != "[]":
+            are_right = are_right and all(has_shape(one, shape) for one in _read_document(text, "["))
+    *facts, metrics = _read_document(ranking, "[")
+    are_right = are_right and len(facts) == 6 and has_shape(facts[:3], [COUNT, (10, None), (10, None)])
+    numbers = *(one for one in facts[3:] if one is not None), *_read_document(metrics, "{").values()
+    if not (are_right and all(map(_is_number, numbers))):
         raise ValueError("a document of another shape")
 
 
 def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
     """A frame and its documents, each a line of strict JSON. Raises ForgedFrame for what has no shape of
-    FRAMES."""
+    SHAPES."""
     try:
         head, *documents = body.decode().split("\n")
-        frame = parse_json(head.encode())
-        if not has_shape(frame, FRAMES) or frame.get("progress", 0) > 1:
+        frame = _short_json(head)
+        shape = FRAMES.get(frozenset(frame))
+        if (
+            not has_shape(frame, shape)
+            or frame.get("progress", 0) > 1
+            or ("\\u" in head and _bad_text(frame))
+        ):
             raise ForgedFrame
-        if documents or has_shape(frame, RESULT):
+        if documents or shape is RESULT:
             _check_documents(*documents)
-    except (ValueError, TypeError, AttributeError, MalformedJSON):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ForgedFrame from None
     return frame, documents
 
