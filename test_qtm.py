@@ -9742,6 +9742,10 @@ class Page:
         self.click(name)
         self.click(name, "dialog button")
 
+    def unfold(self) -> None:
+        """Open all that is folded."""
+        self.run("for (const one of document.querySelectorAll('main details')) one.open = true")
+
     def errors(self) -> list[str]:
         """The messages of the browser's console, without those about failed requests."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["source"] != "network"]
@@ -9897,7 +9901,8 @@ def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp
             page.shows(shown, selector="output")
         selenium.webdriver.ActionChains(page.driver).move_to_element(page.find(".plot svg")).perform()
         page.shows("2008-12-", selector="output")
-        assert page.driver.title == "completed · MSFT · qtm"
+        page.shows("MSFT · fast=10 slow=30 sma_cross", "completed · Completed; the result is ready.")
+        assert page.driver.title == "completed · MSFT fast=10 slow=30 · qtm"
         (attempt,) = page.texts("[aria-label=Attempts] tbody tr")
         assert (attempt.split("\t")[:2], " MiB\t" in attempt) == (["1", "completed"], True)
 
@@ -10313,6 +10318,8 @@ MALFORMED = {
     "trades by names that every object has": {
         "trades": [{"constructor": 1, "__proto__": 2}, {"a": 3}, {"toString": "x"}],
     },
+    "a curve that begins at nothing": {"equity_curve": [["a", 0], ["b", 3], ["c", 0], ["d", 1]]},
+    "a curve that only rises": {"equity_curve": [["a", 1], ["b", 3]]},
     "a curve as wide as numbers are": {"equity_curve": [["2020-01-01", -1.7e308], ["2020-01-02", 1.7e308]]},
     "sizes that take hundreds of digits": {"metrics": {"max_drawdown": -1e308, "b": 1e-320}},
     "own names": {"__proto__": {"x": 1}, "constructor": 1, "metrics": {"__proto__": 1, "toString": 2}},
@@ -10330,6 +10337,8 @@ SHOWN = {
     "own names": '"__proto__": {',
     "trades by names that every object has": r"1\t2\t—\t—\n\s*—\t—\t3\t—\n\s*—\t—\t—\tx\n",
     "a curve as wide as numbers are": r"1.7000e\+308\n0\n-1.7000e\+308",
+    "a curve that begins at nothing": r"Drawdown from the highest value so far\n0\n-3\n(?s:.*)d: 1 · drawdown -2",
+    "a curve that only rises": r"Equity curve\n3\n2\n1\na\na\nb\nb: 3\n",
     "sizes that take hundreds of digits": r"-1.0000e\+308\nB\t9.9999e-321",
 }
 
@@ -10344,8 +10353,43 @@ def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
         for name, task_id in zip(MALFORMED, ids, strict=True):
             page.run("location.hash = `#/task/${arguments[0]}`", task_id)
             page.shows(task_id, "Configuration")
+            page.unfold()
             assert page.text("#fault") == "", name
             assert re.search(SHOWN.get(name, ""), page.text()), name
+
+
+PLACES = """
+const place = (name) => document.querySelector(name).getBoundingClientRect();
+const [metrics, curve] = ["[aria-label=Metrics]", ".plot svg"].map(place);
+const loss = place("svg[aria-label^=Drawdown]");
+return [curve.left > metrics.right, curve.top > metrics.bottom, loss.top > curve.bottom];
+"""
+
+
+def test_metrics_stand_beside_the_curve_and_the_drawdown_below_it(tmp_path, show, chromium):
+    days = [["d1", 100.0], ["d2", 200.0], ["d3", 150.0], ["d4", 50.0], ["d5", 300.0]]
+    engine = Staged({"metrics": {"sharpe": 1.0}, "equity_curve": days})
+    engine.is_over.set()
+    with staged(tmp_path, engine) as server:
+        (task_id,) = add_batch(server)
+        wait_for(server, [task_id])
+        page = show(server, f"#/task/{task_id}")
+        page.shows("Drawdown from the highest value so far\n0%\n-75%")
+        slider = page.find("input[type=range]")
+        for day, shown in (
+            ("d3", "150 · drawdown -25%"),
+            ("d4", "50 · drawdown -75%"),
+            ("d5", "300 · drawdown 0%"),
+        ):
+            slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * (int(day[1]) - 1))
+            page.shows(f"{day}: {shown}", selector="output")
+        line = page.run("return document.querySelector('.loss').getAttribute('d')")
+        assert set(re.findall(r"[\d.]+ [\d.]+", line)) == {
+            "0.0 0.00", "250.0 0.00", "500.0 33.33", "750.0 100.00", "1000.0 0.00", "1000.0 0", "0.0 0"
+        }  # fmt: skip
+        assert page.run(PLACES) == [True, False, True]
+        with narrow(chromium):
+            assert page.run(PLACES) == [False, True, True], "one below the other"
 
 
 PICKED = """
@@ -10368,13 +10412,27 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
         wait_for(server, add_batch(server, batch_id="long"))
         page = show(server, "#/batch/long")
         page.click("AAPL")
-        page.shows("and 145 more", "and 151 more columns", "and 577 more", "5,000.5", "characters")
+        page.shows("and 145 more", "and 151 more columns", "and 577 more", "5,000.5", "More of the result")
+        assert "characters" not in page.text()
+        page.unfold()
+        page.shows("characters")
         for label in ("Metrics", "Trades"):
             assert len(page.texts(f"[aria-label={label}] tbody tr")) == 200
         line = page.run("return document.querySelector('.line').getAttribute('d')")
         assert len(line) < 60_000
         assert "L411.5 0.00" in line, "the one peak"
         assert page.run(PICKED) == 0, "what is long is made into text once, not at each step of the slider"
+
+
+@contextlib.contextmanager
+def narrow(chromium):
+    """The window as wide as that of a telephone: 390 px."""
+    emulate = functools.partial(chromium.execute_cdp_cmd, "Emulation.setDeviceMetricsOverride")
+    emulate({"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        yield
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
