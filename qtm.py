@@ -5474,7 +5474,10 @@ def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
     pandas does. Raises ResultFault for two columns of one name."""
     index, columns = (
         frame.index,
-        [(writer.key(name), frame.iloc[:, i].tolist()) for i, name in enumerate(frame.columns.tolist())],
+        [
+            (writer.key(name), column.tolist())
+            for name, (_, column) in zip(frame.columns.tolist(), frame.items(), strict=True)
+        ],
     )
     taken = {name for name, _ in columns}
     for i in () if _is_plain_index(index) else reversed(range(index.nlevels)):
@@ -5492,6 +5495,13 @@ def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
     )
 
 
+def _pairs_json(labels: Sequence[str], numbers: Sequence[float]) -> str:
+    """A list of [label, number] in two thirds of the time of the encoder of json; for finite numbers, and labels
+    in which there is nothing to escape."""
+    points = map('",'.join, zip(labels, map(float.__repr__, numbers), strict=True))
+    return '[["' + '],["'.join(points) + "]]"
+
+
 def _pandas_series(writer: ResultWriter, series: Any) -> str:
     """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where
     two are equal."""
@@ -5502,6 +5512,9 @@ def _pandas_series(writer: ResultWriter, series: Any) -> str:
         return _pandas_frame(writer, series.to_frame("value" if series.name is None else series.name))
     labels = _index_labels(index)
     is_of_times = type(index).__name__ in ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
+    if is_of_times and writer.takes_pairs and series.dtype == "float64" and not index.hasnans:
+        if values and all(map(math.isfinite, values)):
+            return _pairs_json(labels, values)
     if not is_of_times and not (labels and all(isinstance(label, datetime.date) for label in labels)):
         keys = [writer.key(label) for label in labels]
         if len(set(keys)) == len(keys):
@@ -5585,6 +5598,11 @@ class ResultWriter:
         self.members_of_root: dict[str, str] = {}  # the text of each
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a list of lists is not too deep here."""
+        return len(self._path) <= MAX_JSON_DEPTH - 2
+
     def path(self, *last: str) -> str:
         """Where the value in hand stands, such as ``curve[1].value``; a key that would read as more than one
         step is quoted: ``metrics["a.b"]``."""
@@ -5603,12 +5621,14 @@ class ResultWriter:
         if kind is float and not math.isfinite(value):
             self.non_finite.append({"path": self.path(), "kind": str(value)})
             return "null"
-        if kind is float or kind is bool or value is None:
+        if kind is float:
+            return float.__repr__(value)  # as the encoder of json has it, in a fifth of the time
+        if kind is bool or value is None:
             return dump_json(value)
         if kind is str:
             return dump_json(value) if value == _in_utf8(value) else self.as_text(value)
         if kind is int:
-            return dump_json(value) if -(2**63) <= value < 2**64 else self.as_text(value)
+            return int.__repr__(value) if -(2**63) <= value < 2**64 else self.as_text(value)
         if kind is dict:
             return self.members(value.items())
         return self.items(value) if kind is list or kind is tuple else self._foreign(value)
@@ -6970,7 +6990,7 @@ SHAPES: Sequence[Mapping[str, Any]] = (
 )
 FRAMES = {frozenset(shape): shape for shape in SHAPES}
 NON_FINITE, CONVERTED = ({"path": MAX_RESULT_BYTES, name: MAX_RESULT_BYTES} for name in ("kind", "type"))
-SHORT_JSON = 4000  # characters, of which all values may be made to check them
+SHORT_JSON = 100_000  # characters, of which all values may be made to check them
 _short_json = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant).decode
 _long_json = json.JSONDecoder(  # makes nothing of numbers and objects
     object_pairs_hook=lambda pairs: bool(_unique_keys(pairs)),

@@ -4120,6 +4120,16 @@ LIBRARY_VALUES = {  # the same of numpy, pandas and polars, as expressions
     "Series that only counts": ("pd.Series([1.5, nan])", [1.5, None], nan("x[1]")),
     "Series with equal names": ("pd.Series([1, 2], index=['a', 'a'])", [["a", 1], ["a", 2]], ([], [])),
     "time series": ("pd.Series([1.5, inf], index=twice)", [[MIDNIGHT, 1.5], [MIDNIGHT, None]], nan("x[1][1]", "inf")),
+    "time series without gaps": ("pd.Series([1.5, 2.0], index=twice)", [[MIDNIGHT, 1.5], [MIDNIGHT, 2.0]], ([], [])),
+    "empty time series": ("pd.Series([], index=twice[:0], dtype='float64')", [], ([], [])),
+    "deepest time series": (
+        "functools.reduce(lambda inner, _: [inner], range(61), pd.Series([1.5], index=twice[:1]))",
+        functools.reduce(lambda inner, _: [inner], range(61), [[MIDNIGHT, 1.5]]), ([], []),
+    ),
+    "too deep time series": (
+        "functools.reduce(lambda inner, _: [inner], range(62), pd.Series([1.5], index=twice[:1]))",
+        f"ResultFault x{'[0]' * 63}", ([], []),
+    ),
     "time series of dates": ("pd.Series([1.5], index=[day])", [["2020-01-02", 1.5]], ([], [])),
     "time series of months": ("pd.Series([1.5], index=pd.period_range('2020-01', periods=1, freq='M'))", [["2020-01", 1.5]], ([], [])),
     "Series of two levels": (
@@ -4172,7 +4182,7 @@ LIBRARY_VALUES = {  # the same of numpy, pandas and polars, as expressions
     "frame with two columns of one name": ("{'y': pd.DataFrame([[1, 2]], columns=['a', 'a'])}", "ResultFault x.y", ([], [])),
 }  # fmt: skip
 LIBRARY_SCRIPT = """
-import datetime, json, sys
+import datetime, functools, json, sys
 from math import inf, nan
 import qtm
 
