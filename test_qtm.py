@@ -10288,6 +10288,35 @@ def test_views_are_addresses_so_that_back_forward_and_reload_find_them(idle, sho
     lists("A", "two")
 
 
+def test_running_tasks_come_first_in_lists_and_the_tab_tells_the_state(tmp_path, show):
+    engine = Staged()
+    with staged(tmp_path, engine) as server:
+        first, second, third = add_batch(server, ["A", "B", "C"], batch_id="three")
+        server.api.tasks.cancel_task(second)
+        page = show(server, "#/batch/three?status=cancelled")
+        page.shows("1 running")
+        add_batch(server, ["D"], [{"n": n} for n in range(150)], batch_id="later")
+        page = show(server, "#/tasks")
+        rows = "tbody tr td:nth-child(-n+2)"
+        eventually(lambda: page.texts(rows)[:4] == ["running", "A", "pending", "D"])
+        assert page.texts(rows).count("running") == 1
+        server.api.tasks.cancel_task(first)
+        eventually(lambda: page.texts(rows)[:4] == ["running", "C", "pending", "D"])
+        page = show(server, "#/batch/three")
+        eventually(lambda: page.texts(rows) == ["running", "C", "cancelled", "A", "cancelled", "B"])
+        assert re.fullmatch(r"\d+% · three · qtm", page.driver.title)
+        page.click("C")
+        page.shows(third)
+        assert page.driver.title == "25% · C fast=10 slow=30 · qtm"
+        page.driver.back()
+        server.api.tasks.cancel_batch("later")
+        engine.is_over.set()
+        eventually(lambda: page.driver.title == "2 cancelled · three · qtm")
+        wait_for(server, add_batch(server, batch_id="good"))
+        page.run("location.hash = '#/batch/good'")
+        eventually(lambda: page.driver.title == "completed · good · qtm")
+
+
 def test_long_lists_are_shown_page_by_page(idle, show):
     add_batch(idle, ["A"], [{"fast": 1, "slow": n + 2} for n in range(5000)], batch_id="large")
     for i in range(25):
