@@ -474,6 +474,15 @@ def _read_secret(path: str) -> str:
     return ",".join(parts)
 
 
+TOKEN_NAME = "[A-Za-z0-9._-]{1,64}"
+
+
+def named_tokens(texts: Iterable[str]) -> list[tuple[str | None, str]]:
+    """The name, or None, and the token of each ``token`` or ``name:token``."""
+    parts = [text.rpartition(":") for text in texts]
+    return [(name or None, token) for name, _, token in parts]
+
+
 def _setting(
     default: Any, meaning: str, low: float = -math.inf, high: float = math.inf, secret: bool = False
 ) -> Any:
@@ -489,7 +498,7 @@ class Settings:
     database_url: str = _setting("sqlite:///qtm.db", f"sqlite:///FILE or {MYSQL_URL}", secret=True)
     host: str = _setting("127.0.0.1", "address to listen on; beyond loopback with a token")
     port: int = _setting(8080, "TCP port to listen on", 0, 65535)
-    api_token: tuple[str, ...] = _setting((), "bearer tokens of clients, comma-separated", secret=True)
+    api_token: tuple[str, ...] = _setting((), "bearer tokens of clients, or name:token, comma-separated", secret=True)
     read_token: tuple[str, ...] = _setting((), "bearer tokens that may read and not write", secret=True)
     allow_anonymous: bool = _setting(False, "serve another address than loopback without a token")
     allowed_hosts: tuple[str, ...] = _setting((), "names accepted in the Host header, comma-separated")
@@ -574,8 +583,12 @@ class Settings:
 
     def _checks(self) -> Iterator[tuple[str, Any, str]]:
         """The fields that a check reads, the one to change first; whether they are wrong; and the message."""
-        engine_form, token_form = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", r"[A-Za-z0-9._~+/-]{8,}=*"
+        engine_form = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
+        token_form = f"({TOKEN_NAME}:)?[A-Za-z0-9._~+/-]{{8,}}=*"
         token_rule = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
+        full, reading = (
+            {one for _, one in named_tokens(texts)} for texts in (self.api_token, self.read_token)
+        )
         hosts = ", ".join(repr(host) for host in self.allowed_hosts if not _is_host(host))
         origins = ", ".join(repr(origin) for origin in self.allowed_origins if not ORIGIN.fullmatch(origin))
         is_closed = self.host in ("", *LOOPBACK_HOSTS) or self.api_token or self.allow_anonymous
@@ -599,7 +612,7 @@ class Settings:
             *((name, not all(re.fullmatch(token_form, token) for token in tokens), token_rule)
               for name, tokens in (("api_token", self.api_token), ("read_token", self.read_token))),
             ("read_token api_token", self.read_token and not self.api_token, "needs QTM_API_TOKEN too"),
-            ("read_token api_token", {*self.read_token} & {*self.api_token}, "has a token of QTM_API_TOKEN"),
+            ("read_token api_token", reading & full, "has a token of QTM_API_TOKEN"),
         )  # fmt: skip
 
 
@@ -1205,7 +1218,11 @@ class TaskInfo:
     """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
     people, ``metrics`` are the numbers of the result's metrics, ``error`` is ``{type, message, attempt,
     traceback?}`` of the last failed attempt. Times are UTC by the database's clock, as ISO 8601 text with
-    ``Z`` and microseconds."""
+    ``Z`` and microseconds.
+
+    A completed task has a ``run_key``, the SHA-256 of all that its result depends on; ``drift`` is true where
+    an earlier task of the same key has other metrics, and ``result_of`` names the task whose result was taken
+    over in place of a run. ``created_by`` is the name of the token that created it."""
 
     task_id: str
     batch_id: str
@@ -1215,6 +1232,8 @@ class TaskInfo:
     progress: float
     message: str
     metrics: dict[str, float] | None
+    run_key: str | None
+    drift: bool
     attempt: int
     max_attempts: int
     timeout_seconds: float
@@ -1225,6 +1244,8 @@ class TaskInfo:
     finished_at: str | None
     worker_id: str | None
     engine_version: str | None
+    created_by: str | None
+    result_of: str | None
     config: dict[str, Any]
     params: dict[str, Any]
     error: dict[str, Any] | None
@@ -2885,6 +2906,31 @@ CREATE TABLE backtest_metrics (
   metrics          LONGTEXT NOT NULL,        -- JSON object: the numbers of the result's metrics, at most 64
   PRIMARY KEY (batch_id, task_id)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 6: run cards, results that are taken over, drift
+-- MySQL adds columns at the end of a table without touching its rows.
+-- The name of the token that created the task
+ALTER TABLE backtest_tasks ADD COLUMN created_by VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- The task whose row of backtest_results is this one's too, since its run_key is the same
+ALTER TABLE backtest_tasks ADD COLUMN result_of CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- JSON object: the engine, its versions, its host and its data, and what the attempt used
+ALTER TABLE backtest_results ADD COLUMN run_card LONGTEXT NULL;
+-- SHA-256 of engine, version, stock, config, params and data version
+ALTER TABLE backtest_metrics ADD COLUMN run_key CHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- 1: an earlier task of the same run_key has other metrics
+ALTER TABLE backtest_metrics ADD COLUMN drift INTEGER NULL;
+-- JSON object: the counts of the answer, beside task_ids
+ALTER TABLE backtest_idempotency_keys ADD COLUMN counts LONGTEXT NULL;
+
+-- For an earlier task of the same run_key, once for each task that completes.
+CREATE INDEX backtest_metrics_run_key ON backtest_metrics (run_key);
+
+-- One row per task that has a result_of: a result stays while it is in one of them.
+CREATE TABLE backtest_reuses (
+  result_of CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_id   CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  PRIMARY KEY (result_of, task_id)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by
@@ -3009,8 +3055,17 @@ ATTEMPT_FIELDS = (
     *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
 
-TASK_METRICS = """COALESCE((SELECT NULLIF(m.metrics, '{}') FROM backtest_metrics AS m
-    WHERE m.batch_id = backtest_tasks.batch_id AND m.task_id = backtest_tasks.task_id), 'null')"""
+
+def _task_metrics(dialect: Dialect) -> str:
+    """The expression for what backtest_metrics has of a task, as members of its JSON."""
+
+    def members(*values: str) -> str:
+        return dialect.filled('"metrics":@{}@,"run_key":@{}@,"drift":@{}@'.format(*values))
+
+    metrics, run_key = "COALESCE(NULLIF(m.metrics, '{}'), 'null')", "COALESCE(JSON_QUOTE(m.run_key), 'null')"
+    found = members(metrics, run_key, "CASE m.drift WHEN 1 THEN 'true' ELSE 'false' END")
+    return f"""COALESCE((SELECT {found} FROM backtest_metrics AS m WHERE m.batch_id = backtest_tasks.batch_id
+        AND m.task_id = backtest_tasks.task_id), {members("'null'", "'null'", "'false'")})"""
 
 
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
@@ -3037,11 +3092,12 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
     head = (
         '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
         f'"stock_code":{quoted("stock_code")},"status":"@status@","status_text":"@{status_text}@",'
-        f'"progress":@progress@,"message":{quoted("message")},"metrics":@{TASK_METRICS}@,"attempt":@attempt@,'
+        f'"progress":@progress@,"message":{quoted("message")},@{_task_metrics(dialect)}@,"attempt":@attempt@,'
         '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
         f'"created_at":"@REPLACE(created_at, \' \', \'T\')@Z","run_at":"{run_at}",'
         f'"started_at":{stamp("started_at")},"finished_at":{stamp("finished_at")},'
-        f'"worker_id":{quoted("worker_id")},"engine_version":{quoted("engine_version")}'
+        f'"worker_id":{quoted("worker_id")},"engine_version":{quoted("engine_version")},'
+        f'"created_by":{quoted("created_by")},"result_of":{quoted("result_of")}'
     )
     columns = dialect.filled(f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {head}")
     documents = ""","config":@config@,"params":@params@,"error":@COALESCE(error, 'null')@}"""
@@ -3137,7 +3193,7 @@ def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
 
 # The columns that each task of a create has for itself, and those that all have in common.
 TASK_COLUMNS = ("task_id", "stock_code", "params")
-SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank")
+SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank", "created_by")
 
 
 class NewTasks(NamedTuple):
@@ -3150,6 +3206,7 @@ class NewTasks(NamedTuple):
     max_attempts: int
     idempotency_key: str | None = None
     request_sha256: str = ""
+    created_by: str | None = None
 
     @property
     def created(self) -> CreatedBatch:
@@ -3168,7 +3225,8 @@ class NewTasks(NamedTuple):
     def shared(self) -> list[Any]:
         """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
         timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.request.config)
-        return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority]
+        creator = self.created_by or ""  # NULL would be that of the first create
+        return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
 
     def rows(self, shared: Sequence[Any]) -> Iterator[str]:
         """Each task as a JSON list of id, stock and params, and of ``shared``."""
@@ -3458,6 +3516,7 @@ class TaskStatements(Statements):
         """The statement that inserts tasks with these expressions for their columns."""
         others = "status, progress, message, attempt, created_at, run_at, heartbeat, attempt_limit"
         rest = f"'pending', 0.0, '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0, {values['max_attempts']}"
+        values = {**values, "created_by": f"NULLIF({values['created_by']}, '')"}
         return f"""INSERT INTO backtest_tasks ({", ".join(values)}, {others})
             SELECT {", ".join(values.values())}, {rest} {source}"""
 
@@ -3638,7 +3697,7 @@ class TaskStatements(Statements):
         """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
         PAGE_BYTES but of one task."""
         dialect = self.database.dialect
-        texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), TASK_METRICS]
+        texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), _task_metrics(dialect)]
         size = " + ".join(map(dialect.byte_length.format, texts))
         entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
         ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
@@ -3997,10 +4056,10 @@ class RunningTask(NamedTuple):
 # A task that is created while a slot is free and nothing is pending is ours from the start.
 INSERT_CLAIMED = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, priority_rank,
         timeout_seconds, max_attempts, attempt_limit, status, attempt, worker_id, heartbeat, progress, message,
-        created_at, run_at, started_at)
+        created_by, created_at, run_at, started_at)
     SELECT :task_id, :batch_id, :stock_code, :config, :params, :priority_rank,
         :timeout_seconds, :max_attempts, :max_attempts, 'running', 1, :worker_id, 1, 0.0, '',
-        UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) /*! FROM DUAL */
+        NULLIF(:created_by, ''), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) /*! FROM DUAL */
     WHERE NOT EXISTS (SELECT 1 FROM backtest_tasks WHERE status = 'pending')"""
 INSERT_ITS_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
     SELECT :batch_id, :name, UTC_TIMESTAMP(6) /*! FROM DUAL */
@@ -9641,11 +9700,15 @@ class TaskManager(TaskQueries):
         return created
 
     def create_tasks(
-        self, requests: Iterable[tuple[TaskRequest | BatchRequest, str | None]], are_checked: bool = False
+        self,
+        requests: Iterable[tuple[TaskRequest | BatchRequest, str | None]],
+        are_checked: bool = False,
+        creators: Sequence[str | None] = (),
     ) -> list[CreatedBatch | QtmError]:
         """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task`
         gives or raises for each. Small ones share a transaction, and none suffers for the faults of another.
-        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too."""
+        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too. ``creators``:
+        the name of the token of each."""
         asked = list(requests)
         if not are_checked:
             self._check_scheduler()
@@ -9657,7 +9720,7 @@ class TaskManager(TaskQueries):
                 batch = cast(BatchRequest, request) if are_checked else checked_create(request, key)
                 found = self._new_tasks(batch, key, deadline)
                 if isinstance(found, NewTasks):
-                    ready[number] = found
+                    ready[number] = found._replace(created_by=creators[number]) if creators else found
                 else:
                     answers[number] = found
             except DatabaseUnavailable as error:  # each of the others would only wait for the same
@@ -9904,6 +9967,7 @@ class HttpRequest(NamedTuple):
     length: int | None = 0
     closes: bool = False  # the connection closes after the answer
     expects_continue: bool = False  # the client sends the body after 100 Continue
+    token_name: str | None = None  # of a create
 
 
 NO_REQUEST = HttpRequest("-", "-", {}, {})  # in the place of a request that could not be read
@@ -11155,7 +11219,8 @@ class TaskAPI:
     def create_task(self, calls: Sequence[Call]) -> list[Answer]:
         """POST createTask: every stock x every params, stored all or none."""
         asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in calls]
-        created = self.tasks.create_tasks(asked, are_checked=True)
+        creators = [call.request.token_name for call in calls]
+        created = self.tasks.create_tasks(asked, are_checked=True, creators=creators)
         return [self._created(batch, one) for (batch, _), one in zip(asked, created, strict=True)]
 
     def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Answer:
@@ -11552,8 +11617,12 @@ class AccessRules:
         self.certificate = Certificate(settings) if settings.tls_cert else None
         self._router = Router(routes)
         self._max_body_bytes = settings.max_body_bytes
-        self._tokens = [(_sha256(token), True) for token in settings.api_token]
-        self._tokens += [(_sha256(token), False) for token in settings.read_token]
+        texts = (settings.api_token, True), (settings.read_token, False)
+        self._tokens = [
+            (_sha256(token), (may_write, name))
+            for tokens, may_write in texts
+            for name, token in named_tokens(tokens)
+        ]
         names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
         self._hosts = {host.strip("[]").lower() for host in names}
         self._origins = {_without_default_port(origin) for origin in settings.allowed_origins}
@@ -11594,7 +11663,7 @@ class AccessRules:
             raise Unauthorized(message, "invalid_token" if was_wrong else "")
 
     def _check_write(self, headers: Mapping[str, str]) -> None:
-        if self._tokens and not any(self._matches(headers)):
+        if self._tokens and not any(may_write for may_write, _ in self._matches(headers)):
             raise ReadOnlyToken("this token may only read", "insufficient_scope")
         media_type, *parameters = headers.get("content-type", "").split(";")
         if media_type.strip().lower() != "application/json" or any(map(CHARSET.match, parameters)):
@@ -11609,12 +11678,16 @@ class AccessRules:
                 "own behind a proxy, have the proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS"
             )
 
-    def _matches(self, headers: Mapping[str, str]) -> list[bool]:
-        """For each token of ours that was sent, whether it may write. All are compared, each in constant
+    def token_name(self, headers: Mapping[str, str]) -> str | None:
+        """The name of the token that was sent, if it has one."""
+        return next((name for _, name in self._matches(headers) if name), None)
+
+    def _matches(self, headers: Mapping[str, str]) -> list[tuple[bool, str | None]]:
+        """For each token of ours that was sent, whether it may write, and its name. All are compared, each in constant
         time; hashes, since texts of other lengths would differ sooner."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
-        return [may_write for token, may_write in self._tokens if hmac.compare_digest(token, sent)]
+        return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
 # ==== 40 HTTP connections ===================================================================================
@@ -12015,6 +12088,9 @@ class Connection:
             exchange.closes = exchange.closes or exchange.is_cut_off
             self._refuse(error)
             return False
+        if exchange.route.takes == "CreateTask":
+            name = self._server.rules.token_name(request.headers)
+            exchange.request = request._replace(token_name=name)
         if request.length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
             if expects:
@@ -12738,7 +12814,8 @@ def secret_texts(settings: Settings) -> list[str]:
     except SettingsError:
         password = ""
     found: set[str] = set()
-    for text in (*settings.api_token, *settings.read_token, password):
+    tokens = [token for _, token in named_tokens((*settings.api_token, *settings.read_token))]
+    for text in (*tokens, password):
         found |= {text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 

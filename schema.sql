@@ -141,3 +141,28 @@ CREATE TABLE backtest_metrics (
   metrics          LONGTEXT NOT NULL,        -- JSON object: the numbers of the result's metrics, at most 64
   PRIMARY KEY (batch_id, task_id)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 6: run cards, results that are taken over, drift
+-- MySQL adds columns at the end of a table without touching its rows.
+-- The name of the token that created the task
+ALTER TABLE backtest_tasks ADD COLUMN created_by VARCHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- The task whose row of backtest_results is this one's too, since its run_key is the same
+ALTER TABLE backtest_tasks ADD COLUMN result_of CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- JSON object: the engine, its versions, its host and its data, and what the attempt used
+ALTER TABLE backtest_results ADD COLUMN run_card LONGTEXT NULL;
+-- SHA-256 of engine, version, stock, config, params and data version
+ALTER TABLE backtest_metrics ADD COLUMN run_key CHAR(64) /*! CHARACTER SET ascii COLLATE ascii_bin */ NULL;
+-- 1: an earlier task of the same run_key has other metrics
+ALTER TABLE backtest_metrics ADD COLUMN drift INTEGER NULL;
+-- JSON object: the counts of the answer, beside task_ids
+ALTER TABLE backtest_idempotency_keys ADD COLUMN counts LONGTEXT NULL;
+
+-- For an earlier task of the same run_key, once for each task that completes.
+CREATE INDEX backtest_metrics_run_key ON backtest_metrics (run_key);
+
+-- One row per task that has a result_of: a result stays while it is in one of them.
+CREATE TABLE backtest_reuses (
+  result_of CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  task_id   CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
+  PRIMARY KEY (result_of, task_id)
+) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;

@@ -321,7 +321,12 @@ WRONG_SETTINGS = [  # the fields, and the beginnings of their faults
     ({"read_token": ("good-token",)}, ["READ_TOKEN: needs QTM_API_TOKEN"]),
     ({"read_token": ("good-token",), "allow_anonymous": True}, ["READ_TOKEN: needs QTM_API_TOKEN"]),
     ({"api_token": TOKENS, "read_token": TOKENS[1:]}, ["READ_TOKEN: has a token of QTM_API_TOKEN"]),
-]
+    ({"api_token": ("a:good-token",), "read_token": ("b:good-token",)},
+     ["READ_TOKEN: has a token of QTM_API_TOKEN"]),
+    ({"api_token": ("desk.1:good-token", "desk.1:other-token", "good-token=")}, []),
+    *(({"api_token": (text,)}, [f"API_TOKEN: {TOKEN_RULE}"])
+      for text in (":good-token", "a b:good-token", "desk:short", "good-token:", f"{'n' * 65}:good-token")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "starts"), WRONG_SETTINGS)
@@ -2781,6 +2786,7 @@ task_rows = st.fixed_dictionaries(
         "created_at": stamps, "run_at": stamps, "started_at": st.none() | stamps,
         "finished_at": st.none() | stamps,
         "worker_id": st.none() | ascii_texts, "engine_version": st.none() | json_texts,
+        "created_by": st.none() | ascii_texts, "result_of": st.none() | st.uuids().map(str),
         "error": st.none() | json_objects.map(qtm.dump_json),
     }
 )  # fmt: skip
@@ -10656,6 +10662,29 @@ def test_tokens_are_rotated_by_a_time_in_which_both_are_taken(tmp_path):
                 )
 
 
+def test_a_task_names_the_token_that_created_it(url):
+    """Alone, claimed by its create, and in one transaction with others; null without a name and by import."""
+    tokens = ("desk:first-token", "night.run:second-token", "third-token")
+    chosen = settings(url, port=0, api_token=tokens, read_token=("eve:look-token",))
+    with serving(chosen, scheduler=True, engine=lambda task, progress: {}) as server:
+        for token, name in (("first", "desk"), ("second", "night.run"), ("third", None), ("first", "desk")):
+            sent = {"Authorization": f"Bearer {token}-token"}
+            status, answer, _ = call(server, "POST", f"{A}/createTask", body(), sent)
+            assert status == 201
+            (task_id,) = answer["data"]["task_ids"]
+            path = f"{A}/getTaskStatus?task_id={task_id}"
+            assert call(server, "GET", path, None, sent)[1]["data"]["created_by"] == name
+        wrong = {"Authorization": "Bearer desk:first-token"}  # the name is no part of the token
+        assert call(server, "POST", f"{A}/createTask", body(), wrong)[0] == 401
+        tasks = server.api.tasks
+        tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, batch_id="mine"))
+        assert [task.created_by for task in tasks.get_tasks_by_batch("mine").tasks] == [None, None]
+        requests = [(qtm.BatchRequest(["A", "B"], CONFIG, batch_id="ours"), None) for _ in range(4)]
+        tasks.create_tasks(requests, creators=["a", None, "b", None])
+        creators = [task.created_by for task in tasks.get_tasks_by_batch("ours").tasks]
+        assert creators == ["a", "a", None, None, "b", "b", None, None]
+
+
 def test_host_origin_media_type_and_token_are_checked(url):
     chosen = settings(url, port=0, api_token=("first-token", "second-token"), allowed_hosts=("qtm.example",))
     with serving(chosen) as server:
@@ -12866,7 +12895,7 @@ def test_migrate_check_and_their_exit_codes(url):
         assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {expected}\n"
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "good     schema: step 5 of 5" in done.stdout) == (0, True)
+    assert (done.returncode, "good     schema: step 6 of 6" in done.stdout) == (0, True)
     findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
     assert {finding["level"] for finding in findings} == {"good"}
     for fault, environment in {
