@@ -531,11 +531,12 @@ class Settings:
     def load(cls, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
         """Settings from defaults, then ``environ``, then ``flags`` (field name to text); QTM_API_TOKEN_FILE
         and the like name files. Raises SettingsError with every fault at once, unknown ``QTM_*`` included."""
+        # QTM_URL belongs to clients of the service
         texts = {
             name[4:].lower(): text
             for name, text in environ.items()
             if name.startswith("QTM_") and name != "QTM_URL" and not SERVICE_LINK.fullmatch(f"{name}={text}")
-        }  # QTM_URL belongs to clients of the service
+        }
         kinds = {item.name: type(item.default) for item in dataclasses.fields(cls)}
         faults = dict.fromkeys(sorted(texts.keys() - kinds - SECRET_FILES), "there is no such setting")
         texts.update(flags or {})
@@ -5531,13 +5532,8 @@ def _index_labels(index: Any) -> list[Any]:
 def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
     """A list of records, which hold the index too unless it only counts, its levels named as reset_index() of
     pandas does. Raises ResultFault for two columns of one name."""
-    index, columns = (
-        frame.index,
-        [
-            (writer.key(name), column.tolist())
-            for name, (_, column) in zip(frame.columns.tolist(), frame.items(), strict=True)
-        ],
-    )
+    index, names = frame.index, frame.columns.tolist()
+    columns = [(writer.key(name), own.tolist()) for name, (_, own) in zip(names, frame.items(), strict=True)]
     taken = {name for name, _ in columns}
     for i in () if _is_plain_index(index) else reversed(range(index.nlevels)):
         level = index.get_level_values(i)
@@ -5938,9 +5934,8 @@ class ProgressSender:
         self._highest, self._message = 0.0, ""
         self._next_send = 0.0
         self._is_sent, self._is_warned, self._is_closed = True, False, False
-        self._lock = (
-            threading.Lock()
-        )  # guards all fields; held while a frame is sent, so that they keep their order
+        # guards all fields; held while a frame is sent, so that they keep their order
+        self._lock = threading.Lock()
 
     def __call__(self, fraction: float, message: str = "") -> None:
         """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at
@@ -6239,10 +6234,8 @@ def _run_tasks(engine: BacktestEngine, count: int, ends: SlotEnds) -> None:
         progress = ProgressSender(functools.partial(ends.send_of, number))
         outcome = run_attempt(engine, TaskRequest.from_dict(values), progress)
         progress.close()
-        ending: dict[str, Any] = {
-            "task": number,
-            "usage": None,
-        }  # of a process that ends, its host knows more
+        # of a process that ends, its host knows more
+        ending: dict[str, Any] = {"task": number, "usage": None}
         if left and state and outcome.error_type is None:
             _flush_logs(False)
             if _flushed_streams() and state.restore():
@@ -7152,10 +7145,9 @@ class HostLink:
         self._output, output = os.pipe()
         # of the host, after its end of the control socket; the first is kept here too, to take tasks back
         self.given = [self._untaken.fileno(), frames, output]
-        with contextlib.suppress(AttributeError, OSError):  # Linux alone, and not when an account has many
-            fcntl.fcntl(
-                frames, fcntl.F_SETPIPE_SZ, 1 << 20
-            )  # so that a process need not wait with its result
+        # so that a process need not wait with its result; Linux alone, and not when an account has many
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(frames, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.set_blocking(self._frames, False)
         os.set_blocking(self._output, False)
         self._received = bytearray()  # of the pipe of frames
