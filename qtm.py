@@ -5567,9 +5567,9 @@ def _pandas_series(writer: ResultWriter, series: Any) -> str:
         return _pandas_frame(writer, series.to_frame("value" if series.name is None else series.name))
     labels = _index_labels(index)
     is_of_times = type(index).__name__ in ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
-    if is_of_times and writer.takes_pairs and series.dtype == "float64" and not index.hasnans:
-        if values and all(map(math.isfinite, values)):
-            return _pairs_json(labels, values)
+    are_numbers = series.dtype == "float64" and all(map(math.isfinite, values))
+    if is_of_times and are_numbers and labels and None not in labels and writer.takes_pairs:
+        return _pairs_json(labels, values)
     if not is_of_times and not (labels and all(isinstance(label, datetime.date) for label in labels)):
         keys = [writer.key(label) for label in labels]
         if len(set(keys)) == len(keys):
