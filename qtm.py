@@ -79,16 +79,17 @@ Rooms (search for the rule "# ==== "):
  30 TaskScheduler
  31 Admission
  32 TaskManager
- 33 HTTP messages
- 34 Metrics
- 35 Routes
- 36 OpenAPI
- 37 Page
- 38 API
- 39 Access
- 40 HTTP connections
- 41 HTTP server
- 42 Command line
+ 33 Client
+ 34 HTTP messages
+ 35 Metrics
+ 36 Routes
+ 37 OpenAPI
+ 38 Page
+ 39 API
+ 40 Access
+ 41 HTTP connections
+ 42 HTTP server
+ 43 Command line
 """
 
 from __future__ import annotations
@@ -192,9 +193,11 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    Concatenate,
     Generic,
     NamedTuple,
     NoReturn,
+    ParamSpec,
     Protocol,
     TypeVar,
     cast,
@@ -206,6 +209,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
 E = TypeVar("E", bound="QtmError")
 logger = logging.getLogger("qtm")
 
@@ -295,7 +300,14 @@ class SettingsError(QtmError): """Settings are missing or wrong; the message lis
 class DatabaseInUse(SettingsError): """Another process holds the SQLite file."""
 class EngineError(QtmError): """The engine cannot be imported, or can never run a backtest."""
 class SchemaError(QtmError): """The database has a schema that this version cannot work with."""
+class ServiceUnreachable(QtmError): """A client got no answer from its service."""
 # fmt: on
+
+
+def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
+    """The errors that an answer can have: those with a code of their own."""
+    children = [child for child in parent.__subclasses__() if child.code != QtmError.code]
+    return [parent, *(error for child in children for error in shown_errors(child))]
 
 
 def without_traceback(error: E) -> E:
@@ -447,6 +459,7 @@ SERVICE_LINK = re.compile(
     r"|QTM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)=.*",
     re.DOTALL,
 )
+CLIENT_NAMES = ("QTM_URL", "QTM_TOKEN")  # of clients of a service: no settings of its own
 SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
 SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
 
@@ -535,7 +548,9 @@ class Settings:
         texts = {
             name[4:].lower(): text
             for name, text in environ.items()
-            if name.startswith("QTM_") and name != "QTM_URL" and not SERVICE_LINK.fullmatch(f"{name}={text}")
+            if name.startswith("QTM_")
+            and name not in CLIENT_NAMES
+            and not SERVICE_LINK.fullmatch(f"{name}={text}")
         }
         kinds = {item.name: type(item.default) for item in dataclasses.fields(cls)}
         faults = dict.fromkeys(sorted(texts.keys() - kinds - SECRET_FILES), "there is no such setting")
@@ -1353,7 +1368,11 @@ class TaskResult:
     @classmethod
     def from_json(cls, text: str) -> TaskResult:
         """From the JSON text that getTaskResult answers."""
-        values = json.loads(text)
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskResult:
+        """From the data that getTaskResult answers."""
         return cls(TaskInfo.from_dict(values), values["result"], values["non_finite"], values["converted"])
 
 
@@ -9209,6 +9228,14 @@ def optional_text(name: str, value: Any) -> str | None:
     return None if value is None else text_argument(name, value)
 
 
+def texts_argument(name: str, value: Any) -> tuple[str, ...]:
+    """One text or several. Raises TypeError that names the wrong one."""
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise _type_error(name, "a text or a list of texts", value)
+    many = [value] if isinstance(value, str) else value
+    return tuple(text_argument(f"{name}[{i}]", text) for i, text in enumerate(many))
+
+
 def number_argument(name: str, value: Any, least: int | None = None) -> Any:
     """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and
     InvalidRequest for one that is less and for NaN."""
@@ -9569,10 +9596,7 @@ class TaskQueries:
         BatchNotFound, InvalidRequest."""
         texts = {"batch_id": batch_id, "by": by, "order": order, "group": group, "stat": stat}
         texts = {name: optional_text(name, value) for name, value in {**texts, "against": against}.items()}
-        if isinstance(where, bytes) or not isinstance(where, Iterable):
-            raise _type_error("where", "a text or a list of texts", where)
-        many = [where] if isinstance(where, str) else where
-        wheres = tuple(text_argument(f"where[{i}]", text) for i, text in enumerate(many))
+        wheres = texts_argument("where", where)
         start = optional_text("cursor", cursor) or "0"
         if not start.isdecimal():
             raise invalid_request([FieldError("cursor", "must be the next_cursor of the page before")])
@@ -9916,7 +9940,381 @@ def start(
     return tasks
 
 
-# ==== 33 HTTP messages ======================================================================================
+# ==== 33 Client =============================================================================================
+# The verbs of TaskManager against a running service, by HTTP. A request is repeated when its answer is lost:
+# creates have an Idempotency-Key, and the other changes ask for a state, not for a step.
+
+API = "/api/v1/backtest"
+DEFAULT_URL = "http://127.0.0.1:8080"
+URL_RULE = f"must look like {DEFAULT_URL} or https://example.com/qtm; a token goes into token= or QTM_TOKEN"
+CLIENT_URL = re.compile(r"https?://[^/?#@\x00-\x20]+(/[^?#\x00-\x20]*)?", re.IGNORECASE)
+BEARER = re.compile(r"[\x21-\x7e]*")
+MAX_WAIT_SECONDS = 60.0  # for an end, of one request
+REQUEST_SECONDS = 60.0  # that a request is tried, repeats included, beyond its wait for an end
+CONNECT_SECONDS = 10.0
+REPEAT_SECONDS = (0.05, 2.0)  # before the first repeat, doubling up to the last
+REPEATED_STATUSES = (502, 503, 504)  # the service, or a proxy before it, cannot answer now
+SHOWN_BODY_BYTES = 200  # of an answer that is none of qtm's
+
+
+@dataclass
+class HttpReply:
+    """The answer to a request, or why there is none: then ``status`` is 0, and ``body`` the reason.
+    ``was_sent``: the service may have carried the request out; ``is_repeat``: one before it, too, whose answer
+    was lost."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    was_sent: bool = True
+    is_repeat: bool = False
+
+    @functools.cached_property
+    def _values(self) -> Any:
+        with contextlib.suppress(ValueError):
+            return json.loads(self.body)
+
+    @functools.cached_property
+    def error(self) -> QtmError | None:
+        """The error, of the class that the service raised; None for a success."""
+        text, values = self.body[:SHOWN_BODY_BYTES].decode("utf-8", "replace"), self._values
+        if not self.status:
+            return ServiceUnreachable(text)
+        try:
+            if values["code"] == 0 and "data" in values:
+                return None
+            name, message = str(values["error"]), str(values["message"])
+            faults = [FieldError(str(fault["field"]), str(fault["message"])) for fault in values["errors"]]
+        except (KeyError, TypeError):
+            to = f" with a redirect to {self.headers['location']}" if "location" in self.headers else ""
+            words = f"{self.url} answered with status {self.status}{to}, and not as qtm does"
+            return QtmError(f"{words}: {text}", retry_after_seconds=self.retry_after_seconds)
+        kind = {one.error: one for one in shown_errors()}.get(name, QtmError)
+        if kind is QtmError:
+            message = f"{self.url} answered with status {self.status}, {name}: {message}"
+        if self.status == Unauthorized.http_status:
+            message += "; the token goes into qtm.connect(url, token=...) or QTM_TOKEN"
+        error = kind.__new__(kind)  # the server's errors take other arguments
+        QtmError.__init__(error, message, faults, self.retry_after_seconds)
+        return error
+
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """The header Retry-After, if it is a number."""
+        text = self.headers.get("retry-after", "")
+        return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+    @property
+    def may_have_changed(self) -> bool:
+        """False where the service has certainly not carried the request out."""
+        is_refusal = self.status == 503 and not isinstance(self.error, OutcomeUnknown)
+        return self.was_sent and not is_refusal
+
+    def read(self, parse: Callable[[Any], R]) -> R:
+        """The data of a success as a model. Raises the error of a failure."""
+        if self.error:
+            raise self.error
+        try:
+            return parse(self._values["data"])
+        except (KeyError, TypeError, ValueError) as error:
+            words = f"{self.url} answered what qtm {__version__} cannot read; is it of another version?"
+            raise QtmError(f"{words} ({type(error).__name__}: {error})") from None
+
+
+class ServiceConnections:
+    """Keep-alive connections to one service. Each is used by one request at a time; any threads may make
+    requests at the same time, and a forked child makes them on new connections."""
+
+    def __init__(self, url: str, token: str, timeout_seconds: float) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.url = url.rstrip("/")
+        self.timeout_seconds = timeout_seconds
+        self._is_https = parts.scheme == "https"
+        self._address = (parts.hostname or "", parts.port)
+        self._path = parts.path.rstrip("/") + API
+        self._headers = {"Accept": "application/json", "User-Agent": f"qtm/{__version__}"}
+        self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        # without a request, the one that was used last at the end: any thread takes one, and puts it back
+        self._idle: list[http.client.HTTPConnection] = []
+        self._has_answered = False  # written by any thread, only ever to True
+        self._closed = threading.Event()
+        give_up_when_forked(self)
+
+    def forked(self) -> None:
+        """Leave the connections to the parent of this process."""
+        for connection in self._idle:
+            close_inherited(connection.sock)
+        self._idle, self._closed = [], threading.Event()
+
+    def close(self) -> None:
+        """End the idle connections; requests are refused, and waits end, from now on."""
+        self._closed.set()
+        while self._idle:
+            self._idle.pop().close()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait so long, or until it is closed; whether it is."""
+        return self._closed.wait(seconds)
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        """An idle connection that the service has not closed, or a new one. Raises OSError."""
+        while self._idle:
+            connection = self._idle.pop()
+            poll = select.poll()
+            poll.register(connection.sock, select.POLLIN)
+            if not poll.poll(0):
+                connection.sock.settimeout(seconds)
+                return connection
+            connection.close()
+        kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
+        connection = kind(*self._address, timeout=min(seconds, CONNECT_SECONDS))
+        connection.connect()
+        connection.sock.settimeout(seconds)
+        return connection
+
+    def _once(self, target: str, body: bytes | None, headers: Mapping[str, str], seconds: float) -> HttpReply:
+        """One request and its answer, or the reason why there is none."""
+        if self._closed.is_set():
+            return HttpReply(self.url, 0, {}, b"this client is closed", was_sent=False)
+        connection = None
+        try:
+            connection = self._connection(seconds)
+            method = "GET" if body is None else "POST"
+            connection.request(method, self._path + target, body, {**self._headers, **headers})
+            answer = connection.getresponse()
+            fields = {name.lower(): value for name, value in answer.getheaders()}
+            reply = HttpReply(self.url, answer.status, fields, answer.read())
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            words = "no answer from" if connection else "cannot connect to"
+            reason = f"{words} {self.url}: {error or type(error).__name__}"
+            return HttpReply(self.url, 0, {}, reason.encode(), was_sent=connection is not None)
+        else:
+            if connection.sock and not self._closed.is_set():
+                self._idle.append(connection)
+                connection = None
+            return reply
+        finally:
+            if connection:
+                connection.close()
+
+    def ask(
+        self, verb: str, query: Mapping[str, Any], body: Any = None, key: str = "", wait_until: float = 0.0
+    ) -> HttpReply:
+        """GET a verb of the API, or POST it with a body, again and again until the answer is no passing
+        trouble: see `connect`. The service waits for an end until ``wait_until``, by the monotonic clock."""
+        content = None if body is None else dump_json(body).encode()
+        headers = {"Content-Type": "application/json"} if content else {}
+        headers |= {"Idempotency-Key": key} if key else {}
+        deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
+        pause, is_repeat = REPEAT_SECONDS[0], False
+        while True:
+            wait = min(max(wait_until - time.monotonic(), 0.0), MAX_WAIT_SECONDS)
+            values = {**query, "wait": f"{wait:.3f}"} if wait_until else query
+            target = f"/{verb}?{urllib.parse.urlencode(values, doseq=True)}".rstrip("?")
+            reply = self._once(target, content, headers, wait + self.timeout_seconds)
+            reply.is_repeat = is_repeat
+            pause = max(pause, reply.retry_after_seconds or 0)
+            is_late = time.monotonic() + pause > deadline
+            if not self._is_passing(reply) or is_late or self.pause(pause):
+                return reply
+            is_repeat = is_repeat or reply.may_have_changed
+            pause = min(2 * pause, REPEAT_SECONDS[1])
+
+    def _is_passing(self, reply: HttpReply) -> bool:
+        """Whether a repeat may get another answer. Before its first answer, a service where nothing listens is
+        taken for a wrong URL."""
+        if reply.status and reply.status not in REPEATED_STATUSES:
+            self._has_answered = True
+            return False
+        is_lost = not reply.status and reply.was_sent
+        return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
+
+
+def _model(kind: type[R], values: Mapping[str, Any], **known: Any) -> R:
+    """A model from the data of an answer, without what a newer service adds to it."""
+    names = [item.name for item in dataclasses.fields(cast(Any, kind))]
+    return kind(**{name: values[name] for name in names if name in values} | known)
+
+
+def _batch_info(data: Any) -> BatchInfo:
+    """A batch without its tasks."""
+    return _model(BatchInfo, data, tasks=(), next_cursor=None)
+
+
+def _task_page(data: Any) -> tuple[list[TaskInfo], str | None]:
+    return [TaskInfo.from_dict(task) for task in data["tasks"]], data["next_cursor"]
+
+
+def _batch_page(data: Any) -> BatchInfo:
+    return _model(BatchInfo, data, tasks=_task_page(data)[0])
+
+
+def _batch_list(data: Any) -> tuple[list[BatchInfo], str | None]:
+    return list(map(_batch_info, data["batches"])), data["next_cursor"]
+
+
+Ended = TypeVar("Ended", TaskInfo, BatchInfo)
+
+
+def _has_ended(found: TaskInfo | BatchInfo) -> bool:
+    return found.status.is_final if isinstance(found, TaskInfo) else found.is_final
+
+
+def _changed_batch(data: Any) -> tuple[int, BatchInfo]:
+    return data["cancelled"] if "cancelled" in data else data["retried"], _batch_info(data)
+
+
+def _attempts(data: Any) -> list[TaskAttempt]:
+    return [_model(TaskAttempt, attempt) for attempt in data["attempts"]]
+
+
+def _argument(name: str, value: Any, most: int) -> Any:
+    """An argument as it is sent. Raises TypeError and InvalidRequest as the manager's verb does."""
+    if name == "limit":
+        return min(number_argument(name, value, least=1), most)
+    if name == "statuses":
+        return [status.value for status in statuses_argument(value)]
+    return texts_argument(name, value) if name == "where" else text_argument(name, value)
+
+
+def _remote(
+    verb: str,
+    method: Callable[Concatenate[Any, P], R],
+    parse: Callable[[Any], R],
+    is_change: bool = False,
+    most: int = MAX_PAGE,
+    settled: tuple[type[QtmError], Callable[[Any, Any], R]] | None = None,
+    **more: Any,
+) -> Callable[Concatenate[Client, P], R]:
+    """A method of Client with signature and docstring of one of TaskManager. Its arguments are sent as the
+    parameters of a GET, or as the body of a POST that ``is_change``, with a ``limit`` of at ``most`` so much,
+    and ``more`` beside them. Where a repeat after a lost answer gets the error ``settled[0]``, the first has
+    been carried out: ``settled[1]`` has the answer."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(client, *args, **kwargs)
+        given.apply_defaults()
+        _, *pairs = given.arguments.items()
+        values = {name: _argument(name, value, most) for name, value in pairs if value is not None}
+        values = {{"statuses": "status"}.get(name, name): value for name, value in values.items()} | more
+        query, body = ({}, values) if is_change else (values, None)
+        reply = client.service.ask(verb, query, body)
+        if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
+            return settled[1](client, *args)
+        return reply.read(parse)
+
+    return call
+
+
+class Client:
+    """The verbs of `TaskManager` against a running service. Made by `connect`; also a context manager."""
+
+    def __init__(self, service: ServiceConnections) -> None:
+        self.service = service
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.service.url}>"
+
+    get_task_status = _remote("getTaskStatus", TaskManager.get_task_status, TaskInfo.from_dict)
+    get_tasks_by_batch = _remote("getTasksByBatch", TaskManager.get_tasks_by_batch, _batch_page)
+    get_batch = _remote("getTasksByBatch", TaskManager.get_batch, _batch_info, limit=1)
+    get_task_result = _remote("getTaskResult", TaskManager.get_task_result, TaskResult.from_dict)
+    get_task_attempts = _remote("getTaskAttempts", TaskManager.get_task_attempts, _attempts)
+    list_tasks = _remote("listTasks", TaskManager.list_tasks, _task_page)
+    list_batches = _remote("listBatches", TaskManager.list_batches, _batch_list, most=100)
+    rank = _remote("rankTasks", TaskManager.rank, functools.partial(_model, Ranking), most=MAX_RANKED)
+    cancel_task = _remote("cancelTask", TaskManager.cancel_task, TaskInfo.from_dict, is_change=True)
+    cancel_batch = _remote("cancelTask", TaskManager.cancel_batch, _changed_batch, is_change=True)
+    retry_task = _remote(
+        "retryTask",
+        TaskManager.retry_task,
+        TaskInfo.from_dict,
+        is_change=True,
+        settled=(TaskNotRetryable, get_task_status),
+    )
+    retry_batch = _remote("retryTask", TaskManager.retry_batch, _changed_batch, is_change=True)
+
+    @functools.wraps(TaskManager.create_task)
+    def create_task(
+        self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
+    ) -> CreatedBatch:
+        batch = checked_create(request, idempotency_key)
+        body = {name: value for name, value in dataclasses.asdict(batch).items() if value is not None}
+        if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
+            body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
+        key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+        reply = self.service.ask("createTask", {}, body, key)
+        is_repeated = reply.status == 200 and idempotency_key is not None
+        return reply.read(lambda data: _model(CreatedBatch, data, repeated=is_repeated))
+
+    @functools.wraps(TaskManager.wait)
+    def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
+        query = {"task_id": text_argument("task_id", task_id)}
+        return self._wait("getTaskStatus", query, timeout_seconds, TaskInfo.from_dict)
+
+    @functools.wraps(TaskManager.wait_batch)
+    def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
+        query = {"batch_id": text_argument("batch_id", batch_id), "limit": 1}
+        return self._wait("getTasksByBatch", query, timeout_seconds, _batch_info)
+
+    def _wait(
+        self,
+        verb: str,
+        query: Mapping[str, Any],
+        seconds: float,
+        parse: Callable[[Any], Ended],
+    ) -> Ended:
+        until = time.monotonic() + number_argument("timeout_seconds", seconds)
+        while True:
+            asked_at = time.monotonic()
+            found = self.service.ask(verb, query, wait_until=until).read(parse)
+            # a service that stops answers early, as does one for which too many wait
+            pause = min(asked_at + WAIT_POLL_SECONDS, until) - time.monotonic()
+            if _has_ended(found) or time.monotonic() >= until or self.service.pause(max(pause, 0.0)):
+                return found
+
+    def close(self) -> None:
+        """End the connections."""
+        self.service.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(
+    url: str | None = None, token: str | None = None, timeout_seconds: float = REQUEST_SECONDS
+) -> Client:
+    """A client of a running service, with the verbs of `TaskManager` and its errors. It makes no request yet.
+
+    ``url`` (default: QTM_URL, else http://127.0.0.1:8080) may be https and have a path; ``token`` defaults to
+    QTM_TOKEN. Proxies that the environment names are not used. A request is repeated for ``timeout_seconds``,
+    beyond the time that it waits for an end, when its answer is lost and when the service, or a proxy before
+    it, cannot answer now (502, 503, 504); each takes effect once. Then, or at once where the service has not
+    answered before and nothing listens, it raises ServiceUnreachable. Any threads may use the client at the
+    same time, and a forked child may go on with it. Raises SettingsError.
+    """
+    url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
+    token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
+    seconds = number_argument("timeout_seconds", timeout_seconds)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_right = CLIENT_URL.fullmatch(url) and parts.hostname and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise SettingsError(f"the URL of a service {URL_RULE}")
+    if not BEARER.fullmatch(token):
+        raise SettingsError("the token must be of visible ASCII characters, without spaces")
+    return Client(ServiceConnections(url, token, seconds))
+
+
+# ==== 34 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -10259,7 +10657,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 34 Metrics ============================================================================================
+# ==== 35 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -10494,7 +10892,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 35 Routes =============================================================================================
+# ==== 36 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -10704,7 +11102,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 36 OpenAPI ============================================================================================
+# ==== 37 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
@@ -10743,12 +11141,6 @@ SHORT_FORMS: Mapping[str, Mapping[str, Any]] = {
     "time": {"type": "string", "format": "date-time"},
     "cursor": {"type": ["string", "null"], "description": "null: the last page."},
 }
-
-
-def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
-    """The errors that an answer can have: those with a code of their own."""
-    children = [child for child in parent.__subclasses__() if child.code != QtmError.code]
-    return [parent, *(error for child in children for error in shown_errors(child))]
 
 
 def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
@@ -11002,7 +11394,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 37 Page ===============================================================================================
+# ==== 38 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -11047,12 +11439,11 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 38 API ================================================================================================
+# ==== 39 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
 
-MAX_WAIT_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # readiness is measured at most that often
 PROBE_WAIT_SECONDS = 1.0  # for the database
 SHOWN_OF_SCHEDULER = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
@@ -11092,7 +11483,7 @@ WHERE_SCHEMA = {"type": "array", "items": matching(RANK_CONDITION.pattern)}
 OF_RANKING = (
     BATCH,
     Parameter("by", BY_SCHEMA, "The metric.", fault=BY_FAULT),
-    choice("order", "Whether the greatest or the least value is first.", "desc", "asc", default="desc"),
+    choice("order", "Whether the greatest or the least value is first.", "asc", "desc", default="desc"),
     choice("group", "One row for equal params, over all stocks.", "params"),
     choice("stat", "The statistic over the stocks of a group.", *STATISTICS, default="mean"),
     Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=CONDITION_FAULT),
@@ -11381,7 +11772,6 @@ class TaskAPI:
         return {key for key in keys if key.id in ended}
 
 
-API = "/api/v1/backtest"
 OF_TASK = (TASK_ID, WAIT)
 OF_BATCH = (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
 OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR)
@@ -11434,7 +11824,7 @@ class Router:
         return route
 
 
-# ==== 39 Access =============================================================================================
+# ==== 40 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -11682,7 +12072,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 40 HTTP connections ===================================================================================
+# ==== 41 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
 # no thread.
@@ -12204,7 +12594,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 41 HTTP server ========================================================================================
+# ==== 42 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. Worker threads take groups of alike requests from a SimpleQueue and compute the answers, which return
@@ -12784,7 +13174,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 42 Command line =======================================================================================
+# ==== 43 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

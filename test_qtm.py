@@ -22,6 +22,7 @@ import functools
 import gc
 import hashlib
 import http.client
+import http.server
 import importlib
 import importlib.resources
 import importlib.util
@@ -35,9 +36,11 @@ import operator
 import os
 import pathlib
 import platform
+import pydoc
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -7314,7 +7317,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 31-32 Admission, TaskManager ==========================================================================
+# ==== 31-33 Admission, TaskManager, Client ==================================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -7967,7 +7970,350 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
         parent.communicate()
 
 
-# ==== 33 HTTP messages ======================================================================================
+REMOTE = [name for name in vars(qtm.Client) if not name.startswith("_") and name != "close"]
+
+
+def test_the_client_has_the_verbs_of_the_manager_with_their_signatures_and_docstrings():
+    assert {"create_task", "get_task_status", "rank", "wait", "wait_batch", "retry_batch"} <= {*REMOTE}
+    for name in REMOTE:
+        local, remote = getattr(qtm.TaskManager, name), getattr(qtm.Client, name)
+        assert inspect.signature(remote) == inspect.signature(local), name
+        assert local.__doc__, name
+        assert inspect.getdoc(remote) == inspect.getdoc(local), name
+    text = pydoc.render_doc(qtm.Client, renderer=pydoc.plaintext)
+    assert "rank(self, batch_id: 'str', by: 'str' = 'sharpe'" in text
+
+
+@pytest.fixture
+def both(url):
+    """A manager whose engine fails for params without ``sharpe``, and a client of the service before it."""
+
+    def engine(task, progress):
+        return {"metrics": {"sharpe": task.params["sharpe"], "bars": 250}, "equity_curve": []}
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(settings(url, port=0, max_attempts=1), True, engine))
+        client = stack.enter_context(qtm.connect(f"http://127.0.0.1:{server.server_port}"))
+        yield server.api.tasks, client
+
+
+def outcome(verb, *arguments, **options):
+    """What a verb gives, or what it raises."""
+    try:
+        return verb(*arguments, **options)
+    except (qtm.QtmError, TypeError) as error:
+        return type(error), str(error), getattr(error, "errors", ())
+
+
+def test_the_client_gives_and_raises_what_the_manager_does(both):
+    tasks, client = both
+    params = [*qtm.grid(sharpe=numpy.arange(3) / 2), {}]
+    request = qtm.BatchRequest(["A", "B"], {"strategy": "mine"}, params, "first", "some", priority=5)
+    created = client.create_task(request, "my-key")
+    assert (created.batch_id, created.count, created.repeated) == ("first", 8, False)
+    assert client.create_task(request, "my-key") == tasks.create_task(request, "my-key")
+    assert client.wait_batch("first", DEADLINE_SECONDS).counts["failed"] == 2
+    ids = created.task_ids
+    assert client.wait(ids[3], 0).status is qtm.TaskStatus.FAILED
+    asked = [
+        ("get_task_status", ids[0]), ("get_task_status", "none"), ("get_task_status", 5),
+        ("get_batch", "first"), ("get_batch", "none"), ("get_task_result", ids[0]), ("get_task_result", ids[3]),
+        ("get_tasks_by_batch", "first"), ("get_tasks_by_batch", "first", [qtm.TaskStatus.FAILED], "A"),
+        ("get_tasks_by_batch", "first", "failed", None, 1), ("get_tasks_by_batch", "first", (), None, 10**6),
+        ("list_tasks",), ("list_tasks", "first", ["failed"], "B"), ("list_tasks", None, 7), ("list_tasks", None, ["odd"]),
+        ("list_batches",), ("list_batches", 0), ("rank", "first"), ("rank", "first", "sharpe", "asc", "params", "median"),
+        ("rank", "first", "sharpe", "odd"), ("rank", "none"), ("rank", "first", "sharpe", "desc", None, "mean", b"x"),
+        ("rank", "first", "bars", "desc", None, "mean", ["sharpe>0.2", "bars>=1"], "first", 10**6, "1"),
+        ("get_task_attempts", ids[3]), ("cancel_task", ids[0]), ("cancel_task", "none"), ("cancel_batch", "first"),
+        ("cancel_batch", "none"), ("retry_task", ids[0]), ("retry_task", "none"), ("retry_batch", "none"),
+        ("create_task", qtm.TaskRequest(" A", {"start_date": "x"}, {"f": math.nan})), ("create_task", 5),
+        ("create_task", qtm.BatchRequest(["A"], {}), "wrong key"), ("create_task", qtm.BatchRequest(["B"], {}), "my-key"),
+    ]  # fmt: skip
+    for verb, *arguments in asked:
+        assert outcome(getattr(client, verb), *arguments) == outcome(getattr(tasks, verb), *arguments), verb
+    page, following = client.list_tasks("first", limit=7)
+    assert [task.task_id for task in [*page, *client.list_tasks("first", cursor=following)[0]]] == ids[::-1]
+    assert client.retry_task(ids[3]).status is not qtm.TaskStatus.FAILED
+    assert client.retry_batch("first")[0] == 1
+    single = client.create_task(qtm.TaskRequest("A", {"strategy": "x"}, {"sharpe": 1.5}))
+    assert client.wait(single.task_ids[0], DEADLINE_SECONDS).metrics["sharpe"] == 1.5
+
+
+def test_a_client_goes_on_while_its_service_restarts(tmp_path):
+    """Of a wait, and of creates, each of which is stored once."""
+    url, config = f"sqlite:///{tmp_path}/q.db", {**CONFIG, "strategy": "buy_and_hold"}
+    with contextlib.ExitStack() as stack:
+        first, port = stack.enter_context(ready_service(url, "serve", "--no-scheduler"))
+        client = stack.enter_context(qtm.connect(f"http://127.0.0.1:{port}"))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(2))
+        (waited,) = client.create_task(qtm.TaskRequest("AAPL", config, batch_id="b")).task_ids
+        wait, restarted = pool.submit(client.wait, waited, DEADLINE_SECONDS), threading.Event()
+
+        def create():
+            created = []
+            while not restarted.is_set() or len(created) < 20:
+                created.append(client.create_task(qtm.TaskRequest("AAPL", config, batch_id="b")))
+            return created
+
+        creating = pool.submit(create)
+        eventually(lambda: client.get_batch("b").total > 5)
+        stop(first)
+        stack.enter_context(ready_service(url, port=port))
+        restarted.set()
+        assert wait.result(DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+        ids = [one.task_ids[0] for one in creating.result(DEADLINE_SECONDS)]
+        assert not any(one.repeated for one in creating.result())
+        assert sorted([waited, *ids]) == sorted(task.task_id for task in client.get_tasks_by_batch("b").tasks)
+
+
+class LossyProxy(threading.Thread):
+    """Passes connections on to a port, and closes the connection in place of so many of the next answers."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.lose = 0
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._pass, args=(client,), daemon=True).start()
+
+    def _pass(self, client) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            while True:
+                for sock in select.select([client, server], [], [])[0]:
+                    data = sock.recv(65536)
+                    if not data or (sock is server and self.lose):
+                        self.lose -= bool(data)
+                        return
+                    (server if sock is client else client).sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_a_change_whose_answer_is_lost_is_made_once(both):
+    tasks, client = both
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(
+            contextlib.closing(LossyProxy(int(client.service.url.rpartition(":")[2])))
+        )
+        lossy = stack.enter_context(qtm.connect(proxy.url))
+        proxy.lose = 1
+        created = lossy.create_task(qtm.BatchRequest(["A", "B"], {"strategy": "x"}, batch_id="b"))
+        assert (proxy.lose, created.repeated) == (0, False)
+        assert [task.task_id for task in tasks.get_tasks_by_batch("b").tasks] == created.task_ids
+        assert lossy.wait_batch("b", DEADLINE_SECONDS).counts["failed"] == 2
+        first, second = created.task_ids
+        proxy.lose = 2
+        assert lossy.retry_task(first).task_id == first
+        assert lossy.wait(first, DEADLINE_SECONDS).attempt > 1
+        done = tasks.create_task(qtm.TaskRequest("A", {"strategy": "x"}, {"sharpe": 1})).task_ids[0]
+        assert tasks.wait(done, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+        with pytest.raises(qtm.TaskNotRetryable):
+            lossy.retry_task(done)
+        proxy.lose = 1
+        assert lossy.get_task_status(second).status is qtm.TaskStatus.FAILED
+
+
+@pytest.fixture
+def scripted():
+    """A server that gives its `answers`, status, headers and body, one after the other, the last one again and
+    again; it keeps the requests."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.server.requests.append((self.path, dict(self.headers)))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, headers, content = self.server.answers[0]
+            if len(self.server.answers) > 1:
+                del self.server.answers[0]
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.answers, server.requests = [], []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+GATEWAY = (502, {"Content-Type": "text/html"}, b"<h1>Bad Gateway</h1>")
+FOREIGN = {  # answers that are none of qtm's, and the beginning of the error
+    "a proxy's page": (GATEWAY, "answered with status 502, and not as qtm does: <h1>Bad Gateway</h1>"),
+    "a page": ((200, {}, b"<html>"), "answered with status 200, and not as qtm does: <html>"),
+    "a redirect": ((301, {"Location": "https://x/"}, b""), "answered with status 301 with a redirect to https://x/, and not as"),
+    "other JSON": ((200, {}, b'{"code": 0, "data": {}}'), f"answered what qtm {qtm.__version__} cannot read; is it of another version?"),
+    "a list": ((500, {}, b"[]"), "answered with status 500, and not as qtm does: []"),
+    "a newer error": (
+        (418, {}, b'{"code": 41801, "error": "teapot", "message": "short", "errors": []}'),
+        "answered with status 418, teapot: short",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_answer_that_is_not_of_qtm_is_an_error_with_its_status_and_url(scripted, name):
+    answer, words = FOREIGN[name]
+    scripted.answers = [answer]
+    url = f"http://127.0.0.1:{scripted.server_port}"
+    with qtm.connect(url) as client, pytest.raises(qtm.QtmError) as raised:
+        client.get_task_status("x")
+    assert (type(raised.value), len(scripted.requests)) == (qtm.QtmError, 1)
+    assert str(raised.value).startswith(f"{url} {words}")
+
+
+def test_a_refusal_for_now_is_asked_again_until_the_deadline(scripted):
+    wait = (
+        503,
+        {"Retry-After": "0"},
+        b'{"code": 50301, "error": "database_unavailable", "message": "away", "errors": []}',
+    )
+    done = (404, {}, b'{"code": 40401, "error": "task_not_found", "message": "none", "errors": []}')
+    url = f"http://127.0.0.1:{scripted.server_port}"
+    scripted.answers = [wait, wait, done]
+    with qtm.connect(f"{url}/some/path/", "geheim") as client:
+        with pytest.raises(qtm.TaskNotFound, match=r"^none$"):
+            client.cancel_task("x")
+        paths = [path for path, _ in scripted.requests]
+        assert paths == 3 * ["/some/path/api/v1/backtest/cancelTask"]
+        assert {headers["Authorization"] for _, headers in scripted.requests} == {"Bearer geheim"}
+        assert "geheim" not in repr(client)
+        scripted.answers = [GATEWAY, done]
+        with pytest.raises(qtm.TaskNotFound):
+            client.get_task_status("x")
+    with qtm.connect(url, timeout_seconds=0.2) as client:
+        scripted.answers = [wait]
+        with pytest.raises(qtm.DatabaseUnavailable) as away:
+            client.get_task_status("x")
+        assert away.value.retry_after_seconds == 0
+        scripted.answers = [
+            (
+                429,
+                {"Retry-After": "7"},
+                b'{"code": 42901, "error": "too_many_pending", "message": "full", "errors": []}',
+            )
+        ]
+        with pytest.raises(qtm.TooManyPending) as full:
+            client.create_task(SOME_TASK)
+        assert full.value.retry_after_seconds == 7
+
+
+def test_where_no_service_is_the_error_names_the_url_at_once():
+    url = f"http://127.0.0.1:{private_mariadb.free_port()}"
+    client = qtm.connect(url)
+    with pytest.raises(qtm.ServiceUnreachable, match=rf"^cannot connect to {url}: .*refused"):
+        client.list_batches()
+    client.close()
+    with pytest.raises(qtm.ServiceUnreachable, match=r"^this client is closed$"):
+        client.list_batches()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "qtm:8080",
+        "ftp://x",
+        "http://",
+        "http://u:geheim@h",
+        "http://h:99999",
+        "http://h?x",
+        "http://[::1",
+        "http://a b",
+    ],
+)
+def test_a_wrong_url_or_token_is_refused_without_its_secrets(url):
+    with pytest.raises(qtm.SettingsError) as raised:
+        qtm.connect(url)
+    assert "geheim" not in str(raised.value)
+    with pytest.raises(qtm.SettingsError) as raised:
+        qtm.connect("http://h", "geheim\n")
+    assert "geheim" not in str(raised.value)
+
+
+def test_url_and_token_come_from_the_environment_and_a_wrong_token_is_told_where_it_goes(
+    tmp_path, monkeypatch
+):
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=TOKENS, read_token=("read-token",))
+    ) as server:
+        monkeypatch.setenv("QTM_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("QTM_TOKEN", TOKENS[0])
+        assert qtm.Settings.load(os.environ), "they are no settings of a service"
+        assert qtm.connect().list_batches() == ([], None)
+        with pytest.raises(
+            qtm.Unauthorized, match=r"; the token goes into qtm.connect\(url, token=\.\.\.\) or QTM_TOKEN$"
+        ):
+            qtm.connect(token="wrong-token").list_batches()
+        with pytest.raises(qtm.Unauthorized):
+            qtm.connect(token="").list_batches()
+        with pytest.raises(qtm.ReadOnlyToken):
+            qtm.connect(token="read-token").create_task(SOME_TASK)
+
+
+def test_threads_and_forked_children_share_a_client(both):
+    tasks, client = both
+    tasks.create_task(
+        qtm.BatchRequest([f"S{i}" for i in range(200)], {"strategy": "x"}, [{"sharpe": 1}], "b")
+    )
+    barrier = threading.Barrier(8)
+
+    def ask(number):
+        barrier.wait(DEADLINE_SECONDS)
+        page = client.get_tasks_by_batch("b", limit=20 * (number + 1)).tasks
+        return [client.get_task_status(task.task_id).stock_code for task in page]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for number, codes in enumerate(pool.map(ask, range(8))):
+            assert codes == [f"S{i}" for i in range(20 * (number + 1))]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.write(writer, json.dumps(client.get_batch("b").total).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe:
+        assert json.load(pipe) == 200
+    os.waitpid(child, 0)
+    assert client.get_batch("b").total == 200
+
+
+def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, certificate, monkeypatch):
+    path, key = certificate
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(path), tls_key=str(key))
+    with serving(chosen) as server:
+        url = f"https://127.0.0.1:{server.server_port}"
+        with (
+            qtm.connect(url) as client,
+            pytest.raises(qtm.ServiceUnreachable, match="certificate verify failed"),
+        ):
+            client.list_batches()
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        with qtm.connect(url) as client:
+            assert client.list_batches() == ([], None)
+
+
+# ==== 34 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -8596,7 +8942,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 34 Metrics ============================================================================================
+# ==== 35 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -8872,7 +9218,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 35-38 Routes, OpenAPI, Page, API ======================================================================
+# ==== 36-39 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -10512,7 +10858,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 39 Access =============================================================================================
+# ==== 40 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -10904,7 +11250,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 40-41 HTTP connections, HTTP server ===================================================================
+# ==== 41-42 HTTP connections, HTTP server ===================================================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -12395,13 +12741,13 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 42 Command line =======================================================================================
+# ==== 43 Command line =======================================================================================
 
 
 @contextlib.contextmanager
-def service(url: str, *arguments: str, prefix=(), stderr=subprocess.PIPE, **environment: str):
-    """`python qtm.py serve` in a process of its own: the process and its port."""
-    port = private_mariadb.free_port()
+def service(url: str, *arguments: str, prefix=(), stderr=subprocess.PIPE, port=0, **environment: str):
+    """`python qtm.py serve` in a process of its own, on a free port or this one: the process and its port."""
+    port = port or private_mariadb.free_port()
     command = [*prefix, sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))]
     given = {**os.environ, **({"QTM_DATABASE_URL": url} if url else {}), "QTM_PORT": str(port), **environment}
     process = subprocess.Popen(command, env=given, stderr=stderr, text=True)
