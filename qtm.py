@@ -277,7 +277,7 @@ class TaskNotFound(QtmError, code=40401): """No task has this id."""
 class BatchNotFound(QtmError, code=40402): """No batch has this id."""
 class PathNotFound(QtmError, code=40403): """No route has this path."""
 class RequestTimeout(QtmError, code=40801): """The head or the body did not arrive within its deadline."""
-class TaskNotFinished(QtmError, code=40901): """The task has no result yet."""
+class TaskNotFinished(QtmError, code=40901): """The task, or one of the batch, has not ended."""
 class TaskFinished(QtmError, code=40902, error="task_already_finished"): """The task has already ended."""
 class TaskNotRetryable(QtmError, code=40903): """Only failed and cancelled tasks can be retried."""
 class BodyTooLarge(QtmError, code=41301): """The body, or what would be stored of it, is over its limit."""
@@ -3203,12 +3203,23 @@ class KeptCounts:
         for batch_id in list(self._kept)[:-MAX_KEPT_COUNTS]:
             self._kept.pop(batch_id, None)
 
+    def forget(self, batch_id: str) -> None:
+        """Tasks of this batch are deleted: they shall not be shown any more."""
+        self._kept.pop(batch_id, None)
+
 
 def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
     """A BatchInfo from a row of batch_id, name, created_at."""
     batch_id, name, created_at = row
     progress = round(found.progress / max(1, found.total), DECIMALS)
     return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
+
+
+class Purged(NamedTuple):
+    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
+
+    deleted: int
+    last: str | None
 
 
 # The columns that each task of a create has for itself, and those that all have in common.
@@ -3332,6 +3343,40 @@ def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]
     return f"DELETE FROM backtest_metrics WHERE {pairs}", keys
 
 
+IS_ENDED = "COALESCE(status, '') IN ('completed', 'failed', 'cancelled')"
+
+
+def _delete_tasks(
+    session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
+) -> list[tuple[str, str]]:
+    """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id and
+    batch_id of each. They are locked first: one that retryTask has made pending meanwhile keeps its records."""
+    names, keys = _in_list(task_ids)
+    locked = session.rows(
+        f"""SELECT task_id, batch_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+            WHERE task_id IN ({names}) AND {condition} ORDER BY task_id /*! {lock} */""",
+        {**keys, **parameters},
+    )
+    if locked:
+        session.execute(*_delete_metrics(locked))
+        names, keys = _in_list([row[0] for row in locked])
+        for table in ("backtest_results", "backtest_attempts", "backtest_tasks"):
+            session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", keys)
+    return [(row[0], row[1]) for row in locked]
+
+
+BATCH_IS_EMPTY = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
+# All tasks of an Idempotency-Key are gone. Ids grow: the oldest task of the batch is newer than the last of the
+# key's own, whose list ends with a quote and a bracket. The oldest of each status is one entry of the index of
+# batches, however large the batch.
+KEY_IS_SPENT = " AND ".join(
+    f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
+        WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
+        ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
+    for status in TaskStatus
+)
+
+
 @functools.lru_cache(maxsize=64)
 def _for_keys(sql: str, count: int) -> tuple[PreparedStatement, Sequence[str]]:
     """A statement that ends in IN, for so many keys, and the names of its parameters."""
@@ -3419,7 +3464,7 @@ class TaskFilter:
 
 
 # ==== 13 Task statements ====================================================================================
-# The SQL of clients: create, read, list, cancel, retry. Only the statement rooms, Rows and Ranking have SQL
+# The SQL of clients: create, read, list, cancel, retry, delete. Only the statement rooms, Rows and Ranking have SQL
 # about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; a method returns whether it won, and raises nothing
 # if it lost.
@@ -3500,9 +3545,21 @@ class Statements:
 
         self.database.write(work, confirm=lambda session: None)
 
+    def delete_spent(self, table: str, key: str, keys: Sequence[str], is_spent: str) -> int:
+        """Delete those rows of a table for which the condition holds once they are locked: a create that adds
+        to a batch holds its row, and has committed when we have locked it."""
+
+        def work(session: Session) -> int:
+            names, parameters = _in_list(keys)
+            chosen = f"{key} IN ({names})"
+            session.rows(f"SELECT 1 FROM {table} WHERE {chosen} ORDER BY {key} /*! FOR UPDATE */", parameters)
+            return session.execute(f"DELETE FROM {table} WHERE {chosen} AND {is_spent}", parameters)
+
+        return self.database.write(work, confirm=lambda session: None) if keys else 0
+
 
 class TaskStatements(Statements):
-    """What clients ask for: creates, reads, cancels and retries."""
+    """What clients ask for: creates, reads, cancels, retries and deletes."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -3631,19 +3688,27 @@ class TaskStatements(Statements):
         return int(self.database.rows(f"SELECT COUNT(*) FROM ({some}) AS waiting", {"most": most})[0][0])
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
-        """What was created by this key; None when nothing was. Raises IdempotencyKeyReused when it came with
-        another request."""
+        """What was created by this key, without ids of tasks that are deleted; None when nothing was, or when
+        all of it is deleted, which frees the key. Raises IdempotencyKeyReused when it came with another
+        request."""
         if key is None:
             return None
-        found = """SELECT request_sha256, batch_id, task_ids FROM backtest_idempotency_keys
-            WHERE idempotency_key = :key"""
-        for known, batch_id, ids_json in self.database.rows(found, {"key": key}):
+        found = f"""SELECT request_sha256, batch_id, task_ids, CASE WHEN {KEY_IS_SPENT} THEN 1 ELSE 0 END
+            FROM backtest_idempotency_keys WHERE idempotency_key = :key"""
+        for known, batch_id, ids_json, is_spent in self.database.rows(found, {"key": key}):
+            if is_spent:
+                self.delete_spent("backtest_idempotency_keys", "idempotency_key", [key], KEY_IS_SPENT)
+                return None
             if known != sha256:
                 words = "this Idempotency-Key came before with another request"
                 raise IdempotencyKeyReused(f"{words}; use a new key for a new request")
             ids = json.loads(ids_json)
-            count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
-            return CreatedBatch(batch_id, count, listed, repeated=True)
+            if isinstance(ids[0], int):
+                return CreatedBatch(batch_id, ids[0], (), repeated=True)
+            lists = _key_lists("SELECT task_id FROM backtest_tasks WHERE task_id IN", ids)
+            there = {row[0] for statement, keys in lists for row in self.database.rows(statement, keys)}
+            left = [task_id for task_id in ids if task_id in there]
+            return CreatedBatch(batch_id, len(left), left, repeated=True)
         return None
 
     # -- read
@@ -3818,9 +3883,9 @@ class TaskStatements(Statements):
         """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
         return len(self._change_some(RETRY, [_key(task_id)])[0]) == 1
 
-    def retry_batch(self, batch_id: str) -> int:
-        """Retry all failed tasks of a batch; how many they were."""
-        return self._change_batch(RETRY._replace(before=(TaskStatus.FAILED,)), batch_id)
+    def retry_batch(self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)) -> int:
+        """Retry all tasks of a batch that are failed, cancelled, or either; how many they were."""
+        return self._change_batch(RETRY._replace(before=tuple(statuses)), batch_id)
 
     def _change_batch(self, change: StatusChange, batch_id: str) -> int:
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a
@@ -3872,6 +3937,39 @@ class TaskStatements(Statements):
             return None if is_as_before else doubtful
 
         return self.database.write(work, confirm), sizes[-2]
+
+    def delete(self, task_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Delete those of these tasks that have ended, with their results, attempts and metrics; the task_id and
+        batch_id of each. A lost COMMIT is read back by the first of them."""
+        taken: list[tuple[str, str]] = []
+        doubtful: list[tuple[str, str]] = []  # as in `_change_some`
+
+        def work(session: Session) -> list[tuple[str, str]]:
+            taken[:] = _delete_tasks(session, task_ids, IS_ENDED, NO_PARAMETERS, "FOR UPDATE")
+            return taken or doubtful
+
+        def confirm(session: Session) -> list[tuple[str, str]] | None:
+            doubtful[:] = taken or doubtful
+            first = {"first": doubtful[0][0] if doubtful else ""}
+            is_there = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :first", first)
+            return None if is_there else doubtful
+
+        return self.database.write(work, confirm) if task_ids else []
+
+    def delete_some(self, batch_id: str, after: str, limit: int) -> Purged:
+        """Delete the next ``limit`` tasks of a batch after an id that have ended."""
+        statuses = [status for status in TaskStatus if status.is_final]
+        chosen = TaskFilter(batch_id, statuses, cursor=after, newest_first=False)
+        rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(limit))
+        ids = sorted(row[0] for row in rows)
+        return Purged(len(self.delete(ids)), ids[-1] if len(ids) == limit else None)
+
+    def delete_if_empty(self, batch_id: str) -> None:
+        """Tasks of this batch are deleted: delete the batch, too, if it has no others."""
+        self._kept_counts.forget(batch_id)
+        sql = f"SELECT batch_id FROM backtest_batches WHERE batch_id = :batch_id AND {BATCH_IS_EMPTY}"
+        empty = [row[0] for row in self.database.rows(sql, {"batch_id": _key(batch_id)})]
+        self.delete_spent("backtest_batches", "batch_id", empty, BATCH_IS_EMPTY)
 
 
 # ==== 14 Attempts ===========================================================================================
@@ -4600,13 +4698,6 @@ PURGE_KEYS = 20  # keys, each of which remembers up to 10,000 ids, which are 380
 COUNTED_TASKS = 100_000  # by one statement, in some 40 ms
 
 
-class Purged(NamedTuple):
-    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
-
-    deleted: int
-    last: str | None
-
-
 class UpkeepStatements(Statements):
     """What a service does beside its tasks."""
 
@@ -4630,20 +4721,8 @@ class UpkeepStatements(Statements):
         )
 
         def work(session: Session) -> int:
-            """Locked before they are deleted: one that retryTask has made pending meanwhile keeps its
-            records."""
-            names, parameters = _in_list(expired)
-            locked = session.rows(
-                f"""SELECT task_id, batch_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
-                    WHERE task_id IN ({names}) AND {is_expired} /*! FOR UPDATE SKIP LOCKED */""",
-                {**parameters, "cutoff": cutoff},
-            )
-            if locked:
-                session.execute(*_delete_metrics(locked))
-                names, parameters = _in_list([row[0] for row in locked])
-                for table in ("backtest_results", "backtest_attempts", "backtest_tasks"):
-                    session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", parameters)
-            return len(locked)
+            lock, values = "FOR UPDATE SKIP LOCKED", {"cutoff": cutoff}
+            return len(_delete_tasks(session, expired, is_expired, values, lock))
 
         expired = [row[0] for row in rows if row[1]]
         deleted = self.database.write(work, confirm=lambda session: 0) if expired else 0
@@ -4651,24 +4730,14 @@ class UpkeepStatements(Statements):
 
     def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
         """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete
-        those without tasks: the rows are locked and looked at twice, since a create that adds to one of them
-        holds its row, and has committed when we have locked it."""
-        is_empty = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
-        return self._purge_oldest("backtest_batches", "batch_id", is_empty, cutoff, after, limit)
+        those without tasks."""
+        return self._purge_oldest("backtest_batches", "batch_id", BATCH_IS_EMPTY, cutoff, after, limit)
 
     def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
         """Look at the next ``limit`` Idempotency-Keys that came before ``cutoff``, the oldest first, and
-        delete those whose tasks are gone. Until then a repeat must find them. Ids grow: the oldest task of
-        the batch is newer than the last of the key's own, whose list ends with a quote and a bracket. The
-        oldest of each status is one entry of the index of batches, however large the batch."""
+        delete those whose tasks are gone. Until then a repeat must find them."""
         table = "backtest_idempotency_keys"
-        is_gone = " AND ".join(
-            f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
-                WHERE t.batch_id = {table}.batch_id AND t.status = '{status.value}'
-                ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
-            for status in TaskStatus
-        )
-        return self._purge_oldest(table, "idempotency_key", is_gone, cutoff, after, limit)
+        return self._purge_oldest(table, "idempotency_key", KEY_IS_SPENT, cutoff, after, limit)
 
     def _purge_oldest(
         self, table: str, key: str, is_spent: str, cutoff: str, after: str, limit: int
@@ -4680,15 +4749,7 @@ class UpkeepStatements(Statements):
                 ORDER BY created_at, {key} LIMIT :limit""",
             {"cutoff": cutoff, "stamp": stamp or "1000-01-01 00:00:00", "last": last, "limit": limit},
         )
-
-        def work(session: Session) -> int:
-            names, keys = _in_list(spent)
-            chosen = f"{key} IN ({names})"
-            session.rows(f"SELECT 1 FROM {table} WHERE {chosen} ORDER BY {key} /*! FOR UPDATE */", keys)
-            return session.execute(f"DELETE FROM {table} WHERE {chosen} AND {is_spent}", keys)
-
-        spent = [row[0] for row in rows if row[1]]
-        deleted = self.database.write(work, confirm=lambda session: 0) if spent else 0
+        deleted = self.delete_spent(table, key, [row[0] for row in rows if row[1]], is_spent)
         return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
 
     def probe(self) -> None:
@@ -8170,6 +8231,24 @@ class EndedCounts:
             yield max(ENDED_COUNT_SECONDS, min(COUNT_SHARE * spent, MAX_COUNT_PAUSE_SECONDS))
 
 
+def purge_steps(
+    purge: Callable[[str, int], Purged], most: int, clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[int, float]]:
+    """Steps of a purge, each about as long as it may be: how many rows each has deleted, and the seconds that
+    it took."""
+    after: str | None = ""
+    rows = min(most, PURGE_FIRST_ROWS)
+    while after is not None:
+        started = clock()
+        deleted, after = purge(after, rows)
+        took = clock() - started
+        if took > PURGE_STEP_SECONDS:
+            rows = max(1, rows // 2)
+        elif took < PURGE_STEP_SECONDS / 2:
+            rows = min(most, 2 * rows)
+        yield deleted, took
+
+
 class Upkeep:
     """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager.
     Replicas do it beside each other: they delete what no other has locked, and their passes begin at random
@@ -8227,18 +8306,8 @@ class Upkeep:
         return purged
 
     def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int) -> Iterator[float]:
-        """Steps over a table, each about as long as it may be, with pauses of the same length for all
-        others."""
-        after: str | None = ""
-        rows = min(most, PURGE_FIRST_ROWS)
-        while after is not None:
-            started = self._clock()
-            _, after = purge(cutoff, after, rows)
-            took = self._clock() - started
-            if took > PURGE_STEP_SECONDS:
-                rows = max(1, rows // 2)
-            elif took < PURGE_STEP_SECONDS / 2:
-                rows = min(most, 2 * rows)
+        """Steps over a table with pauses of the same length for all others."""
+        for _, took in purge_steps(functools.partial(purge, cutoff), most, self._clock):
             yield took * random.uniform(0.5, 1.0)
 
     def _checkpoint(self) -> Iterator[float]:
@@ -9610,7 +9679,7 @@ class TaskQueries:
         if faults := query.problems():
             raise invalid_request(faults)
         batches = [self._batch(one, COUNTS_SECONDS) for one in (query.batch_id, query.against) if one]
-        key = query, *(tuple(batch.counts.values()) for batch in batches)
+        key = query, *((batch.created_at, *batch.counts.values()) for batch in batches)
         until, text = self._rankings.pop(key, (0.0, ""))
         if until < time.monotonic():
             until, text = time.monotonic() + RANKING_SECONDS, self.dao.rank(query, batches[0].counts)
@@ -9667,7 +9736,7 @@ class TaskQueries:
 
 
 class TaskManager(TaskQueries):
-    """Creates, follows, cancels and retries tasks, and gives their results. Made by `start`; also a context
+    """Creates, follows, cancels, retries and deletes tasks, and gives their results. Made by `start`; also a context
     manager."""
 
     def __init__(
@@ -9834,14 +9903,48 @@ class TaskManager(TaskQueries):
         self._retried()
         return task
 
-    def retry_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
-        """Retry all failed tasks of a batch: how many, and the batch afterwards. Raises BatchNotFound."""
-        return self._change_batch(self.dao.retry_batch, batch_id, self._retried)
+    def retry_batch(
+        self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)
+    ) -> tuple[int, BatchInfo]:
+        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch afterwards.
+        Raises BatchNotFound, InvalidRequest."""
+        chosen = statuses_argument(statuses)
+        if not chosen or not set(chosen) <= set(RETRY.before):
+            raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
+        return self._change_batch(lambda one: self.dao.retry_batch(one, chosen), batch_id, self._retried)
 
     def _retried(self) -> None:
         self._limit.count_anew()
         if self.scheduler:
             self.scheduler.wake()
+
+    def delete_task(self, task_id: str) -> None:
+        """Delete a task that has ended, with its result, attempts and metrics; and its batch, if it has no
+        other task. Raises TaskNotFound, TaskNotFinished."""
+        deleted = self.dao.delete([_key(text_argument("task_id", task_id))])
+        if not deleted:
+            task = self.get_task_status(task_id)
+            raise TaskNotFinished(f"the task is {task.status.value}: only ended ones can be deleted")
+        self._deleted(deleted[0][1])
+
+    def delete_batch(self, batch_id: str) -> int:
+        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were. After
+        an error some may be deleted; a repeat deletes the rest. Raises BatchNotFound, TaskNotFinished."""
+        batch = self.get_batch(batch_id)
+        if not batch.is_final:
+            counts = f"{batch.counts['pending']} tasks are pending and {batch.counts['running']} running"
+            raise TaskNotFinished(f"{counts}: only a batch that has ended can be deleted")
+        steps = purge_steps(functools.partial(self.dao.delete_some, batch_id), PURGE_ROWS)
+        count = sum(deleted for deleted, _ in steps)
+        self._deleted(batch_id)
+        if self.dao.get_batch(batch_id):
+            words = "others were retried or added meanwhile and are kept"
+            raise TaskNotFinished(f"{count} tasks are deleted; {words}")
+        return count
+
+    def _deleted(self, batch_id: str) -> None:
+        self.dao.delete_if_empty(batch_id)
+        self._rankings.clear()
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
         """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not
@@ -10900,6 +11003,7 @@ CSV_TYPE = "text/csv; charset=utf-8"
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
+RETRIED = [status.value for status in RETRY.before]
 PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatever address a host has now
 OPEN_PATHS = (*PROBES, "/", "/openapi.json")
 
@@ -10951,26 +11055,54 @@ class Parameter:
         return None, [f"must be a {noun} from {low:g} to {high:g}"]
 
 
-def _selection(body: Any) -> dict[str, str]:
-    """task_id or batch_id of a body that names one of them."""
+def _selection_faults(body: Any, known: Sequence[str], more: Sequence[str] = ()) -> list[FieldError]:
+    """What is wrong with a body that names one of ``known``, and may have ``more`` fields."""
     if not isinstance(body, dict):
-        raise invalid_request([FieldError("", "must be an object")])
-    known = ("task_id", "batch_id")
-    faults = [FieldError(name, "there is no such field") for name in body if name not in known]
-    if ("task_id" in body) == ("batch_id" in body):
-        faults.append(FieldError("task_id", "give either task_id or batch_id"))
-    texts = [name for name in known if name in body]
-    faults += [FieldError(name, "must be a text") for name in texts if not isinstance(body[name], str)]
+        return [FieldError("", "must be an object")]
+    faults = [FieldError(name, "there is no such field") for name in body if name not in (*known, *more)]
+    given = [name for name in known if name in body]
+    if len(given) != 1:
+        words = "is missing" if len(known) == 1 else f"give either {' or '.join(known)}"
+        faults.append(FieldError(known[0], words))
+    return faults + [FieldError(name, "must be a text") for name in given if not isinstance(body[name], str)]
+
+
+def _selection(*known: str) -> Callable[[Any], dict[str, Any]]:
+    """Reads a body that names one of these."""
+
+    def read(body: Any) -> dict[str, Any]:
+        if faults := _selection_faults(body, known):
+            raise invalid_request(faults)
+        return cast("dict[str, Any]", body)
+
+    return read
+
+
+def _retry_selection(body: Any) -> dict[str, Any]:
+    """A task_id, or a batch_id and the ``status`` of the tasks that are meant, one or a list."""
+    faults, status = _selection_faults(body, ("task_id", "batch_id"), ("status",)), ["failed"]
+    if isinstance(body, dict) and "status" in body:
+        status = body["status"] if isinstance(body["status"], list) else [body["status"]]
+        if not status or any(one not in RETRIED for one in status):
+            faults.append(FieldError("status", "must be failed, cancelled, or a list of these"))
+        elif "task_id" in body:
+            faults.append(FieldError("status", "goes with batch_id only"))
     if faults:
         raise invalid_request(faults)
-    return body
+    return {**body, "status": status}
 
 
 def _new_batch(body: Any) -> dict[str, Any]:
     return {"batch": BatchRequest.from_body(body)}
 
 
-BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {"CreateTask": _new_batch, "Selection": _selection}
+BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "CreateTask": _new_batch,
+    "Selection": _selection("task_id", "batch_id"),
+    "RetryTask": _retry_selection,
+    "DeleteTask": _selection("task_id"),
+    "DeleteBatch": _selection("batch_id"),
+}
 
 
 class WaitKey(NamedTuple):
@@ -11114,7 +11246,12 @@ CREATE_EXAMPLE = {
     "config": {**CONFIG_EXAMPLE, "initial_cash": 100000, "commission": 0.001},
     "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
 }
-EXAMPLES: Mapping[str, Any] = {"CreateTask": CREATE_EXAMPLE, "Selection": {"batch_id": "first"}}
+EXAMPLES: Mapping[str, Any] = {
+    "CreateTask": CREATE_EXAMPLE,
+    "RetryTask": {"batch_id": "first", "status": RETRIED},
+    "DeleteTask": {"task_id": "0197f3a8-6c00-7000-8000-000000000000"},
+    **{name: {"batch_id": "first"} for name in ("Selection", "DeleteBatch")},
+}
 CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
 HEADERS = {
     "X-Request-Id": "Names this request in the log, which has a line for every write and every refusal.",
@@ -11188,7 +11325,7 @@ def _fields(model: type, **known: str) -> dict[str, str]:
 
 
 def _body_schemas() -> dict[str, Any]:
-    """Bodies, as `BatchRequest.from_body` and `_selection` take them."""
+    """Bodies, as BODIES take them."""
     code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
     lowest, highest = PRIORITIES
     config = {
@@ -11226,6 +11363,11 @@ def _body_schemas() -> dict[str, Any]:
     words = "Which keys are required is up to the engine; other keys pass through to it."
     selection = {"task_id": "str", "batch_id": "str"}
     just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+    retried = {"type": "string", "enum": RETRIED}
+    listed = {"type": "array", "items": retried, "minItems": 1}
+    statuses = {"anyOf": [retried, listed], "default": TaskStatus.FAILED.value}
+    just_a_task: dict[str, Any] = {"if": {"required": ["task_id"]}, "then": {"maxProperties": 1}}
+    just_a_task |= {"else": {"required": ["batch_id"]}, "additionalProperties": False}
     return {
         "CreateTask": _object(create, create.keys() - {"config"}, **either, additionalProperties=False),
         "CreateConfig": _object(config, config, description=words),
@@ -11234,6 +11376,9 @@ def _body_schemas() -> dict[str, Any]:
         "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
         "Range": _object(values_range, {"step"}, additionalProperties=False),
         "Selection": _object(selection, selection, **just_one),
+        "RetryTask": _object({**selection, "status": statuses}, {*selection, "status"}, **just_a_task),
+        "DeleteTask": _object({"task_id": "str"}, additionalProperties=False),
+        "DeleteBatch": _object({"batch_id": "str"}, additionalProperties=False),
     }
 
 
@@ -11268,6 +11413,7 @@ def _data_schemas() -> dict[str, Any]:
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
         "CancelledBatch": {"cancelled": "count", **batch},
         "RetriedBatch": {"retried": "count", **batch},
+        "Deleted": {"deleted": "count: Tasks."},
         "Health": {"status": {"const": "ok"}, "version": "str"},
         "Readiness": {"status": {"const": "ready"}, "scheduler": "Scheduler?"},
         "Scheduler": {**scheduler, "last_poll_at": "time?", "last_poll_age_seconds": "float?"},
@@ -11320,8 +11466,9 @@ def _links(routes: Iterable[Route]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for route in routes:
         asked = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
-        if route.takes == "Selection":
-            found[_operation_id(route)] = {"requestBody": {"task_id": CREATED["task_id"]}}
+        if route.method == "POST" and route.takes != "CreateTask":
+            name = "batch_id" if route.takes == "DeleteBatch" else "task_id"
+            found[_operation_id(route)] = {"requestBody": {name: CREATED[name]}}
         elif asked:
             found[_operation_id(route)] = {"parameters": asked}
     return {name: {"operationId": name, **link} for name, link in found.items()}
@@ -11373,7 +11520,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         if "/" not in route.gives:
             envelope = {"code": {"const": 0}, "message": {"const": "success"}}
             one_or_all = {"anyOf": [_schema("Task"), _schema(f"{route.gives}Batch")]}
-            data = one_or_all if route.takes == "Selection" else route.gives
+            data = one_or_all if route.takes in ("Selection", "RetryTask") else route.gives
             schemas[f"{route.gives}Answer"] = _object(envelope | {"data": data})
         if route.takes == "CreateTask":
             for status in ("200", "201"):
@@ -11666,8 +11813,10 @@ class TaskAPI:
 
     @each
     def retry_task(self, call: Call) -> Response:
-        """POST retryTask: a failed or cancelled task, or all failed ones of a batch."""
-        return self._changed(call, "retried", self.tasks.retry_task, self.tasks.retry_batch)
+        """POST retryTask: a failed or cancelled task, or all of a batch that are failed, cancelled or either."""
+        statuses = [TaskStatus(text) for text in call.values["status"]]
+        batch = functools.partial(self.tasks.retry_batch, statuses=statuses)
+        return self._changed(call, "retried", self.tasks.retry_task, batch)
 
     def _changed(
         self,
@@ -11680,6 +11829,18 @@ class TaskAPI:
             return success(dump_json(task(call.values["task_id"]).to_dict()), log=call.ids)
         count, info = batch(call.values["batch_id"])
         return success(dump_json({name: count, **info.summary()}), log={**call.ids, "tasks": count})
+
+    @each
+    def delete_task(self, call: Call) -> Response:
+        """POST deleteTask: a task that has ended, with its result, attempts and metrics."""
+        self.tasks.delete_task(call.values["task_id"])
+        return success(dump_json({"deleted": 1}), log=call.ids)
+
+    @each
+    def delete_batch(self, call: Call) -> Response:
+        """POST deleteBatch: a batch that has ended, with its tasks."""
+        count = self.tasks.delete_batch(call.values["batch_id"])
+        return success(dump_json({"deleted": count}), log={**call.ids, "tasks": count})
 
     @each
     def get_task_attempts(self, call: Call) -> Response:
@@ -11781,6 +11942,7 @@ NO_RESULT = (TaskNotFound, TaskNotFinished)
 NOT_CREATED = (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
 NOT_CANCELLED = (TaskNotFound, BatchNotFound, TaskFinished)
 NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
+NOT_DELETED = (BatchNotFound, TaskNotFinished)
 NOT_READY = (DatabaseUnavailable, EngineUnavailable)
 ROUTES = (
     Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), NOT_CREATED, Lane.WRITE, "CreateTask"),
@@ -11788,7 +11950,9 @@ ROUTES = (
     Route(f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, NO_BATCH, Lane.LONG),
     Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), NOT_CANCELLED, Lane.WRITE, "Selection"),
     Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT),
-    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "Selection"),
+    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "RetryTask"),
+    Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", (), NO_RESULT, Lane.WRITE, "DeleteTask"),
+    Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", (), NOT_DELETED, Lane.WRITE, "DeleteBatch"),
     Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
     Route(f"{API}/rankTasks", TaskAPI.rank_tasks, "Ranking", OF_RANKING, NO_BATCH, Lane.RANK),
@@ -12826,7 +12990,8 @@ class Dispatcher:
             self.complete_soon(exchange, self._answers([exchange])[0])
             return
         lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
-        is_of_batch = route.takes == "Selection" and b'"batch_id"' in request.body  # perhaps of thousands
+        is_change = route.method == "POST" and route.takes != "CreateTask"
+        is_of_batch = is_change and b'"batch_id"' in request.body  # perhaps of thousands
         if route.takes == "CreateTask" and self._api.asks_engine:
             lane = Lane.ENGINE
         elif is_long or is_of_batch:

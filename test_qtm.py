@@ -2449,6 +2449,239 @@ def test_cancel_and_retry_of_a_batch(dao):
     assert dao.retry(ids[1])
 
 
+def rows_of(dao, *tables: str) -> dict[str, int]:
+    """How many rows each table has."""
+    names = tables or ("tasks", "results", "attempts", "metrics", "batches")
+    return {name: dao.database.rows(f"SELECT COUNT(*) FROM backtest_{name}")[0][0] for name in names}
+
+
+def test_retry_of_a_batch_takes_the_statuses_that_it_is_given(dao):
+    ids = add(dao, "A", "B", "C", batch_id="b")
+    end_next(dao, qtm.Outcome(error_type="x", retryable=False))
+    dao.cancel(ids[1])
+    both = (qtm.TaskStatus.CANCELLED, qtm.TaskStatus.FAILED)
+    assert [dao.retry_batch("b", [status]) for status in both] == [1, 1]
+    dao.cancel_batch("b")
+    assert [dao.retry_batch("b"), dao.retry_batch("b", both)] == [0, 3]
+
+
+def test_a_deleted_task_is_gone_with_all_that_belongs_to_it_and_others_are_not(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        dao = tasks.dao
+        waiting, running = add(dao, "B", "C", batch_id="waiting")
+        done, kept = add(dao, "A", "A", batch_id="b", priority=1)
+        for _ in range(2):
+            end_next(dao, ranked({"sharpe": 1.0}))
+        dao.claim("w", 2)
+        dao.database.write(lambda session: session.execute(
+            "UPDATE backtest_tasks SET status = 'pending' WHERE task_id = :key", {"key": waiting}))  # fmt: skip
+        for task_id, status in ((waiting, "pending"), (running, "running")):
+            with pytest.raises(qtm.TaskNotFinished, match=f"^the task is {status}: only ended"):
+                tasks.delete_task(task_id)
+        tasks.delete_task(done)
+        assert rows_of(dao) == {"tasks": 3, "results": 1, "attempts": 1, "metrics": 1, "batches": 2}
+        for verb in (
+            tasks.get_task_status,
+            tasks.get_task_result,
+            tasks.get_task_attempts,
+            tasks.delete_task,
+        ):
+            with pytest.raises(qtm.TaskNotFound):
+                verb(done)
+        assert [row["task_id"] for row in tasks.rank("b").rows] == [kept]
+        tasks.delete_task(kept)
+        assert rows_of(dao) == {"tasks": 2, "results": 0, "attempts": 0, "metrics": 0, "batches": 1}
+        with pytest.raises(qtm.BatchNotFound):
+            tasks.get_batch("b")
+
+
+def test_a_batch_is_deleted_when_all_of_it_has_ended_and_else_nothing_of_it(url, monkeypatch):
+    """In transactions of a bounded number of tasks."""
+    monkeypatch.setattr(qtm, "PURGE_FIRST_ROWS", 3)
+    monkeypatch.setattr(qtm, "PURGE_STEP_SECONDS", 0.0)  # each step is too slow for one of more tasks
+    sizes, delete = [], qtm.TaskDAO.delete
+
+    def counted(dao, task_ids):
+        sizes.append(len(task_ids))
+        return delete(dao, task_ids)
+
+    monkeypatch.setattr(qtm.TaskDAO, "delete", counted)
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        dao = tasks.dao
+        sweep_of(dao, "b", {"A": [1.0, 2.0, None], "B": [1.0, None, 3.0]})
+        sweep_of(dao, "other", {"A": [1.0]})
+        last, other = add(dao, "A", batch_id="b")[0], rows_of(dao)
+        with pytest.raises(qtm.TaskNotFinished, match=r"^1 tasks are pending and 0 running: only a batch"):
+            tasks.delete_batch("b")
+        assert (rows_of(dao), sizes) == (other, [])
+        tasks.cancel_task(last)
+        assert (tasks.delete_batch("b"), sizes) == (7, [3, 1, 1, 1, 1, 0])
+        assert rows_of(dao) == {"tasks": 1, "results": 1, "attempts": 1, "metrics": 1, "batches": 1}
+        with pytest.raises(qtm.BatchNotFound):
+            tasks.delete_batch("b")
+        assert tasks.delete_batch("other") == 1
+        assert set(rows_of(dao).values()) == {0}
+
+
+def test_what_is_deleted_is_in_no_ranking_and_no_count_a_moment_later(api, monkeypatch):
+    monkeypatch.setattr(qtm, "LARGE_BATCH", 1)
+    monkeypatch.setattr(qtm, "COUNTS_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(qtm, "RANKING_SECONDS", DEADLINE_SECONDS)
+    dao = api.api.tasks.dao
+
+    def shown() -> tuple:
+        ranking = data_of(api, "rankTasks?batch_id=b")
+        page = data_of(api, "getTasksByBatch?batch_id=b")
+        return [row["task_id"] for row in ranking["rows"]], page["total"], page["counts"]["completed"]
+
+    first, second = sweep_of(dao, "b", {"A": [2.0, 1.0]})
+    assert shown() == ([first, second], 2, 2)
+    assert data_of(api, "deleteTask", {"task_id": first}) == {"deleted": 1}
+    assert shown() == ([second], 1, 1)
+    assert data_of(api, "deleteBatch", {"batch_id": "b"}) == {"deleted": 1}
+    assert refused(api, "getTasksByBatch?batch_id=b") == refused(api, "rankTasks?batch_id=b") == 40402
+    (third,) = sweep_of(dao, "b", {"A": [1.0]})
+    assert shown() == ([third], 1, 1)
+
+
+def test_a_task_that_is_retried_while_its_batch_is_deleted_is_kept_with_its_records(url, monkeypatch):
+    """At whatever statement of the delete the retry comes: its task is gone, or stays as it is, and so does
+    its batch."""
+    real, number, kept = qtm.Session.execute, 0, 0
+    with (
+        qtm.start(settings(url), scheduler=False) as tasks,
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        while True:
+            number += 1
+            ids = add(tasks.dao, "A", "B", batch_id="b", max_attempts=1)
+            for _ in ids:
+                end_next(tasks.dao, qtm.Outcome(error_type="E", message="for the test"))
+            calls: list[str] = []
+            retries: list[concurrent.futures.Future[bool]] = []
+
+            def execute(
+                session,
+                sql,
+                parameters=qtm.NO_PARAMETERS,
+                last=ids[1],
+                calls=calls,
+                retries=retries,
+                n=number,
+            ):
+                if threading.current_thread() is threading.main_thread():
+                    calls.append(sql)
+                    if len(calls) == n:
+                        retries.append(threads.submit(tasks.dao.retry, last))
+                        concurrent.futures.wait(retries, timeout=0.2)
+                return real(session, sql, parameters)
+
+            monkeypatch.setattr(qtm.Session, "execute", execute)
+            with contextlib.suppress(qtm.TaskNotFinished):
+                tasks.delete_batch("b")
+            monkeypatch.undo()
+            if not retries:
+                break
+            was_retried = retries[0].result(DEADLINE_SECONDS)
+            left = [task.task_id for task in listed(tasks.dao)]
+            assert (ids[1] in left) == was_retried, calls
+            endings = [one.ending for one in tasks.dao.get_attempts(ids[1])]
+            assert (endings, tasks.dao.get_batch("b") is not None) == (
+                (["failed"], True) if was_retried else ([], False)
+            ), calls
+            kept += was_retried and left == ids[1:]
+            tasks.cancel_batch("b") if was_retried else None
+            for task_id in left:
+                tasks.delete_task(task_id)
+            assert set(rows_of(tasks.dao).values()) == {0}
+    assert (number > 8, kept > 0) == (True, True)
+
+
+def test_two_replicas_delete_one_batch_and_count_each_task_once(database, url):
+    first, second = qtm.TaskDAO(database), qtm.TaskDAO(database)
+    add(first, *["A"] * 900, batch_id="b")
+    change(first, "UPDATE backtest_tasks SET status = 'cancelled'")
+    both = [qtm.TaskManager(dao, settings(url)) for dao in (first, second)]
+    barrier = threading.Barrier(2)
+
+    def delete(tasks) -> int:
+        barrier.wait()
+        try:
+            return tasks.delete_batch("b")
+        except qtm.BatchNotFound:
+            return 0
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        counts = [one.result(DEADLINE_SECONDS) for one in [threads.submit(delete, tasks) for tasks in both]]
+    assert (sum(counts), set(rows_of(first).values())) == (900, {0})
+
+
+DELETING = """
+import os, signal, sys
+import qtm
+
+tasks = qtm.start(qtm.Settings(database_url=sys.argv[1]), scheduler=False)
+real, left = qtm.Session.execute, int(sys.argv[2])
+
+def execute(session, sql, parameters=qtm.NO_PARAMETERS):
+    global left
+    left -= "DELETE" in sql
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(session, sql, parameters)
+
+qtm.PURGE_FIRST_ROWS, qtm.PURGE_ROWS, qtm.Session.execute = 2, 2, execute
+print(tasks.delete_batch("b"))
+"""
+
+
+@pytest.mark.parametrize("statements", [1, 4, 7, 12])
+def test_a_batch_whose_delete_was_killed_is_whole_but_smaller_and_a_repeat_deletes_the_rest(
+    url, tmp_path, statements
+):
+    """Of three transactions of two tasks, and the one of the batch itself."""
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        sweep_of(tasks.dao, "b", {"A": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    command = [sys.executable, "-c", DELETING, url, str(statements)]
+    killed = subprocess.run(
+        command, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        left = 6 - statements // 4 * 2
+        eventually(lambda: set(rows_of(tasks.dao).values()) == {left, 1})
+        assert len(tasks.rank("b").rows) == tasks.get_batch("b").total == left
+        assert tasks.delete_batch("b") == left
+        assert set(rows_of(tasks.dao).values()) == {0}
+
+
+def test_a_repeat_of_a_create_lists_what_is_left_of_it_and_creates_anew_when_nothing_is(url):
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        request = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], "b")
+        first, second = tasks.create_task(request, "key").task_ids
+        tasks.cancel_batch("b")
+        tasks.delete_task(first)
+        assert tasks.create_task(request, "key") == qtm.CreatedBatch("b", 1, [second], repeated=True)
+        other = qtm.BatchRequest(["C"], CONFIG, [PARAMS], "b")
+        with pytest.raises(qtm.IdempotencyKeyReused):
+            tasks.create_task(other, "key")
+        tasks.delete_batch("b")
+        barrier = threading.Barrier(4)
+
+        def again():
+            barrier.wait()
+            return tasks.create_task(request, "key")
+
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            made = [one.result(DEADLINE_SECONDS) for one in [threads.submit(again) for _ in range(4)]]
+        assert sorted(one.repeated for one in made) == [False, True, True, True]
+        assert len({tuple(one.task_ids) for one in made}) == 1
+        assert first not in made[0].task_ids
+        tasks.cancel_batch("b")
+        tasks.delete_batch("b")
+        assert tasks.create_task(other, "key").count == 1, "a key whose tasks are gone is free"
+
+
 def test_a_large_batch_is_cancelled_and_retried_in_bounded_transactions(dao, monkeypatch):
     monkeypatch.setattr(qtm, "CHANGED_TASKS", 4)
     sizes = []
@@ -2615,6 +2848,7 @@ PLACES = {
 # themselves
 PAGE_ROWS_READ = 400
 OVER_OR_NOT = ["large", "waiting", "small", "none"] * 10
+WAITING = "SELECT task_id FROM backtest_tasks WHERE status = 'pending' LIMIT 2"
 VERBS = {  # and how many rows each may read
     "batch that is over": (lambda dao: dao.ended([], ["large"]), 50),
     "batch that waits": (lambda dao: dao.ended([], ["waiting"]), 50),
@@ -2631,6 +2865,11 @@ VERBS = {  # and how many rows each may read
     "ranking of a small batch, grouped": (lambda dao: rank_of(dao, "ranked", group="params"), 120),
     "ranking of a small batch against another": (lambda dao: rank_of(dao, "ranked", against="ranked"), 200),
     "ranking of a batch that has no metrics": (lambda dao: rank_of(dao, "newest"), 50),
+    "repeat of a create of 9,000": (lambda dao: dao.repeated("first", "same"), 9_100),
+    "delete of tasks that wait": (lambda dao: dao.delete([row[0] for row in dao.database.rows(WAITING)]), 50),
+    "delete of a batch that waits": (lambda dao: dao.delete_some("waiting", "", 10), 50),
+    "delete of a few of a batch": (lambda dao: dao.delete_some("large", "", 10), 400),
+    "delete of a batch that is not empty": (lambda dao: dao.delete_if_empty("large"), 50),
     "spent keys": (lambda dao: dao.purge_keys("2021-01-01 00:00:00"), 50),
     "keys that are new": (lambda dao: dao.purge_keys(LONG_AGO), 10),
     "room for a create": (lambda dao: dao.count_pending(101), 350),  # by way of a temporary table
@@ -7519,7 +7758,9 @@ WRONG_ARGUMENTS = {
     "cancel_task": TASK,
     "cancel_batch": BATCH_OF,
     "retry_task": TASK,
-    "retry_batch": BATCH_OF,
+    "retry_batch": {**BATCH_OF, "statuses": LISTING["statuses"]},
+    "delete_task": TASK,
+    "delete_batch": BATCH_OF,
     "list_tasks": {"batch_id": [(7, None)], **LISTING},
     "rank": {
         **{
@@ -7679,6 +7920,14 @@ def test_what_has_no_json_form_is_refused_by_its_path(value, place, reason, tmp_
             "create_task",
             {"request": SOME_TASK, "idempotency_key": ""},
             ("idempotency_key", "must be 1 to 255 visible ASCII characters"),
+        ),
+        *(
+            (
+                "retry_batch",
+                {"batch_id": "b", "statuses": statuses},
+                ("statuses", "must be failed, cancelled or both"),
+            )
+            for statuses in ([], "completed")
         ),
     ],
 )
@@ -9313,6 +9562,21 @@ BAD_REQUESTS = {
     "cancel number": ("cancelTask", {"task_id": 1}, 400, 40001),
     "cancel unknown": ("cancelTask", {"task_id": "a"}, 404, 40401),
     "cancel unknown batch": ("cancelTask", {"batch_id": "a"}, 404, 40402),
+    "retry of no status": ("retryTask", {"batch_id": "a", "status": []}, 400, 40001),
+    "retry of completed ones": (
+        "retryTask",
+        {"batch_id": "a", "status": ["failed", "completed"]},
+        400,
+        40001,
+    ),
+    "retry of a status that is no text": ("retryTask", {"batch_id": "a", "status": [{}]}, 400, 40001),
+    "retry of a task by its status": ("retryTask", {"task_id": "a", "status": "failed"}, 400, 40001),
+    "retry of a batch by its status": ("retryTask", {"batch_id": "a", "status": "cancelled"}, 404, 40402),
+    "delete nothing": ("deleteTask", {}, 400, 40001),
+    "delete a batch as a task": ("deleteTask", {"batch_id": "a"}, 400, 40001),
+    "delete both": ("deleteBatch", {"task_id": "a", "batch_id": "b"}, 400, 40001),
+    "delete unknown": ("deleteTask", {"task_id": "a "}, 404, 40401),
+    "delete unknown batch": ("deleteBatch", {"batch_id": "\U0001f600"}, 404, 40402),
     "retry unknown": ("retryTask", {"task_id": "\ud83d\ude00"}, 404, 40401),
     "path": ("nothing", None, 404, 40403),
     "method": ("createTask", None, 405, 40501),
@@ -9808,10 +10072,11 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
 
     good("GET", "/openapi.json")
     for (method, path), operation in OPERATIONS.items():
-        if "requestBody" in operation:
+        if "requestBody" in operation and "delete" not in path:
             good(method, path, operation["requestBody"]["content"]["application/json"]["example"])
     assert ("POST", f"{A}/createTask", "201") in reached
     good("POST", "cancelTask", {"batch_id": "first"})
+    assert good("POST", "deleteBatch", {"batch_id": "first"}) == {"deleted": 4}
     for _ in range(2):
         good("POST", "createTask", body(), **{"Idempotency-Key": "once"})
     dao = api.api.tasks.dao
@@ -9835,6 +10100,7 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
     good("GET", "listBatches?limit=1")
     good("GET", "rankTasks?batch_id=all&by=sharpe")
     good("POST", "retryTask", {"task_id": ids[3]})
+    assert good("POST", "deleteTask", {"task_id": ids[1]}) == {"deleted": 1}
     assert good("POST", "retryTask", {"batch_id": "all"})["retried"] == 1
     for path in ("/", "/healthz", "/readyz", "/metrics", f"{A}/listBatches"):
         good("GET", path)
@@ -9862,7 +10128,8 @@ def good_request(route: qtm.Route, **changes) -> dict:
     """What a request to this route is made of; a task or batch called "x" is not there. ``changes`` of other
     names are header fields."""
     required = "&".join(f"{item.name}=x" for item in route.parameters if item.is_required)
-    sent = {"CreateTask": body(), "Selection": {"task_id": "x"}}.get(route.takes)
+    by_task = {name: {"task_id": "x"} for name in ("Selection", "RetryTask", "DeleteTask")}
+    sent = {"CreateTask": body(), **by_task, "DeleteBatch": {"batch_id": "x"}}.get(route.takes)
     made = {"method": route.method, "target": f"{route.path}?{required}", "version": "1.1", "body": sent}
     headers = {"Host": "127.0.0.1", "Authorization": "Bearer first-token", "Content-Type": "application/json"}
     fields = {name: value for name, value in changes.items() if name not in made}
@@ -9912,8 +10179,10 @@ def wrong_requests(route: qtm.Route, ended: str, waiting: str):
     yield from ({}, {"method": "PATCH"}, {"version": "2.0"}, {"target": f"{route.path}?zzz=1"})
     if route.method == "POST":
         yield from ({"body": b"{"}, {"body": {"batch_id": "x"}}, {"Authorization": "Bearer look-token"})
-    if route.takes == "Selection":
+    if route.takes in ("Selection", "RetryTask"):
         yield from ({"body": {"task_id": task_id}} for task_id in (ended, waiting))
+    if route.takes.startswith("Delete"):
+        yield {"body": {"task_id" if route.takes == "DeleteTask" else "batch_id": waiting}}
     if route.takes == "CreateTask":
         yield from ({"body": body(priority=i), "Idempotency-Key": "x"} for i in range(2))
     if any(item.name == "task_id" for item in route.parameters):
@@ -9944,11 +10213,12 @@ def test_every_route_gives_exactly_the_errors_that_it_declares(tmp_path, monkeyp
         for route in qtm.ROUTES:
             (waiting,) = add(tasks.dao)
             codes = {code_of(server, route, **wrong) for wrong in wrong_requests(route, ended, waiting)}
+            there = {"body": {"batch_id": ended}} if route.takes == "DeleteBatch" else {}
             for place, names, replacement in faults_of(tasks, route):
                 with monkeypatch.context() as patched:
                     for name in names:
                         patched.setattr(place, name, replacement)
-                    codes.add(code_of(server, route))
+                    codes.add(code_of(server, route, **there))
             for is_there in (True, False) if route.takes == "CreateTask" else ():
                 with monkeypatch.context() as patched:
                     ask_engine_of(tasks, runner := RefusingRunner(), patched)
@@ -13978,6 +14248,35 @@ class RetryBatch(Call):
         assert count in ((2,) if surely_once else (0, 2))
 
 
+class Delete(Call):
+    def call(self):
+        try:
+            self.tasks.delete_task(self.ids[0])
+        except qtm.TaskNotFound:  # told so before
+            return 0
+        return 1
+
+    def check(self, answer, surely_once):
+        assert answer in ((1,) if surely_once else (0, 1))
+        assert self.count("1 = 1") == 1
+        sql = "SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?"
+        assert self.oracle.value(sql, self.batch_id) == 1
+
+
+class DeleteBatch(Call):
+    def call(self):
+        try:
+            return self.tasks.delete_batch(self.batch_id)
+        except qtm.BatchNotFound:
+            return 0
+
+    def check(self, answer, surely_once):
+        assert answer in ((2,) if surely_once else (0, 2))
+        assert self.count("1 = 1") == 0
+        sql = "SELECT COUNT(*) FROM backtest_batches WHERE batch_id = ?"
+        assert self.oracle.value(sql, self.batch_id) == 0
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -13993,6 +14292,8 @@ class RetryBatch(Call):
         CancelBatch,
         Retry,
         RetryBatch,
+        Delete,
+        DeleteBatch,
     ],
     ids=lambda kind: kind.__name__,
 )
