@@ -7784,7 +7784,7 @@ def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
         for name, member in members
         if name[0] != "_" and name not in FOR_HTTP
     }
-    expected = {name: set(found) - {"self", "are_checked"} for name, found in public.items()}
+    expected = {name: set(found) - {"self", "are_checked", "creators"} for name, found in public.items()}
     assert {name: set(arguments) for name, arguments in WRONG_ARGUMENTS.items()} == {
         name: all_ for name, all_ in expected.items() if all_
     }
@@ -11019,7 +11019,7 @@ def test_a_malformed_result_is_shown_as_json_and_breaks_nothing(tmp_path, show):
             assert re.search(SHOWN.get(name, ""), page.text()), name
 
 
-PLACES = """
+PLACES_ON_PAGE = """
 const place = (name) => document.querySelector(name).getBoundingClientRect();
 const [metrics, curve] = ["[aria-label=Metrics]", ".plot svg"].map(place);
 const loss = place("svg[aria-label^=Drawdown]");
@@ -11048,9 +11048,9 @@ def test_metrics_stand_beside_the_curve_and_the_drawdown_below_it(tmp_path, show
         assert set(re.findall(r"[\d.]+ [\d.]+", line)) == {
             "0.0 0.00", "250.0 0.00", "500.0 33.33", "750.0 100.00", "1000.0 0.00", "1000.0 0", "0.0 0"
         }  # fmt: skip
-        assert page.run(PLACES) == [True, False, True]
+        assert page.run(PLACES_ON_PAGE) == [True, False, True]
         with narrow(chromium):
-            assert page.run(PLACES) == [False, True, True], "one below the other"
+            assert page.run(PLACES_ON_PAGE) == [False, True, True], "one below the other"
 
 
 PICKED = """
