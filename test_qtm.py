@@ -10516,6 +10516,7 @@ def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp
         page.shows("first", "4 completed", "100%")  # without a reload
         assert re.fullmatch(rf"{qtm.__version__} · ready, [0-2] of 2 slots busy", page.text("#service"))
         page.click("first")
+        page.click("All tasks")
         page.shows("4 tasks", "fast 10, slow 30", "fast 20, slow 50")
         assert page.texts("tbody .status") == ["completed"] * 4
         page.click("MSFT")
@@ -10723,7 +10724,8 @@ const elements = "meta, base, link, script, style, iframe, object, img";
 """
 OF_ENGINES = {  # what an engine says or a client stores as it likes, by view: where it must still be shown
     "#/tasks": ["tasks.*.error.type", "tasks.*.error.message", "tasks.*.params.fast", "tasks.*.stock_code"],
-    "#/batch/b": ["tasks.*.error.type", "tasks.*.message", "name"],
+    "#/batch/b?view=tasks": ["tasks.*.error.type", "tasks.*.message", "name"],
+    "#/batch/b": ["rows.*.params.fast", "rows.*.metrics.sharpe", "rows.*.stock_code", "warnings.*", "name"],
     "failed": ["error.type", "error.message", "error.traceback", "error.attempt", "message", "engine_version",
                "worker_id", "status_text", "config.strategy", "params.fast", "attempts.*.error.message"],
     "done": ["result.metrics.sharpe", "result.equity_curve.*.*", "result.trades.*.n", "result.notes",
@@ -10746,7 +10748,8 @@ def test_an_object_in_the_place_of_any_value_is_shown_as_text(tmp_path, show):
         for view, expected in OF_ENGINES.items():
             fragment = {"failed": f"#/task/{failed[0]}", "done": f"#/task/{done[0]}"}.get(view, view)
             page.run("location.hash = arguments[0]", fragment)
-            eventually(lambda fragment=fragment: page.run(is_there, fragment))
+            path = fragment.partition("?")[0]
+            eventually(lambda path=path: page.run(is_there, path))
             seen = page.driver.execute_async_script(TAKEOVER)
             assert len(seen) > 20
             assert [path for path, what in seen.items() if what == "element"] == [], view
@@ -11094,6 +11097,100 @@ def narrow(chromium):
         yield
     finally:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def scored(task, _progress):
+    """A result that follows from the stock and the params; that of stock C has no Sharpe ratio, D fails."""
+    if task.stock_code == "D":
+        raise ValueError("no price")
+    fast, slow = task.params["fast"], task.params["slow"]
+    sharpe = {"A": 1.0, "B": 0.5, "C": 0.0}[task.stock_code] + fast / 100 - slow / 1000
+    metrics = {"total_return": sharpe / 5, "max_drawdown": -fast / 100, "win_rate": 0.5}
+    if task.stock_code != "C":
+        metrics["sharpe"] = sharpe
+    first = 100.0 if task.stock_code == "A" else 1000.0
+    curve = [[f"2020-01-{day + 1:02}", first * (1 + day * sharpe / 100 - day % 3 / 50)] for day in range(20)]
+    return {"metrics": metrics, "equity_curve": curve}
+
+
+SWEEP = [{"fast": fast, "slow": slow, "stop": 0.05} for fast in (5, 10, 20) for slow in (50, 100)]
+
+
+@pytest.fixture
+def scoreboard(tmp_path):
+    """A service with a batch "sweep" of four stocks by six params, 18 of 24 tasks completed."""
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, workers=2)
+    with serving(chosen, scheduler=True, engine=scored) as server:
+        wait_for(server, add_batch(server, "ABCD", SWEEP, "Sweep", "sweep"))
+        yield server
+
+
+def board(page, count: int = 24) -> list[dict[str, str]]:
+    """The rows of the leaderboard by the titles of its columns, as soon as there are so many."""
+
+    def read():
+        rows = [row.split("\t") for row in page.texts(".board:not(.busy) tr:not([aria-hidden])")]
+        return rows if len(rows) == count + 1 else None
+
+    titles, *rows = eventually(read)
+    return [dict(zip(titles, (text.strip() for text in row), strict=True)) for row in rows]
+
+
+def test_a_leaderboard_sorts_filters_and_groups_and_a_reload_keeps_all_of_it(scoreboard, show):
+    page = show(scoreboard)
+    page.click("Sweep")
+    rows = board(page)
+    names = "# Stock fast slow Total return Max drawdown Sharpe Deflated Sharpe Skew Kurtosis"
+    assert " ".join(rows[0]) == names
+    assert [rows[0][name] for name in ("#", "Stock", "fast", "slow", "Sharpe")] == [
+        "1",
+        "A",
+        "20",
+        "50",
+        "1.150",
+    ]
+    assert {row["Sharpe"] for row in rows[12:]} == {"—"}, "those without the metric are last"
+    assert [row["Stock"] for row in rows[18:]] == ["D"] * 6
+    page.shows("Same for all: stop = 0.05, win_rate = 50.00%, bars = 20")
+    page.shows(
+        "the best of 12 trials is expected to show a Sharpe ratio of",
+        "tasks that have not completed: 6 failed",
+    )
+    by_name = lambda order: page.texts(f"[aria-sort={order}]")  # noqa: E731
+    assert by_name("descending") == ["Sharpe"]
+    page.click("Max drawdown")
+    eventually(lambda: board(page)[0]["Max drawdown"] == "-5.00%")
+    assert "by=max_drawdown" in page.run("return location.hash")
+    page.click("Max drawdown")
+    eventually(lambda: board(page)[0]["Max drawdown"] == "-20.00%")
+    assert (by_name("ascending"), board(page)[17]["Max drawdown"]) == (["Max drawdown"], "-5.00%")
+    page.find("[name=where]").send_keys("fast<20 sharpe>0.9", Keys.ENTER)
+    assert {row["fast"] for row in board(page, 4)} == {"5", "10"}
+    page.driver.refresh()
+    rows = board(page, 4)
+    assert {(row["Stock"], row["fast"]) for row in rows} == {("A", "5"), ("A", "10")}
+    assert page.run("return document.querySelector('[name=where]').value") == "fast<20 sharpe>0.9"
+    assert by_name("ascending") == ["Max drawdown"]
+    page.find("[name=where]").send_keys(" fast=5", Keys.ENTER)
+    page.shows("must compare a name with a number or text by < <= > >= == or !=", selector="#refusal")
+    assert page.text("#fault") == "", "a fault of the filter is shown beside it"
+    page.driver.back()
+    board(page, 4)
+    page.click("Clear")
+    page.find("form [type=checkbox]").click()
+    rows = board(page, 6)
+    assert "group=params" in page.run("return location.hash")
+    assert " ".join(rows[0]) == "# fast slow Min Median Mean Max Stocks Missing"
+    assert [rows[0][name] for name in ("fast", "Min", "Stocks", "Missing")] == ["20", "-20.00%", "3", "1"]
+    page.find("select[aria-label], label select").send_keys("sharpe")
+    eventually(lambda: "Deflated Sharpe" in board(page, 6)[0])
+    page.click("Median")
+    eventually(lambda: by_name("descending") == ["Median"])
+    page.driver.refresh()
+    rows = board(page, 6)
+    assert [rows[0][name] for name in ("fast", "slow", "Min", "Max")] == ["20", "50", "0.650", "1.150"]
+    page.click("3")
+    assert [row["Stock"] for row in board(page, 4)] == ["A", "B", "C", "D"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
