@@ -2237,7 +2237,8 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
 
 
 class MySQLDialect:
-    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL."""
+    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL: a method for each thing that SQLite does in another way,
+    hence so many."""
 
     name = "mysql"
     begin = "BEGIN"
@@ -8960,7 +8961,8 @@ class Health:
 
 
 class TaskScheduler:
-    """Runs pending tasks on the engine, FIFO within a priority. `start` it once, `stop` it once."""
+    """Runs pending tasks on the engine, FIFO within a priority. `start` it once, `stop` it once. It has many
+    attributes, since it ties its parts together: attempts, recorder, leases, slots, timer and threads."""
 
     def __init__(
         self,
@@ -11712,7 +11714,8 @@ def _page_json(page: TaskPage) -> str:
 
 
 class TaskAPI:
-    """The answers to all routes. Those that need the database are 503 before `open`."""
+    """The answers to all routes, a method for each, hence so many. Those that need the database are 503 before
+    `open`."""
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ()) -> None:
         self.settings = settings
