@@ -10378,6 +10378,18 @@ class Page:
         """Open all that is folded."""
         self.run("for (const one of document.querySelectorAll('main details')) one.open = true")
 
+    def fill(self, name: str, text: str) -> None:
+        """Type this into the field of this name, in place of what is there."""
+        self.find(f"[name='{name}']").send_keys(Keys.CONTROL, "a", Keys.NULL, text or Keys.DELETE)
+
+    def flaws(self) -> list:
+        """What axe finds, and the pixels that the page is too wide."""
+        self.run(AXE)
+        found = self.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        wide = self.run("return document.documentElement.scrollWidth - innerWidth")
+        said = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+        return [*said, *([wide] if wide > 0 else [])]
+
     def errors(self) -> list[str]:
         """The messages of the browser's console, without those about failed requests."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["source"] != "network"]
@@ -11088,6 +11100,186 @@ def test_a_long_result_is_cut_and_says_so(tmp_path, show):
         assert page.run(PICKED) == 0, "what is long is made into text once, not at each step of the slider"
 
 
+LOSES_ANSWERS = """
+const real = window.fetch;
+window.fetch = async (path, given) => {
+  if (!path.includes("createTask")) return real(path, given);
+  window.answered = await (await real(path, given)).json();
+  throw new TypeError("lost");
+};
+"""
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A service whose engine checks `sma_cross` as the built-in one does, and is done at once."""
+    engine = Staged({"metrics": {"sharpe": 1.0, "total_return": 0.5}})
+    engine.is_over.set()
+    engine.validate = lambda task: task.config["strategy"] == "free" or qtm.validate_backtest(task)
+    with staged(tmp_path, engine) as server:
+        yield server
+
+
+def tasks_of(server) -> list[qtm.TaskInfo]:
+    return server.api.tasks.list_tasks()[0]
+
+
+DEEP = {
+    "list": [1, 2.5, None],
+    "yes": True,
+    "ten": "10",
+    "lines": "a\nb",
+    "none": None,
+    "empty": "",
+    "m": MARKUP,
+}
+
+
+def test_a_task_runs_again_with_what_is_typed_into_its_form(quick, show):
+    given = {"batch_id": "one", "priority": 7, "timeout_seconds": 60, "max_attempts": 2, "stock_code": "AAPL"}
+    first = {
+        **given,
+        "config": {"strategy": "free"},
+        "params": {"fast": 10, "gone": 1, "m y": MARKUP, **DEEP},
+    }
+    (task_id,) = data_of(quick, "createTask", first, 201)["task_ids"]
+    page = show(quick, f"#/task/{task_id}")
+    page.shows("AAPL · fast=10 gone=1")
+    page.click("Run again with…", "summary")
+    page.shows("Creates one task in a batch of its own.")
+    page.fill("params.fast", "12345678901234567")
+    page.fill("params.gone", "")
+    page.click("Add a parameter")
+    page.fill("params name 0", "new")
+    page.fill("params value 0", '{"a": [0.10]}')
+    page.click("Add to the configuration")
+    page.fill("config name 0", "start_date")
+    page.fill("config value 0", "2020-01-01")
+    kinds = dict(line.split("\n") for line in page.texts(".fields label") if line.count("\n") == 1)
+    assert (kinds["fast"], kinds["gone"], kinds["Value of new"], kinds["none"]) == (
+        "number", "left out", "object", "null"
+    )  # fmt: skip
+    assert (kinds["ten"], kinds["yes"], kinds["Value of start_date"]) == ("text", "true or false", "text")
+    page.driver.refresh()
+    page.shows("Value of start_date")  # open, with all that was typed
+    button = page.find("main form button:not([type])")
+    selenium.webdriver.ActionChains(page.driver).double_click(button).perform()
+    page.shows("AAPL · fast=12345678901234568")  # as the browser rounds it
+    made, _ = tasks_of(quick)
+    assert made.params == {"fast": 12345678901234567, "m y": MARKUP, **DEEP, "new": {"a": [0.1]}}
+    assert made.config == {"strategy": "free", "start_date": "2020-01-01"}
+    assert (made.priority, made.timeout_seconds, made.max_attempts) == (7, 60.0, 2)
+    assert made.batch_id != "one"
+    assert page.run("return [location.hash, sessionStorage.length]") == [f"#/task/{made.task_id}", 0]
+    page.click("Run again with…", "summary")
+    page.shows("has more digits than a browser keeps: type it again")
+    page.click("Create task")
+    assert page.run("return document.activeElement.name") == "params.fast", "which is still to be typed"
+
+
+def test_the_form_of_a_task_says_at_its_fields_what_the_service_refuses(quick, show):
+    (task_id,) = add_batch(quick)
+    page = show(quick, f"#/task/{task_id}")
+    page.click("Run again with…", "summary")
+    page.fill("config.commission", "7")
+    page.fill("config.start_date", "tomorrow")
+    page.fill("stock_code", "")
+    page.click("Create task")
+    page.shows("The service has refused this.")
+    wrong = {line.split("\n")[0]: line.split("\n")[-1] for line in page.texts("label:has([aria-invalid])")}
+    assert wrong == {
+        "Stock code": "must be a text of 1 to 64 printable characters without a space at either end",
+        "start_date": "must be a date, YYYY-MM-DD",
+        "commission": "must be a number from 0 to 1",
+    }
+    assert page.flaws() == []
+    for name, text in (("config.commission", "0"), ("config.start_date", ""), ("stock_code", "MSFT")):
+        page.fill(name, text)
+    assert page.texts("[aria-invalid]") == []
+    page.click("Add to the configuration")
+    page.fill("config name 0", "commission")
+    page.fill("config value 0", "0.1")
+    page.click("Create task")
+    page.shows("A name is there twice.")
+    page.fill("config name 0", "")
+    page.fill("params.fast", "300")
+    page.click("Create task")
+    page.shows("params.fast (300) must be less than params.slow (30)")
+    assert len(tasks_of(quick)) == 1
+    page.fill("params.fast", "[3")
+    page.shows("text, as this is no JSON")
+
+
+def test_a_batch_is_created_on_the_page_once_by_a_double_click(quick, show):
+    page = show(quick, "#/new")
+    page.shows("New batch")
+    given = json.loads(page.run("return document.querySelector('textarea').value"))
+    assert given["sweep"]["where"] == ["fast < slow"]
+    button = page.find("main form button:not([type])")
+    selenium.webdriver.ActionChains(page.driver).double_click(button).perform()
+    page.shows("52 tasks", "completed")
+    (batch,) = quick.api.tasks.list_batches(10, None)[0]
+    assert page.run("return location.hash") == f"#/batch/{batch.batch_id}"
+    page.click("New")
+    page.click("buy_and_hold")  # the text is an example: nothing is asked
+    page.click("Create")
+    page.shows("2 tasks", "completed")
+    assert len(quick.api.tasks.list_batches(10, None)[0]) == 2
+
+
+def test_a_create_whose_answer_is_lost_is_sent_again_after_a_reload_and_creates_once(quick, show):
+    page = show(quick, "#/new")
+    page.click("buy_and_hold")
+    page.run(LOSES_ANSWERS)
+    page.click("Create")
+    page.shows("No answer came. Create again: what this has created is not created twice.")
+    first = eventually(lambda: page.run("return window.answered"))["data"]
+    page.driver.refresh()
+    page.click("Create")
+    page.shows(first["batch_id"], "2 tasks")
+    assert len(tasks_of(quick)) == 2
+    page.click("New")
+    page.click("Create")
+    eventually(lambda: len(tasks_of(quick)) == 4)  # answered, so the next click is another batch
+
+
+def test_what_is_typed_for_a_new_batch_survives_a_reload_and_its_faults_are_listed(quick, show):
+    page = show(quick, "#/new")
+    box = "return document.querySelector('textarea').value"
+    type_in = lambda text: page.find("textarea").send_keys(Keys.CONTROL, "a", Keys.NULL, text)  # noqa: E731
+    type_in("[1,")
+    page.click("Create")
+    page.shows("JSON")
+    type_in("[1]")
+    page.click("Dry run")
+    page.shows("This is no object: begin with { and end with }.")
+    wrong = {"stock_codes": ["A", ""], "config": {"commission": 7}, "params": {"a": 1}, MARKUP: MARKUP}
+    type_in(json.dumps(wrong))
+    page.click("Create")
+    page.shows("The service has refused this.", f"{MARKUP} there is no such field")
+    listed = page.texts("[role=alert] li")
+    assert {line.split(" ")[0] for line in listed} == {"stock_codes[1]", "config.commission", "<img"}
+    assert page.flaws() == []
+    page.driver.refresh()
+    page.shows("New batch")
+    assert json.loads(page.run(box)) == wrong
+    page.click("sma_cross")
+    page.shows("Replace what is typed by the example?", selector="dialog")
+    page.click("Go back")
+    assert json.loads(page.run(box)) == wrong
+    page.click("sma_cross")
+    page.click("Replace", "dialog button")
+    eventually(lambda: '"where": ["fast < slow"]' in page.run(box))
+    long = "document.querySelector('textarea'), { value: 'x'.repeat(6_000_000) }"
+    page.run(f"Object.assign({long}).dispatchEvent(new Event('input'))")
+    assert page.run("return form.isLost"), "a tab cannot keep it"
+    stops = "const event = new Event('beforeunload', { cancelable: true }); dispatchEvent(event);"
+    assert page.run(f"{stops} return event.defaultPrevented"), "so that a reload asks first"
+    page.click("buy_and_hold")
+    page.click("Replace", "dialog button")
+    eventually(lambda: not page.run(f"{stops} return event.defaultPrevented"))
+
+
 @contextlib.contextmanager
 def narrow(chromium):
     """The window as wide as that of a telephone: 390 px."""
@@ -11208,7 +11400,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
         wait_for(server, failed)
         running, *_ = add_batch(server, ["R", "S", "T"], batch_id="mixed")
         server.api.tasks.cancel_task(add_batch(server, ["U"], batch_id="mixed")[0])
-        views = ["", "#/batch/mixed", "#/tasks", "#/task/none"]
+        views = ["", "#/batch/mixed", "#/tasks", "#/task/none", "#/new"]
         views += [f"#/task/{task_id}" for task_id in (*done, *failed, running)]
         emulate({"features": [{"name": "prefers-color-scheme", "value": scheme}]})
         try:
@@ -11216,10 +11408,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
                 chromium.set_window_size(width, 900)
                 page = show(server, fragment)
                 eventually(lambda page=page: page.text() or page.text("#fault"))
-                page.run(AXE)
-                found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
-                assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
-                assert page.run("return document.documentElement.scrollWidth - innerWidth") <= 0
+                assert page.flaws() == []
         finally:
             chromium.set_window_size(1200, 900)
             emulate({"features": []})
