@@ -1075,9 +1075,15 @@ def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dic
     return [{}]
 
 
+Combination = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # stock code, config and params of a task
+INVALID = ("refuse", "skip")
+
+
 @dataclass(frozen=True)
 class BatchRequest:
-    """Many backtests in one: every stock code x every params object, stock-major, all or nothing."""
+    """Many backtests in one: every stock code x every params object, stock-major, all or nothing. ``invalid``
+    says what becomes of tasks that the engine's ``validate`` refuses: "refuse" the create, or "skip" them.
+    ``origin`` is the field that the params came from, for messages: ``params`` or ``sweep``."""
 
     stock_codes: Sequence[str]
     config: Mapping[str, Any]
@@ -1087,13 +1093,16 @@ class BatchRequest:
     priority: int = 0
     timeout_seconds: float | None = None
     max_attempts: int | None = None
+    invalid: str = "refuse"
+    origin: str = field(default="params", repr=False, compare=False)
 
     @classmethod
     def from_body(cls, body: Any) -> BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        unknown = body.keys() - {"stock_code", "stock_codes", "config", "params", "sweep", *SHARED_FIELDS}
+        own = {"stock_code", "stock_codes", "config", "params", "sweep", "invalid"}
+        unknown = body.keys() - {*own, *SHARED_FIELDS}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
         is_single = "stock_code" in body
         if is_single == ("stock_codes" in body):
@@ -1105,8 +1114,13 @@ class BatchRequest:
             [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
             body.get("config", {}),
             params if isinstance(params, list) else [params],
-            **{name: body[name] for name in ("batch_id", "name", "timeout_seconds") if name in body},
+            **{
+                name: body[name]
+                for name in ("batch_id", "name", "timeout_seconds", "invalid")
+                if name in body
+            },
             **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
+            origin="sweep" if "sweep" in body else "params",
         )
         faults += request.problems(is_single, not isinstance(params, list))
         if isinstance(params, dict) and params and all(isinstance(value, list) for value in params.values()):
@@ -1114,6 +1128,16 @@ class BatchRequest:
         if faults:
             raise invalid_request(faults)
         return request
+
+    def combinations(self) -> list[Combination]:
+        """Its tasks, stock-major; equal params are one object."""
+        return [(code, self.config, params) for code in self.stock_codes for params in self.params]
+
+    def asked(self) -> dict[str, Any]:
+        """Its fields as a body of createTask has them. The SHA-256 of an Idempotency-Key is made of these, so
+        that a field of a later version is left out where it has its default."""
+        left_out = {"origin", "invalid" if self.invalid == INVALID[0] else ""}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
         """Every fault of this request; empty when all is well. Their paths are those that the client used:
@@ -1127,7 +1151,7 @@ class BatchRequest:
             wrong = [i for i, item in enumerate(self.params) if not isinstance(item, Mapping)]
             faults += [FieldError(params_path.format(i), "must be an object") for i in wrong]
         if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
-            many = "stock_codes" if len(self.stock_codes) > 1 else "params"
+            many = "stock_codes" if len(self.stock_codes) > 1 else self.origin
             most = f"more than {MAX_TASKS_PER_CREATE} in one request"
             faults.append(FieldError(many, f"{count} tasks are {most}"))
         is_id = isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)
@@ -1141,22 +1165,29 @@ class BatchRequest:
             faults += _number_fault("timeout_seconds", self.timeout_seconds, *TIMEOUT_SECONDS)
         if self.max_attempts is not None:
             faults += _number_fault("max_attempts", self.max_attempts, *ATTEMPTS, whole=True)
+        if self.invalid not in INVALID:
+            faults.append(FieldError("invalid", f"must be one of {', '.join(INVALID)}"))
         return faults or self._document_faults(params_path)
 
     def _document_faults(self, params_path: str) -> list[FieldError]:
         """Faults of documents that only turn up when they are written; from HTTP the size alone."""
-        size, stocks = 0, len(self.stock_codes)
-        documents = [("config", self.config, stocks * len(self.params))]
-        documents += [(params_path.format(i), item, stocks) for i, item in enumerate(self.params)]
-        for path, document, times in documents:
-            try:
-                size += len(dump_json(document).encode("utf-8")) * times
-            except (TypeError, ValueError, RecursionError) as error:
-                return [FieldError(path, f"cannot be written as JSON: {error}")]
+        stocks, count = len(self.stock_codes), len(self.params)
+        try:  # all of them at once take a third of the time
+            size = len(dump_json(self.config).encode("utf-8")) * stocks * count
+            size += (len(dump_json(self.params).encode("utf-8")) - count - 1) * stocks
+        except (TypeError, ValueError, RecursionError):
+            documents = [("config", self.config)]
+            documents += [(params_path.format(i), item) for i, item in enumerate(self.params)]
+            for path, document in documents:
+                try:
+                    dump_json(document)
+                except (TypeError, ValueError, RecursionError) as error:
+                    return [FieldError(path, f"cannot be written as JSON: {error}")]
+            raise
         if size <= MAX_DOCUMENT_BYTES:
             return []
         message = f"config and params of all tasks are {size} bytes, more than {MAX_DOCUMENT_BYTES}"
-        return [FieldError("params", message)]
+        return [FieldError(self.origin, message)]
 
 
 _last_task_id_lock = threading.Lock()  # guards the one below; held for one computation only
@@ -1313,12 +1344,14 @@ MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
 @dataclass(frozen=True)
 class CreatedBatch:
     """The answer to a create: how many tasks, and their ids, stock-major; none where they are more than
-    10,000. ``repeated`` is true when the Idempotency-Key was known."""
+    10,000. ``repeated`` is true when the Idempotency-Key was known; ``skipped`` tasks were refused by the
+    engine and left out."""
 
     batch_id: str
     count: int
     task_ids: Sequence[str]
     repeated: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -3229,7 +3262,8 @@ SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "prio
 
 
 class NewTasks(NamedTuple):
-    """A create that is ready to be stored, with the ids that were made for it."""
+    """A create that is ready to be stored, with the ids that were made for it; ``tasks`` are all of the request
+    where they are empty."""
 
     request: BatchRequest
     batch_id: str
@@ -3239,34 +3273,51 @@ class NewTasks(NamedTuple):
     idempotency_key: str | None = None
     request_sha256: str = ""
     created_by: str | None = None
+    tasks: Sequence[Combination] = ()
+    skipped: int = 0
+
+    @property
+    def combinations(self) -> Sequence[Combination]:
+        """Its tasks, in the order of their ids."""
+        return self.tasks or self.request.combinations()
 
     @property
     def created(self) -> CreatedBatch:
         """The answer once it is stored."""
         count = len(self.task_ids)
-        return CreatedBatch(self.batch_id, count, self.task_ids if count <= MAX_LISTED_IDS else ())
+        listed = self.task_ids if count <= MAX_LISTED_IDS else ()
+        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped)
 
     @property
     def key_row(self) -> list[Any]:
         """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last
-        one."""
+        one; and the other counts."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
-        return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids)]
+        counts = dump_json({"skipped": self.skipped})
+        return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
 
     @property
     def shared(self) -> list[Any]:
         """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
-        timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.request.config)
+        timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.combinations[0][1])
         creator = self.created_by or ""  # NULL would be that of the first create
         return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
 
     def rows(self, shared: Sequence[Any]) -> Iterator[str]:
-        """Each task as a JSON list of id, stock and params, and of ``shared``."""
-        ids, params = iter(self.task_ids), [dump_json(dump_json(item)) for item in self.request.params]
-        rest = f",{dump_json(shared)[1:-1]}" if shared else ""
-        for code in map(dump_json, self.request.stock_codes):
-            for text in params:
-                yield f'["{next(ids)}",{code},{text}{rest}]'
+        """Each task as a JSON list of id, stock and params, and of ``shared``; one whose config is not that of
+        the first has its own there."""
+        tasks = self.combinations
+        rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
+        codes, texts = dict[str, str](), dict[int, str]()
+        for task_id, (code, config, params) in zip(self.task_ids, tasks, strict=True):
+            if id(config) not in rests:
+                own = {**dict(itertools.zip_longest(SHARED_COLUMNS, shared)), "config": dump_json(config)}
+                rests[id(config)] = f",{dump_json(list(own.values()))[1:-1]}"
+            if code not in codes:
+                codes[code] = dump_json(code)
+            if id(params) not in texts:
+                texts[id(params)] = dump_json(dump_json(params))
+            yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}]'
 
 
 class QueueHead:
@@ -3575,7 +3626,7 @@ class TaskStatements(Statements):
                 LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id {where}"""
             for result in ("result", short)
         )
-        keys = ("idempotency_key", "request_sha256", "batch_id", "task_ids")
+        keys = ("idempotency_key", "request_sha256", "batch_id", "task_ids", "counts")
         rows = dialect.json_rows(*keys, parameter="keys")
         self._insert_keys = f"""INSERT INTO backtest_idempotency_keys ({", ".join(keys)}, created_at)
             SELECT {", ".join(keys)}, UTC_TIMESTAMP(6) FROM {rows} AS k"""
@@ -3674,9 +3725,10 @@ class TaskStatements(Statements):
         shared = dict(zip(SHARED_COLUMNS, first.shared, strict=True))
         most = self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8"))
         if len(creates) == len(first.task_ids) == 1:
-            params = dump_json(first.request.params[0])
+            ((code, _, document),) = first.combinations
+            params = dump_json(document)
             _check_size(params, most)
-            own_values = (first.task_ids[0], first.request.stock_codes[0], params)
+            own_values = (first.task_ids[0], code, params)
             task = {**shared, **dict(zip(TASK_COLUMNS, own_values, strict=True))}
             return [*script, (self._insert_task, task)]
         rows = (row for new in creates for row in new.rows([] if new is first else new.shared))
@@ -3694,22 +3746,24 @@ class TaskStatements(Statements):
         request."""
         if key is None:
             return None
-        found = f"""SELECT request_sha256, batch_id, task_ids, CASE WHEN {KEY_IS_SPENT} THEN 1 ELSE 0 END
+        is_spent = f"CASE WHEN {KEY_IS_SPENT} THEN 1 ELSE 0 END"
+        found = f"""SELECT request_sha256, batch_id, task_ids, COALESCE(counts, '{{}}'), {is_spent}
             FROM backtest_idempotency_keys WHERE idempotency_key = :key"""
-        for known, batch_id, ids_json, is_spent in self.database.rows(found, {"key": key}):
-            if is_spent:
+        for known, batch_id, ids_json, counts, is_gone in self.database.rows(found, {"key": key}):
+            if is_gone:
                 self.delete_spent("backtest_idempotency_keys", "idempotency_key", [key], KEY_IS_SPENT)
                 return None
             if known != sha256:
                 words = "this Idempotency-Key came before with another request"
                 raise IdempotencyKeyReused(f"{words}; use a new key for a new request")
             ids = json.loads(ids_json)
+            more = json.loads(counts)
             if isinstance(ids[0], int):
-                return CreatedBatch(batch_id, ids[0], (), repeated=True)
+                return CreatedBatch(batch_id, ids[0], (), repeated=True, **more)
             lists = _key_lists("SELECT task_id FROM backtest_tasks WHERE task_id IN", ids)
             there = {row[0] for statement, keys in lists for row in self.database.rows(statement, keys)}
             left = [task_id for task_id in ids if task_id in there]
-            return CreatedBatch(batch_id, len(left), left, repeated=True)
+            return CreatedBatch(batch_id, len(left), left, repeated=True, **more)
         return None
 
     # -- read
@@ -4331,15 +4385,16 @@ class RunStatements(Statements):
         """Create its only task as ours, running and on its first attempt, unless another is pending: one
         transaction less before it begins. Empty when nothing is surely stored."""
         request, (task_id,), counts = new.request, new.task_ids, list[int]()
+        ((code, _, params),) = new.combinations
         shared = dict(zip(SHARED_COLUMNS, new.shared, strict=True))
-        values = {**shared, "task_id": task_id, "stock_code": request.stock_codes[0], "worker_id": worker_id}
-        values |= {"name": request.name, "params": dump_json(request.params[0])}
+        values = {**shared, "task_id": task_id, "stock_code": code, "worker_id": worker_id}
+        values |= {"name": request.name, "params": dump_json(params)}
         row = [
             task_id,
             1,
             new.max_attempts,
             new.batch_id,
-            request.stock_codes[0],
+            code,
             shared["timeout_seconds"],
             0,
         ]
@@ -5427,9 +5482,7 @@ def _sma_cross_faults(params: Mapping[str, Any]) -> list[FieldError]:
     return faults
 
 
-def validate_backtest(task: TaskRequest) -> None:
-    """What the built-in engine can know of a task without its prices. Raises InvalidTask with every fault."""
-    config = task.config
+def _run_faults(config: Mapping[str, Any]) -> list[FieldError]:
     faults = [
         FieldError(f"config.{name}", "is missing, and the built-in engine needs it")
         for name in NEEDED_CONFIG
@@ -5437,13 +5490,35 @@ def validate_backtest(task: TaskRequest) -> None:
     ]
     faults += _unknown_names("config", config, (*NEEDED_CONFIG, *OPTIONAL_CONFIG), "the built-in engine")
     strategy: Any = config.get("strategy")
-    if strategy in STRATEGY_PARAMS:
-        faults += _unknown_names("params", task.params, STRATEGY_PARAMS[strategy], strategy)
-        faults += _sma_cross_faults(task.params) if strategy == "sma_cross" else ()
-    elif strategy is not None:
-        faults.append(
-            FieldError("config.strategy", f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}")
-        )
+    if strategy is not None and strategy not in STRATEGY_PARAMS:
+        message = f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}"
+        faults.append(FieldError("config.strategy", message))
+    return faults
+
+
+def _strategy_faults(strategy: Any, params: Mapping[str, Any]) -> list[FieldError]:
+    if strategy not in STRATEGY_PARAMS:
+        return []
+    faults = _unknown_names("params", params, STRATEGY_PARAMS[strategy], strategy)
+    return faults + _sma_cross_faults(params) if strategy == "sma_cross" else faults
+
+
+def backtest_faults(tasks: Iterable[Combination]) -> Iterator[list[FieldError]]:
+    """What the built-in engine can know of each task without its prices; each config and params are looked at
+    once."""
+    of_config, of_params = dict[int, list[FieldError]](), dict[tuple[int, int], list[FieldError]]()
+    for _, config, params in tasks:
+        if id(config) not in of_config:
+            of_config[id(config)] = _run_faults(config)
+        key = id(config), id(params)
+        if key not in of_params:
+            of_params[key] = of_config[id(config)] + _strategy_faults(config.get("strategy"), params)
+        yield of_params[key]
+
+
+def validate_backtest(task: TaskRequest) -> None:
+    """What the built-in engine can know of a task without its prices. Raises InvalidTask with every fault."""
+    (faults,) = backtest_faults([(task.stock_code, task.config, task.params)])
     if faults:
         raise InvalidTask(f"{faults[0].field}: {faults[0].message}", faults)
 
@@ -6149,8 +6224,8 @@ class TaskFault(NamedTuple):
     message: str
 
 
-def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFault]:
-    """What the engine's ``validate`` refuses; it stops looking after 100 tasks."""
+def validation_faults(engine: Any, tasks: Iterable[TaskRequest], most: float = MAX_LISTED) -> list[TaskFault]:
+    """What the engine's ``validate`` refuses; it stops looking after so many tasks."""
     faults: dict[int, list[TaskFault]] = {}
     for place, task in enumerate(tasks):
         try:
@@ -6166,7 +6241,7 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest]) -> list[TaskFau
             message = failed.message if is_refusal else f"{failed.error_type}: {failed.message}"
             named = named or [FieldError("params", message)]
             faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in named]
-        if len(faults) == MAX_LISTED:
+        if len(faults) >= most:
             break
     return [fault for found in faults.values() for fault in found]
 
@@ -6336,7 +6411,8 @@ def _validate_loop(engine: BacktestEngine, ends: SlotEnds) -> None:
     while (request := ends.receive()) is not None:
         number, tasks = request
         ends.send({"task": number, "pid": os.getpid(), "at": time.monotonic(), "version": None})
-        ends.send({"task": number, "faults": validation_faults(engine, map(TaskRequest.from_dict, tasks))})
+        asked = itertools.starmap(TaskRequest, tasks["tasks"])
+        ends.send({"task": number, "faults": validation_faults(engine, asked, tasks["most"])})
 
 
 def _write_own(name: str, value: int) -> None:
@@ -7928,7 +8004,7 @@ class EngineServer:
         """Until its first import has ended, nobody knows."""
         return self._validates is not False
 
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
+    def validate(self, tasks: Sequence[Combination], most: int = MAX_LISTED) -> list[TaskFault]:
         """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is
         replaced when it dies."""
         if not self.may_refuse:
@@ -7938,7 +8014,7 @@ class EngineServer:
             raise EngineUnavailable(why, retry_after_seconds=5)
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
-        text = dump_json([task.to_dict() for task in tasks])
+        text = dump_json({"most": most, "tasks": tasks})
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
                 if (found := self._ask_validator(text, range(len(tasks)))) is not None:
@@ -8103,9 +8179,10 @@ class ThreadRunner:
         """Whether it has a ``validate``."""
         return hasattr(self._engine, "validate")
 
-    def validate(self, tasks: Sequence[TaskRequest]) -> list[TaskFault]:
+    def validate(self, tasks: Sequence[Combination], most: int = MAX_LISTED) -> list[TaskFault]:
         """The engine's own ``validate``, called here."""
-        return validation_faults(self._engine, tasks) if self.may_refuse else []
+        asked = itertools.starmap(TaskRequest, tasks)
+        return validation_faults(self._engine, asked, most) if self.may_refuse else []
 
     def close(self) -> None:
         """Nothing to end."""
@@ -9389,7 +9466,7 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
         if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
             config[name] = match[1]
     shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
-    found = BatchRequest(codes, config, params, **shared)
+    found = BatchRequest(codes, config, params, **shared, invalid=getattr(request, "invalid", INVALID[0]))
     faults = faults or found.problems(is_single, is_one)
     if faults:
         raise invalid_request(faults)
@@ -9462,33 +9539,57 @@ class EngineCheck:
         """Whether a create asks the user's engine, which may take long, or is not imported yet."""
         return self._runner is not None and not self._is_builtin and self._runner.may_refuse
 
-    def check(self, batch: BatchRequest, deadline: float) -> None:
-        """Raises InvalidTask with the engine's faults, EngineUnavailable."""
+    def check(
+        self, batch: BatchRequest, tasks: Sequence[Combination], deadline: float
+    ) -> Sequence[Combination]:
+        """The tasks of this request without those that are skipped. Raises InvalidTask with the engine's faults,
+        EngineUnavailable."""
+        is_skipping = batch.invalid == "skip"
+        found = self.refusals(tasks, deadline, len(tasks) if is_skipping else MAX_LISTED)
+        if not found:
+            return tasks
+        if is_skipping and len(found) < len(tasks):
+            return [task for place, task in enumerate(tasks) if place not in found]
+        listed = itertools.islice(found.items(), MAX_LISTED)
+        named = (self._field_error(batch, tasks, place, one) for place, many in listed for one in many)
+        faults = list(dict.fromkeys(named))  # one of the config comes with every params
+        raise InvalidTask(f"the engine refuses this: {faults[0].field}: {faults[0].message}", faults)
+
+    def refusals(
+        self, tasks: Sequence[Combination], deadline: float, most: int
+    ) -> dict[int, list[FieldError]]:
+        """The engine's faults by the places of their tasks, of some ``most`` tasks at least if there are as many.
+        Raises EngineUnavailable."""
+        found: dict[int, list[FieldError]] = {}
         if not self._is_builtin and self._runner is None:
-            return
+            return found
         if time.monotonic() > deadline:
             message = "the engine took its time over requests before this one"
             raise EngineUnavailable(message, retry_after_seconds=2)
-        codes = batch.stock_codes[:1] if self._is_builtin else batch.stock_codes
-        tasks = (TaskRequest(code, batch.config, item) for code in codes for item in batch.params)
-        runner = ThreadRunner(run_backtest) if self._is_builtin else cast(Runner, self._runner)
-        found, start = list[FieldError](), 0
-        while not found and (some := list(itertools.islice(tasks, VALIDATED_TOGETHER))):
-            found = [self._field_error(batch, start + fault.place, fault) for fault in runner.validate(some)]
-            start += len(some)
-        faults = list(dict.fromkeys(found))  # one of the config comes with every params
-        if faults:
-            raise InvalidTask(f"the engine refuses this: {faults[0].field}: {faults[0].message}", faults)
+        if self._is_builtin:
+            refused = ((place, faults) for place, faults in enumerate(backtest_faults(tasks)) if faults)
+            return dict(itertools.islice(refused, most))
+        for start in range(0, len(tasks), VALIDATED_TOGETHER):
+            some = tasks[start : start + VALIDATED_TOGETHER]
+            for fault in cast(Runner, self._runner).validate(some, most):
+                found.setdefault(start + fault.place, []).append(FieldError(fault.field, fault.message))
+            if len(found) >= most:
+                break
+        return found
 
-    def _field_error(self, batch: BatchRequest, place: int, fault: TaskFault) -> FieldError:
+    def _field_error(
+        self, batch: BatchRequest, tasks: Sequence[Combination], place: int, fault: FieldError
+    ) -> FieldError:
         """A fault of the task at this place as one of the request."""
+        (code, _, params), (field, message) = tasks[place], fault
         stock, number = divmod(place, len(batch.params))
-        field, message = fault.field, fault.message
-        if len(batch.params) > 1:
+        if batch.origin != "params" and re.match(r"params\b", field):  # the client knows no numbers of them
+            field, message = batch.origin, f"{dump_json(params)[:MAX_ERROR_TEXT]}: {message}"
+        elif len(batch.params) > 1:
             field = re.sub(r"^params\b", f"params[{number}]", field)
         if len(batch.stock_codes) > 1 and not self._is_builtin:
             field = re.sub(r"^stock_code$", f"stock_codes[{stock}]", field)
-            message = f"{batch.stock_codes[stock]}: {message}"
+            message = f"{code}: {message}"
         return FieldError(field, message)
 
 
@@ -9835,24 +9936,25 @@ class TaskManager(TaskQueries):
     ) -> NewTasks | CreatedBatch:
         """A request with all that it needs to be stored; or what its key has created, where it would be
         refused now. Raises InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
-        count = len(batch.stock_codes) * len(batch.params)
-        sha256 = ""  # without a key nobody compares it, and for 5,000 stocks it takes 5 ms
+        sha256 = ""  # without a key nobody compares it
         if idempotency_key is not None:
-            text = json.dumps(dataclasses.asdict(batch), sort_keys=True)
-            sha256 = hashlib.sha256(text.encode()).hexdigest()
+            sha256 = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
-            self._engine.check(batch, deadline)
-            self._limit.take(count)
+            asked = batch.combinations()
+            tasks = self._engine.check(batch, asked, deadline)
+            self._limit.take(len(tasks))
         except (InvalidTask, EngineUnavailable, TooManyPending):
             created = self.dao.repeated(idempotency_key, sha256)
             if created:
                 return created
             raise
-        new_batch_id, *task_ids = new_task_ids(1 + count)
+        new_batch_id, *task_ids = new_task_ids(1 + len(tasks))
         batch_id = batch.batch_id or new_batch_id
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
-        return NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        skipped = len(asked) - len(tasks)
+        ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        return ready._replace(tasks=tasks, skipped=skipped)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -10347,7 +10449,7 @@ class Client:
         self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
     ) -> CreatedBatch:
         batch = checked_create(request, idempotency_key)
-        body = {name: value for name, value in dataclasses.asdict(batch).items() if value is not None}
+        body = {name: value for name, value in batch.asked().items() if value is not None}
         if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
             body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
@@ -11326,9 +11428,28 @@ def _fields(model: type, **known: str) -> dict[str, str]:
     return {**found, **known}
 
 
+def _sweep_schemas() -> dict[str, Any]:
+    listed = {"type": "array", "items": {}, "minItems": 1}
+    values = {"anyOf": [_schema("Range"), listed, *map(_schema, ("float", "str", "bool"))]}
+    sweep = {
+        "grid": "Grid",
+        "where": {"type": "array", "items": matching(CONDITION.pattern)},
+        "sample": _schema("int: So many of the combinations, chosen at random.", minimum=1),
+        "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
+    }
+    step = _schema("float: It leads from one to the other.", default=1)
+    values_range = {"from": "float", "to": "float: Included.", "step": step}
+    return {
+        "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
+        "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
+        "Range": _object(values_range, {"step"}, additionalProperties=False),
+    }
+
+
 def _body_schemas() -> dict[str, Any]:
     """Bodies, as BODIES take them."""
     code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
+    words_invalid = "What becomes of tasks that the engine refuses: the whole create is, or they are skipped."
     lowest, highest = PRIORITIES
     config = {
         "strategy": _schema("str", minLength=1, maxLength=STRATEGY_LENGTH),
@@ -11343,6 +11464,12 @@ def _body_schemas() -> dict[str, Any]:
         "config": "CreateConfig",
         "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
         "sweep": "Sweep",
+        "invalid": {
+            "type": "string",
+            "enum": list(INVALID),
+            "default": INVALID[0],
+            "description": words_invalid,
+        },
         "batch_id": matching(BATCH_ID.pattern) | {"type": ["string", "null"]},
         "name": _schema("str?", minLength=1, maxLength=NAME_LENGTH),
         "priority": _schema("int", minimum=lowest, maximum=highest, default=BatchRequest.priority),
@@ -11352,16 +11479,6 @@ def _body_schemas() -> dict[str, Any]:
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
     either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
     either["not"] = {"required": ["params", "sweep"]}
-    listed = {"type": "array", "items": {}, "minItems": 1}
-    values = {"anyOf": [_schema("Range"), listed, *map(_schema, ("float", "str", "bool"))]}
-    sweep = {
-        "grid": "Grid",
-        "where": {"type": "array", "items": matching(CONDITION.pattern)},
-        "sample": _schema("int: So many of the combinations, chosen at random.", minimum=1),
-        "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
-    }
-    step = _schema("float: It leads from one to the other.", default=1)
-    values_range = {"from": "float", "to": "float: Included.", "step": step}
     words = "Which keys are required is up to the engine; other keys pass through to it."
     selection = {"task_id": "str", "batch_id": "str"}
     just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
@@ -11374,9 +11491,7 @@ def _body_schemas() -> dict[str, Any]:
         "CreateTask": _object(create, create.keys() - {"config"}, **either, additionalProperties=False),
         "CreateConfig": _object(config, config, description=words),
         "Params": {**FREE, "description": "Parameters of the strategy, free."},
-        "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
-        "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
-        "Range": _object(values_range, {"step"}, additionalProperties=False),
+        **_sweep_schemas(),
         "Selection": _object(selection, selection, **just_one),
         "RetryTask": _object({**selection, "status": statuses}, {*selection, "status"}, **just_a_task),
         "DeleteTask": _object({"task_id": "str"}, additionalProperties=False),
@@ -11409,7 +11524,7 @@ def _data_schemas() -> dict[str, Any]:
         "TaskAttempts": {"task_id": "str", "attempts": "TaskAttempt*"},
         "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
         "StatusCounts": {status.value: "count" for status in TaskStatus},
-        "Created": {"batch_id": "str", "count": "count", "task_ids": ids},
+        "Created": {"batch_id": "str", "count": "count", "task_ids": ids, "skipped": "count: See invalid."},
         "Batch": batch,
         "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
@@ -11761,6 +11876,7 @@ class TaskAPI:
             created.log = {"batch_id": batch.batch_id} if batch.batch_id else {}
             return created
         data = {"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids}
+        data["skipped"] = created.skipped
         log = {"batch_id": created.batch_id, "tasks": created.count}
         if created.count == 1:
             log["task_id"] = created.task_ids[0]
@@ -12993,6 +13109,8 @@ class Dispatcher:
             self.complete_soon(exchange, self._answers([exchange])[0])
             return
         lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
+        if route.takes == "CreateTask":  # a short body may ask for 100,000 tasks
+            is_long |= b'"sweep"' in request.body
         is_change = route.method == "POST" and route.takes != "CreateTask"
         is_of_batch = is_change and b'"batch_id"' in request.body  # perhaps of thousands
         if route.takes == "CreateTask" and self._api.asks_engine:

@@ -5166,6 +5166,11 @@ def test_the_engines_own_validate_refuses_at_create(running):
     for _ in range(3):
         assert run_one(running, "good", max_attempts=1).status is qtm.TaskStatus.COMPLETED
     assert (len(idle) >= 2, len(running.list_tasks()[0])) == (True, 4)
+    windows = [{"window": i % 2 * 2 - 1} for i in range(250)]
+    some = qtm.BatchRequest(["A"], {**CONFIG, "strategy": "fields"}, windows, priority=-9, invalid="skip")
+    created = running.create_task(some)
+    assert (created.count, created.skipped) == (125, 125), "more than an error lists"
+    running.cancel_batch(created.batch_id)
 
 
 class BareRefusal(qtm.InvalidTask):
@@ -8044,6 +8049,73 @@ def test_a_wait_is_over_with_its_time_or_with_the_last_task(url, of):
             wait("nothing", 1.0)
 
 
+class Picky:
+    """An engine that refuses some stocks for some params."""
+
+    def __call__(self, task, progress):
+        return {}
+
+    def validate(self, task):
+        if task.stock_code == "B" and task.params["n"] % 2:
+            raise qtm.InvalidTask("", [qtm.FieldError("params.n", "is odd"), qtm.FieldError("config", "no")])
+        if task.stock_code == "C":
+            raise ValueError("no C")
+
+
+def test_refused_tasks_are_skipped_where_the_create_says_so(url):
+    """Of one stock some, of another all; a repeat is answered alike."""
+    with qtm.start(settings(url, max_pending=8), engine=Picky(), scheduler=True) as tasks:
+        many = qtm.BatchRequest(["A", "B", "C"], CONFIG, qtm.grid(n=range(4)), "b")
+        with pytest.raises(qtm.InvalidTask, match=r"params\[1\]\.n: B: is odd"):
+            tasks.create_task(many, "key")
+        some = dataclasses.replace(many, invalid="skip")
+        first, again = (tasks.create_task(some, "key") for _ in range(2))
+        assert (first.count, first.skipped, first.repeated) == (6, 6, False)
+        assert again == dataclasses.replace(first, repeated=True)
+        stored = {task.task_id: task for task in tasks.get_tasks_by_batch("b").tasks}
+        assert [(stored[one].stock_code, stored[one].params["n"]) for one in first.task_ids] == [
+            ("A", 0), ("A", 1), ("A", 2), ("A", 3), ("B", 0), ("B", 2),
+        ]  # fmt: skip
+        with pytest.raises(qtm.InvalidTask, match="C: ValueError: no C"):
+            tasks.create_task(qtm.BatchRequest(["C", "C"], CONFIG, [{"n": 1}], invalid="skip"))
+        one = tasks.create_task(qtm.BatchRequest(["C", "A"], CONFIG, [{"n": 1}], invalid="skip"))
+        assert (one.count, one.skipped) == (1, 1)
+        assert tasks.wait(one.task_ids[0], DEADLINE_SECONDS).stock_code == "A"
+        with pytest.raises(qtm.InvalidRequest, match="invalid: must be one of refuse, skip"):
+            tasks.create_task(dataclasses.replace(many, invalid="drop"))
+        with pytest.raises(qtm.IdempotencyKeyReused):
+            tasks.create_task(dataclasses.replace(some, invalid="refuse", stock_codes=["A"]), "key")
+    with qtm.start(settings(url, engine="mine:run"), scheduler=False) as tasks:
+        created = tasks.create_task(some)
+        assert (created.count, created.skipped) == (12, 0), "without a scheduler there is no engine to ask"
+
+
+def test_a_key_of_the_version_before_is_known(dao):
+    """A request has the same SHA-256 as before there was a choice of what becomes of refused tasks."""
+    request, before = qtm.BatchRequest(["A"], CONFIG, [PARAMS], "b"), dict.fromkeys(qtm.SHARED_FIELDS)
+    before |= {"stock_codes": ["A"], "config": CONFIG, "params": [PARAMS], "batch_id": "b", "priority": 0}
+    assert request.asked() == before
+    assert "invalid" in dataclasses.replace(request, invalid="skip").asked()
+
+
+def test_a_sweep_skips_what_the_built_in_engine_refuses_and_names_it_otherwise(api):
+    grid = {"fast": [5, 20], "slow": [10, 30, 0]}
+    sweep = {"stock_codes": ["A", "B"], "config": CONFIG, "sweep": {"grid": grid}}
+    status, answer, _ = call(api, "POST", f"{A}/createTask", sweep)
+    assert (status, answer["code"]) == (400, 40004)
+    assert [(fault["field"], fault["message"][:22]) for fault in answer["errors"]] == [
+        ("sweep", '{"fast":5,"slow":0}: s'),
+        ("sweep", '{"fast":20,"slow":10}:'),
+        ("sweep", '{"fast":20,"slow":0}: '),
+    ]
+    created = data_of(api, "createTask", {**sweep, "invalid": "skip"}, 201)
+    assert (created["count"], created["skipped"], len(created["task_ids"])) == (6, 6, 6)
+    assert data_of(api, "createTask", body(), 201)["skipped"] == 0
+    for wrong in (True, ["skip"], None, "Skip"):
+        status, answer, _ = call(api, "POST", f"{A}/createTask", {**sweep, "invalid": wrong})
+        assert (status, answer["errors"][0]["field"]) == (400, "invalid")
+
+
 def test_of_many_creates_each_is_refused_or_stored_for_itself(url):
     with qtm.start(settings(url), scheduler=False) as tasks:
         good, bad = (
@@ -9698,7 +9770,7 @@ class SlowRunner:
     def __init__(self, take) -> None:
         self.asked, self.take = threading.Semaphore(0), take
 
-    def validate(self, tasks):
+    def validate(self, tasks, most):
         self.asked.release()
         self.take()
         return []
@@ -10118,7 +10190,7 @@ class RefusingRunner:
 
     is_there = may_refuse = True
 
-    def validate(self, tasks):
+    def validate(self, tasks, most):
         if not self.is_there:
             raise qtm.EngineUnavailable("not now", retry_after_seconds=1)
         return [qtm.TaskFault(0, "params", "no")]
