@@ -10698,6 +10698,55 @@ def test_tasks_and_batches_are_cancelled_and_retried_by_buttons_that_ask_first(t
         page = show(server, "#/batch/one")
         page.confirm("Retry failed")
         page.shows("1 task pending again.")
+        server.api.tasks.cancel_batch("two")
+        page.run("location.hash = '#/batch/two'")
+        page.click("Retry cancelled")
+        page.shows("Run 2 cancelled tasks again?", selector="dialog")
+        page.click("Retry cancelled", "dialog button")
+        page.shows("2 tasks pending again.")
+        assert "Retry cancelled" not in page.texts("main button")
+
+
+def test_tasks_and_batches_that_have_ended_are_deleted_by_buttons_that_ask_first(quick, show):
+    first, second = add_batch(quick, ["A", "B"], batch_id="two")
+    third, *_ = add_batch(quick, ["C", "D"], batch_id="one")
+    wait_for(quick, [first, second, third])
+    page = show(quick, f"#/task/{first}")
+    page.click("Delete task")
+    page.shows("Delete this task with its result for ever?", selector="dialog")
+    page.click("Go back")
+    page.confirm("Delete task")
+    page.shows("1 completed", "two")
+    assert page.run("return location.hash") == "#/batch/two"
+    page.run("location.hash = arguments[0]", f"#/task/{second}")
+    page.shows(second)
+    page.confirm("Delete task")
+    page.shows("Batches", "2 completed")
+    assert page.run("return location.hash") == "#/", "since the batch has no task any more"
+    page.click("one")
+    page.click("Delete batch")
+    page.shows("Delete 2 tasks with their results for ever?", selector="dialog")
+    page.click("Delete batch", "dialog button")
+    page.shows("No backtests yet")
+    assert tasks_of(quick) == []
+
+
+def test_what_runs_is_not_deleted_and_a_batch_that_is_gone_says_so(tmp_path, show):
+    engine = Staged()
+    with staged(tmp_path, engine) as server:
+        first, second = add_batch(server, ["A", "B"], batch_id="two")
+        page = show(server, f"#/task/{first}")
+        page.shows("25%")
+        isnt_offered = "return [...document.querySelectorAll('main button')].find((one) => one.innerText === arguments[0]).disabled"
+        assert page.run(isnt_offered, "Delete task")
+        page.run("location.hash = '#/batch/two'")
+        page.shows("1 running")
+        assert page.run(isnt_offered, "Delete batch")
+        server.api.tasks.cancel_batch("two")
+        page.click("Delete batch")
+        server.api.tasks.retry_task(second)
+        page.click("Delete batch", "dialog button")
+        page.shows("(409, request ", selector="main [role=status]")
 
 
 def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(tmp_path, show):
