@@ -78,18 +78,19 @@ Rooms (search for the rule "# ==== "):
  29 Slot workers
  30 TaskScheduler
  31 Admission
- 32 TaskManager
- 33 Client
- 34 HTTP messages
- 35 Metrics
- 36 Routes
- 37 OpenAPI
- 38 Page
- 39 API
- 40 Access
- 41 HTTP connections
- 42 HTTP server
- 43 Command line
+ 32 Batches
+ 33 TaskManager
+ 34 Client
+ 35 HTTP messages
+ 36 Metrics
+ 37 Routes
+ 38 OpenAPI
+ 39 Page
+ 40 API
+ 41 Access
+ 42 HTTP connections
+ 43 HTTP server
+ 44 Command line
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ import functools
 import gc
 import hashlib
 import hmac
+import html
 import http
 import http.client
 import http.server
@@ -1260,6 +1262,21 @@ DECIMALS = 6
 PERCENT_SLACK = 0.00001
 
 
+def html_table(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table for notebooks, with a column for each name in the rows. All texts are escaped."""
+
+    def line(kind: str, values: Iterable[Any]) -> str:
+        texts = [
+            f"{one:.6g}" if isinstance(one, float) else "" if one is None else str(one) for one in values
+        ]
+        return f"<tr>{''.join(f'<{kind}>{html.escape(text)}</{kind}>' for text in texts)}</tr>"
+
+    found = list(rows)
+    names = [*dict.fromkeys(name for row in found for name in row)]
+    lines = [line("th", names), *(line("td", map(row.get, names)) for row in found)]
+    return f"<table><caption>{html.escape(title)}</caption>{''.join(lines)}</table>"
+
+
 @dataclass(slots=True)
 class TaskInfo:
     """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
@@ -1296,6 +1313,11 @@ class TaskInfo:
     config: dict[str, Any]
     params: dict[str, Any]
     error: dict[str, Any] | None
+
+    def __repr__(self) -> str:
+        sharpe = (self.metrics or {}).get("sharpe")
+        words = "" if sharpe is None else f" sharpe={sharpe:.4g}"
+        return f"<TaskInfo {self.task_id} {self.stock_code} {self.status.value}{words}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The task as the API shows it; `from_dict` gives an equal one back."""
@@ -1373,9 +1395,14 @@ class BatchInfo:
         return sum(self.counts.values())
 
     @property
+    def ended(self) -> int:
+        """How many of them have ended."""
+        return self.total - self.counts["pending"] - self.counts["running"]
+
+    @property
     def is_final(self) -> bool:
         """True when no task of it is pending or running."""
-        return not self.counts["pending"] and not self.counts["running"]
+        return self.ended == self.total
 
     def summary(self) -> dict[str, Any]:
         """The batch without its tasks, as the API shows it."""
@@ -1397,6 +1424,18 @@ class TaskResult:
     result: dict[str, Any] | None
     non_finite: Sequence[Mapping[str, str | None]]
     converted: Sequence[Mapping[str, str]]
+
+    def __repr__(self) -> str:
+        return f"<TaskResult of {self.task!r}: {', '.join(self.result or ()) or None}>"
+
+    def _repr_html_(self) -> str:
+        task, members = self.task, dict(self.result or {})
+        metrics = members.pop("metrics", None)
+        rows = []
+        for name, one in {**(metrics if isinstance(metrics, dict) else {}), **members}.items():
+            text = f"{len(one)} items" if isinstance(one, (list, dict)) else one
+            rows.append({"name": name, "value": text})
+        return html_table(f"{task.stock_code} {dump_json(task.params)}: {task.status_text}", rows)
 
     @classmethod
     def from_json(cls, text: str) -> TaskResult:
@@ -1552,6 +1591,7 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": max,
 }
 MAX_RANKED = 1000  # rows of a page
+SHOWN_ROWS = 20  # of a page in a notebook
 RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
 RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
 BY_PATTERN, BY_FAULT = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", "must be the name of a metric, without quotes"
@@ -1637,6 +1677,36 @@ def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, flo
     return spearman([one for one, _ in both], [other for _, other in both])
 
 
+def named_columns(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Columns by kind ("", "params", "metrics") and name. The head is the name, and for one that is taken the
+    kind stands before it, ``metrics.trades``."""
+    columns, taken = dict[tuple[str, str], str](), set[str]()
+    for kind, name in keys:
+        if (kind, name) not in columns:
+            head = name
+            while head in taken:
+                head = f"{kind}.{head}"
+            columns[kind, name] = head
+            taken.add(head)
+    return columns
+
+
+def flat_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the members of their ``params`` and ``metrics`` in place of those, under the heads of
+    `named_columns`."""
+    nested = ("params", "metrics")
+    parts: list[dict[str, Mapping[str, Any]]] = [
+        {"": {name: value for name, value in row.items() if name not in nested}}
+        | {kind: row.get(kind) or {} for kind in nested}
+        for row in rows
+    ]
+    heads = named_columns((kind, name) for kind in ("", *nested) for part in parts for name in part[kind])
+    return [
+        {heads[kind, name]: value for kind, members in part.items() for name, value in members.items()}
+        for part in parts
+    ]
+
+
 @dataclass(frozen=True)
 class Ranking:
     """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``, ``metrics``
@@ -1653,6 +1723,12 @@ class Ranking:
     warnings: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     next_cursor: str | None
+
+    def _repr_html_(self) -> str:
+        luck = self.expected_max_sharpe
+        words = f", best of {self.trials} without skill: {luck:.3g}" if luck is not None else ""
+        head = " | ".join([f"{self.batch_id} by {self.by}{words}", *self.warnings])
+        return html_table(head, flat_rows(self.rows[:SHOWN_ROWS]))
 
 
 # ==== 7 Log and counters ====================================================================================
@@ -9485,6 +9561,11 @@ def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | N
     return python_request(request)
 
 
+def create_body(batch: BatchRequest) -> dict[str, Any]:
+    """The body of createTask that asks for this."""
+    return {name: value for name, value in batch.asked().items() if value is not None}
+
+
 class PendingLimit:
     """Refuses creates that would leave more than ``most`` tasks pending; 0 refuses none. To count many takes
     long, so that a count is good for ten times as long as it took; what is created here meanwhile is added.
@@ -9593,7 +9674,220 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 32 TaskManager ========================================================================================
+# ==== 32 Batches ============================================================================================
+# A batch as an object, over the verbs of a TaskManager or a Client. Only calls of its methods make requests.
+
+PROGRESS_SECONDS = 1.0  # between two looks at a batch that somebody watches
+PLAIN_PROGRESS_SECONDS = 10.0  # between two lines, where none can be rewritten
+COMPLETED_PAGE = 1000  # tasks that `as_completed` reads at once
+BAR_WIDTH = 24  # characters
+EXPORT_FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}  # by the end of a file's name
+
+
+def progress_text(batch: BatchInfo) -> str:
+    """How far a batch is: ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15 left``."""
+    parts = [f"{batch.ended:,} of {batch.total:,} tasks ended"]
+    parts += [f"{n:,} {name}" for name in ("running", "failed", "cancelled") if (n := batch.counts[name])]
+    rate, left = getattr(batch, "tasks_per_second", None), getattr(batch, "eta_seconds", None)
+    if rate and not batch.is_final:
+        parts.append(f"{rate:.3g} a second")
+    if left is not None and not batch.is_final:
+        parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+    return ", ".join(parts)
+
+
+class ProgressDisplay:
+    """Shows how far a batch is: on a terminal and in a notebook in one line that is rewritten, elsewhere in a
+    line every ten seconds and one at the end. To be called with each BatchInfo."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        self._is_notebook = hasattr(shell, "kernel")
+        self._is_rewritten = self._is_notebook or self._stream.isatty()
+        self._handle: Any = None  # of the notebook's output
+        self._shown = ""
+        self.seconds = PROGRESS_SECONDS if self._is_rewritten else PLAIN_PROGRESS_SECONDS  # between two calls
+
+    def __call__(self, batch: BatchInfo) -> None:
+        full = int(BAR_WIDTH * batch.ended / max(batch.total, 1))
+        bar = f"{'█' * full}{'░' * (BAR_WIDTH - full)} " if self._is_rewritten else ""
+        text = f"{batch.name or batch.batch_id}: {bar}{progress_text(batch)}"
+        if self._is_notebook:
+            self._show_in_notebook(text)
+        elif self._is_rewritten:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r{text[:width]}\x1b[K" + "\n" * batch.is_final)
+        elif text != self._shown:
+            self._stream.write(f"{text}\n")
+        self._shown = text
+        self._stream.flush()
+
+    def _show_in_notebook(self, text: str) -> None:
+        from IPython.display import display  # type: ignore[import-not-found]  # which runs this program
+
+        if self._handle is None:
+            self._handle = display({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self._handle.update({"text/plain": text}, raw=True)
+
+
+class Batch:
+    """The tasks of one batch. Made by ``submit`` and ``batch`` of a TaskManager or Client. Its methods raise
+    what the verbs of those raise; ``repr`` shows the counts that the last of them has seen."""
+
+    def __init__(self, verbs: Any, batch_id: str, created: CreatedBatch | None = None) -> None:
+        self.batch_id = batch_id
+        self.created = created  # the answer to `submit` and `rerun`
+        self._verbs = verbs
+        self._seen: BatchInfo | None = None  # written by any thread: the newest known
+
+    def __repr__(self) -> str:
+        counts = self._seen.counts.items() if self._seen else ()
+        total = self._seen.total if self._seen else self.created.count if self.created else None
+        parts = [] if total is None else [f"{total:,} task{'s' * (total != 1)}"]
+        parts += [f"{n:,} {name}" for name, n in counts if n]
+        return f"<Batch {self.batch_id!r}{': ' if parts else ''}{', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        batch = self.info()
+        head = f"Batch {batch.name or batch.batch_id}: {progress_text(batch)}"
+        return html_table(head, [{"status": name, "tasks": count} for name, count in batch.counts.items()])
+
+    def info(self) -> BatchInfo:
+        """The batch with its counts as they are now, without tasks."""
+        self._seen = cast(BatchInfo, self._verbs.get_batch(self.batch_id))
+        return self._seen
+
+    def tasks(self, statuses: Sequence[TaskStatus] = ()) -> Iterator[TaskInfo]:
+        """All its tasks, or those of these statuses, in the order of creation."""
+        cursor = None
+        while True:
+            page = self._verbs.get_tasks_by_batch(self.batch_id, statuses, cursor=cursor)
+            yield from page.tasks
+            if not (cursor := page.next_cursor):
+                return
+
+    def wait(self, progress: bool = True, timeout_seconds: float | None = None) -> BatchInfo:
+        """Wait until all of it has ended, or for ``timeout_seconds``: the batch with its counts then. With
+        ``progress`` it shows how far it is on stderr or in the notebook's cell."""
+        timeout = math.inf if timeout_seconds is None else number_argument("timeout_seconds", timeout_seconds)
+        deadline, show = time.monotonic() + timeout, ProgressDisplay() if progress else None
+        while True:
+            left = deadline - time.monotonic()
+            seconds = min(left, show.seconds if show else math.inf)
+            batch: BatchInfo = self._verbs.wait_batch(self.batch_id, max(seconds, 0.0))
+            self._seen = batch
+            if show:
+                show(batch)
+            if batch.is_final or left <= 0:
+                return batch
+
+    def as_completed(self) -> Iterator[TaskInfo]:
+        """Every task once it has ended, whether it completed or not; each comes once. Asks once a second, and
+        reads only pages of the batch that had tasks that have not ended."""
+        starts, ids = [None], set[str]()  # the cursors of those pages; the tasks that came
+        known, seconds = {*starts}, 0.0
+        while True:
+            self._seen = batch = self._verbs.wait_batch(self.batch_id, seconds)
+            unread, starts, seconds = deque(starts), [], PROGRESS_SECONDS
+            while unread and (batch.is_final or len(ids) < batch.ended):
+                start = unread.popleft()
+                page = self._verbs.get_tasks_by_batch(self.batch_id, limit=COMPLETED_PAGE, cursor=start)
+                ended = [task for task in page.tasks if task.status.is_final]
+                fresh = [task for task in ended if task.task_id not in ids]
+                ids.update(task.task_id for task in fresh)
+                if page.next_cursor and page.next_cursor not in known:
+                    known.add(page.next_cursor)
+                    unread.append(page.next_cursor)
+                if not page.next_cursor or len(ended) < len(page.tasks):
+                    starts.append(start)
+                yield from fresh
+            starts += unread
+            if batch.is_final:
+                return
+
+    def results(self) -> Iterator[TaskResult]:
+        """The result of each completed task, in the order of creation, one request each."""
+        return (self._verbs.get_task_result(task.task_id) for task in self.tasks([TaskStatus.COMPLETED]))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """A flat dict for each task, as `pandas.DataFrame` takes them: ``task_id``, ``stock_code``, ``status``,
+        and its params and metrics by name; one whose name is taken is ``params.x`` or ``metrics.x``."""
+        names = ("task_id", "stock_code", "status", "params", "metrics")
+        rows = [{name: getattr(task, name) for name in names} for task in self.tasks()]
+        return flat_rows([{**row, "status": row["status"].value} for row in rows])
+
+    def rank(self, by: str = "sharpe", **options: Any) -> Ranking:
+        """Its leaderboard; the options are those of `TaskManager.rank`. ``against`` may be a Batch."""
+        if isinstance(other := options.get("against"), Batch):
+            options["against"] = other.batch_id
+        return cast(Ranking, self._verbs.rank(self.batch_id, by, **options))
+
+    def best(self, by: str = "sharpe", **options: Any) -> Mapping[str, Any] | None:
+        """The first row of `rank`; None where no task has the metric."""
+        rows = self.rank(by, **{**options, "limit": 1}).rows
+        has_value = rows and (rows[0]["value"] if "value" in rows[0] else (rows[0]["metrics"] or {}).get(by))
+        return rows[0] if rows and has_value is not None else None
+
+    def cancel(self) -> int:
+        """Cancel what has not ended; how many tasks."""
+        count, self._seen = self._verbs.cancel_batch(self.batch_id)
+        return cast(int, count)
+
+    def retry(self, **options: Any) -> int:
+        """Retry what has failed, or tasks of other ``statuses``, see `TaskManager.retry_batch`; how many."""
+        count, self._seen = self._verbs.retry_batch(self.batch_id, **options)
+        return cast(int, count)
+
+    def delete(self) -> int:
+        """Delete it with its tasks, all of which have ended; how many. Raises TaskNotFinished."""
+        return cast(int, self._verbs.delete_batch(self.batch_id))
+
+
+class BatchVerbs:
+    """The verbs of a TaskManager and a Client that give a `Batch`."""
+
+    create_task: Any  # both of the class that inherits this
+    _create_by_body: Any
+
+    def batch(self, batch_id: str) -> Batch:
+        """The batch of this id. Raises BatchNotFound."""
+        batch = Batch(self, text_argument("batch_id", batch_id))
+        batch.info()
+        return batch
+
+    def submit(
+        self,
+        stock_codes: str | Sequence[str],
+        config: Mapping[str, Any],
+        params: Mapping[str, Any] | Iterable[Mapping[str, Any]] = ({},),
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Batch:
+        """Create every stock x every params. ``params`` are one dict, a list of dicts such as `grid` gives, or a
+        sweep as of createTask, ``{"grid": {"fast": range(5, 30, 5), "slow": [50, 100]}, "where": ["fast < slow"]}``,
+        which takes one short request for up to 100,000 tasks. The options are the other fields of BatchRequest:
+        ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``. Raises what create_task
+        raises."""
+        codes = [stock_codes] if isinstance(stock_codes, str) else stock_codes
+        is_sweep = isinstance(params, Mapping) and isinstance(params.get("grid"), Mapping)
+        request = BatchRequest(codes, config, cast(Any, [{}] if is_sweep else params), **options)
+        if is_sweep:
+            faults = list[FieldError]()
+            body = create_body(checked_create(request, idempotency_key))
+            body["sweep"] = _document_argument("sweep", params, faults)
+            del body["params"]
+            if faults:
+                raise invalid_request(faults)
+            created = self._create_by_body(body, idempotency_key)
+        else:
+            created = self.create_task(request, idempotency_key)
+        return Batch(self, created.batch_id, created)
+
+
+# ==== 33 TaskManager ========================================================================================
 # The public verbs. HTTP and Python callers use these alone. They raise the errors of room 1 and return
 # models.
 
@@ -9838,7 +10132,7 @@ class TaskQueries:
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
 
-class TaskManager(TaskQueries):
+class TaskManager(TaskQueries, BatchVerbs):
     """Creates, follows, cancels, retries and deletes tasks, and gives their results. Made by `start`; also a context
     manager."""
 
@@ -9878,7 +10172,12 @@ class TaskManager(TaskQueries):
         EngineUnavailable, DatabaseUnavailable, and EngineError with the reason when the engine cannot be
         imported.
         """
-        batch = checked_create(request, idempotency_key)
+        return self._create(checked_create(request, idempotency_key), idempotency_key)
+
+    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
+        return self._create(BatchRequest.from_body(body), idempotency_key)
+
+    def _create(self, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
         self._check_scheduler()
         if self._runner is not None and self.asks_engine:
             self._runner.wait_ready(self.settings.engine_start_seconds)
@@ -10147,7 +10446,7 @@ def start(
     return tasks
 
 
-# ==== 33 Client =============================================================================================
+# ==== 34 Client =============================================================================================
 # The verbs of TaskManager against a running service, by HTTP. A request is repeated when its answer is lost:
 # creates have an Idempotency-Key, and the other changes ask for a state, not for a step.
 
@@ -10376,6 +10675,10 @@ def _attempts(data: Any) -> list[TaskAttempt]:
     return [_model(TaskAttempt, attempt) for attempt in data["attempts"]]
 
 
+def _no_data(*_: Any) -> None:
+    """Of an answer without data."""
+
+
 def _argument(name: str, value: Any, most: int) -> Any:
     """An argument as it is sent. Raises TypeError and InvalidRequest as the manager's verb does."""
     if name == "limit":
@@ -10416,7 +10719,7 @@ def _remote(
     return call
 
 
-class Client:
+class Client(BatchVerbs):
     """The verbs of `TaskManager` against a running service. Made by `connect`; also a context manager."""
 
     def __init__(self, service: ServiceConnections) -> None:
@@ -10443,15 +10746,27 @@ class Client:
         settled=(TaskNotRetryable, get_task_status),
     )
     retry_batch = _remote("retryTask", TaskManager.retry_batch, _changed_batch, is_change=True)
+    delete_task = _remote(
+        "deleteTask", TaskManager.delete_task, _no_data, is_change=True, settled=(TaskNotFound, _no_data)
+    )
+    delete_batch = _remote(
+        "deleteBatch",
+        TaskManager.delete_batch,
+        operator.itemgetter("deleted"),
+        is_change=True,
+        settled=(BatchNotFound, lambda *_: 0),
+    )
 
     @functools.wraps(TaskManager.create_task)
     def create_task(
         self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
     ) -> CreatedBatch:
-        batch = checked_create(request, idempotency_key)
-        body = {name: value for name, value in batch.asked().items() if value is not None}
+        body = create_body(checked_create(request, idempotency_key))
         if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
             body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
+        return self._create_by_body(body, idempotency_key)
+
+    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
         reply = self.service.ask("createTask", {}, body, key)
         is_repeated = reply.status == 200 and idempotency_key is not None
@@ -10502,9 +10817,10 @@ def connect(
     ``url`` (default: QTM_URL, else http://127.0.0.1:8080) may be https and have a path; ``token`` defaults to
     QTM_TOKEN. Proxies that the environment names are not used. A request is repeated for ``timeout_seconds``,
     beyond the time that it waits for an end, when its answer is lost and when the service, or a proxy before
-    it, cannot answer now (502, 503, 504); each takes effect once. Then, or at once where the service has not
-    answered before and nothing listens, it raises ServiceUnreachable. Any threads may use the client at the
-    same time, and a forked child may go on with it. Raises SettingsError.
+    it, cannot answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives is
+    of what the repeat changed. Then, or at once where nothing listens and the service has not answered before,
+    it raises ServiceUnreachable. Any threads may use the client at the same time, and a forked child may go on
+    with it. Raises SettingsError.
     """
     url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
@@ -10521,7 +10837,7 @@ def connect(
     return Client(ServiceConnections(url, token, seconds))
 
 
-# ==== 34 HTTP messages ======================================================================================
+# ==== 35 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -10864,7 +11180,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 35 Metrics ============================================================================================
+# ==== 36 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -11099,7 +11415,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 36 Routes =============================================================================================
+# ==== 37 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -11338,7 +11654,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 37 OpenAPI ============================================================================================
+# ==== 38 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
@@ -11658,7 +11974,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 38 Page ===============================================================================================
+# ==== 39 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -11703,7 +12019,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 39 API ================================================================================================
+# ==== 40 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -12107,7 +12423,7 @@ class Router:
         return route
 
 
-# ==== 40 Access =============================================================================================
+# ==== 41 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -12355,7 +12671,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 41 HTTP connections ===================================================================================
+# ==== 42 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
 # no thread.
@@ -12877,7 +13193,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 42 HTTP server ========================================================================================
+# ==== 43 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. Worker threads take groups of alike requests from a SimpleQueue and compute the answers, which return
@@ -13460,7 +13776,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 43 Command line =======================================================================================
+# ==== 44 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

@@ -7561,7 +7561,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 31-33 Admission, TaskManager, Client ==================================================================
+# ==== 31-34 Admission, Batches, TaskManager, Client =========================================================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -8294,8 +8294,14 @@ def test_a_process_that_is_forked_from_a_manager_refuses_in_words_and_holds_noth
 REMOTE = [name for name in vars(qtm.Client) if not name.startswith("_") and name != "close"]
 
 
+LOCAL = {  # names of the manager that no client has
+    "asks_engine", "create_tasks", "drain", "ended", "forked", "get_batch_page", "get_result_texts", "get_status_texts",
+    "list_page", "listen", "queue_position", "rank_text",
+}  # fmt: skip
+
+
 def test_the_client_has_the_verbs_of_the_manager_with_their_signatures_and_docstrings():
-    assert {"create_task", "get_task_status", "rank", "wait", "wait_batch", "retry_batch"} <= {*REMOTE}
+    assert {name for name in dir(qtm.TaskManager) if not name.startswith("_")} - {*dir(qtm.Client)} == LOCAL
     for name in REMOTE:
         local, remote = getattr(qtm.TaskManager, name), getattr(qtm.Client, name)
         assert inspect.signature(remote) == inspect.signature(local), name
@@ -8346,7 +8352,8 @@ def test_the_client_gives_and_raises_what_the_manager_does(both):
         ("rank", "first", "sharpe", "odd"), ("rank", "none"), ("rank", "first", "sharpe", "desc", None, "mean", b"x"),
         ("rank", "first", "bars", "desc", None, "mean", ["sharpe>0.2", "bars>=1"], "first", 10**6, "1"),
         ("get_task_attempts", ids[3]), ("cancel_task", ids[0]), ("cancel_task", "none"), ("cancel_batch", "first"),
-        ("cancel_batch", "none"), ("retry_task", ids[0]), ("retry_task", "none"), ("retry_batch", "none"),
+        ("cancel_batch", "none"), ("delete_task", "none"), ("delete_batch", "none"),
+        ("retry_task", ids[0]), ("retry_task", "none"), ("retry_batch", "none"),
         ("create_task", qtm.TaskRequest(" A", {"start_date": "x"}, {"f": math.nan})), ("create_task", 5),
         ("create_task", qtm.BatchRequest(["A"], {}), "wrong key"), ("create_task", qtm.BatchRequest(["B"], {}), "my-key"),
     ]  # fmt: skip
@@ -8441,6 +8448,14 @@ def test_a_change_whose_answer_is_lost_is_made_once(both):
             lossy.retry_task(done)
         proxy.lose = 1
         assert lossy.get_task_status(second).status is qtm.TaskStatus.FAILED
+        proxy.lose = 1
+        lossy.delete_task(done)
+        with pytest.raises(qtm.TaskNotFound):
+            lossy.delete_task(done)
+        proxy.lose = 1
+        assert lossy.batch("b").delete() in (0, 2)
+        with pytest.raises(qtm.BatchNotFound):
+            lossy.batch("b")
 
 
 @pytest.fixture
@@ -8634,7 +8649,187 @@ def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, ce
             assert client.list_batches() == ([], None)
 
 
-# ==== 34 HTTP messages ======================================================================================
+@pytest.fixture(params=["manager", "client"])
+def verbs(both, request):
+    """One of the two."""
+    return both[request.param == "client"]
+
+
+def ended_batch(verbs, **options) -> qtm.Batch:
+    """Four tasks of two stocks, of which those without a sharpe fail; they have ended."""
+    batch = verbs.submit(["A", "B"], {"strategy": "x"}, [{"sharpe": 1, "bars": 7}, {"bars": 9}], **options)
+    assert batch.wait(progress=False, timeout_seconds=DEADLINE_SECONDS).is_final
+    return batch
+
+
+def test_submit_takes_params_a_list_and_a_sweep(verbs, monkeypatch):
+    sent = []
+    if isinstance(verbs, qtm.Client):
+        ask = verbs.service.ask
+        monkeypatch.setattr(verbs.service, "ask", lambda *given: sent.append(given) or ask(*given))
+    config = {"strategy": "x", "start_date": datetime.datetime(2020, 1, 2)}
+    sweep = {"grid": {"a": range(1, 4), "b": numpy.array([2, 3]), "c": 1}, "where": ["a < b"]}
+    wanted = qtm.grid(a=range(1, 4), b=[2, 3], c=1, where=["a < b"])
+    cases = [
+        ("A", {"a": 1}, [{"a": 1}]),
+        (["A", "B"], qtm.grid(a=[1, 2]), [{"a": 1}, {"a": 2}]),
+        ("A", sweep, wanted),
+    ]
+    for codes, params, expected in cases:
+        batch = verbs.submit(codes, config, params, name="some", max_attempts=1)
+        tasks = [*batch.tasks()]
+        assert [(task.stock_code, task.params) for task in tasks] == [*itertools.product(codes, expected)]
+        assert {(task.max_attempts, task.config["start_date"]) for task in tasks} == {(1, "2020-01-02")}
+        assert (batch.created.count, batch.info().name) == (len(tasks), "some")
+    assert next(verbs.submit("A", config).tasks()).params == {}
+    bodies = [given[2] for given in sent if given[0] == "createTask"]
+    assert [body.get("sweep", {}).get("grid") for body in bodies if "params" not in body] == [
+        {"a": [1, 2, 3], "b": [2, 3], "c": 1}
+    ] * isinstance(verbs, qtm.Client)
+    wrong = {
+        "sweep.grid.a": {"grid": {"a": []}},
+        "sweep.grid.a[0]": {"grid": {"a": [math.nan]}},
+        "params[0]": [5],
+        "params": 5,
+    }
+    for field, params in wrong.items():
+        with pytest.raises(qtm.InvalidRequest) as refused:
+            verbs.submit("A", config, params)
+        assert [fault.field for fault in refused.value.errors] == [field]
+
+
+def test_a_batch_gives_its_metrics_for_pandas_and_its_best(verbs):
+    import pandas
+
+    batch, other = ended_batch(verbs), ended_batch(verbs)
+    frame = pandas.DataFrame(batch.metrics())
+    heads = ["task_id", "stock_code", "status", "sharpe", "bars", "metrics.sharpe", "metrics.bars"]
+    assert [*frame.columns] == heads
+    assert frame["metrics.sharpe"].isna().tolist() == [False, True, False, True]
+    assert frame["bars"].tolist() == [7, 9, 7, 9]
+    assert batch.best("sharpe")["params"] == {"sharpe": 1, "bars": 7}
+    assert batch.best("sharpe", group="params", order="asc")["count"] == 2
+    assert batch.best("nothing") is None
+    assert batch.best("sharpe", where="sharpe>5") is None
+    assert batch.rank("sharpe", against=other).rows[0]["other"] == 1.0
+    assert [result.result["metrics"]["bars"] for result in batch.results()] == [250, 250]
+    assert (batch.retry(), batch.wait(False, DEADLINE_SECONDS).counts["failed"], batch.cancel()) == (2, 2, 0)
+    assert verbs.batch(batch.batch_id).info() == batch.info()
+    with pytest.raises(qtm.BatchNotFound):
+        verbs.batch("none")
+
+
+def test_what_a_notebook_shows_is_short_and_escaped(verbs):
+    batch = ended_batch(verbs, batch_id="b", name="<b>&")
+    assert repr(verbs.submit("A", {"strategy": "x"}, batch_id="c")) == "<Batch 'c': 1 task>"
+    assert repr(batch) == "<Batch 'b': 4 tasks, 2 completed, 2 failed>"
+    assert repr(qtm.Batch(verbs, "b")) == "<Batch 'b'>"
+    shown = batch._repr_html_()
+    assert shown.startswith("<table><caption>Batch &lt;b&gt;&amp;: 4 of 4 tasks ended, 2 failed</caption>")
+    task, result = next(batch.tasks()), next(batch.results())
+    assert repr(task) == f"<TaskInfo {task.task_id} A completed sharpe=1>"
+    assert repr(result) == f"<TaskResult of {task!r}: metrics, equity_curve>"
+    hostile = dataclasses.replace(
+        result, result={"<x>": "<y>", "metrics": 5, "long": [1] * 2000, "none": None}
+    )
+    assert len(repr(hostile)) < 200
+    shown = hostile._repr_html_()
+    assert "<tr><td>&lt;x&gt;</td><td>&lt;y&gt;</td></tr><tr><td>long</td><td>2000 items</td></tr>" in shown
+    shown = dataclasses.replace(batch.rank("sharpe"), warnings=["<w>"])._repr_html_()
+    assert "<caption>b by sharpe, best of 2 without skill: 0 | &lt;w&gt;</caption>" in shown
+    assert (shown.count("<tr>"), "<td>A</td>" in shown) == (5, True)
+
+
+class Recorded:
+    """Verbs whose calls are kept."""
+
+    def __init__(self, verbs) -> None:
+        self.verbs, self.calls = verbs, []
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            self.calls.append((name, options.get("cursor")))
+            return getattr(self.verbs, name)(*arguments, **options)
+
+        return call
+
+
+def test_as_completed_gives_every_task_once_as_it_ends_and_reads_little(dao, monkeypatch):
+    monkeypatch.setattr(qtm, "COMPLETED_PAGE", 10)
+    monkeypatch.setattr(qtm, "PROGRESS_SECONDS", 0.0)
+    with qtm.start(settings("sqlite:///unused.db"), database=dao.database, scheduler=False) as tasks:
+        ids = add(tasks.dao, *(f"S{i:02}" for i in range(95)), batch_id="b")
+        recorded = Recorded(tasks)
+        coming = qtm.Batch(recorded, "b").as_completed()
+        _, *rest = tasks.dao.claim("w", 95)
+        came = []
+        for attempt in rest[:50]:  # the first one runs on meanwhile
+            finish(tasks.dao, attempt, DONE)
+            came.append(next(coming).task_id)
+        assert came == ids[1:51]
+        read = [cursor for name, cursor in recorded.calls if name == "get_tasks_by_batch"]
+        # for each task the page where it is, and the first one, which has a task that runs on
+        assert (len(read), len({*read})) == (50 + 41, 6)
+        tasks.cancel_batch("b")
+        add(tasks.dao, "LATE", batch_id="b")
+        tasks.cancel_batch("b")
+        came += [task.task_id for task in coming]
+        assert (len(came), len({*came}), came[50]) == (96, 96, ids[0])
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+NONE = {status.value: 0 for status in qtm.TaskStatus}
+HALF = qtm.BatchInfo("b", "mine", "", NONE | {"pending": 10, "running": 2, "completed": 11, "failed": 1}, 0.5)
+WHOLE = dataclasses.replace(HALF, counts=NONE | {"completed": 23, "failed": 1})
+
+
+def test_progress_is_one_line_on_a_terminal_and_in_a_notebook_and_plain_lines_elsewhere(monkeypatch, capsys):
+    half, whole = "12 of 24 tasks ended, 2 running, 1 failed", "24 of 24 tasks ended, 1 failed"
+    plain, terminal = io.StringIO(), Terminal()
+    for stream in (plain, terminal):
+        show = qtm.ProgressDisplay(stream)
+        for batch in (HALF, HALF, WHOLE):
+            show(batch)
+    assert plain.getvalue() == f"mine: {half}\nmine: {whole}\n"
+    line = f"\rmine: {'█' * 12}{'░' * 12} {half}\x1b[K"
+    assert terminal.getvalue() == f"{line}{line}\rmine: {'█' * 24} {whole}\x1b[K\n"
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        Handle().update(data, raw)
+        return Handle()
+
+    notebook = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=1))
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    show = qtm.ProgressDisplay()
+    show(HALF)
+    show(WHOLE)
+    assert shown == [f"mine: {'█' * 12}{'░' * 12} {half}", f"mine: {'█' * 24} {whole}"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_wait_with_progress_ends_with_the_batch_or_its_timeout(verbs, capsys, tmp_path):
+    batch = ended_batch(verbs)
+    assert batch.wait().is_final
+    assert capsys.readouterr().err == f"{batch.batch_id}: 4 of 4 tasks ended, 2 failed\n"
+    with qtm.start(settings(f"sqlite:///{tmp_path}/w.db"), scheduler=False) as tasks:
+        waiting = tasks.submit("AAPL", CONFIG, PARAMS, batch_id="w")
+        assert not waiting.wait(timeout_seconds=0.01).is_final
+    assert capsys.readouterr().err == "w: 0 of 1 tasks ended\n"
+
+
+# ==== 35 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -9263,7 +9458,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 35 Metrics ============================================================================================
+# ==== 36 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -9539,7 +9734,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 36-39 Routes, OpenAPI, Page, API ======================================================================
+# ==== 37-40 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -11535,7 +11730,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 40 Access =============================================================================================
+# ==== 41 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -11927,7 +12122,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 41-42 HTTP connections, HTTP server ===================================================================
+# ==== 42-43 HTTP connections, HTTP server ===================================================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -13418,7 +13613,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 43 Command line =======================================================================================
+# ==== 44 Command line =======================================================================================
 
 
 @contextlib.contextmanager
