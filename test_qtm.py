@@ -11648,7 +11648,7 @@ def test_a_leaderboard_sorts_filters_and_groups_and_a_reload_keeps_all_of_it(sco
     page = show(scoreboard)
     page.click("Sweep")
     rows = board(page)
-    names = "# Stock fast slow Total return Max drawdown Sharpe Deflated Sharpe Skew Kurtosis"
+    names = "Curve # Stock fast slow Total return Max drawdown Sharpe Deflated Sharpe Skew Kurtosis"
     assert " ".join(rows[0]) == names
     assert [rows[0][name] for name in ("#", "Stock", "fast", "slow", "Sharpe")] == [
         "1",
@@ -11699,6 +11699,46 @@ def test_a_leaderboard_sorts_filters_and_groups_and_a_reload_keeps_all_of_it(sco
     assert [rows[0][name] for name in ("fast", "slow", "Min", "Max")] == ["20", "50", "0.650", "1.150"]
     page.click("3")
     assert [row["Stock"] for row in board(page, 4)] == ["A", "B", "C", "D"]
+
+
+def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard, show):
+    page = show(scoreboard, "#/batch/sweep")
+    page.click("Heat map")
+    cells = lambda: page.run(  # noqa: E731
+        "return [...document.querySelectorAll('.heat td a')].map((cell) => [cell.innerText, cell.ariaLabel])"
+    )
+    eventually(lambda: len(cells()) == 6)
+    assert page.texts(".heat thead th") == ["slow ↓ fast →", "5", "10", "20"]
+    assert page.texts(".heat tbody th") == ["50", "100"]
+    assert cells()[2] == ["0.900", "fast 20, slow 50: sharpe 0.900, 3 tasks"], "of A and B; C has none"
+    page.shows("Each cell is the mean of sharpe over stocks.", "0.700", selector="[aria-label='Heat map']")
+    shades = page.run("return [...document.querySelectorAll('.heat td a')].map((a) => a.style.background)")
+    assert len(set(shades)) == len({text for text, _ in cells()}), "as many colours as values"
+    page.find(".heat td a").send_keys(Keys.ARROW_RIGHT)
+    assert page.text("#cell") == "fast 10, slow 50: sharpe 0.800, 3 tasks"
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    assert page.text("#cell") == "fast 10, slow 100: sharpe 0.750, 3 tasks"
+    choose = """const found = document.querySelector(`select[name=${arguments[0]}]`);
+        found.value = arguments[1]; found.dispatchEvent(new Event("change"));"""
+    page.run(choose, "stat", "max")
+    eventually(lambda: cells()[2][0] == "1.150")
+    page.run(choose, "by", "max_drawdown")
+    eventually(lambda: cells()[2][0] == "-20.00%")
+    page.run(choose, "x", "slow")
+    eventually(lambda: page.texts(".heat thead th") == ["fast ↓ slow →", "50", "100"])
+    page.find("[name=where]").send_keys("fast<20", Keys.ENTER)
+    eventually(lambda: len(cells()) == 4)
+    page.driver.refresh()
+    eventually(lambda: len(cells()) == 4)
+    assert (page.texts(".heat tbody th"), cells()[0][0]) == (["5", "10"], "-5.00%")
+    page.find(".heat td a").click()
+    assert [row["Stock"] for row in board(page, 4)] == ["A", "B", "C", "D"]
+    page.shows("Same for all: fast = 5, slow = 50, stop = 0.05")
+    page.find("[name=where]").clear()
+    page.find("[name=where]").send_keys("fast==5", Keys.ENTER)
+    board(page, 8)
+    page.click("Heat map")
+    page.shows("A heat map needs two params that vary, and only slow does here.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
