@@ -1379,13 +1379,17 @@ class CreatedBatch:
 @dataclass(frozen=True)
 class BatchInfo:
     """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from
-    its tasks."""
+    its tasks. ``tasks_per_second`` is how many complete or fail, by the last 200 that did; ``eta_seconds`` is
+    how long those that have not ended take at this rate. Both are None while no task of it runs, or none has
+    ended lately."""
 
     batch_id: str
     name: str | None
     created_at: str
     counts: Mapping[str, int]
     progress: float
+    tasks_per_second: float | None = None
+    eta_seconds: float | None = None
     tasks: Sequence[TaskInfo] = ()
     next_cursor: str | None = None
 
@@ -1406,8 +1410,8 @@ class BatchInfo:
 
     def summary(self) -> dict[str, Any]:
         """The batch without its tasks, as the API shows it."""
-        head = {"batch_id": self.batch_id, "name": self.name, "created_at": self.created_at}
-        return {**head, "total": self.total, "counts": dict(self.counts), "progress": self.progress}
+        names = ("batch_id", "name", "created_at", "total", "progress", "tasks_per_second", "eta_seconds")
+        return {**{name: getattr(self, name) for name in names}, "counts": dict(self.counts)}
 
 
 @dataclass(frozen=True)
@@ -3272,6 +3276,11 @@ def _iso(stamp: str | None) -> str | None:
     return None if stamp is None else f"{stamp[:10]}T{stamp[11:]}Z"
 
 
+def _seconds_between(start: str, end: str) -> float:
+    """Of two times as the database writes them."""
+    return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
+
+
 class StatusCounts(NamedTuple):
     """The tasks of a batch by status (all five, zeros included), and the sum of their progress."""
 
@@ -3323,6 +3332,27 @@ def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
     batch_id, name, created_at = row
     progress = round(found.progress / max(1, found.total), DECIMALS)
     return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
+
+
+RATE_TASKS = 200  # that ended last tell the rate of a batch
+PAUSE_SECONDS = 60.0  # without an end, beside the time of the longest task: another run has begun since
+
+
+def _rate(ends: Sequence[tuple[float, float]], is_all: bool) -> float | None:
+    """Tasks a second, by the seconds since each one started and ended. Those that ended before a pause belong
+    to an earlier run: a retryTask made the others pending again. ``is_all``: no others have ended."""
+    pause = PAUSE_SECONDS + max((start - end for start, end in ends), default=0.0)
+    run: list[tuple[float, float]] = []
+    for start, end in sorted(ends, key=operator.itemgetter(1)):
+        if end - (run[-1][1] if run else 0.0) > pause:
+            is_all = True
+            break
+        run.append((start, end))
+    if not run:
+        return None
+    # since the first of them started, or, where others ended before it, since its end
+    count, seconds = (len(run), max(start for start, _ in run)) if is_all else (len(run) - 1, run[-1][1])
+    return count / max(seconds, 0.001)
 
 
 class Purged(NamedTuple):
@@ -3905,6 +3935,28 @@ class TaskStatements(Statements):
         self._kept_counts.keep(counted, started)
         return {**known, **counted}
 
+    def with_rate(self, batch: BatchInfo) -> BatchInfo:
+        """The batch with its rate, by the tasks that ended last: those before the newest one that runs, since
+        tasks are claimed by their ids, the retried ones too."""
+        counts = batch.counts
+        if not counts["running"] or not counts["completed"] + counts["failed"]:
+            return batch
+        newest = """SELECT MAX(task_id) FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
+            WHERE batch_id = :batch_id AND status = 'running'"""
+        ((cursor,),) = self.database.rows(newest, {"batch_id": batch.batch_id})
+        ended = TaskFilter(batch.batch_id, (TaskStatus.COMPLETED, TaskStatus.FAILED), cursor=cursor)
+        columns = "started_at, finished_at, UTC_TIMESTAMP(6)"
+        rows = self._page(ended, columns, ended.parameters(RATE_TASKS))
+        ends = [
+            (_seconds_between(start, now), _seconds_between(end, now))
+            for start, end, now in rows
+            if start and end
+        ]
+        if not (rate := _rate(ends, is_all=len(rows) < RATE_TASKS)):
+            return batch
+        eta = round((counts["pending"] + counts["running"]) / rate, 1)
+        return dataclasses.replace(batch, tasks_per_second=round(rate, DECIMALS), eta_seconds=eta)
+
     def _page(self, chosen: TaskFilter, columns: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         page = f"{columns} FROM {chosen.source()} {PAGE_ROWS}"
         return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
@@ -3965,7 +4017,8 @@ class TaskStatements(Statements):
             more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
             return [_batch(row, counts[row[0]]) for row in page], more
 
-        return self.database.read(work)
+        batches, following = self.database.read(work)
+        return [self.with_rate(batch) for batch in batches], following
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
         """Which of these tasks are final or gone, and which of these batches have no pending or running task
@@ -4364,11 +4417,6 @@ def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], A
 
 def _keys(session: Session, sql: str, parameters: Mapping[str, Any]) -> set[tuple[str, int]]:
     return {(row[0], row[1]) for row in session.rows(sql, parameters)}
-
-
-def _seconds_between(start: str, end: str) -> float:
-    """Of two times as the database writes them."""
-    return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
 
 
 class RunStatements(Statements):
@@ -9969,7 +10017,7 @@ class TaskQueries:
         chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
         max_age = NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS
         batch = self._batch(text_argument("batch_id", chosen.batch_id), 0.0 if has_waited else max_age)
-        return batch, self.dao.list_page(chosen)
+        return self.dao.with_rate(batch), self.dao.list_page(chosen)
 
     def get_tasks_by_batch(
         self,
@@ -9984,8 +10032,8 @@ class TaskQueries:
         return dataclasses.replace(batch, tasks=page.tasks, next_cursor=page.next_cursor)
 
     def get_batch(self, batch_id: str) -> BatchInfo:
-        """The batch with its counts. Raises BatchNotFound."""
-        return self._batch(text_argument("batch_id", batch_id), 0.0)
+        """The batch with its counts and rate. Raises BatchNotFound."""
+        return self.dao.with_rate(self._batch(text_argument("batch_id", batch_id), 0.0))
 
     def _batch(self, batch_id: str, max_age_seconds: float) -> BatchInfo:
         batch = self.dao.get_batch(batch_id, max_age_seconds)
@@ -10331,8 +10379,9 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._deleted(deleted[0][1])
 
     def delete_batch(self, batch_id: str) -> int:
-        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were. After
-        an error some may be deleted; a repeat deletes the rest. Raises BatchNotFound, TaskNotFinished."""
+        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were, 0 where
+        a client repeats it since the answer was lost. After an error some may be deleted; a repeat deletes the
+        rest. Raises BatchNotFound, TaskNotFinished."""
         batch = self.get_batch(batch_id)
         if not batch.is_final:
             counts = f"{batch.counts['pending']} tasks are pending and {batch.counts['running']} running"

@@ -2767,7 +2767,10 @@ def test_the_pages_of_a_batch_agree_with_its_counts_over_http_too(url):
             given = {name: one if isinstance(one, list) else [str(one)] for name, one in selection.items()}
             query = {"batch_id": ["b"], **{name.replace("statuses", "status"): given[name] for name in given}}
             (answer,) = BATCH_ROUTE.handler(api, [qtm.HttpRequest("GET", "/", query, {})])
-            assert json.loads(answer.body)["data"] == {**batch.summary(), **page}
+            shown, known = json.loads(answer.body)["data"], {**batch.summary(), **page}
+            rates = [[one.pop("tasks_per_second"), one.pop("eta_seconds")] for one in (shown, known)]
+            assert shown == known
+            assert None not in rates[0] + rates[1], "they are of two moments"
             assert batch.counts == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
             assert batch.progress == tasks.get_batch("b").progress == 0.16
         with pytest.raises(qtm.BatchNotFound):
@@ -2858,6 +2861,8 @@ VERBS = {  # and how many rows each may read
     "retry of a few of a batch": (lambda dao: dao.retry_batch("large"), 100),
     "counts of a batch": (lambda dao: dao.get_batch("large"), 18_100),
     "counts of a small batch": (lambda dao: dao.get_batch("small"), 50),
+    "rate of a large batch": (lambda dao: rate_of(dao, "large"), 2_000),
+    "rate of a batch that has not begun": (lambda dao: rate_of(dao, "waiting"), 50),
     "counts of a large batch a moment later": (lambda dao: dao.get_batch("large", DEADLINE_SECONDS), 50),
     "counts of all batches, but of the large one": (lambda dao: dao.list_batches(), 2_200),
     "claim": (lambda dao: dao.claim("w", 1), 100),
@@ -2874,6 +2879,12 @@ VERBS = {  # and how many rows each may read
     "keys that are new": (lambda dao: dao.purge_keys(LONG_AGO), 10),
     "room for a create": (lambda dao: dao.count_pending(101), 350),  # by way of a temporary table
 }
+
+
+def rate_of(dao, batch_id: str) -> qtm.BatchInfo:
+    """The rate alone, as that of a batch of which tasks run."""
+    counts = dict.fromkeys(qtm.STATUS_TEXTS, 1)
+    return dao.with_rate(qtm.BatchInfo(batch_id, None, "", counts, 0.0))
 
 
 def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
@@ -2896,6 +2907,76 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
         found[name] = (counter.read_by(functools.partial(verb, dao)), bound)
     assert {case: both for case, both in found.items() if both[0] > both[1]} == {}
     counter.database.close()
+
+
+MINUTE = [(60.0 - i, 59.0 - i) for i in range(60)]  # one slot, a second each
+RATES = {  # seconds since each task started and ended, whether these are all, and the rate
+    "nothing has ended": ([], True, None),
+    "the first of one slot": ([(4.0, 2.0)], True, 0.25),
+    "the first of four slots": ([(2.5, 0.5)] * 4, True, 1.6),
+    "one slot": (MINUTE, True, 1.0),
+    "one slot, others before": (MINUTE, False, 1.0),
+    "many slots, others before": ([(i / 8 + 30.0, i / 8) for i in range(1, 201)], False, 7.96),
+    "slow tasks": ([(7200.0, 3600.0), (3600.0, 0.0)], True, 1 / 3600),
+    "an earlier run": ([*MINUTE, (4000.0, 3999.0), (4001.0, 4000.0)], False, 1.0),
+    "the only run is long ago": ([(4000.0, 3999.0)] * 200, False, None),
+    "a task that takes long has not ended": ([(4000.0, 2000.0)], True, 1 / 4000),
+    "the clock went back": ([(0.0, -1.0)], True, 1000.0),
+}
+
+
+@pytest.mark.parametrize("case", RATES.values(), ids=RATES)
+def test_the_rate_of_a_batch_is_of_the_tasks_that_ended_last(case):
+    ends, is_all, rate = case
+    for order in (ends, ends[::-1]):
+        assert qtm._rate(order, is_all) == (None if rate is None else pytest.approx(rate, rel=0.02))
+
+
+def ended_since(dao, ids: list[str], status: str, start: float, end: float) -> None:
+    """Tasks that started and ended so many seconds ago."""
+    names, ids = qtm._in_list(ids)
+    times = {"status": status, "start": f"-{qtm._time_text(start)}", "end": f"-{qtm._time_text(end)}"}
+    change(dao, f"""UPDATE backtest_tasks SET status = :status, attempt = 1, started_at = ADDTIME(UTC_TIMESTAMP(6), :start),
+        finished_at = ADDTIME(UTC_TIMESTAMP(6), :end) WHERE task_id IN ({names})""", **times, **ids)  # fmt: skip
+
+
+def test_a_batch_shows_its_rate_and_the_time_that_is_left_while_it_runs(url, monkeypatch):
+    """Fresh, and when some old ones among many others are tried again; by HTTP and by import."""
+    monkeypatch.setattr(qtm, "RATE_TASKS", 20)
+
+    def shown() -> tuple[float | None, float | None]:
+        batches = [tasks.get_batch("b"), tasks.get_tasks_by_batch("b"), tasks.list_batches()[0][0]]
+        found = [(one.tasks_per_second, one.eta_seconds) for one in batches]
+        known = [one for one in found if one[0] is not None]
+        assert len(known) in (0, 3)
+        return known[1] if known else (None, None)
+
+    with qtm.start(settings(url), scheduler=False) as tasks:
+        dao = tasks.dao
+        ids = add(dao, *["A"] * 400, batch_id="b")
+        assert shown() == (None, None)
+        dao.claim("w", 2)
+        assert shown() == (None, None), "none has ended"
+        ended_since(dao, ids[:2], "completed", 8.0, 4.0)
+        assert shown() == (None, None), "none runs"
+        dao.claim("w", 2)
+        rate, eta = shown()
+        assert (rate, eta) == (pytest.approx(0.25, rel=0.5), pytest.approx(398 / rate, abs=0.2))
+        for i, task_id in enumerate(ids[:100]):
+            ended_since(dao, [task_id], "failed" if i % 10 == 0 else "completed", 1012.0 - i, 1010.0 - i)
+        dao.claim("w", 1)
+        assert shown() == (None, None), "for a quarter of an hour none has ended"
+        ended_since(dao, ids[100:], "completed", 2000.0, 1990.0)
+        assert dao.retry_batch("b") == 10
+        assert shown() == (None, None)
+        retried = [one.task_id for one in dao.claim("w", 5)]
+        assert retried == ids[:50:10]
+        for i, task_id in enumerate(retried[:4]):
+            ended_since(dao, [task_id], "completed", 20.0 - 5 * i, 15.0 - 5 * i)
+        rate, eta = shown()
+        assert (rate, eta) == (pytest.approx(0.2, rel=0.5), pytest.approx(6 / rate, abs=0.2))
+        tasks.cancel_batch("b")
+        assert shown() == (None, None), "nothing is left"
 
 
 def test_counts_of_a_large_batch_are_kept_for_its_pages_and_new_where_it_matters(api, monkeypatch):
@@ -8362,7 +8443,17 @@ def test_the_client_gives_and_raises_what_the_manager_does(both):
     page, following = client.list_tasks("first", limit=7)
     assert [task.task_id for task in [*page, *client.list_tasks("first", cursor=following)[0]]] == ids[::-1]
     assert client.retry_task(ids[3]).status is not qtm.TaskStatus.FAILED
-    assert client.retry_batch("first")[0] == 1
+    assert client.retry_batch("first", ["failed", "cancelled"])[0] == 1
+    assert client.wait_batch("first", DEADLINE_SECONDS).counts["failed"] == 2
+    for verb in (client, tasks):
+        assert outcome(verb.retry_batch, "first", 7) == (
+            TypeError,
+            "statuses must be a list of texts, not int",
+            (),
+        )
+    for verb, *arguments in (("delete_task", ids[0]), ("delete_batch", "first")):
+        assert outcome(getattr(client, verb), *arguments) == {"delete_task": None, "delete_batch": 7}[verb]
+        assert outcome(getattr(client, verb), *arguments) == outcome(getattr(tasks, verb), *arguments), verb
     single = client.create_task(qtm.TaskRequest("A", {"strategy": "x"}, {"sharpe": 1.5}))
     assert client.wait(single.task_ids[0], DEADLINE_SECONDS).metrics["sharpe"] == 1.5
 
@@ -10591,7 +10682,8 @@ def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp
         done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert disagreements == []
-        assert server.api.tasks.list_tasks(statuses=["completed"])[0], "no request came as far as the engine"
+        ended = server.api.tasks.scheduler.state()["attempts_ended"]  # the tasks themselves may be deleted
+        assert ended.get("completed"), "no request came as far as the engine"
 
 
 PAGE_CLOCK = """
