@@ -1103,7 +1103,7 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        own = {"stock_code", "stock_codes", "config", "params", "sweep", "invalid"}
+        own = {"stock_code", "stock_codes", "config", "params", "sweep", "invalid", "dry_run"}
         unknown = body.keys() - {*own, *SHARED_FIELDS}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
         is_single = "stock_code" in body
@@ -1111,6 +1111,8 @@ class BatchRequest:
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
         if "config" not in body:
             faults.append(FieldError("config", "is missing"))
+        if not isinstance(body.get("dry_run", False), bool):
+            faults.append(FieldError("dry_run", "must be true or false"))
         params = body.get("params", {}) if "sweep" not in body else _swept_params(body, faults)
         request = cls(
             [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
@@ -1374,6 +1376,23 @@ class CreatedBatch:
     task_ids: Sequence[str]
     repeated: bool = False
     skipped: int = 0
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a create would do: so many tasks, the first ten of their stock codes and of their params. Of all
+    that it asks for, the engine refuses ``refused`` (``refusals``: the first ten, each ``{stock_code, params,
+    message}``); ``skipped`` of them would be left out, and otherwise any of them refuses the create.
+    ``estimate_seconds``: how long the tasks take on the slots that are there now, by the median of recent
+    ones of the same strategy; None where there are none."""
+
+    count: int
+    stock_codes: Sequence[str]
+    params: Sequence[Mapping[str, Any]]
+    skipped: int
+    refused: int
+    refusals: Sequence[Mapping[str, Any]]
+    estimate_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -3631,6 +3650,7 @@ PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends 
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 # in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
 CHANGED_TASKS = 1000
+RECENT_TASKS = 300  # whose durations an estimate is made of
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
 STATEMENT_TASKS = 10_000  # that one statement inserts
@@ -3845,6 +3865,23 @@ class TaskStatements(Statements):
         """How many tasks are pending; no more than ``most`` are counted."""
         some = "SELECT 1 FROM backtest_tasks WHERE status = 'pending' LIMIT :most"
         return int(self.database.rows(f"SELECT COUNT(*) FROM ({some}) AS waiting", {"most": most})[0][0])
+
+    def recent_seconds(self, strategy: str | None) -> list[float]:
+        """How long those of the newest completed tasks ran that have this ``config.strategy``, but for those
+        that took over a result."""
+        rows = self.database.rows(
+            f"""{BOUNDED_SELECT} JSON_EXTRACT(config, '$.strategy'),
+                CASE WHEN result_of IS NULL THEN started_at END, finished_at
+                FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */ WHERE status = 'completed'
+                ORDER BY task_id DESC LIMIT {RECENT_TASKS}"""
+        )
+        texts = (strategy, dump_json(strategy))  # as SQLite gives it, and as MySQL does
+        return [_seconds_between(start, end) for found, start, end in rows if found in texts and start]
+
+    def living_slots(self, within_seconds: float) -> int:
+        """The slots of all schedulers that were seen in the last ``within_seconds``."""
+        seen = "SELECT SUM(slots) FROM backtest_workers WHERE seen_at > ADDTIME(UTC_TIMESTAMP(6), :ago)"
+        return int(self.database.rows(seen, {"ago": "-" + _time_text(within_seconds)})[0][0] or 0)
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
         """What was created by this key, without ids of tasks that are deleted; None when nothing was, or when
@@ -9597,12 +9634,14 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     return found
 
 
-def checked_create(request: TaskRequest | BatchRequest, idempotency_key: str | None) -> BatchRequest:
+def checked_create(
+    request: TaskRequest | BatchRequest, idempotency_key: str | None, verb: str = "create_task"
+) -> BatchRequest:
     """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no
     request or no key."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
         wanted = "a qtm.TaskRequest or a qtm.BatchRequest"
-        raise TypeError(f"create_task takes {wanted}, not {type(request).__name__}")
+        raise TypeError(f"{verb} takes {wanted}, not {type(request).__name__}")
     key = optional_text("idempotency_key", idempotency_key)
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
@@ -9632,8 +9671,8 @@ class PendingLimit:
         """The last count is no longer good: tasks were cancelled or retried here."""
         self._good_until = -math.inf
 
-    def take(self, asked: int) -> None:
-        """Room for so many tasks. Raises TooManyPending."""
+    def take(self, asked: int, is_kept: bool = True) -> None:
+        """Room for so many tasks, which is kept for them. Raises TooManyPending."""
         if not self._most:
             return
         with self._lock:
@@ -9644,7 +9683,7 @@ class PendingLimit:
                 self._good_until = now + PENDING_SHARE * (now - started)
             pending = self._pending
             if pending + asked <= self._most:
-                self._pending += asked
+                self._pending += asked if is_kept else 0
                 return
         most = self._most
         counted = f"{pending} tasks" if pending <= most else f"more than {most} tasks"
@@ -9943,6 +9982,7 @@ WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that ano
 RANKING_SECONDS = 60.0  # that a page of a ranking is kept
 MAX_RANKINGS = 16  # of half a megabyte each
 MAX_PAGE = 10_000
+DRY_RUN_EXAMPLES = 10  # stock codes, params and refusals that a dry run lists
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
@@ -10226,13 +10266,43 @@ class TaskManager(TaskQueries, BatchVerbs):
         return self._create(BatchRequest.from_body(body), idempotency_key)
 
     def _create(self, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
-        self._check_scheduler()
-        if self._runner is not None and self.asks_engine:
-            self._runner.wait_ready(self.settings.engine_start_seconds)
+        self._wait_ready()
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
         if isinstance(created, QtmError):
             raise created
         return created
+
+    def _wait_ready(self) -> None:
+        self._check_scheduler()
+        if self._runner is not None and self.asks_engine:
+            self._runner.wait_ready(self.settings.engine_start_seconds)
+
+    def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
+        """What `create_task` would do with this request; nothing is stored. Makes all checks of a create and
+        raises what they raise, TooManyPending too, but counts and lists what the engine refuses."""
+        batch = checked_create(request, None, "dry_run")
+        self._wait_ready()
+        return self.would_create(batch)
+
+    def would_create(self, batch: BatchRequest) -> DryRun:
+        """The same of a request that was checked."""
+        asked = tasks = batch.combinations()
+        found = self._engine.refusals(asked, time.monotonic() + CHANNEL_TIMEOUT_SECONDS, len(asked))
+        if found and batch.invalid == "skip":
+            tasks = [task for place, task in enumerate(asked) if place not in found]
+        self._limit.take(len(tasks), is_kept=False)
+        refusals = []
+        for place in itertools.islice(found, DRY_RUN_EXAMPLES):
+            (code, _, params), (field, message) = asked[place], found[place][0]
+            refusals.append({"stock_code": code, "params": params, "message": f"{field}: {message}"})
+        recent = self.dao.recent_seconds(batch.config.get("strategy"))
+        slots, seconds = self.dao.living_slots(3 * self.settings.poll_seconds), None
+        if recent and slots:
+            seconds = round(statistics.median(recent) * max(len(tasks) / slots, len(tasks) > 0), 3)
+        codes = list(dict.fromkeys(code for code, _, _ in tasks))[:DRY_RUN_EXAMPLES]
+        examples = list({id(params): params for _, _, params in tasks}.values())[:DRY_RUN_EXAMPLES]
+        skipped = len(asked) - len(tasks)
+        return DryRun(len(tasks), codes, examples, skipped, len(found), refusals, seconds)
 
     def create_tasks(
         self,
@@ -10768,6 +10838,13 @@ def _remote(
     return call
 
 
+def _request_body(request: TaskRequest | BatchRequest, batch: BatchRequest) -> dict[str, Any]:
+    body = create_body(batch)
+    if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
+        body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
+    return body
+
+
 class Client(BatchVerbs):
     """The verbs of `TaskManager` against a running service. Made by `connect`; also a context manager."""
 
@@ -10810,9 +10887,7 @@ class Client(BatchVerbs):
     def create_task(
         self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
     ) -> CreatedBatch:
-        body = create_body(checked_create(request, idempotency_key))
-        if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
-            body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
+        body = _request_body(request, checked_create(request, idempotency_key))
         return self._create_by_body(body, idempotency_key)
 
     def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
@@ -10820,6 +10895,11 @@ class Client(BatchVerbs):
         reply = self.service.ask("createTask", {}, body, key)
         is_repeated = reply.status == 200 and idempotency_key is not None
         return reply.read(lambda data: _model(CreatedBatch, data, repeated=is_repeated))
+
+    @functools.wraps(TaskManager.dry_run)
+    def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
+        body = _request_body(request, checked_create(request, None, "dry_run")) | {"dry_run": True}
+        return self.service.ask("createTask", {}, body).read(functools.partial(_model, DryRun))
 
     @functools.wraps(TaskManager.wait)
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
@@ -11562,7 +11642,7 @@ def _retry_selection(body: Any) -> dict[str, Any]:
 
 
 def _new_batch(body: Any) -> dict[str, Any]:
-    return {"batch": BatchRequest.from_body(body)}
+    return {"batch": BatchRequest.from_body(body), "dry_run": body.get("dry_run", False)}
 
 
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
@@ -11829,6 +11909,7 @@ def _body_schemas() -> dict[str, Any]:
         "config": "CreateConfig",
         "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
         "sweep": "Sweep",
+        "dry_run": _schema("bool: Store nothing; say what the create would do.", default=False),
         "invalid": {
             "type": "string",
             "enum": list(INVALID),
@@ -11874,6 +11955,7 @@ def _data_schemas() -> dict[str, Any]:
     scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
     docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
     errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
+    some = {"stock_codes": "str*", "skipped": "count", "refused": "count"}
     ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
     objects: dict[str, Mapping[str, Any]] = {
         "Task": task,
@@ -11890,6 +11972,8 @@ def _data_schemas() -> dict[str, Any]:
         "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
         "StatusCounts": {status.value: "count" for status in TaskStatus},
         "Created": {"batch_id": "str", "count": "count", "task_ids": ids, "skipped": "count: See invalid."},
+        "DryRun": _fields(DryRun, **some, params="Params*", refusals="Refusal*", count="count"),
+        "Refusal": {"stock_code": "str", "params": "Params", "message": "str"},
         "Batch": batch,
         "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
@@ -12007,6 +12091,9 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         if route.takes == "CreateTask":
             for status in ("200", "201"):
                 operation["responses"][status]["links"] = _links(routes)
+            operation["responses"]["200"]["content"]["application/json"]["schema"] = _schema("DryRunAnswer")
+            data = {"anyOf": [_schema("Created"), _schema("DryRun")]}
+            schemas["DryRunAnswer"] = _object(envelope | {"data": data})
     required = {"required": True, "schema": {"type": "string"}}
     components = {
         "schemas": schemas,
@@ -12230,11 +12317,22 @@ class TaskAPI:
         return self._tasks is not None and self._tasks.asks_engine
 
     def create_task(self, calls: Sequence[Call]) -> list[Answer]:
-        """POST createTask: every stock x every params, stored all or none."""
-        asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in calls]
-        creators = [call.request.token_name for call in calls]
-        created = self.tasks.create_tasks(asked, are_checked=True, creators=creators)
-        return [self._created(batch, one) for (batch, _), one in zip(asked, created, strict=True)]
+        """POST createTask: every stock x every params, stored all or none; or a dry run of it."""
+        stored = [call for call in calls if not call.values["dry_run"]]
+        asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in stored]
+        creators = [call.request.token_name for call in stored]
+        created = iter(self.tasks.create_tasks(asked, are_checked=True, creators=creators))
+        answers: list[Answer] = []
+        for call in calls:
+            is_dry = call.values["dry_run"]
+            answers += (
+                self._dry_run([call]) if is_dry else [self._created(call.values["batch"], next(created))]
+            )
+        return answers
+
+    @each
+    def _dry_run(self, call: Call) -> Response:
+        return success(dump_json(dataclasses.asdict(self.tasks.would_create(call.values["batch"]))))
 
     def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Answer:
         if isinstance(created, QtmError):

@@ -2877,6 +2877,7 @@ VERBS = {  # and how many rows each may read
     "delete of a batch that is not empty": (lambda dao: dao.delete_if_empty("large"), 50),
     "spent keys": (lambda dao: dao.purge_keys("2021-01-01 00:00:00"), 50),
     "keys that are new": (lambda dao: dao.purge_keys(LONG_AGO), 10),
+    "estimate of a dry run": (lambda dao: (dao.recent_seconds("x"), dao.living_slots(9.0)), 700),
     "room for a create": (lambda dao: dao.count_pending(101), 350),  # by way of a temporary table
 }
 
@@ -7819,6 +7820,7 @@ FOR_HTTP = {
     "get_result_texts",
     "get_batch_page",
     "list_page",
+    "would_create",
     "ended",
     "listen",
 }
@@ -7829,6 +7831,9 @@ WRONG_ARGUMENTS = {
         "request": [({}, "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")],
         "idempotency_key": [(7, "idempotency_key must be a text, not int")],
     },
+    "batch": BATCH_OF,
+    "submit": dict.fromkeys(("stock_codes", "config", "params", "idempotency_key", "options"), ()),
+    "dry_run": {"request": [({}, "dry_run takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")]},
     "create_tasks": {
         "requests": [
             ([({}, None)], "create_task takes a qtm.TaskRequest or a qtm.BatchRequest, not dict"),
@@ -8171,6 +8176,71 @@ def test_refused_tasks_are_skipped_where_the_create_says_so(url):
         assert (created.count, created.skipped) == (12, 0), "without a scheduler there is no engine to ask"
 
 
+def test_a_dry_run_makes_all_checks_and_stores_nothing(both):
+    tasks, client = both
+    many = qtm.BatchRequest(
+        ["A", "B"], {**CONFIG, "strategy": "quick"}, [{"sharpe": i} for i in range(20)], "b"
+    )
+    asked = qtm.DryRun(40, ["A", "B"], [{"sharpe": i} for i in range(10)], 0, 0, [], None)
+    assert tasks.dry_run(many) == client.dry_run(many) == asked
+    assert tasks.list_batches()[0] == tasks.list_tasks()[0] == []
+    (task_id,) = tasks.create_task(
+        qtm.TaskRequest("A", {**CONFIG, "strategy": "quick"}, {"sharpe": 1})
+    ).task_ids
+    assert tasks.wait(task_id, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
+    took = "UPDATE backtest_tasks SET started_at = '2024-01-01 00:00:00.000000', finished_at = '2024-01-01 00:00:1{}.000000'"
+    change(tasks.dao, took.format(0))
+    assert tasks.dao.recent_seconds("quick") == [10.0]
+    assert tasks.dao.recent_seconds("slow") == tasks.dao.recent_seconds(None) == []
+    slots = tasks.dao.living_slots(DEADLINE_SECONDS)
+    for dry in (tasks.dry_run(many), client.dry_run(many)):
+        assert dry.estimate_seconds == pytest.approx(400 / slots)
+    assert tasks.dry_run(qtm.TaskRequest("A", {**CONFIG, "strategy": "quick"})).estimate_seconds == 10.0
+    change(tasks.dao, "DELETE FROM backtest_workers")
+    assert tasks.dry_run(many).estimate_seconds is None, "nobody would run them"
+    with pytest.raises(qtm.InvalidRequest, match=r"config\.commission"):
+        client.dry_run(qtm.TaskRequest("A", {**CONFIG, "commission": 7}))
+    tasks._limit = qtm.PendingLimit(tasks.dao, 40)
+    assert [tasks.dry_run(many).count for _ in range(3)] == [40] * 3, "they keep no room"
+    with pytest.raises(qtm.TooManyPending, match="0 tasks are pending and 41 more"):
+        client.dry_run(qtm.BatchRequest(["A"], CONFIG, [PARAMS] * 41))
+
+
+def test_a_dry_run_counts_and_lists_what_the_engine_refuses(url):
+    with qtm.start(settings(url), engine=Picky(), scheduler=True) as tasks:
+        many = qtm.BatchRequest(["A", "B", "C"], CONFIG, qtm.grid(n=range(12)))
+        dry = tasks.dry_run(many)
+        assert (dry.count, dry.skipped, dry.refused, len(dry.refusals)) == (36, 0, 18, 10)
+        assert dry.refusals[0] == {"stock_code": "B", "params": {"n": 1}, "message": "params.n: is odd"}
+        assert dry.refusals[6] == {
+            "stock_code": "C",
+            "params": {"n": 0},
+            "message": "params: ValueError: no C",
+        }
+        dry = tasks.dry_run(dataclasses.replace(many, invalid="skip"))
+        assert (dry.count, dry.skipped, dry.refused, dry.stock_codes) == (18, 18, 18, ["A", "B"])
+        none = tasks.dry_run(qtm.BatchRequest(["C"], CONFIG, [{"n": 1}], invalid="skip"))
+        assert (none.count, none.skipped, none.params, none.stock_codes) == (0, 1, [], [])
+        assert tasks.list_tasks()[0] == []
+
+
+def test_a_dry_run_over_http_answers_200_and_ignores_its_key(api):
+    sweep = {"stock_code": "A", "config": CONFIG, "sweep": {"grid": {"fast": [5, 20], "slow": [10, 30]}}}
+    key = {"Idempotency-Key": "one"}
+    dry = data_of(api, "createTask", {**sweep, "dry_run": True}, 200, key)
+    refusal = dry["refusals"][0]["message"]
+    assert dry == {
+        "count": 4, "stock_codes": ["A"], "skipped": 0, "refused": 1, "estimate_seconds": None,
+        "params": qtm.grid(fast=[5, 20], slow=[10, 30]),
+        "refusals": [{"stock_code": "A", "params": {"fast": 20, "slow": 10}, "message": refusal}],
+    }  # fmt: skip
+    assert "params.fast (20) must be less" in refusal
+    assert data_of(api, "createTask", {**sweep, "invalid": "skip", "dry_run": False}, 201, key)["count"] == 3
+    for wrong in (1, "yes", None):
+        status, answer, _ = call(api, "POST", f"{A}/createTask", {**sweep, "dry_run": wrong, "priority": 999})
+        assert (status, [one["field"] for one in answer["errors"]]) == (400, ["dry_run", "priority"])
+
+
 def test_a_key_of_the_version_before_is_known(dao):
     """A request has the same SHA-256 as before there was a choice of what becomes of refused tasks."""
     request, before = qtm.BatchRequest(["A"], CONFIG, [PARAMS], "b"), dict.fromkeys(qtm.SHARED_FIELDS)
@@ -8377,7 +8447,7 @@ REMOTE = [name for name in vars(qtm.Client) if not name.startswith("_") and name
 
 LOCAL = {  # names of the manager that no client has
     "asks_engine", "create_tasks", "drain", "ended", "forked", "get_batch_page", "get_result_texts", "get_status_texts",
-    "list_page", "listen", "queue_position", "rank_text",
+    "list_page", "listen", "queue_position", "rank_text", "would_create",
 }  # fmt: skip
 
 
