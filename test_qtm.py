@@ -11721,6 +11721,25 @@ def test_a_create_whose_answer_is_lost_is_sent_again_after_a_reload_and_creates_
     eventually(lambda: len(tasks_of(quick)) == 4)  # answered, so the next click is another batch
 
 
+def test_a_token_is_asked_for_before_a_batch_is_typed_and_one_that_only_reads_creates_none(tmp_path, show):
+    tokens = {"api_token": ("full-token",), "read_token": ("look-token",)}
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **tokens)) as server:
+        page = show(server, "#/new")
+        page.shows("This service wants a token", selector="#login")
+        assert page.text() == ""
+        page.find("#token").send_keys("look-token", Keys.ENTER)
+        page.click("buy_and_hold")
+        page.click("Create")
+        page.shows("this token may only read (403, request ")
+        page.click("Forget token")
+        page.find("#token").send_keys("full-token", Keys.ENTER)
+        page.click("Create")
+        page.shows("2 pending")
+        assert [task.config["strategy"] for task in tasks_of(server)] == ["buy_and_hold"] * 2, (
+            "as it was typed"
+        )
+
+
 def test_what_is_typed_for_a_new_batch_survives_a_reload_and_its_faults_are_listed(quick, show):
     page = show(quick, "#/new")
     box = "return document.querySelector('textarea').value"
@@ -11926,6 +11945,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
                 chromium.set_window_size(width, 900)
                 page = show(server, fragment)
                 eventually(lambda page=page: page.text() or page.text("#fault"))
+                page.unfold()
                 assert page.flaws() == []
         finally:
             chromium.set_window_size(1200, 900)
