@@ -209,6 +209,40 @@ if TYPE_CHECKING:
     import ssl  # at run time only where TLS is used
 
 __version__ = "0.1.0"
+__all__ = [
+    "Batch",
+    "BatchInfo",
+    "BatchNotFound",
+    "BatchRequest",
+    "Client",
+    "CreatedBatch",
+    "DatabaseUnavailable",
+    "EngineError",
+    "FieldError",
+    "InvalidRequest",
+    "InvalidTask",
+    "QtmError",
+    "Ranking",
+    "ServiceUnreachable",
+    "Settings",
+    "SettingsError",
+    "TaskAttempt",
+    "TaskFinished",
+    "TaskInfo",
+    "TaskManager",
+    "TaskNotFinished",
+    "TaskNotFound",
+    "TaskNotRetryable",
+    "TaskRequest",
+    "TaskResult",
+    "TaskStatus",
+    "TooManyPending",
+    "Unauthorized",
+    "connect",
+    "grid",
+    "run_backtest",
+    "start",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")

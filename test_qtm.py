@@ -16346,22 +16346,28 @@ def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_fo
 
 def test_the_readmes_python_runs_as_it_stands(fresh_folder):
     folder, environment = fresh_folder
-    embedded, engine = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-"],
-        input=embedded,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=DEADLINE_SECONDS,
-    )
-    status, _, metrics = done.stdout.partition(". ")
-    assert (status, ast.literal_eval(metrics)) == (
-        "Completed; the result is ready",
-        json.loads(blocks("json")[0]),
-    )
+    client, engine = blocks("python")
+    (grid,) = re.findall(r"{(\"fast\".*?)}", client)
+    assert len(qtm.grid(**{name: [*given] for name, given in eval(f"{{{grid}}}").items()})) == 400
+
+    def printed(program: str) -> dict:
+        given = {"input": program, "cwd": folder, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run([sys.executable, "-"], check=True, timeout=3 * DEADLINE_SECONDS, **given)
+        assert re.search(r": (80|20) of \1 tasks ended\n$", done.stderr)
+        return ast.literal_eval(done.stdout)
+
+    quick = {**environment, "QTM_TASKS_PER_PROCESS": "50", "QTM_WORKERS": "2"}
+    with typed_service(blocks("sh")[0], folder, quick) as port:
+        url = f"http://127.0.0.1:{port}"
+        few = client.replace("range(5, 25)", "range(5, 25, 5)")  # of the 400
+        best = printed(few.replace("http://127.0.0.1:8080", url))
+        sweep, _ = qtm.connect(url).list_batches()
+        assert qtm.connect(url).rank(sweep[0].batch_id).rows[0] == best
+    (start,) = re.findall(r"`(qtm\.start\(.*?sqlite.*?\))`", README)
+    of_best = client.replace("range(5, 25)", f"[{best['params']['fast']}]")
+    embedded = printed(of_best.replace('qtm.connect("http://127.0.0.1:8080")', start))
+    assert embedded.keys() == best.keys() >= {"deflated_sharpe"}
+    assert (embedded["params"], embedded["metrics"]) == (best["params"], best["metrics"])
     (folder / "my_engine.py").write_text(engine)
     (serve,) = [block for block in blocks("sh") if "my_engine" in block]
     with typed_service(serve, folder, environment) as port:
@@ -16388,6 +16394,15 @@ def test_no_block_of_the_readme_is_indented():
     assert README.count("```") == 2 * len(
         re.findall(r"^```\w+\n.*?^```$", README, re.MULTILINE | re.DOTALL)
     ), "each says what it holds"
+
+
+def test_a_star_import_gives_the_public_names_alone():
+    found: dict[str, object] = {}
+    exec("from qtm import *", found)
+    assert {*found} - {"__builtins__"} == {*qtm.__all__}
+    assert [*qtm.__all__] == sorted(qtm.__all__)
+    assert 25 <= len(qtm.__all__) <= 40
+    assert [name for name in qtm.__all__ if not inspect.getdoc(found[name])] == []
 
 
 def test_importing_qtm_starts_nothing(tmp_path):
