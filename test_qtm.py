@@ -11922,6 +11922,110 @@ def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard,
     page.shows("A heat map needs two params that vary, and only slow does here.")
 
 
+def test_of_a_long_leaderboard_only_the_rows_in_sight_are_read_and_drawn(tmp_path, show):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, workers=2)
+    with serving(chosen, scheduler=True, engine=scored) as server:
+        params = [{"fast": fast, "slow": slow} for fast in range(1, 31) for slow in range(40, 60)]
+        wait_for(server, add_batch(server, "A", params, batch_id="long"))
+        page = show(server, "#/batch/long")
+        page.shows("600 completed", "1.260")
+        asked = lambda: page.run(  # noqa: E731
+            "return performance.getEntriesByType('resource').filter(({ name }) => name.includes('rankTasks')).length"
+        )
+        eventually(lambda: asked() == 2)  # the best hundred, and the worst
+        rows = lambda: page.texts(".board tbody td:nth-child(2)")  # noqa: E731
+        assert (rows()[:2], len(rows()) < 90) == (["1", "2"], True)
+        page.run("const found = document.querySelector('.board'); found.scrollTop = found.scrollHeight")
+        eventually(lambda: rows()[-1:] == ["600"])
+        assert (len(rows()) < 90, asked() <= 4) == (True, True)
+        page.click("Total return")
+        eventually(lambda: rows()[:1] == ["1"] and not page.texts(".board.busy"))
+        assert page.run("return document.querySelector('.board').scrollTop") == 0
+        page.find("[name=where]").send_keys("fast<=6", Keys.ENTER)
+        eventually(
+            lambda: page.run("return document.querySelector('.board table').ariaRowCount") == "201"
+        )  # so far
+        page.run("document.querySelector('.board').scrollTop = 1e6")
+        eventually(lambda: rows()[-1:] == ["120"])
+
+
+def test_columns_are_chosen_and_never_more_than_thirty_are_shown_unasked(tmp_path, show):
+    engine = Staged({"metrics": {"sharpe": 1.0, **{f"m{i}": i for i in range(40)}}})
+    engine.__class__ = type("Engine", (Staged,), {"__call__": lambda self, task, _: {
+        "metrics": {name: value * task.params["n"] + 1 for name, value in self.result["metrics"].items()}
+    }})  # fmt: skip
+    with staged(tmp_path, engine) as server:
+        wait_for(server, add_batch(server, "A", [{"n": n, "same": "x"} for n in range(3)], batch_id="wide"))
+        page = show(server, "#/batch/wide")
+        page.shows("11 more columns can be chosen under Columns.", "Same for all: same = x, m0 = 1")
+        titles = lambda: page.texts(".board th")  # noqa: E731
+        assert titles()[:5] == ["Curve", "#", "Stock", "n", "Sharpe"]
+        assert len(titles()) == 3 + 30 + 1, "and the deflated Sharpe ratio"
+        tick = """[...document.querySelectorAll(".choices label")]
+            .find((one) => one.innerText.trim() === arguments[0]).firstChild.click()"""
+        page.click("Columns: 30 of 43", "summary")
+        for name, there in (("m39", True), ("m1", False), ("same", True)):
+            page.run(tick, name)
+            title = name if name == "same" else name.upper()
+            eventually(lambda title=title, there=there: (title in titles()) == there)
+        page.driver.refresh()
+        eventually(lambda: {"same", "M39"} <= set(titles()) and "M1" not in titles())
+        assert "Same for all: m0 = 1" in page.text()
+
+
+def test_a_leaderboard_is_saved_as_csv_by_whoever_has_a_token(tmp_path, show, chromium):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, api_token=("full-token",))
+    with serving(chosen, scheduler=True, engine=scored) as server:
+        wait_for(server, add_batch(server, "AB", SWEEP, batch_id="sweep"))
+        where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+        chromium.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+        page = show(server, "#/batch/sweep?where=fast<20&by=max_drawdown&order=asc")
+        page.find("#token").send_keys("full-token", Keys.ENTER)
+        page.click("CSV")
+        text = eventually(lambda: (found := tmp_path / "sweep.csv").exists() and found.read_text())
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [row["fast"] for row in rows] == ["10"] * 4 + ["5"] * 4
+        server.rules = qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",)))
+        page.click("CSV")
+        page.shows("This service wants a token", selector="#login")
+
+
+def test_a_batch_shows_what_runs_above_its_leaderboard(tmp_path, show):
+    engine = Staged({"metrics": {"sharpe": 1.5}})
+    with staged(tmp_path, engine) as server:
+        engine.is_over.set()
+        wait_for(server, add_batch(server, "A", batch_id="live"))
+        engine.is_over.clear()
+        later = add_batch(server, "BC", batch_id="live")
+        page = show(server, "#/batch/live")
+        page.shows("Running now", "loading", "25%", "1 running", "1 pending", "1.500")
+        assert page.texts("section:has(h2) tbody a") == ["B"]
+        engine.is_over.set()
+        wait_for(server, later)
+        board(page, 3)
+        eventually(lambda: "Running now" not in page.text())
+
+
+def test_a_hostile_engine_is_text_in_each_part_of_a_batch(tmp_path, show):
+    """Names of metrics, params and stocks, texts of params, times of curves."""
+    odd = {f"{MARKUP}{i}": i + 0.5 for i in range(3)}
+    engine = type("Engine", (Staged,), {"__call__": lambda self, task, _: {
+        "metrics": {name: value * len(task.params["b"]) for name, value in odd.items()},
+        "equity_curve": [[MARKUP, 1.0], [MARKUP, 2.0]],
+    }})()  # fmt: skip
+    with staged(tmp_path, engine) as server:
+        params = [{MARKUP: f"{MARKUP}{a}", "b": MARKUP * b} for a in range(2) for b in (1, 2)]
+        wait_for(server, add_batch(server, ["<b>"], params, MARKUP, "hostile"))
+        page = show(server, "#/batch/hostile")
+        page.shows("<b>", MARKUP[:35])
+        for view in ("heat", "curves"):
+            page.run("location.hash = `#/batch/hostile?view=${arguments[0]}`", view)
+            page.shows(MARKUP[:20])
+        assert (
+            page.run("return document.querySelector('main :is(img, script, iframe, b, [onerror])')") is None
+        )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
     """What axe looks for: names, roles, contrast, order of headings, and more; on a narrow screen too."""
@@ -11929,7 +12033,8 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
     engine = Staged({**result, "trades": [{"n": 1}], "notes": [1]})
     emulate = functools.partial(chromium.execute_cdp_cmd, "Emulation.setEmulatedMedia")
     with staged(tmp_path, engine) as server:
-        done = add_batch(server, ["D"], batch_id="done")
+        params = [{"fast": fast, "slow": slow} for fast in (1, 2) for slow in (3, 4)]
+        done = add_batch(server, ["D"], params, batch_id="done")
         engine.is_over.set()
         wait_for(server, done)
         engine.is_over.clear()
@@ -11938,7 +12043,8 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
         running, *_ = add_batch(server, ["R", "S", "T"], batch_id="mixed")
         server.api.tasks.cancel_task(add_batch(server, ["U"], batch_id="mixed")[0])
         views = ["", "#/batch/mixed", "#/tasks", "#/task/none", "#/new"]
-        views += [f"#/task/{task_id}" for task_id in (*done, *failed, running)]
+        views += [f"#/task/{task_id}" for task_id in (done[0], *failed, running)]
+        views += [f"#/batch/done{more}" for more in ("", "?group=params", "?view=heat", "?where=fast")]
         emulate({"features": [{"name": "prefers-color-scheme", "value": scheme}]})
         try:
             for fragment, width in itertools.product(views, (1200, 360)):
