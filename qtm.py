@@ -823,38 +823,6 @@ PRIORITIES = (-100, 100)
 SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")  # by a whole create
 
 
-@dataclass(frozen=True)
-class TaskRequest:
-    """One backtest, as an engine gets it and as a Python caller asks for it.
-
-    ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``,
-    ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of
-    each trade's value). ``params`` are the strategy's own. ``timeout_seconds`` (of one attempt) and
-    ``max_attempts`` (1-100) default to the settings. ``task_id`` and ``attempt`` are set for the engine, not
-    by callers.
-    """
-
-    stock_code: str
-    config: Mapping[str, Any]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    batch_id: str | None = None
-    name: str | None = None
-    priority: int = 0
-    timeout_seconds: float | None = None
-    max_attempts: int | None = None
-    task_id: str | None = None
-    attempt: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a dict that JSON can hold; `from_dict` gives an equal request back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TaskRequest:
-        """The inverse of `to_dict`. Raises TypeError for unknown names."""
-        return cls(**values)
-
-
 def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
     """One error for all faults; the message names the first, so that it helps without reading ``errors``."""
     listed = f"; {MAX_LISTED} are listed" if len(faults) > MAX_LISTED else ""
@@ -1228,6 +1196,46 @@ class BatchRequest:
         return [FieldError(self.origin, message)]
 
 
+@dataclass(frozen=True)
+class TaskRequest:
+    """One backtest, as an engine gets it and as a Python caller asks for it.
+
+    ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``,
+    ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of
+    each trade's value). ``params`` are the strategy's own. ``timeout_seconds`` (of one attempt) and
+    ``max_attempts`` (1-100) default to the settings. ``task_id`` and ``attempt`` are set for the engine, not
+    by callers.
+    """
+
+    stock_code: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    batch_id: str | None = None
+    name: str | None = None
+    priority: int = 0
+    timeout_seconds: float | None = None
+    max_attempts: int | None = None
+    task_id: str | None = None
+    attempt: int = 0
+
+    def validate(self) -> None:
+        """Raises InvalidRequest that lists every fault. What create_task converts to JSON first, such as values
+        of numpy, is refused."""
+        shared = {name: getattr(self, name) for name in SHARED_FIELDS}
+        batch = BatchRequest([self.stock_code], self.config, [self.params], **shared)
+        if faults := batch.problems(single_stock=True, single_params=True):
+            raise invalid_request(faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dict that JSON can hold; `from_dict` gives an equal request back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskRequest:
+        """The inverse of `to_dict`. Raises TypeError for unknown names."""
+        return cls(**values)
+
+
 _last_task_id_lock = threading.Lock()  # guards the one below; held for one computation only
 _last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the newest id of this process
 
@@ -1266,6 +1274,16 @@ STATUS_TEXTS: Mapping[str, str] = {
 }
 
 
+# Of each status those that may follow it: the arrows of the module's diagram.
+ARROWS: Mapping[str, Sequence[str]] = {
+    "pending": ("running", "cancelled"),
+    "running": ("completed", "failed", "pending", "cancelled"),
+    "completed": (),
+    "failed": ("pending",),
+    "cancelled": ("pending",),
+}
+
+
 class TaskStatus(str, enum.Enum):
     """Where a task stands; the value is the same word in SQL, JSON and here."""
 
@@ -1280,17 +1298,12 @@ class TaskStatus(str, enum.Enum):
         """True when nothing happens any more without a client asking for it."""
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
+    def can_become(self, other: TaskStatus) -> bool:
+        """Whether a task of this status may change to the other."""
+        return other.value in ARROWS[self.value]
 
-TRANSITIONS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus(before): frozenset(map(TaskStatus, after.split()))
-    for before, after in (
-        ("pending", "running cancelled"),
-        ("running", "completed failed pending cancelled"),
-        ("completed", ""),
-        ("failed", "pending"),
-        ("cancelled", "pending"),
-    )
-}
+
+TRANSITIONS = {status: frozenset(filter(status.can_become, TaskStatus)) for status in TaskStatus}
 
 # Doubles are stored with at most six decimals, so that both databases print them exactly; the slack makes
 # 0.29 * 100 the 29 it means.
@@ -1322,7 +1335,8 @@ class TaskInfo:
 
     A completed task has a ``run_key``, the SHA-256 of all that its result depends on; ``drift`` is true where
     an earlier task of the same key has other metrics, and ``result_of`` names the task whose result was taken
-    over in place of a run. ``created_by`` is the name of the token that created it."""
+    over in place of a run. ``created_by`` is the name of the token that created it. ``result`` is None unless it
+    was asked for."""
 
     task_id: str
     batch_id: str
@@ -1349,6 +1363,7 @@ class TaskInfo:
     config: dict[str, Any]
     params: dict[str, Any]
     error: dict[str, Any] | None
+    result: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         sharpe = (self.metrics or {}).get("sharpe")
@@ -1357,12 +1372,13 @@ class TaskInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """The task as the API shows it; `from_dict` gives an equal one back."""
-        return {**dataclasses.asdict(self), "status": self.status.value}
+        found = {**dataclasses.asdict(self), "status": self.status.value}
+        return {name: value for name, value in found.items() if name != "result" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskInfo:
         """The inverse of `to_dict`; names that are no fields (``queue_position``) are left out."""
-        fields = {name: values[name] for name in cls.__slots__}
+        fields = {name: values[name] for name in cls.__slots__ if name != "result" or name in values}
         for name, kind in (("status", TaskStatus), ("progress", float), ("timeout_seconds", float)):
             fields[name] = kind(values[name])
         return cls(**fields)
@@ -2951,6 +2967,8 @@ class Database:
 
 SCHEMA = """\
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
+-- No CHECK constraint guards a status and its times: to add one, MySQL and MariaDB copy the table and refuse writes
+-- until they are done, and SQLite cannot. Every change of a status is a compare-and-set, and tests try each.
 -- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies them.
 
 -- step 1: batches, tasks, results
@@ -5066,6 +5084,15 @@ class UpkeepStatements(Statements):
 
 class TaskDAO(TaskStatements, RunStatements, RankStatements, UpkeepStatements):
     """The statements of four rooms over one database."""
+
+    get_task = TaskStatements.get
+
+    def save_task(self, new: NewTasks) -> CreatedBatch:
+        """One `create`. Raises what it is refused for."""
+        (answer,) = self.create([new])
+        if isinstance(answer, QtmError):
+            raise answer
+        return answer
 
 
 # ==== 18 Doctor =============================================================================================
@@ -10021,6 +10048,15 @@ LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enou
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
+def with_result_of(tasks: TaskQueries | Client, task: TaskInfo, is_wanted: bool) -> TaskInfo:
+    """The task with its result, if that is wanted and there is one."""
+    if not isinstance(is_wanted, bool):
+        raise _type_error("with_result", "True or False", is_wanted)
+    if is_wanted and task.status is TaskStatus.COMPLETED:
+        task.result = tasks.get_task_result(task.task_id).result
+    return task
+
+
 class TaskQueries:
     """The verbs that change nothing: they read tasks, batches and results, and wait for their ends."""
 
@@ -10037,12 +10073,12 @@ class TaskQueries:
         # pages of rankings, the one that was used last at the end, and until when each is good; the same
         self._rankings: dict[Any, tuple[float, str]] = {}
 
-    def get_task_status(self, task_id: str) -> TaskInfo:
-        """The task without its result. Raises TaskNotFound."""
+    def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
+        """The task, if it is completed also with its ``result`` where that is asked for. Raises TaskNotFound."""
         task = self.dao.get(text_argument("task_id", task_id))
         if task is None:
             raise self._no_task(task_id)
-        return task
+        return with_result_of(self, task, with_result)
 
     def _no_task(self, task_id: str) -> TaskNotFound:
         return TaskNotFound(f"there is no task {task_id!r}")
@@ -10888,7 +10924,12 @@ class Client(BatchVerbs):
     def __repr__(self) -> str:
         return f"<Client of {self.service.url}>"
 
-    get_task_status = _remote("getTaskStatus", TaskManager.get_task_status, TaskInfo.from_dict)
+    @functools.wraps(TaskManager.get_task_status)
+    def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
+        query = {"task_id": text_argument("task_id", task_id)}
+        task = self.service.ask("getTaskStatus", query).read(TaskInfo.from_dict)
+        return with_result_of(self, task, with_result)
+
     get_tasks_by_batch = _remote("getTasksByBatch", TaskManager.get_tasks_by_batch, _batch_page)
     get_batch = _remote("getTasksByBatch", TaskManager.get_batch, _batch_info, limit=1)
     get_task_result = _remote("getTaskResult", TaskManager.get_task_result, TaskResult.from_dict)
@@ -11638,41 +11679,25 @@ class Parameter:
         return None, [f"must be a {noun} from {low:g} to {high:g}"]
 
 
-def _selection_faults(body: Any, known: Sequence[str], more: Sequence[str] = ()) -> list[FieldError]:
-    """What is wrong with a body that names one of ``known``, and may have ``more`` fields."""
+def _selection(known: Sequence[str], more: Sequence[str], body: Any) -> dict[str, Any]:
+    """A body that names one of ``known``, and may have ``more`` fields: the ``status`` of tasks to retry."""
     if not isinstance(body, dict):
-        return [FieldError("", "must be an object")]
+        raise invalid_request([FieldError("", "must be an object")])
     faults = [FieldError(name, "there is no such field") for name in body if name not in (*known, *more)]
     given = [name for name in known if name in body]
     if len(given) != 1:
-        words = "is missing" if len(known) == 1 else f"give either {' or '.join(known)}"
+        words = f"give either {' or '.join(known)}" if len(known) > 1 else "is missing"
         faults.append(FieldError(known[0], words))
-    return faults + [FieldError(name, "must be a text") for name in given if not isinstance(body[name], str)]
-
-
-def _selection(*known: str) -> Callable[[Any], dict[str, Any]]:
-    """Reads a body that names one of these."""
-
-    def read(body: Any) -> dict[str, Any]:
-        if faults := _selection_faults(body, known):
-            raise invalid_request(faults)
-        return cast("dict[str, Any]", body)
-
-    return read
-
-
-def _retry_selection(body: Any) -> dict[str, Any]:
-    """A task_id, or a batch_id and the ``status`` of the tasks that are meant, one or a list."""
-    faults, status = _selection_faults(body, ("task_id", "batch_id"), ("status",)), ["failed"]
-    if isinstance(body, dict) and "status" in body:
-        status = body["status"] if isinstance(body["status"], list) else [body["status"]]
-        if not status or any(one not in RETRIED for one in status):
-            faults.append(FieldError("status", "must be failed, cancelled, or a list of these"))
-        elif "task_id" in body:
-            faults.append(FieldError("status", "goes with batch_id only"))
+    faults += [FieldError(name, "must be a text") for name in given if not isinstance(body[name], str)]
+    status = body.get("status", [TaskStatus.FAILED.value])
+    statuses = status if isinstance(status, list) else [status]
+    if more and (not statuses or any(one not in RETRIED for one in statuses)):
+        faults.append(FieldError("status", "must be failed, cancelled, or a list of these"))
+    if more and {"status", "task_id"} <= body.keys():
+        faults.append(FieldError("status", "goes with batch_id only"))
     if faults:
         raise invalid_request(faults)
-    return {**body, "status": status}
+    return {**body, "status": statuses}
 
 
 def _new_batch(body: Any) -> dict[str, Any]:
@@ -11681,10 +11706,10 @@ def _new_batch(body: Any) -> dict[str, Any]:
 
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "CreateTask": _new_batch,
-    "Selection": _selection("task_id", "batch_id"),
-    "RetryTask": _retry_selection,
-    "DeleteTask": _selection("task_id"),
-    "DeleteBatch": _selection("batch_id"),
+    "Selection": functools.partial(_selection, ("task_id", "batch_id"), ()),
+    "RetryTask": functools.partial(_selection, ("task_id", "batch_id"), ("status",)),
+    "DeleteTask": functools.partial(_selection, ("task_id",), ()),
+    "DeleteBatch": functools.partial(_selection, ("batch_id",), ()),
 }
 
 
@@ -11984,6 +12009,7 @@ def _data_schemas() -> dict[str, Any]:
     of_task = {"status": "Status", "config": "Config", "params": "Params", "progress": "share"}
     of_task["metrics"] = "Metrics?"
     task = _fields(TaskInfo, **of_task, error="TaskError?")
+    del task["result"]
     batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
     del batch["tasks"], batch["next_cursor"]
     scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}

@@ -1,4 +1,6 @@
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
+-- No CHECK constraint guards a status and its times: to add one, MySQL and MariaDB copy the table and refuse writes
+-- until they are done, and SQLite cannot. Every change of a status is a compare-and-set, and tests try each.
 -- Numbered steps, only ever appended; a released step is never edited. `python3 qtm.py migrate` applies them.
 
 -- step 1: batches, tasks, results

@@ -174,10 +174,7 @@ def change(dao, sql: str, **parameters) -> None:
 
 def store(dao, *new) -> qtm.CreatedBatch:
     """Store one create, of which the fields of a NewTasks are given."""
-    (answer,) = dao.create([qtm.NewTasks(*new)])
-    if isinstance(answer, qtm.QtmError):
-        raise answer
-    return answer
+    return dao.save_task(qtm.NewTasks(*new))
 
 
 def add(dao, *codes: str, batch_id: str | None = None, **options) -> list[str]:
@@ -494,6 +491,9 @@ def test_a_secret_may_come_from_a_file(environment, expected, tmp_path):
 def test_every_status_has_a_text_and_transitions():
     assert set(qtm.TRANSITIONS) == set(qtm.TaskStatus) == set(qtm.STATUS_TEXTS)
     assert qtm.TRANSITIONS[qtm.TaskStatus.COMPLETED] == frozenset()
+    arrows = {(one, other) for one in qtm.TaskStatus for other in qtm.TaskStatus if one.can_become(other)}
+    assert arrows == {(one, other) for one, others in qtm.TRANSITIONS.items() for other in others}
+    assert len(arrows) == 8
 
 
 def body(**changes):
@@ -556,6 +556,24 @@ def test_a_wrong_body_lists_every_fault_with_its_path(case):
     with pytest.raises(qtm.InvalidRequest) as caught:
         qtm.BatchRequest.from_body(given)
     assert {fault.field for fault in caught.value.errors} == fields
+
+
+SINGLE = {
+    case: (given, fields)
+    for case, (given, fields) in WRONG_BODIES.items()
+    if {*given} <= {field.name for field in dataclasses.fields(qtm.TaskRequest)}
+    and {"stock_code", "config"} <= {*given}
+    and not isinstance(given["params"], list)
+}
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_a_wrong_task_request_lists_every_fault_with_its_path(case):
+    given, fields = SINGLE[case]
+    with pytest.raises(qtm.InvalidRequest) as caught:
+        qtm.TaskRequest(**given).validate()
+    assert {fault.field for fault in caught.value.errors} == fields
+    assert qtm.TaskRequest(**body()).validate() is None
 
 
 def test_what_is_no_stock_code_is_told_what_one_is():
@@ -744,7 +762,9 @@ def test_more_than_a_million_values_are_refused_before_any_is_made(edge, case, m
 def test_requests_and_infos_survive_a_round_trip(dao):
     (task_id,) = add(dao, "sh600000")
     info = dao.get(task_id)
-    assert qtm.TaskInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+    for result in (None, {"x": 1}):
+        info.result = result
+        assert qtm.TaskInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
     request = qtm.TaskRequest("sh600000", CONFIG, PARAMS, priority=3)
     assert qtm.TaskRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
 
@@ -7840,7 +7860,7 @@ WRONG_ARGUMENTS = {
             ([(SOME_TASK, 7)], "idempotency_key must be a text, not int"),
         ]
     },
-    "get_task_status": TASK,
+    "get_task_status": {**TASK, "with_result": [(1, "with_result must be True or False, not int")]},
     "queue_position": {"task": [("x", "task must be a qtm.TaskInfo, not str")]},
     "get_tasks_by_batch": {**BATCH_OF, **LISTING},
     "get_batch": BATCH_OF,
@@ -8493,8 +8513,12 @@ def test_the_client_gives_and_raises_what_the_manager_does(both):
     assert client.wait_batch("first", DEADLINE_SECONDS).counts["failed"] == 2
     ids = created.task_ids
     assert client.wait(ids[3], 0).status is qtm.TaskStatus.FAILED
+    given = tasks.get_task_status(ids[0], with_result=True).result
+    assert (given, client.get_task_status(ids[0]).result) == (tasks.get_task_result(ids[0]).result, None)
+    assert given["metrics"] == {"sharpe": 0.0, "bars": 250}
     asked = [
         ("get_task_status", ids[0]), ("get_task_status", "none"), ("get_task_status", 5),
+        ("get_task_status", ids[0], True), ("get_task_status", ids[3], True), ("get_task_status", ids[0], 1),
         ("get_batch", "first"), ("get_batch", "none"), ("get_task_result", ids[0]), ("get_task_result", ids[3]),
         ("get_tasks_by_batch", "first"), ("get_tasks_by_batch", "first", [qtm.TaskStatus.FAILED], "A"),
         ("get_tasks_by_batch", "first", "failed", None, 1), ("get_tasks_by_batch", "first", (), None, 10**6),
