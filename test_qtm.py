@@ -11764,6 +11764,54 @@ def test_a_token_is_asked_for_before_a_batch_is_typed_and_one_that_only_reads_cr
         )
 
 
+def test_a_dry_run_on_the_page_shows_what_would_be_created(quick, show, monkeypatch):
+    page = show(quick, "#/new")
+    page.click("Dry run")
+    page.shows(
+        "52 tasks would be created, no estimate, since no such task has completed lately.", "AAPL, MSFT"
+    )
+    assert page.texts("[aria-label=Params] tbody tr")[:2] == ["5\t20", "5\t30"]
+    assert len(page.texts("[aria-label=Params] tbody tr")) == 10
+    assert page.flaws() == []
+    page.click("buy_and_hold")
+    page.shows("New batch")
+    assert "would be created" not in page.text(), "that was of another text"
+    page.click("Dry run")
+    page.shows("2 tasks would be created", "None.")
+    config = {"strategy": "sma_cross", "start_date": "2020-01-01", "end_date": "2020-12-31"}
+    body = {
+        "stock_codes": ["A"],
+        "config": config,
+        "params": [{"fast": 9, "slow": 5}, {"fast": 1, "slow": 2}],
+    }
+    type_in = lambda text: page.find("textarea").send_keys(Keys.CONTROL, "a", Keys.NULL, text)  # noqa: E731
+    type_in(json.dumps(body))
+    page.click("Dry run")
+    page.shows(
+        'The engine refuses 1 task: Create would be refused; with "invalid": "skip" they are left out.'
+    )
+    row = "A\tfast=9 slow=5\tparams.fast: params.fast (9) must be less than params.slow (5)"
+    assert page.texts("[aria-label=Refused] tbody tr") == [row]
+    type_in(json.dumps({**body, "invalid": "skip"}))
+    page.click("Dry run")
+    page.shows("1 task would be created", "The engine refuses 1 task: they are left out.")
+    type_in("{}")
+    page.click("Dry run")
+    page.shows("config is missing")
+    assert tasks_of(quick) == []
+    odd = {"stock_codes": [MARKUP[:64]], "config": {"strategy": "free"}, "params": {MARKUP: MARKUP}}
+    type_in(json.dumps(odd))
+    page.click("Create")
+    page.shows("1 completed")
+    page.click("New")
+    page.click("Dry run")
+    page.shows("1 task would be created, about 1 s.", f"Stocks: {MARKUP[:64]}")
+    assert page.texts("[aria-label=Params] tr") == [MARKUP, f"{MARKUP[:60]}…"]
+    monkeypatch.setattr(quick.api.tasks.dao, "recent_seconds", lambda strategy: [75.0])
+    page.click("Dry run")
+    page.shows("1 task would be created, about 75 s.")
+
+
 def test_what_is_typed_for_a_new_batch_survives_a_reload_and_its_faults_are_listed(quick, show):
     page = show(quick, "#/new")
     box = "return document.querySelector('textarea').value"
