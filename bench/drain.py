@@ -71,6 +71,8 @@ MODES: dict[str, dict[str, str]] = {"fresh": {}, "warm": {"QTM_TASKS_PER_PROCESS
 PAUSE_SECONDS = 0.02  # between two pickups, so that the former's processes are gone
 STATUS_CLIENTS = 8
 CLAIM_GROUP = 200
+ENGINE = "drain_engine:run"
+METRICS = 12  # of a task that has any
 REST_SECONDS = 2.0  # of the engine whose memory is measured
 RIVAL_SECONDS = 300.0
 
@@ -118,6 +120,9 @@ ROWS: Mapping[str, Row] = {
     ),
     "pandas": Row(
         "drain, no-op, 1 slot, pandas imported by the engine", "tasks/s", True, (Goal("qtm fresh", 180),), 0
+    ),
+    "metrics": Row(
+        f"drain of tasks with {METRICS} metrics each, beside tasks without", "×", True, (Goal("qtm", 0.9),), 2
     ),
     "backtests": Row(
         "backtests of backtesting.py, 8 years, 2 slots, curve and trades stored",
@@ -204,7 +209,7 @@ def serving(url: str, folder: Path, mode: str, slots: int = 1, imports: str = ""
     """The service with the engine of this benchmark, from its first answer on."""
     environment = {
         **MODES[mode],
-        "QTM_ENGINE": "drain_engine:run",
+        "QTM_ENGINE": ENGINE,
         "QTM_WORKERS": str(slots),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")]),
         "BENCH_FIRST_LINE": str(folder / "first"),
@@ -216,13 +221,14 @@ def serving(url: str, folder: Path, mode: str, slots: int = 1, imports: str = ""
 
 def create(url: str, request: qtm.BatchRequest) -> qtm.CreatedBatch:
     """A backlog that is there before the service starts."""
-    with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
+    with qtm.start(qtm.Settings(database_url=url, engine=ENGINE), scheduler=False) as tasks:
         return tasks.create_task(request)
 
 
-def no_ops(count: int) -> qtm.BatchRequest:
-    """So many tasks that do nothing."""
-    return qtm.BatchRequest([fill.stock_code(place) for place in range(count)], fill.CONFIG)
+def no_ops(count: int, metrics: int = 0) -> qtm.BatchRequest:
+    """So many tasks that do nothing, and give so many metrics."""
+    params = [{"metrics": metrics}] if metrics else [{}]
+    return qtm.BatchRequest([fill.stock_code(place) for place in range(count)], fill.CONFIG, params)
 
 
 def descendants(pid: int) -> list[int]:
@@ -302,6 +308,13 @@ def measure_pandas(bench: Bench, database: str, mode: str) -> None:
         bench, database, mode, no_ops(bench.plan.tasks * (1 if mode == "fresh" else 10)), imports="pandas"
     )
     bench.add("pandas", f"qtm {mode}, {database}", found.tasks_per_second)
+
+
+def measure_metrics(bench: Bench, database: str, mode: str) -> None:
+    """No-ops with metrics beside no-ops without."""
+    count = bench.plan.tasks * (1 if mode == "fresh" else 10)
+    plain, rich = (drained(bench, database, mode, no_ops(count, metrics)) for metrics in (0, METRICS))
+    bench.add("metrics", f"qtm {mode}, {database}", rich.tasks_per_second / plain.tasks_per_second)
 
 
 def measure_backtests(bench: Bench, database: str, mode: str) -> None:
@@ -425,6 +438,7 @@ class Step(NamedTuple):
 QTM_STEPS: Sequence[tuple[tuple[str, ...], Callable[[Bench, str, str], None]]] = (
     (("drain", "cpu", "start"), measure_drain),
     (("pandas",), measure_pandas),
+    (("metrics",), measure_metrics),
     (("backtests",), measure_backtests),
     (("pickup",), measure_pickup),
     (("memory",), measure_memory),

@@ -39,4 +39,6 @@ def run(task: qtm.TaskRequest, progress: Callable[[float, str], None]) -> dict[s
         return found
     if "seconds" in task.params:  # to sleep for no time costs more than a no-op
         time.sleep(float(task.params["seconds"]))
+    if "metrics" in task.params:
+        return {"at": at, "metrics": {f"metric_{n}": at / (n + 1) for n in range(task.params["metrics"])}}
     return {"at": at}
