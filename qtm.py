@@ -3409,21 +3409,20 @@ RATE_TASKS = 200  # that ended last tell the rate of a batch
 PAUSE_SECONDS = 60.0  # without an end, beside the time of the longest task: another run has begun since
 
 
-def _rate(ends: Sequence[tuple[float, float]], is_all: bool) -> float | None:
+def _rate(ends: Sequence[Sequence[float]], is_all: bool) -> float | None:
     """Tasks a second, by the seconds since each one started and ended. Those that ended before a pause belong
     to an earlier run: a retryTask made the others pending again. ``is_all``: no others have ended."""
     pause = PAUSE_SECONDS + max((start - end for start, end in ends), default=0.0)
-    run: list[tuple[float, float]] = []
+    starts, last = list[float](), 0.0
     for start, end in sorted(ends, key=operator.itemgetter(1)):
-        if end - (run[-1][1] if run else 0.0) > pause:
+        if end - last > pause:
             is_all = True
             break
-        run.append((start, end))
-    if not run:
+        starts, last = [*starts, start], end
+    if not starts:
         return None
     # since the first of them started, or, where others ended before it, since its end
-    count, seconds = (len(run), max(start for start, _ in run)) if is_all else (len(run) - 1, run[-1][1])
-    return count / max(seconds, 0.001)
+    return len(starts) / max(*starts, 0.001) if is_all else (len(starts) - 1) / max(last, 0.001)
 
 
 class Purged(NamedTuple):
@@ -4036,11 +4035,7 @@ class TaskStatements(Statements):
         ended = TaskFilter(batch.batch_id, (TaskStatus.COMPLETED, TaskStatus.FAILED), cursor=cursor)
         columns = "started_at, finished_at, UTC_TIMESTAMP(6)"
         rows = self._page(ended, columns, ended.parameters(RATE_TASKS))
-        ends = [
-            (_seconds_between(start, now), _seconds_between(end, now))
-            for start, end, now in rows
-            if start and end
-        ]
+        ends = [[_seconds_between(at, now) for at in times] for *times, now in rows if all(times)]
         if not (rate := _rate(ends, is_all=len(rows) < RATE_TASKS)):
             return batch
         eta = round((counts["pending"] + counts["running"]) / rate, 1)
@@ -8475,8 +8470,8 @@ class Duty:
 class EndedCounts:
     """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry
     for each, 10,000,000 in some 4 s. So the upkeep counts, in short steps and one part in a hundred of the
-    time at most; a scrape adds what has ended of the tasks behind those that had all ended then. Retries and
-    purges of older ones show with the next count. Each replica that is scraped counts for itself, and none
+    time at most; a scrape adds what has ended of the tasks behind those that had all ended then. Retries,
+    deletes and purges of older ones show with the next count. Each replica that is scraped counts for itself, and none
     that is not."""
 
     def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -12011,6 +12006,8 @@ def _data_schemas() -> dict[str, Any]:
     task = _fields(TaskInfo, **of_task, error="TaskError?")
     del task["result"]
     batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
+    batch["tasks_per_second"] += ": That complete or fail."
+    batch["eta_seconds"] += ": Until all have ended, at this rate."
     del batch["tasks"], batch["next_cursor"]
     scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
     docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
