@@ -1384,6 +1384,16 @@ class TaskInfo:
         return cls(**fields)
 
 
+RUN_CARD_OF_TASK = (
+    *("task_id", "batch_id", "stock_code", "config", "params", "engine_version"),
+    *("run_key", "result_of", "drift", "created_by"),
+)
+RUN_CARD_OF_ATTEMPT = (
+    *("engine", "distribution", "python", "qtm", "host", "data_version"),
+    *("attempt", "started_at", "ended_at", "cpu_seconds", "max_rss_bytes"),
+)
+
+
 @dataclass(frozen=True)
 class TaskAttempt:
     """One attempt of a task on record, and what its processes used.
@@ -1782,8 +1792,8 @@ def flat_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``, ``metrics``
-    and ``deflated_sharpe``; grouped, ``rank``, ``params``, ``value``, ``count``, ``missing``, ``min``,
+    """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``, ``metrics``,
+    ``deflated_sharpe`` and ``drift``; grouped, ``rank``, ``params``, ``value``, ``count``, ``missing``, ``min``,
     ``median``, ``mean``, ``max`` and ``deflated_sharpe``; and ``other`` where it is held against a batch."""
 
     batch_id: str
@@ -2354,7 +2364,11 @@ CONNECT_REMEDIES = (
 MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
 # as the tables have them, or no index helps
-MYSQL_KEY_TYPES = {"task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin", "attempt": "INTEGER"}
+MYSQL_KEY_TYPES = {
+    "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
+    "run_key": "CHAR(64) CHARACTER SET ascii COLLATE ascii_bin",
+    "attempt": "INTEGER",
+}
 MYSQL_MODE = (
     "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 )
@@ -3798,10 +3812,10 @@ class TaskStatements(Statements):
         where = "WHERE backtest_tasks.task_id IN"
         self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks {where}"
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
-        self._select_result, self._select_results = (
-            f"""SELECT {self._task_columns}, {result}, non_finite, converted FROM backtest_tasks
-                LEFT JOIN backtest_results ON backtest_results.task_id = backtest_tasks.task_id {where}"""
-            for result in ("result", short)
+        self._select_result, self._select_results, self._select_card = (
+            f"""SELECT {self._task_columns}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
+                ON backtest_results.task_id = COALESCE(result_of, backtest_tasks.task_id) {where}"""
+            for columns in (*(f"{result}, non_finite, converted" for result in ("result", short)), "run_card")
         )
         keys = ("idempotency_key", "request_sha256", "batch_id", "task_ids", "counts")
         rows = dialect.json_rows(*keys, parameter="keys")
@@ -3976,6 +3990,13 @@ class TaskStatements(Statements):
         lists = _key_lists(sql, task_ids)
         rows = [row for statement, keys in lists for row in self.database.rows(statement, keys)]
         return {task.task_id: task for task in map(_task_text, rows)}
+
+    def get_run_card(self, task_id: str) -> tuple[TaskInfo, dict[str, Any]] | None:
+        """The task, or None if it is not there; and what is stored of its run, nothing unless completed."""
+        for row in self.database.rows(f"{self._select_card} (:task_id)", {"task_id": _key(task_id)}):
+            task, card = _task_text(row[:4]), json.loads(row[4] or "{}")
+            return TaskInfo.from_dict(json.loads(task.json)), card
+        return None
 
     def get_attempts(self, task_id: str) -> list[TaskAttempt]:
         """The attempts of a task, the first one first: those on record, and the one that runs."""
@@ -4277,7 +4298,8 @@ class Outcome:
     result_json: str | None = None
     non_finite_json: str = "[]"
     converted_json: str = "[]"
-    ranking_json: str | None = None  # of a result: a list of METRICS_ROW but the task's id
+    ranking_json: str | None = None  # of a result: METRICS_ROW from params_key on, then the data version
+    environment: str = '{"engine":null}'  # of a result, see `run_environment`
     error_type: str | None = None
     message: str = ""
     traceback: str | None = None
@@ -4297,7 +4319,7 @@ class Outcome:
     def stored_bytes(self) -> int:
         """About what it takes in a statement."""
         texts = (self.message, self.traceback, self.usage.output_tail, self.ranking_json)
-        return self.result_bytes + sum(len(text or "") for text in texts) + 200
+        return self.result_bytes + sum(len(text or "") for text in texts) + 800
 
     @property
     def ending(self) -> str:
@@ -4457,12 +4479,23 @@ ENDED = (
     *("exit_code", "exit_signal", "max_rss_bytes", "cpu_seconds", "output_tail"),
 )
 STATUS_PLACE = ENDED.index("new_status")
-RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted")
+RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted", "run_card")
 # What the engine process says of a result for rankings; the rest of a row is the task's own.
 METRICS_ROW = (
-    *("task_id", "params_key", "start_date", "end_date"),
+    *("task_id", "drift", "params_key", "start_date", "end_date", "run_key"),
     *("periods_per_year", "period_sharpe", "sharpe_error", "metrics"),
 )
+
+
+RUN_KEY_PLACE = METRICS_ROW.index("run_key") - METRICS_ROW.index("params_key")  # in Outcome.ranking_json
+
+
+def _run_card(one: Attempt, data_version: str | None, times: Sequence[str]) -> str:
+    """The run card of a result, without what its task has; ``times``: when the attempt began and ended."""
+    usage, (began, ended) = one.outcome.usage, times
+    own = f'"data_version":{dump_json(data_version)},"attempt":{one.attempt},"started_at":"{_iso(began)}"'
+    used = f'"cpu_seconds":{usage.cpu_seconds},"max_rss_bytes":{usage.max_rss_bytes}'.replace("None", "null")
+    return f'{one.outcome.environment[:-1]},{own},"ended_at":"{_iso(ended)}",{used}}}'
 
 
 def _ended_row(
@@ -4551,7 +4584,7 @@ class RunStatements(Statements):
             SELECT task_id, attempt, runner, began_at, ended_at, ending, new_error, exit_code, exit_signal,
                 max_rss_bytes, cpu_seconds, output_tail FROM {ended} AS r"""
         into = f"INSERT INTO backtest_results ({', '.join(RESULT_COLUMNS)})"
-        self._insert_result = f"{into} VALUES (:task_id, :result, :non_finite, :converted)"
+        self._insert_result = f"{into} VALUES (:{', :'.join(RESULT_COLUMNS)})"
         self._insert_results = f"{into} SELECT * FROM {dialect.json_rows(*RESULT_COLUMNS)} AS r"
         of_task = ("batch_id", "stock_code", "params", "engine_version")
         self._insert_metrics = f"""INSERT INTO backtest_metrics
@@ -4559,6 +4592,9 @@ class RunStatements(Statements):
             SELECT /*! STRAIGHT_JOIN */ r.{", r.".join(METRICS_ROW)}, {", ".join(of_task)}
             FROM {dialect.json_rows(*METRICS_ROW)} AS r
             CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON backtest_tasks.task_id = r.task_id"""
+        self._select_known = f"""SELECT r.run_key, (SELECT m.metrics FROM backtest_metrics AS m
+                /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
+            FROM {dialect.json_rows("run_key")} AS r"""
         self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
             CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
             WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
@@ -4667,7 +4703,7 @@ class RunStatements(Statements):
         return self.database.write(work, confirm)
 
     def _record(self, session: Session, attempts: Sequence[Attempt], stamp: Callable[[float], str]) -> None:
-        rows, together = [], []
+        rows, together, ranked = [], [], list[tuple[str, str, list[Any]]]()
         for one in attempts:
             outcome = one.outcome
             times = stamp(time.monotonic() + one.delay_seconds), stamp(one.started_at), stamp(one.ended_at)
@@ -4676,7 +4712,11 @@ class RunStatements(Statements):
             rows.append(_ended_row(one.key, one.attempt_limit, one.worker_id, outcome, times, told))
             if outcome.result_json is None:
                 continue
-            result = (one.task_id, outcome.result_json, outcome.non_finite_json, outcome.converted_json)
+            facts = json.loads(outcome.ranking_json or "[null]")
+            if outcome.ranking_json:
+                ranked.append((one.task_id, outcome.ranking_json, facts))
+            documents = outcome.result_json, outcome.non_finite_json, outcome.converted_json
+            result = one.task_id, *documents, _run_card(one, facts[-1], times[1:])
             if len(outcome.result_json) <= RESULT_TOGETHER_BYTES:
                 together.append(result)
             else:  # as JSON in JSON it would be half as long again
@@ -4684,9 +4724,21 @@ class RunStatements(Statements):
         self._end(session, rows)
         if together:
             session.execute(self._insert_results, {"rows": dump_json(together)})
-        texts = [(one.task_id, one.outcome.ranking_json) for one in attempts]
-        if metrics := [f'["{task_id}",{text[1:]}' for task_id, text in texts if text]:
-            session.execute(self._insert_metrics, {"rows": f"[{','.join(metrics)}]"})
+        if ranked:
+            metrics = ",".join(self._metrics_rows(session, ranked))
+            session.execute(self._insert_metrics, {"rows": f"[{metrics}]"})
+
+    def _metrics_rows(self, session: Session, ranked: Sequence[tuple[str, str, list[Any]]]) -> Iterator[str]:
+        """The row of METRICS_ROW for each id, ranking_json and the list in it. One drifts from the first
+        completed task of its run_key that is found, or of this group, when the numbers differ."""
+        keys = [[facts[RUN_KEY_PLACE]] for _, _, facts in ranked if facts[RUN_KEY_PLACE]]
+        known = session.rows(self._select_known, {"rows": dump_json(keys)}) if keys else ()
+        first = {key: metrics for key, metrics in known if metrics}
+        for task_id, text, facts in ranked:
+            key, own = facts[RUN_KEY_PLACE], facts[-2]
+            other = first.setdefault(key, own) if key else own
+            drift = int(other != own and json.loads(other) != json.loads(own))
+            yield f'["{task_id}",{drift},{text[1:]}'
 
     def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
         """running -> completed, failed or pending for tasks that are locked, and the records of their
@@ -4831,7 +4883,8 @@ class RankStatements(Statements):
         """What makes the rows of a batch incomparable, and how lucky its best may be."""
         kinds = session.rows(
             f"""{BOUNDED_SELECT} start_date, end_date, engine_version, COUNT(*), COUNT(period_sharpe),
-                SUM(period_sharpe), SUM(period_sharpe * period_sharpe), MIN(periods_per_year), MAX(periods_per_year)
+                SUM(period_sharpe), SUM(period_sharpe * period_sharpe), MIN(periods_per_year), MAX(periods_per_year),
+                SUM(drift)
                 FROM backtest_metrics WHERE batch_id = :batch_id
                 GROUP BY start_date, end_date, engine_version LIMIT {MAX_RANKED}""",
             {"batch_id": _key(query.batch_id)},
@@ -4844,6 +4897,9 @@ class RankStatements(Statements):
             if len(found) > 1:
                 listed = ", ".join(f"{name} ({count})" for name, count in found.most_common(3))
                 warnings.append(f"tasks of {len(found)} {words}: {listed}{', ...' * (len(found) > 3)}")
+        if drifting := sum(int(kind[9] or 0) for kind in kinds):
+            cause = "have other metrics than an earlier task of the same run_key: they cannot be reproduced"
+            warnings.append(f"{drifting} tasks {cause}")
         if lacking := ", ".join(f"{counts[one]} {one}" for one in NOT_COMPLETED if counts[one]):
             subject = "groups lack tasks" if query.group else "tasks"
             warnings.append(f"{subject} that have not completed: {lacking}")
@@ -4865,7 +4921,7 @@ class RankStatements(Statements):
         value, where = f"-{VALUE}" if query.order == "asc" else VALUE, self._where(query)
         found = session.rows(
             f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ task_id, stock_code, params, metrics, params_key,
-                period_sharpe, sharpe_error
+                period_sharpe, sharpe_error, drift
                 FROM (SELECT task_id AS ranked_id, {value} AS v FROM backtest_metrics
                       WHERE batch_id = :batch_id{where} ORDER BY v DESC, task_id LIMIT :limit OFFSET :start) AS page
                 CROSS JOIN backtest_metrics ON batch_id = :batch_id AND task_id = ranked_id
@@ -4877,16 +4933,18 @@ class RankStatements(Statements):
             before = query.start + len(found) if found else session.rows(count, given)[0][0]
             more = {"limit": query.limit + 1 - len(found), "start": max(0, query.start - before)}
             where = self._where(query, has_metrics=False)
-            columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL"
+            columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL, 0"
             page = f"{OF_BATCH_OPEN}{where} ORDER BY task_id LIMIT :limit OFFSET :start"
             found += session.rows(f"{BOUNDED_SELECT} {columns} {page}", {**given, **more})
         rows, others = [], self._others(session, query)
-        for rank, (task_id, code, params, metrics, key, sharpe, error) in enumerate(found, query.start + 1):
+        for rank, row in enumerate(found, query.start + 1):
+            task_id, code, params, metrics, key, sharpe, error, drift = row
             deflated = dump_json(luck.deflated(sharpe, error) if luck else None)
             known = "null" if metrics == "{}" else metrics
             text = f'{{"rank":{rank},"task_id":"{task_id}","stock_code":{dump_json(code)},"params":{params}'
             other = f',"other":{dump_json(others.get((key, code)))}' if query.against else ""
-            rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated}{other}}}')
+            drifts = dump_json(drift == 1)
+            rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated},"drift":{drifts}{other}}}')
         mine = self._groups(session, query, {}) if query.against else {}
         values = {key: group.statistic("mean") for key, group in mine.items()}
         return rows, rank_correlation(values, others) if query.against else None
@@ -5287,8 +5345,10 @@ class BacktestEngine(Protocol):
     """Runs one backtest and returns one JSON object. Raises InvalidTask for a task that can never succeed.
 
     ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable:
-    ``validate(task)`` (raises InvalidTask; called at create, so it must be quick) and ``version`` (text).
-    Both may be ``async def``.
+    ``validate(task)`` (raises InvalidTask; called at create, so it must be quick), ``version`` (text) and
+    ``data_version(task)``, a text that changes with the data of this task; called before each run, and at a
+    create that asks for reuse. Where it raises, the task runs all the same and has no run_key. All of them may
+    be ``async def``.
     """
 
     def __call__(self, task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
@@ -5338,9 +5398,10 @@ def usable_engine(found: Any, name: str) -> BacktestEngine:
     if fault := _call_fault(found, RUN_SIGNATURE):
         must = f"it must be a function run{RUN_SIGNATURE} that returns the result"
         raise EngineError(f"engine {name} {fault}: {must}")
-    if hasattr(found, "validate") and (fault := _call_fault(found.validate, VALIDATE_SIGNATURE)):
-        must = f"it must be a function validate{VALIDATE_SIGNATURE}"
-        raise EngineError(f"engine {name}: its validate {fault}: {must}")
+    for verb in ("validate", "data_version"):
+        if hasattr(found, verb) and (fault := _call_fault(getattr(found, verb), VALIDATE_SIGNATURE)):
+            must = f"it must be a function {verb}{VALIDATE_SIGNATURE}"
+            raise EngineError(f"engine {name}: its {verb} {fault}: {must}")
     return cast(BacktestEngine, found)
 
 
@@ -5378,6 +5439,31 @@ def engine_version(engine: BacktestEngine) -> str | None:
     """What the engine calls itself, at most 100 characters."""
     version = getattr(engine, "version", None)
     return None if version is None else _clean(str(version))[:MAX_VERSION]
+
+
+def _distribution_of(module: str) -> dict[str, str] | None:
+    """Name and version of the installed distribution that a module comes from, or None."""
+    import importlib.metadata as metadata  # here, since it takes 20 ms
+
+    top, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None) or ""
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(pathlib.Path(file).parts)
+    with contextlib.suppress(Exception):  # whatever is installed beside it may be broken
+        try:
+            found = metadata.distribution(top)
+        except metadata.PackageNotFoundError:
+            if not is_installed:
+                return None
+            found = metadata.distribution(metadata.packages_distributions()[top][0])  # reads files of all
+        if is_installed or found.read_text("direct_url.json"):  # it is editable, not another one of this name
+            return {"name": found.metadata["Name"], "version": found.version}
+    return None
+
+
+def run_environment(engine: str) -> str:
+    """What all attempts on an engine of this name have in common on their run cards: the text of an object."""
+    versions = {"python": ".".join(map(str, sys.version_info[:3])), "qtm": __version__}
+    distribution, host = _distribution_of(engine.partition(":")[0]), socket.gethostname()
+    return dump_json({"engine": engine, **versions, "distribution": distribution, "host": host})
 
 
 class Bar(NamedTuple):
@@ -5740,6 +5826,23 @@ def validate_backtest(task: TaskRequest) -> None:
         raise InvalidTask(f"{faults[0].field}: {faults[0].message}", faults)
 
 
+def _price_path(task: TaskRequest) -> pathlib.Path:
+    folder = os.environ.get("QTM_DATA_DIR", Settings.data_dir)
+    return pathlib.Path(folder) / price_file_name(task.stock_code)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _file_sha256(path: pathlib.Path, size: int, mtime_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def price_data_version(task: TaskRequest) -> str:
+    """The SHA-256 of the price file. Raises OSError."""
+    path = _price_path(task)
+    found = path.stat()
+    return _file_sha256(path, found.st_size, found.st_mtime_ns)
+
+
 def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv`` (see
     `price_file_name`).
@@ -5749,11 +5852,8 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     ``trades`` and ``skipped_rows``, how many rows of the period had no prices.
     """
     validate_backtest(task)
-    folder = pathlib.Path(os.environ.get("QTM_DATA_DIR", Settings.data_dir))
     config = task.config
-    bars, skipped_rows = read_prices(
-        folder / price_file_name(task.stock_code), config["start_date"], config["end_date"]
-    )
+    bars, skipped_rows = read_prices(_price_path(task), config["start_date"], config["end_date"])
     with decimal.localcontext(BOOKS):
         initial_cash, commission = (
             decimal.Decimal(str(config.get(*default))) for default in OPTIONAL_CONFIG.items()
@@ -5767,6 +5867,7 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
 
 
 run_backtest.validate = validate_backtest  # type: ignore[attr-defined]
+run_backtest.data_version = price_data_version  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
@@ -6178,6 +6279,7 @@ SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engi
 MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
 MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
+MAX_DATA_VERSION = 200  # characters that a run card shows; a run_key holds all of them
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 # before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the last
 PIECE_HEAD = struct.Struct("!8sIH?")
@@ -6400,10 +6502,33 @@ def _error_outcome(error: BaseException) -> Outcome:
         return OUT_OF_MEMORY
 
 
-def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -> Outcome:
-    """Run one attempt, and make JSON of its result."""
+def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]:
+    """The SHA-256 of all that the result of a task on the engine of this name depends on, and the data version
+    in it. Raises what ``data_version`` raises, TypeError where it gives no text."""
+    version = _completed(engine.data_version(task)) if hasattr(engine, "data_version") else None
+    if hasattr(engine, "data_version") and not isinstance(version, str):
+        raise TypeError(f"it gave {_short_repr(version)}, which is no text")
+    parts = [name, engine_version(engine), task.stock_code, task.config, task.params, version]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
+
+
+def _key_facts(name: str, engine: Any, task: TaskRequest) -> tuple[str | None, str | None, str]:
+    """The same; None, None and why where there is no key."""
+    try:
+        key, version = run_key(name, engine, task)
+        return key, version and _clean(version)[:MAX_DATA_VERSION], ""
+    except MemoryError:
+        raise
+    except BaseException as error:  # user code
+        failed = _failure(error)
+        return None, None, f"{failed.error_type}: {failed.message}"
+
+
+def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, name: str = "") -> Outcome:
+    """Run one attempt on the engine of this name, and make JSON of its result."""
     try:
         facts = task_facts(task)  # before the engine may change them
+        key, data_version, fault = _key_facts(name, engine, task)
         result = _completed(engine(task, progress))
     except InvalidTask as error:
         message = _clean(error.message)[:MAX_ERROR_MESSAGE]
@@ -6415,7 +6540,7 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -
     try:
         document = result_document(result)
         metrics = result_metrics(document.members)
-        ranking = dump_json([*facts, *sharpe_facts(metrics), dump_json(metrics)])
+        ranking = dump_json([*facts, key, *sharpe_facts(metrics), dump_json(metrics), data_version])
         listed = dump_json(document.non_finite), dump_json(document.converted)
         found = Outcome(document.text, *listed, ranking)
     except MemoryError:
@@ -6429,6 +6554,9 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress) -
         size = f"{found.result_bytes} bytes, more than {MAX_RESULT_BYTES}"
         message = f"the result, its non_finite and converted have {size}"
         return Outcome(error_type="result_too_large", message=message, retryable=False)
+    if fault:
+        with contextlib.suppress(Exception):  # the engine may have closed or replaced it
+            print(f"qtm: the task has no run_key: data_version: {fault}", file=sys.stderr)
     return found
 
 
@@ -6592,10 +6720,10 @@ def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> No
     ends.send({**frame, "error": error})
 
 
-def _run_tasks(engine: BacktestEngine, count: int, ends: SlotEnds) -> None:
-    """Take tasks, run them, send how each ended. The process ends after so many, and after an error."""
+def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> None:
+    """Take tasks, run them, send how each ended. The process ends after ``plan.tasks``, and after an error."""
     state: FreshState | None = None
-    for left in range(count - 1, -1, -1):
+    for left in range(plan.tasks - 1, -1, -1):
         if (task := ends.receive()) is None:
             return
         number, values = task
@@ -6605,7 +6733,7 @@ def _run_tasks(engine: BacktestEngine, count: int, ends: SlotEnds) -> None:
         about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
         ends.send({**about, "version": engine_version(engine)})
         progress = ProgressSender(functools.partial(ends.send_of, number))
-        outcome = run_attempt(engine, TaskRequest.from_dict(values), progress)
+        outcome = run_attempt(engine, TaskRequest.from_dict(values), progress, plan.engine)
         progress.close()
         # of a process that ends, its host knows more
         ending: dict[str, Any] = {"task": number, "usage": None}
@@ -6689,7 +6817,7 @@ def engine_process(
     if is_validator:
         _validate_loop(engine, ends)
     else:
-        _run_tasks(engine, plan.tasks, ends)
+        _run_tasks(engine, plan, ends)
     _flush_logs(True)
     _flushed_streams()
     os._exit(0)  # threads that the engine left behind end here
@@ -7216,8 +7344,8 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
     spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees_processes()))
     left = {"threads": threads, "sockets": _other_sockets(control), "spawns": spawns}
     validates, sees = hasattr(engine, "validate"), sees_processes()
-    version = engine_version(engine)
-    control.send({**left, "version": version, "validates": validates, "sees_processes": sees})
+    said = {"version": engine_version(engine), "environment": run_environment(plan.engine)}
+    control.send({**left, **said, "validates": validates, "sees_processes": sees})
     return engine, spawns
 
 
@@ -7477,9 +7605,10 @@ def _check_documents(result: str, non_finite: str, converted: str, ranking: str)
     for text, shape in ((non_finite, NON_FINITE), (converted, CONVERTED)):
         if text != "[]":
             are_right = are_right and all(has_shape(one, shape) for one in _read_document(text, "["))
-    *facts, metrics = _read_document(ranking, "[")
-    are_right = are_right and len(facts) == 6 and has_shape(facts[:3], [COUNT, (10, None), (10, None)])
-    numbers = *(one for one in facts[3:] if one is not None), *_read_document(metrics, "{").values()
+    *facts, metrics, version = _read_document(ranking, "[")
+    shapes = [COUNT, (10, None), (10, None), (64, None), (MAX_DATA_VERSION, None)]
+    are_right = are_right and len(facts) == 7 and has_shape([*facts[:4], version], shapes)
+    numbers = *(one for one in facts[4:] if one is not None), *_read_document(metrics, "{").values()
     if not (are_right and all(map(_is_number, numbers))):
         raise ValueError("a document of another shape")
 
@@ -7509,6 +7638,7 @@ class HostLink:
 
     def __init__(self, server: subprocess.Popen[bytes], control: socket.socket, wake: int | None) -> None:
         self.server = server  # that was asked to fork the host
+        self.environment = ""  # of its engine, see `run_environment`
         self.pid = 0  # of the host, until it has said so
         self.marker = b"\0" + os.urandom(7)
         self.spent_cpu_seconds = 0.0  # by attempts that have ended in a process that lives on
@@ -7679,11 +7809,16 @@ def _death(flight: Flight, code: int | None, report: Mapping[str, Any]) -> Outco
 
 
 def _outcome(
-    documents: Sequence[str], kind: str | None, message: str, stack: str | None, retryable: bool
+    documents: Sequence[str],
+    environment: str,
+    kind: str | None,
+    message: str,
+    stack: str | None,
+    retryable: bool,
 ) -> Outcome:
     """From what an engine process sends: of a result its documents, of an error the rest."""
     result, non_finite, converted, ranking = documents or (None, "[]", "[]", None)
-    return Outcome(result, non_finite, converted, ranking, kind, message, stack, retryable)
+    return Outcome(result, non_finite, converted, ranking, environment, kind, message, stack, retryable)
 
 
 class EngineSlot:
@@ -7861,7 +7996,8 @@ class EngineSlot:
         elif "ignored" in frame:
             _warn_of_progress(flight.attempt, frame["ignored"])
         else:
-            flight.outcome = _outcome(documents, *frame.get("error", (None, "", None, True)))
+            error = frame.get("error", (None, "", None, True))
+            flight.outcome = _outcome(documents, link.environment, *error)
             flight.deadline = time.monotonic() + END_SECONDS
             if frame["usage"]:  # the process lives on
                 link.spent_cpu_seconds += frame["usage"][1]
@@ -8209,6 +8345,7 @@ class EngineServer:
                 raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
             ours, theirs = socket.socketpair()
             link = HostLink(server, ours, wake)
+            link.environment = self._ready["environment"]
             request = {"is_validator": is_validator, "marker": link.marker.hex()}
             self._control.send(request, [theirs.fileno(), *link.given])
         theirs.close()
@@ -8312,8 +8449,8 @@ class ThreadSlot:
     """Runs attempts of a plain callable, each in a thread of its own. One that is stopped or over its time is
     abandoned."""
 
-    def __init__(self, engine: BacktestEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: BacktestEngine, name: str, environment: str) -> None:
+        self._engine, self._name, self._environment = engine, name, environment
         # attempts, abandoned ones too, and what happened to them: a frame of progress, the outcome, None for a stop
         self._happened: queue.SimpleQueue[tuple[Any, dict[str, Any] | Outcome | None]] = queue.SimpleQueue()
 
@@ -8330,7 +8467,7 @@ class ThreadSlot:
         thread.start()
         outcome = self._await_end(first, thread, events)
         is_over.set()
-        events.ended(first, outcome)
+        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
 
     def _await_end(self, attempt: Any, thread: threading.Thread, events: SlotEvents) -> Outcome:
         deadline = time.monotonic() + attempt.timeout_seconds
@@ -8364,7 +8501,7 @@ class ThreadSlot:
                 raise TaskStopped("this attempt was stopped")
             sender(fraction, message)
 
-        outcome = run_attempt(self._engine, attempt.request(), progress)
+        outcome = run_attempt(self._engine, attempt.request(), progress, self._name)
         sender.close()
         self._happened.put((attempt, outcome))
 
@@ -8380,13 +8517,19 @@ class ThreadRunner:
     def __init__(self, engine: BacktestEngine) -> None:
         self.on_change: Callable[[], None] = _nothing
         self._engine = engine
+        named: Any = engine if hasattr(engine, "__qualname__") else type(engine)
+        self._name = f"{named.__module__}:{named.__qualname__}"
+
+    @functools.cached_property
+    def _environment(self) -> str:
+        return run_environment(self._name)
 
     def ensure(self) -> None:
         """Nothing to start."""
 
     def slot(self, number: int) -> ThreadSlot:
         """A slot, for one thread."""
-        return ThreadSlot(self._engine)
+        return ThreadSlot(self._engine, self._name, self._environment)
 
     def wait_ready(self, seconds: float) -> None:
         """It always is."""
@@ -10180,6 +10323,20 @@ class TaskQueries:
             self.get_task_status(task_id)
         return attempts
 
+    def run_card(self, task_id: str) -> dict[str, Any]:
+        """All that is known of how the result of a completed task came about, to run it again. Of a result that
+        was taken over, the attempt is that of its source. None for what an older version did not keep. Raises
+        TaskNotFound, TaskNotFinished."""
+        found = self.dao.get_run_card(text_argument("task_id", task_id))
+        if found is None:
+            raise self._no_task(task_id)
+        task, card = found
+        if task.status is not TaskStatus.COMPLETED:
+            raise TaskNotFinished(f"the task is {task.status.value}: only a completed one has a run card")
+        seed = task.params.get("seed", task.config.get("seed"))
+        own = {name: getattr(task, name) for name in RUN_CARD_OF_TASK}
+        return {**own, "seed": seed, **{name: card.get(name) for name in RUN_CARD_OF_ATTEMPT}}
+
     def list_tasks(
         self,
         batch_id: str | None = None,
@@ -10929,6 +11086,7 @@ class Client(BatchVerbs):
     get_batch = _remote("getTasksByBatch", TaskManager.get_batch, _batch_info, limit=1)
     get_task_result = _remote("getTaskResult", TaskManager.get_task_result, TaskResult.from_dict)
     get_task_attempts = _remote("getTaskAttempts", TaskManager.get_task_attempts, _attempts)
+    run_card = _remote("getRunCard", TaskManager.run_card, dict)
     list_tasks = _remote("listTasks", TaskManager.list_tasks, _task_page)
     list_batches = _remote("listBatches", TaskManager.list_batches, _batch_list, most=100)
     rank = _remote("rankTasks", TaskManager.rank, functools.partial(_model, Ranking), most=MAX_RANKED)
@@ -11945,6 +12103,22 @@ def _sweep_schemas() -> dict[str, Any]:
     }
 
 
+RUN_CARD: Mapping[str, Any] = {
+    **{"task_id": "str", "batch_id": "str", "stock_code": "str", "config": "Config", "params": "Params"},
+    "engine_version": "str?",
+    "run_key": "str?: SHA-256 of engine, version, stock, config, params and data version.",
+    "result_of": "str?: The task whose result was taken over.",
+    "drift": "bool: Whether an earlier task of this run_key has other metrics.",
+    "created_by": "str?: The name of the token.",
+    "seed": {"description": "Of params, else of config; null where neither has one."},
+    **dict.fromkeys(("engine", "python", "qtm", "host"), "str?"),
+    "distribution": "Distribution?: That the engine comes from.",
+    "data_version": "str?: As the engine says it.",
+    **{"attempt": "int?", "started_at": "time?", "ended_at": "time?"},
+    **{"cpu_seconds": "float?", "max_rss_bytes": "int?"},
+}
+
+
 def _body_schemas() -> dict[str, Any]:
     """Bodies, as BODIES take them."""
     code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
@@ -12001,9 +12175,9 @@ def _body_schemas() -> dict[str, Any]:
 
 def _data_schemas() -> dict[str, Any]:
     """The data of answers, and failures: one schema for all, so that a generated client has one class."""
-    of_task = {"status": "Status", "config": "Config", "params": "Params", "progress": "share"}
-    of_task["metrics"] = "Metrics?"
-    task = _fields(TaskInfo, **of_task, error="TaskError?")
+    of_task = {name: RUN_CARD[name] for name in TaskInfo.__annotations__ if name in RUN_CARD}
+    of_task |= {"status": "Status", "progress": "share", "metrics": "Metrics?", "error": "TaskError?"}
+    task = _fields(TaskInfo, **{**of_task, "attempt": "int", "started_at": "time?"})
     del task["result"]
     batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
     batch["tasks_per_second"] += ": That complete or fail."
@@ -12012,7 +12186,6 @@ def _data_schemas() -> dict[str, Any]:
     scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
     docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
     errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
-    some = {"stock_codes": "str*", "skipped": "count", "refused": "count"}
     ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
     objects: dict[str, Mapping[str, Any]] = {
         "Task": task,
@@ -12029,8 +12202,6 @@ def _data_schemas() -> dict[str, Any]:
         "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
         "StatusCounts": {status.value: "count" for status in TaskStatus},
         "Created": {"batch_id": "str", "count": "count", "task_ids": ids, "skipped": "count: See invalid."},
-        "DryRun": _fields(DryRun, **some, params="Params*", refusals="Refusal*", count="count"),
-        "Refusal": {"stock_code": "str", "params": "Params", "message": "str"},
         "Batch": batch,
         "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
@@ -12068,10 +12239,21 @@ def _ranking_schemas() -> dict[str, Any]:
     ranked = {"rank": "count", **dict.fromkeys(("task_id", "stock_code"), "str"), "params": "Params"}
     ranked["metrics"] = "Metrics?"
     ranked |= dict.fromkeys(("value", "min", "median", "mean", "max", "other"), "float?")
-    ranked |= {"count": "count", "missing": "count", "deflated_sharpe": "share?"}
+    ranked |= {"count": "count", "missing": "count", "deflated_sharpe": "share?", "drift": "bool"}
     needed = {"rank", "params", "deflated_sharpe"}
     ranking = _fields(Ranking, warnings="str*", rows="RankedRow*", next_cursor="cursor")
-    return {"Ranking": _object(ranking), "RankedRow": _object(ranked, ranked.keys() - needed)}
+    some = {"stock_codes": "str*", "skipped": "count", "refused": "count"}
+    dry_run = _fields(DryRun, **some, params="Params*", refusals="Refusal*", count="count")
+    refusal = {"stock_code": "str", "params": "Params", "message": "str"}
+    objects = {
+        "DryRun": dry_run,
+        "Refusal": refusal,
+        "Ranking": ranking,
+        "RunCard": RUN_CARD,
+        "Distribution": {"name": "str", "version": "str"},
+    }
+    found = {name: _object(properties) for name, properties in objects.items()}
+    return {**found, "RankedRow": _object(ranked, ranked.keys() - needed)}
 
 
 def _response(status: int, words: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
@@ -12489,6 +12671,11 @@ class TaskAPI:
         return success(dump_json({"task_id": task_id, "attempts": attempts}), log=call.ids)
 
     @each
+    def get_run_card(self, call: Call) -> Response:
+        """GET getRunCard: what is needed to run a completed task again: engine, versions, data, host, seed."""
+        return success(dump_json(self.tasks.run_card(call.values["task_id"])), log=call.ids)
+
+    @each
     def list_tasks(self, call: Call) -> Response:
         """GET listTasks: a page of tasks, newest first."""
         return success(f"{{{_page_json(self.tasks.list_page(_filter(call.values)))}}}")
@@ -12593,6 +12780,7 @@ ROUTES = (
     Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", (), NO_RESULT, Lane.WRITE, "DeleteTask"),
     Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", (), NOT_DELETED, Lane.WRITE, "DeleteBatch"),
     Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
+    Route(f"{API}/getRunCard", TaskAPI.get_run_card, "RunCard", (TASK_ID,), NO_RESULT),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
     Route(f"{API}/rankTasks", TaskAPI.rank_tasks, "Ranking", OF_RANKING, NO_BATCH, Lane.RANK),
     Route(f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),

@@ -24,6 +24,7 @@ import hashlib
 import http.client
 import http.server
 import importlib
+import importlib.metadata
 import importlib.resources
 import importlib.util
 import inspect
@@ -1037,7 +1038,7 @@ def test_metrics_beside_a_task_are_the_numbers_of_its_result(result, expected):
         return result
 
     outcome = qtm.run_attempt(engine, qtm.TaskRequest("A", CONFIG, dict(PARAMS)), lambda *_: None)
-    key, start, end, *_, metrics = json.loads(outcome.ranking_json)
+    key, start, end, *_, metrics, _ = json.loads(outcome.ranking_json)
     assert json.loads(metrics) == expected
     assert (key, start, end) == (qtm.params_key(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
 
@@ -2872,6 +2873,7 @@ PLACES = {
 PAGE_ROWS_READ = 400
 OVER_OR_NOT = ["large", "waiting", "small", "none"] * 10
 WAITING = "SELECT task_id FROM backtest_tasks WHERE status = 'pending' LIMIT 2"
+RANKED = "SELECT task_id FROM backtest_metrics LIMIT 1"
 VERBS = {  # and how many rows each may read
     "batch that is over": (lambda dao: dao.ended([], ["large"]), 50),
     "batch that waits": (lambda dao: dao.ended([], ["waiting"]), 50),
@@ -2889,6 +2891,8 @@ VERBS = {  # and how many rows each may read
     "ranking of a small batch": (lambda dao: rank_of(dao, "ranked"), 120),
     "ranking of a small batch, grouped": (lambda dao: rank_of(dao, "ranked", group="params"), 120),
     "ranking of a small batch against another": (lambda dao: rank_of(dao, "ranked", against="ranked"), 200),
+    "run card": (lambda dao: dao.get_run_card(dao.database.rows(RANKED)[0][0]), 50),
+    "end of a task whose run_key many have": (lambda dao: end_next(dao, ranked({}, run_key="k" * 64)), 60),
     "ranking of a batch that has no metrics": (lambda dao: rank_of(dao, "newest"), 50),
     "repeat of a create of 9,000": (lambda dao: dao.repeated("first", "same"), 9_100),
     "delete of tasks that wait": (lambda dao: dao.delete([row[0] for row in dao.database.rows(WAITING)]), 50),
@@ -2917,6 +2921,7 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     dao = qtm.TaskDAO(counter.database)
     sweep_of(dao, "ranked", {"A": [1.0, 2.0, 3.0], "B": [2.0, 1.0, None]})
     sweep_of(dao, "other", {"A": [1.0] * 150})
+    change(dao, "UPDATE backtest_metrics SET run_key = :key", key="k" * 64)
     middle, found = fill_for_row_bounds(dao), {}
     for (place, chosen), (name, statuses) in itertools.product(PLACES.items(), STATUS_FILTERS.items()):
         selection = {**chosen, "statuses": list(map(qtm.TaskStatus, statuses)), "limit": 10}
@@ -3563,13 +3568,10 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-def ranked(metrics: dict, params=PARAMS) -> qtm.Outcome:
+def ranked(metrics: dict, params=PARAMS, run_key=None) -> qtm.Outcome:
     """The outcome of a result with these metrics."""
-    row = [
-        *qtm.task_facts(qtm.TaskRequest("A", CONFIG, params)),
-        *qtm.sharpe_facts(metrics),
-        qtm.dump_json(metrics),
-    ]
+    facts = [*qtm.task_facts(qtm.TaskRequest("A", CONFIG, params)), run_key]
+    row = [*facts, *qtm.sharpe_facts(metrics), qtm.dump_json(metrics), None]
     return qtm.Outcome(qtm.dump_json({"metrics": metrics}), ranking_json=qtm.dump_json(row))
 
 
@@ -3590,7 +3592,7 @@ def sweep_of(
         if value is not None:
             metrics |= {} if math.isnan(value) else {"sharpe": value}
             facts = qtm.task_facts(attempt.request())
-            row = [*facts, *qtm.sharpe_facts(metrics), qtm.dump_json(metrics)]
+            row = [*facts, None, *qtm.sharpe_facts(metrics), qtm.dump_json(metrics), None]
             outcome = qtm.Outcome("{}", ranking_json=qtm.dump_json(row))
         ended[task_id] = how_ended(attempt, outcome, engine_version=f"engine of {start[:4]}")
     dao.record(list(ended.values()))
@@ -3840,6 +3842,34 @@ def test_params_of_any_shape_and_names_of_any_text_are_ranked(dao):
     ):
         assert rank_of(dao, "b", where=[text])["rows"] == [], text
     assert [row["max"] for row in rank_of(dao, "b", by="tiny", group="params")["rows"]] == [5e-324] * 2
+
+
+def test_a_task_drifts_from_the_first_of_its_run_key_where_a_number_differs(dao):
+    """Within a group of outcomes, and across groups; whatever the order of the names, and 1 is 1.0."""
+    add(dao, *"ABCDEFGH", batch_id="b")
+    first, second = "a" * 64, "b" * 64
+    together = [
+        ranked({"x": 1, "y": 0.1}, run_key=first),
+        ranked({"y": 0.1, "x": 1.0}, run_key=first),
+        ranked({"x": 1, "y": 0.1 + 1e-17, "z": 5}, run_key=first),
+        ranked({"x": 2}, run_key=second),
+        ranked({"x": 3}),
+        ranked({"x": 4}),
+    ]
+    claimed = dao.claim("w", 6)
+    dao.record([how_ended(one, outcome) for one, outcome in zip(claimed, together, strict=True)])
+    end_next(dao, ranked({"x": 1, "y": 0.30000000000000004}, run_key=first))
+    end_next(dao, ranked({"x": 2.0}, run_key=second))
+    found = [(task.run_key, task.drift) for task in listed(dao, "b", newest_first=False)]
+    assert found == [
+        (first, False), (first, False), (first, True), (second, False), (None, False), (None, False),
+        (first, True), (second, False),
+    ]  # fmt: skip
+    ranking = rank_of(dao, "b", by="x")
+    assert [row["drift"] for row in ranking["rows"]].count(True) == 2
+    assert ranking["warnings"] == [
+        "2 tasks have other metrics than an earlier task of the same run_key: they cannot be reproduced"
+    ]
 
 
 def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
@@ -5420,7 +5450,7 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, conte
     )
 
 
-RANKING = '[5,null,null,252,0.1,null,"{\\"sharpe\\":1.5}"]'
+RANKING = '[5,null,null,"k",252,0.1,null,"{\\"sharpe\\":1.5}","v"]'
 OF_RESULT = '{"task":0,"usage":null}\n'
 GOOD_FRAMES = [
     '{"host":5}',
@@ -5460,7 +5490,9 @@ FORGED_FRAMES = [
     )),
     OF_RESULT + f'{{}}\n[]\n[{{"path":"x","kind":"x"}}]\n{RANKING}',
     *(OF_RESULT + f"{{}}\n[]\n[]\n{value}" for value in (
-        *("null", "{}", "[]", '["5",null,null,1,1,1,"{}"]', RANKING.replace("252", '"252"'), RANKING[:-1]),
+        *("null", "{}", "[]", RANKING.replace("5,", '"5",', 1), RANKING.replace("252", '"252"'), RANKING[:-1]),
+        *(RANKING.replace('"k"', one) for one in ("5", "{}", f'"{"k" * 65}"')),
+        *(RANKING.replace('"v"', one) for one in ("5", "[]", f'"{"v" * 201}"', 'null,null')),
         *(RANKING.replace("1.5", '{}'), RANKING.replace("1.5}", '1.5},\\"forged\\":{}'), RANKING[:-1] + ",1]"),
     )),
     *(OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
@@ -8532,6 +8564,7 @@ def test_the_client_gives_and_raises_what_the_manager_does(both):
         ("create_task", qtm.TaskRequest(" A", {"start_date": "x"}, {"f": math.nan})), ("create_task", 5),
         ("create_task", qtm.BatchRequest(["A"], {}), "wrong key"), ("create_task", qtm.BatchRequest(["B"], {}), "my-key"),
     ]  # fmt: skip
+    asked += [("run_card", ids[0]), ("run_card", ids[3]), ("run_card", "none"), ("run_card", 5)]
     for verb, *arguments in asked:
         assert outcome(getattr(client, verb), *arguments) == outcome(getattr(tasks, verb), *arguments), verb
     page, following = client.list_tasks("first", limit=7)
@@ -9012,6 +9045,171 @@ def test_a_wait_with_progress_ends_with_the_batch_or_its_timeout(verbs, capsys, 
         waiting = tasks.submit("AAPL", CONFIG, PARAMS, batch_id="w")
         assert not waiting.wait(timeout_seconds=0.01).is_final
     assert capsys.readouterr().err == "w: 0 of 1 tasks ended\n"
+
+
+DATA_ENGINE = textwrap.dedent(
+    """
+    import asyncio, hashlib, os, pathlib, random, time
+
+    def run(task, progress):
+        if "file" in task.params:
+            pathlib.Path(task.params["file"]).write_text("begun")
+            time.sleep(600)
+        price = float(pathlib.Path(os.environ["DATA_FILE"]).read_text())
+        drawn = random.random() if task.params.get("is_random") else 0.0
+        text = "x" * task.params.get("size", 0)
+        task.params.clear()
+        task.config.clear()
+        return {"metrics": {"sharpe": price + drawn, "bars": 250}, "prices": [price] * 3, "text": text}
+
+    async def data_version(task):
+        kind = task.params.get("data")
+        if kind == "raises":
+            raise KeyError("no such data")
+        if kind == "exits":
+            raise SystemExit
+        if kind == "dies":
+            os._exit(3)
+        if kind == "number":
+            return 5
+        await asyncio.sleep(0)
+        return pathlib.Path(os.environ["DATA_FILE"]).read_text() * (100 if kind == "long" else 1)
+
+    run.version = "v 1"
+    run.data_version = data_version
+    """
+)
+
+
+@pytest.fixture
+def data_engine(tmp_path, monkeypatch):
+    """The file of an engine whose result depends on it; the engine is ``data_engine:run``."""
+    (tmp_path / "data_engine.py").write_text(DATA_ENGINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DATA_FILE", str(tmp_path / "data.txt"))
+    (tmp_path / "data.txt").write_text("1.5")
+    return tmp_path / "data.txt"
+
+
+def run_all(tasks, params, **options) -> list[qtm.TaskInfo]:
+    """The tasks of one create, in its order, once they have ended."""
+    created = tasks.create_task(qtm.BatchRequest(["A"], CONFIG, params, max_attempts=1, **options))
+    tasks.wait_batch(created.batch_id, DEADLINE_SECONDS)
+    return [tasks.get_task_status(task_id) for task_id in created.task_ids]
+
+
+def test_a_run_card_says_what_is_needed_to_run_a_task_again(url, data_engine):
+    chosen = settings(url, port=0, engine="data_engine:run", api_token=("desk:first-token",))
+    sent = {"Authorization": "Bearer first-token"}
+    with serving(chosen, scheduler=True) as server:
+        tasks, params = server.api.tasks, {"fast": 1.0, "seed": 7}
+        run_all(tasks, [{}])  # which waits for the engine's import
+        asked = body(params=params, batch_id="b")
+        (task_id,) = call(server, "POST", f"{A}/createTask", asked, sent)[1]["data"]["task_ids"]
+        task = tasks.wait(task_id, DEADLINE_SECONDS)
+        status, answer, _ = call(server, "GET", f"{A}/getRunCard?task_id={task_id}", None, sent)
+        (attempt,) = tasks.get_task_attempts(task_id)
+        expected = {
+            "task_id": task_id, "batch_id": "b", "stock_code": task.stock_code, "config": task.config,
+            "params": params, "seed": 7, "engine": "data_engine:run", "engine_version": "v 1",
+            "distribution": None, "python": platform.python_version(), "qtm": qtm.__version__,
+            "host": socket.gethostname(), "data_version": "1.5", "run_key": task.run_key, "result_of": None,
+            "drift": False, "created_by": "desk", "attempt": 1, "started_at": task.started_at,
+            "ended_at": task.finished_at, "cpu_seconds": attempt.cpu_seconds,
+            "max_rss_bytes": attempt.max_rss_bytes,
+        }  # fmt: skip
+        assert (status, answer["data"]) == (200, expected)
+        assert tasks.run_card(task_id) == expected
+        assert re.fullmatch("[0-9a-f]{64}", task.run_key)
+        pending = {"config": {**task.config, "seed": [1]}, "params": {"file": str(data_engine) + ".begun"}}
+        running = call(server, "POST", f"{A}/createTask", body(**pending), sent)[1]["data"]["task_ids"][0]
+        path = f"{A}/getRunCard?task_id={running}"
+        status, answer, _ = call(server, "GET", path, None, sent)
+        assert (status, answer["error"]) == (409, "task_not_finished")
+        tasks.cancel_task(running)
+        assert call(server, "GET", path, None, sent)[0] == 409
+        assert call(server, "GET", f"{A}/getRunCard?task_id=none", None, sent)[0] == 404
+        (large,) = run_all(tasks, [{"size": 100_000, "data": "long"}])  # stored by another statement
+        assert tasks.run_card(large.task_id)["data_version"] == ("1.5" * 100)[:200]
+        change(tasks.dao, "UPDATE backtest_results SET run_card = NULL")  # of an older version
+        old = tasks.run_card(task_id)
+        assert (old["engine"], old["run_key"], old["params"]) == (None, task.run_key, params)
+
+
+def test_a_run_key_changes_with_whatever_a_result_depends_on_and_with_nothing_else(url, data_engine):
+    with qtm.start(settings(url, engine="data_engine:run")) as tasks:
+        first, same, other, number = run_all(
+            tasks, [{"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"d": 2, "c": 1}, "a": 1}, {"a": 2}, {"a": 2.0}]
+        )
+        assert first.run_key == same.run_key
+        assert len({first.run_key, other.run_key, number.run_key}) == 3
+        request = dataclasses.replace(qtm.BatchRequest(["B"], CONFIG, [first.params]), priority=5)
+        (stock,) = tasks.create_task(request).task_ids
+        assert tasks.wait(stock, DEADLINE_SECONDS).run_key not in (first.run_key, None)
+        data_engine.write_text("2.5")
+        (again,) = run_all(tasks, [first.params])
+        assert again.run_key not in (first.run_key, None)
+        assert not again.drift, "it is of other data"
+        data_engine.write_text("1.5")
+        drawn = run_all(tasks, [{"is_random": True}] * 3)
+        assert len({task.run_key for task in drawn}) == 1
+        assert sorted(task.drift for task in drawn) == [False, True, True]
+    with qtm.start(settings(url), engine=lambda task, progress: {}) as tasks:
+        (task,) = run_all(tasks, [first.params])
+        assert task.run_key not in (first.run_key, None)
+
+
+@pytest.mark.parametrize("is_threaded", [False, True])
+def test_an_engine_that_does_not_know_its_data_version_fails_no_task(tmp_path, data_engine, is_threaded):
+    engine = importlib.import_module("data_engine").run if is_threaded else None
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="data_engine:run"), engine) as tasks:
+        found = run_all(tasks, [{"data": kind} for kind in ("raises", "exits", "number")])
+        assert [(task.status.value, task.run_key, task.drift) for task in found] == [
+            ("completed", None, False)
+        ] * 3
+        assert {tasks.run_card(task.task_id)["data_version"] for task in found} == {None}
+        tails = [tasks.get_task_attempts(task.task_id)[0].output_tail for task in found]
+        whys = (
+            "KeyError: 'no such data'",
+            "SystemExit: SystemExit",
+            "TypeError: it gave 5, which is no text",
+        )
+        lines = ["qtm: the task has no run_key: data_version: " + why for why in whys]
+        assert is_threaded or [tail.strip() for tail in tails] == lines
+    sys.modules.pop("data_engine", None)
+
+
+def test_the_data_version_of_the_built_in_engine_is_the_hash_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    task, file = qtm.TaskRequest("BTC/USDT", {}), tmp_path / "BTC%2FUSDT.csv"
+    for text in ("Date,Open,Close\n", "Date,Open,Close\n2020-01-02,1,1\n"):
+        file.write_text(text)
+        for _ in range(2):
+            assert qtm.run_backtest.data_version(task) == hashlib.sha256(text.encode()).hexdigest()
+    read, path = [], pathlib.Path.read_bytes
+    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda self: read.append(self) or path(self))
+    qtm.run_backtest.data_version(task)
+    os.utime(file, ns=(1, 1))
+    qtm.run_backtest.data_version(task)
+    assert read == [file], "only when its size or its time has changed"
+    file.unlink()
+    with pytest.raises(OSError, match="BTC%2FUSDT"):
+        qtm.run_backtest.data_version(task)
+
+
+def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, monkeypatch):
+    (tmp_path / "pytest_xdist.py").write_text("")  # of the name of a distribution that it is none of
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("pytest_xdist")
+    hypothesis_version = importlib.metadata.version("hypothesis")
+    for engine, expected in {
+        "hypothesis:given": {"name": "hypothesis", "version": hypothesis_version},
+        "hypothesis.strategies:text": {"name": "hypothesis", "version": hypothesis_version},
+        "_pytest.config:main": {"name": "pytest", "version": importlib.metadata.version("pytest")},
+        **dict.fromkeys(("json:dumps", "pytest_xdist:run", "nothing.here:run")),
+    }.items():
+        found = json.loads(qtm.run_environment(engine))
+        assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
 # ==== 35 HTTP messages ======================================================================================
