@@ -90,7 +90,8 @@ Rooms (search for the rule "# ==== "):
  41 Access
  42 HTTP connections
  43 HTTP server
- 44 Command line
+ 44 Client commands
+ 45 Command line
 """
 
 from __future__ import annotations
@@ -14168,7 +14169,370 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 44 Command line =======================================================================================
+# ==== 44 Client commands ====================================================================================
+# The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
+# go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
+# whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
+
+TASK_ID_FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+SHOWN_CELL = 64  # characters of a cell in a table
+SHOWN_FAILURES = 3  # of a batch
+OTHER_METRICS = 3  # in a leaderboard, beside the one that orders it; these first
+FIRST_METRICS = ("sharpe", "annual_return", "max_drawdown", "total_return", "trades")
+LUCK_LEVEL = 0.95  # of the deflated Sharpe ratio, below which a result may well be luck
+
+
+def _shown(value: Any) -> str:
+    """A text without control characters, which a terminal would obey; a float with four digits, from 1,000 on as
+    a whole number; of any other value the JSON."""
+    if isinstance(value, float):
+        return f"{value:{'.0f' if 1e3 <= abs(value) < 1e15 else '.4g'}}"
+    text = "-" if value is None else value if isinstance(value, str) else dump_json(value)
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+
+
+def _table(columns: Iterable[tuple[str, Iterable[Any]]]) -> str:
+    """Aligned columns, each a head and its values; numbers stand on the right."""
+    import unicodedata
+
+    shown = []
+    for head, values in columns:
+        cells = [_shown(head), *(_shown(value)[:SHOWN_CELL] for value in values)]
+        widths = [sum(1 + (unicodedata.east_asian_width(one) in "WF") for one in cell) for cell in cells]
+        is_number = all(cell == "-" or NUMBER.fullmatch(cell) for cell in cells[1:])
+        pads = [" " * (max(widths) - width) for width in widths]
+        both = zip(pads, cells, strict=True)
+        shown.append([pad + cell if is_number else cell + pad for pad, cell in both])
+    head, *lines = ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return "\n".join([head if is_plain else f"\x1b[1m{head}\x1b[0m", *lines, ""])  # bold, by ECMA-48
+
+
+def _facts(pairs: Mapping[str, Any]) -> str:
+    """A line for each that is known."""
+    known = {name: _shown(value) for name, value in pairs.items() if value not in (None, "")}
+    return "".join(f"{name:{max(map(len, known))}}  {text}\n" for name, text in known.items())
+
+
+def _answer(options: argparse.Namespace, reply: HttpReply, text: Callable[[Any], str]) -> Any:
+    """Print the data of an answer, as JSON or as the text that is made of them, and give them."""
+    data, shown = reply.read(lambda data: (data, f"{dump_json(data)}\n" if options.json else text(data)))
+    sys.stdout.write(shown)
+    return data
+
+
+def _given(options: argparse.Namespace, names: str) -> dict[str, Any]:
+    """Those of the options that the command has and that were given."""
+    found = {name: getattr(options, name, None) for name in names.split()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _ask_by_id(client: Client, an_id: str, verbs: str, is_change: bool, more: Mapping[str, Any]) -> HttpReply:
+    """The answer of the first of two verbs for the task of this id; where it has not the form of a task's id, or
+    no task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have that
+    form, too."""
+    of_task, of_batch = verbs.split()
+
+    def ask(verb: str, values: Mapping[str, Any]) -> HttpReply:
+        return client.service.ask(verb, {} if is_change else values, values if is_change else None)
+
+    if not TASK_ID_FORM.fullmatch(an_id):
+        return ask(of_batch, {"batch_id": an_id, **more})
+    reply = ask(of_task, {"task_id": an_id})
+    if isinstance(reply.error, TaskNotFound):
+        reply = ask(of_batch, {"batch_id": an_id, **more})
+    if isinstance(reply.error, BatchNotFound):
+        raise BatchNotFound(f"there is neither a task nor a batch {an_id!r}")
+    return reply
+
+
+def _error_words(error: Mapping[str, Any] | None) -> str:
+    return f"{error['type']}: {error['message']}" if error else ""
+
+
+def _task_lines(data: Mapping[str, Any]) -> str:
+    """A task for people."""
+    facts = {"task": data["task_id"], "batch": data["batch_id"], "stock": data["stock_code"]}
+    facts |= {"params": data["params"], "status": data["status"]}
+    facts |= {"progress": f"{math.floor(100 * data['progress'])} % {data['message']}".strip()}
+    facts |= {"attempt": f"{data['attempt']} of {data['max_attempts']}", "place": data.get("queue_position")}
+    facts |= {name: data[f"{name}_at"] for name in ("created", "started", "finished")}
+    return _facts(facts | {"error": _error_words(data["error"])})
+
+
+def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
+    """A batch for people, with the first of its failures."""
+    facts = {"batch": data["batch_id"], "name": data["name"], "created": data["created_at"]}
+    facts |= {"progress": progress_text(_batch_info(data))}
+    if data["counts"]["failed"]:
+        query = {"batch_id": data["batch_id"], "status": "failed", "limit": SHOWN_FAILURES}
+        for task in client.service.ask("getTasksByBatch", query).read(operator.itemgetter("tasks")):
+            words = f"{task['stock_code']} {dump_json(task['params'])}: {_error_words(task['error'])}"
+            facts[task["task_id"]] = words
+    return _facts(facts)
+
+
+def _watch(client: Client, options: argparse.Namespace, text_to: IO[str] | None = None) -> int:
+    batch_id = options.batch
+    try:
+        batch = Batch(client, batch_id).wait()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n" if sys.stderr.isatty() else "")
+        words = f"the batch {batch_id} goes on: `qtm watch {batch_id}` follows it again"
+        raise KeyboardInterrupt(f"{words}, `qtm cancel {batch_id}` stops it") from None
+    text = dump_json(batch.summary()) + "\n" if options.json else _batch_lines(client, batch.summary())
+    (text_to if text_to and not options.json else sys.stdout).write(text)
+    return 0 if batch.counts["completed"] == batch.total else 1
+
+
+def read_job(name: str) -> Any:
+    """The body of createTask in a file, or for ``-`` on standard input: JSON or, by the end ``.toml`` or a first
+    character other than {, TOML, whose dates become texts. Raises QtmError, OSError."""
+    with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+        content = file.read()
+    is_toml = name.endswith(".toml") or (name == "-" and not content.lstrip().startswith(b"{"))
+    try:
+        if is_toml and sys.version_info >= (3, 11):
+            import tomllib
+
+            values = tomllib.loads(content.decode())
+            content = json.dumps(values, default=lambda one: one.isoformat(), allow_nan=False).encode()
+        elif is_toml:
+            raise ValueError("TOML needs Python 3.11 or newer; JSON does not")
+        return parse_json(content)
+    except (ValueError, QtmError) as error:
+        words = str(error).replace("the body", "it", 1)
+        raise QtmError(f"{'standard input' if name == '-' else name}: {words}") from None
+
+
+def _dry_run_lines(data: Mapping[str, Any]) -> str:
+    """What a create would do."""
+    seconds = data["estimate_seconds"]
+    facts = {name: data[name] or None for name in ("count", "skipped", "refused")}
+    if seconds is not None:
+        facts["time"] = f"about {datetime.timedelta(seconds=round(seconds))}"
+    facts |= {"stocks": ", ".join(data["stock_codes"]), "params": ", ".join(map(dump_json, data["params"]))}
+    for number, one in enumerate(data["refusals"], 1):
+        facts[f"refusal {number}"] = f"{one['stock_code']} {dump_json(one['params'])}: {one['message']}"
+    return _facts(facts)
+
+
+def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
+    """createTask, and the wait for its end. stdout has the id of the batch alone."""
+    if options.dry_run and isinstance(body, dict):
+        reply = client.service.ask("createTask", {}, {**body, "dry_run": True})
+        data = _answer(options, reply, _dry_run_lines)
+        return 2 if data["refused"] > data["skipped"] else 0
+    reply = client.service.ask("createTask", {}, body, options.key or os.urandom(16).hex())
+    data = reply.read(dict)
+    options.batch = data["batch_id"]
+    if not (options.json and options.wait):
+        _answer(options, reply, lambda data: f"{data['batch_id']}\n")
+        sys.stdout.flush()
+    words = [f"{data[name]} {name}" for name in ("skipped", "reused") if data.get(name)]
+    hint = "" if options.wait else f"; `qtm watch {options.batch}` follows the batch"
+    sys.stderr.write(f"{', '.join(['tasks created: ' + str(data['count']), *words])}{hint}\n")
+    return _watch(client, options, sys.stderr) if options.wait else 0
+
+
+def _submit(client: Client, options: argparse.Namespace) -> int:
+    return _create(client, options, read_job(options.file))
+
+
+def _status(client: Client, options: argparse.Namespace) -> None:
+    if options.id is None:
+        names = ["batch_id", "name", "total", *(status.value for status in TaskStatus), "created_at"]
+        reply = client.service.ask("listBatches", _given(options, "limit"))
+
+        def table(data: Mapping[str, Any]) -> str:
+            rows = [{**batch, **batch["counts"]} for batch in data["batches"]]
+            return _table((name, [row[name] for row in rows]) for name in names)
+
+        _answer(options, reply, table)
+        return
+    more = {} if options.json else {"limit": 1}
+    reply = _ask_by_id(client, options.id, "getTaskStatus getTasksByBatch", False, more)
+    _answer(options, reply, lambda one: _task_lines(one) if "task_id" in one else _batch_lines(client, one))
+
+
+def _luck_sentences(data: Mapping[str, Any]) -> str:
+    rows, trials, texts = data["rows"], data["trials"], []
+    if trials:
+        chance, deflated = _shown(data["expected_max_sharpe"]), rows[0]["deflated_sharpe"]
+        texts = [f"The best of {trials} trials without any skill would have a Sharpe ratio of {chance}."]
+        verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "that is hardly luck"
+        words = f"The first row's true ratio is greater with a probability of {_shown(deflated)}: {verdict}."
+        texts.append("Whether the first row is luck is not known." if deflated is None else words)
+    if "other" in rows[0]:
+        words = "Spearman's rank correlation of both batches (1: the same order, 0: none)"
+        texts.append(f"{words}: {_shown(data['rank_correlation'])}.")
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _leaderboard(data: Mapping[str, Any]) -> str:
+    """A page of a ranking for people: of the params those that vary, and the metric with some others."""
+    rows, by, is_grouped = data["rows"], data["by"], data["stat"] is not None
+    if not rows:
+        return "No tasks.\n"
+    params: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row["params"]):
+        values = [row["params"].get(name, "") for row in rows]
+        params[name] = [value if isinstance(value, str) else dump_json(value) for value in values]
+    fixed = {name: cells[0] for name, cells in params.items() if len(set(cells)) == 1}
+    found = [row if is_grouped else row["metrics"] or {} for row in rows]
+    names = ["value", "count", "missing", "min", "median", "mean", "max"]
+    if not is_grouped:
+        ordered = dict.fromkeys(itertools.chain(FIRST_METRICS, *found))
+        others = [name for name in ordered if name != by and any(name in one for one in found)]
+        names = [by, *others[:OTHER_METRICS]]
+    ends = ["other"] * ("other" in rows[0]) + ["deflated_sharpe"] * bool(data["trials"])
+    columns = [(name, [row[name] for row in rows]) for name in ["rank", "stock_code"][: 2 - is_grouped]]
+    columns += [item for item in params.items() if item[0] not in fixed]
+    columns += [(name, [one.get(name) for one in found]) for name in names]
+    columns += [(name, [row[name] for row in rows]) for name in [*ends, *["task_id"] * (not is_grouped)]]
+    same = ", ".join(f"{_shown(name)} {_shown(cell)}" for name, cell in fixed.items())
+    return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
+
+
+def _top(client: Client, options: argparse.Namespace) -> None:
+    query = {"batch_id": options.batch, "limit": 10}
+    query |= _given(options, "by order group stat where against limit")
+    data = _answer(options, client.service.ask("rankTasks", query), _leaderboard)
+    sys.stderr.write("".join(f"qtm: warning: {_shown(warning)}\n" for warning in data["warnings"]))
+
+
+def _result_lines(data: Mapping[str, Any]) -> str:
+    """The metrics of a result; for a task that did not complete the error with its traceback."""
+    if data["result"] is None:
+        lines = str((data["error"] or {}).get("traceback", "")).splitlines()
+        return _task_lines(data) + "".join(f"{_shown(line)}\n" for line in lines)
+    facts = {"task": data["task_id"], "stock": data["stock_code"], "params": data["params"]}
+    more = [f"{name} ({len(rows)})" for name, rows in data["result"].items() if isinstance(rows, list)]
+    return _facts({**facts, **(data["metrics"] or {}), "with --json": ", ".join(more)})
+
+
+def _result(client: Client, options: argparse.Namespace) -> int:
+    reply = client.service.ask("getTaskResult", {"task_id": options.task})
+    return int(_answer(options, reply, _result_lines)["result"] is None)
+
+
+def _change(verbs: str) -> Callable[[Client, argparse.Namespace], None]:
+    """A command that changes a task or a batch."""
+    names = ("task_id", "batch_id", "status", "cancelled", "retried", "deleted")
+
+    def run(client: Client, options: argparse.Namespace) -> None:
+        reply = _ask_by_id(client, options.id, verbs, True, _given(options, "status"))
+        _answer(options, reply, lambda data: _facts({name: data.get(name) for name in names}))
+
+    return run
+
+
+def _delete(client: Client, options: argparse.Namespace) -> None:
+    if not options.yes:
+        if not os.isatty(0):
+            raise QtmError("there is no terminal to ask whether to delete: give --yes")
+        reply = _ask_by_id(client, options.id, "getTaskStatus getTasksByBatch", False, {"limit": 1})
+        count = reply.read(lambda data: data.get("total", 1))
+        sys.stderr.write(f"Delete {count} task{'s' * (count != 1)} with all results? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise QtmError("nothing is deleted")
+    _change("deleteTask deleteBatch")(client, options)
+
+
+class ClientCommand(NamedTuple):
+    """One line of CLIENT_COMMANDS; ``arguments`` are names of ARGUMENTS, beside --json and --url."""
+
+    run: Callable[[Client, argparse.Namespace], int | None]
+    meaning: str
+    arguments: str
+    example: str
+
+
+FLAG: Mapping[str, Any] = {"action": "store_true"}
+LIST: Mapping[str, Any] = {"action": "append"}
+STATUS_NAMES = tuple(status.value for status in TaskStatus)
+# fmt: off
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "FILE": {"help": "a body of createTask as JSON, or as TOML where it ends with .toml; - for standard input"},
+    "BATCH": {"help": "the id of a batch"},
+    "TASK": {"help": "the id of a task"},
+    "ID": {"help": "the id of a task or batch"},
+    "[ID]": {"help": "the id of a task or batch; without it the newest batches", "nargs": "?"},
+    "--url": {"help": f"of the service (default: QTM_URL, else {DEFAULT_URL}); QTM_TOKEN is its token"},
+    "--json": {"help": "print the data of the API's answer", **FLAG},
+    "--wait": {"help": "until the batch has ended; exit code 1 if a task did not complete", **FLAG},
+    "--dry-run": {"help": "create nothing; show the tasks, what the engine refuses, and how long they take", **FLAG},
+    "--key": {"help": "an Idempotency-Key: with the same key, the same file creates once"},
+    "--by": {"metavar": "METRIC", "help": "the metric that orders them (default: sharpe)"},
+    "--order": {"choices": ("desc", "asc"), "help": "greatest first, or least (default: desc)"},
+    "--group": {"choices": ("params",), "help": "rank params, over all stocks"},
+    "--stat": {"choices": tuple(STATISTICS), "help": "of a group (default: mean)"},
+    "--where": {"metavar": "CONDITION", "help": "such as 'fast<20' or 'sharpe>1'; repeatable", **LIST},
+    "--against": {"metavar": "BATCH", "help": "show the metric of the same stock and params in this batch, too"},
+    "--limit": {"type": int, "help": "how many rows (default: 10 tasks or params, 20 batches)"},
+    "--status": {"choices": STATUS_NAMES, "help": "failed (the default) or cancelled; repeatable", **LIST},
+    "--yes": {"help": "do not ask", **FLAG},
+}
+CLIENT_COMMANDS = {
+    "submit": ClientCommand(
+        _submit, "create the tasks of a job file; prints the id of their batch",
+        "FILE --wait --dry-run --key", "qtm submit job.json --wait"),
+    "status": ClientCommand(
+        _status, "show a task, a batch, or the newest batches", "[ID] --limit", "qtm status first"),
+    "watch": ClientCommand(
+        _watch, "show the progress of a batch until it has ended; exit code 1 if a task did not complete",
+        "BATCH", "qtm watch first"),
+    "top": ClientCommand(
+        _top, "show the best of a batch, and whether they may be luck",
+        "BATCH --by --order --group --stat --where --against --limit",
+        "qtm top first --by sharpe --group params --where 'fast<20'"),
+    "result": ClientCommand(
+        _result, "show the metrics of a task, or with --json its result; exit code 1 if it did not complete",
+        "TASK", "qtm result 01a20e10-0a3e-7000-b6f5-58b207e8f920 --json"),
+    "cancel": ClientCommand(
+        _change("cancelTask cancelTask"), "cancel a task, or what of a batch has not ended",
+        "ID", "qtm cancel first"),
+    "retry": ClientCommand(
+        _change("retryTask retryTask"), "run a task again, or those of a batch that failed",
+        "ID --status", "qtm retry first --status failed --status cancelled"),
+    "delete": ClientCommand(
+        _delete, "delete a task or batch that has ended, with its results", "ID --yes", "qtm delete first"),
+}
+# fmt: on
+
+
+def add_client_commands(commands: Any) -> None:
+    """A parser for each of CLIENT_COMMANDS, with its own options and an example."""
+    for name, (_, meaning, arguments, example) in CLIENT_COMMANDS.items():
+        parser = commands.add_parser(name, help=meaning, description=meaning, epilog=f"example: {example}")
+        for argument in [*arguments.split(), "--json", "--url"]:
+            words = {"metavar": argument.strip("[]")} if argument.isupper() else {}
+            parser.add_argument(argument.strip("[]").lower(), **words, **ARGUMENTS[argument])
+
+
+def run_client_command(options: argparse.Namespace) -> int:
+    """The exit code of a command. An error is a line, and one for each field where there are several."""
+    try:
+        with connect(options.url) as client:
+            code = CLIENT_COMMANDS[options.command].run(client, options)
+            sys.stdout.flush()
+            return code or 0
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"qtm: {error or 'interrupted'}\n")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # by `head`, say; what is left is written to nowhere
+        for number in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        return 128 + signal.SIGPIPE
+    except (QtmError, OSError) as error:
+        faults = error.errors if isinstance(error, QtmError) and len(error.errors) > 1 else ()
+        lines = [f"qtm: {error}", *(f"  {fault.field or 'body'}: {fault.message}" for fault in faults)]
+        sys.stderr.write("".join(f"{_shown(line)}\n" for line in lines))
+        return 2
+
+
+# ==== 45 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 
@@ -14700,6 +15064,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
         for flag, help_text in flags.items():
             command.add_argument(flag, action="store_true", help=help_text)
+    add_client_commands(commands)
     return parser
 
 
@@ -14740,6 +15105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
     options = build_parser().parse_args(arguments)
+    if options.command in CLIENT_COMMANDS:
+        return run_client_command(options)
     try:
         settings = read_settings(options)
         configure_logging(settings)

@@ -17,6 +17,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import fcntl
 import fractions
 import functools
 import gc
@@ -42,6 +43,7 @@ import random
 import re
 import resource
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -52,6 +54,7 @@ import subprocess
 import symtable
 import sys
 import tempfile
+import termios
 import textwrap
 import threading
 import time
@@ -14211,7 +14214,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 44 Command line =======================================================================================
+# ==== 44-45 Client commands, Command line ===================================================================
 
 
 @contextlib.contextmanager
@@ -14302,6 +14305,305 @@ def run_program(program: str, **options):
 def descendants(pid: int) -> list[int]:
     children = sorted(set(qtm._children(pid)))
     return children + [below for child in children for below in descendants(child)]
+
+
+CLIENT_CONFIG = {"strategy": "mine", "start_date": "2020-01-01"}
+
+
+class Typist:
+    """Types commands of the command line against a service; the engine of `typist` below runs its tasks."""
+
+    def __init__(self, url: str, folder: pathlib.Path) -> None:
+        self.url, self.folder, self.gate = url, folder, threading.Event()
+
+    def start(self, *arguments: str, script: str = "", **options):
+        """A process with pipes; its arguments, or a shell's script in which `qtm` is the command."""
+        command = [sys.executable, str(ROOT / "qtm.py")]
+        words = (
+            ["sh", "-c", f'qtm() {{ {" ".join(command)} "$@"; }}; {script}']
+            if script
+            else [*command, *arguments]
+        )
+        given = {
+            **os.environ,
+            "QTM_URL": self.url,
+            "TERM": "xterm",
+            "PYTHONUNBUFFERED": "",
+            **options.pop("environment", {}),
+        }
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(words, env=given, cwd=self.folder, text=True, **{**pipes, **options})
+
+    def __call__(self, *arguments: str, given: str = "", code: int | None = 0, **options) -> tuple[str, str]:
+        """What is printed on stdout and on stderr."""
+        process = self.start(*arguments, **options)
+        printed, told = process.communicate(given, timeout=DEADLINE_SECONDS)
+        assert process.returncode == code or code is None, (printed, told)
+        assert "Traceback" not in told
+        return printed, told
+
+    def at_terminal(self, *arguments: str, typed: str = "", **environment: str) -> tuple[int, str]:
+        """The exit code and all that a terminal of 100 columns got."""
+        screen, line = os.openpty()
+        fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), line)
+        process = self.start(*arguments, environment=environment, **pipes)
+        os.close(line)
+        os.write(screen, typed.encode())
+        found = b""
+        with contextlib.suppress(OSError):  # at the end of the last process
+            while piece := os.read(screen, 65536):
+                found += piece
+        os.close(screen)
+        return process.wait(DEADLINE_SECONDS), found.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def typist(tmp_path):
+    """Its engine has params for metrics, fails without a sharpe, and waits for the gate when told so."""
+
+    def engine(task, progress):
+        if task.params.get("waits"):
+            typist.gate.wait(DEADLINE_SECONDS)
+        if task.params.get("bad"):
+            raise ValueError("no \x1b[31msharpe")
+        sharpe = task.params["fast"] / 10
+        return {"metrics": {"sharpe": sharpe, "max_drawdown": -0.25, "skew": 0.0, "kurtosis": 3.0, "bars": 1000},
+                "equity_curve": [["2020-01-02", 1.0]] * task.params.get("points", 2)}  # fmt: skip
+
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1)
+    (tmp_path / "empty").mkdir()
+    with serving(chosen, True, engine) as server:
+        typist = Typist(f"http://127.0.0.1:{server.server_port}", tmp_path / "empty")
+        typist.tasks = server.api.tasks
+        yield typist
+        typist.gate.set()
+
+
+def job(**more) -> str:
+    grid = {"fast": [1, 2, 3], "slow": 50}
+    return json.dumps(
+        {
+            "stock_codes": ["A", "平安银行"],
+            "config": CLIENT_CONFIG,
+            "sweep": {"grid": grid},
+            "batch_id": "first",
+        }
+        | more
+    )
+
+
+def test_a_batch_from_submit_to_delete_on_the_command_line(typist):
+    (typist.folder / "job.json").write_text(job())
+    printed, told = typist("submit", "job.json", "--wait", "--key", "k")
+    assert printed == "first\n"
+    assert told.startswith("tasks created: 6\nfirst: ")
+    assert told.endswith(": 6 of 6 tasks ended\nbatch     first\n" + told[told.index("created   2") :])
+    assert typist("submit", "-", "--key", "k", given=job())[1].startswith("tasks created: 6;")
+    printed, told = typist("top", "first", "--limit", "3")
+    assert re.sub(r"0\.[0-9]{3,}|[0-9a-f-]{36}", "#", printed) == (
+        "rank  stock_code  fast  sharpe  max_drawdown  skew  kurtosis  deflated_sharpe  task_id\n"
+        "   1  A              3     0.3         -0.25     0         3           #  #\n"
+        "   2  平安银行       3     0.3         -0.25     0         3           #  #\n"
+        "   3  A              2     0.2         -0.25     0         3           #  #\n"
+        "The same in all rows: slow 50\n"
+        "The best of 6 trials without any skill would have a Sharpe ratio of #.\n"
+        "The first row's true ratio is greater with a probability of #: it may well be luck.\n"
+    )
+    grouped = typist(
+        "top", "first", "--group", "params", "--stat", "median", "--where", "fast<3", "--against", "first"
+    )[0]
+    assert grouped.splitlines()[0].split() == [
+        "rank", "fast", "value", "count", "missing", "min", "median", "mean", "max", "other", "deflated_sharpe",
+    ]  # fmt: skip
+    assert "The same in all rows: slow 50\n" in grouped
+    assert grouped.endswith("Spearman's rank correlation of both batches (1: the same order, 0: none): 1.\n")
+    assert typist("top", "first", "--where", "fast>9")[0] == "No tasks.\n"
+    task = json.loads(typist("top", "first", "--json")[0])["rows"][0]["task_id"]
+    assert re.fullmatch(
+        rf'task +{task}\nstock +A\nparams +{{"fast":3,"slow":50}}\nsharpe +0.3\n(.*\n)*with --json +equity_curve \(2\)\n',
+        typist("result", task)[0],
+    )
+    assert f"task      {task}\n" in typist("status", task)[0]
+    assert "progress  6 of 6 tasks ended\n" in typist("status", "first")[0]
+    head, line = typist("status")[0].splitlines()
+    assert (
+        dict(zip(head.split(), line.split(), strict=True)).items()
+        >= {"batch_id": "first", "completed": "6"}.items()
+    )
+    assert (
+        typist("delete", "first", code=2)[1]
+        == "qtm: there is no terminal to ask whether to delete: give --yes\n"
+    )
+    assert typist("delete", task, "--yes")[0] == "deleted  1\n"
+    assert typist("delete", "first", "--yes")[0] == "deleted  5\n"
+    assert typist("status")[0].split()[0] == "batch_id"
+
+
+def test_a_batch_whose_tasks_fail_or_are_cancelled_is_exit_code_1(typist):
+    bad = job(sweep={"grid": {"bad": [1, 2]}}, stock_codes=["A"], batch_id=None)
+    created = typist("submit", "-", given=bad.replace('"batch_id": null', '"name": "some"'))[0].strip()
+    assert qtm.TASK_ID_FORM.fullmatch(created), "an id that could be a task's"
+    printed, told = typist("watch", created, code=1)
+    assert "some: 2 of 2 tasks ended, 2 failed\n" in told
+    assert re.search(r'\n[0-9a-f-]{36} +A {"bad":1}: ValueError: no \ufffd\[31msharpe\n', printed)
+    failed = typist.tasks.get_tasks_by_batch(created).tasks[0].task_id
+    printed, _ = typist("result", failed, code=1)
+    assert re.search(
+        r"\nerror +ValueError: no \ufffd\[31msharpe\n  File .*\n(.*\n)*    raise ValueError", printed
+    )
+    assert typist("retry", failed)[0].startswith(f"task_id   {failed}\n")
+    assert json.loads(typist("retry", created, "--status", "cancelled", "--json")[0])["retried"] == 0
+    assert typist("cancel", failed, code=2)[1].startswith("qtm: the task is ")
+    typist("submit", "-", given=job(sweep={"grid": {"waits": 1, "fast": [1, 2]}}))
+    assert typist("cancel", "first")[0] == "batch_id   first\ncancelled  4\n"
+    assert typist("watch", "first", code=1)[1] == "first: 4 of 4 tasks ended, 4 cancelled\n"
+    assert typist("retry", "first", "--status", "failed", "--status", "cancelled")[0].endswith(
+        "retried   4\n"
+    )
+
+
+def test_json_on_the_command_line_is_the_data_of_the_api(typist):
+    port = int(typist.url.rpartition(":")[2])
+    done = json.loads(typist("submit", "-", "--json", "--wait", given=job())[0])
+    assert (done["batch_id"], done["counts"]["completed"]) == ("first", 6)
+    task = typist.tasks.list_tasks("first")[0][0].task_id
+    for typed, path in {
+        "status": "listBatches",
+        "status first": "getTasksByBatch?batch_id=first",
+        f"status {task}": f"getTaskStatus?task_id={task}",
+        "top first --order asc --limit 2": "rankTasks?batch_id=first&order=asc&limit=2",
+        f"result {task}": f"getTaskResult?task_id={task}",
+    }.items():
+        assert json.loads(typist(*typed.split(), "--json")[0]) == ask(port, f"{A}/{path}")[1]["data"], typed
+    assert json.loads(typist("watch", "first", "--json")[0]) == done
+    created = json.loads(typist("submit", "-", "--json", given=job())[0])
+    assert created["count"] == len(created["task_ids"]) == 6
+    assert json.loads(typist("cancel", "first", "--json")[0])["cancelled"] >= 0
+    typist("watch", "first", code=None)
+    assert json.loads(typist("delete", "first", "--yes", "--json")[0]) == {"deleted": 12}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_job_file_may_be_toml(typist, is_file):
+    text = """batch_id = "first"
+        stock_codes = ["A"]
+        [config]
+        strategy = "mine"
+        start_date = 2020-01-01
+        [sweep.grid]
+        fast = {from = 1, to = 4}"""
+    (typist.folder / "job.toml").write_text(text)
+    typist("submit", "job.toml" if is_file else "-", "--wait", given=text)
+    page = typist.tasks.get_tasks_by_batch("first").tasks
+    assert [task.params for task in page] == [{"fast": fast} for fast in (1, 2, 3, 4)]
+    assert page[0].config == CLIENT_CONFIG
+
+
+def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
+    code, screen = typist.at_terminal("submit", "-", "--wait", typed=job() + "\n\x04")
+    assert code == 0
+    drawn = screen.partition("tasks created: 6\n")[2].split("\r")
+    assert drawn[-1].startswith("first: ████████████████████████ 6 of 6 tasks ended\x1b[K\n")
+    assert all(len(line) <= 110 for line in drawn[1:-1])
+    bold = "\x1b[1mbatch_id"
+    assert typist.at_terminal("status")[1].startswith(bold)
+    for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert typist.at_terminal("status", **plain)[1].startswith("batch_id")
+    assert typist("status")[0].startswith("batch_id")
+    question = "Delete 6 tasks with all results? [y/N] "
+    for typed, outcome in {
+        "n\n": (2, f"{question}qtm: nothing is deleted\n"),
+        "y\n": (0, f"{question}deleted  6\n"),
+    }.items():
+        code, screen = typist.at_terminal("delete", "first", typed=typed)
+        assert (code, screen.replace(typed, "", 1)) == outcome
+
+
+def test_ctrl_c_ends_the_watching_and_the_batch_goes_on(typist):
+    process = typist.start("submit", "-", "--wait")
+    process.stdin.write(job(sweep={"grid": {"waits": 1, "fast": 1}}))
+    process.stdin.close()
+    assert [process.stderr.readline() for _ in range(2)][1].startswith("first: 0 of 2 tasks ended")
+    process.send_signal(signal.SIGINT)
+    assert (
+        process.stderr.read()
+        == "qtm: the batch first goes on: `qtm watch first` follows it again, `qtm cancel first` stops it\n"
+    )
+    assert process.wait(DEADLINE_SECONDS) == 130
+    process.stdout.close()
+    assert not typist.tasks.get_batch("first").is_final
+    typist.gate.set()
+    assert typist.tasks.wait_batch("first", DEADLINE_SECONDS).counts["completed"] == 2
+
+
+def test_a_reader_that_has_enough_ends_a_command_silently(typist):
+    typist("submit", "-", "--wait", given=job(sweep={"grid": {"fast": 1, "points": 50_000}}))
+    task = typist.tasks.list_tasks("first")[0][0].task_id
+    script = f"{{ qtm result {task} --json; echo code $? >&2; }} | head -c 10"
+    assert typist(script=script) == ('{"task_id"', "code 141\n")
+    # the progress, too
+    assert typist(script="{ qtm watch first 2>&1; echo $? >code; } | true; cat code")[0] in ("141\n", "0\n")
+
+
+REFUSED_COMMANDS = {
+    "no service": (["status", "--url", "http://127.0.0.1:1"], "", "qtm: cannot connect to http://127.0.0.1:1: .*refused\n"),
+    "no URL": (["status", "--url", "here"], "", "qtm: the URL of a service must look like http.*\n"),
+    "no batch": (["watch", "none"], "", "qtm: there is no batch 'none'\n"),
+    "no id": (["cancel", f"{'0' * 8}-0000-7000-8000-{'0' * 12}"], "", "qtm: there is neither a task nor a batch '0.*'\n"),
+    "no task": (["result", "none"], "", "qtm: there is no task 'none'\n"),
+    "no file": (["submit", "none.json"], "", r"qtm: .*No such file or directory: 'none.json'\n"),
+    "broken JSON": (["submit", "-"], '{"a": 1,', "qtm: standard input: it is not strict JSON: .* at line 1, column .*\n"),
+    "no object": (["submit", "job.json"], "", "qtm: the body must be a JSON object\n"),
+    "faults": (
+        ["submit", "-"],
+        job(config={"start_date": "x", "end_date": 5}),
+        r"qtm: config.start_date: .* \(and 1 more\)\n  config.start_date: must be a date, .*\n  config.end_date: must be .*\n",
+    ),
+    "a wrong key": (["submit", "-", "--key", "a b"], job(), "qtm: .*Idempotency-Key.*\n"),
+    "a wrong condition": (["top", "first", "--where", "fast"], "", r"qtm: where: must compare .*\n"),
+    "a wrong choice": (["top", "first", "--stat", "x"], "", "usage: qtm top (.*\n)*qtm top: error: argument --stat: .*\n"),
+    "a wrong token": (["status"], "", "qtm: send the header .*QTM_TOKEN\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_COMMANDS)
+def test_a_refusal_is_exit_code_2_and_a_line_without_a_traceback(typist, name):
+    arguments, given, words = REFUSED_COMMANDS[name]
+    (typist.folder / "job.json").write_text("[]")
+    with contextlib.ExitStack() as stack:
+        if "token" in name:
+            chosen = settings(f"sqlite:///{typist.folder}/t.db", port=0, api_token=TOKENS)
+            typist.url = f"http://127.0.0.1:{stack.enter_context(serving(chosen)).server_port}"
+        printed, told = typist(*arguments, given=given, code=2, environment={"QTM_TOKEN": "geheim"})
+    assert printed == ""
+    assert re.fullmatch(words, told)
+    assert "geheim" not in told
+
+
+def test_client_commands_read_no_setting_of_a_service_and_open_no_file(typist):
+    wrong = {"QTM_POLL_SECONDS": "x", "QTM_PORT": "x", "QTM_DATABASE_URL": "mysql://nobody@127.0.0.1:1/x"}
+    assert typist("status", environment=wrong)[0].startswith("batch_id")
+    assert os.listdir(typist.folder) == []
+
+
+@pytest.mark.parametrize("name", qtm.CLIENT_COMMANDS)
+def test_the_help_of_a_client_command_has_its_own_options_and_an_example(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        qtm.main([name, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    own = {word for word in qtm.CLIENT_COMMANDS[name].arguments.split() if word.startswith("--")}
+    assert {*re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.MULTILINE)} == {
+        *own,
+        "--help",
+        "--json",
+        "--url",
+    }
+    example = " ".join(text.partition("\nexample: ")[2].split())
+    program, *typed = shlex.split(example)
+    assert (program, qtm.build_parser().parse_args(typed).command) == ("qtm", name)
 
 
 def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatch, tmp_path, caplog):
@@ -16595,12 +16897,15 @@ def test_public_names_have_docstrings():
 
 
 def test_every_endpoint_setting_command_and_code_is_in_the_readme():
-    names = [route.path.rpartition("/")[2] or "| `GET /` |" for route in qtm.ROUTES] + list(qtm.COMMANDS)
+    names = [route.path.rpartition("/")[2] or "| `GET /` |" for route in qtm.ROUTES] + [
+        *qtm.COMMANDS,
+        *qtm.CLIENT_COMMANDS,
+    ]
     names += ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
     names += [f"`QTM_{name.upper()}`" for name in qtm.SECRET_FILES]
     names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
     assert [name for name in names if name not in README] == []
-    assert len(README.splitlines()) <= 360
+    assert len(README.splitlines()) <= 380
 
 
 def blocks(kind: str) -> list[str]:
@@ -16693,24 +16998,28 @@ def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_fo
             "ATTENTION, THE README IS NOT TRIED: curl is missing"
         )
     folder, environment = fresh_folder
-    serve, install, create, follow, result, sweep, rank, *_ = blocks("sh")
+    serve, install, create, follow, result, sweep, rank, shell, *_ = blocks("sh")
     assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), (
         ".ci/run does it"
     )
     with typed_service(serve, folder, environment) as port:
 
         def printed(*typed: str) -> str:
-            text = "".join(typed).replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-            assert f"127.0.0.1:{port}" in text
+            text = f"export QTM_URL=http://127.0.0.1:8080\n{''.join(typed)}".replace(":8080", f":{port}")
             given = {"input": text, "cwd": folder, "env": environment, "capture_output": True, "text": True}
             return subprocess.run(["sh", "-e"], check=True, **given).stdout
 
         first, second = printed(create, follow, result), printed(create.partition("\n")[0], "\n", sweep, rank)
+        best = printed(shell.replace('"to": 20}', '"to": 3}'))  # 60 of the 400: other tests are running
     swept, end = json.JSONDecoder().raw_decode(second)
     assert swept["data"]["count"] == 10
     ranked, end = json.JSONDecoder().raw_decode(second[end:])
     assert [row["rank"] for row in ranked["data"]["rows"]] == [1, 2, 3]
     assert ",deflated_sharpe," in second, "the head of the CSV"
+    assert best.splitlines()[0] == "pairs"
+    said, shown = [re.sub("[0-9.]+ +[0-9a-f-]{36}", "", text) for text in (blocks("text")[1], best)]
+    assert shown.splitlines()[1:5] == said.splitlines()[:4], "but for deflated_sharpe and the ids"
+    assert shown.splitlines()[5].startswith("The best of 60 trials without any skill ")
     line, metrics = blocks("text")[0].splitlines()[0], blocks("json")[0]
     created, rest = first.split("}}", 1)
     assert json.loads(created + "}}")["data"]["count"] == 8
