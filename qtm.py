@@ -15,6 +15,13 @@ Embedded::
         batch = tasks.create_task(qtm.TaskRequest(stock_code="AAPL", config={...}, params={...}))
         info = tasks.wait(batch.task_ids[0], timeout_seconds=60)
 
+With a running service, by the same verbs; both give a batch as an object, too::
+
+    tasks = qtm.connect("http://127.0.0.1:8080")
+    batch = tasks.submit(["AAPL", "MSFT"], config, qtm.grid(fast=range(5, 30, 5), slow=[50, 100]))
+    batch.wait()
+    print(batch.best("sharpe"))
+
 The life of a task::
 
     pending --claim--> running --> completed
@@ -218,6 +225,7 @@ __all__ = [
     "Client",
     "CreatedBatch",
     "DatabaseUnavailable",
+    "DryRun",
     "EngineError",
     "FieldError",
     "InvalidRequest",
@@ -1434,7 +1442,7 @@ class CreatedBatch:
 
     batch_id: str
     count: int
-    task_ids: Sequence[str]
+    task_ids: Sequence[str] = field(repr=False)
     repeated: bool = False
     skipped: int = 0
 
@@ -1470,7 +1478,7 @@ class BatchInfo:
     progress: float
     tasks_per_second: float | None = None
     eta_seconds: float | None = None
-    tasks: Sequence[TaskInfo] = ()
+    tasks: Sequence[TaskInfo] = field(default=(), repr=False)
     next_cursor: str | None = None
 
     @property
@@ -1805,7 +1813,7 @@ class Ranking:
     expected_max_sharpe: float | None
     rank_correlation: float | None
     warnings: Sequence[str]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]] = field(repr=False)
     next_cursor: str | None
 
     def _repr_html_(self) -> str:
@@ -9975,11 +9983,10 @@ def progress_text(batch: BatchInfo) -> str:
     """How far a batch is: ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15 left``."""
     parts = [f"{batch.ended:,} of {batch.total:,} tasks ended"]
     parts += [f"{n:,} {name}" for name in ("running", "failed", "cancelled") if (n := batch.counts[name])]
-    rate, left = getattr(batch, "tasks_per_second", None), getattr(batch, "eta_seconds", None)
-    if rate and not batch.is_final:
-        parts.append(f"{rate:.3g} a second")
-    if left is not None and not batch.is_final:
-        parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+    if batch.tasks_per_second and not batch.is_final:
+        parts.append(f"{batch.tasks_per_second:.3g} a second")
+    if batch.eta_seconds is not None and not batch.is_final:
+        parts.append(f"{datetime.timedelta(seconds=round(batch.eta_seconds))} left")
     return ", ".join(parts)
 
 
@@ -10798,6 +10805,7 @@ URL_RULE = f"must look like {DEFAULT_URL} or https://example.com/qtm; a token go
 CLIENT_URL = re.compile(r"https?://[^/?#@\x00-\x20]+(/[^?#\x00-\x20]*)?", re.IGNORECASE)
 BEARER = re.compile(r"[\x21-\x7e]*")
 MAX_WAIT_SECONDS = 60.0  # for an end, of one request
+CLIENT_WAIT_SECONDS = 30.0  # of those: many proxies give up after 60
 REQUEST_SECONDS = 60.0  # that a request is tried, repeats included, beyond its wait for an end
 CONNECT_SECONDS = 10.0
 REPEAT_SECONDS = (0.05, 2.0)  # before the first repeat, doubling up to the last
@@ -10957,7 +10965,7 @@ class ServiceConnections:
         deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
         pause, is_repeat = REPEAT_SECONDS[0], False
         while True:
-            wait = min(max(wait_until - time.monotonic(), 0.0), MAX_WAIT_SECONDS)
+            wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
             values = {**query, "wait": f"{wait:.3f}"} if wait_until else query
             target = f"/{verb}?{urllib.parse.urlencode(values, doseq=True)}".rstrip("?")
             reply = self._once(target, content, headers, wait + self.timeout_seconds)
@@ -11141,11 +11149,7 @@ class Client(BatchVerbs):
         return self._wait("getTasksByBatch", query, timeout_seconds, _batch_info)
 
     def _wait(
-        self,
-        verb: str,
-        query: Mapping[str, Any],
-        seconds: float,
-        parse: Callable[[Any], Ended],
+        self, verb: str, query: Mapping[str, Any], seconds: float, parse: Callable[[Any], Ended]
     ) -> Ended:
         until = time.monotonic() + number_argument("timeout_seconds", seconds)
         while True:

@@ -8950,13 +8950,15 @@ def test_what_a_notebook_shows_is_short_and_escaped(verbs):
     task, result = next(batch.tasks()), next(batch.results())
     assert repr(task) == f"<TaskInfo {task.task_id} A completed sharpe=1>"
     assert repr(result) == f"<TaskResult of {task!r}: metrics, equity_curve>"
+    page, ranking = verbs.get_tasks_by_batch("b"), batch.rank("sharpe")
+    assert task.task_id not in f"{page}{ranking}{batch.created}"
     hostile = dataclasses.replace(
         result, result={"<x>": "<y>", "metrics": 5, "long": [1] * 2000, "none": None}
     )
     assert len(repr(hostile)) < 200
     shown = hostile._repr_html_()
     assert "<tr><td>&lt;x&gt;</td><td>&lt;y&gt;</td></tr><tr><td>long</td><td>2000 items</td></tr>" in shown
-    shown = dataclasses.replace(batch.rank("sharpe"), warnings=["<w>"])._repr_html_()
+    shown = dataclasses.replace(ranking, warnings=["<w>"])._repr_html_()
     assert "<caption>b by sharpe, best of 2 without skill: 0 | &lt;w&gt;</caption>" in shown
     assert (shown.count("<tr>"), "<td>A</td>" in shown) == (5, True)
 
@@ -9007,11 +9009,14 @@ class Terminal(io.StringIO):
 
 NONE = {status.value: 0 for status in qtm.TaskStatus}
 HALF = qtm.BatchInfo("b", "mine", "", NONE | {"pending": 10, "running": 2, "completed": 11, "failed": 1}, 0.5)
+HALF = dataclasses.replace(HALF, tasks_per_second=52.3456, eta_seconds=75.4)
 WHOLE = dataclasses.replace(HALF, counts=NONE | {"completed": 23, "failed": 1})
 
 
 def test_progress_is_one_line_on_a_terminal_and_in_a_notebook_and_plain_lines_elsewhere(monkeypatch, capsys):
-    half, whole = "12 of 24 tasks ended, 2 running, 1 failed", "24 of 24 tasks ended, 1 failed"
+    half = "12 of 24 tasks ended, 2 running, 1 failed, 52.3 a second, 0:01:15 left"
+    whole = "24 of 24 tasks ended, 1 failed"
+    monkeypatch.setenv("COLUMNS", "200")
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
         show = qtm.ProgressDisplay(stream)
