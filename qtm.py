@@ -132,6 +132,7 @@ import argparse
 import atexit
 import base64
 import bisect
+import codecs
 import contextlib
 import csv
 import dataclasses
@@ -1554,7 +1555,7 @@ class TaskPage(NamedTuple):
 
 # ==== 6 Ranking =============================================================================================
 # Pure functions: the metrics that are kept beside a completed task, the deflated Sharpe ratio, rank
-# correlation.
+# correlation, the columns of tables, thinned curves.
 
 MAX_METRICS = 64  # of a result, kept beside the task
 MAX_METRIC_NAME = 100  # characters
@@ -1701,6 +1702,17 @@ def rank_condition(text: str) -> tuple[str, str, float | str]:
     return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
 
 
+def condition_faults(texts: Sequence[str]) -> list[FieldError]:
+    """The faults of conditions, which `rank_condition` reads."""
+    faults = []
+    for i, text in enumerate(texts):
+        try:
+            rank_condition(text)
+        except ValueError as error:
+            faults.append(FieldError(f"where[{i}]", str(error)))
+    return faults
+
+
 @dataclass(frozen=True)
 class RankQuery:
     """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of equal
@@ -1725,12 +1737,7 @@ class RankQuery:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
-        for i, text in enumerate(self.where):
-            try:
-                rank_condition(text)
-            except ValueError as error:
-                faults.append(FieldError(f"where[{i}]", str(error)))
-        return faults
+        return faults + condition_faults(self.where)
 
 
 class Luck(NamedTuple):
@@ -1821,6 +1828,136 @@ class Ranking:
         words = f", best of {self.trials} without skill: {luck:.3g}" if luck is not None else ""
         head = " | ".join([f"{self.batch_id} by {self.by}{words}", *self.warnings])
         return html_table(head, flat_rows(self.rows[:SHOWN_ROWS]))
+
+
+MAX_COLUMNS = 1000  # of an export
+CSV_TYPE, NDJSON_TYPE = "text/csv; charset=utf-8", "application/x-ndjson"
+FORMATS = {"csv": CSV_TYPE, "ndjson": NDJSON_TYPE}  # of exports
+DOCUMENTS = ("config", "params", "metrics", "error")  # the objects of a task
+TASK_FIELDS = frozenset(TaskInfo.__slots__) - {"status_text"}  # that an export can show
+COLUMN_NAMES = rf"[^,\x00-\x1f]+(?:,[^,\x00-\x1f]+){{0,{MAX_COLUMNS - 1}}}"
+CELL_TYPES = frozenset((str, int, float, type(None)))  # that csv writes as JSON does; null is an empty cell
+Columns = Mapping[tuple[str, str], str]  # the heads of a table's columns, by kind and name
+
+
+def chosen_columns(fields: Iterable[str]) -> Columns:
+    """The columns that these texts name: a field of the task, a member of one of its objects
+    (``params.fast``, ``config.strategy``), or a parameter or else a metric by its name alone (of the kind "*")."""
+    columns = dict[tuple[str, str], str]()
+    for text in fields:
+        kind, _, name = text.partition(".")
+        is_member = bool(name) and kind in DOCUMENTS
+        columns[(kind, name) if is_member else ("" if text in TASK_FIELDS else "*", text)] = text
+    return columns
+
+
+FIRST_COLUMNS = chosen_columns(  # of an export; those of all params and metrics follow
+    [
+        *("task_id", "stock_code", "status", "attempt", "created_at", "started_at", "finished_at"),
+        *("engine_version", "error.type", "error.message"),
+    ]
+)
+JSON_DECODER = json.JSONDecoder()
+# for metrics: to read doubles and write them again takes longer than all else that an export does
+NUMBERS_AS_TEXT = json.JSONDecoder(parse_float=str, parse_int=str)
+
+
+class TableLines:
+    """Rows of tasks as lines of CSV (RFC 4180), or each as a JSON object of its columns. A row has the values of
+    ``fields``, objects as JSON text."""
+
+    def __init__(self, columns: Columns, is_csv: bool = True) -> None:
+        kinds = {kind for kind, _ in columns} | ({name for _, name in columns} if not is_csv else set())
+        self._has_any = "*" in kinds
+        kinds |= {"params", "metrics"} if self._has_any else set()
+        self._columns = columns
+        self._kinds = [kind for kind in DOCUMENTS if kind in kinds]
+        self.fields = [*dict.fromkeys([*(name for kind, name in columns if not kind), *self._kinds])]
+        self._readers = dict.fromkeys(self._kinds, JSON_DECODER.raw_decode)
+        if is_csv and "metrics" in self._readers:
+            self._readers["metrics"] = NUMBERS_AS_TEXT.raw_decode
+        self._writer: Any = csv.writer(self) if is_csv else None
+        self.head: str = self._writer.writerow(columns.values()) if self._writer else ""
+
+    def write(self, text: str) -> str:
+        """The file's side of `csv.writer`, whose ``writerow`` gives what this gives."""
+        return text
+
+    def line(self, row: Sequence[Any]) -> str:
+        """The line of a task."""
+        task: dict[str, Any] = dict(zip(self.fields, row, strict=True))
+        found = {kind: read(task[kind] or "null")[0] for kind, read in self._readers.items()}
+        task |= {} if self._writer else found
+        if "drift" in task:
+            task["drift"] = task["drift"] == 1
+        found = {kind: value or {} for kind, value in found.items()} | {"": task}
+        if self._has_any:
+            found["*"] = {**found["metrics"], **found["params"]}
+        values = [found[kind].get(name) for kind, name in self._columns]
+        if not self._writer:
+            return f"{dump_json(dict(zip(self._columns.values(), values, strict=True)))}\n"
+        texts = [one if type(one) in CELL_TYPES else dump_json(one) for one in values]
+        return cast(str, self._writer.writerow(texts))
+
+
+PIECE_LENGTH = 512 * 1024  # characters, where a piece of an export ends before its page does
+
+
+def pieces_of(rows: Iterable[Sequence[Any] | None], head: str, line: Callable[[Any], str]) -> Iterator[str]:
+    """The lines of rows, joined to pieces: one ends with each page, for which None stands among the rows."""
+    lines, length = [head], 0
+    for row in rows:
+        if row is not None:
+            lines.append(line(row))
+            length += len(lines[-1])
+        if row is None or length > PIECE_LENGTH:
+            yield "".join(lines)
+            lines, length = [], 0
+
+
+MAX_CURVES = 20
+CURVE_POINTS = (2, 2000)
+THINNING = "minmax"
+
+
+class Curve(NamedTuple):
+    """The equity curve of a task, a list of [time, value], thinned from ``length`` points; None where its
+    result has none."""
+
+    task_id: str
+    stock_code: str
+    params: dict[str, Any]
+    length: int
+    curve: list[list[Any]] | None
+
+
+def is_curve(points: Any) -> bool:
+    """Whether this is a list of [time, value], each value a number or None."""
+    try:
+        return bool(points) and {type(value) for _, value in points} <= {int, float, type(None)}
+    except (TypeError, ValueError):  # its points are no pairs
+        return False
+
+
+def thin_curve(curve: Sequence[Sequence[Any]], most: int) -> list[Any]:
+    """At most so many of the points of a curve of [time, value], in their order. Min-max aggregation (as in
+    Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014): the first and the last
+    point stay, and of each of the equally long buckets between them the least and the greatest; from four
+    points on these are the least and the greatest of all. Where values are None, the first None of each
+    bucket stays, too, as a gap."""
+    values = [value for _, value in curve]
+    if len(curve) <= most:
+        return [*curve]
+    inner = len(curve) - 2
+    buckets = (most - 2) // (3 if None in values else 2)
+    kept = [0]
+    for i in range(buckets):
+        places = range(1 + i * inner // buckets, 1 + (i + 1) * inner // buckets)
+        known = [place for place in places if values[place] is not None]
+        gap = next((place for place in places if values[place] is None), None)
+        ends = [choose(known, key=values.__getitem__) for choose in (min, max) if known]
+        kept += sorted({place for place in (*ends, gap) if place is not None})
+    return [curve[place] for place in [*kept, len(curve) - 1]]
 
 
 # ==== 7 Log and counters ====================================================================================
@@ -4837,7 +4974,7 @@ class RunStatements(Statements):
 
 # ==== 16 Rank statements ====================================================================================
 # The SQL of rankTasks, by the table backtest_metrics alone where it can: it is narrow, so that ranking a
-# batch reads few pages.
+# batch reads few pages; and of exportTasks and getCurves.
 
 NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
 VALUE = "(JSON_EXTRACT(metrics, :by) + 0e0)"  # of the metric; NULL where a task has none
@@ -4845,25 +4982,30 @@ OF_BATCH_OPEN = f"""FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) *
     WHERE batch_id = :batch_id AND status IN ('{"', '".join(NOT_COMPLETED)}')"""
 
 
-def _rank_parameters(query: RankQuery) -> dict[str, Any]:
-    found: dict[str, Any] = {"batch_id": _key(query.batch_id), "by": f'$."{query.by}"'}
-    for i, (name, _, value) in enumerate(map(rank_condition, query.where)):
+def _condition_parameters(where: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for i, (name, _, value) in enumerate(map(rank_condition, where)):
         found |= {f"path_{i}": f'$."{name}"', f"wanted_{i}": value}
     return found
+
+
+def _rank_parameters(query: RankQuery) -> dict[str, Any]:
+    found: dict[str, Any] = {"batch_id": _key(query.batch_id), "by": f'$."{query.by}"'}
+    return found | _condition_parameters(query.where)
 
 
 class RankStatements(Statements):
     """The rankings of batches."""
 
-    def _where(self, query: RankQuery, has_metrics: bool = True) -> str:
-        """Its conditions, of backtest_metrics, or of backtest_tasks, which has no metrics."""
+    def _where(self, where: Sequence[str], metrics: str = "metrics") -> str:
+        """Conditions of backtest_metrics, or of backtest_tasks with an expression for the ``metrics``."""
         dialect, parts = self.database.dialect, [""]
-        for i, (name, sign, value) in enumerate(map(rank_condition, query.where)):
+        for i, (name, sign, value) in enumerate(map(rank_condition, where)):
             path, found = f":path_{i}", "stock_code"
             if name != "stock_code" and isinstance(value, str):
                 found = dialect.json_text.format(path)
             elif name != "stock_code":
-                metric = f"JSON_EXTRACT(metrics, {path}) + 0e0" if has_metrics else "NULL"
+                metric = f"JSON_EXTRACT({metrics}, {path}) + 0e0"
                 found = f"COALESCE({metric}, {dialect.json_number.format(path)})"
             parts.append(f"{found} {sign} :wanted_{i}")
         return " AND ".join(parts)
@@ -4927,7 +5069,7 @@ class RankStatements(Statements):
         """The rows, one more than asked for if there are, and the rank correlation. Tasks without the metric
         are the last of backtest_metrics; those that have not completed come after them."""
         given = _rank_parameters(query) | {"limit": query.limit + 1, "start": query.start}
-        value, where = f"-{VALUE}" if query.order == "asc" else VALUE, self._where(query)
+        value, where = f"-{VALUE}" if query.order == "asc" else VALUE, self._where(query.where)
         found = session.rows(
             f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ task_id, stock_code, params, metrics, params_key,
                 period_sharpe, sharpe_error, drift
@@ -4941,7 +5083,7 @@ class RankStatements(Statements):
             count = f"{BOUNDED_SELECT} COUNT(*) FROM backtest_metrics WHERE batch_id = :batch_id{where}"
             before = query.start + len(found) if found else session.rows(count, given)[0][0]
             more = {"limit": query.limit + 1 - len(found), "start": max(0, query.start - before)}
-            where = self._where(query, has_metrics=False)
+            where = self._where(query.where, "NULL")
             columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL, 0"
             page = f"{OF_BATCH_OPEN}{where} ORDER BY task_id LIMIT :limit OFFSET :start"
             found += session.rows(f"{BOUNDED_SELECT} {columns} {page}", {**given, **more})
@@ -4969,16 +5111,14 @@ class RankStatements(Statements):
         for key, stock, count, task_id, error, text in session.rows(
             f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
                 FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {VALUE} AS v FROM backtest_metrics
-                      WHERE batch_id = :batch_id{self._where(query)} LIMIT {2**62}) AS chosen
+                      WHERE batch_id = :batch_id{self._where(query.where)} LIMIT {2**62}) AS chosen
                 GROUP BY params_key, stock""",
             given,
         ):
             values = [float(one) for one in text.split(",")] if text else ()
             groups[key, stock] = ParamsGroup(task_id, "", count, 0, values, error)
         if any(counts.get(one) for one in NOT_COMPLETED):
-            columns = (
-                f"params, COUNT(*) {OF_BATCH_OPEN}{self._where(query, has_metrics=False)} GROUP BY params"
-            )
+            columns = f"params, COUNT(*) {OF_BATCH_OPEN}{self._where(query.where, 'NULL')} GROUP BY params"
             for params, count in session.rows(f"{BOUNDED_SELECT} {columns}", given):
                 group = groups.setdefault((params_key(json.loads(params)), ""), ParamsGroup(""))
                 group.params, group.missing = params, group.missing + count
@@ -5018,6 +5158,70 @@ class RankStatements(Statements):
             row |= {"other": others.get(key)} if query.against else {}
             rows.append(f'{{"rank":{rank},"params":{params or "null"},{dump_json(row)[1:]}')
         return rows, rank_correlation(values, others) if query.against else None
+
+
+LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
+
+
+OF_METRICS = """(SELECT m.{} FROM backtest_metrics AS m
+    WHERE m.batch_id = backtest_tasks.batch_id AND m.task_id = backtest_tasks.task_id)"""
+
+
+def _export_column(name: str) -> str:
+    """The expression for a field of a task."""
+    if name in ("metrics", "run_key", "drift"):
+        return OF_METRICS.format(name)
+    if name.endswith("_at"):
+        return f"REPLACE(REPLACE('@Z', '@', {name}), ' ', 'T')"
+    return "-priority_rank" if name == "priority" else f"backtest_tasks.{name}"
+
+
+class ExportStatements(TaskStatements, RankStatements):
+    """All tasks of a batch, and equity curves."""
+
+    def export_rows(
+        self, chosen: TaskFilter, fields: Sequence[str], where: Sequence[str]
+    ) -> Iterator[Sequence[Any] | None]:
+        """The tasks for which the conditions hold, in the order of their ids: of each the values of these
+        fields, or without any the JSON of the whole task; and None after each page. A page is one statement
+        of its own: it shows its tasks as they stand when it is read, and no connection is held between two."""
+        documents = [name for name in ("config", "params", "error") if name in fields or not fields]
+        sizes = [self.database.dialect.byte_length.format(f"COALESCE({name}, '')") for name in documents]
+        is_long = f"{' + '.join(sizes) or '0'} > {LONG_BYTES}"
+        short = f"CASE WHEN {is_long} THEN NULL ELSE {{}} END"
+        columns = [(short if one in documents else "{}").format(_export_column(one)) for one in fields]
+        is_wanted = f"CASE WHEN 1{self._where(where, OF_METRICS.format('metrics'))} THEN 1 ELSE 0 END"
+        selected = ", ".join([is_wanted, is_long, *(columns or [short.format(self._task_json)])])
+        while True:
+            given = chosen.parameters(chosen.limit) | _condition_parameters(where)
+            rows = self._page(chosen, f"backtest_tasks.task_id, {selected}", given)
+            rows.sort(key=operator.itemgetter(0))
+            for task_id, wanted, long, *values in rows:
+                if wanted:
+                    yield from self._export_alone(task_id, fields) if long else (values,)
+            yield None
+            if len(rows) < chosen.limit:
+                return
+            chosen = dataclasses.replace(chosen, cursor=rows[-1][0])
+
+    def _export_alone(self, task_id: str, fields: Sequence[str]) -> list[Sequence[Any]]:
+        """The row of one task, if it is still there."""
+        if not fields:
+            return [(task.json,) for task in self.get_texts([task_id]).values()]
+        columns = ", ".join(map(_export_column, fields))
+        sql = f"SELECT {columns} FROM backtest_tasks WHERE task_id = :task_id"
+        return [*self.database.rows(sql, {"task_id": task_id})]
+
+    def get_curve(self, task_id: str) -> Any:
+        """The equity curve of a result, if it has one. MariaDB finds nothing in a result that is nested deeply:
+        where there is no curve, the whole result is read."""
+        curve = "COALESCE(JSON_EXTRACT(result, '$.equity_curve'), result)"
+        rows = self.database.rows(
+            f"SELECT {curve} FROM backtest_results WHERE task_id = :id", {"id": task_id}
+        )
+        with contextlib.suppress(ValueError):  # a text is no curve
+            found = json.loads(rows[0][0]) if rows else None
+            return found.get("equity_curve") if isinstance(found, dict) else found
 
 
 # ==== 17 Upkeep statements ==================================================================================
@@ -5144,7 +5348,7 @@ class UpkeepStatements(Statements):
         return self.database.snapshot()
 
 
-class TaskDAO(TaskStatements, RunStatements, RankStatements, UpkeepStatements):
+class TaskDAO(ExportStatements, RunStatements, UpkeepStatements):
     """The statements of four rooms over one database."""
 
     get_task = TaskStatements.get
@@ -9753,6 +9957,13 @@ def texts_argument(name: str, value: Any) -> tuple[str, ...]:
     return tuple(text_argument(f"{name}[{i}]", text) for i, text in enumerate(many))
 
 
+def fields_argument(value: Any) -> Sequence[str]:
+    """The columns of an export: texts, or one text with commas. Raises TypeError."""
+    if isinstance(value, str):
+        return value.split(",") if value else ()
+    return texts_argument("fields", value)
+
+
 def number_argument(name: str, value: Any, least: int | None = None) -> Any:
     """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and
     InvalidRequest for one that is less and for NaN."""
@@ -10190,6 +10401,7 @@ RANKING_SECONDS = 60.0  # that a page of a ranking is kept
 MAX_RANKINGS = 16  # of half a megabyte each
 MAX_PAGE = 10_000
 DRY_RUN_EXAMPLES = 10  # stock codes, params and refusals that a dry run lists
+EXPORT_TASKS = 1000  # of a page of an export: some hundred kilobytes, read and written in 30 ms
 LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enough to be done only
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
@@ -10402,6 +10614,77 @@ class TaskQueries:
         for old in list(self._rankings)[:-MAX_RANKINGS]:
             self._rankings.pop(old, None)
         return text
+
+    def export(
+        self,
+        batch_id: str,
+        format: str = "csv",
+        fields: str | Sequence[str] = (),
+        statuses: Sequence[TaskStatus] = (),
+        where: str | Sequence[str] = (),
+    ) -> Iterator[str]:
+        """All tasks of a batch in the order of creation, as the pieces of a text: "csv" with a column for each
+        parameter and metric that any of them has, or "ndjson" with a task in each line; of ``fields`` such as
+        "stock_code,params.fast,sharpe" only these. Each page of 1,000 tasks shows them as they stand when it is read.
+        Raises BatchNotFound, and InvalidRequest also for more than 1,000 columns; the iterator raises
+        DatabaseUnavailable."""
+        chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
+        chosen, conditions = checked_filter(chosen), texts_argument("where", where)
+        names = fields_argument(fields)
+        faults = condition_faults(conditions)
+        if text_argument("format", format) not in FORMATS:
+            faults.append(FieldError("format", f"must be one of {', '.join(FORMATS)}"))
+        if "" in names or len(names) > MAX_COLUMNS:
+            faults.append(FieldError("fields", f"must be 1 to {MAX_COLUMNS} names of columns"))
+        if faults:
+            raise invalid_request(faults)
+        self._batch(text_argument("batch_id", batch_id), COUNTS_SECONDS)
+        if format == "ndjson" and not names:
+            rows = self.dao.export_rows(chosen, (), conditions)
+            return pieces_of(rows, "", lambda row: f"{_utf8(row[0])}\n")
+        columns = chosen_columns(names) if names else self._all_columns(chosen, conditions)
+        lines = TableLines(columns, is_csv=format == "csv")
+        return pieces_of(self.dao.export_rows(chosen, lines.fields, conditions), lines.head, lines.line)
+
+    def _all_columns(self, chosen: TaskFilter, where: Sequence[str]) -> Columns:
+        """The columns of all params and metrics of these tasks. Raises InvalidRequest where they are too many."""
+        found: dict[str, dict[str, str]] = {"params": {}, "metrics": {}}
+        for row in self.dao.export_rows(chosen, ("params", "metrics"), where):
+            if row is not None:
+                found["params"] |= JSON_DECODER.raw_decode(row[0])[0]
+                found["metrics"] |= NUMBERS_AS_TEXT.raw_decode(row[1] or "{}")[0]
+            if sum(map(len, found.values())) + len(FIRST_COLUMNS) > MAX_COLUMNS:
+                words = f"params and metrics make more than {MAX_COLUMNS} columns: choose fields, or format=ndjson"
+                raise invalid_request([FieldError("fields", words)])
+        first = [("", head) for head in FIRST_COLUMNS.values()]
+        heads = named_columns([*first, *((kind, name) for kind in found for name in found[kind])])
+        return {**FIRST_COLUMNS, **{key: head for key, head in heads.items() if key[0]}}
+
+    def curves(self, task_ids: str | Sequence[str], points: int = 500) -> list[Curve]:
+        """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000), see
+        `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
+        ids = [*dict.fromkeys(texts_argument("task_id", task_ids))]
+        points, (least, most), faults = number_argument("points", points, least=0), CURVE_POINTS, []
+        if not 1 <= len(ids) <= MAX_CURVES:
+            faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))
+        if not least <= points <= most:
+            faults.append(FieldError("points", f"must be a whole number from {least} to {most}"))
+        if faults:
+            raise invalid_request(faults)
+        found = self.dao.get_texts(ids)
+        for task_id in ids:
+            if task_id not in found:
+                raise self._no_task(task_id)
+            if found[task_id].status is not TaskStatus.COMPLETED:
+                words = f"the task {task_id} is {found[task_id].status.value}: it has no equity curve"
+                raise TaskNotFinished(words)
+        return [self._curve(TaskInfo.from_dict(json.loads(found[one].json)), points) for one in ids]
+
+    def _curve(self, task: TaskInfo, points: int) -> Curve:
+        curve = self.dao.get_curve(task.result_of or task.task_id)
+        known = curve if is_curve(curve) else None
+        thinned = None if known is None else thin_curve(known, points)
+        return Curve(task.task_id, task.stock_code, task.params, len(known or ()), thinned)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -10810,6 +11093,7 @@ REQUEST_SECONDS = 60.0  # that a request is tried, repeats included, beyond its 
 CONNECT_SECONDS = 10.0
 REPEAT_SECONDS = (0.05, 2.0)  # before the first repeat, doubling up to the last
 REPEATED_STATUSES = (502, 503, 504)  # the service, or a proxy before it, cannot answer now
+RECEIVED_BYTES = 64 * 1024  # at a time, of an export
 SHOWN_BODY_BYTES = 200  # of an answer that is none of qtm's
 
 
@@ -10825,6 +11109,7 @@ class HttpReply:
     body: bytes
     was_sent: bool = True
     is_repeat: bool = False
+    pieces: Iterator[str] | None = None  # of an export, in place of a body
 
     @functools.cached_property
     def _values(self) -> Any:
@@ -10869,6 +11154,8 @@ class HttpReply:
 
     def read(self, parse: Callable[[Any], R]) -> R:
         """The data of a success as a model. Raises the error of a failure."""
+        if self.pieces is not None:
+            return parse(self.pieces)
         if self.error:
             raise self.error
         try:
@@ -10940,6 +11227,9 @@ class ServiceConnections:
             connection.request(method, self._path + target, body, {**self._headers, **headers})
             answer = connection.getresponse()
             fields = {name.lower(): value for name, value in answer.getheaders()}
+            if answer.status == 200 and fields.get("content-type") in FORMATS.values():
+                pieces, connection = self._pieces(connection, answer), None
+                return HttpReply(self.url, answer.status, fields, b"", pieces=pieces)
             reply = HttpReply(self.url, answer.status, fields, answer.read())
         except (OSError, UnicodeError, http.client.HTTPException) as error:
             words = "no answer from" if connection else "cannot connect to"
@@ -10953,6 +11243,20 @@ class ServiceConnections:
         finally:
             if connection:
                 connection.close()
+
+    def _pieces(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+    ) -> Iterator[str]:
+        """The text of an export as it comes. Raises ServiceUnreachable where it breaks off."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while data := answer.read1(RECEIVED_BYTES):
+                yield decoder.decode(data)
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"the answer of {self.url} broke off: {error or type(error).__name__}"
+            raise ServiceUnreachable(reason) from None
+        finally:
+            connection.close()
 
     def ask(
         self, verb: str, query: Mapping[str, Any], body: Any = None, key: str = "", wait_until: float = 0.0
@@ -11021,6 +11325,10 @@ def _changed_batch(data: Any) -> tuple[int, BatchInfo]:
     return data["cancelled"] if "cancelled" in data else data["retried"], _batch_info(data)
 
 
+def _curves(data: Any) -> list[Curve]:
+    return [Curve(**{name: curve[name] for name in Curve._fields}) for curve in data["curves"]]
+
+
 def _attempts(data: Any) -> list[TaskAttempt]:
     return [_model(TaskAttempt, attempt) for attempt in data["attempts"]]
 
@@ -11035,7 +11343,14 @@ def _argument(name: str, value: Any, most: int) -> Any:
         return min(number_argument(name, value, least=1), most)
     if name == "statuses":
         return [status.value for status in statuses_argument(value)]
-    return texts_argument(name, value) if name == "where" else text_argument(name, value)
+    if name == "fields":
+        return [",".join(names)] if (names := fields_argument(value)) else []
+    if name == "points":
+        return number_argument(name, value, least=0)
+    return (texts_argument if name in ("where", "task_ids") else text_argument)(name, value)
+
+
+SENT_NAMES = {"statuses": "status", "task_ids": "task_id"}  # of arguments that have other names in requests
 
 
 def _remote(
@@ -11059,7 +11374,7 @@ def _remote(
         given.apply_defaults()
         _, *pairs = given.arguments.items()
         values = {name: _argument(name, value, most) for name, value in pairs if value is not None}
-        values = {{"statuses": "status"}.get(name, name): value for name, value in values.items()} | more
+        values = {SENT_NAMES.get(name, name): value for name, value in values.items()} | more
         query, body = ({}, values) if is_change else (values, None)
         reply = client.service.ask(verb, query, body)
         if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
@@ -11108,6 +11423,8 @@ class Client(BatchVerbs):
         is_change=True,
         settled=(TaskNotRetryable, get_task_status),
     )
+    export = _remote("exportTasks", TaskManager.export, iter)
+    curves = _remote("getCurves", TaskManager.curves, _curves)
     retry_batch = _remote("retryTask", TaskManager.retry_batch, _changed_batch, is_change=True)
     delete_task = _remote(
         "deleteTask", TaskManager.delete_task, _no_data, is_change=True, settled=(TaskNotFound, _no_data)
@@ -11261,24 +11578,30 @@ def _http_date(second: int) -> str:
 
 
 class Response(NamedTuple):
-    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise. ``log`` goes into the
-    request's log line."""
+    """One answer; ``body`` is complete JSON unless ``content_type`` says otherwise, and empty where the body
+    comes in ``pieces``. ``log`` goes into the request's log line."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
     log: Mapping[str, Any] = {}
+    pieces: Iterator[bytes] | None = None  # of a body whose length is not known; a worker makes each
     # made once, for all data
     fixed_fields: str = fixed_fields_with("default-src 'none'; frame-ancestors 'none'")
 
-    def encoded(self, request_id: str, connection: str, is_head: bool) -> list[memoryview]:
+    def encoded(
+        self, request_id: str, connection: str, is_head: bool, is_old: bool = False
+    ) -> list[memoryview]:
         """The answer in bytes, in one piece unless that would copy much. ``connection`` is the field of that
         name, or empty."""
         extra = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        length = f"Content-Length: {len(self.body)}\r\n"
+        if self.pieces is not None:  # HTTP/1.0 has no chunks: the body ends with the connection
+            length = "" if is_old else "Transfer-Encoding: chunked\r\n"
         head = (
             f"{STATUS_LINES[self.status]}Date: {_http_date(int(time.time()))}\r\n"
-            f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
+            f"Content-Type: {self.content_type}\r\n{length}"
             f"X-Request-Id: {request_id}\r\n{self.fixed_fields}{extra}{connection}\r\n"
         ).encode("latin-1")
         if is_head or not self.body:
@@ -11781,7 +12104,6 @@ def process_metrics() -> dict[str, list[Sample]]:
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
-CSV_TYPE = "text/csv; charset=utf-8"
 JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
@@ -11902,7 +12224,8 @@ class Call(NamedTuple):
     @property
     def ids(self) -> dict[str, str]:
         """The task or batch that the request names, for its log line."""
-        return {name: self.values[name][:64] for name in ("task_id", "batch_id") if self.values.get(name)}
+        ids = {name: self.values.get(name) for name in ("task_id", "batch_id")}
+        return {name: one[:64] for name, one in ids.items() if one and isinstance(one, str)}
 
 
 class Lane(enum.Enum):
@@ -11914,6 +12237,7 @@ class Lane(enum.Enum):
     WRITE = "write"  # short changes, whose COMMIT may take long
     LONG = "long"  # large answers and changes
     RANK = "rank"  # rankings, each of which reads a whole batch
+    EXPORT = "export"  # whole batches, of which each client gets a page in turn
     ENGINE = "engine"  # creates that the user's engine validates
 
 
@@ -12261,6 +12585,14 @@ def _ranking_schemas() -> dict[str, Any]:
     return {**found, "RankedRow": _object(ranked, ranked.keys() - needed)}
 
 
+def _curve_schemas() -> dict[str, Any]:
+    pair = {"type": "array", "items": {}, "minItems": 2, "maxItems": 2}
+    points = {"type": ["array", "null"], "items": pair, "description": "Pairs of time and value or null."}
+    curve = {"task_id": "str", "stock_code": "str", "params": "Params", "length": "count", "curve": points}
+    curves = {"points": "count", "method": {"const": THINNING}, "curves": "Curve*"}
+    return {"Curves": _object(curves), "Curve": _object(curve)}
+
+
 def _response(status: int, words: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
     names = {"X-Request-Id", HEADER_OF_STATUS.get(status, "X-Request-Id")}
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -12291,8 +12623,10 @@ def _operation(route: Route, needs_token: bool, failures: dict[str, Any]) -> dic
         media_type, schema = route.gives, "Document" if route.gives == media_type else "str"
     statuses = {"201": "Created", "200": "OK"} if route.takes == "CreateTask" else {"200": "OK"}
     responses = {one: _response(int(one), words, schema, media_type) for one, words in statuses.items()}
-    if any(item.name == "format" for item in route.parameters):
-        responses["200"]["content"][CSV_TYPE] = {"schema": _schema("str")}
+    for item in route.parameters:
+        known = FORMATS if item.name == "format" else {}
+        types = [one for name, one in known.items() if re.fullmatch(item.schema["pattern"], name)]
+        responses["200"]["content"] |= {one: {"schema": _schema("str")} for one in types}
     errors: dict[int, list[type[QtmError]]] = {}
     for error in route_errors(route, needs_token):
         errors.setdefault(error.http_status, []).append(error)
@@ -12323,7 +12657,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     is."""
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
-    schemas = _body_schemas() | _data_schemas() | _ranking_schemas()
+    schemas = _body_schemas() | _data_schemas() | _ranking_schemas() | _curve_schemas()
     for route in routes:
         operation = _operation(route, needs_token, failures)
         paths[route.path] = {route.method.lower(): operation}
@@ -12452,6 +12786,21 @@ OF_RANKING = (
     page_cursor("[0-9]{1,9}"),
     choice("format", "JSON, or the rows alone as CSV.", "json", "csv", default="json"),
 )
+FIELDS_MEANING = "Only these columns, such as stock_code,params.fast,sharpe."
+FIELDS_FAULT = "must be names of columns, separated by commas"
+OF_EXPORT = (
+    BATCH,
+    choice("format", "A line for each task: of CSV, or its JSON.", *FORMATS, default="csv"),
+    Parameter("fields", matching(COLUMN_NAMES), FIELDS_MEANING, fault=FIELDS_FAULT),
+    STATUSES,
+    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=CONDITION_FAULT),
+)
+CURVE_IDS = {"type": "array", "items": matching(".+"), "minItems": 1, "maxItems": MAX_CURVES}
+POINTS = {"type": "integer", "minimum": CURVE_POINTS[0], "maximum": CURVE_POINTS[1], "default": 500}
+OF_CURVES = (
+    Parameter("task_id", CURVE_IDS, "Completed tasks.", is_required=True, fault="is empty"),
+    Parameter("points", POINTS, "At most so many of each curve."),
+)
 TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
 DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
 BATCH_CURSOR = page_cursor(DATE_TIME + r"~[A-Za-z0-9._:-]{1,64}")
@@ -12504,12 +12853,11 @@ def _filter(values: Mapping[str, Any]) -> TaskFilter:
 def ranking_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a ranking as CSV (RFC 4180) with a column for each of their params and metrics; one of a name
     that is taken has its kind before it, ``metrics.trades``."""
-    columns: dict[tuple[str, str], str] = {}
+    keys: list[tuple[str, str]] = []
     for row in rows:
-        nested = [(kind, name) for kind in ("params", "metrics") for name in row.get(kind) or ()]
-        for kind, name in [*(("", name) for name in row if name not in ("params", "metrics")), *nested]:
-            if (kind, name) not in columns:
-                columns[kind, name] = f"{kind}.{name}" if name in columns.values() else name
+        keys += [("", name) for name in row if name not in ("params", "metrics")]
+        keys += [(kind, name) for kind in ("params", "metrics") for name in row.get(kind) or ()]
+    columns = named_columns(keys)
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(columns.values())
@@ -12704,6 +13052,25 @@ class TaskAPI:
         body = ranking_csv(json.loads(text)["rows"]).encode()
         return Response(200, body, content_type=CSV_TYPE, log=call.ids)
 
+    @each
+    def export_tasks(self, call: Call) -> Response:
+        """GET exportTasks: all tasks of a batch with their params and metrics, as CSV or a JSON object a line."""
+        names = ("batch_id", "format", "fields", "status", "where")
+        batch_id, name, fields, statuses, where = (call.values[one] for one in names)
+        texts = self.tasks.export(batch_id, name, fields or (), statuses, where)
+        pieces = (text.encode() for text in texts)
+        first = next(pieces)  # what fails before it is an answer of its own
+        headers = (("Content-Disposition", f'attachment; filename="{batch_id}.{name}"'),)
+        more = itertools.chain([first], pieces)
+        return Response(200, b"", headers, FORMATS[name], log=call.ids, pieces=more)
+
+    @each
+    def get_curves(self, call: Call) -> Response:
+        """GET getCurves: equity curves of completed tasks, thinned so that peaks and troughs stay."""
+        points = call.values["points"]
+        curves = [curve._asdict() for curve in self.tasks.curves(call.values["task_id"], points)]
+        return success(dump_json({"points": points, "method": THINNING, "curves": curves}))
+
     @shared
     def page(self) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
@@ -12788,6 +13155,8 @@ ROUTES = (
     Route(f"{API}/getRunCard", TaskAPI.get_run_card, "RunCard", (TASK_ID,), NO_RESULT),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
     Route(f"{API}/rankTasks", TaskAPI.rank_tasks, "Ranking", OF_RANKING, NO_BATCH, Lane.RANK),
+    Route(f"{API}/exportTasks", TaskAPI.export_tasks, CSV_TYPE, OF_EXPORT, NO_BATCH, Lane.EXPORT),
+    Route(f"{API}/getCurves", TaskAPI.get_curves, "Curves", OF_CURVES, NO_RESULT, Lane.LONG),
     Route(f"{API}/listBatches", TaskAPI.list_batches, "BatchList", OF_BATCHES, lane=Lane.LONG),
     Route("/", TaskAPI.page, PAGE_TYPE, errors=(PathNotFound,), lane=Lane.NOW),
     Route("/openapi.json", TaskAPI.openapi, "application/json", lane=Lane.NOW),
@@ -13075,7 +13444,7 @@ class AccessRules:
 #
 #   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
 #    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
-#    |        +--> PAUSED ----> SENDING --> DISCARDING
+#    |        +--> PAUSED ----> SENDING --> DISCARDING    more pieces of the answer: SENDING --> BUSY
 #    +--------------------------+-----------+
 
 RECEIVE_BYTES = 64 * 1024
@@ -13182,7 +13551,7 @@ class Exchange:
 
     __slots__ = (
         "closes", "connection", "discards", "is_alone", "is_cut_off", "is_head", "is_logged", "key",
-        "queued_at", "refusal", "request", "request_id", "route", "started", "status",
+        "pieces", "queued_at", "refusal", "request", "request_id", "route", "started", "status",
     )  # fmt: skip
     route: Route  # set once the request is admitted
     key: WaitKey  # set while it waits
@@ -13201,6 +13570,7 @@ class Exchange:
         self.closes = False  # the connection closes after the answer
         self.discards = False  # its body is unwanted, and goes by
         self.is_cut_off = False  # the client may be sending what cannot be cut into requests
+        self.pieces: Iterator[bytes] | None = None  # of the answer, still to come; a worker takes them
 
     def joins(self, first: Exchange) -> bool:
         """Whether it is answered by the same call of the handler."""
@@ -13515,14 +13885,37 @@ class Connection:
         server.budget.release(self)
         if exchange.request.method != "POST" and not server.budget.has_room(len(response.body)):
             response = failure(server.budget.overloaded())
-        exchange.closes = exchange.closes or server.dispatcher.is_draining or response.status == 500
         is_old = exchange.request.version == (1, 0)
+        exchange.closes |= server.dispatcher.is_draining or response.status == 500
+        exchange.closes |= is_old and response.pieces is not None
+        exchange.pieces = None if exchange.is_head else response.pieces
         field = "Connection: close\r\n" if exchange.closes else "Connection: keep-alive\r\n" if is_old else ""
-        self._unsent += response.encoded(exchange.request_id, field, exchange.is_head)
+        self._unsent += response.encoded(exchange.request_id, field, exchange.is_head, is_old)
         exchange.log(response)
         exchange.status = response.status
         if exchange.request.body:
             exchange.request = exchange.request._replace(body=b"")
+        self.since = time.monotonic()
+        self._flush()
+
+    def answer_more(self, outcome: bytes | Response | None) -> None:
+        """Send the next piece of the answer; None ends it. After a failure the connection is closed in the midst of the
+        answer, so that the client sees that it is not whole. The caller goes on with `advance`."""
+        exchange, budget = self.exchange, self._server.budget
+        piece = outcome if isinstance(outcome, bytes) else b""
+        if not budget.has_room(len(piece)):
+            outcome = failure(budget.overloaded())
+        if isinstance(outcome, Response):
+            fields = {"request_id": exchange.request_id, **outcome.log}
+            log_event(logging.WARNING, "answer cut off", **fields)
+            self.close()
+            return
+        if outcome is None:
+            exchange.pieces = None
+        if exchange.request.version == (1, 0):
+            self._unsent.append(memoryview(piece))
+        elif piece or outcome is None:  # an empty chunk is the last one
+            self._unsent.append(memoryview(b"%x\r\n%b\r\n" % (len(piece), piece)))
         self.since = time.monotonic()
         self._flush()
 
@@ -13555,6 +13948,12 @@ class Connection:
             self.close()
             return
         self._server.budget.release(self)
+        if exchange.pieces is not None:
+            self.phase = Phase.BUSY
+            is_full = self.has_ended or self._reader.size > MAX_HEAD_BYTES
+            self.watch(0 if is_full else selectors.EVENT_READ)
+            self._server.dispatcher.submit_next(exchange)
+            return
         exchange.count(self._server.api.monitor)
         if exchange.discards:
             self._become(Phase.DISCARDING, BODY_SECONDS)
@@ -13581,8 +13980,12 @@ class Connection:
         if self.phase is Phase.CLOSED:
             return
         self.watch(0)
-        if self._unsent and self.exchange.status:
+        is_broken = self.exchange.pieces is not None
+        if (self._unsent or is_broken) and self.exchange.status:
             self.exchange.count(self._server.api.monitor)
+        if is_broken and self.exchange.request.version == (1, 0):
+            linger = struct.pack("ii", 1, 0)  # a reset: the end would look like that of the body
+            self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.phase = Phase.CLOSED
         self._server.forget(self)
         self.stream.socket.close()
@@ -13598,7 +14001,8 @@ class Connection:
 # CPU of 16 calls. Lanes: each kind of request has its own queue and workers, so that slow requests (a create
 # that the engine validates, a long answer, a COMMIT) delay no other kind.
 
-WORKERS = {Lane.PROBE: 1, Lane.READ: 2, Lane.WRITE: 2, Lane.LONG: 2, Lane.RANK: 1, Lane.ENGINE: 1}
+QUEUED_LANES: Sequence[Lane] = [lane for lane in Lane if lane is not Lane.NOW]
+WORKERS = {lane: 2 if lane in (Lane.READ, Lane.WRITE, Lane.LONG) else 1 for lane in QUEUED_LANES}
 MAX_GROUP = 64  # requests that are answered together
 GATHER_SECONDS = 0.005  # after which a second worker of a lane helps the first
 MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
@@ -13612,7 +14016,7 @@ DRAIN_SECONDS = 5.0
 CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
 
-HttpOutcome = Response | Later | Alone
+HttpOutcome = Response | Later | Alone | bytes | None  # the last two: the next piece of an answer, or its end
 
 
 class Mailbox:
@@ -13689,9 +14093,9 @@ class LaneQueue:
 
     def take_overdue(self, before: float) -> list[Exchange]:
         """Requests that were queued before then, no longer queued."""
-        late: list[Exchange] = []
-        while self.waiting and self.waiting[0].queued_at < before:
-            late.append(self.waiting.popleft())
+        late = [exchange for exchange in self.waiting if exchange.queued_at < before]
+        if late:
+            self.waiting = deque(exchange for exchange in self.waiting if exchange.queued_at >= before)
         return late
 
 
@@ -13830,15 +14234,22 @@ class Dispatcher:
             lane = Lane.ENGINE
         elif is_long or is_of_batch:
             lane = Lane.LONG
-        exchange.is_alone = is_long or is_of_batch
+        exchange.is_alone = is_long or is_of_batch or lane is Lane.EXPORT
         self.lanes[lane].add(exchange)
+
+    def submit_next(self, exchange: Exchange) -> None:
+        """Have the next piece of an answer made, in turn with the other requests of its lane."""
+        exchange.queued_at = math.inf  # it is never late
+        self.lanes[exchange.route.lane].waiting.append(exchange)
 
     def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
         """What becomes of each request."""
         route = group[0].route
         requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
+        outcomes: Sequence[Any]
         try:
-            outcomes = route.handler(self._api, requests)
+            pieces = group[0].pieces
+            outcomes = route.handler(self._api, requests) if pieces is None else [next(pieces, None)]
             if len(outcomes) != len(requests):
                 raise ValueError(f"{len(outcomes)} answers to {len(requests)} requests")
         except Exception as error:  # a fault of ours, which must not end the worker
@@ -13860,7 +14271,7 @@ class Dispatcher:
 
     def _job_done(self, worker: Worker, then: Callable[..., object], given: Any, found: Any) -> None:
         worker.queued.idle.append(worker)
-        if worker.queued.lane in (Lane.LONG, Lane.RANK, Lane.ENGINE):
+        if worker.queued.lane in (Lane.LONG, Lane.RANK, Lane.EXPORT, Lane.ENGINE):
             self._trim_at = time.monotonic() + TRIM_SECONDS
         then(given, found)
 
@@ -13872,7 +14283,10 @@ class Dispatcher:
     def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
         """Answer a request, or have it wait."""
         connection = exchange.connection
-        if isinstance(outcome, Response):
+        if exchange.pieces is not None or isinstance(outcome, bytes | None):
+            connection.answer_more(cast("bytes | Response | None", outcome))
+            connection.advance()
+        elif isinstance(outcome, Response):
             connection.answer(outcome)
             connection.advance()
         elif isinstance(outcome, Alone):

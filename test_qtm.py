@@ -74,6 +74,7 @@ import hypothesis.strategies as st
 import jsonschema_rs
 import numpy
 import openapi_spec_validator
+import pandas
 import private_galera
 import private_mariadb
 import prometheus_client.parser
@@ -1044,6 +1045,44 @@ def test_metrics_beside_a_task_are_the_numbers_of_its_result(result, expected):
     key, start, end, *_, metrics, _ = json.loads(outcome.ranking_json)
     assert json.loads(metrics) == expected
     assert (key, start, end) == (qtm.params_key(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
+
+
+POINT_VALUES = st.one_of(st.none(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(values=st.lists(POINT_VALUES, min_size=1, max_size=200), most=st.integers(2, 60))
+def test_a_thinned_curve_has_its_ends_and_the_extremes_of_every_bucket_in_order(values, most):
+    curve = [[place, value] for place, value in enumerate(values)]
+    thinned = qtm.thin_curve(curve, most)
+    places = [place for place, _ in thinned]
+    assert len(thinned) <= most or len(curve) == 1
+    assert places == sorted({*places}), "in order, each once"
+    assert all(point is curve[place] for place, point in zip(places, thinned, strict=True))
+    assert (places[0], places[-1]) == (0, len(curve) - 1)
+    if len(curve) <= most:
+        assert thinned == curve
+        return
+    buckets = (most - 2) // (3 if None in values else 2)
+    inner = len(curve) - 2
+    for i in range(buckets):
+        bucket = values[1 + i * inner // buckets : 1 + (i + 1) * inner // buckets]
+        kept = {values[place] for place in places if 1 + i * inner // buckets <= place}
+        known = [value for value in bucket if value is not None]
+        assert {*([min(known), max(known)] if known else ()), *([None] if None in bucket else ())} <= kept
+    if buckets:
+        known = [value for value in values if value is not None] or [None]
+        assert {min(known), max(known)} <= {value for _, value in thinned}, "those of all"
+
+
+def test_columns_of_one_name_are_told_apart():
+    keys = [("", "rank"), ("params", "n"), ("params", "metrics.n"), ("metrics", "n"), ("metrics", "rank")]
+    heads = ["rank", "n", "metrics.n", "metrics.metrics.n", "metrics.rank"]
+    assert [*qtm.named_columns(keys * 2).values()] == heads
+    assert qtm.chosen_columns(["status", "params.a.b", "error.", "x", "nope.y", "status_text"]) == {
+        ("", "status"): "status", ("params", "a.b"): "params.a.b", ("*", "error."): "error.", ("*", "x"): "x",
+        ("*", "nope.y"): "nope.y", ("*", "status_text"): "status_text",
+    }  # fmt: skip
 
 
 # ==== 7-10 Log and counters, Connection pool, Dialects, Transactions ========================================
@@ -2862,6 +2901,14 @@ STATUS_FILTERS = {
     **{"two": ["failed", "cancelled"], "two, one is most": ["completed", "running"]},
     "every": [status.value for status in qtm.TaskStatus],
 }
+
+
+def exported_page(dao, batch_id: str, fields=("params", "metrics", "status"), where=()) -> list:
+    """The first ten rows of an export."""
+    chosen = qtm.TaskFilter(batch_id, limit=10, newest_first=False)
+    return list(itertools.takewhile(lambda row: row is not None, dao.export_rows(chosen, fields, where)))
+
+
 PLACES = {
     **{"everywhere": {}, "large batch": {"batch_id": "large"}, "small batch": {"batch_id": "small"}},
     **{"no batch": {"batch_id": "none"}, "common stock": {"stock_code": "BIG"}},
@@ -2896,6 +2943,10 @@ VERBS = {  # and how many rows each may read
     "ranking of a small batch against another": (lambda dao: rank_of(dao, "ranked", against="ranked"), 200),
     "run card": (lambda dao: dao.get_run_card(dao.database.rows(RANKED)[0][0]), 50),
     "end of a task whose run_key many have": (lambda dao: end_next(dao, ranked({}, run_key="k" * 64)), 60),
+    "page of an export": (lambda dao: exported_page(dao, "large"), 600),
+    "page of an export that is over": (lambda dao: exported_page(dao, "small"), 200),
+    "page of an export by params": (lambda dao: exported_page(dao, "large", where=["x>1"]), 600),
+    "curve": (lambda dao: dao.get_curve("none"), 10),
     "ranking of a batch that has no metrics": (lambda dao: rank_of(dao, "newest"), 50),
     "repeat of a create of 9,000": (lambda dao: dao.repeated("first", "same"), 9_100),
     "delete of tasks that wait": (lambda dao: dao.delete([row[0] for row in dao.database.rows(WAITING)]), 50),
@@ -3777,6 +3828,210 @@ def test_a_ranking_over_http_is_json_or_csv(api):
         assert {one["field"] for one in answer["errors"]} <= set(fields), wrong
     for batches in ("batch_id=none", "batch_id=b&against=none"):
         assert call(api, "GET", f"{A}/rankTasks?{batches}")[1]["code"] == 40402
+
+
+ODD_CODE = 'A, "x"\u5e73'
+
+
+def exportable(dao) -> list[str]:
+    """A batch of five tasks, of which two completed, one failed and one is running."""
+    params = [
+        {"n": 10, "fast": 0.1, "flag": True, "list": [1, "a"]},
+        {"n": 20, "name": '=x\r\n"y"', "none": None},
+    ]
+    ids = qtm.new_task_ids(5)
+    store(dao, qtm.BatchRequest([ODD_CODE], CONFIG, [*params, {}, {}, {}], "b"), "b", ids, 60.0, 3)
+    one, two, three, _ = dao.claim("w", 4)
+    finish(dao, one, ranked({"sharpe": 1.5, "n": 3}, params[0]), version="e 1")
+    finish(dao, two, ranked({"sharpe": -1e-300, 'q"\\': 7}, params[1]))
+    finish(dao, three, qtm.Outcome(error_type="E", message="no, never", traceback="here", retryable=False))
+    return ids
+
+
+def exported(server, query: str) -> list[dict[str, str]]:
+    """The rows of a CSV of the batch ``b``."""
+    status, text, headers = call(server, "GET", f"{A}/exportTasks?batch_id=b{query}")
+    assert (status, headers["Content-Type"], "Content-Length" in headers) == (200, qtm.CSV_TYPE, False)
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+@pytest.mark.parametrize("more", [{}, {"EXPORT_TASKS": 2}, {"LONG_BYTES": 0}, {"PIECE_LENGTH": 10}], ids=str)
+def test_an_export_is_csv_with_a_column_for_each_param_and_metric(api, monkeypatch, more):
+    for name, value in more.items():
+        monkeypatch.setattr(qtm, name, value)
+    ids = exportable(api.api.tasks.dao)
+    rows = exported(api, "")
+    assert list(rows[0]) == [
+        "task_id", "stock_code", "status", "attempt", "created_at", "started_at", "finished_at", "engine_version",
+        "error.type", "error.message", "n", "fast", "flag", "list", "name", "none", "sharpe", "metrics.n", 'q"\\',
+    ]  # fmt: skip
+    tasks = [api.api.tasks.get_task_status(task_id) for task_id in ids]
+    for row, task in zip(rows, tasks, strict=True):
+        for name in ("task_id", "stock_code", "status", "created_at", "started_at", "finished_at"):
+            assert row[name] == (getattr(task, name) or ""), name
+    shown = [
+        [row[name] for name in ("n", "fast", "flag", "list", "name", "sharpe", "metrics.n")] for row in rows
+    ]
+    assert shown[:2] == [
+        ["10", "0.1", "true", '[1,"a"]', "", "1.5", "3"],
+        ["20", "", "", "", '=x\r\n"y"', "-1e-300", ""],
+    ]
+    assert (rows[1]['q"\\'], rows[2]["error.type"], rows[2]["error.message"]) == ("7", "E", "no, never")
+    text = call(api, "GET", f"{A}/exportTasks?batch_id=b")[1]
+    frame = pandas.read_csv(io.StringIO(text))
+    assert (frame.shape, frame["sharpe"].tolist()[:2]) == ((5, 19), [1.5, -1e-300])
+    assert text.splitlines(keepends=True)[0].endswith("\r\n")
+    assert "".join(api.api.tasks.export("b")) == text
+
+
+@pytest.mark.parametrize("more", [{}, {"EXPORT_TASKS": 2}, {"LONG_BYTES": 0}], ids=str)
+def test_an_export_of_json_lines_has_the_tasks_as_lists_show_them(api, monkeypatch, more):
+    for name, value in more.items():
+        monkeypatch.setattr(qtm, name, value)
+    tasks, ids = api.api.tasks, exportable(api.api.tasks.dao)
+    status, text, headers = call(api, "GET", f"{A}/exportTasks?batch_id=b&format=ndjson")
+    assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    assert [qtm.TaskInfo.from_dict(json.loads(line)) for line in lines] == [
+        tasks.get_task_status(i) for i in ids
+    ]
+    fields = "stock_code,sharpe,params,metrics,error,config.strategy,n,drift,priority"
+    chosen = call(api, "GET", f"{A}/exportTasks?batch_id=b&format=ndjson&fields={fields}&where=flag==true")[1]
+    first = json.loads(chosen.partition("\n")[0])
+    task = tasks.get_task_status(ids[0])
+    assert first == {
+        "stock_code": ODD_CODE, "sharpe": 1.5, "params": task.params, "metrics": task.metrics, "error": None,
+        "config.strategy": CONFIG["strategy"], "n": 10, "drift": False, "priority": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [1000, 2])
+def test_an_export_shows_chosen_columns_and_tasks(api, monkeypatch, page):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", page)
+    ids = exportable(api.api.tasks.dao)
+    (row,) = exported(
+        api, "&fields=n,metrics.n,params.n,sharpe,nope,params,metrics&where=sharpe%3E0&where=flag==true"
+    )
+    assert list(row) == ["n", "metrics.n", "params.n", "sharpe", "nope", "params", "metrics"]
+    assert [*row.values()][:5] == ["10", "3", "10", "1.5", ""]
+    assert (json.loads(row["params"])["list"], json.loads(row["metrics"])) == (
+        [1, "a"],
+        {"sharpe": 1.5, "n": 3},
+    )
+    for query, places in (
+        ("status=failed", [2]), ("status=completed&status=pending", [0, 1, 4]), ("where=fast%3C5", [0]),
+        ("where=n%3E2", [0, 1]), ("where=n%3E9", [1]), ("where=nope%3E9", []), ("where=stock_code!=x", [0, 1, 2, 3, 4]),
+    ):  # fmt: skip
+        assert [row["task_id"] for row in exported(api, f"&fields=task_id&{query}")] == [
+            ids[i] for i in places
+        ], query
+        assert [row["task_id"] for row in exported(api, f"&{query}")] == [ids[i] for i in places], query
+    for wrong, fields in (
+        ("batch_id=b&format=xml&fields=a,,b&status=done&where=x", ["format", "fields", "status", "where"]),
+        ("fields=", ["batch_id", "fields"]),
+    ):
+        status, answer, _ = call(api, "GET", f"{A}/exportTasks?{wrong}")
+        assert (status, [one["field"] for one in answer["errors"]]) == (400, fields)
+    assert call(api, "GET", f"{A}/exportTasks?batch_id=none")[1]["code"] == 40402
+    tasks = api.api.tasks
+    for wrong in ({"format": "xml"}, {"fields": "a,,b"}, {"where": ["x"]}, {"statuses": ["x"]}):
+        with pytest.raises(qtm.InvalidRequest, match=next(iter(wrong))):
+            tasks.export("b", **wrong)
+    for wrong in ({"format": 1}, {"fields": 1}, {"where": 1}, {"statuses": 1}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            tasks.export("b", **wrong)
+    with pytest.raises(qtm.BatchNotFound):
+        tasks.export("none")
+
+
+def test_an_export_of_too_many_columns_is_refused_before_its_first_byte(api):
+    params = [{f"name {i}": 1} for i in range(qtm.MAX_COLUMNS)]
+    ids = qtm.new_task_ids(len(params))
+    store(api.api.tasks.dao, qtm.BatchRequest(["A"], CONFIG, params, "b"), "b", ids, 60.0, 3)
+    status, answer, _ = call(api, "GET", f"{A}/exportTasks?batch_id=b")
+    assert (status, answer["errors"][0]["field"]) == (400, "fields")
+    assert "choose fields, or format=ndjson" in answer["message"]
+    assert len(exported(api, "&fields=name%207")) == len(params)
+    assert call(api, "GET", f"{A}/exportTasks?batch_id=b&format=ndjson")[1].count("\n") == len(params)
+
+
+def test_an_export_goes_on_while_its_batch_changes(dao, monkeypatch):
+    """Each page is the state when it is read: what was added is in it, what was deleted is not, none is twice."""
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 2)
+    ids = add(dao, *["A"] * 6, batch_id="b")
+    tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db"))
+    pieces = tasks.export("b", fields="task_id,status")
+    assert next(pieces).splitlines() == ["task_id,status", *(f"{one},pending" for one in ids[:2])]
+    dao.cancel_batch("b")
+    change(dao, "DELETE FROM backtest_tasks WHERE task_id = :one", one=ids[3])
+    (added,) = add(dao, "B", batch_id="b")
+    rest = "".join(pieces).splitlines()
+    assert rest == [*(f"{one},cancelled" for one in (ids[2], *ids[4:])), f"{added},pending"]
+
+
+def with_curve(dao, result: dict) -> str:
+    """A completed task with this result."""
+    (task_id,) = add(dao, "A")
+    end_next(dao, qtm.Outcome(result_json=qtm.dump_json(result)))
+    return task_id
+
+
+def test_curves_are_thinned_and_come_in_the_order_of_the_request(api):
+    dao = api.api.tasks.dao
+    nested = functools.reduce(lambda inner, _: {"a": inner}, range(60), {})
+    long = [[f"day {i}", math.sin(i / 500) if i != 7_000 else None] for i in range(20_000)]
+    long[12_345][1] = 9.5
+    results = [
+        {"metrics": {}, "equity_curve": long, "trades": []}, {"equity_curve": [["2020-01-02", 5], ["2020-01-03", 1.5]]},
+        {}, {"equity_curve": "none"}, {"equity_curve": [[1, 2, 3]]}, {"equity_curve": []}, {"equity_curve": [[1, "x"]]},
+        {"nested": nested, "equity_curve": [[1, 2]]},
+    ]  # fmt: skip
+    ids = [with_curve(dao, result) for result in results][::-1]
+    query = "&".join(f"task_id={one}" for one in (*ids, ids[0]))
+    status, answer, _ = call(api, "GET", f"{A}/getCurves?{query}&points=50")
+    data = answer["data"]
+    assert (status, data["points"], data["method"]) == (200, 50, "minmax")
+    assert [one["task_id"] for one in data["curves"]] == ids
+    lengths = [(one["length"], one["curve"] and len(one["curve"])) for one in data["curves"]][::-1]
+    assert lengths == [(20_000, 35), (2, 2), *[(0, None)] * 5, (1, 1)]
+    thinned = data["curves"][-1]
+    assert (thinned["stock_code"], thinned["params"]) == ("A", PARAMS)
+    assert ["day 12345", 9.5] in thinned["curve"]
+    assert ["day 7000", None] in thinned["curve"], "a gap"
+    assert [thinned["curve"][0], thinned["curve"][-1]] == [long[0], long[-1]]
+    curves = api.api.tasks.curves(ids, 50)
+    assert [curve._asdict() for curve in curves] == data["curves"]
+    assert len(api.api.tasks.curves(ids[-1])[0].curve) <= 500
+
+
+def test_curves_of_tasks_that_have_none_are_errors_that_name_them(api):
+    dao = api.api.tasks.dao
+    good = with_curve(dao, {"equity_curve": [[1, 2]]})
+    (waiting,) = add(dao, "B")
+    for asked, code, word in (
+        ((good, "nix", waiting), 40401, "nix"),
+        ((good, waiting, "nix"), 40901, waiting),
+    ):
+        query = "&".join(f"task_id={one}" for one in asked)
+        answer = call(api, "GET", f"{A}/getCurves?{query}")[1]
+        assert (answer["code"], word in answer["message"]) == (code, True)
+    many = "&".join(f"task_id={i}" for i in range(21))
+    for wrong, field in (
+        (many, "task_id"),
+        ("points=1&task_id=a", "points"),
+        ("points=2001&task_id=a", "points"),
+        ("", "task_id"),
+        ("task_id=", "task_id"),
+    ):
+        status, answer, _ = call(api, "GET", f"{A}/getCurves?{wrong}")
+        assert (status, [one["field"] for one in answer["errors"]]) == (400, [field]), wrong
+    for wrong in ({"points": 1}, {"points": 2001}):
+        with pytest.raises(qtm.InvalidRequest, match="points"):
+            api.api.tasks.curves([good], **wrong)
+    for wrong, words in (((1,), "task_id"), (([1],), "task_id"), (([good], "5"), "points")):
+        with pytest.raises(TypeError, match=words):
+            api.api.tasks.curves(*wrong)
 
 
 def test_a_ranking_is_kept_until_its_batch_changes(api, monkeypatch):
@@ -8530,6 +8785,23 @@ def both(url):
         yield server.api.tasks, client
 
 
+def test_a_client_exports_and_gets_curves(both):
+    tasks, client = both
+    batch = tasks.create_task(qtm.BatchRequest(["A"], CONFIG, [{"sharpe": i / 2} for i in range(4)], "b"))
+    tasks.wait_batch("b", DEADLINE_SECONDS)
+    for chosen in (
+        {}, {"format": "ndjson"}, {"fields": "sharpe,task_id"}, {"fields": ["sharpe"], "where": "sharpe>0"},
+        {"statuses": ["failed"]}, {"statuses": qtm.TaskStatus.COMPLETED, "fields": ""},
+    ):  # fmt: skip
+        assert "".join(client.export("b", **chosen)) == "".join(tasks.export("b", **chosen)), chosen
+    for wrong in ({"format": "x"}, {"where": "x"}, {"fields": "a,,b"}, {"fields": 1}, {"batch_id": "none"}):
+        given = {"batch_id": "b", **wrong}
+        assert outcome(client.export, **given)[0] is outcome(tasks.export, **given)[0], wrong
+    ids = list(batch.task_ids)
+    assert client.curves(ids, 5) == tasks.curves(ids, 5)
+    assert outcome(client.curves, ["none"]) == outcome(tasks.curves, ["none"])
+
+
 def outcome(verb, *arguments, **options):
     """What a verb gives, or what it raises."""
     try:
@@ -10757,6 +11029,8 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
         good("GET", f"listTasks?batch_id=all{query}")
     good("GET", "listBatches?limit=1")
     good("GET", "rankTasks?batch_id=all&by=sharpe")
+    good("GET", "exportTasks?batch_id=all&format=ndjson")
+    good("GET", f"getCurves?task_id={ids[1]}")
     good("POST", "retryTask", {"task_id": ids[3]})
     assert good("POST", "deleteTask", {"task_id": ids[1]}) == {"deleted": 1}
     assert good("POST", "retryTask", {"batch_id": "all"})["retried"] == 1
@@ -12080,7 +12354,7 @@ def scored(task, _progress):
     return {"metrics": metrics, "equity_curve": curve}
 
 
-SWEEP = [{"fast": fast, "slow": slow, "stop": 0.05} for fast in (5, 10, 20) for slow in (50, 100)]
+PAGE_SWEEP = [{"fast": fast, "slow": slow, "stop": 0.05} for fast in (5, 10, 20) for slow in (50, 100)]
 
 
 @pytest.fixture
@@ -12088,7 +12362,7 @@ def scoreboard(tmp_path):
     """A service with a batch "sweep" of four stocks by six params, 18 of 24 tasks completed."""
     chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, workers=2)
     with serving(chosen, scheduler=True, engine=scored) as server:
-        wait_for(server, add_batch(server, "ABCD", SWEEP, "Sweep", "sweep"))
+        wait_for(server, add_batch(server, "ABCD", PAGE_SWEEP, "Sweep", "sweep"))
         yield server
 
 
@@ -13238,6 +13512,145 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(large):
         assert len(json.loads(text)["data"]["tasks"]) == 5000
         sock.sendall(HIDDEN)
         assert answered(sock.recv(65536)) == [200]
+
+
+EXPORT = (
+    f"GET {A}/exportTasks?batch_id=large&fields=task_id,params HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+)
+
+
+def is_busy(server, lane: str) -> bool:
+    return server.snapshot()["busy"][lane] > 0
+
+
+def test_an_export_is_chunked_for_any_client_and_its_connection_is_kept(large, tmp_path):
+    path = f"{A}/exportTasks?batch_id=large"
+    ids = [task.task_id for task in large.api.tasks.get_tasks_by_batch("large").tasks]
+    connection = http.client.HTTPConnection("127.0.0.1", large.server_port, timeout=DEADLINE_SECONDS)
+    for query, ends in (("&fields=task_id", "\r\n"), ("&format=ndjson", "\n"), ("", "\r\n")):
+        connection.request("GET", path + query)
+        response = connection.getresponse()
+        assert (response.getheader("Transfer-Encoding"), response.length) == ("chunked", None)
+        lines = response.read().decode().split(ends)
+        assert lines.pop() == ""
+        assert len(lines) == 5000 + (ends == "\r\n")
+    assert [line.partition(",")[0] for line in lines[1:]] == ids
+    connection.request("GET", f"{A}/getTaskStatus?task_id={ids[0]}")
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert raw(large, EXPORT).count(b"\r\n0\r\n\r\n") == 1
+    url = f"http://127.0.0.1:{large.server_port}{path}&fields=task_id"
+    for version in ("--http1.1", "--http1.0"):
+        file = tmp_path / version
+        subprocess.run(["curl", "-sSf", version, "-o", file, url], check=True, timeout=DEADLINE_SECONDS)
+        assert file.read_text().split() == ["task_id", *ids]
+
+
+def test_a_head_of_an_export_has_no_body_and_asks_for_no_pieces(large):
+    status, answer, headers = call(large, "HEAD", f"{A}/exportTasks?batch_id=large")
+    assert (status, answer, headers["Transfer-Encoding"]) == (200, None, "chunked")
+    assert answered(raw(large, EXPORT.replace(b"GET", b"HEAD") + HIDDEN)) == [200, 200]
+    eventually(lambda: is_quiet(large))
+
+
+def test_a_client_that_takes_its_export_slowly_holds_no_worker_and_gets_all_of_it(large, monkeypatch):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
+    monkeypatch.setattr(qtm, "LATE_SECONDS", 0.0)
+    with client_of(large, EXPORT, receive_buffer=4096) as sock:
+        eventually(lambda: in_phase(large, "sending") == 1 and not is_busy(large, "export"))
+        assert large.snapshot()["held_bytes"] < 200_000, "a page"
+        assert call(large, "GET", f"{A}/exportTasks?batch_id=large&fields=task_id")[0] == 200
+        assert in_phase(large, "sending") == 1
+        received = b""
+        while not received.endswith(b"\r\n0\r\n\r\n"):
+            received += sock.recv(65536)
+        body = chunked_body(received.partition(b"\r\n\r\n")[2])
+        assert body.count(b"\r\n") == 5001
+        sock.sendall(HIDDEN)
+        assert answered(sock.recv(65536)) == [200]
+
+
+@pytest.mark.parametrize("constants", [{"STALL_SECONDS": 0.2}, {"SEND_SECONDS": 0.2}])
+def test_a_client_that_takes_nothing_of_its_export_is_dropped(large, monkeypatch, constants):
+    for name, value in constants.items():
+        monkeypatch.setattr(qtm, name, value)
+    with client_of(large, EXPORT, receive_buffer=4096) as sock:
+        eventually(lambda: in_phase(large, "sending"))
+        eventually(lambda: is_quiet(large))
+        assert not until_closed(sock).endswith(b"\r\n0\r\n\r\n")
+    assert large.snapshot()["held_bytes"] == 0
+
+
+def test_an_export_ends_when_its_client_has_gone(large, monkeypatch):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 100)
+    pages, honest = [], large.api.tasks.dao._page
+    monkeypatch.setattr(large.api.tasks.dao, "_page", lambda *given: pages.append(1) or honest(*given))
+    with client_of(large, EXPORT, receive_buffer=4096):
+        eventually(lambda: in_phase(large, "sending"))
+    eventually(lambda: is_quiet(large))
+    assert len(pages) < 50
+
+
+def test_clients_that_export_take_turns(large, monkeypatch):
+    """One worker makes a page for each of them in turn."""
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 50)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        received = [*pool.map(lambda _: raw(large, EXPORT), range(8))]
+    bodies = [chunked_body(one.partition(b"\r\n\r\n")[2]) for one in received]
+    assert [body.count(b"\r\n") for body in bodies] == [5001] * 8
+    eventually(lambda: is_quiet(large))
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("fault", ["database", "bytes", "drain"])
+def test_an_export_that_fails_in_the_middle_is_no_whole_answer(large, monkeypatch, caplog, fault, version):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
+    dao = large.api.tasks.dao
+    request = EXPORT.replace(b"HTTP/1.1", b"HTTP/" + version)
+    with client_of(large, request, receive_buffer=4096) as sock:
+        eventually(lambda: in_phase(large, "sending"))
+        if fault == "database":
+            change(dao, "ALTER TABLE backtest_tasks RENAME TO hidden")
+        elif fault == "bytes":
+            monkeypatch.setattr(qtm, "MAX_HELD_BYTES", 0)
+            large.budget.held_bytes += 1  # another connection's
+        else:
+            large.shutdown(0.2)
+        received, error = b"", None
+        try:
+            while part := sock.recv(65536):
+                received += part
+        except ConnectionResetError as reset:
+            error = reset
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not received.endswith(b"\r\n0\r\n\r\n")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert error is not None or version == b"1.1", (
+        "a reset, since the end of an answer of HTTP/1.0 is a close"
+    )
+    if fault != "drain":
+        assert "answer cut off" in caplog.text
+        eventually(lambda: is_quiet(large))
+
+
+def test_a_client_of_python_raises_where_its_export_breaks_off(large, monkeypatch):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
+    dao, pages, honest = large.api.tasks.dao, [], large.api.tasks.dao._page
+
+    def hides_the_table(*given):
+        pages.append(given)
+        if len(pages) == 5:
+            change(dao, "ALTER TABLE backtest_tasks RENAME TO hidden")
+        return honest(*given)
+
+    monkeypatch.setattr(dao, "_page", hides_the_table)
+    with qtm.connect(large.url) as client, pytest.raises(qtm.ServiceUnreachable, match="broke off"):
+        "".join(client.export("large", format="ndjson"))
+
+
+def test_an_export_whose_first_page_fails_is_an_error_as_any_other(large):
+    change(large.api.tasks.dao, "ALTER TABLE backtest_metrics RENAME TO hidden")
+    assert call(large, "GET", f"{A}/exportTasks?batch_id=large")[0] == 500
 
 
 def overloaded(answer: bytes) -> bool:
@@ -16026,6 +16439,30 @@ def test_a_backtest_runs_on_while_its_mariadb_is_killed_and_restarted(served_on_
     assert call(api, "GET", f"{A}/getTaskStatus?task_id={quick}&wait=30")[1]["data"]["status"] == "completed"
     assert again.faults([quick]) == []
     again.close()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_an_export_whose_mariadb_is_killed_in_the_middle_is_no_whole_answer(
+    served_on_mariadb, monkeypatch, caplog, version
+):
+    monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
+    server, tasks, api, _ = served_on_mariadb
+    api.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+    ids, request = qtm.new_task_ids(5000), qtm.BatchRequest(["S"] * 5000, CONFIG, [PARAMS], "large")
+    store(tasks.dao, request, "large", ids, 60.0, 3)
+    with client_of(api, EXPORT.replace(b"HTTP/1.1", b"HTTP/" + version), receive_buffer=4096) as sock:
+        eventually(lambda: in_phase(api, "sending"))
+        server.kill()
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(65536):
+                received += part
+            assert version == b"1.1", "a reset, since the end of an answer of HTTP/1.0 is a close"
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not received.endswith(b"\r\n0\r\n\r\n")
+    (line,) = [record.getMessage() for record in caplog.records if "answer cut off" in record.getMessage()]
+    assert "database_unavailable" in line
+    server.start()
 
 
 def test_a_frozen_mariadb_costs_answers_and_nothing_else(served_on_mariadb, tmp_path):
