@@ -233,6 +233,7 @@ __all__ = [
     "InvalidTask",
     "QtmError",
     "Ranking",
+    "Rerun",
     "ServiceUnreachable",
     "Settings",
     "SettingsError",
@@ -1089,6 +1090,111 @@ def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dic
     return [{}]
 
 
+MAX_METRIC_NAME = 100  # characters
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "mean": lambda values: sum(values) / len(values),
+    "median": statistics.median,
+    "min": min,
+    "max": max,
+}
+RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
+RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
+BY_PATTERN, BY_FAULT = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", "must be the name of a metric, without quotes"
+CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
+
+
+def rank_condition(text: str) -> tuple[str, str, float | str]:
+    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: a metric, a parameter or the stock, the operator
+    of SQL, and a number or a text. Raises ValueError."""
+    match = RANK_CONDITION.fullmatch(text)
+    if not match:
+        raise ValueError(CONDITION_FAULT)
+    name, sign, value = match.groups()
+    is_number = name != "stock_code" and NUMBER.fullmatch(value) and math.isfinite(float(value))
+    return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
+
+
+def condition_faults(texts: Sequence[str]) -> list[FieldError]:
+    """The faults of conditions, which `rank_condition` reads."""
+    faults = []
+    for i, text in enumerate(texts):
+        try:
+            rank_condition(text)
+        except ValueError as error:
+            faults.append(FieldError(f"where[{i}]", str(error)))
+    return faults
+
+
+@dataclass(frozen=True)
+class RankQuery:
+    """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of equal
+    params over all stocks by a statistic of theirs; ``start``: so many rows are passed over."""
+
+    batch_id: str
+    by: str = "sharpe"
+    order: str = "desc"
+    group: str | None = None
+    stat: str = "mean"
+    where: Sequence[str] = ()
+    against: str | None = None
+    limit: int = 100
+    start: int = 0
+
+    def problems(self) -> list[FieldError]:
+        """All faults."""
+        faults = []
+        if not re.fullmatch(BY_PATTERN, self.by):
+            faults.append(FieldError("by", BY_FAULT))
+        choices = {"order": ("asc", "desc"), "group": (None, "params"), "stat": tuple(STATISTICS)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
+        return faults + condition_faults(self.where)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """The best of a batch, to be run again: its ``top`` tasks by a metric, or, with ``group`` "params", all its
+    tasks that have one of the ``top`` params. The other fields are those of `TaskManager.rank`."""
+
+    batch_id: str
+    top: int = 20
+    by: str = "sharpe"
+    order: str = "desc"
+    group: str | None = None
+    stat: str = "mean"
+    where: Sequence[str] = ()
+
+    @property
+    def query(self) -> RankQuery:
+        """The ranking whose first rows are the best."""
+        names = ("batch_id", "by", "order", "group", "stat", "where")
+        return RankQuery(**{name: getattr(self, name) for name in names}, limit=self.top)
+
+    def problems(self) -> list[FieldError]:
+        """All faults."""
+        names = ("batch_id", "by", "order", "stat")
+        faults = [
+            FieldError(name, "must be a text") for name in names if not isinstance(getattr(self, name), str)
+        ]
+        if not isinstance(self.where, (list, tuple)) or not all(isinstance(one, str) for one in self.where):
+            faults.append(FieldError("where", "must be a list of texts"))
+        faults += _number_fault("top", self.top, 1, MAX_TASKS_PER_CREATE, whole=True)
+        return faults or self.query.problems()
+
+
+def _rerun_of(given: Any, faults: list[FieldError]) -> Rerun:
+    """The member ``rerun`` of a body. What is wrong with its form becomes one of the ``faults``."""
+    values = given if isinstance(given, dict) else {}
+    if values is not given:
+        faults.append(FieldError("rerun", "must be an object"))
+    elif "batch_id" not in values:
+        faults.append(FieldError("rerun.batch_id", "is missing"))
+    known = [item.name for item in dataclasses.fields(Rerun)]
+    faults += [FieldError(f"rerun.{name}", "there is no such field") for name in values if name not in known]
+    return Rerun(**{"batch_id": "", **{name: _whole(values[name]) for name in known if name in values}})
+
+
 Combination = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # stock code, config and params of a task
 INVALID = ("refuse", "skip")
 
@@ -1097,10 +1203,11 @@ INVALID = ("refuse", "skip")
 class BatchRequest:
     """Many backtests in one: every stock code x every params object, stock-major, all or nothing. ``invalid``
     says what becomes of tasks that the engine's ``validate`` refuses: "refuse" the create, or "skip" them.
-    ``origin`` is the field that the params came from, for messages: ``params`` or ``sweep``."""
+    With ``rerun`` the tasks are the best of another batch, each with its own config, over which ``config`` is
+    merged. ``origin`` is the field that the params came from, for messages: ``params``, ``sweep`` or ``rerun``."""
 
-    stock_codes: Sequence[str]
-    config: Mapping[str, Any]
+    stock_codes: Sequence[str] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
     params: Sequence[Mapping[str, Any]] = ({},)
     batch_id: str | None = None
     name: str | None = None
@@ -1108,6 +1215,7 @@ class BatchRequest:
     timeout_seconds: float | None = None
     max_attempts: int | None = None
     invalid: str = "refuse"
+    rerun: Rerun | None = None
     origin: str = field(default="params", repr=False, compare=False)
 
     @classmethod
@@ -1115,19 +1223,23 @@ class BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        own = {"stock_code", "stock_codes", "config", "params", "sweep", "invalid", "dry_run"}
-        unknown = body.keys() - {*own, *SHARED_FIELDS}
+        tasks = ("stock_code", "stock_codes", "params", "sweep")
+        unknown = body.keys() - {*tasks, "config", "rerun", "invalid", "dry_run", *SHARED_FIELDS}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
-        is_single = "stock_code" in body
-        if is_single == ("stock_codes" in body):
+        is_single, rerun = "stock_code" in body, None
+        if "rerun" in body:
+            rerun = _rerun_of(body["rerun"], faults)
+            faults += [FieldError(name, "give either this or rerun") for name in tasks if name in body]
+            body = {name: value for name, value in body.items() if name not in tasks}
+        elif is_single == ("stock_codes" in body):
             faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
-        if "config" not in body:
+        if "config" not in body and not rerun:
             faults.append(FieldError("config", "is missing"))
         if not isinstance(body.get("dry_run", False), bool):
             faults.append(FieldError("dry_run", "must be true or false"))
         params = body.get("params", {}) if "sweep" not in body else _swept_params(body, faults)
         request = cls(
-            [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
+            [] if rerun else [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
             body.get("config", {}),
             params if isinstance(params, list) else [params],
             **{
@@ -1136,7 +1248,8 @@ class BatchRequest:
                 if name in body
             },
             **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
-            origin="sweep" if "sweep" in body else "params",
+            rerun=rerun,
+            origin="rerun" if rerun else "sweep" if "sweep" in body else "params",
         )
         faults += request.problems(is_single, not isinstance(params, list))
         if isinstance(params, dict) and params and all(isinstance(value, list) for value in params.values()):
@@ -1153,14 +1266,22 @@ class BatchRequest:
         """Its fields as a body of createTask has them. The SHA-256 of an Idempotency-Key is made of these, so
         that a field of a later version is left out where it has its default."""
         left_out = {"origin", "invalid" if self.invalid == INVALID[0] else ""}
-        return {name: value for name, value in vars(self).items() if name not in left_out}
+        left_out |= {"stock_codes", "params"} if self.rerun else {"rerun"}
+        values = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {**values, "rerun": dataclasses.asdict(self.rerun)} if self.rerun else values
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
         """Every fault of this request; empty when all is well. Their paths are those that the client used:
         stock_code for stock_codes[0], params for params[0]."""
         params_path = "params" if single_params else "params[{}]"
-        faults = _stock_code_faults("stock_code" if single_stock else "stock_codes[{}]", self.stock_codes)
-        faults += _config_faults(self.config)
+        faults = _config_faults(self.config)
+        if self.rerun:
+            faults += [FieldError(f"rerun.{name}", words) for name, words in self.rerun.problems()]
+            if self.stock_codes or list(self.params) != [{}]:
+                faults.append(FieldError("rerun", "give either this or stock codes and params"))
+        else:
+            stocks_path = "stock_code" if single_stock else "stock_codes[{}]"
+            faults = _stock_code_faults(stocks_path, self.stock_codes) + faults
         if not isinstance(self.params, (list, tuple)) or not self.params:
             faults.append(FieldError("params", "must be an object or a list of at least one object"))
         else:
@@ -1558,7 +1679,6 @@ class TaskPage(NamedTuple):
 # correlation, the columns of tables, thinned curves.
 
 MAX_METRICS = 64  # of a result, kept beside the task
-MAX_METRIC_NAME = 100  # characters
 TRADING_DAYS = 252  # in a year, for annual figures
 NORMAL = statistics.NormalDist()
 EULER_GAMMA = 0.5772156649015329
@@ -1677,67 +1797,8 @@ def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
     return [a_year, ratio, sharpe_error(ratio, *known) if len(known) == len(needed) else None]
 
 
-STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "mean": lambda values: sum(values) / len(values),
-    "median": statistics.median,
-    "min": min,
-    "max": max,
-}
 MAX_RANKED = 1000  # rows of a page
 SHOWN_ROWS = 20  # of a page in a notebook
-RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
-RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
-BY_PATTERN, BY_FAULT = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", "must be the name of a metric, without quotes"
-CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
-
-
-def rank_condition(text: str) -> tuple[str, str, float | str]:
-    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: a metric, a parameter or the stock, the operator
-    of SQL, and a number or a text. Raises ValueError."""
-    match = RANK_CONDITION.fullmatch(text)
-    if not match:
-        raise ValueError(CONDITION_FAULT)
-    name, sign, value = match.groups()
-    is_number = name != "stock_code" and NUMBER.fullmatch(value) and math.isfinite(float(value))
-    return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
-
-
-def condition_faults(texts: Sequence[str]) -> list[FieldError]:
-    """The faults of conditions, which `rank_condition` reads."""
-    faults = []
-    for i, text in enumerate(texts):
-        try:
-            rank_condition(text)
-        except ValueError as error:
-            faults.append(FieldError(f"where[{i}]", str(error)))
-    return faults
-
-
-@dataclass(frozen=True)
-class RankQuery:
-    """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of equal
-    params over all stocks by a statistic of theirs; ``start``: so many rows are passed over."""
-
-    batch_id: str
-    by: str = "sharpe"
-    order: str = "desc"
-    group: str | None = None
-    stat: str = "mean"
-    where: Sequence[str] = ()
-    against: str | None = None
-    limit: int = 100
-    start: int = 0
-
-    def problems(self) -> list[FieldError]:
-        """All faults."""
-        faults = []
-        if not re.fullmatch(BY_PATTERN, self.by):
-            faults.append(FieldError("by", BY_FAULT))
-        choices = {"order": ("asc", "desc"), "group": (None, "params"), "stat": tuple(STATISTICS)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
-        return faults + condition_faults(self.where)
 
 
 class Luck(NamedTuple):
@@ -5131,17 +5192,69 @@ class RankStatements(Statements):
         other = dataclasses.replace(query, batch_id=query.against, where=())
         return {key: group.statistic(query.stat) for key, group in self._groups(session, other, {}).items()}
 
-    def _group_page(
-        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
-    ) -> tuple[list[str], float | None]:
-        """The same for groups."""
-        groups = self._groups(session, query, counts)
+    def _group_order(
+        self, query: RankQuery, groups: Mapping[Any, ParamsGroup]
+    ) -> tuple[dict[Any, float | None], list[Any]]:
+        """The value of each group, and their keys in the order of the ranking."""
         values = {key: group.statistic(query.stat) for key, group in groups.items()}
         sign = 1 if query.order == "asc" else -1
         order = sorted(
             groups,
             key=lambda key: (values[key] is None, sign * (values[key] or 0.0), groups[key].task_id, key),
         )
+        return values, order
+
+    def _best_of_groups(self, session: Session, query: RankQuery, counts: Mapping[str, int]) -> list[str]:
+        """The ids of all tasks of the batch whose params are among the best, in the order of these."""
+        values, order = self._group_order(query, self._groups(session, query, {}))
+        tasks: dict[int, list[str]] = {key[0]: [] for key in order[: query.limit] if values[key] is not None}
+        given = {"batch_id": _key(query.batch_id)}
+        ids = "GROUP_CONCAT(task_id)"
+        of_key = f"params_key, {ids} FROM backtest_metrics WHERE batch_id = :batch_id GROUP BY params_key"
+        found = session.rows(f"{BOUNDED_SELECT} {of_key}", given)
+        if any(counts[one] for one in NOT_COMPLETED):
+            of_params = f"params, {ids} {OF_BATCH_OPEN} GROUP BY params"
+            rows = session.rows(f"{BOUNDED_SELECT} {of_params}", given)
+            found += [(params_key(json.loads(params)), some) for params, some in rows]
+        for key, some in found:
+            if key in tasks:
+                tasks[key] += _utf8(some).split(",")
+        return [task_id for some in tasks.values() for task_id in sorted(some)]
+
+    def best(self, query: RankQuery, counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
+        """Of the best tasks, or of all tasks of the best params, the stock code, and config and params as JSON;
+        ``counts`` are those of the batch by status. Raises InvalidRequest where they are too many or too
+        large."""
+
+        def work(session: Session) -> list[str]:
+            if query.group:
+                return self._best_of_groups(session, query, counts)
+            value = f"-{VALUE}" if query.order == "asc" else VALUE
+            chosen = f"batch_id = :batch_id AND {VALUE} IS NOT NULL{self._where(query.where)}"
+            first = f"WHERE {chosen} ORDER BY {value} DESC, task_id LIMIT :limit"
+            given = {**_rank_parameters(query), "limit": query.limit}
+            rows = session.rows(f"{BOUNDED_SELECT} task_id FROM backtest_metrics {first}", given)
+            return [row[0] for row in rows]
+
+        ids, size, found = self.database.read(work), 0, dict[str, tuple[str, str, str]]()
+        if len(ids) > MAX_TASKS_PER_CREATE:
+            message = f"{len(ids)} tasks are more than {MAX_TASKS_PER_CREATE} in one request"
+            raise invalid_request([FieldError("rerun.top", message)])
+        sql = "SELECT task_id, stock_code, config, params FROM backtest_tasks WHERE task_id IN"
+        for statement, keys in _key_lists(sql, ids):
+            found |= (some := {row[0]: row[1:] for row in self.database.rows(statement, keys)})
+            size += sum(len(config) + len(params) for _, config, params in some.values())
+            if size > MAX_DOCUMENT_BYTES:
+                message = f"config and params of all tasks are more than {MAX_DOCUMENT_BYTES} bytes"
+                raise invalid_request([FieldError("rerun.top", message)])
+        return [found[task_id] for task_id in ids if task_id in found]
+
+    def _group_page(
+        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
+    ) -> tuple[list[str], float | None]:
+        """The same for groups."""
+        groups = self._groups(session, query, counts)
+        values, order = self._group_order(query, groups)
         page = order[query.start : query.start + query.limit + 1]
         sql = "SELECT task_id, params FROM backtest_metrics WHERE batch_id = :batch_id AND task_id IN"
         texts: dict[str, str] = {}
@@ -10028,6 +10141,31 @@ def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
     return document
 
 
+def python_rerun(rerun: Rerun) -> Rerun:
+    """The same as JSON holds it. Raises TypeError that names the field."""
+    if not isinstance(rerun, Rerun):
+        raise _type_error("rerun", "a qtm.Rerun", rerun)
+    texts = {name: optional_text(name, getattr(rerun, name)) for name in ("order", "group", "stat")}
+    texts |= {name: text_argument(name, getattr(rerun, name)) for name in ("batch_id", "by")}
+    top, where = number_argument("top", rerun.top, least=1), texts_argument("where", rerun.where)
+    return Rerun(**cast(Any, texts), top=top, where=where)
+
+
+def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> list[Combination]:
+    """The tasks of a rerun by those that were found to be the best. Raises InvalidRequest."""
+    if not best:
+        by = cast(Rerun, batch.rerun).by
+        raise invalid_request(
+            [FieldError("rerun", f"the batch has no completed task with the metric {by!r}")]
+        )
+    params = {text: json.loads(text) for _, _, text in best}
+    configs = {text: {**json.loads(text), **batch.config} for _, text, _ in best}
+    faults = [fault for config in configs.values() for fault in _config_faults(config)]
+    if faults:
+        raise invalid_request(list(dict.fromkeys(faults)))
+    return [(code, configs[config], params[text]) for code, config, text in best]
+
+
 def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest that
     lists every fault."""
@@ -10046,7 +10184,10 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
         if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
             config[name] = match[1]
     shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
-    found = BatchRequest(codes, config, params, **shared, invalid=getattr(request, "invalid", INVALID[0]))
+    if isinstance(request, BatchRequest):
+        rerun = None if request.rerun is None else python_rerun(request.rerun)
+        shared |= {"invalid": request.invalid, "rerun": rerun, "origin": "rerun" if rerun else "params"}
+    found = BatchRequest(codes, config, params, **shared)
     faults = faults or found.problems(is_single, is_one)
     if faults:
         raise invalid_request(faults)
@@ -10170,6 +10311,8 @@ class EngineCheck:
         """A fault of the task at this place as one of the request."""
         (code, _, params), (field, message) = tasks[place], fault
         stock, number = divmod(place, len(batch.params))
+        if batch.rerun and not self._is_builtin:
+            return FieldError("rerun", f"{code}, {dump_json(params)[:MAX_ERROR_TEXT]}: {field}: {message}")
         if batch.origin != "params" and re.match(r"params\b", field):  # the client knows no numbers of them
             field, message = batch.origin, f"{dump_json(params)[:MAX_ERROR_TEXT]}: {message}"
         elif len(batch.params) > 1:
@@ -10335,6 +10478,11 @@ class Batch:
         has_value = rows and (rows[0]["value"] if "value" in rows[0] else (rows[0]["metrics"] or {}).get(by))
         return rows[0] if rows and has_value is not None else None
 
+    def rerun(self, **options: Any) -> Batch:
+        """Run its best again, as a batch of their own; the options are those of `TaskManager.rerun`."""
+        created = self._verbs.rerun(self.batch_id, **options)
+        return Batch(self._verbs, created.batch_id, created)
+
     def cancel(self) -> int:
         """Cancel what has not ended; how many tasks."""
         count, self._seen = self._verbs.cancel_batch(self.batch_id)
@@ -10361,6 +10509,30 @@ class BatchVerbs:
         batch = Batch(self, text_argument("batch_id", batch_id))
         batch.info()
         return batch
+
+    def rerun(
+        self,
+        batch_id: str,
+        top: int = 20,
+        by: str = "sharpe",
+        order: str = "desc",
+        group: str | None = None,
+        stat: str = "mean",
+        where: str | Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        new_batch_id: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> CreatedBatch:
+        """Run the best of a batch again, as a batch of their own: the ``top`` tasks by a metric, or, with
+        ``group`` "params", all tasks of the batch that have one of the ``top`` params. ``config`` is merged over
+        the config of each, say the dates of another period; ``rank(new, against=old)`` then shows both beside
+        each other. The options are the other fields of BatchRequest. Raises BatchNotFound, and what create_task
+        raises."""
+        best = Rerun(batch_id, top, by, order, group, stat, cast(Any, where))
+        merged = {} if config is None else config
+        request = BatchRequest(config=merged, batch_id=new_batch_id, rerun=best, **options)
+        return cast(CreatedBatch, self.create_task(request, idempotency_key))
 
     def submit(
         self,
@@ -10797,9 +10969,16 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._wait_ready()
         return self.would_create(batch)
 
+    def _asked(self, batch: BatchRequest) -> Sequence[Combination]:
+        """The tasks that this request asks for. Raises BatchNotFound, InvalidRequest where it is a rerun."""
+        if batch.rerun is None:
+            return batch.combinations()
+        counts = self._batch(batch.rerun.batch_id, 0.0).counts
+        return rerun_tasks(batch, self.dao.best(batch.rerun.query, counts))
+
     def would_create(self, batch: BatchRequest) -> DryRun:
         """The same of a request that was checked."""
-        asked = tasks = batch.combinations()
+        asked = tasks = self._asked(batch)
         found = self._engine.refusals(asked, time.monotonic() + CHANNEL_TIMEOUT_SECONDS, len(asked))
         if found and batch.invalid == "skip":
             tasks = [task for place, task in enumerate(asked) if place not in found]
@@ -10808,7 +10987,7 @@ class TaskManager(TaskQueries, BatchVerbs):
         for place in itertools.islice(found, DRY_RUN_EXAMPLES):
             (code, _, params), (field, message) = asked[place], found[place][0]
             refusals.append({"stock_code": code, "params": params, "message": f"{field}: {message}"})
-        recent = self.dao.recent_seconds(batch.config.get("strategy"))
+        recent = self.dao.recent_seconds(asked[0][1].get("strategy"))
         slots, seconds = self.dao.living_slots(3 * self.settings.poll_seconds), None
         if recent and slots:
             seconds = round(statistics.median(recent) * max(len(tasks) / slots, len(tasks) > 0), 3)
@@ -10865,15 +11044,16 @@ class TaskManager(TaskQueries, BatchVerbs):
         self, batch: BatchRequest, idempotency_key: str | None, deadline: float
     ) -> NewTasks | CreatedBatch:
         """A request with all that it needs to be stored; or what its key has created, where it would be
-        refused now. Raises InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
+        refused now. Raises InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused, and as
+        `_asked` does."""
         sha256 = ""  # without a key nobody compares it
         if idempotency_key is not None:
             sha256 = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
-            asked = batch.combinations()
+            asked = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
             self._limit.take(len(tasks))
-        except (InvalidTask, EngineUnavailable, TooManyPending):
+        except (InvalidRequest, InvalidTask, BatchNotFound, EngineUnavailable, TooManyPending):
             created = self.dao.repeated(idempotency_key, sha256)
             if created:
                 return created
@@ -12424,9 +12604,19 @@ def _sweep_schemas() -> dict[str, Any]:
         "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
     }
     step = _schema("float: It leads from one to the other.", default=1)
+    rerun = {
+        "batch_id": _schema("str: The batch whose best are run again.", minLength=1),
+        "top": {**_schema("int", minimum=1, maximum=MAX_TASKS_PER_CREATE), "default": Rerun.top},
+        "by": matching(BY_PATTERN) | {"default": Rerun.by},
+        "order": {"type": "string", "enum": ["asc", "desc"], "default": Rerun.order},
+        "group": {"type": ["string", "null"], "enum": ["params", None]},
+        "stat": {"type": "string", "enum": list(STATISTICS), "default": Rerun.stat},
+        "where": {"type": "array", "items": matching(RANK_CONDITION.pattern)},
+    }
     values_range = {"from": "float", "to": "float: Included.", "step": step}
     return {
         "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
+        "Rerun": _object(rerun, rerun.keys() - {"batch_id"}, additionalProperties=False),
         "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
         "Range": _object(values_range, {"step"}, additionalProperties=False),
     }
@@ -12466,6 +12656,7 @@ def _body_schemas() -> dict[str, Any]:
         "config": "CreateConfig",
         "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
         "sweep": "Sweep",
+        "rerun": "Rerun",
         "dry_run": _schema("bool: Store nothing; say what the create would do.", default=False),
         "invalid": {
             "type": "string",
@@ -12481,7 +12672,9 @@ def _body_schemas() -> dict[str, Any]:
     }
     has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
     either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
-    either["not"] = {"required": ["params", "sweep"]}
+    either |= {"required": ["config"], "not": {"required": ["params", "sweep"]}}
+    of_tasks = [{"required": [name]} for name in ("stock_code", "stock_codes", "params", "sweep")]
+    either = {"if": {"required": ["rerun"]}, "then": {"not": {"anyOf": of_tasks}}, "else": either}
     words = "Which keys are required is up to the engine; other keys pass through to it."
     selection = {"task_id": "str", "batch_id": "str"}
     just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
@@ -12491,7 +12684,7 @@ def _body_schemas() -> dict[str, Any]:
     just_a_task: dict[str, Any] = {"if": {"required": ["task_id"]}, "then": {"maxProperties": 1}}
     just_a_task |= {"else": {"required": ["batch_id"]}, "additionalProperties": False}
     return {
-        "CreateTask": _object(create, create.keys() - {"config"}, **either, additionalProperties=False),
+        "CreateTask": _object(create, create, **either, additionalProperties=False),
         "CreateConfig": _object(config, config, description=words),
         "Params": {**FREE, "description": "Parameters of the strategy, free."},
         **_sweep_schemas(),
@@ -13137,7 +13330,7 @@ OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR
 OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
 NO_TASK, NO_BATCH = (TaskNotFound,), (BatchNotFound,)
 NO_RESULT = (TaskNotFound, TaskNotFinished)
-NOT_CREATED = (InvalidTask, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
+NOT_CREATED = (InvalidTask, BatchNotFound, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
 NOT_CANCELLED = (TaskNotFound, BatchNotFound, TaskFinished)
 NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
 NOT_DELETED = (BatchNotFound, TaskNotFinished)
@@ -14227,7 +14420,7 @@ class Dispatcher:
             return
         lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
         if route.takes == "CreateTask":  # a short body may ask for 100,000 tasks
-            is_long |= b'"sweep"' in request.body
+            is_long |= b'"sweep"' in request.body or b'"rerun"' in request.body
         is_change = route.method == "POST" and route.takes != "CreateTask"
         is_of_batch = is_change and b'"batch_id"' in request.body  # perhaps of thousands
         if route.takes == "CreateTask" and self._api.asks_engine:

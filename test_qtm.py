@@ -2947,6 +2947,8 @@ VERBS = {  # and how many rows each may read
     "page of an export that is over": (lambda dao: exported_page(dao, "small"), 200),
     "page of an export by params": (lambda dao: exported_page(dao, "large", where=["x>1"]), 600),
     "curve": (lambda dao: dao.get_curve("none"), 10),
+    "rerun of a small batch": (lambda dao: best_of(dao, "ranked"), 100),
+    "rerun of a small batch, grouped": (lambda dao: best_of(dao, "ranked", group="params"), 200),
     "ranking of a batch that has no metrics": (lambda dao: rank_of(dao, "newest"), 50),
     "repeat of a create of 9,000": (lambda dao: dao.repeated("first", "same"), 9_100),
     "delete of tasks that wait": (lambda dao: dao.delete([row[0] for row in dao.database.rows(WAITING)]), 50),
@@ -3660,12 +3662,12 @@ def rank_of(dao, batch_id: str, **chosen) -> dict:
 
 
 NO_SHARPE = math.nan
-SWEEP = {
+RANKED_SWEEP = {
     "A": [1.5, 0.5, NO_SHARPE, 2.0],
     "\u5e73\u5b89": [-1.0, 0.5, 3.25, None],
     "C D, 'E'": [0.0, None, 1.0, 1.0],
 }
-# what is asked of SWEEP, and the rows: stock (its first letter) and fast
+# what is asked of RANKED_SWEEP, and the rows: stock (its first letter) and fast
 RANKED_TASKS = {
     "the best first": ({}, "\u5e7330 A40 A10 C30 C40 A20 \u5e7320 C10 \u5e7310 A30 \u5e7340 C20"),
     "the least first": ({"order": "asc"}, "\u5e7310 C10 A20 \u5e7320 C30 C40 A10 A40 \u5e7330 A30 \u5e7340 C20"),
@@ -3685,7 +3687,7 @@ RANKED_TASKS = {
 
 
 def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
-    ids = sweep_of(dao, "b", SWEEP)
+    ids = sweep_of(dao, "b", RANKED_SWEEP)
     for name, (chosen, expected) in RANKED_TASKS.items():
         found = rank_of(dao, "b", **chosen)
         rows = [f"{row['stock_code'][0]}{row['params']['fast']}" for row in found["rows"]]
@@ -3721,9 +3723,9 @@ GROUPED = {  # by stat: fast, value and count of each group in order
 
 def test_params_are_ranked_over_their_stocks(dao):
     """Those that stand in another order too, as another create gave them."""
-    sweep_of(dao, "b", {one: SWEEP[one] for one in ("A", "\u5e73\u5b89")})
+    sweep_of(dao, "b", {one: RANKED_SWEEP[one] for one in ("A", "\u5e73\u5b89")})
     other = "C D, 'E'"
-    sweep_of(dao, "b2", {other: SWEEP[other]})
+    sweep_of(dao, "b2", {other: RANKED_SWEEP[other]})
     dao.database.write(
         lambda s: [
             s.execute(f"UPDATE {table} SET batch_id = 'b' WHERE batch_id = 'b2'")
@@ -3771,6 +3773,46 @@ def test_a_ranking_warns_of_what_makes_its_rows_incomparable(dao):
     assert rank_of(dao, "b")["warnings"] == [
         "1 completed tasks are not ranked: they ran before metrics were kept"
     ]
+
+
+def best_of(dao, batch_id: str, **chosen) -> list[tuple]:
+    """What a rerun takes of a batch."""
+    rerun = qtm.Rerun(batch_id, **chosen)
+    assert rerun.problems() == []
+    found = dao.best(rerun.query, dao.get_batch(batch_id).counts)
+    return [(code[0], json.loads(params)["fast"]) for code, _, params in found]
+
+
+BEST = {
+    "the best": ({"top": 3}, "\u5e7330 A40 A10"),
+    "the least": ({"top": 2, "order": "asc"}, "\u5e7310 C10"),
+    "more than have the metric": ({"top": 99}, "\u5e7330 A40 A10 C30 C40 A20 \u5e7320 C10 \u5e7310"),
+    "where": ({"where": ("fast<40", "sharpe<3")}, "A10 C30 A20 \u5e7320 C10 \u5e7310"),
+    "no metric of that name": ({"by": "nope"}, ""),
+    "params, with those that failed": ({"top": 1, "group": "params", "stat": "max"}, "A30 \u5e7330 C30"),
+    "params over all stocks, whatever chose them": (
+        {"top": 2, "group": "params", "where": ("stock_code==A",)}, "A40 \u5e7340 C40 A10 \u5e7310 C10"
+    ),
+    "params that are not ranked": ({"group": "params", "where": ("fast==30", "stock_code==A")}, ""),
+}  # fmt: skip
+
+
+def test_the_best_tasks_or_all_tasks_of_the_best_params_are_run_again(dao):
+    sweep_of(dao, "b", RANKED_SWEEP)
+    for name, (chosen, expected) in BEST.items():
+        assert " ".join(f"{code}{fast}" for code, fast in best_of(dao, "b", **chosen)) == expected, name
+
+
+def test_a_rerun_of_too_much_is_refused(dao, monkeypatch):
+    sweep_of(dao, "b", RANKED_SWEEP)
+    monkeypatch.setattr(qtm, "MAX_DOCUMENT_BYTES", 500)
+    with pytest.raises(
+        qtm.InvalidRequest, match=r"rerun\.top: config and params of all tasks are more than 500"
+    ):
+        best_of(dao, "b")
+    monkeypatch.setattr(qtm, "MAX_TASKS_PER_CREATE", 5)
+    with pytest.raises(qtm.InvalidRequest, match=r"rerun\.top: 12 tasks are more than 5"):
+        best_of(dao, "b", group="params", top=5)
 
 
 def test_a_batch_is_held_against_another_one(dao):
@@ -8142,6 +8184,14 @@ WRONG_ARGUMENTS = {
         "idempotency_key": [(7, "idempotency_key must be a text, not int")],
     },
     "batch": BATCH_OF,
+    "rerun": {
+        **{
+            name: [(7, f"{name} must be a text, not int")]
+            for name in ("batch_id", "by", "order", "group", "stat")
+        },
+        **{"top": [("9", "top must be a whole number, not str")], "where": [(7, None), ([7], None)]},
+        **{"config": (), "new_batch_id": (), "options": (), "idempotency_key": [(7, None)]},
+    },
     "submit": dict.fromkeys(("stock_codes", "config", "params", "idempotency_key", "options"), ()),
     "dry_run": {"request": [({}, "dry_run takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")]},
     "create_tasks": {
@@ -8156,6 +8206,9 @@ WRONG_ARGUMENTS = {
     "get_batch": BATCH_OF,
     "get_task_result": TASK,
     "get_task_attempts": TASK,
+    "run_card": TASK,
+    "curves": dict.fromkeys(("task_ids", "points"), ()),
+    "export": dict.fromkeys(("batch_id", "format", "fields", "statuses", "where"), ()),
     "cancel_task": TASK,
     "cancel_batch": BATCH_OF,
     "retry_task": TASK,
@@ -8484,6 +8537,124 @@ def test_refused_tasks_are_skipped_where_the_create_says_so(url):
     with qtm.start(settings(url, engine="mine:run"), scheduler=False) as tasks:
         created = tasks.create_task(some)
         assert (created.count, created.skipped) == (12, 0), "without a scheduler there is no engine to ask"
+
+
+def test_a_rerun_makes_a_batch_of_the_best_of_another(both):
+    tasks, client = both
+    for number, end in enumerate(("2010-01-01", "2011-01-01")):
+        config = {"strategy": "x", "start_date": "2005-01-03", "end_date": end}
+        params = [{"sharpe": 10 * number + i} for i in range(6)]
+        tasks.create_task(qtm.BatchRequest(["A", "B"], config, params, "old"))
+    tasks.wait_batch("old", DEADLINE_SECONDS)
+    created = client.rerun(
+        "old", top=3, config={"end_date": "2012-01-01", "n": 1}, new_batch_id="new", name="again"
+    )
+    assert (created.batch_id, created.count, created.repeated) == ("new", 3, False)
+    ran = [tasks.wait(task_id, DEADLINE_SECONDS) for task_id in created.task_ids]
+    assert [(one.stock_code, one.params["sharpe"]) for one in ran] == [("A", 15), ("B", 15), ("A", 14)]
+    config |= {"end_date": "2012-01-01", "n": 1}
+    assert [one.config for one in ran] == [config] * 3
+    assert tasks.get_batch("new").name == "again"
+    own = tasks.rerun("old", top=1, order="asc", group="params", stat="min", where=["sharpe>3"])
+    ran = [tasks.get_task_status(task_id) for task_id in own.task_ids]
+    assert [(one.stock_code, one.params["sharpe"], one.config["end_date"]) for one in ran] == [
+        ("A", 4, "2010-01-01"),
+        ("B", 4, "2010-01-01"),
+    ]
+    request = qtm.BatchRequest(
+        rerun=qtm.Rerun("old", top=numpy.int64(13), where="sharpe>=0"), config={"n": 2}
+    )
+    for verbs in both:
+        dry = verbs.dry_run(request)
+        assert (dry.count, dry.stock_codes, dry.params[0]) == (13, ["A", "B"], {"sharpe": 15})
+    first, again = (verbs.create_task(request, "key") for verbs in both)
+    assert (again.repeated, again.task_ids) == (True, first.task_ids)
+    configs = collections.Counter(
+        tasks.get_task_status(task_id).config["end_date"] for task_id in first.task_ids
+    )
+    assert configs == {"2011-01-01": 12, "2010-01-01": 1}, "each has its own"
+    with pytest.raises(qtm.IdempotencyKeyReused):
+        client.create_task(dataclasses.replace(request, config={"n": 3}), "key")
+    tasks.delete_batch("old")
+    assert tasks.create_task(request, "key").task_ids == first.task_ids, "a repeat needs no batch"
+    assert client.batch("new").rerun(top=1).created.count == 1
+    for verbs in both:
+        with pytest.raises(qtm.BatchNotFound):
+            verbs.rerun("old")
+        with pytest.raises(qtm.InvalidRequest, match="no completed task with the metric 'nope'"):
+            verbs.rerun("new", by="nope")
+        with pytest.raises(qtm.InvalidRequest, match=r"config\.start_date: 2020-01-01 is after"):
+            verbs.rerun("new", config={"start_date": "2020-01-01"})
+        with pytest.raises(qtm.InvalidRequest, match="rerun: give either this or stock codes"):
+            verbs.create_task(qtm.BatchRequest(["A"], rerun=qtm.Rerun("new")))
+        with pytest.raises(TypeError, match=r"rerun must be a qtm\.Rerun"):
+            verbs.create_task(qtm.BatchRequest(rerun={"batch_id": "new"}))
+
+
+BAD_RERUNS = {
+    "a text": ("old", ["rerun"]),
+    "without a batch": ({"top": 3}, ["rerun.batch_id"]),
+    "of every type": (
+        {"batch_id": 1, "top": "3", "by": 2, "order": None, "stat": [], "where": "x"},
+        [f"rerun.{name}" for name in ("batch_id", "by", "order", "stat", "where", "top")],
+    ),
+    "of wrong values": (
+        {
+            "batch_id": "b",
+            "top": 3.0,
+            "by": "",
+            "order": "up",
+            "group": "stock",
+            "stat": "sum",
+            "where": ["x"],
+        },
+        [f"rerun.{name}" for name in ("by", "order", "group", "stat", "where[0]")],
+    ),
+    "of none and with more": ({"batch_id": "b", "top": 0, "more": 1}, ["rerun.more", "rerun.top"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RERUNS)
+def test_a_wrong_rerun_is_refused_with_the_paths_of_its_fields(name):
+    rerun, fields = BAD_RERUNS[name]
+    with pytest.raises(qtm.InvalidRequest) as raised:
+        qtm.BatchRequest.from_body({"rerun": rerun, "config": {}})
+    assert [fault.field for fault in raised.value.errors] == fields
+
+
+def test_a_rerun_excludes_stocks_and_params():
+    body = {"rerun": {"batch_id": "b"}, "stock_code": "A", "params": {}, "sweep": {}, "priority": 999}
+    with pytest.raises(qtm.InvalidRequest) as raised:
+        qtm.BatchRequest.from_body(body)
+    assert [fault.field for fault in raised.value.errors] == ["stock_code", "params", "sweep", "priority"]
+    with pytest.raises(qtm.InvalidRequest, match="stock_code: give either"):
+        qtm.BatchRequest.from_body({"config": {}})
+
+
+def test_the_order_of_a_sweep_is_held_against_that_of_its_rerun_on_other_years(tmp_path):
+    """By the built-in engine, on the prices of the examples."""
+    config = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2008-12-31"}
+    grid = qtm.grid(fast=[5, 10, 20], slow=[20, 50, 100], where=["fast < slow"])
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", workers=2, data_dir="examples/prices")) as tasks:
+        tasks.create_task(qtm.BatchRequest(["AAPL", "IBM"], config, grid, "in"))
+        assert tasks.wait_batch("in", DEADLINE_SECONDS).counts["completed"] == 16
+        later = {"start_date": "2009-01-02", "end_date": "2012-12-31"}
+        tasks.rerun("in", top=3, group="params", config=later, new_batch_id="out")
+        assert tasks.wait_batch("out", DEADLINE_SECONDS).counts["completed"] == 6
+        best = [row["params"] for row in tasks.rank("in", group="params", limit=3).rows]
+        groups = tasks.rank("out", group="params", against="in")
+        assert sorted(map(str, best)) == sorted(str(row["params"]) for row in groups.rows)
+        assert -1 <= groups.rank_correlation <= 1
+        known = {
+            (row["stock_code"], str(row["params"])): row["metrics"]["sharpe"] for row in tasks.rank("in").rows
+        }
+        found = tasks.rank("out", against="in")
+        assert [row["other"] for row in found.rows] == [
+            known[row["stock_code"], str(row["params"])] for row in found.rows
+        ]
+        sides = [(row["metrics"]["sharpe"], row["other"]) for row in found.rows]
+        assert found.rank_correlation == pytest.approx(qtm.spearman(*zip(*sides, strict=True)))
+        assert not found.warnings
 
 
 def test_a_dry_run_makes_all_checks_and_stores_nothing(both):
@@ -12528,7 +12699,7 @@ def test_columns_are_chosen_and_never_more_than_thirty_are_shown_unasked(tmp_pat
 def test_a_leaderboard_is_saved_as_csv_by_whoever_has_a_token(tmp_path, show, chromium):
     chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, api_token=("full-token",))
     with serving(chosen, scheduler=True, engine=scored) as server:
-        wait_for(server, add_batch(server, "AB", SWEEP, batch_id="sweep"))
+        wait_for(server, add_batch(server, "AB", PAGE_SWEEP, batch_id="sweep"))
         where = {"behavior": "allow", "downloadPath": str(tmp_path)}
         chromium.execute_cdp_cmd("Browser.setDownloadBehavior", where)
         page = show(server, "#/batch/sweep?where=fast<20&by=max_drawdown&order=asc")
