@@ -225,6 +225,7 @@ __all__ = [
     "BatchRequest",
     "Client",
     "CreatedBatch",
+    "Curve",
     "DatabaseUnavailable",
     "DryRun",
     "EngineError",
@@ -10330,7 +10331,6 @@ PROGRESS_SECONDS = 1.0  # between two looks at a batch that somebody watches
 PLAIN_PROGRESS_SECONDS = 10.0  # between two lines, where none can be rewritten
 COMPLETED_PAGE = 1000  # tasks that `as_completed` reads at once
 BAR_WIDTH = 24  # characters
-EXPORT_FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}  # by the end of a file's name
 
 
 def progress_text(batch: BatchInfo) -> str:
@@ -10378,6 +10378,14 @@ class ProgressDisplay:
             self._handle = display({"text/plain": text}, raw=True, display_id=True)
         else:
             self._handle.update({"text/plain": text}, raw=True)
+
+
+def lines_of(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, each of which ends with a line feed."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from lines
 
 
 class Batch:
@@ -10459,12 +10467,29 @@ class Batch:
         """The result of each completed task, in the order of creation, one request each."""
         return (self._verbs.get_task_result(task.task_id) for task in self.tasks([TaskStatus.COMPLETED]))
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self, **options: Any) -> list[dict[str, Any]]:
         """A flat dict for each task, as `pandas.DataFrame` takes them: ``task_id``, ``stock_code``, ``status``,
-        and its params and metrics by name; one whose name is taken is ``params.x`` or ``metrics.x``."""
+        and its params and metrics by name; one whose name is taken is ``params.x`` or ``metrics.x``. The options
+        are ``statuses`` and ``where`` of `TaskManager.export`."""
         names = ("task_id", "stock_code", "status", "params", "metrics")
-        rows = [{name: getattr(task, name) for name in names} for task in self.tasks()]
-        return flat_rows([{**row, "status": row["status"].value} for row in rows])
+        pieces = self._verbs.export(self.batch_id, "ndjson", names, **options)
+        return flat_rows(map(json.loads, lines_of(pieces)))
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write all its tasks to a file, by its suffix CSV (``.csv``) or a JSON object a line (``.ndjson``), which
+        replaces an older one when it is whole. The options are ``fields``, ``statuses`` and ``where`` of
+        `TaskManager.export`. Raises ValueError for another suffix, and OSError."""
+        target = pathlib.Path(path)
+        if target.suffix[1:].lower() not in FORMATS:
+            raise ValueError(f"the name must end with .{' or .'.join(FORMATS)}: {target.name!r}")
+        pieces = self._verbs.export(self.batch_id, target.suffix[1:].lower(), **options)
+        part = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+        try:
+            with part.open("x", encoding="utf-8", newline="") as file:
+                file.writelines(pieces)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
     def rank(self, by: str = "sharpe", **options: Any) -> Ranking:
         """Its leaderboard; the options are those of `TaskManager.rank`. ``against`` may be a Batch."""

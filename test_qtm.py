@@ -9378,9 +9378,31 @@ def test_a_batch_gives_its_metrics_for_pandas_and_its_best(verbs):
     assert batch.rank("sharpe", against=other).rows[0]["other"] == 1.0
     assert [result.result["metrics"]["bars"] for result in batch.results()] == [250, 250]
     assert (batch.retry(), batch.wait(False, DEADLINE_SECONDS).counts["failed"], batch.cancel()) == (2, 2, 0)
+    assert [row["status"] for row in batch.metrics(statuses=["failed"])] == ["failed", "failed"]
     assert verbs.batch(batch.batch_id).info() == batch.info()
     with pytest.raises(qtm.BatchNotFound):
         verbs.batch("none")
+
+
+def test_a_batch_is_exported_to_a_file_that_is_whole_or_as_before(verbs, tmp_path, monkeypatch):
+    batch, target = ended_batch(verbs), tmp_path / "tasks.csv"
+    batch.export(str(target), fields=["stock_code", "params.bars"])
+    whole = target.read_bytes()
+    assert whole == b"stock_code,params.bars\r\nA,7\r\nA,9\r\nB,7\r\nB,9\r\n"
+    batch.export(tmp_path / "tasks.NDJSON")
+    lines = (tmp_path / "tasks.NDJSON").read_text().splitlines()
+    assert [json.loads(line)["task_id"] for line in lines] == [task.task_id for task in batch.tasks()]
+
+    def breaks(*_, **__):
+        yield "half"
+        raise qtm.ServiceUnreachable("gone")
+
+    monkeypatch.setattr(type(verbs), "export", breaks)
+    for path, error in ((target, qtm.ServiceUnreachable), (tmp_path / "tasks.xlsx", ValueError)):
+        with pytest.raises(error):
+            batch.export(path)
+    assert target.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.glob("*tasks*")) == ["tasks.NDJSON", "tasks.csv"]
 
 
 def test_what_a_notebook_shows_is_short_and_escaped(verbs):
