@@ -12315,7 +12315,7 @@ def test_a_task_runs_again_with_what_is_typed_into_its_form(quick, show):
     first = {
         **given,
         "config": {"strategy": "free"},
-        "params": {"fast": 10, "gone": 1, "m y": MARKUP, **DEEP},
+        "params": {"fast": 10, "gone": 1, MARKUP: "m y", **DEEP},
     }
     (task_id,) = data_of(quick, "createTask", first, 201)["task_ids"]
     page = show(quick, f"#/task/{task_id}")
@@ -12341,7 +12341,7 @@ def test_a_task_runs_again_with_what_is_typed_into_its_form(quick, show):
     selenium.webdriver.ActionChains(page.driver).double_click(button).perform()
     page.shows("AAPL · fast=12345678901234568")  # as the browser rounds it
     made, _ = tasks_of(quick)
-    assert made.params == {"fast": 12345678901234567, "m y": MARKUP, **DEEP, "new": {"a": [0.1]}}
+    assert made.params == {"fast": 12345678901234567, MARKUP: "m y", **DEEP, "new": {"a": [0.1]}}
     assert made.config == {"strategy": "free", "start_date": "2020-01-01"}
     assert (made.priority, made.timeout_seconds, made.max_attempts) == (7, 60.0, 2)
     assert made.batch_id != "one"
@@ -12483,6 +12483,36 @@ def test_a_dry_run_on_the_page_shows_what_would_be_created(quick, show, monkeypa
     monkeypatch.setattr(quick.api.tasks.dao, "recent_seconds", lambda strategy: [75.0])
     page.click("Dry run")
     page.shows("1 task would be created, about 75 s.")
+
+
+def test_the_best_of_a_batch_run_again_on_another_period_by_a_form_of_its_page(quick, show):
+    pairs = [{"fast": fast, "slow": 50} for fast in (10, 20, 30)]
+    wait_for(quick, add_batch(quick, ["A", "B"], pairs, "Old & new", "old"))
+    page = show(quick, "#/batch/old?where=fast<30&by=total_return")
+    page.click("Run the best again on another period", "summary")
+    page.shows("Only where fast<30.")
+    page.fill("rerun.top", "many")
+    page.click("Create batch")
+    page.shows("The service has refused this.")
+    assert page.texts("label:has([aria-invalid])")[0].startswith("How many\n"), (
+        "the fault stands at its field"
+    )
+    assert page.flaws() == []
+    page.fill("rerun.top", "3")
+    for name, text in (("config.start_date", "01022013"), ("config.end_date", "12312015")):
+        page.find(f"[name='{name}']").send_keys(text)
+    page.driver.refresh()
+    page.shows("Only where fast<30.")  # open, with all that was typed
+    button = page.find("main form button:not([type])")
+    selenium.webdriver.ActionChains(page.driver).double_click(button).perform()
+    page.shows("3 tasks created: New batch · Compare")
+    assert [batch.total for batch in quick.api.tasks.list_batches(10, None)[0]] == [3, 6]
+    page.click("Compare")
+    page.shows("Old & new: best by total_return, 2013-01-02 to 2015-12-31", "3 completed")
+    made = tasks_of(quick)[:3]
+    assert page.run("return location.hash") == f"#/batch/{made[0].batch_id}?view=board&against=old"
+    dates = {"start_date": "2013-01-02", "end_date": "2015-12-31"}
+    assert all(task.config == {**CONFIG, **dates} and task.params["fast"] < 30 for task in made)
 
 
 def test_what_is_typed_for_a_new_batch_survives_a_reload_and_its_faults_are_listed(quick, show):
