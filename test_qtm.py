@@ -12515,6 +12515,33 @@ def test_the_best_of_a_batch_run_again_on_another_period_by_a_form_of_its_page(q
     assert all(task.config == {**CONFIG, **dates} and task.params["fast"] < 30 for task in made)
 
 
+def test_a_run_card_drift_and_a_result_that_was_taken_over_are_told_in_plain_words(tmp_path, show):
+    engine = Staged({"metrics": {"sharpe": 1.0}})
+    engine.is_over.set()
+    engine.version, engine.data_version = "mine 7", lambda task: MARKUP
+    with staged(tmp_path, engine) as server:
+        (first,) = add_batch(server)
+        wait_for(server, [first])
+        engine.result = {"metrics": {"sharpe": 2.0}}
+        (second,) = add_batch(server, params=[{**PARAMS}])
+        wait_for(server, [second])
+        page = show(server, f"#/task/{first}")
+        page.shows("Run card", "mine 7", MARKUP, f"Python\n{platform.python_version()}")
+        page.unfold()
+        card = server.api.tasks.run_card(first)
+        page.shows(f'"run_key": "{card["run_key"]}"', f"Host\n{card['host']}")
+        assert "Not reproducible" not in page.text()
+        assert page.flaws() == []
+        page.run("location.hash = arguments[0]", f"#/task/{second}")
+        page.shows("Not reproducible: an earlier task with the same engine, version, stock, config,")
+        sql = "UPDATE backtest_tasks SET result_of = :first WHERE task_id = :second"
+        change(server.api.tasks.dao, sql, first=first, second=second)
+        page.shows("This task did not run: it took over the result of ")
+        page.click(first)
+        page.shows(f"{first}\n")
+        assert page.run("return location.hash") == f"#/task/{first}"
+
+
 def test_what_is_typed_for_a_new_batch_survives_a_reload_and_its_faults_are_listed(quick, show):
     page = show(quick, "#/new")
     box = "return document.querySelector('textarea').value"
