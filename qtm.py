@@ -1204,6 +1204,8 @@ INVALID = ("refuse", "skip")
 class BatchRequest:
     """Many backtests in one: every stock code x every params object, stock-major, all or nothing. ``invalid``
     says what becomes of tasks that the engine's ``validate`` refuses: "refuse" the create, or "skip" them.
+    ``reuse`` "completed" has a task take over the result of a completed one with the same run_key, in place of
+    a run; where no engine is at hand to tell the run_keys (``scheduler=False``), all run.
     With ``rerun`` the tasks are the best of another batch, each with its own config, over which ``config`` is
     merged. ``origin`` is the field that the params came from, for messages: ``params``, ``sweep`` or ``rerun``."""
 
@@ -1216,6 +1218,7 @@ class BatchRequest:
     timeout_seconds: float | None = None
     max_attempts: int | None = None
     invalid: str = "refuse"
+    reuse: str | None = None
     rerun: Rerun | None = None
     origin: str = field(default="params", repr=False, compare=False)
 
@@ -1225,7 +1228,7 @@ class BatchRequest:
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
         tasks = ("stock_code", "stock_codes", "params", "sweep")
-        unknown = body.keys() - {*tasks, "config", "rerun", "invalid", "dry_run", *SHARED_FIELDS}
+        unknown = body.keys() - {*tasks, "config", "rerun", "invalid", "reuse", "dry_run", *SHARED_FIELDS}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
         is_single, rerun = "stock_code" in body, None
         if "rerun" in body:
@@ -1245,7 +1248,7 @@ class BatchRequest:
             params if isinstance(params, list) else [params],
             **{
                 name: body[name]
-                for name in ("batch_id", "name", "timeout_seconds", "invalid")
+                for name in ("batch_id", "name", "timeout_seconds", "invalid", "reuse")
                 if name in body
             },
             **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
@@ -1267,6 +1270,7 @@ class BatchRequest:
         """Its fields as a body of createTask has them. The SHA-256 of an Idempotency-Key is made of these, so
         that a field of a later version is left out where it has its default."""
         left_out = {"origin", "invalid" if self.invalid == INVALID[0] else ""}
+        left_out |= set() if self.reuse else {"reuse"}
         left_out |= {"stock_codes", "params"} if self.rerun else {"rerun"}
         values = {name: value for name, value in vars(self).items() if name not in left_out}
         return {**values, "rerun": dataclasses.asdict(self.rerun)} if self.rerun else values
@@ -1303,6 +1307,8 @@ class BatchRequest:
             faults += _number_fault("timeout_seconds", self.timeout_seconds, *TIMEOUT_SECONDS)
         if self.max_attempts is not None:
             faults += _number_fault("max_attempts", self.max_attempts, *ATTEMPTS, whole=True)
+        if self.reuse not in (None, "completed"):
+            faults.append(FieldError("reuse", "must be completed"))
         if self.invalid not in INVALID:
             faults.append(FieldError("invalid", f"must be one of {', '.join(INVALID)}"))
         return faults or self._document_faults(params_path)
@@ -1561,13 +1567,14 @@ MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
 class CreatedBatch:
     """The answer to a create: how many tasks, and their ids, stock-major; none where they are more than
     10,000. ``repeated`` is true when the Idempotency-Key was known; ``skipped`` tasks were refused by the
-    engine and left out."""
+    engine and left out; ``reused`` ones have taken over the result of another."""
 
     batch_id: str
     count: int
     task_ids: Sequence[str] = field(repr=False)
     repeated: bool = False
     skipped: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -2574,6 +2581,7 @@ MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
 # as the tables have them, or no index helps
 MYSQL_KEY_TYPES = {
     "task_id": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
+    "source": "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
     "run_key": "CHAR(64) CHARACTER SET ascii COLLATE ascii_bin",
     "attempt": "INTEGER",
 }
@@ -3661,7 +3669,7 @@ SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "prio
 
 class NewTasks(NamedTuple):
     """A create that is ready to be stored, with the ids that were made for it; ``tasks`` are all of the request
-    where they are empty."""
+    where they are empty; ``sources`` are the completed tasks whose results are taken over, by the new ids."""
 
     request: BatchRequest
     batch_id: str
@@ -3673,6 +3681,7 @@ class NewTasks(NamedTuple):
     created_by: str | None = None
     tasks: Sequence[Combination] = ()
     skipped: int = 0
+    sources: Mapping[str, str] = NO_PARAMETERS
 
     @property
     def combinations(self) -> Sequence[Combination]:
@@ -3684,14 +3693,14 @@ class NewTasks(NamedTuple):
         """The answer once it is stored."""
         count = len(self.task_ids)
         listed = self.task_ids if count <= MAX_LISTED_IDS else ()
-        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped)
+        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped, reused=len(self.sources))
 
     @property
     def key_row(self) -> list[Any]:
         """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last
         one; and the other counts."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
-        counts = dump_json({"skipped": self.skipped})
+        counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
 
     @property
@@ -3701,13 +3710,15 @@ class NewTasks(NamedTuple):
         creator = self.created_by or ""  # NULL would be that of the first create
         return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
 
-    def rows(self, shared: Sequence[Any]) -> Iterator[str]:
+    def rows(self, shared: Sequence[Any], with_source: bool = False) -> Iterator[str]:
         """Each task as a JSON list of id, stock and params, and of ``shared``; one whose config is not that of
-        the first has its own there."""
+        the first has its own there. Either those without a source, or those with one, which comes last."""
         tasks = self.combinations
         rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
         codes, texts = dict[str, str](), dict[int, str]()
         for task_id, (code, config, params) in zip(self.task_ids, tasks, strict=True):
+            if (task_id in self.sources) != with_source:
+                continue
             if id(config) not in rests:
                 own = {**dict(itertools.zip_longest(SHARED_COLUMNS, shared)), "config": dump_json(config)}
                 rests[id(config)] = f",{dump_json(list(own.values()))[1:-1]}"
@@ -3715,7 +3726,8 @@ class NewTasks(NamedTuple):
                 codes[code] = dump_json(code)
             if id(params) not in texts:
                 texts[id(params)] = dump_json(dump_json(params))
-            yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}]'
+            source = f',"{self.sources[task_id]}"' if with_source else ""
+            yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}{source}]'
 
 
 class QueueHead:
@@ -3796,6 +3808,11 @@ def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]
 IS_ENDED = "COALESCE(status, '') IN ('completed', 'failed', 'cancelled')"
 
 
+# Neither its own task is there, nor one that has taken it over.
+RESULT_IS_UNUSED = """NOT EXISTS (SELECT 1 FROM backtest_reuses u WHERE u.result_of = backtest_results.task_id)
+    AND NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.task_id = backtest_results.task_id)"""
+
+
 def _delete_tasks(
     session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
 ) -> list[tuple[str, str]]:
@@ -3803,15 +3820,22 @@ def _delete_tasks(
     batch_id of each. They are locked first: one that retryTask has made pending meanwhile keeps its records."""
     names, keys = _in_list(task_ids)
     locked = session.rows(
-        f"""SELECT task_id, batch_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+        f"""SELECT task_id, batch_id, result_of FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
             WHERE task_id IN ({names}) AND {condition} ORDER BY task_id /*! {lock} */""",
         {**keys, **parameters},
     )
     if locked:
         session.execute(*_delete_metrics(locked))
-        names, keys = _in_list([row[0] for row in locked])
-        for table in ("backtest_results", "backtest_attempts", "backtest_tasks"):
+        ids, reused = [row[0] for row in locked], [row for row in locked if row[2]]
+        names, keys = _in_list(ids)
+        for table in ("backtest_attempts", "backtest_tasks"):
             session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", keys)
+        for task_id, _, source in reused:
+            pair = "DELETE FROM backtest_reuses WHERE result_of = :source AND task_id = :task_id"
+            session.execute(pair, {"source": source, "task_id": task_id})
+        names, keys = _in_list([*ids, *{row[2] for row in reused}])
+        unused = f"DELETE FROM backtest_results WHERE task_id IN ({names}) AND {RESULT_IS_UNUSED}"
+        session.execute(unused, keys)
     return [(row[0], row[1]) for row in locked]
 
 
@@ -4039,6 +4063,58 @@ class TaskStatements(Statements):
         own |= {name: f"COALESCE(r.{name}, :{name})" for name in SHARED_COLUMNS}
         self._insert_task = self._insert({name: f":{name}" for name in own}, "")
         self._insert_tasks = self._insert(own, f"FROM {dialect.json_rows(*own)} AS r")
+        self._init_reuse([*own])
+
+    def _init_reuse(self, columns: Sequence[str]) -> None:
+        """The statements for tasks that take over a result; rows are `NewTasks.rows` with their sources."""
+        dialect, by_key = self.database.dialect, "/*! FORCE INDEX (PRIMARY) */ ON"
+        rows = f"FROM {dialect.json_rows(*columns, 'source')} AS r CROSS JOIN backtest_tasks AS"
+        new, old = f"{rows} t {by_key} t.task_id = r.task_id", f"{rows} s {by_key} s.task_id = r.source"
+        self._select_known_run = f"""SELECT r.run_key, (SELECT m.task_id FROM backtest_metrics AS m
+                /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
+            FROM {dialect.json_rows("run_key")} AS r"""
+        named, is_done = dialect.json_rows("task_id"), "COALESCE(status, '') = 'completed'"
+        self._lock_sources = f"""SELECT /*! STRAIGHT_JOIN */ s.task_id FROM {named} AS r
+            CROSS JOIN backtest_tasks AS s {by_key} s.task_id = r.task_id AND {is_done} /*! LOCK IN SHARE MODE */"""
+        is_source = f"backtest_tasks.task_id = r.task_id AND {is_done}"
+        self._touch_sources = dialect.update_from(named, is_source, "heartbeat = heartbeat + 1")
+        own = [f"NULLIF(r.{name}, '')" if name == "created_by" else f"r.{name}" for name in columns]
+        copied = "params_key, start_date, end_date, engine_version, periods_per_year, period_sharpe"
+        names = [f"{copied}, sharpe_error, metrics, run_key, drift", "batch_id, task_id, stock_code, params"]
+        from_source = ", ".join(f"m.{name}" for name in names[0].split(", "))
+        self._take_over = (
+            f"""INSERT INTO backtest_tasks ({", ".join(columns)}, status, progress, message, attempt, created_at,
+                    run_at, finished_at, heartbeat, attempt_limit, engine_version, result_of)
+                SELECT /*! STRAIGHT_JOIN */ {", ".join(own)}, 'completed', 1.0, '', 0, UTC_TIMESTAMP(6),
+                    UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 0, r.max_attempts, s.engine_version,
+                    COALESCE(s.result_of, s.task_id) {old}""",
+            f"""INSERT INTO backtest_metrics ({", ".join(names)})
+                SELECT /*! STRAIGHT_JOIN */ {from_source}, r.batch_id, r.task_id, r.stock_code, r.params {old}
+                CROSS JOIN backtest_metrics AS m {by_key} m.batch_id = s.batch_id AND m.task_id = s.task_id""",
+            f"""INSERT INTO backtest_reuses (result_of, task_id)
+                SELECT /*! STRAIGHT_JOIN */ t.result_of, t.task_id {new}""",
+        )
+
+    def known_runs(self, run_keys: Iterable[str]) -> dict[str, str]:
+        """A completed task of each key that has one."""
+        found: dict[str, str] = {}
+        for part in _statement_rows((f'["{key}"]' for key in run_keys), STATEMENT_BYTES):
+            found |= {
+                key: one for key, one in self.database.rows(self._select_known_run, {"rows": part}) if one
+            }
+        return found
+
+    def _held(self, session: Session, new: NewTasks) -> NewTasks:
+        """The create with those of its sources that are still there, and are not deleted before its COMMIT.
+        Locks are local to a node of a cluster: there the rows are changed, as in TOUCH_BATCH."""
+        there = set[str]()
+        named = (f'["{one}"]' for one in sorted({*new.sources.values()}))
+        for part in _statement_rows(named, STATEMENT_BYTES) if new.sources else ():
+            if self.database.dialect.is_cluster:
+                session.execute(self._touch_sources, {"rows": part})
+            there.update(row[0] for row in session.rows(self._lock_sources, {"rows": part}))
+        kept = {task_id: one for task_id, one in new.sources.items() if one in there}
+        return new._replace(sources=kept)
 
     def _insert(self, values: Mapping[str, str], source: str) -> str:
         """The statement that inserts tasks with these expressions for their columns."""
@@ -4071,12 +4147,15 @@ class TaskStatements(Statements):
         parameters = {name: value for _, values in script for name, value in values.items()}
         size = sum(len(str(value).encode("utf-8")) for value in parameters.values())
         is_short = sum("config" in values for _, values in script) == 1
-        is_short &= size <= self.database.dialect.max_document_bytes
+        takes_over = any(new.sources for new in creates)
+        is_short &= size <= self.database.dialect.max_document_bytes and not takes_over
         first = creates[0].task_ids[0]  # stands for all, which are one transaction
         stored = "SELECT 1 FROM backtest_tasks WHERE task_id = :first"
 
         def work(session: Session) -> Sequence[CreatedBatch]:
-            for statement, values in script:
+            held = [self._held(session, new) for new in creates] if takes_over else creates
+            created[:] = [new.created for new in held]
+            for statement, values in self._create_script(held) if takes_over else script:
                 session.execute(statement, values)
             return created
 
@@ -4123,7 +4202,7 @@ class TaskStatements(Statements):
         first = creates[0]
         shared = dict(zip(SHARED_COLUMNS, first.shared, strict=True))
         most = self.database.dialect.max_document_bytes - len(shared["config"].encode("utf-8"))
-        if len(creates) == len(first.task_ids) == 1:
+        if len(creates) == len(first.task_ids) == 1 and not first.sources:
             ((code, _, document),) = first.combinations
             params = dump_json(document)
             _check_size(params, most)
@@ -4132,7 +4211,10 @@ class TaskStatements(Statements):
             return [*script, (self._insert_task, task)]
         rows = (row for new in creates for row in new.rows([] if new is first else new.shared))
         parts = [{**shared, "rows": part} for part in _statement_rows(rows, most)]
-        return [*script, *((self._insert_tasks, part) for part in parts)]
+        script += [(self._insert_tasks, part) for part in parts]
+        rows = (row for new in creates if new.sources for row in new.rows(new.shared, with_source=True))
+        taken = [{"rows": part} for part in _statement_rows(rows, most) if part != "[]"]
+        return script + [(statement, part) for part in taken for statement in self._take_over]
 
     def count_pending(self, most: int) -> int:
         """How many tasks are pending; no more than ``most`` are counted."""
@@ -5331,7 +5413,9 @@ class ExportStatements(TaskStatements, RankStatements):
         where there is no curve, the whole result is read."""
         curve = "COALESCE(JSON_EXTRACT(result, '$.equity_curve'), result)"
         rows = self.database.rows(
-            f"SELECT {curve} FROM backtest_results WHERE task_id = :id", {"id": task_id}
+            f"""SELECT {curve} FROM backtest_results WHERE task_id =
+                COALESCE((SELECT result_of FROM backtest_tasks WHERE task_id = :id), :id)""",
+            {"id": task_id},
         )
         with contextlib.suppress(ValueError):  # a text is no curve
             found = json.loads(rows[0][0]) if rows else None
@@ -7078,13 +7162,16 @@ def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> Non
             return
 
 
-def _validate_loop(engine: BacktestEngine, ends: SlotEnds) -> None:
-    """Answer each request, a list of tasks, with the faults found."""
+def _validate_loop(engine: BacktestEngine, name: str, ends: SlotEnds) -> None:
+    """Answer each request, a list of tasks, with the faults found; without ``most``, with their run_keys."""
     while (request := ends.receive()) is not None:
         number, tasks = request
         ends.send({"task": number, "pid": os.getpid(), "at": time.monotonic(), "version": None})
         asked = itertools.starmap(TaskRequest, tasks["tasks"])
-        ends.send({"task": number, "faults": validation_faults(engine, asked, tasks["most"])})
+        if "most" in tasks:
+            ends.send({"task": number, "faults": validation_faults(engine, asked, tasks["most"])})
+        else:
+            ends.send({"task": number, "keys": [_key_facts(name, engine, task)[0] for task in asked]})
 
 
 def _write_own(name: str, value: int) -> None:
@@ -7142,7 +7229,7 @@ def engine_process(
     if not os.read(ends.turn, 1):  # the host has gone
         os._exit(0)
     if is_validator:
-        _validate_loop(engine, ends)
+        _validate_loop(engine, plan.engine, ends)
     else:
         _run_tasks(engine, plan, ends)
     _flush_logs(True)
@@ -7868,6 +7955,7 @@ SHAPES: Sequence[Mapping[str, Any]] = (
     RESULT := {"task": COUNT, "usage": (USAGE, None)},
     {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
     {"task": COUNT, "faults": list},
+    {"task": COUNT, "keys": list},
 )
 FRAMES = {frozenset(shape): shape for shape in SHAPES}
 NON_FINITE, CONVERTED = ({"path": MAX_RESULT_BYTES, name: MAX_RESULT_BYTES} for name in ("kind", "type"))
@@ -8308,7 +8396,11 @@ class EngineSlot:
             elif "no_process" in frame:
                 self._end_host("no process for an attempt", error=frame["no_process"])
             elif (flight := self._flights.get(frame["task"])) and flight.outcome is None:
-                if "faults" in frame or self._begun is not (None if "at" in frame else flight):
+                if (
+                    "faults" in frame
+                    or "keys" in frame
+                    or self._begun is not (None if "at" in frame else flight)
+                ):
                     raise ForgedFrame
                 self._take_frame(link, flight, frame, documents)
 
@@ -8690,19 +8782,34 @@ class EngineServer:
         replaced when it dies."""
         if not self.may_refuse:
             return []
+        shape = [range(len(tasks)), MAX_FRAME_BYTES, MAX_FRAME_BYTES]
+        found = self._ask({"most": most, "tasks": tasks}, "faults", shape, "validate")
+        return [TaskFault(*fault) for fault in found]
+
+    def run_keys(self, tasks: Sequence[Combination]) -> Sequence[str | None]:
+        """The run_key of each task as the engine's ``data_version`` tells it, asked in the same process; None
+        where it does not."""
+        try:
+            return self._ask({"tasks": tasks}, "keys", (64, None), "data_version")
+        except InvalidTask as error:  # it is no reason to refuse a task
+            log_event(logging.WARNING, "results are not reused", error=error.message)
+            return ()
+
+    def _ask(self, request: Mapping[str, Any], answer: str, shape: Any, verb: str) -> list[Any]:
+        """What the validator answers, a list of this shape. Raises InvalidTask, EngineUnavailable."""
         if self._failure:  # the service is about to end by it
             why = "the engine cannot be used; the log of the service says why"
             raise EngineUnavailable(why, retry_after_seconds=5)
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
-        text = dump_json({"most": most, "tasks": tasks})
+        text = dump_json(request)
         with self._validator_lock:
             for _ in range(2):  # a process that others killed is none of the request's fault
-                if (found := self._ask_validator(text, range(len(tasks)))) is not None:
+                if (found := self._ask_validator(text, answer, shape, verb)) is not None:
                     return found
-        raise InvalidTask("the engine's validate ended its process on this request")
+        raise InvalidTask(f"the engine's {verb} ended its process on this request")
 
-    def _ask_validator(self, text: str, places: range) -> list[TaskFault] | None:
+    def _ask_validator(self, text: str, answer: str, shape: Any, verb: str) -> list[Any] | None:
         """None when its process has ended, in the middle of the request or not. Raises EngineUnavailable when
         there is none: that is none of the request's fault."""
         if self._validator and not self._validator.wait(0.0):
@@ -8717,11 +8824,11 @@ class EngineServer:
                 is_there = link.wait(left)
                 for frame, _ in link.frames():
                     link.pid = link.pid or frame.get("host", 0)
-                    if frame.get("task") == self._last_request and "faults" in frame:
-                        fault_shape = [places, MAX_FRAME_BYTES, MAX_FRAME_BYTES]
-                        if not all(has_shape(fault, fault_shape) for fault in frame["faults"]):
+                    if frame.get("task") == self._last_request and answer in frame:
+                        found: list[Any] = frame[answer]
+                        if not all(has_shape(one, shape) for one in found):
                             raise ForgedFrame
-                        return [TaskFault(*fault) for fault in frame["faults"]]
+                        return found
                     if frame.get("task") == self._last_request:
                         has_begun, deadline = True, time.monotonic() + CHANNEL_TIMEOUT_SECONDS
                     if has_begun and "exit" in frame:
@@ -8736,7 +8843,7 @@ class EngineServer:
         if has_begun:
             self._close_validator()
             limit = f"{CHANNEL_TIMEOUT_SECONDS:g} s"
-            raise InvalidTask(f"the engine's validate took over {limit} on this request")
+            raise InvalidTask(f"the engine's {verb} took over {limit} on this request")
         link.kill()
         self._close_validator()
         self.end_frozen(link.server)
@@ -8870,6 +8977,11 @@ class ThreadRunner:
         """The engine's own ``validate``, called here."""
         asked = itertools.starmap(TaskRequest, tasks)
         return validation_faults(self._engine, asked, most) if self.may_refuse else []
+
+    def run_keys(self, tasks: Sequence[Combination]) -> Sequence[str | None]:
+        """As `EngineServer.run_keys`, asked here."""
+        asked = itertools.starmap(TaskRequest, tasks)
+        return [_key_facts(self._name, self._engine, task)[0] for task in asked]
 
     def close(self) -> None:
         """Nothing to end."""
@@ -9824,6 +9936,7 @@ class TaskScheduler:
         """Store a task as ours, if it is the only one of its create, a slot is free and nothing is pending:
         it begins without a claim of its own. False when it is not surely stored. Raises DatabaseUnavailable."""
         is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
+        is_plain = is_plain and not new.sources
         with self.attempts.changed:
             if not is_plain or self._free_slots() <= 0 or not self._may_claim():
                 return False
@@ -10187,7 +10300,12 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
     if isinstance(request, BatchRequest):
         rerun = None if request.rerun is None else python_rerun(request.rerun)
-        shared |= {"invalid": request.invalid, "rerun": rerun, "origin": "rerun" if rerun else "params"}
+        shared |= {
+            "invalid": request.invalid,
+            "reuse": request.reuse,
+            "rerun": rerun,
+            "origin": "rerun" if rerun else "params",
+        }
     found = BatchRequest(codes, config, params, **shared)
     faults = faults or found.problems(is_single, is_one)
     if faults:
@@ -10305,6 +10423,12 @@ class EngineCheck:
             if len(found) >= most:
                 break
         return found
+
+    def run_keys(self, tasks: Sequence[Combination]) -> Iterator[str | None]:
+        """The run_keys of the first tasks, of all unless the engine fails to tell them; none without a runner.
+        Raises EngineUnavailable."""
+        for start in range(0, len(tasks) if self._runner else 0, VALIDATED_TOGETHER):
+            yield from cast(Runner, self._runner).run_keys(tasks[start : start + VALIDATED_TOGETHER])
 
     def _field_error(
         self, batch: BatchRequest, tasks: Sequence[Combination], place: int, fault: FieldError
@@ -10976,15 +11100,15 @@ class TaskManager(TaskQueries, BatchVerbs):
         return self._create(BatchRequest.from_body(body), idempotency_key)
 
     def _create(self, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
-        self._wait_ready()
+        self._wait_ready(batch.reuse is not None)
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
         if isinstance(created, QtmError):
             raise created
         return created
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, reuses: bool = False) -> None:
         self._check_scheduler()
-        if self._runner is not None and self.asks_engine:
+        if self._runner is not None and (self.asks_engine or reuses):
             self._runner.wait_ready(self.settings.engine_start_seconds)
 
     def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
@@ -11077,7 +11201,10 @@ class TaskManager(TaskQueries, BatchVerbs):
         try:
             asked = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
-            self._limit.take(len(tasks))
+            keys = list(self._engine.run_keys(tasks)) if batch.reuse else []
+            known = self.dao.known_runs({key for key in keys if key}) if any(keys) else {}
+            sources = {place: known[key] for place, key in enumerate(keys) if key in known}
+            self._limit.take(len(tasks) - len(sources))
         except (InvalidRequest, InvalidTask, BatchNotFound, EngineUnavailable, TooManyPending):
             created = self.dao.repeated(idempotency_key, sha256)
             if created:
@@ -11089,7 +11216,8 @@ class TaskManager(TaskQueries, BatchVerbs):
         attempts = batch.max_attempts or self.settings.max_attempts
         skipped = len(asked) - len(tasks)
         ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
-        return ready._replace(tasks=tasks, skipped=skipped)
+        by_id = {task_ids[place]: source for place, source in sources.items()}
+        return ready._replace(tasks=tasks, skipped=skipped, sources=by_id)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
@@ -12683,6 +12811,7 @@ def _body_schemas() -> dict[str, Any]:
         "sweep": "Sweep",
         "rerun": "Rerun",
         "dry_run": _schema("bool: Store nothing; say what the create would do.", default=False),
+        "reuse": {"enum": ["completed", None], "description": "Take over results of the same run_key."},
         "invalid": {
             "type": "string",
             "enum": list(INVALID),
@@ -12720,21 +12849,13 @@ def _body_schemas() -> dict[str, Any]:
     }
 
 
-def _data_schemas() -> dict[str, Any]:
-    """The data of answers, and failures: one schema for all, so that a generated client has one class."""
+def _task_schemas() -> dict[str, Mapping[str, Any]]:
+    """The objects of a task, its result and its attempts."""
     of_task = {name: RUN_CARD[name] for name in TaskInfo.__annotations__ if name in RUN_CARD}
     of_task |= {"status": "Status", "progress": "share", "metrics": "Metrics?", "error": "TaskError?"}
     task = _fields(TaskInfo, **{**of_task, "attempt": "int", "started_at": "time?"})
     del task["result"]
-    batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
-    batch["tasks_per_second"] += ": That complete or fail."
-    batch["eta_seconds"] += ": Until all have ended, at this rate."
-    del batch["tasks"], batch["next_cursor"]
-    scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
-    docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
-    errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
-    ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
-    objects: dict[str, Mapping[str, Any]] = {
+    return {
         "Task": task,
         "TaskStatus": {
             **task,
@@ -12747,8 +12868,30 @@ def _data_schemas() -> dict[str, Any]:
         "TaskAttempt": _fields(TaskAttempt, ending="Ending?", error="TaskError?"),
         "TaskAttempts": {"task_id": "str", "attempts": "TaskAttempt*"},
         "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
+    }
+
+
+def _data_schemas() -> dict[str, Any]:
+    """The data of answers, and failures: one schema for all, so that a generated client has one class."""
+    batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
+    batch["tasks_per_second"] += ": That complete or fail."
+    batch["eta_seconds"] += ": Until all have ended, at this rate."
+    del batch["tasks"], batch["next_cursor"]
+    scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
+    docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
+    errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
+    reused = {"reused": "count: That took over a result."}
+    ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
+    objects: dict[str, Mapping[str, Any]] = {
+        **_task_schemas(),
         "StatusCounts": {status.value: "count" for status in TaskStatus},
-        "Created": {"batch_id": "str", "count": "count", "task_ids": ids, "skipped": "count: See invalid."},
+        "Created": {
+            "batch_id": "str",
+            "count": "count",
+            "task_ids": ids,
+            "skipped": "count: See invalid.",
+            **reused,
+        },
         "Batch": batch,
         "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
         "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
@@ -13149,7 +13292,7 @@ class TaskAPI:
             created.log = {"batch_id": batch.batch_id} if batch.batch_id else {}
             return created
         data = {"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids}
-        data["skipped"] = created.skipped
+        data |= {"skipped": created.skipped, "reused": created.reused}
         log = {"batch_id": created.batch_id, "tasks": created.count}
         if created.count == 1:
             log["task_id"] = created.task_ids[0]
@@ -14448,7 +14591,8 @@ class Dispatcher:
             is_long |= b'"sweep"' in request.body or b'"rerun"' in request.body
         is_change = route.method == "POST" and route.takes != "CreateTask"
         is_of_batch = is_change and b'"batch_id"' in request.body  # perhaps of thousands
-        if route.takes == "CreateTask" and self._api.asks_engine:
+        asks = self._api.asks_engine or b'"reuse"' in request.body
+        if route.takes == "CreateTask" and asks:
             lane = Lane.ENGINE
         elif is_long or is_of_batch:
             lane = Lane.LONG

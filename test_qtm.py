@@ -2942,6 +2942,7 @@ VERBS = {  # and how many rows each may read
     "ranking of a small batch, grouped": (lambda dao: rank_of(dao, "ranked", group="params"), 120),
     "ranking of a small batch against another": (lambda dao: rank_of(dao, "ranked", against="ranked"), 200),
     "run card": (lambda dao: dao.get_run_card(dao.database.rows(RANKED)[0][0]), 50),
+    "task of each of two run_keys": (lambda dao: dao.known_runs(["k" * 64, "none"]), 20),
     "end of a task whose run_key many have": (lambda dao: end_next(dao, ranked({}, run_key="k" * 64)), 60),
     "page of an export": (lambda dao: exported_page(dao, "large"), 600),
     "page of an export that is over": (lambda dao: exported_page(dao, "small"), 200),
@@ -9650,6 +9651,96 @@ def test_an_engine_that_does_not_know_its_data_version_fails_no_task(tmp_path, d
         lines = ["qtm: the task has no run_key: data_version: " + why for why in whys]
         assert is_threaded or [tail.strip() for tail in tails] == lines
     sys.modules.pop("data_engine", None)
+
+
+REUSED = {
+    "status": "completed",
+    "progress": 1.0,
+    "attempt": 0,
+    "started_at": None,
+    "worker_id": None,
+    "drift": False,
+}
+
+
+def test_a_sweep_of_which_half_is_known_runs_the_other_half(url, data_engine):
+    """The known tasks are completed from the answer on, and stay so when what they were taken from is deleted."""
+    chosen = settings(url, port=0, engine="data_engine:run")
+    with serving(chosen, scheduler=True) as server:
+        tasks = server.api.tasks
+        done = run_all(tasks, [{"a": 0}, {"a": 1}, {"size": 100_000}], batch_id="first")
+        asked = body(stock_code="A", config=CONFIG, reuse="completed", batch_id="second")
+        asked["params"] = [{"a": 3}, {"a": 1}, {"size": 100_000}, {"a": 4}, {"a": 1}]
+        key = {"Idempotency-Key": "k"}
+        status, answer, _ = call(server, "POST", f"{A}/createTask", asked, key)
+        assert (status, answer["data"]["count"], answer["data"]["reused"]) == (201, 5, 3)
+        assert call(server, "POST", f"{A}/createTask", asked, key)[:2] == (200, answer)
+        for task_id, source in zip(answer["data"]["task_ids"], [None, 1, 2, None, 1], strict=True):
+            task = tasks.get_task_status(task_id)
+            assert task.result_of == (source and done[source].task_id)
+            if source:
+                found = {name: getattr(task, name) for name in REUSED}
+                assert {**found, "status": task.status.value} == REUSED
+                assert (task.metrics, task.run_key) == (done[source].metrics, done[source].run_key)
+                assert task.finished_at >= task.created_at
+                assert tasks.get_task_attempts(task_id) == []
+        assert tasks.wait_batch("second", DEADLINE_SECONDS).counts["completed"] == 5
+        second = tasks.get_tasks_by_batch("second").tasks
+        third = run_all(tasks, [{"a": 1}], reuse="completed")[0]
+        assert third.result_of == done[1].task_id, "the one that ran"
+        card, result = tasks.run_card(done[1].task_id), tasks.get_task_result(done[1].task_id).result
+        other = {"task_id": third.task_id, "batch_id": third.batch_id, "result_of": done[1].task_id}
+        for delete in (lambda: tasks.delete_batch("first"), lambda: tasks.delete_task(second[1].task_id)):
+            delete()
+            assert tasks.run_card(third.task_id) == {**card, **other}
+            assert tasks.get_task_result(third.task_id).result == result
+            assert len(tasks.get_task_result(second[2].task_id).result["text"]) == 100_000
+        again = run_all(tasks, [{"a": 1}], reuse="completed")[0]
+        assert again.result_of == done[1].task_id, "its result is still there"
+        assert tasks.rank("second").rows[0]["drift"] is False
+        tasks.delete_batch("second")
+        tasks.delete_task(third.task_id)
+        tasks.delete_task(again.task_id)
+        for table in ("tasks", "results", "metrics", "attempts", "reuses"):
+            assert tasks.dao.database.rows(f"SELECT COUNT(*) FROM backtest_{table}") == [(0,)], table
+        data_engine.write_text("2.5")
+        assert run_all(tasks, [{"a": 1}], reuse="completed")[0].result_of is None
+    with serving(chosen) as server:
+        asked = {**asked, "batch_id": "fourth"}
+        answer = call(server, "POST", f"{A}/createTask", asked)[1]["data"]
+        assert (answer["count"], answer["reused"]) == (5, 0), "without a scheduler there is no engine to ask"
+        asked = {**asked, "reuse": "failed"}
+        status, answer, _ = call(server, "POST", f"{A}/createTask", asked)
+        assert (status, answer["errors"]) == (400, [{"field": "reuse", "message": "must be completed"}])
+
+
+def test_what_data_version_does_refuses_no_create(tmp_path, data_engine):
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine="data_engine:run")) as tasks:
+        for kind in ("raises", "number", "exits"):
+            for _ in range(2):
+                (task,) = run_all(tasks, [{"data": kind}], reuse="completed")
+                assert (task.status.value, task.result_of, task.run_key) == ("completed", None, None)
+        (task,) = run_all(tasks, [{"data": "dies"}], reuse="completed")
+        assert task.error["type"] == "crashed", "as it does where it runs"
+        run_all(tasks, [{"a": 1}])
+        assert run_all(tasks, [{"a": 1}], reuse="completed")[0].result_of
+
+
+def test_a_source_that_is_deleted_before_the_create_is_stored_leaves_a_task_to_run(dao):
+    key = "a" * 64
+    (gone, kept) = add(dao, "A", "B", batch_id="b")
+    for _ in range(2):
+        end_next(dao, ranked({"sharpe": 1.5}, run_key=key))
+    assert dao.known_runs([key, "b" * 64]) == {key: gone}
+    ids = qtm.new_task_ids(3)
+    new = qtm.NewTasks(qtm.BatchRequest(["A", "B", "C"], CONFIG), ids[0], ids, 60.0, 3)
+    new = new._replace(sources={ids[0]: gone, ids[1]: kept})
+    dao.delete([gone])
+    (created,) = dao.create([new])
+    assert (created.count, created.reused) == (3, 1)
+    found = {task.task_id: (task.status.value, task.result_of) for task in listed(dao, ids[0])}
+    assert found == {ids[0]: ("pending", None), ids[1]: ("completed", kept), ids[2]: ("pending", None)}
+    assert dao.known_runs([key])[key] in (kept, ids[1])
 
 
 def test_the_data_version_of_the_built_in_engine_is_the_hash_of_its_file(tmp_path, monkeypatch):
