@@ -1053,9 +1053,14 @@ def expand_sweep(
 
 
 def _list_of(value: Any) -> Any:
-    """A range, an array or a Series as a list; other values as they are."""
+    """A range, an array, a Series or another iterable as a list; other values as they are; numbers of numpy as
+    Python's own."""
+    if isinstance(value, Mapping):
+        return {name: _without_numpy(one) for name, one in value.items()}
     found = value.tolist() if hasattr(value, "tolist") else value
-    return list(found) if isinstance(found, (range, set, frozenset)) else found
+    if isinstance(found, (str, bytes)) or not isinstance(found, Iterable):
+        return found
+    return [_without_numpy(one) for one in itertools.islice(found, MAX_COMBINATIONS + 1)]
 
 
 def grid(
@@ -1066,11 +1071,13 @@ def grid(
 ) -> list[dict[str, Any]]:
     """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 30, 5), slow=[50, 100])``.
 
-    A value that is a list, range or array varies, any other is the same in all. ``where`` keeps those for
+    A value that is a list, range, array or ``{"from": 0.1, "to": 0.5, "step": 0.1}`` varies, any other is the same
+    in all. ``where`` keeps those for
     which a function is true, or every condition such as ``"fast < slow"``; ``sample`` of them are chosen at
     random by ``seed``. Raises ValueError.
     """
-    return expand_sweep({name: _list_of(value) for name, value in values.items()}, where, sample, seed)
+    given = {name: _list_of(value) for name, value in values.items()}
+    return expand_sweep(given, where, _without_numpy(sample), _without_numpy(seed))
 
 
 def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dict[str, Any]]:
@@ -1809,18 +1816,6 @@ MAX_RANKED = 1000  # rows of a page
 SHOWN_ROWS = 20  # of a page in a notebook
 
 
-class Luck(NamedTuple):
-    """How good the best of a batch's trials looks without any skill: ``expected_max`` is of one period."""
-
-    trials: int
-    expected_max: float
-    periods_per_year: float
-
-    def deflated(self, sharpe: float | None, error: float | None) -> float | None:
-        """The deflated Sharpe ratio of one with this ratio and standard error, both of one period."""
-        return NORMAL.cdf((sharpe - self.expected_max) / error) if error and sharpe is not None else None
-
-
 @dataclass
 class ParamsGroup:
     """The tasks of a batch that have equal params; the values are those of one metric."""
@@ -1836,6 +1831,32 @@ class ParamsGroup:
         """One of STATISTICS; None without values, or where it is not finite."""
         found = STATISTICS[name](self.values) if self.values else math.nan
         return found if math.isfinite(found) else None
+
+    def period_sharpe(self, periods_per_year: float) -> float | None:
+        """The mean of its annual Sharpe ratios, of one period."""
+        mean = self.statistic("mean")
+        return None if mean is None else mean / math.sqrt(periods_per_year)
+
+
+class Luck(NamedTuple):
+    """How good the best of a batch's trials looks without any skill: ``expected_max`` is of one period."""
+
+    trials: int
+    expected_max: float
+    periods_per_year: float
+
+    @classmethod
+    def of_groups(cls, groups: Iterable[ParamsGroup], periods_per_year: float) -> Luck:
+        """Each group is one trial, whose Sharpe ratio is the mean of its tasks': that is what is chosen from, and
+        it varies less than the ratios of tasks."""
+        means = [mean for one in groups if (mean := one.period_sharpe(periods_per_year)) is not None]
+        middle = math.fsum(means) / max(1, len(means))
+        variance = math.fsum((mean - middle) ** 2 for mean in means) / max(1, len(means) - 1)
+        return cls(len(means), expected_max_sharpe(len(means), variance), periods_per_year)
+
+    def deflated(self, sharpe: float | None, error: float | None) -> float | None:
+        """The deflated Sharpe ratio of one with this ratio and standard error, both of one period."""
+        return NORMAL.cdf((sharpe - self.expected_max) / error) if error and sharpe is not None else None
 
 
 def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, float | None]) -> float | None:
@@ -5160,7 +5181,7 @@ class RankStatements(Statements):
         def work(session: Session) -> str:
             warnings, luck = self._summary(session, query, counts)
             page = self._group_page if query.group else self._task_page
-            rows, correlation = page(session, query, luck if query.by == "sharpe" else None, counts)
+            rows, correlation, luck = page(session, query, luck, counts)
             head: dict[str, Any] = {"batch_id": query.batch_id, "by": query.by, "order": query.order}
             head |= {"stat": query.stat if query.group else None, "trials": None, "expected_max_sharpe": None}
             if query.by == "sharpe":
@@ -5208,8 +5229,8 @@ class RankStatements(Statements):
         return warnings, Luck(int(trials), expected_max_sharpe(int(trials), variance), max(a_year))
 
     def _task_page(
-        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
-    ) -> tuple[list[str], float | None]:
+        self, session: Session, query: RankQuery, luck: Luck, counts: Mapping[str, int]
+    ) -> tuple[list[str], float | None, Luck]:
         """The rows, one more than asked for if there are, and the rank correlation. Tasks without the metric
         are the last of backtest_metrics; those that have not completed come after them."""
         given = _rank_parameters(query) | {"limit": query.limit + 1, "start": query.start}
@@ -5234,7 +5255,7 @@ class RankStatements(Statements):
         rows, others = [], self._others(session, query)
         for rank, row in enumerate(found, query.start + 1):
             task_id, code, params, metrics, key, sharpe, error, drift = row
-            deflated = dump_json(luck.deflated(sharpe, error) if luck else None)
+            deflated = dump_json(luck.deflated(sharpe, error) if query.by == "sharpe" else None)
             known = "null" if metrics == "{}" else metrics
             text = f'{{"rank":{rank},"task_id":"{task_id}","stock_code":{dump_json(code)},"params":{params}'
             other = f',"other":{dump_json(others.get((key, code)))}' if query.against else ""
@@ -5242,7 +5263,7 @@ class RankStatements(Statements):
             rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated},"drift":{drifts}{other}}}')
         mine = self._groups(session, query, {}) if query.against else {}
         values = {key: group.statistic("mean") for key, group in mine.items()}
-        return rows, rank_correlation(values, others) if query.against else None
+        return rows, rank_correlation(values, others) if query.against else None, luck
 
     def _groups(
         self, session: Session, query: RankQuery, counts: Mapping[str, int]
@@ -5333,11 +5354,14 @@ class RankStatements(Statements):
         return [found[task_id] for task_id in ids if task_id in found]
 
     def _group_page(
-        self, session: Session, query: RankQuery, luck: Luck | None, counts: Mapping[str, int]
-    ) -> tuple[list[str], float | None]:
+        self, session: Session, query: RankQuery, luck: Luck, counts: Mapping[str, int]
+    ) -> tuple[list[str], float | None, Luck]:
         """The same for groups."""
         groups = self._groups(session, query, counts)
         values, order = self._group_order(query, groups)
+        if query.by == "sharpe":
+            tried = self._groups(session, dataclasses.replace(query, where=()), {}) if query.where else groups
+            luck = Luck.of_groups(tried.values(), luck.periods_per_year)
         page = order[query.start : query.start + query.limit + 1]
         sql = "SELECT task_id, params FROM backtest_metrics WHERE batch_id = :batch_id AND task_id IN"
         texts: dict[str, str] = {}
@@ -5349,11 +5373,11 @@ class RankStatements(Statements):
             params = texts.get(group.task_id, group.params)
             row: dict[str, Any] = {"value": value, "count": group.count, "missing": group.missing}
             row |= {name: group.statistic(name) for name in ("min", "median", "mean", "max")}
-            sharpe = value / math.sqrt(luck.periods_per_year) if luck and value is not None else None
-            row["deflated_sharpe"] = luck.deflated(sharpe, group.sharpe_error) if luck else None
+            sharpe = group.period_sharpe(luck.periods_per_year) if query.by == "sharpe" else None
+            row["deflated_sharpe"] = luck.deflated(sharpe, group.sharpe_error)
             row |= {"other": others.get(key)} if query.against else {}
             rows.append(f'{{"rank":{rank},"params":{params or "null"},{dump_json(row)[1:]}')
-        return rows, rank_correlation(values, others) if query.against else None
+        return rows, rank_correlation(values, others) if query.against else None, luck
 
 
 LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
@@ -6637,7 +6661,7 @@ class ResultWriter:
     def _go_down(self) -> None:
         if len(self._path) >= MAX_JSON_DEPTH:
             raise ResultFault(
-                f"the result nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {self.path()[:200]}"
+                f"a value nests deeper than {MAX_JSON_DEPTH} levels, or holds itself, at {self.path()[:200]}"
             )
         self._path.append("")
 
@@ -10238,6 +10262,9 @@ def _list_argument(value: Any) -> Any:
     return value
 
 
+NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrogate pair"}
+
+
 def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
     """A document of a Python caller as JSON holds it, converted as a result is; what has no JSON form becomes
     one of the ``faults``."""
@@ -10247,10 +10274,11 @@ def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
         found = result_document(value)
         document = parse_json(found.text.encode())
     except (ResultFault, MalformedJSON) as error:
-        faults.append(FieldError(path, str(error)))
+        faults.append(FieldError(path, str(error).removeprefix("the body is not strict JSON: ")))
         return value
     lost = [(one["path"], f"{one['kind']} is not JSON") for one in found.non_finite]
-    lost += [(one["path"], f"a {one['type']} has no JSON form") for one in found.converted]
+    for place, kind in (one.values() for one in found.converted):
+        lost.append((place, f"{NO_JSON_FORM.get(kind, f'a value of type {kind}')} has no JSON form"))
     faults += [FieldError(f"{path}.{place}", message) for place, message in lost]
     return document
 
@@ -10909,7 +10937,8 @@ class TaskQueries:
         """The leaderboard of a batch by a metric, of which a page has at most 1,000 rows; tasks without it come last.
         ``group`` "params" ranks equal params by a statistic over their stocks (mean, median, min or max);
         ``where`` has conditions such as "fast < 20"; ``against`` is a batch whose metric of the same stock and
-        params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio. Raises
+        params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio: a group is one trial, by
+        its mean, since that is what is chosen from. Raises
         BatchNotFound, InvalidRequest."""
         texts = {"batch_id": batch_id, "by": by, "order": order, "group": group, "stat": stat}
         texts = {name: optional_text(name, value) for name, value in {**texts, "against": against}.items()}

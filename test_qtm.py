@@ -926,6 +926,12 @@ def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
     assert qtm.grid(a=[1, 2, 3], where=["a != 2"], sample=1, seed=3) in ([{"a": 1}], [{"a": 3}])
     with pytest.raises(ValueError, match="at least one value"):
         qtm.grid(a=[])
+    for values in (numpy.arange(5, 30, 5), [numpy.int64(i) for i in range(5, 30, 5)], iter(range(5, 30, 5))):
+        found = qtm.grid(fast=values, slow=numpy.int64(50), sample=numpy.int64(9), seed=numpy.uint8(1))
+        assert repr(found) == repr([{"fast": fast, "slow": 50} for fast in (5, 10, 15, 20, 25)])
+    steps = {"from": numpy.float64(0.1), "to": numpy.float32(0.5), "step": numpy.float64(0.2)}
+    assert repr(qtm.grid(stop=steps)) == "[{'stop': 0.1}, {'stop': 0.3}, {'stop': 0.5}]"
+    assert qtm.grid(name="abc", at=numpy.array(["2005-01-03"], "datetime64[D]")[0])[0]["name"] == "abc"
 
 
 # ==== 6 Ranking =============================================================================================
@@ -983,6 +989,21 @@ def test_the_deflated_sharpe_ratio_is_that_of_another_library():
         )
         found = qtm.deflated_sharpe(sharpe, most, periods, skew, kurtosis)
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_params_with_skill_pass_the_luck_check_over_stocks_and_the_best_without_do_not():
+    """Each set of params is one trial. Against all tasks as trials no mean over stocks could ever pass."""
+    noise, passed = numpy.random.default_rng(5), 0
+    for skill in [0.0] * 100 + [0.25]:
+        ratios = noise.normal(0, 1 / math.sqrt(500), (200, 10))
+        ratios[7] += skill
+        groups = [qtm.ParamsGroup("x", values=(many * math.sqrt(252)).tolist()) for many in ratios]
+        luck = qtm.Luck.of_groups(groups, 252)
+        best = max(group.period_sharpe(252) for group in groups)
+        is_good = luck.deflated(best, qtm.sharpe_error(best, 500, 0, 3)) > 0.95
+        passed += is_good and not skill
+    assert (luck.trials, is_good) == (200, True)
+    assert passed <= 8
 
 
 def test_the_best_of_many_without_skill_passes_the_luck_check_in_few_batches():
@@ -3750,8 +3771,16 @@ def test_params_are_ranked_over_their_stocks(dao):
         2.125,
         3.25,
     )
-    assert 0 < row["deflated_sharpe"] < 1
-    assert (first["next_cursor"], first["stat"], first["trials"], values) == ("1", "mean", 9, values)
+    means = numpy.array([0.5 / 3, 0.5, 2.125, 1.5]) / math.sqrt(252)
+    most = qtm.expected_max_sharpe(4, numpy.var(means, ddof=1))
+    assert first["expected_max_sharpe"] == pytest.approx(most * math.sqrt(252)), "of the groups' means"
+    errors = [qtm.sharpe_error(sharpe / math.sqrt(252), 500, 0, 3) for sharpe in (3.25, 1.0)]
+    assert row["deflated_sharpe"] == pytest.approx(qtm.NORMAL.cdf((means[2] - most) / numpy.mean(errors)))
+    assert (first["next_cursor"], first["stat"], first["trials"], values) == ("1", "mean", 4, values)
+    for chosen in ({"stat": "max"}, {"stat": "min", "where": ["fast==30"]}):
+        found = rank_of(dao, "b", group="params", **chosen)
+        (same,) = [one["deflated_sharpe"] for one in found["rows"] if one["params"]["fast"] == 30]
+        assert (found["trials"], same) == (4, pytest.approx(row["deflated_sharpe"])), "of its mean, among all"
     assert first["warnings"] == ["groups lack tasks that have not completed: 2 failed"]
     few = rank_of(dao, "b", group="params", where=["stock_code==A", "fast>10"])["rows"]
     assert [(one["params"]["fast"], one["value"], one["missing"]) for one in few] == [
@@ -8291,15 +8320,15 @@ LENIENT = [  # what Python callers have at hand, and what the task holds then
     ("other mappings, keys of numpy", types.MappingProxyType({numpy.int64(1): numpy.str_("x")}), {"1": "x"}),
 ]
 NOT_JSON = [  # and what has no JSON form, with the end of the field's path and the reason
-    ([1, {"a": object()}], ".x[1].a", "a object has no JSON form"),
+    ([1, {"a": object()}], ".x[1].a", "a value of type object has no JSON form"),
     (float("nan"), ".x", "nan is not JSON"),
     (numpy.array([1.0, numpy.inf]), ".x[1]", "inf is not JSON"),
-    (numpy.timedelta64(1, "ns"), ".x", "a numpy.timedelta64 has no JSON form"),
-    (1 << 64, ".x", "a int has no JSON form"),
-    ("a\0", "", "the body is not strict JSON: a text holds NUL"),
-    ("\ud800", ".x", "a str has no JSON form"),
+    (numpy.timedelta64(1, "ns"), ".x", "a value of type numpy.timedelta64 has no JSON form"),
+    (1 << 64, ".x", "a whole number beyond 64 bits has no JSON form"),
+    ("a\0", "", "a text holds NUL"),
+    ("\ud800", ".x", "half of a surrogate pair has no JSON form"),
     ({1: 1, "1": 2}, "", "two keys of one object are the same as text, 'x.1', and JSON holds only one"),
-    (functools.reduce(lambda inner, _: [inner], range(70), 1), "", "the result nests deeper than 64 levels"),
+    (functools.reduce(lambda inner, _: [inner], range(70), 1), "", "a value nests deeper than 64 levels"),
 ]
 
 
