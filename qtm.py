@@ -219,42 +219,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Batch",
-    "BatchInfo",
-    "BatchNotFound",
-    "BatchRequest",
-    "Client",
-    "CreatedBatch",
-    "Curve",
-    "DatabaseUnavailable",
-    "DryRun",
-    "EngineError",
-    "FieldError",
-    "InvalidRequest",
-    "InvalidTask",
-    "QtmError",
-    "Ranking",
-    "Rerun",
-    "ServiceUnreachable",
-    "Settings",
-    "SettingsError",
-    "TaskAttempt",
-    "TaskFinished",
-    "TaskInfo",
-    "TaskManager",
-    "TaskNotFinished",
-    "TaskNotFound",
-    "TaskNotRetryable",
-    "TaskRequest",
-    "TaskResult",
-    "TaskStatus",
-    "TooManyPending",
-    "Unauthorized",
-    "connect",
-    "grid",
-    "run_backtest",
-    "start",
-]
+    "Batch", "BatchInfo", "BatchNotFound", "BatchRequest", "Client", "CreatedBatch", "Curve",
+    "DatabaseUnavailable", "DryRun", "EngineError", "FieldError", "InvalidRequest", "InvalidTask", "QtmError",
+    "Ranking", "Rerun", "ServiceUnreachable", "Settings", "SettingsError", "TaskAttempt", "TaskFinished",
+    "TaskInfo", "TaskManager", "TaskNotFinished", "TaskNotFound", "TaskNotRetryable", "TaskRequest",
+    "TaskResult", "TaskStatus", "TooManyPending", "Unauthorized", "connect", "grid", "run_backtest", "start",
+]  # fmt: skip
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -10514,7 +10484,10 @@ class ProgressDisplay:
         bar = f"{'█' * full}{'░' * (BAR_WIDTH - full)} " if self._is_rewritten else ""
         text = f"{batch.name or batch.batch_id}: {bar}{progress_text(batch)}"
         if self._is_notebook:
-            self._show_in_notebook(text)
+            from IPython.display import display  # type: ignore[import-not-found]  # it runs this program
+
+            show = self._handle.update if self._handle else functools.partial(display, display_id=True)
+            self._handle = show({"text/plain": text}, raw=True) or self._handle
         elif self._is_rewritten:
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r{text[:width]}\x1b[K" + "\n" * batch.is_final)
@@ -10522,14 +10495,6 @@ class ProgressDisplay:
             self._stream.write(f"{text}\n")
         self._shown = text
         self._stream.flush()
-
-    def _show_in_notebook(self, text: str) -> None:
-        from IPython.display import display  # type: ignore[import-not-found]  # which runs this program
-
-        if self._handle is None:
-            self._handle = display({"text/plain": text}, raw=True, display_id=True)
-        else:
-            self._handle.update({"text/plain": text}, raw=True)
 
 
 def lines_of(pieces: Iterable[str]) -> Iterator[str]:
@@ -11508,12 +11473,6 @@ class HttpReply:
         text = self.headers.get("retry-after", "")
         return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
-    @property
-    def may_have_changed(self) -> bool:
-        """False where the service has certainly not carried the request out."""
-        is_refusal = self.status == 503 and not isinstance(self.error, OutcomeUnknown)
-        return self.was_sent and not is_refusal
-
     def read(self, parse: Callable[[Any], R]) -> R:
         """The data of a success as a model. Raises the error of a failure."""
         if self.pieces is not None:
@@ -11640,7 +11599,9 @@ class ServiceConnections:
             is_late = time.monotonic() + pause > deadline
             if not self._is_passing(reply) or is_late or self.pause(pause):
                 return reply
-            is_repeat = is_repeat or reply.may_have_changed
+            # but for an unknown outcome, a 503 has changed nothing
+            has_changed_nothing = reply.status == 503 and not isinstance(reply.error, OutcomeUnknown)
+            is_repeat = is_repeat or (reply.was_sent and not has_changed_nothing)
             pause = min(2 * pause, REPEAT_SECONDS[1])
 
     def _is_passing(self, reply: HttpReply) -> bool:
@@ -11740,7 +11701,7 @@ def _remote(
         query, body = ({}, values) if is_change else (values, None)
         reply = client.service.ask(verb, query, body)
         if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
-            return settled[1](client, *args)
+            return settled[1](*given.args)
         return reply.read(parse)
 
     return call
@@ -13243,18 +13204,15 @@ def _filter(values: Mapping[str, Any]) -> TaskFilter:
 def ranking_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a ranking as CSV (RFC 4180) with a column for each of their params and metrics; one of a name
     that is taken has its kind before it, ``metrics.trades``."""
-    keys: list[tuple[str, str]] = []
-    for row in rows:
-        keys += [("", name) for name in row if name not in ("params", "metrics")]
-        keys += [(kind, name) for kind in ("params", "metrics") for name in row.get(kind) or ()]
-    columns = named_columns(keys)
-    stream = io.StringIO()
+    flat, stream = flat_rows(rows), io.StringIO()
+    names = [*dict.fromkeys(name for row in flat for name in row)]
     writer = csv.writer(stream)
-    writer.writerow(columns.values())
-    for row in rows:
-        values = [(row.get(kind) or {} if kind else row).get(name) for kind, name in columns]
-        texts = [one if isinstance(one, str) else "" if one is None else dump_json(one) for one in values]
-        writer.writerow(texts)
+    writer.writerow(names)
+    for row in flat:
+        values = map(row.get, names)
+        writer.writerow(
+            one if isinstance(one, str) else "" if one is None else dump_json(one) for one in values
+        )
     return stream.getvalue()
 
 

@@ -9134,7 +9134,7 @@ def test_a_change_whose_answer_is_lost_is_made_once(both):
         assert lossy.wait_batch("b", DEADLINE_SECONDS).counts["failed"] == 2
         first, second = created.task_ids
         proxy.lose = 2
-        assert lossy.retry_task(first).task_id == first
+        assert lossy.retry_task(task_id=first).task_id == first
         assert lossy.wait(first, DEADLINE_SECONDS).attempt > 1
         done = tasks.create_task(qtm.TaskRequest("A", {"strategy": "x"}, {"sharpe": 1})).task_ids[0]
         assert tasks.wait(done, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
@@ -9527,6 +9527,7 @@ def test_progress_is_one_line_on_a_terminal_and_in_a_notebook_and_plain_lines_el
             shown.append(data["text/plain"])
 
     def display(data, raw, display_id):
+        assert shown == []
         Handle().update(data, raw)
         return Handle()
 
