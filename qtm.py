@@ -15019,18 +15019,15 @@ def _error_words(error: Mapping[str, Any] | None) -> str:
 
 def _task_lines(data: Mapping[str, Any]) -> str:
     """A task for people."""
-    facts = {"task": data["task_id"], "batch": data["batch_id"], "stock": data["stock_code"]}
-    facts |= {"params": data["params"], "status": data["status"]}
-    facts |= {"progress": f"{math.floor(100 * data['progress'])} % {data['message']}".strip()}
-    facts |= {"attempt": f"{data['attempt']} of {data['max_attempts']}", "place": data.get("queue_position")}
-    facts |= {name: data[f"{name}_at"] for name in ("created", "started", "finished")}
-    return _facts(facts | {"error": _error_words(data["error"])})
+    first = ("task_id", "batch_id", "stock_code", "params", "status", "progress", "message", "attempt")
+    names = (*first, "queue_position", "created_at", "started_at", "finished_at", "result_of")
+    return _facts({**{name: data.get(name) for name in names}, "error": _error_words(data["error"])})
 
 
 def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
     """A batch for people, with the first of its failures."""
-    facts = {"batch": data["batch_id"], "name": data["name"], "created": data["created_at"]}
-    facts |= {"progress": progress_text(_batch_info(data))}
+    facts = {name: data[name] for name in ("batch_id", "name", "created_at")}
+    facts["progress"] = progress_text(_batch_info(data))
     if data["counts"]["failed"]:
         query = {"batch_id": data["batch_id"], "status": "failed", "limit": SHOWN_FAILURES}
         for task in client.service.ask("getTasksByBatch", query).read(operator.itemgetter("tasks")):
@@ -15173,7 +15170,7 @@ def _result_lines(data: Mapping[str, Any]) -> str:
     if data["result"] is None:
         lines = str((data["error"] or {}).get("traceback", "")).splitlines()
         return _task_lines(data) + "".join(f"{_shown(line)}\n" for line in lines)
-    facts = {"task": data["task_id"], "stock": data["stock_code"], "params": data["params"]}
+    facts = {name: data[name] for name in ("task_id", "stock_code", "params")}
     more = [f"{name} ({len(rows)})" for name, rows in data["result"].items() if isinstance(rows, list)]
     return _facts({**facts, **(data["metrics"] or {}), "with --json": ", ".join(more)})
 

@@ -15187,7 +15187,7 @@ def test_a_batch_from_submit_to_delete_on_the_command_line(typist):
     printed, told = typist("submit", "job.json", "--wait", "--key", "k")
     assert printed == "first\n"
     assert told.startswith("tasks created: 6\nfirst: ")
-    assert told.endswith(": 6 of 6 tasks ended\nbatch     first\n" + told[told.index("created   2") :])
+    assert told.endswith(": 6 of 6 tasks ended\nbatch_id    first\n" + told[told.index("created_at") :])
     assert typist("submit", "-", "--key", "k", given=job())[1].startswith("tasks created: 6;")
     printed, told = typist("top", "first", "--limit", "3")
     assert re.sub(r"0\.[0-9]{3,}|[0-9a-f-]{36}", "#", printed) == (
@@ -15210,11 +15210,11 @@ def test_a_batch_from_submit_to_delete_on_the_command_line(typist):
     assert typist("top", "first", "--where", "fast>9")[0] == "No tasks.\n"
     task = json.loads(typist("top", "first", "--json")[0])["rows"][0]["task_id"]
     assert re.fullmatch(
-        rf'task +{task}\nstock +A\nparams +{{"fast":3,"slow":50}}\nsharpe +0.3\n(.*\n)*with --json +equity_curve \(2\)\n',
+        rf'task_id +{task}\nstock_code +A\nparams +{{"fast":3,"slow":50}}\nsharpe +0.3\n(.*\n)*with --json +equity_curve \(2\)\n',
         typist("result", task)[0],
     )
-    assert f"task      {task}\n" in typist("status", task)[0]
-    assert "progress  6 of 6 tasks ended\n" in typist("status", "first")[0]
+    assert re.match(rf"task_id +{task}\nbatch_id +first\n", typist("status", task)[0])
+    assert typist("status", "first")[0].endswith("progress    6 of 6 tasks ended\n")
     head, line = typist("status")[0].splitlines()
     assert (
         dict(zip(head.split(), line.split(), strict=True)).items()
