@@ -15103,6 +15103,22 @@ def _submit(client: Client, options: argparse.Namespace) -> int:
     return _create(client, options, read_job(options.file))
 
 
+def _config_change(text: str) -> tuple[str, Any]:
+    """NAME=VALUE: the value is JSON, or a text where it is not."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    with contextlib.suppress(MalformedJSON):
+        return name, parse_json(value.encode("utf-8", "surrogateescape"))
+    return name, value
+
+
+def _rerun(client: Client, options: argparse.Namespace) -> int:
+    rerun = {"batch_id": options.batch, **_given(options, "top by order group stat where")}
+    more = {"config": dict(options.set)} if options.set else {}
+    return _create(client, options, {"rerun": rerun, **_given(options, "batch_id"), **more})
+
+
 def _status(client: Client, options: argparse.Namespace) -> None:
     if options.id is None:
         names = ["batch_id", "name", "total", *(status.value for status in TaskStatus), "created_at"]
@@ -15124,7 +15140,7 @@ def _luck_sentences(data: Mapping[str, Any]) -> str:
     if trials:
         chance, deflated = _shown(data["expected_max_sharpe"]), rows[0]["deflated_sharpe"]
         texts = [f"The best of {trials} trials without any skill would have a Sharpe ratio of {chance}."]
-        verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "that is hardly luck"
+        verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "more than luck explains"
         words = f"The first row's true ratio is greater with a probability of {_shown(deflated)}: {verdict}."
         texts.append("Whether the first row is luck is not known." if deflated is None else words)
     if "other" in rows[0]:
@@ -15235,6 +15251,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "--where": {"metavar": "CONDITION", "help": "such as 'fast<20' or 'sharpe>1'; repeatable", **LIST},
     "--against": {"metavar": "BATCH", "help": "show the metric of the same stock and params in this batch, too"},
     "--limit": {"type": int, "help": "how many rows (default: 10 tasks or params, 20 batches)"},
+    "--top": {"type": int, "help": "how many (default: 20)"},
+    "--set": {"metavar": "NAME=VALUE", "type": _config_change, "help": "change config; repeatable", **LIST},
+    "--batch-id": {"metavar": "NEW", "help": "the id of the new batch"},
     "--status": {"choices": STATUS_NAMES, "help": "failed (the default) or cancelled; repeatable", **LIST},
     "--yes": {"help": "do not ask", **FLAG},
 }
@@ -15262,6 +15281,10 @@ CLIENT_COMMANDS = {
         "ID --status", "qtm retry first --status failed --status cancelled"),
     "delete": ClientCommand(
         _delete, "delete a task or batch that has ended, with its results", "ID --yes", "qtm delete first"),
+    "rerun": ClientCommand(
+        _rerun, "run the best of a batch again with another config, as a batch of their own",
+        "BATCH --top --by --order --group --stat --where --set --batch-id --wait --dry-run --key",
+        "qtm rerun first --top 20 --by sharpe --set start_date=2013-01-01 --set end_date=2016-12-30 --wait"),
 }
 # fmt: on
 

@@ -15273,6 +15273,18 @@ def test_json_on_the_command_line_is_the_data_of_the_api(typist):
     assert json.loads(typist("delete", "first", "--yes", "--json")[0]) == {"deleted": 12}
 
 
+def test_the_best_of_a_batch_run_again_with_changes_of_their_config(typist):
+    typist("submit", "-", "--wait", given=job())
+    changes = ["--set", "start_date=2013-01-01", "--set", "fee=0.5", "--set", 'code="7"', "--set", "note="]
+    again = ["rerun", "first", "--top", "2", "--where", "fast<3", *changes, "--batch-id", "again"]
+    assert re.match(r'count +2\n(.*\n)*params +{"fast":2,"slow":50}\n', typist(*again, "--dry-run")[0])
+    assert typist(*again, "--wait")[0] == "again\n"
+    found = typist.tasks.get_tasks_by_batch("again").tasks
+    assert [(task.stock_code, task.params["fast"]) for task in found] == [("A", 2), ("平安银行", 2)]
+    changed = {"start_date": "2013-01-01", "fee": 0.5, "code": "7", "note": ""}
+    assert found[0].config == {"strategy": "mine"} | changed
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
 @pytest.mark.parametrize("is_file", [True, False])
 def test_a_job_file_may_be_toml(typist, is_file):
@@ -15353,6 +15365,7 @@ REFUSED_COMMANDS = {
     "a wrong key": (["submit", "-", "--key", "a b"], job(), "qtm: .*Idempotency-Key.*\n"),
     "a wrong condition": (["top", "first", "--where", "fast"], "", r"qtm: where: must compare .*\n"),
     "a wrong choice": (["top", "first", "--stat", "x"], "", "usage: qtm top (.*\n)*qtm top: error: argument --stat: .*\n"),
+    "no change": (["rerun", "first", "--set", "x"], "", "usage: qtm rerun (.*\n)*.* must be NAME=VALUE, not 'x'\n"),
     "a wrong token": (["status"], "", "qtm: send the header .*QTM_TOKEN\n"),
 }  # fmt: skip
 
