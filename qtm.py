@@ -10688,8 +10688,8 @@ class BatchVerbs:
         """Create every stock x every params. ``params`` are one dict, a list of dicts such as `grid` gives, or a
         sweep as of createTask, ``{"grid": {"fast": range(5, 30, 5), "slow": [50, 100]}, "where": ["fast < slow"]}``,
         which takes one short request for up to 100,000 tasks. The options are the other fields of BatchRequest:
-        ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``. Raises what create_task
-        raises."""
+        ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``, ``invalid``, ``reuse``. Raises
+        what create_task raises."""
         codes = [stock_codes] if isinstance(stock_codes, str) else stock_codes
         is_sweep = isinstance(params, Mapping) and isinstance(params.get("grid"), Mapping)
         request = BatchRequest(codes, config, cast(Any, [{}] if is_sweep else params), **options)
@@ -11514,17 +11514,22 @@ class ServiceConnections:
     def close(self) -> None:
         """End the idle connections; requests are refused, and waits end, from now on."""
         self._closed.set()
-        while self._idle:
-            self._idle.pop().close()
+        for connection in self._taken():
+            connection.close()
 
     def pause(self, seconds: float) -> bool:
         """Wait so long, or until it is closed; whether it is."""
         return self._closed.wait(seconds)
 
+    def _taken(self) -> Iterator[http.client.HTTPConnection]:
+        """The idle connections, each taken by this thread alone, while there are any."""
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._idle.pop()
+
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         """An idle connection that the service has not closed, or a new one. Raises OSError."""
-        while self._idle:
-            connection = self._idle.pop()
+        for connection in self._taken():
             poll = select.poll()
             poll.register(connection.sock, select.POLLIN)
             if not poll.poll(0):
@@ -11584,7 +11589,7 @@ class ServiceConnections:
     ) -> HttpReply:
         """GET a verb of the API, or POST it with a body, again and again until the answer is no passing
         trouble: see `connect`. The service waits for an end until ``wait_until``, by the monotonic clock."""
-        content = None if body is None else dump_json(body).encode()
+        content = None if body is None else dump_json(body).encode(errors="replace")
         headers = {"Content-Type": "application/json"} if content else {}
         headers |= {"Idempotency-Key": key} if key else {}
         deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
@@ -11592,8 +11597,9 @@ class ServiceConnections:
         while True:
             wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
             values = {**query, "wait": f"{wait:.3f}"} if wait_until else query
-            target = f"/{verb}?{urllib.parse.urlencode(values, doseq=True)}".rstrip("?")
-            reply = self._once(target, content, headers, wait + self.timeout_seconds)
+            text = urllib.parse.urlencode(values, doseq=True, errors="replace")
+            seconds = min(wait + self.timeout_seconds, max(deadline - time.monotonic(), 1.0))
+            reply = self._once(f"/{verb}?{text}".rstrip("?"), content, headers, seconds)
             reply.is_repeat = is_repeat
             pause = max(pause, reply.retry_after_seconds or 0)
             is_late = time.monotonic() + pause > deadline

@@ -9043,6 +9043,9 @@ def test_the_client_gives_and_raises_what_the_manager_does(both):
     asked += [("run_card", ids[0]), ("run_card", ids[3]), ("run_card", "none"), ("run_card", 5)]
     for verb, *arguments in asked:
         assert outcome(getattr(client, verb), *arguments) == outcome(getattr(tasks, verb), *arguments), verb
+    for verb in (client.get_task_status, client.cancel_task):
+        with pytest.raises(qtm.TaskNotFound):
+            verb("\ud800")
     page, following = client.list_tasks("first", limit=7)
     assert [task.task_id for task in [*page, *client.list_tasks("first", cursor=following)[0]]] == ids[::-1]
     assert client.retry_task(ids[3]).status is not qtm.TaskStatus.FAILED
