@@ -9565,9 +9565,10 @@ DATA_ENGINE = textwrap.dedent(
         price = float(pathlib.Path(os.environ["DATA_FILE"]).read_text())
         drawn = random.random() if task.params.get("is_random") else 0.0
         text = "x" * task.params.get("size", 0)
+        curve = [["2020-01-02", price]] if "has_curve" in task.params else []
         task.params.clear()
         task.config.clear()
-        return {"metrics": {"sharpe": price + drawn, "bars": 250}, "prices": [price] * 3, "text": text}
+        return {"equity_curve": curve, "metrics": {"sharpe": price + drawn, "bars": 250}, "prices": [price] * 3, "text": text}
 
     async def data_version(task):
         kind = task.params.get("data")
@@ -9702,6 +9703,8 @@ def test_a_sweep_of_which_half_is_known_runs_the_other_half(url, data_engine):
     with serving(chosen, scheduler=True) as server:
         tasks = server.api.tasks
         done = run_all(tasks, [{"a": 0}, {"a": 1}, {"size": 100_000}], batch_id="first")
+        done += run_all(tasks, [{"has_curve": True}])
+        assert tasks.dao.get_curve(done[3].task_id) == [["2020-01-02", 1.5]]
         asked = body(stock_code="A", config=CONFIG, reuse="completed", batch_id="second")
         asked["params"] = [{"a": 3}, {"a": 1}, {"size": 100_000}, {"a": 4}, {"a": 1}]
         key = {"Idempotency-Key": "k"}
@@ -9728,6 +9731,10 @@ def test_a_sweep_of_which_half_is_known_runs_the_other_half(url, data_engine):
             assert tasks.run_card(third.task_id) == {**card, **other}
             assert tasks.get_task_result(third.task_id).result == result
             assert len(tasks.get_task_result(second[2].task_id).result["text"]) == 100_000
+        (drawn,) = run_all(tasks, [{"has_curve": True}], reuse="completed")
+        assert tasks.dao.get_curve(drawn.task_id) == [["2020-01-02", 1.5]]
+        tasks.delete_task(done[3].task_id)
+        tasks.delete_task(drawn.task_id)
         again = run_all(tasks, [{"a": 1}], reuse="completed")[0]
         assert again.result_of == done[1].task_id, "its result is still there"
         assert tasks.rank("second").rows[0]["drift"] is False
@@ -9759,7 +9766,21 @@ def test_what_data_version_does_refuses_no_create(tmp_path, data_engine):
         assert run_all(tasks, [{"a": 1}], reuse="completed")[0].result_of
 
 
-def test_a_source_that_is_deleted_before_the_create_is_stored_leaves_a_task_to_run(dao):
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_a_source_that_is_deleted_before_the_create_is_stored_leaves_a_task_to_run(
+    dao, monkeypatch, is_cluster
+):
+    """Where a conflict interrupts the create, all of it is tried again."""
+    monkeypatch.setattr(dao.database.dialect, "is_cluster", is_cluster)
+    execute, refused = qtm.Session.execute, []
+
+    def refusing(session, sql, parameters=qtm.NO_PARAMETERS):
+        if "INTO backtest_reuses" in sql and not refused:
+            refused.append(sql)
+            raise qtm.TransactionConflict("as another node would")
+        return execute(session, sql, parameters)
+
+    monkeypatch.setattr(qtm.Session, "execute", refusing)
     key = "a" * 64
     (gone, kept) = add(dao, "A", "B", batch_id="b")
     for _ in range(2):
@@ -9774,6 +9795,13 @@ def test_a_source_that_is_deleted_before_the_create_is_stored_leaves_a_task_to_r
     found = {task.task_id: (task.status.value, task.result_of) for task in listed(dao, ids[0])}
     assert found == {ids[0]: ("pending", None), ids[1]: ("completed", kept), ids[2]: ("pending", None)}
     assert dao.known_runs([key])[key] in (kept, ids[1])
+    assert len(refused) == 1
+    dao.delete([kept])
+    assert dao.get_run_card(ids[1])[0].result_of == kept
+    assert dao.get_curve(ids[1]) is None
+    assert dao.database.rows("SELECT COUNT(*) FROM backtest_results") == [(1,)], "of a task that is gone"
+    dao.delete([ids[1]])
+    assert dao.database.rows("SELECT COUNT(*) FROM backtest_results") == [(0,)]
 
 
 def test_the_data_version_of_the_built_in_engine_is_the_hash_of_its_file(tmp_path, monkeypatch):
