@@ -1012,7 +1012,9 @@ def expand_sweep(
         if count > most:
             raise SweepError("grid", f"{count} combinations are more than {most}" + _sample_hint(conditions))
         combinations = (dict(zip(names, each, strict=True)) for each in itertools.product(*values))
-        found = [params for params in combinations if all(holds(params) for holds in conditions)]
+        found = list(combinations)
+        for holds in conditions:
+            found = list(filter(holds, found))
         if not found:
             raise SweepError("where", f"none of {count} combinations is left")
         if sample is None or sample >= len(found):
@@ -6207,6 +6209,10 @@ def _run_faults(config: Mapping[str, Any]) -> list[FieldError]:
 def _strategy_faults(strategy: Any, params: Mapping[str, Any]) -> list[FieldError]:
     if strategy not in STRATEGY_PARAMS:
         return []
+    (low, high), fast, slow = AVERAGE_BARS, cast(Any, params.get("fast")), cast(Any, params.get("slow"))
+    is_plain = len(params) == 2 and type(fast) is type(slow) is int
+    if strategy == "sma_cross" and is_plain and low <= fast < slow <= high:
+        return []  # most of 100,000, in a third of the time
     faults = _unknown_names("params", params, STRATEGY_PARAMS[strategy], strategy)
     return faults + _sma_cross_faults(params) if strategy == "sma_cross" else faults
 
