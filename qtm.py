@@ -15208,6 +15208,17 @@ def _result(client: Client, options: argparse.Namespace) -> int:
     return int(_answer(options, reply, _result_lines)["result"] is None)
 
 
+def _export(client: Client, options: argparse.Namespace) -> None:
+    more = _given(options, "fields where") | {"statuses": [TaskStatus(text) for text in options.status or ()]}
+    if options.o and options.format:
+        raise QtmError("give either --format or -o, whose name ends with .csv or .ndjson")
+    if options.o:
+        Batch(client, options.batch).export(options.o, **more)
+        return
+    for piece in Client.export(client, options.batch, options.format or "csv", **more):
+        sys.stdout.buffer.write(piece.encode())
+
+
 def _change(verbs: str) -> Callable[[Client, argparse.Namespace], None]:
     """A command that changes a task or a batch."""
     names = ("task_id", "batch_id", "status", "cancelled", "retried", "deleted")
@@ -15266,7 +15277,10 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "--top": {"type": int, "help": "how many (default: 20)"},
     "--set": {"metavar": "NAME=VALUE", "type": _config_change, "help": "change config; repeatable", **LIST},
     "--batch-id": {"metavar": "NEW", "help": "the id of the new batch"},
-    "--status": {"choices": STATUS_NAMES, "help": "failed (the default) or cancelled; repeatable", **LIST},
+    "--status": {"choices": STATUS_NAMES, "help": "of this status (retry: failed unless given); repeatable", **LIST},
+    "--format": {"choices": FORMATS, "help": "on standard output (default: csv)"},
+    "--fields": {"metavar": "NAMES", "help": "columns, such as stock_code,params.fast,sharpe (default: all)"},
+    "-o": {"metavar": "FILE", "help": "write to a file, in the format of its suffix, .csv or .ndjson"},
     "--yes": {"help": "do not ask", **FLAG},
 }
 CLIENT_COMMANDS = {
@@ -15285,6 +15299,9 @@ CLIENT_COMMANDS = {
     "result": ClientCommand(
         _result, "show the metrics of a task, or with --json its result; exit code 1 if it did not complete",
         "TASK", "qtm result 01a20e10-0a3e-7000-b6f5-58b207e8f920 --json"),
+    "export": ClientCommand(
+        _export, "write all tasks of a batch with their params and metrics as a table",
+        "BATCH --format --fields --status --where -o", "qtm export first -o first.csv"),
     "cancel": ClientCommand(
         _change("cancelTask cancelTask"), "cancel a task, or what of a batch has not ended",
         "ID", "qtm cancel first"),
@@ -15305,7 +15322,7 @@ def add_client_commands(commands: Any) -> None:
     """A parser for each of CLIENT_COMMANDS, with its own options and an example."""
     for name, (_, meaning, arguments, example) in CLIENT_COMMANDS.items():
         parser = commands.add_parser(name, help=meaning, description=meaning, epilog=f"example: {example}")
-        for argument in [*arguments.split(), "--json", "--url"]:
+        for argument in [*arguments.split(), *["--json"] * (name != "export"), "--url"]:
             words = {"metavar": argument.strip("[]")} if argument.isupper() else {}
             parser.add_argument(argument.strip("[]").lower(), **words, **ARGUMENTS[argument])
 
@@ -15324,7 +15341,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         return 128 + signal.SIGPIPE
-    except (QtmError, OSError) as error:
+    except (QtmError, OSError, ValueError) as error:  # ValueError: the name of a file
         faults = error.errors if isinstance(error, QtmError) and len(error.errors) > 1 else ()
         lines = [f"qtm: {error}", *(f"  {fault.field or 'body'}: {fault.message}" for fault in faults)]
         sys.stderr.write("".join(f"{_shown(line)}\n" for line in lines))

@@ -15141,7 +15141,7 @@ class Typist:
     def __init__(self, url: str, folder: pathlib.Path) -> None:
         self.url, self.folder, self.gate = url, folder, threading.Event()
 
-    def start(self, *arguments: str, script: str = "", **options):
+    def start(self, *arguments: str, script: str = "", text: bool = True, **options):
         """A process with pipes; its arguments, or a shell's script in which `qtm` is the command."""
         command = [sys.executable, str(ROOT / "qtm.py")]
         words = (
@@ -15157,7 +15157,7 @@ class Typist:
             **options.pop("environment", {}),
         }
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen(words, env=given, cwd=self.folder, text=True, **{**pipes, **options})
+        return subprocess.Popen(words, env=given, cwd=self.folder, text=text, **{**pipes, **options})
 
     def __call__(self, *arguments: str, given: str = "", code: int | None = 0, **options) -> tuple[str, str]:
         """What is printed on stdout and on stderr."""
@@ -15309,6 +15309,32 @@ def test_json_on_the_command_line_is_the_data_of_the_api(typist):
     assert json.loads(typist("delete", "first", "--yes", "--json")[0]) == {"deleted": 12}
 
 
+def test_an_export_goes_to_a_file_or_a_pipe(typist):
+    typist("submit", "-", "--wait", given=job())
+    script = (
+        "qtm export first --format ndjson --where 'fast>1' --status completed --fields stock_code,fast,sharpe"
+    )
+    lines = [json.loads(line) for line in typist(script=script)[0].splitlines()]
+    assert lines[::2] == [
+        {"stock_code": "A", "fast": 2, "sharpe": 0.2},
+        {"stock_code": "平安银行", "fast": 2, "sharpe": 0.2},
+    ]
+    assert typist("export", "first", "-o", "all.csv") == ("", "")
+    with (typist.folder / "all.csv").open(newline="") as file:
+        written = file.read()
+    rows = list(csv.DictReader(io.StringIO(written)))
+    assert [(row["stock_code"], row["fast"]) for row in rows[:4:3]] == [("A", "1"), ("平安银行", "1")]
+    printed = typist.start(
+        "export", "first", text=False, environment={"PYTHONIOENCODING": "latin-1"}
+    ).communicate()[0]
+    assert printed.decode() == written
+    for wrong in (["all.txt"], ["all.csv", "--format", "csv"]):
+        assert re.match(
+            "qtm: .*end.* with .csv or .ndjson", typist("export", "first", "-o", *wrong, code=2)[1]
+        )
+    assert os.listdir(typist.folder) == ["all.csv"]
+
+
 def test_the_best_of_a_batch_run_again_with_changes_of_their_config(typist):
     typist("submit", "-", "--wait", given=job())
     changes = ["--set", "start_date=2013-01-01", "--set", "fee=0.5", "--set", 'code="7"', "--set", "note="]
@@ -15436,8 +15462,8 @@ def test_the_help_of_a_client_command_has_its_own_options_and_an_example(name, c
     assert {*re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.MULTILINE)} == {
         *own,
         "--help",
-        "--json",
         "--url",
+        *["--json"] * (name != "export"),
     }
     example = " ".join(text.partition("\nexample: ")[2].split())
     program, *typed = shlex.split(example)
