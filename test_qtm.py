@@ -12881,6 +12881,40 @@ def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard,
     page.shows("A heat map needs two params that vary, and only slow does here.")
 
 
+def test_curves_of_chosen_tasks_lie_over_each_other_and_obey_the_filter(scoreboard, show):
+    page = show(scoreboard, "#/batch/sweep?view=curves")
+    legend = lambda: [row.split("\t") for row in page.texts("[aria-label=Legend] tbody tr")]  # noqa: E731
+    page.shows("The best 5 of the leaderboard")
+    assert [row[1:4] for row in legend()][:2] == [["A", "20", "50"], ["A", "20", "100"]]
+    assert len(page.texts(".plot .line")) == 10, "a curve and a drawdown of each"
+    page.click("Leaderboard")
+    board(page)
+    for n in (0, 6):
+        page.run("document.querySelectorAll('.board [type=checkbox]')[arguments[0]].click()", n)
+        eventually(lambda n=n: page.run("return location.hash.split('curve=').length - 1") == (n > 0) + 1)
+    page.click("Curves (2)")
+    eventually(lambda: [row[1] for row in legend()] == ["A", "B"])
+    assert page.run("return document.querySelector('main p [type=checkbox]').checked"), (
+        "they start at 100 and 1000"
+    )
+    assert legend()[0][2][:4] == "1.19", "1 + 19 * 1.15 / 100 - 0.02"
+    page.run(
+        "const range = document.querySelector('[type=range]'); range.value = 0; range.oninput({target: range})"
+    )
+    assert [row[2] for row in legend()] == ["1.000", "1.000"]
+    page.shows("At 2020-01-01")
+    page.find("main p [type=checkbox]").click()
+    eventually(lambda: [row[2] for row in legend()] == ["100.00", "1,000.00"])
+    page.find("[name=where]").send_keys("sharpe>1", Keys.ENTER)
+    page.shows("1 chosen task outside the filter or not completed.")
+    page.driver.refresh()
+    eventually(lambda: [row[1] for row in legend()] == ["A"])
+    page.click("Remove")
+    page.shows("No curve to show.")
+    page.click("Clear")
+    eventually(lambda: [row[1] for row in legend()] == ["B"])
+
+
 def test_of_a_long_leaderboard_only_the_rows_in_sight_are_read_and_drawn(tmp_path, show):
     chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, workers=2)
     with serving(chosen, scheduler=True, engine=scored) as server:
@@ -12944,6 +12978,10 @@ def test_a_leaderboard_is_saved_as_csv_by_whoever_has_a_token(tmp_path, show, ch
         text = eventually(lambda: (found := tmp_path / "sweep.csv").exists() and found.read_text())
         rows = list(csv.DictReader(io.StringIO(text)))
         assert [row["fast"] for row in rows] == ["10"] * 4 + ["5"] * 4
+        (tmp_path / "sweep.csv").unlink()
+        page.click("CSV of all tasks")
+        text = eventually(lambda: (found := tmp_path / "sweep.csv").exists() and found.read_text())
+        assert {row["fast"] for row in csv.DictReader(io.StringIO(text))} == {"5", "10"}
         server.rules = qtm.AccessRules(settings("sqlite:///x", api_token=("another-token",)))
         page.click("CSV")
         page.shows("This service wants a token", selector="#login")
@@ -12957,7 +12995,7 @@ def test_a_batch_shows_what_runs_above_its_leaderboard(tmp_path, show):
         engine.is_over.clear()
         later = add_batch(server, "BC", batch_id="live")
         page = show(server, "#/batch/live")
-        page.shows("Running now", "loading", "25%", "1 running", "1 pending", "1.500")
+        page.shows("Running now", "loading", "25%", "1 running", "1 pending", "1.500", "tasks/s", " left")
         assert page.texts("section:has(h2) tbody a") == ["B"]
         engine.is_over.set()
         wait_for(server, later)
@@ -13003,7 +13041,10 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
         server.api.tasks.cancel_task(add_batch(server, ["U"], batch_id="mixed")[0])
         views = ["", "#/batch/mixed", "#/tasks", "#/task/none", "#/new"]
         views += [f"#/task/{task_id}" for task_id in (done[0], *failed, running)]
-        views += [f"#/batch/done{more}" for more in ("", "?group=params", "?view=heat", "?where=fast")]
+        views += [
+            f"#/batch/done{more}"
+            for more in ("", "?group=params", "?view=heat", "?view=curves", "?where=fast")
+        ]
         emulate({"features": [{"name": "prefers-color-scheme", "value": scheme}]})
         try:
             for fragment, width in itertools.product(views, (1200, 360)):
