@@ -12064,6 +12064,8 @@ const elements = "meta, base, link, script, style, iframe, object, img";
 OF_ENGINES = {  # what an engine says or a client stores as it likes, by view: where it must still be shown
     "#/tasks": ["tasks.*.error.type", "tasks.*.error.message", "tasks.*.params.fast", "tasks.*.stock_code"],
     "#/batch/b?view=tasks": ["tasks.*.error.type", "tasks.*.message", "name"],
+    "#/batch/b?view=heat": [],
+    "#/batch/b?view=curves": ["curves.*.stock_code"],
     "#/batch/b": ["rows.*.params.fast", "rows.*.metrics.sharpe", "rows.*.stock_code", "warnings.*", "name"],
     "failed": ["error.type", "error.message", "error.traceback", "error.attempt", "message", "engine_version",
                "worker_id", "status_text", "config.strategy", "params.fast", "attempts.*.error.message"],
@@ -12841,6 +12843,13 @@ def test_a_leaderboard_sorts_filters_and_groups_and_a_reload_keeps_all_of_it(sco
     assert [row["Stock"] for row in board(page, 4)] == ["A", "B", "C", "D"]
 
 
+CHOOSE = """
+const found = document.querySelector(`select[name=${arguments[0]}]`);
+found.value = arguments[1];
+found.dispatchEvent(new Event("change"));
+"""
+
+
 def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard, show):
     page = show(scoreboard, "#/batch/sweep")
     page.click("Heat map")
@@ -12858,13 +12867,11 @@ def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard,
     assert page.text("#cell") == "fast 10, slow 50: sharpe 0.800, 3 tasks"
     page.driver.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
     assert page.text("#cell") == "fast 10, slow 100: sharpe 0.750, 3 tasks"
-    choose = """const found = document.querySelector(`select[name=${arguments[0]}]`);
-        found.value = arguments[1]; found.dispatchEvent(new Event("change"));"""
-    page.run(choose, "stat", "max")
+    page.run(CHOOSE, "stat", "max")
     eventually(lambda: cells()[2][0] == "1.150")
-    page.run(choose, "by", "max_drawdown")
+    page.run(CHOOSE, "by", "max_drawdown")
     eventually(lambda: cells()[2][0] == "-20.00%")
-    page.run(choose, "x", "slow")
+    page.run(CHOOSE, "x", "slow")
     eventually(lambda: page.texts(".heat thead th") == ["fast ↓ slow →", "50", "100"])
     page.find("[name=where]").send_keys("fast<20", Keys.ENTER)
     eventually(lambda: len(cells()) == 4)
@@ -12879,6 +12886,26 @@ def test_a_heat_map_shows_each_pair_of_values_and_leads_to_its_tasks(scoreboard,
     board(page, 8)
     page.click("Heat map")
     page.shows("A heat map needs two params that vary, and only slow does here.")
+
+
+def test_a_heat_map_of_many_values_shows_ranges_and_the_mean_or_best_over_other_params(tmp_path, show):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, max_attempts=1, workers=2)
+    with serving(chosen, scheduler=True, engine=scored) as server:
+        products = itertools.product(range(1, 74), (50, 100), ("a", "b"))
+        params = [{"fast": fast, "slow": slow, "exit": text} for fast, slow, text in products]
+        wait_for(server, add_batch(server, "A", params, batch_id="fine"))
+        page = show(server, "#/batch/fine?view=heat&y=exit")
+        page.shows("Each cell is the mean of sharpe over stocks; over slow the mean.")
+        assert (len(page.texts(".heat thead th")), page.texts(".heat tbody th")) == (1 + 24, ["a", "b"])
+        name = lambda: page.run("return document.querySelector('.heat td a').ariaLabel")  # noqa: E731
+        assert name() == "fast 1 to 4, exit a: sharpe 0.945, 6 tasks"
+        page.run(CHOOSE, "over", "best")
+        eventually(lambda: name() == "fast 1 to 4, exit a: sharpe 0.980, 6 tasks")
+        page.find(".heat td a").click()
+        assert {(row["fast"], row["slow"]) for row in board(page, 6)} == set(
+            itertools.product("123", ("50", "100"))
+        )
+        assert page.run("return document.querySelector('[name=where]').value") == "fast<4 exit==a"
 
 
 def test_curves_of_chosen_tasks_lie_over_each_other_and_obey_the_filter(scoreboard, show):
