@@ -10984,7 +10984,7 @@ class TaskQueries:
     def curves(self, task_ids: str | Sequence[str], points: int = 500) -> list[Curve]:
         """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000), see
         `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
-        ids = [*dict.fromkeys(texts_argument("task_id", task_ids))]
+        ids = [*dict.fromkeys(texts_argument("task_ids", task_ids))]
         points, (least, most), faults = number_argument("points", points, least=0), CURVE_POINTS, []
         if not 1 <= len(ids) <= MAX_CURVES:
             faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))

@@ -8222,7 +8222,12 @@ WRONG_ARGUMENTS = {
         **{"top": [("9", "top must be a whole number, not str")], "where": [(7, None), ([7], None)]},
         **{"config": (), "new_batch_id": (), "options": (), "idempotency_key": [(7, None)]},
     },
-    "submit": dict.fromkeys(("stock_codes", "config", "params", "idempotency_key", "options"), ()),
+    "submit": {
+        # their faults are those of createTask: InvalidRequest
+        **dict.fromkeys(("stock_codes", "config", "params"), ()),
+        "idempotency_key": [(7, "idempotency_key must be a text, not int")],
+        "options": [({"nonsense": 7}, None)],
+    },
     "dry_run": {"request": [({}, "dry_run takes a qtm.TaskRequest or a qtm.BatchRequest, not dict")]},
     "create_tasks": {
         "requests": [
@@ -8237,8 +8242,20 @@ WRONG_ARGUMENTS = {
     "get_task_result": TASK,
     "get_task_attempts": TASK,
     "run_card": TASK,
-    "curves": dict.fromkeys(("task_ids", "points"), ()),
-    "export": dict.fromkeys(("batch_id", "format", "fields", "statuses", "where"), ()),
+    "curves": {
+        "task_ids": [
+            (7, "task_ids must be a text or a list of texts, not int"),
+            ([7], "task_ids[0] must be a text, not int"),
+        ],
+        "points": [("9", "points must be a whole number, not str"), (1.5, None)],
+    },
+    "export": {
+        **BATCH_OF,
+        "format": [(7, "format must be a text, not int")],
+        "fields": [(7, None), ([7], "fields[0] must be a text, not int")],
+        "statuses": LISTING["statuses"],
+        "where": [(7, None), ([7], "where[0] must be a text, not int")],
+    },
     "cancel_task": TASK,
     "cancel_batch": BATCH_OF,
     "retry_task": TASK,
@@ -8275,16 +8292,20 @@ def test_an_argument_of_a_wrong_type_is_a_type_error_that_names_it(tmp_path):
     with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
         (task_id,) = tasks.create_task(qtm.TaskRequest("AAPL", CONFIG, PARAMS, batch_id="b")).task_ids
         good = {
-            "task_id": task_id, "batch_id": "b", "timeout_seconds": 0, "request": SOME_TASK,
+            "task_id": task_id, "task_ids": [task_id], "batch_id": "b", "timeout_seconds": 0, "request": SOME_TASK,
+            "stock_codes": "AAPL", "config": CONFIG,
         }  # fmt: skip
         before = tasks.list_tasks()
         for method, arguments in WRONG_ARGUMENTS.items():
             for name, cases in arguments.items():
                 for value, words in cases:
                     others = {other: good[other] for other in arguments if other in good and other != name}
+                    wrong = value if name == "options" else {name: value}
                     with pytest.raises(TypeError) as caught:
-                        getattr(tasks, method)(**others, **{name: value})
-                    assert str(caught.value) == words or (words is None and name in str(caught.value)), (
+                        getattr(tasks, method)(**others, **wrong)
+                    assert str(caught.value) == words or (
+                        words is None and next(iter(wrong)) in str(caught.value)
+                    ), (
                         method,
                         name,
                         value,
