@@ -5160,6 +5160,10 @@ class RankStatements(Statements):
                 annual = luck.expected_max * math.sqrt(luck.periods_per_year)
                 head |= {"trials": luck.trials, "expected_max_sharpe": annual}
             following = str(query.start + query.limit) if len(rows) > query.limit else None
+            if rows and counts["completed"] and not query.start:
+                best = json.loads(rows[0])
+                if (best["value"] if query.group else (best["metrics"] or {}).get(query.by)) is None:
+                    warnings.append(f"none of these tasks has the metric {query.by!r}")
             head |= {"rank_correlation": correlation, "warnings": warnings, "next_cursor": following}
             return f'{dump_json(head)[:-1]},"rows":[{",".join(rows[: query.limit])}]}}'
 
@@ -8856,7 +8860,10 @@ class EngineServer:
             self._validator = None
 
     def close(self) -> None:
-        """End the server; hosts end with their slots."""
+        """End the server; hosts end with their slots. Whoever waits for the engine gets EngineError."""
+        with self._changed:
+            self._failure = self._failure or EngineError("the engine is closed")
+            self._changed.notify_all()
         with self._validator_lock:
             self._close_validator()
         process = self._process
@@ -10184,10 +10191,14 @@ def texts_argument(name: str, value: Any) -> tuple[str, ...]:
     return tuple(text_argument(f"{name}[{i}]", text) for i, text in enumerate(many))
 
 
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
+
+
 def fields_argument(value: Any) -> Sequence[str]:
-    """The columns of an export: texts, or one text with commas. Raises TypeError."""
+    """The columns of an export: texts, or one text with commas and perhaps blanks. Raises TypeError."""
     if isinstance(value, str):
-        return value.split(",") if value else ()
+        return [name.strip() for name in value.split(",")] if value else ()
     return texts_argument("fields", value)
 
 
@@ -10698,6 +10709,9 @@ class BatchVerbs:
         what create_task raises."""
         codes = [stock_codes] if isinstance(stock_codes, str) else stock_codes
         is_sweep = isinstance(params, Mapping) and isinstance(params.get("grid"), Mapping)
+        if isinstance(params, Mapping) and params and all(map(_is_list, params.values())):
+            words = 'each value is a list: did you mean {"grid": params}? For one set of lists give [params]'
+            raise invalid_request([FieldError("params", words)])
         request = BatchRequest(codes, config, cast(Any, [{}] if is_sweep else params), **options)
         if is_sweep:
             faults = list[FieldError]()

@@ -3731,6 +3731,10 @@ def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
     )
     assert best["warnings"] == ["tasks that have not completed: 2 failed"]
     assert [best["stat"], best["rank_correlation"]] == [None, None]
+    unknown = ["tasks that have not completed: 2 failed", "none of these tasks has the metric 'nope'"]
+    assert rank_of(dao, "b", by="nope")["warnings"] == unknown
+    assert rank_of(dao, "b", by="nope", group="params")["warnings"][1:] == unknown[1:]
+    assert rank_of(dao, "b", by="nope", where=["fast==0"])["warnings"] == unknown[:1], "no row"
     last = rank_of(dao, "b", by="n", where=["fast==30"])
     assert (last["trials"], last["expected_max_sharpe"], last["rows"][0]["deflated_sharpe"]) == (None,) * 3
 
@@ -4033,7 +4037,7 @@ def test_an_export_goes_on_while_its_batch_changes(dao, monkeypatch):
     monkeypatch.setattr(qtm, "EXPORT_TASKS", 2)
     ids = add(dao, *["A"] * 6, batch_id="b")
     tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db"))
-    pieces = tasks.export("b", fields="task_id,status")
+    pieces = tasks.export("b", fields="task_id, status")
     assert next(pieces).splitlines() == ["task_id,status", *(f"{one},pending" for one in ids[:2])]
     dao.cancel_batch("b")
     change(dao, "DELETE FROM backtest_tasks WHERE task_id = :one", one=ids[3])
@@ -6659,6 +6663,8 @@ def test_a_validate_that_prints_much_refuses_nothing(tmp_path, monkeypatch):
         request = qtm.BatchRequest([f"A{number}" for number in range(200)], {**CONFIG, "strategy": "any"})
         assert tasks.create_task(request).count == 200
         tasks.cancel_batch(tasks.list_batches()[0][0].batch_id)
+    with pytest.raises(qtm.EngineError, match="the engine is closed"):  # it does not wait for the engine
+        tasks.create_task(request)
 
 
 def test_pages_that_processes_share_count_once_for_the_cap(tmp_path, monkeypatch):
@@ -9414,6 +9420,10 @@ def test_submit_takes_params_a_list_and_a_sweep(verbs, monkeypatch):
         with pytest.raises(qtm.InvalidRequest) as refused:
             verbs.submit("A", config, params)
         assert [fault.field for fault in refused.value.errors] == [field]
+    for values in ([1, 2], range(3), numpy.arange(3)):
+        with pytest.raises(qtm.InvalidRequest, match="did you mean"):
+            verbs.submit("A", config, {"fast": values, "slow": [30]})
+    assert verbs.submit("A", config, [{"fast": range(2)}]).metrics()[0]["fast"] == [0, 1]
 
 
 def test_a_batch_gives_its_metrics_for_pandas_and_its_best(verbs):
