@@ -8,6 +8,10 @@ As a service, with curl against it::
 
     python3 qtm.py serve
 
+From the command line, against it::
+
+    python3 qtm.py submit job.json --wait
+
 Embedded::
 
     import qtm
@@ -15097,14 +15101,9 @@ def read_job(name: str) -> Any:
 
 def _dry_run_lines(data: Mapping[str, Any]) -> str:
     """What a create would do."""
-    seconds = data["estimate_seconds"]
-    facts = {name: data[name] or None for name in ("count", "skipped", "refused")}
-    if seconds is not None:
-        facts["time"] = f"about {datetime.timedelta(seconds=round(seconds))}"
-    facts |= {"stocks": ", ".join(data["stock_codes"]), "params": ", ".join(map(dump_json, data["params"]))}
-    for number, one in enumerate(data["refusals"], 1):
-        facts[f"refusal {number}"] = f"{one['stock_code']} {dump_json(one['params'])}: {one['message']}"
-    return _facts(facts)
+    refusals = [(one["stock_code"], dump_json(one["params"]), one["message"]) for one in data["refusals"]]
+    lines = {f"refusal {i}": f"{code} {params}: {text}" for i, (code, params, text) in enumerate(refusals, 1)}
+    return _facts({**data, "refusals": None, **lines})
 
 
 def _create(client: Client, options: argparse.Namespace, body: Any) -> int:

@@ -15438,7 +15438,11 @@ def test_the_best_of_a_batch_run_again_with_changes_of_their_config(typist):
     typist("submit", "-", "--wait", given=job())
     changes = ["--set", "start_date=2013-01-01", "--set", "fee=0.5", "--set", 'code="7"', "--set", "note="]
     again = ["rerun", "first", "--top", "2", "--where", "fast<3", *changes, "--batch-id", "again"]
-    assert re.match(r'count +2\n(.*\n)*params +{"fast":2,"slow":50}\n', typist(*again, "--dry-run")[0])
+    assert re.match(r'count +2\n(.*\n)*params +\[{"fast":2,"slow":50}\]\n', typist(*again, "--dry-run")[0])
+    fault = {"rerun": {"batch_id": "first"}, "config": {"start_date": 5}}
+    assert typist("submit", "-", "--dry-run", given=json.dumps(fault), code=2)[1].startswith(
+        "qtm: config.start_date: "
+    )
     assert typist(*again, "--wait")[0] == "again\n"
     found = typist.tasks.get_tasks_by_batch("again").tasks
     assert [(task.stock_code, task.params["fast"]) for task in found] == [("A", 2), ("平安银行", 2)]
