@@ -13048,8 +13048,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
             data = one_or_all if route.takes in ("Selection", "RetryTask") else route.gives
             schemas[f"{route.gives}Answer"] = _object(envelope | {"data": data})
         if route.takes == "CreateTask":
-            for status in ("200", "201"):
-                operation["responses"][status]["links"] = _links(routes)
+            operation["responses"]["201"]["links"] = _links(routes)
             operation["responses"]["200"]["content"]["application/json"]["schema"] = _schema("DryRunAnswer")
             data = {"anyOf": [_schema("Created"), _schema("DryRun")]}
             schemas["DryRunAnswer"] = _object(envelope | {"data": data})

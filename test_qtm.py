@@ -11407,6 +11407,7 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
     good("GET", "rankTasks?batch_id=all&by=sharpe")
     good("GET", "exportTasks?batch_id=all&format=ndjson")
     good("GET", f"getCurves?task_id={ids[1]}")
+    assert good("GET", f"getRunCard?task_id={ids[1]}")["task_id"] == ids[1]
     good("POST", "retryTask", {"task_id": ids[3]})
     assert good("POST", "deleteTask", {"task_id": ids[1]}) == {"deleted": 1}
     assert good("POST", "retryTask", {"batch_id": "all"})["retried"] == 1
@@ -11493,6 +11494,7 @@ def wrong_requests(route: qtm.Route, ended: str, waiting: str):
         yield {"body": {"task_id" if route.takes == "DeleteTask" else "batch_id": waiting}}
     if route.takes == "CreateTask":
         yield from ({"body": body(priority=i), "Idempotency-Key": "x"} for i in range(2))
+        yield {"body": {"rerun": {"batch_id": "none"}}}
     if any(item.name == "task_id" for item in route.parameters):
         yield {"target": f"{route.path}?task_id={waiting}"}
 
@@ -11551,11 +11553,11 @@ generation.database = "none"
 phases.stateful.inference.algorithms = []
 generation.allow-x00 = false  # the schema cannot say that texts in config and params hold no NUL
 
-# Nor that start_date is not after end_date, that numbers in config and params fit 64 bits, or that a key is
-# new: valid, and refused.
+# Nor that start_date is not after end_date, that numbers in config and params fit 64 bits, that a key is new,
+# or that the batch of a rerun is there: valid, and refused.
 [[operations]]
 include-path = "{A}/createTask"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "422"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
 """
 # Hypothesis lists every character that a class excludes, for seconds each time, and a stock code excludes
 # 137,000 for private use. The same texts come sooner from an alphabet without these.

@@ -504,8 +504,12 @@ class Writer:
                 ("task_id", self._task_id()),
                 *([("wait", rng.choice(("0", "0.01", "0.1")))] if rng.random() < 0.2 else []),
             ]
-        if name == "getTaskAttempts":
+        if name in ("getTaskAttempts", "getRunCard"):
             return [("task_id", self._task_id())]
+        if name == "getCurves":
+            return [("points", "9"), *(("task_id", self._task_id()) for _ in range(rng.choice((1, 2, 5))))]
+        if name == "exportTasks":
+            return [("batch_id", self._batch_id()), ("format", rng.choice(("csv", "ndjson")))]
         if name in ("getTasksByBatch", "rankTasks"):
             return [("batch_id", self._batch_id()), ("limit", rng.choice(("1", "5", "20")))]
         if name == "listTasks":
@@ -670,7 +674,7 @@ class Writer:
         )  # fmt: skip
 
     def _selection(self) -> Piece:
-        """cancelTask, retryTask."""
+        """cancelTask, retryTask; deletes are hostile ones alone, which few survive, or nothing would be left."""
         rng = self._rng
         path = f"{API}/{rng.choice(('cancelTask', 'retryTask'))}"
         pairs = [
@@ -682,6 +686,8 @@ class Writer:
         if rng.random() < 0.6:
             kind = "hostile select"
             self._change(pairs)
+            if rng.random() < 0.3:
+                path = f"{API}/{rng.choice(('deleteTask', 'deleteBatch'))}"
         return self._body_piece(path, self._disturbed(self._object(pairs)), kind, (200, 400, 404, 409))
 
     def _refused_by_head(self) -> Piece:
@@ -788,7 +794,8 @@ class Writer:
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]+")
 FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
 REQUEST_ID = re.compile(rb"[0-9a-f]{16}")
-NEEDED_FIELDS = (b"date", b"content-type", b"content-length", b"x-request-id")
+CHUNK_SIZE = re.compile(rb"([0-9a-f]{1,8})\r\n")
+NEEDED_FIELDS = (b"date", b"content-type", b"x-request-id")
 
 
 def declared_codes() -> dict[int, str]:
@@ -871,25 +878,43 @@ class AnswerReader:
         fields = {match[1].lower(): match[2] for match in matches if match}
         if len(fields) < len(lines):
             raise Malformed(f"a field stands twice or is not NAME: VALUE in {head!r}")
-        if (
-            any(name not in fields for name in NEEDED_FIELDS)
-            or b"transfer-encoding" in fields
-            or not fields[b"content-length"].isdigit()
-        ):
+        length = fields.get(b"content-length", b"")
+        is_chunked = fields.get(b"transfer-encoding") == b"chunked" and not length
+        if any(name not in fields for name in NEEDED_FIELDS) or not (is_chunked or length.isdigit()):
             raise Malformed(f"a field is missing or wrong in {head!r}")
         return int(match[1]), fields
 
     def _read_answer(self, status: int, fields: dict[bytes, bytes], is_over: bool) -> Answer | None:
-        length, is_head = int(fields[b"content-length"]), self._is_head(self.count)
+        is_head = self._is_head(self.count)
         if is_head is None and ((is_over and not self._buffer) or self._buffer.startswith(b"HTTP/1.1 ")):
             is_head = True
         if is_head:
             return Answer(status, fields, b"", False)
+        if b"content-length" not in fields:
+            body = self._read_chunks()
+            return None if body is None else Answer(status, fields, body, True)
+        length = int(fields[b"content-length"])
         if len(self._buffer) < length:
             return None
         body = bytes(self._buffer[:length])
         del self._buffer[:length]
         return Answer(status, fields, body, True)
+
+    def _read_chunks(self) -> bytes | None:
+        """The body of an export, once its last chunk is there."""
+        chunks, end = list[bytes](), 0
+        while match := CHUNK_SIZE.match(self._buffer, end):
+            start, size = match.end(), int(match[1], 16)
+            end = start + size + 2
+            if len(self._buffer) >= end and self._buffer[end - 2 : end] != b"\r\n":
+                raise Malformed(f"no chunk ends with {bytes(self._buffer[end - 9 : end])!r}")
+            chunks.append(bytes(self._buffer[start : end - 2]))
+            if size == 0 and len(self._buffer) >= end:
+                del self._buffer[:end]
+                return b"".join(chunks)
+        if len(self._buffer) > end + 10:
+            raise Malformed(f"no chunk begins with {bytes(self._buffer[end : end + 20])!r}")
+        return None
 
 
 def no_constant(text: str) -> Any:
