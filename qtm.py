@@ -2377,6 +2377,7 @@ class SQLiteDialect:
     json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN JSON_EXTRACT(params, {0}) END"
     json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
         WHEN 'text' THEN JSON_EXTRACT(params, {0}) END"""
+    json_keys = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH({}))"  # a list of the names of an object
     byte_length = "LENGTH(CAST({} AS BLOB))"  # of a text; LENGTH alone counts characters, up to its first NUL
     max_document_bytes = 512 * 1024 * 1024
     is_cluster = False
@@ -2657,6 +2658,7 @@ class MySQLDialect:
         'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) + 0e0 END"""
     json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
         THEN CAST(JSON_UNQUOTE(JSON_EXTRACT(params, {0})) AS BINARY) END"""
+    json_keys = "JSON_KEYS({})"
     byte_length = "LENGTH({})"
     is_cluster = False  # Galera certifies written rows at COMMIT, and row locks are local; written at connect
     has_log = False
@@ -5403,6 +5405,27 @@ class ExportStatements(TaskStatements, RankStatements):
             if len(rows) < chosen.limit:
                 return
             chosen = dataclasses.replace(chosen, cursor=rows[-1][0])
+
+    def export_names(self, chosen: TaskFilter, where: Sequence[str]) -> Iterator[tuple[str, Iterable[str]]]:
+        """Names that these tasks have in "params" or "metrics", a page of tasks at a time."""
+        documents = {"params": "params", "metrics": OF_METRICS.format("metrics")}
+        keys, wanted = self.database.dialect.json_keys, self._where(where, documents["metrics"])
+        # the document itself where its names are not found: MariaDB reads none that is nested deeply
+        names = [
+            f"COALESCE({keys.format(one)}, {one}, '[]') AS {name}_names" for name, one in documents.items()
+        ]
+        columns = f"""CASE WHEN 1{wanted} THEN 1 ELSE 0 END AS wanted, {", ".join(names)},
+            COUNT(*), MAX(backtest_tasks.task_id)"""
+        groups = f"{PAGE_ROWS} GROUP BY wanted, params_names, metrics_names"
+        while True:
+            given = chosen.parameters(chosen.limit) | _condition_parameters(where)
+            sql = f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} FROM {chosen.source()} {groups}"
+            rows = self.database.rows(sql, given)
+            for row in rows:
+                yield from zip(documents, map(json.loads, row[1:3]), strict=True) if row[0] else ()
+            if sum(row[3] for row in rows) < chosen.limit:
+                return
+            chosen = dataclasses.replace(chosen, cursor=max(row[4] for row in rows))
 
     def _export_alone(self, task_id: str, fields: Sequence[str]) -> list[Sequence[Any]]:
         """The row of one task, if it is still there."""
@@ -10987,11 +11010,9 @@ class TaskQueries:
 
     def _all_columns(self, chosen: TaskFilter, where: Sequence[str]) -> Columns:
         """The columns of all params and metrics of these tasks. Raises InvalidRequest where they are too many."""
-        found: dict[str, dict[str, str]] = {"params": {}, "metrics": {}}
-        for row in self.dao.export_rows(chosen, ("params", "metrics"), where):
-            if row is not None:
-                found["params"] |= JSON_DECODER.raw_decode(row[0])[0]
-                found["metrics"] |= NUMBERS_AS_TEXT.raw_decode(row[1] or "{}")[0]
+        found: dict[str, dict[str, None]] = {"params": {}, "metrics": {}}
+        for kind, names in self.dao.export_names(chosen, where):
+            found[kind] |= dict.fromkeys(names)
             if sum(map(len, found.values())) + len(FIRST_COLUMNS) > MAX_COLUMNS:
                 words = f"params and metrics make more than {MAX_COLUMNS} columns: choose fields, or format=ndjson"
                 raise invalid_request([FieldError("fields", words)])

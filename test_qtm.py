@@ -2930,6 +2930,10 @@ def exported_page(dao, batch_id: str, fields=("params", "metrics", "status"), wh
     return list(itertools.takewhile(lambda row: row is not None, dao.export_rows(chosen, fields, where)))
 
 
+def names_of_export(dao, batch_id: str):
+    return dao.export_names(qtm.TaskFilter(batch_id, limit=10, newest_first=False), ())
+
+
 PLACES = {
     **{"everywhere": {}, "large batch": {"batch_id": "large"}, "small batch": {"batch_id": "small"}},
     **{"no batch": {"batch_id": "none"}, "common stock": {"stock_code": "BIG"}},
@@ -2968,6 +2972,8 @@ VERBS = {  # and how many rows each may read
     "page of an export": (lambda dao: exported_page(dao, "large"), 600),
     "page of an export that is over": (lambda dao: exported_page(dao, "small"), 200),
     "page of an export by params": (lambda dao: exported_page(dao, "large", where=["x>1"]), 600),
+    "names in a page of an export": (lambda dao: next(names_of_export(dao, "large")), 600),
+    "names of an export that is over": (lambda dao: [*names_of_export(dao, "small")], 200),
     "curve": (lambda dao: dao.get_curve("none"), 10),
     "rerun of a small batch": (lambda dao: best_of(dao, "ranked"), 100),
     "rerun of a small batch, grouped": (lambda dao: best_of(dao, "ranked", group="params"), 200),
