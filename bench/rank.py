@@ -156,9 +156,10 @@ def main() -> None:
             fill.fill(url, options.rows, first_rows=options.batch, with_metrics=True)
             print(f"{kind}: {options.rows} tasks filled in {time.perf_counter() - started:.0f} s")
             with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
-                copy = """INSERT INTO backtest_metrics SELECT 'small', task_id, stock_code, params, params_key, start_date,
-                    end_date, engine_version, periods_per_year, period_sharpe, sharpe_error, metrics FROM backtest_metrics
-                    WHERE batch_id = :batch ORDER BY task_id LIMIT :many"""
+                columns = """task_id, stock_code, params, params_key, start_date, end_date, engine_version,
+                    periods_per_year, period_sharpe, sharpe_error, metrics"""
+                copy = f"""INSERT INTO backtest_metrics (batch_id, {columns}) SELECT 'small', {columns}
+                    FROM backtest_metrics WHERE batch_id = :batch ORDER BY task_id LIMIT :many"""
                 batch = "INSERT INTO backtest_batches VALUES ('small', NULL, UTC_TIMESTAMP(6))"
                 tasks.dao.change(batch)
                 tasks.dao.change(copy, batch=fill.batch_id(0), many=options.small)
