@@ -1083,7 +1083,10 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
 RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
-BY_PATTERN, BY_FAULT = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", "must be the name of a metric, without quotes"
+BY_PATTERN, BY_FAULT = (
+    f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}",
+    "must be the name of a metric, or params.NAME, without quotes",
+)
 CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
 
 
@@ -5120,7 +5123,7 @@ class RunStatements(Statements):
 # batch reads few pages; and of exportTasks and getCurves.
 
 NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
-VALUE = "(JSON_EXTRACT(metrics, :by) + 0e0)"  # of the metric; NULL where a task has none
+PARAM = "params."  # before the name of a parameter that ranks in the place of a metric
 OF_BATCH_OPEN = f"""FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
     WHERE batch_id = :batch_id AND status IN ('{"', '".join(NOT_COMPLETED)}')"""
 
@@ -5133,12 +5136,23 @@ def _condition_parameters(where: Sequence[str]) -> dict[str, Any]:
 
 
 def _rank_parameters(query: RankQuery) -> dict[str, Any]:
-    found: dict[str, Any] = {"batch_id": _key(query.batch_id), "by": f'$."{query.by}"'}
+    found = {"batch_id": _key(query.batch_id), "by": f'$."{query.by.removeprefix(PARAM)}"'}
     return found | _condition_parameters(query.where)
 
 
 class RankStatements(Statements):
     """The rankings of batches."""
+
+    def _value(self, query: RankQuery) -> str:
+        """The number that ranks, of a metric or a parameter; NULL where a task has none."""
+        number = "JSON_EXTRACT(metrics, :by) + 0e0"
+        return (
+            f"({self.database.dialect.json_number.format(':by') if query.by.startswith(PARAM) else number})"
+        )
+
+    def _order_value(self, query: RankQuery) -> str:
+        """The same, greatest for the first row."""
+        return f"{'-' if query.order == 'asc' else ''}{self._value(query)}"
 
     def _where(self, where: Sequence[str], metrics: str = "metrics") -> str:
         """Conditions of backtest_metrics, or of backtest_tasks with an expression for the ``metrics``."""
@@ -5168,8 +5182,11 @@ class RankStatements(Statements):
             following = str(query.start + query.limit) if len(rows) > query.limit else None
             if rows and counts["completed"] and not query.start:
                 best = json.loads(rows[0])
-                if (best["value"] if query.group else (best["metrics"] or {}).get(query.by)) is None:
-                    warnings.append(f"none of these tasks has the metric {query.by!r}")
+                is_param, name = query.by.startswith(PARAM), query.by.removeprefix(PARAM)
+                of_task = best.get("params" if is_param else "metrics") or {}
+                if (best["value"] if query.group else of_task.get(name)) is None:
+                    noun = "a number as its parameter" if is_param else "the metric"
+                    warnings.append(f"none of these tasks has {noun} {name!r}")
             head |= {"rank_correlation": correlation, "warnings": warnings, "next_cursor": following}
             return f'{dump_json(head)[:-1]},"rows":[{",".join(rows[: query.limit])}]}}'
 
@@ -5216,7 +5233,7 @@ class RankStatements(Statements):
         """The rows, one more than asked for if there are, and the rank correlation. Tasks without the metric
         are the last of backtest_metrics; those that have not completed come after them."""
         given = _rank_parameters(query) | {"limit": query.limit + 1, "start": query.start}
-        value, where = f"-{VALUE}" if query.order == "asc" else VALUE, self._where(query.where)
+        value, where = self._order_value(query), self._where(query.where)
         found = session.rows(
             f"""{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ task_id, stock_code, params, metrics, params_key,
                 period_sharpe, sharpe_error, drift
@@ -5257,7 +5274,7 @@ class RankStatements(Statements):
         groups: dict[Any, ParamsGroup] = {}
         for key, stock, count, task_id, error, text in session.rows(
             f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
-                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {VALUE} AS v FROM backtest_metrics
+                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {self._value(query)} AS v FROM backtest_metrics
                       WHERE batch_id = :batch_id{self._where(query.where)} LIMIT {2**62}) AS chosen
                 GROUP BY params_key, stock""",
             given,
@@ -5315,8 +5332,8 @@ class RankStatements(Statements):
         def work(session: Session) -> list[str]:
             if query.group:
                 return self._best_of_groups(session, query, counts)
-            value = f"-{VALUE}" if query.order == "asc" else VALUE
-            chosen = f"batch_id = :batch_id AND {VALUE} IS NOT NULL{self._where(query.where)}"
+            value = self._order_value(query)
+            chosen = f"batch_id = :batch_id AND {self._value(query)} IS NOT NULL{self._where(query.where)}"
             first = f"WHERE {chosen} ORDER BY {value} DESC, task_id LIMIT :limit"
             given = {**_rank_parameters(query), "limit": query.limit}
             rows = session.rows(f"{BOUNDED_SELECT} task_id FROM backtest_metrics {first}", given)
@@ -10946,7 +10963,8 @@ class TaskQueries:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Ranking:
-        """The leaderboard of a batch by a metric, of which a page has at most 1,000 rows; tasks without it come last.
+        """The leaderboard of a batch by a metric, or by a parameter such as "params.fast"; a page has at most
+        1,000 rows; tasks without it come last.
         ``group`` "params" ranks equal params by a statistic over their stocks (mean, median, min or max);
         ``where`` has conditions such as "fast < 20"; ``against`` is a batch whose metric of the same stock and
         params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio: a group is one trial, by
@@ -13177,7 +13195,7 @@ WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or st
 WHERE_SCHEMA = {"type": "array", "items": matching(RANK_CONDITION.pattern)}
 OF_RANKING = (
     BATCH,
-    Parameter("by", BY_SCHEMA, "The metric.", fault=BY_FAULT),
+    Parameter("by", BY_SCHEMA, "The metric, or a parameter, such as params.fast.", fault=BY_FAULT),
     choice("order", "Whether the greatest or the least value is first.", "asc", "desc", default="desc"),
     choice("group", "One row for equal params, over all stocks.", "params"),
     choice("stat", "The statistic over the stocks of a group.", *STATISTICS, default="mean"),

@@ -3710,6 +3710,10 @@ RANKED_TASKS = {
     "where a stock of odd characters": ({"where": ["stock_code==C D, 'E'"]}, "C30 C40 C10 C20"),
     "where a text that is none": ({"where": ["fast==x"]}, ""),
     "where a name that is none": ({"where": ["nope>1"]}, ""),
+    "by a parameter": ({"by": "params.fast"}, "A40 C40 A30 \u5e7330 C30 A20 \u5e7320 A10 \u5e7310 C10 \u5e7340 C20"),
+    "by a parameter, the least first": (
+        {"by": "params.fast", "order": "asc", "limit": 6}, "A10 \u5e7310 C10 A20 \u5e7320 A30"),
+    "by a parameter that is none": ({"by": "params.nope", "where": ["fast==20"]}, "A20 \u5e7320 C20"),
     "by a metric that is none": ({"by": "nope", "where": ["fast==20"]}, "A20 \u5e7320 C20"),
 }  # fmt: skip
 
@@ -3723,7 +3727,7 @@ def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
         start = chosen.get("start", 0)
         assert [row["rank"] for row in found["rows"]] == list(range(start + 1, start + len(rows) + 1))
         assert found["next_cursor"] == (
-            str(start + len(rows)) if name in ("a page", "a page over the end of the values") else None
+            str(start + len(rows)) if chosen.get("limit", 100) == len(rows) and start < 11 else None
         )
     best = rank_of(dao, "b", limit=1)
     assert best["rows"][0]["task_id"] == ids[6]
@@ -3740,6 +3744,15 @@ def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
     unknown = ["tasks that have not completed: 2 failed", "none of these tasks has the metric 'nope'"]
     assert rank_of(dao, "b", by="nope")["warnings"] == unknown
     assert rank_of(dao, "b", by="nope", group="params")["warnings"][1:] == unknown[1:]
+    unknown[1] = "none of these tasks has a number as its parameter 'nope'"
+    assert rank_of(dao, "b", by="params.nope")["warnings"] == unknown
+    grouped = rank_of(dao, "b", by="params.fast", group="params")
+    assert [(row["value"], row["count"]) for row in grouped["rows"]] == [
+        (40.0, 2),
+        (30.0, 3),
+        (20.0, 2),
+        (10.0, 3),
+    ]
     assert rank_of(dao, "b", by="nope", where=["fast==0"])["warnings"] == unknown[:1], "no row"
     last = rank_of(dao, "b", by="n", where=["fast==30"])
     assert (last["trials"], last["expected_max_sharpe"], last["rows"][0]["deflated_sharpe"]) == (None,) * 3
@@ -12847,6 +12860,11 @@ def test_a_leaderboard_sorts_filters_and_groups_and_a_reload_keeps_all_of_it(sco
     )
     by_name = lambda order: page.texts(f"[aria-sort={order}]")  # noqa: E731
     assert by_name("descending") == ["Sharpe"]
+    page.click("slow")
+    eventually(lambda: [row["slow"] for row in board(page)[:2]] == ["100", "100"])
+    page.click("slow")
+    eventually(lambda: (by_name("ascending"), board(page)[0]["slow"]) == (["slow"], "50"))
+    assert "by=params.slow" in page.run("return location.hash")
     page.click("Max drawdown")
     eventually(lambda: board(page)[0]["Max drawdown"] == "-5.00%")
     assert "by=max_drawdown" in page.run("return location.hash")
@@ -13039,6 +13057,7 @@ def test_a_leaderboard_is_saved_as_csv_by_whoever_has_a_token(tmp_path, show, ch
         where = {"behavior": "allow", "downloadPath": str(tmp_path)}
         chromium.execute_cdp_cmd("Browser.setDownloadBehavior", where)
         page = show(server, "#/batch/sweep?where=fast<20&by=max_drawdown&order=asc")
+        page.shows("This service wants a token", selector="#login")
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.click("CSV")
         text = eventually(lambda: (found := tmp_path / "sweep.csv").exists() and found.read_text())
