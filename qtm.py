@@ -1029,8 +1029,8 @@ def expand_sweep(
 
 
 def _list_of(value: Any) -> Any:
-    """A range, an array, a Series or another iterable as a list; other values as they are; numbers of numpy as
-    Python's own."""
+    """A range, an array, a Series or another iterable as a list; other values as they are; numbers of numpy
+    as Python's own."""
     if isinstance(value, Mapping):
         return {name: _without_numpy(one) for name, one in value.items()}
     found = value.tolist() if hasattr(value, "tolist") else value
@@ -1045,12 +1045,11 @@ def grid(
     seed: int = 0,
     **values: Any,
 ) -> list[dict[str, Any]]:
-    """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 30, 5), slow=[50, 100])``.
+    """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 9), slow=[50, 100])``.
 
-    A value that is a list, range, array or ``{"from": 0.1, "to": 0.5, "step": 0.1}`` varies, any other is the same
-    in all. ``where`` keeps those for
-    which a function is true, or every condition such as ``"fast < slow"``; ``sample`` of them are chosen at
-    random by ``seed``. Raises ValueError.
+    A value that is a list, range, array or ``{"from": 0.1, "to": 0.5, "step": 0.1}`` varies, any other is the
+    same in all. ``where`` keeps those for which a function is true, or every condition, such as
+    ``"fast < slow"``; ``sample`` of them are chosen at random by ``seed``. Raises ValueError.
     """
     given = {name: _list_of(value) for name, value in values.items()}
     return expand_sweep(given, where, _without_numpy(sample), _without_numpy(seed))
@@ -1114,8 +1113,8 @@ def condition_faults(texts: Sequence[str]) -> list[FieldError]:
 
 @dataclass(frozen=True)
 class RankQuery:
-    """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of equal
-    params over all stocks by a statistic of theirs; ``start``: so many rows are passed over."""
+    """Which ranking is asked for: ``by`` a metric, of the tasks of a batch or, with ``group`` "params", of
+    equal params over all stocks by a statistic of theirs; ``start``: so many rows are passed over."""
 
     batch_id: str
     by: str = "sharpe"
@@ -1141,8 +1140,8 @@ class RankQuery:
 
 @dataclass(frozen=True)
 class Rerun:
-    """The best of a batch, to be run again: its ``top`` tasks by a metric, or, with ``group`` "params", all its
-    tasks that have one of the ``top`` params. The other fields are those of `TaskManager.rank`."""
+    """The best of a batch, to be run again: its ``top`` tasks by a metric, or, with ``group`` "params", all
+    its tasks that have one of the ``top`` params. The other fields are those of `TaskManager.rank`."""
 
     batch_id: str
     top: int = 20
@@ -1190,10 +1189,10 @@ INVALID = ("refuse", "skip")
 class BatchRequest:
     """Many backtests in one: every stock code x every params object, stock-major, all or nothing. ``invalid``
     says what becomes of tasks that the engine's ``validate`` refuses: "refuse" the create, or "skip" them.
-    ``reuse`` "completed" has a task take over the result of a completed one with the same run_key, in place of
-    a run; where no engine is at hand to tell the run_keys (``scheduler=False``), all run.
-    With ``rerun`` the tasks are the best of another batch, each with its own config, over which ``config`` is
-    merged. ``origin`` is the field that the params came from, for messages: ``params``, ``sweep`` or ``rerun``."""
+    ``reuse`` "completed" has a task take over the result of a completed one with the same run_key, in place
+    of a run; where no engine is at hand to tell the run_keys (``scheduler=False``), all run. With ``rerun``
+    the tasks are the best of another batch, each with its own config, over which ``config`` is merged.
+    ``origin`` is the field that the params came from, for messages: ``params``, ``sweep`` or ``rerun``."""
 
     stock_codes: Sequence[str] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -1343,8 +1342,8 @@ class TaskRequest:
     attempt: int = 0
 
     def validate(self) -> None:
-        """Raises InvalidRequest that lists every fault. What create_task converts to JSON first, such as values
-        of numpy, is refused."""
+        """Raises InvalidRequest that lists every fault. What create_task converts to JSON first, such as
+        values of numpy, is refused."""
         shared = {name: getattr(self, name) for name in SHARED_FIELDS}
         batch = BatchRequest([self.stock_code], self.config, [self.params], **shared)
         if faults := batch.problems(single_stock=True, single_params=True):
@@ -1459,8 +1458,8 @@ class TaskInfo:
 
     A completed task has a ``run_key``, the SHA-256 of all that its result depends on; ``drift`` is true where
     an earlier task of the same key has other metrics, and ``result_of`` names the task whose result was taken
-    over in place of a run. ``created_by`` is the name of the token that created it. ``result`` is None unless it
-    was asked for."""
+    over in place of a run. ``created_by`` is the name of the token that created it. ``result`` is None unless
+    it was asked for."""
 
     task_id: str
     batch_id: str
@@ -1707,7 +1706,8 @@ def return_moments(returns: Sequence[float]) -> dict[str, float]:
 
 
 def _curve_metrics(curve: Any) -> dict[str, float]:
-    """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; none of another one."""
+    """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; none of another
+    one."""
     try:
         values = [value for _, value in curve]
     except (TypeError, ValueError):  # its points are no pairs
@@ -1826,8 +1826,8 @@ class Luck(NamedTuple):
 
     @classmethod
     def of_groups(cls, groups: Iterable[ParamsGroup], periods_per_year: float) -> Luck:
-        """Each group is one trial, whose Sharpe ratio is the mean of its tasks': that is what is chosen from, and
-        it varies less than the ratios of tasks."""
+        """Each group is one trial, whose Sharpe ratio is the mean of its tasks': that is what is chosen from,
+        and it varies less than the ratios of tasks."""
         means = [mean for one in groups if (mean := one.period_sharpe(periods_per_year)) is not None]
         middle = math.fsum(means) / max(1, len(means))
         variance = math.fsum((mean - middle) ** 2 for mean in means) / max(1, len(means) - 1)
@@ -1877,9 +1877,10 @@ def flat_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``, ``metrics``,
-    ``deflated_sharpe`` and ``drift``; grouped, ``rank``, ``params``, ``value``, ``count``, ``missing``, ``min``,
-    ``median``, ``mean``, ``max`` and ``deflated_sharpe``; and ``other`` where it is held against a batch."""
+    """A page of a leaderboard. Its rows are dicts: ``rank``, ``task_id``, ``stock_code``, ``params``,
+    ``metrics``, ``deflated_sharpe`` and ``drift``; grouped, ``rank``, ``params``, ``value``, ``count``,
+    ``missing``, ``min``, ``median``, ``mean``, ``max`` and ``deflated_sharpe``; and ``other`` where it is
+    held against a batch."""
 
     batch_id: str
     by: str
@@ -1911,7 +1912,8 @@ Columns = Mapping[tuple[str, str], str]  # the heads of a table's columns, by ki
 
 def chosen_columns(fields: Iterable[str]) -> Columns:
     """The columns that these texts name: a field of the task, a member of one of its objects
-    (``params.fast``, ``config.strategy``), or a parameter or else a metric by its name alone (of the kind "*")."""
+    (``params.fast``, ``config.strategy``), or a parameter or else a metric by its name alone (of the kind
+    "*")."""
     columns = dict[tuple[str, str], str]()
     for text in fields:
         kind, _, name = text.partition(".")
@@ -1932,8 +1934,8 @@ NUMBERS_AS_TEXT = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
 class TableLines:
-    """Rows of tasks as lines of CSV (RFC 4180), or each as a JSON object of its columns. A row has the values of
-    ``fields``, objects as JSON text."""
+    """Rows of tasks as lines of CSV (RFC 4180), or each as a JSON object of its columns. A row has the values
+    of ``fields``, objects as JSON text."""
 
     def __init__(self, columns: Columns, is_csv: bool = True) -> None:
         kinds = {kind for kind, _ in columns} | ({name for _, name in columns} if not is_csv else set())
@@ -2010,9 +2012,9 @@ def is_curve(points: Any) -> bool:
 
 def thin_curve(curve: Sequence[Sequence[Any]], most: int) -> list[Any]:
     """At most so many of the points of a curve of [time, value], in their order. Min-max aggregation (as in
-    Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014): the first and the last
-    point stay, and of each of the equally long buckets between them the least and the greatest; from four
-    points on these are the least and the greatest of all. Where values are None, the first None of each
+    Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014): the first and the
+    last point stay, and of each of the equally long buckets between them the least and the greatest; from
+    four points on these are the least and the greatest of all. Where values are None, the first None of each
     bucket stays, too, as a gap."""
     values = [value for _, value in curve]
     if len(curve) <= most:
@@ -2650,8 +2652,8 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
 
 
 class MySQLDialect:
-    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL: a method for each thing that SQLite does in another way,
-    hence so many."""
+    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL: a method for each thing that SQLite does in another
+    way, hence so many."""
 
     name = "mysql"
     begin = "BEGIN"
@@ -3670,8 +3672,9 @@ SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "prio
 
 
 class NewTasks(NamedTuple):
-    """A create that is ready to be stored, with the ids that were made for it; ``tasks`` are all of the request
-    where they are empty; ``sources`` are the completed tasks whose results are taken over, by the new ids."""
+    """A create that is ready to be stored, with the ids that were made for it; ``tasks`` are all of the
+    request where they are empty; ``sources`` are the completed tasks whose results are taken over, by the new
+    ids."""
 
     request: BatchRequest
     batch_id: str
@@ -3713,8 +3716,8 @@ class NewTasks(NamedTuple):
         return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
 
     def rows(self, shared: Sequence[Any], with_source: bool = False) -> Iterator[str]:
-        """Each task as a JSON list of id, stock and params, and of ``shared``; one whose config is not that of
-        the first has its own there. Either those without a source, or those with one, which comes last."""
+        """Each task as a JSON list of id, stock and params, and of ``shared``; one whose config is not that
+        of the first has its own there. Either those without a source, or those with one, which comes last."""
         tasks = self.combinations
         rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
         codes, texts = dict[str, str](), dict[int, str]()
@@ -3818,8 +3821,9 @@ RESULT_IS_UNUSED = """NOT EXISTS (SELECT 1 FROM backtest_reuses u WHERE u.result
 def _delete_tasks(
     session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
 ) -> list[tuple[str, str]]:
-    """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id and
-    batch_id of each. They are locked first: one that retryTask has made pending meanwhile keeps its records."""
+    """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id
+    and batch_id of each. They are locked first: one that retryTask has made pending meanwhile keeps its
+    records."""
     names, keys = _in_list(task_ids)
     locked = session.rows(
         f"""SELECT task_id, batch_id, result_of FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
@@ -3842,9 +3846,9 @@ def _delete_tasks(
 
 
 BATCH_IS_EMPTY = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
-# All tasks of an Idempotency-Key are gone. Ids grow: the oldest task of the batch is newer than the last of the
-# key's own, whose list ends with a quote and a bracket. The oldest of each status is one entry of the index of
-# batches, however large the batch.
+# All tasks of an Idempotency-Key are gone. Ids grow: the oldest task of the batch is newer than the last of
+# the key's own, whose list ends with a quote and a bracket. The oldest of each status is one entry of the
+# index of batches, however large the batch.
 KEY_IS_SPENT = " AND ".join(
     f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
         WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
@@ -3940,8 +3944,8 @@ class TaskFilter:
 
 
 # ==== 13 Task statements ====================================================================================
-# The SQL of clients: create, read, list, cancel, retry, delete. Only the statement rooms, Rows and Ranking have SQL
-# about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
+# The SQL of clients: create, read, list, cancel, retry, delete. Only the statement rooms, Rows and Ranking
+# have SQL about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; a method returns whether it won, and raises nothing
 # if it lost.
 
@@ -4520,8 +4524,8 @@ class TaskStatements(Statements):
         return self.database.write(work, confirm), sizes[-2]
 
     def delete(self, task_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Delete those of these tasks that have ended, with their results, attempts and metrics; the task_id and
-        batch_id of each. A lost COMMIT is read back by the first of them."""
+        """Delete those of these tasks that have ended, with their results, attempts and metrics; the task_id
+        and batch_id of each. A lost COMMIT is read back by the first of them."""
         taken: list[tuple[str, str]] = []
         doubtful: list[tuple[str, str]] = []  # as in `_change_some`
 
@@ -4818,8 +4822,8 @@ def _ended_row(
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
-    """Attempts of one worker by key, in the order in which all transactions lock rows, and the parameters that
-    name them."""
+    """Attempts of one worker by key, in the order in which all transactions lock rows, and the parameters
+    that name them."""
     by_key = {one.key: one for one in sorted(attempts, key=lambda one: one.key)}
     return by_key, {"worker_id": attempts[0].worker_id, "rows": dump_json(list(by_key))}
 
@@ -5325,9 +5329,9 @@ class RankStatements(Statements):
         return [task_id for some in tasks.values() for task_id in sorted(some)]
 
     def best(self, query: RankQuery, counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
-        """Of the best tasks, or of all tasks of the best params, the stock code, and config and params as JSON;
-        ``counts`` are those of the batch by status. Raises InvalidRequest where they are too many or too
-        large."""
+        """Of the best tasks, or of all tasks of the best params, the stock code, and config and params as
+        JSON; ``counts`` are those of the batch by status. Raises InvalidRequest where they are too many or
+        too large."""
 
         def work(session: Session) -> list[str]:
             if query.group:
@@ -5403,7 +5407,8 @@ class ExportStatements(TaskStatements, RankStatements):
     ) -> Iterator[Sequence[Any] | None]:
         """The tasks for which the conditions hold, in the order of their ids: of each the values of these
         fields, or without any the JSON of the whole task; and None after each page. A page is one statement
-        of its own: it shows its tasks as they stand when it is read, and no connection is held between two."""
+        of its own: it shows its tasks as they stand when it is read, and no connection is held between
+        two."""
         documents = [name for name in ("config", "params", "error") if name in fields or not fields]
         sizes = [self.database.dialect.byte_length.format(f"COALESCE({name}, '')") for name in documents]
         is_long = f"{' + '.join(sizes) or '0'} > {LONG_BYTES}"
@@ -5453,8 +5458,8 @@ class ExportStatements(TaskStatements, RankStatements):
         return [*self.database.rows(sql, {"task_id": task_id})]
 
     def get_curve(self, task_id: str) -> Any:
-        """The equity curve of a result, if it has one. MariaDB finds nothing in a result that is nested deeply:
-        where there is no curve, the whole result is read."""
+        """The equity curve of a result, if it has one. MariaDB finds nothing in a result that is nested
+        deeply: where there is no curve, the whole result is read."""
         curve = "COALESCE(JSON_EXTRACT(result, '$.equity_curve'), result)"
         rows = self.database.rows(
             f"""SELECT {curve} FROM backtest_results WHERE task_id =
@@ -5802,9 +5807,8 @@ class BacktestEngine(Protocol):
     ``progress(fraction, message="")`` may be called at any time. Optional attributes of the callable:
     ``validate(task)`` (raises InvalidTask; called at create, so it must be quick), ``version`` (text) and
     ``data_version(task)``, a text that changes with the data of this task; called before each run, and at a
-    create that asks for reuse. Where it raises, the task runs all the same and has no run_key. All of them may
-    be ``async def``.
-    """
+    create that asks for reuse. Where it raises, the task runs all the same and has no run_key. All of them
+    may be ``async def``."""
 
     def __call__(self, task: TaskRequest, progress: Progress) -> Mapping[str, Any]:
         """Run the backtest."""
@@ -5915,7 +5919,8 @@ def _distribution_of(module: str) -> dict[str, str] | None:
 
 
 def run_environment(engine: str) -> str:
-    """What all attempts on an engine of this name have in common on their run cards: the text of an object."""
+    """What all attempts on an engine of this name have in common on their run cards: the text of an
+    object."""
     versions = {"python": ".".join(map(str, sys.version_info[:3])), "qtm": __version__}
     distribution, host = _distribution_of(engine.partition(":")[0]), socket.gethostname()
     return dump_json({"engine": engine, **versions, "distribution": distribution, "host": host})
@@ -5956,8 +5961,8 @@ PRICES = (decimal.Decimal("1e-12"), decimal.Decimal("1e15"))
 
 
 def price_file_name(stock_code: str) -> str:
-    """The name of a stock's file in QTM_DATA_DIR: its code and ".csv". What a file name cannot hold ("/" and what
-    is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``."""
+    """The name of a stock's file in QTM_DATA_DIR: its code and ".csv". What a file name cannot hold ("/" and
+    what is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``."""
     quote = functools.partial(urllib.parse.quote, safe="", errors="surrogatepass")
     return (
         "".join(one if one.isprintable() and one not in "/%" else quote(one) for one in stock_code) + ".csv"
@@ -6484,8 +6489,8 @@ def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
 
 
 def _pairs_json(labels: Sequence[str], numbers: Sequence[float]) -> str:
-    """A list of [label, number] in two thirds of the time of the encoder of json; for finite numbers, and labels
-    in which there is nothing to escape."""
+    """A list of [label, number] in two thirds of the time of the encoder of json; for finite numbers, and
+    labels in which there is nothing to escape."""
     points = map('",'.join, zip(labels, map(float.__repr__, numbers), strict=True))
     return '[["' + '],["'.join(points) + "]]"
 
@@ -6740,7 +6745,8 @@ MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was no
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
 MAX_DATA_VERSION = 200  # characters that a run card shows; a run_key holds all of them
 MAX_RESULT_BYTES = 64 * 1024 * 1024
-# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the last
+# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
+# last
 PIECE_HEAD = struct.Struct("!8sIH?")
 PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
 DESCRIPTOR = struct.Struct("i")
@@ -6962,8 +6968,8 @@ def _error_outcome(error: BaseException) -> Outcome:
 
 
 def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]:
-    """The SHA-256 of all that the result of a task on the engine of this name depends on, and the data version
-    in it. Raises what ``data_version`` raises, TypeError where it gives no text."""
+    """The SHA-256 of all that the result of a task on the engine of this name depends on, and the data
+    version in it. Raises what ``data_version`` raises, TypeError where it gives no text."""
     version = _completed(engine.data_version(task)) if hasattr(engine, "data_version") else None
     if hasattr(engine, "data_version") and not isinstance(version, str):
         raise TypeError(f"it gave {_short_repr(version)}, which is no text")
@@ -7180,7 +7186,8 @@ def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> No
 
 
 def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> None:
-    """Take tasks, run them, send how each ended. The process ends after ``plan.tasks``, and after an error."""
+    """Take tasks, run them, send how each ended. The process ends after ``plan.tasks``, and after an
+    error."""
     state: FreshState | None = None
     for left in range(plan.tasks - 1, -1, -1):
         if (task := ends.receive()) is None:
@@ -7259,8 +7266,8 @@ def _spawned_engine(reference: str) -> BacktestEngine:
 def engine_process(
     engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool, ends: SlotEnds, host_pid: int
 ) -> None:
-    """The life of an engine process: never returns. What it can have from its host it has from there: each page
-    of memory that it writes on is copied, at 2 us."""
+    """The life of an engine process: never returns. What it can have from its host it has from there: each
+    page of memory that it writes on is copied, at 2 us."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host_pid:
@@ -7431,8 +7438,8 @@ class HostedProcess:
         return {"exit": code, "usage": usage, "out_of_memory": is_out_of_memory, "stacks": self.stacks}
 
     def check_memory(self, limit: int) -> None:
-        """Kill it when it and all below it hold more. The kernel walks over all pages to tell: at most a tenth
-        of the time goes there."""
+        """Kill it when it and all below it hold more. The kernel walks over all pages to tell: at most a
+        tenth of the time goes there."""
         started = time.monotonic()
         if started >= self._next_memory_check and not self.is_out_of_memory:
             self.is_out_of_memory = _memory_bytes(self.pid) > limit
@@ -7514,7 +7521,8 @@ class TemporaryFolder:
         self.make()
 
     def remove(self) -> None:
-        """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is touched."""
+        """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is
+        touched."""
         with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
             if os.path.islink(self.path):
                 return os.unlink(self.path)
@@ -7680,7 +7688,8 @@ def _be_host(
     request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
 ) -> None:  # fmt: skip
-    """The life of a host. The request has ``is_validator``, and the slot's ``marker`` in hexadecimal digits."""
+    """The life of a host. The request has ``is_validator``, and the slot's ``marker`` in hexadecimal
+    digits."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
     ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]))
@@ -8018,8 +8027,8 @@ _long_json = json.JSONDecoder(  # makes nothing of numbers and objects
 
 
 def has_shape(value: Any, shape: Any) -> bool:
-    """Whether a value of JSON is a list or an object of such shapes, one of a tuple of shapes, an integer of a
-    range, a text of at most so many characters, of a type, or None. A float is any number from 0 on."""
+    """Whether a value of JSON is a list or an object of such shapes, one of a tuple of shapes, an integer of
+    a range, a text of at most so many characters, of a type, or None. A float is any number from 0 on."""
     kind = type(shape)
     if kind is range:
         return type(value) is int and value in shape
@@ -8040,8 +8049,9 @@ def has_shape(value: Any, shape: Any) -> bool:
 
 def _check_document(text: str, opening: str) -> Any:
     """The value of a text of at most SHORT_JSON characters, or None. Raises ValueError unless it is one JSON
-    object or list, at most 64 deep, without duplicate keys, NaN and lone surrogates. Of a longer one, which may
-    have many megabytes, no value is kept, and Python is called often enough that other threads run beside it."""
+    object or list, at most 64 deep, without duplicate keys, NaN and lone surrogates. Of a longer one, which
+    may have many megabytes, no value is kept, and Python is called often enough that other threads run beside
+    it."""
     brackets = text.count("[") + text.count("{")
     is_deep = brackets > MAX_JSON_DEPTH and _json_depth(text.encode()) > MAX_JSON_DEPTH
     if is_deep or not text.startswith(opening):
@@ -8306,8 +8316,8 @@ class EngineSlot:
         os.set_blocking(self._notify, False)
 
     def stop(self, attempt: Any) -> None:
-        """From any thread: end an attempt that has begun, return one that has not. One that a process has just
-        taken is to be stopped again when it begins."""
+        """From any thread: end an attempt that has begun, return one that has not. One that a process has
+        just taken is to be stopped again when it begins."""
         self._stops.put(attempt)
         # there are so many notices that it wakes anyway, or the slot is closed
         with contextlib.suppress(OSError):
@@ -8672,8 +8682,8 @@ class EngineServer:
         return self.is_ready and self._process is not server
 
     def ensure(self) -> None:
-        """Start the server when there is none, replace a dead one. Called by the scheduler thread alone. Raises
-        EngineError when the engine cannot be imported."""
+        """Start the server when there is none, replace a dead one. Called by the scheduler thread alone.
+        Raises EngineError when the engine cannot be imported."""
         if self._failure:
             raise self._failure
         engine, limit, process = self._settings.engine, self._settings.engine_start_seconds, self._process
@@ -8936,7 +8946,8 @@ class ThreadSlot:
 
     def __init__(self, engine: BacktestEngine, name: str, environment: str) -> None:
         self._engine, self._name, self._environment = engine, name, environment
-        # attempts, abandoned ones too, and what happened to them: a frame of progress, the outcome, None for a stop
+        # attempts, abandoned ones too, and what happened to them: a frame of progress, the outcome, None for
+        # a stop
         self._happened: queue.SimpleQueue[tuple[Any, dict[str, Any] | Outcome | None]] = queue.SimpleQueue()
 
     def stop(self, attempt: Any) -> None:
@@ -9104,8 +9115,8 @@ class EndedCounts:
     """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry
     for each, 10,000,000 in some 4 s. So the upkeep counts, in short steps and one part in a hundred of the
     time at most; a scrape adds what has ended of the tasks behind those that had all ended then. Retries,
-    deletes and purges of older ones show with the next count. Each replica that is scraped counts for itself, and none
-    that is not."""
+    deletes and purges of older ones show with the next count. Each replica that is scraped counts for itself,
+    and none that is not."""
 
     def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
         self._dao = dao
@@ -9985,7 +9996,8 @@ class TaskScheduler:
 
     def create(self, new: NewTasks) -> bool:
         """Store a task as ours, if it is the only one of its create, a slot is free and nothing is pending:
-        it begins without a claim of its own. False when it is not surely stored. Raises DatabaseUnavailable."""
+        it begins without a claim of its own. False when it is not surely stored. Raises
+        DatabaseUnavailable."""
         is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
         is_plain = is_plain and not new.sources
         with self.attempts.changed:
@@ -10448,8 +10460,8 @@ class EngineCheck:
     def check(
         self, batch: BatchRequest, tasks: Sequence[Combination], deadline: float
     ) -> Sequence[Combination]:
-        """The tasks of this request without those that are skipped. Raises InvalidTask with the engine's faults,
-        EngineUnavailable."""
+        """The tasks of this request without those that are skipped. Raises InvalidTask with the engine's
+        faults, EngineUnavailable."""
         is_skipping = batch.invalid == "skip"
         found = self.refusals(tasks, deadline, len(tasks) if is_skipping else MAX_LISTED)
         if not found:
@@ -10464,8 +10476,8 @@ class EngineCheck:
     def refusals(
         self, tasks: Sequence[Combination], deadline: float, most: int
     ) -> dict[int, list[FieldError]]:
-        """The engine's faults by the places of their tasks, of some ``most`` tasks at least if there are as many.
-        Raises EngineUnavailable."""
+        """The engine's faults by the places of their tasks, of some ``most`` tasks at least if there are as
+        many. Raises EngineUnavailable."""
         found: dict[int, list[FieldError]] = {}
         if not self._is_builtin and self._runner is None:
             return found
@@ -10484,8 +10496,8 @@ class EngineCheck:
         return found
 
     def run_keys(self, tasks: Sequence[Combination]) -> Iterator[str | None]:
-        """The run_keys of the first tasks, of all unless the engine fails to tell them; none without a runner.
-        Raises EngineUnavailable."""
+        """The run_keys of the first tasks, of all unless the engine fails to tell them; none without a
+        runner. Raises EngineUnavailable."""
         for start in range(0, len(tasks) if self._runner else 0, VALIDATED_TOGETHER):
             yield from cast(Runner, self._runner).run_keys(tasks[start : start + VALIDATED_TOGETHER])
 
@@ -10517,7 +10529,8 @@ BAR_WIDTH = 24  # characters
 
 
 def progress_text(batch: BatchInfo) -> str:
-    """How far a batch is: ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15 left``."""
+    """How far a batch is: ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15
+    left``."""
     parts = [f"{batch.ended:,} of {batch.total:,} tasks ended"]
     parts += [f"{n:,} {name}" for name in ("running", "failed", "cancelled") if (n := batch.counts[name])]
     if batch.tasks_per_second and not batch.is_final:
@@ -10646,17 +10659,17 @@ class Batch:
         return (self._verbs.get_task_result(task.task_id) for task in self.tasks([TaskStatus.COMPLETED]))
 
     def metrics(self, **options: Any) -> list[dict[str, Any]]:
-        """A flat dict for each task, as `pandas.DataFrame` takes them: ``task_id``, ``stock_code``, ``status``,
-        and its params and metrics by name; one whose name is taken is ``params.x`` or ``metrics.x``. The options
-        are ``statuses`` and ``where`` of `TaskManager.export`."""
+        """A flat dict for each task, as `pandas.DataFrame` takes them: ``task_id``, ``stock_code``,
+        ``status``, and its params and metrics by name; one whose name is taken is ``params.x`` or
+        ``metrics.x``. The options are ``statuses`` and ``where`` of `TaskManager.export`."""
         names = ("task_id", "stock_code", "status", "params", "metrics")
         pieces = self._verbs.export(self.batch_id, "ndjson", names, **options)
         return flat_rows(map(json.loads, lines_of(pieces)))
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write all its tasks to a file, by its suffix CSV (``.csv``) or a JSON object a line (``.ndjson``), which
-        replaces an older one when it is whole. The options are ``fields``, ``statuses`` and ``where`` of
-        `TaskManager.export`. Raises ValueError for another suffix, and OSError."""
+        """Write all its tasks to a file, by its suffix CSV (``.csv``) or a JSON object a line (``.ndjson``),
+        which replaces an older one when it is whole. The options are ``fields``, ``statuses`` and ``where``
+        of `TaskManager.export`. Raises ValueError for another suffix, and OSError."""
         target = pathlib.Path(path)
         if target.suffix[1:].lower() not in FORMATS:
             raise ValueError(f"the name must end with .{' or .'.join(FORMATS)}: {target.name!r}")
@@ -10728,10 +10741,10 @@ class BatchVerbs:
         **options: Any,
     ) -> CreatedBatch:
         """Run the best of a batch again, as a batch of their own: the ``top`` tasks by a metric, or, with
-        ``group`` "params", all tasks of the batch that have one of the ``top`` params. ``config`` is merged over
-        the config of each, say the dates of another period; ``rank(new, against=old)`` then shows both beside
-        each other. The options are the other fields of BatchRequest. Raises BatchNotFound, and what create_task
-        raises."""
+        ``group`` "params", all tasks of the batch that have one of the ``top`` params. ``config`` is merged
+        over the config of each, say the dates of another period; ``rank(new, against=old)`` then shows both
+        beside each other. The options are the other fields of BatchRequest. Raises BatchNotFound, and what
+        create_task raises."""
         best = Rerun(batch_id, top, by, order, group, stat, cast(Any, where))
         merged = {} if config is None else config
         request = BatchRequest(config=merged, batch_id=new_batch_id, rerun=best, **options)
@@ -10746,11 +10759,11 @@ class BatchVerbs:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Batch:
-        """Create every stock x every params. ``params`` are one dict, a list of dicts such as `grid` gives, or a
-        sweep as of createTask, ``{"grid": {"fast": range(5, 30, 5), "slow": [50, 100]}, "where": ["fast < slow"]}``,
-        which takes one short request for up to 100,000 tasks. The options are the other fields of BatchRequest:
-        ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``, ``invalid``, ``reuse``. Raises
-        what create_task raises."""
+        """Create every stock x every params. ``params`` are one dict, a list of dicts such as `grid` gives,
+        or a sweep as of createTask, ``{"grid": {"fast": range(5, 30, 5), "slow": [50, 100]}, "where": ["fast
+        < slow"]}``, which takes one short request for up to 100,000 tasks. The options are the other fields
+        of BatchRequest: ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``,
+        ``invalid``, ``reuse``. Raises what create_task raises."""
         codes = [stock_codes] if isinstance(stock_codes, str) else stock_codes
         is_sweep = isinstance(params, Mapping) and isinstance(params.get("grid"), Mapping)
         if isinstance(params, Mapping) and params and all(map(_is_list, params.values())):
@@ -10810,7 +10823,8 @@ class TaskQueries:
         self._rankings: dict[Any, tuple[float, str]] = {}
 
     def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
-        """The task, if it is completed also with its ``result`` where that is asked for. Raises TaskNotFound."""
+        """The task, if it is completed also with its ``result`` where that is asked for. Raises
+        TaskNotFound."""
         task = self.dao.get(text_argument("task_id", task_id))
         if task is None:
             raise self._no_task(task_id)
@@ -10922,9 +10936,9 @@ class TaskQueries:
         return attempts
 
     def run_card(self, task_id: str) -> dict[str, Any]:
-        """All that is known of how the result of a completed task came about, to run it again. Of a result that
-        was taken over, the attempt is that of its source. None for what an older version did not keep. Raises
-        TaskNotFound, TaskNotFinished."""
+        """All that is known of how the result of a completed task came about, to run it again. Of a result
+        that was taken over, the attempt is that of its source. None for what an older version did not keep.
+        Raises TaskNotFound, TaskNotFinished."""
         found = self.dao.get_run_card(text_argument("task_id", task_id))
         if found is None:
             raise self._no_task(task_id)
@@ -10964,11 +10978,10 @@ class TaskQueries:
         cursor: str | None = None,
     ) -> Ranking:
         """The leaderboard of a batch by a metric, or by a parameter such as "params.fast"; a page has at most
-        1,000 rows; tasks without it come last.
-        ``group`` "params" ranks equal params by a statistic over their stocks (mean, median, min or max);
-        ``where`` has conditions such as "fast < 20"; ``against`` is a batch whose metric of the same stock and
-        params stands beside each row. By "sharpe" each row has its deflated Sharpe ratio: a group is one trial, by
-        its mean, since that is what is chosen from. Raises
+        1,000 rows; tasks without it come last. ``group`` "params" ranks equal params by a statistic over
+        their stocks (mean, median, min or max); ``where`` has conditions such as "fast < 20"; ``against`` is
+        a batch whose metric of the same stock and params stands beside each row. By "sharpe" each row has its
+        deflated Sharpe ratio: a group is one trial, by its mean, since that is what is chosen from. Raises
         BatchNotFound, InvalidRequest."""
         texts = {"batch_id": batch_id, "by": by, "order": order, "group": group, "stat": stat}
         texts = {name: optional_text(name, value) for name, value in {**texts, "against": against}.items()}
@@ -11003,11 +11016,11 @@ class TaskQueries:
         statuses: Sequence[TaskStatus] = (),
         where: str | Sequence[str] = (),
     ) -> Iterator[str]:
-        """All tasks of a batch in the order of creation, as the pieces of a text: "csv" with a column for each
-        parameter and metric that any of them has, or "ndjson" with a task in each line; of ``fields`` such as
-        "stock_code,params.fast,sharpe" only these. Each page of 1,000 tasks shows them as they stand when it is read.
-        Raises BatchNotFound, and InvalidRequest also for more than 1,000 columns; the iterator raises
-        DatabaseUnavailable."""
+        """All tasks of a batch in the order of creation, as the pieces of a text: "csv" with a column for
+        each parameter and metric that any of them has, or "ndjson" with a task in each line; of ``fields``
+        such as "stock_code,params.fast,sharpe" only these. Each page of 1,000 tasks shows them as they stand
+        when it is read. Raises BatchNotFound, and InvalidRequest also for more than 1,000 columns; the
+        iterator raises DatabaseUnavailable."""
         chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
         chosen, conditions = checked_filter(chosen), texts_argument("where", where)
         names = fields_argument(fields)
@@ -11027,7 +11040,8 @@ class TaskQueries:
         return pieces_of(self.dao.export_rows(chosen, lines.fields, conditions), lines.head, lines.line)
 
     def _all_columns(self, chosen: TaskFilter, where: Sequence[str]) -> Columns:
-        """The columns of all params and metrics of these tasks. Raises InvalidRequest where they are too many."""
+        """The columns of all params and metrics of these tasks. Raises InvalidRequest where they are too
+        many."""
         found: dict[str, dict[str, None]] = {"params": {}, "metrics": {}}
         for kind, names in self.dao.export_names(chosen, where):
             found[kind] |= dict.fromkeys(names)
@@ -11039,8 +11053,8 @@ class TaskQueries:
         return {**FIRST_COLUMNS, **{key: head for key, head in heads.items() if key[0]}}
 
     def curves(self, task_ids: str | Sequence[str], points: int = 500) -> list[Curve]:
-        """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000), see
-        `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
+        """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000),
+        see `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
         ids = [*dict.fromkeys(texts_argument("task_ids", task_ids))]
         points, (least, most), faults = number_argument("points", points, least=0), CURVE_POINTS, []
         if not 1 <= len(ids) <= MAX_CURVES:
@@ -11112,8 +11126,8 @@ class TaskQueries:
 
 
 class TaskManager(TaskQueries, BatchVerbs):
-    """Creates, follows, cancels, retries and deletes tasks, and gives their results. Made by `start`; also a context
-    manager."""
+    """Creates, follows, cancels, retries and deletes tasks, and gives their results. Made by `start`; also a
+    context manager."""
 
     def __init__(
         self,
@@ -11210,8 +11224,8 @@ class TaskManager(TaskQueries, BatchVerbs):
     ) -> list[CreatedBatch | QtmError]:
         """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task`
         gives or raises for each. Small ones share a transaction, and none suffers for the faults of another.
-        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too. ``creators``:
-        the name of the token of each."""
+        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too.
+        ``creators``: the name of the token of each."""
         asked = list(requests)
         if not are_checked:
             self._check_scheduler()
@@ -11330,8 +11344,8 @@ class TaskManager(TaskQueries, BatchVerbs):
     def retry_batch(
         self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)
     ) -> tuple[int, BatchInfo]:
-        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch afterwards.
-        Raises BatchNotFound, InvalidRequest."""
+        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch
+        afterwards. Raises BatchNotFound, InvalidRequest."""
         chosen = statuses_argument(statuses)
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
@@ -11352,9 +11366,9 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._deleted(deleted[0][1])
 
     def delete_batch(self, batch_id: str) -> int:
-        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were, 0 where
-        a client repeats it since the answer was lost. After an error some may be deleted; a repeat deletes the
-        rest. Raises BatchNotFound, TaskNotFinished."""
+        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were, 0
+        where a client repeats it since the answer was lost. After an error some may be deleted; a repeat
+        deletes the rest. Raises BatchNotFound, TaskNotFinished."""
         batch = self.get_batch(batch_id)
         if not batch.is_final:
             counts = f"{batch.counts['pending']} tasks are pending and {batch.counts['running']} running"
@@ -11490,8 +11504,8 @@ SHOWN_BODY_BYTES = 200  # of an answer that is none of qtm's
 @dataclass
 class HttpReply:
     """The answer to a request, or why there is none: then ``status`` is 0, and ``body`` the reason.
-    ``was_sent``: the service may have carried the request out; ``is_repeat``: one before it, too, whose answer
-    was lost."""
+    ``was_sent``: the service may have carried the request out; ``is_repeat``: one before it, too, whose
+    answer was lost."""
 
     url: str
     status: int
@@ -11674,8 +11688,8 @@ class ServiceConnections:
             pause = min(2 * pause, REPEAT_SECONDS[1])
 
     def _is_passing(self, reply: HttpReply) -> bool:
-        """Whether a repeat may get another answer. Before its first answer, a service where nothing listens is
-        taken for a wrong URL."""
+        """Whether a repeat may get another answer. Before its first answer, a service where nothing listens
+        is taken for a wrong URL."""
         if reply.status and reply.status not in REPEATED_STATUSES:
             self._has_answered = True
             return False
@@ -11888,11 +11902,10 @@ def connect(
     ``url`` (default: QTM_URL, else http://127.0.0.1:8080) may be https and have a path; ``token`` defaults to
     QTM_TOKEN. Proxies that the environment names are not used. A request is repeated for ``timeout_seconds``,
     beyond the time that it waits for an end, when its answer is lost and when the service, or a proxy before
-    it, cannot answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives is
-    of what the repeat changed. Then, or at once where nothing listens and the service has not answered before,
-    it raises ServiceUnreachable. Any threads may use the client at the same time, and a forked child may go on
-    with it. Raises SettingsError.
-    """
+    it, cannot answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives
+    is of what the repeat changed. Then, or at once where nothing listens and the service has not answered
+    before, it raises ServiceUnreachable. Any threads may use the client at the same time, and a forked child
+    may go on with it. Raises SettingsError."""
     url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
     seconds = number_argument("timeout_seconds", timeout_seconds)
@@ -13289,8 +13302,8 @@ def _page_json(page: TaskPage) -> str:
 
 
 class TaskAPI:
-    """The answers to all routes, a method for each, hence so many. Those that need the database are 503 before
-    `open`."""
+    """The answers to all routes, a method for each, hence so many. Those that need the database are 503
+    before `open`."""
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ()) -> None:
         self.settings = settings
@@ -13403,7 +13416,8 @@ class TaskAPI:
 
     @each
     def retry_task(self, call: Call) -> Response:
-        """POST retryTask: a failed or cancelled task, or all of a batch that are failed, cancelled or either."""
+        """POST retryTask: a failed or cancelled task, or all of a batch that are failed, cancelled or
+        either."""
         statuses = [TaskStatus(text) for text in call.values["status"]]
         batch = functools.partial(self.tasks.retry_batch, statuses=statuses)
         return self._changed(call, "retried", self.tasks.retry_task, batch)
@@ -13441,7 +13455,8 @@ class TaskAPI:
 
     @each
     def get_run_card(self, call: Call) -> Response:
-        """GET getRunCard: what is needed to run a completed task again: engine, versions, data, host, seed."""
+        """GET getRunCard: what is needed to run a completed task again: engine, versions, data, host,
+        seed."""
         return success(dump_json(self.tasks.run_card(call.values["task_id"])), log=call.ids)
 
     @each
@@ -13470,7 +13485,8 @@ class TaskAPI:
 
     @each
     def export_tasks(self, call: Call) -> Response:
-        """GET exportTasks: all tasks of a batch with their params and metrics, as CSV or a JSON object a line."""
+        """GET exportTasks: all tasks of a batch with their params and metrics, as CSV or a JSON object a
+        line."""
         names = ("batch_id", "format", "fields", "status", "where")
         batch_id, name, fields, statuses, where = (call.values[one] for one in names)
         texts = self.tasks.export(batch_id, name, fields or (), statuses, where)
@@ -13846,8 +13862,8 @@ class AccessRules:
         return next((name for _, name in self._matches(headers) if name), None)
 
     def _matches(self, headers: Mapping[str, str]) -> list[tuple[bool, str | None]]:
-        """For each token of ours that was sent, whether it may write, and its name. All are compared, each in constant
-        time; hashes, since texts of other lengths would differ sooner."""
+        """For each token of ours that was sent, whether it may write, and its name. All are compared, each in
+        constant time; hashes, since texts of other lengths would differ sooner."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
@@ -14315,8 +14331,9 @@ class Connection:
         self._flush()
 
     def answer_more(self, outcome: bytes | Response | None) -> None:
-        """Send the next piece of the answer; None ends it. After a failure the connection is closed in the midst of the
-        answer, so that the client sees that it is not whole. The caller goes on with `advance`."""
+        """Send the next piece of the answer; None ends it. After a failure the connection is closed in the
+        midst of the answer, so that the client sees that it is not whole. The caller goes on with
+        `advance`."""
         exchange, budget = self.exchange, self._server.budget
         piece = outcome if isinstance(outcome, bytes) else b""
         if not budget.has_room(len(piece)):
@@ -14800,8 +14817,8 @@ class ApiServer(http.server.HTTPServer):
 
     def snapshot(self) -> dict[str, Any]:
         """What the server is doing now, as numbers: connections, and how many are in each phase; clients that
-        linger or are on trial; requests that wait for an end, or for a worker; busy workers of each lane; bytes
-        of longer bodies and answers. Any thread may call this."""
+        linger or are on trial; requests that wait for an end, or for a worker; busy workers of each lane;
+        bytes of longer bodies and answers. Any thread may call this."""
         lanes = self.dispatcher.lanes
         return {
             "connections": len(self._connections),
@@ -15018,8 +15035,8 @@ LUCK_LEVEL = 0.95  # of the deflated Sharpe ratio, below which a result may well
 
 
 def _shown(value: Any) -> str:
-    """A text without control characters, which a terminal would obey; a float with four digits, from 1,000 on as
-    a whole number; of any other value the JSON."""
+    """A text without control characters, which a terminal would obey; a float with four digits, from 1,000 on
+    as a whole number; of any other value the JSON."""
     if isinstance(value, float):
         return f"{value:{'.0f' if 1e3 <= abs(value) < 1e15 else '.4g'}}"
     text = "-" if value is None else value if isinstance(value, str) else dump_json(value)
@@ -15063,9 +15080,9 @@ def _given(options: argparse.Namespace, names: str) -> dict[str, Any]:
 
 
 def _ask_by_id(client: Client, an_id: str, verbs: str, is_change: bool, more: Mapping[str, Any]) -> HttpReply:
-    """The answer of the first of two verbs for the task of this id; where it has not the form of a task's id, or
-    no task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have that
-    form, too."""
+    """The answer of the first of two verbs for the task of this id; where it has not the form of a task's id,
+    or no task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have
+    that form, too."""
     of_task, of_batch = verbs.split()
 
     def ask(verb: str, values: Mapping[str, Any]) -> HttpReply:
@@ -15118,8 +15135,8 @@ def _watch(client: Client, options: argparse.Namespace, text_to: IO[str] | None 
 
 
 def read_job(name: str) -> Any:
-    """The body of createTask in a file, or for ``-`` on standard input: JSON or, by the end ``.toml`` or a first
-    character other than {, TOML, whose dates become texts. Raises QtmError, OSError."""
+    """The body of createTask in a file, or for ``-`` on standard input: JSON or, by the end ``.toml`` or a
+    first character other than {, TOML, whose dates become texts. Raises QtmError, OSError."""
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
         content = file.read()
     is_toml = name.endswith(".toml") or (name == "-" and not content.lstrip().startswith(b"{"))
