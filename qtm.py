@@ -10674,6 +10674,8 @@ class Batch:
         if target.suffix[1:].lower() not in FORMATS:
             raise ValueError(f"the name must end with .{' or .'.join(FORMATS)}: {target.name!r}")
         pieces = self._verbs.export(self.batch_id, target.suffix[1:].lower(), **options)
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
         part = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
         try:
             with part.open("x", encoding="utf-8", newline="") as file:

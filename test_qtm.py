@@ -9480,6 +9480,8 @@ def test_a_batch_is_exported_to_a_file_that_is_whole_or_as_before(verbs, tmp_pat
         yield "half"
         raise qtm.ServiceUnreachable("gone")
 
+    with pytest.raises(FileNotFoundError, match="nowhere/tasks"):
+        batch.export(tmp_path / "nowhere" / "tasks.csv")
     monkeypatch.setattr(type(verbs), "export", breaks)
     for path, error in ((target, qtm.ServiceUnreachable), (tmp_path / "tasks.xlsx", ValueError)):
         with pytest.raises(error):
