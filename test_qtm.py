@@ -7662,6 +7662,9 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, how, monkeypat
             assert go.wait(DEADLINE_SECONDS)
         return found
 
+    # while it claims for the first time, no create is a claim
+    scheduler = tasks.scheduler
+    eventually(lambda: scheduler.state()["last_poll_at"] and not scheduler.attempts.is_claiming)
     monkeypatch.setattr(tasks.dao, "create_claimed", lambda *_: [])
     monkeypatch.setattr(tasks.dao, how, held)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
@@ -15517,7 +15520,10 @@ def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
 
 
 def test_ctrl_c_ends_the_watching_and_the_batch_goes_on(typist):
-    process = typist.start("submit", "-", "--wait")
+    hears = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what runs in the background may not
+    process = typist.start("submit", "-", "--wait", preexec_fn=hears)
     process.stdin.write(job(sweep={"grid": {"waits": 1, "fast": 1}}))
     process.stdin.close()
     assert [process.stderr.readline() for _ in range(2)][1].startswith("first: 0 of 2 tasks ended")
