@@ -15519,11 +15519,14 @@ def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
         assert (code, screen.replace(typed, "", 1)) == outcome
 
 
+def hear_signals() -> None:
+    """What runs in the background of a shell has SIGINT ignored, and a blocked one is inherited, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def test_ctrl_c_ends_the_watching_and_the_batch_goes_on(typist):
-    hears = functools.partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # what runs in the background may not
-    process = typist.start("submit", "-", "--wait", preexec_fn=hears)
+    process = typist.start("submit", "-", "--wait", preexec_fn=hear_signals)
     process.stdin.write(job(sweep={"grid": {"waits": 1, "fast": 1}}))
     process.stdin.close()
     assert [process.stderr.readline() for _ in range(2)][1].startswith("first: 0 of 2 tasks ended")
