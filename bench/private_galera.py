@@ -16,6 +16,7 @@ PROVIDERS = (
 # A node that does not answer is given up after 3 s (5 by default). The cache holds the writes that a
 # returning node has missed.
 PROVIDER_OPTIONS = "evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT3S;evs.inactive_timeout=PT6S;gcache.size=16M;gcache.recover=yes"
+JOIN_TRIES = 3
 IS_READY = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'wsrep_ready'"
 # How a joining node asks another for the writes that it has missed. The usual scripts can copy all data too,
 # which takes seconds and does not work as root; here all nodes begin with the same data, and the address is a
@@ -112,8 +113,20 @@ class PrivateGalera:
             )
         self.bootstrap()
         for node in others:
-            node.launch()
+            self._join(node)
         self.await_ready()
+
+    def _join(self, node: PrivateMariaDB) -> None:
+        """Start a node beside those that run. A donor that is about to take part in another change of the
+        cluster refuses a transfer, and the node ends: then it is started again."""
+        for tries_left in reversed(range(JOIN_TRIES)):
+            node.launch()
+            try:
+                return node.await_answer(IS_READY, "ON")
+            except RuntimeError:
+                if not tries_left:
+                    raise
+                node.kill()
 
     def bootstrap(self) -> None:
         """Start the first node alone, as a new cluster."""
