@@ -8914,7 +8914,7 @@ class EngineServer:
             self._validator = None
 
     def close(self) -> None:
-        """End the server; hosts end with their slots. Whoever waits for the engine gets EngineError."""
+        """End the server; hosts end with their slots. Threads that wait for the engine get EngineError."""
         with self._changed:
             self._failure = self._failure or EngineError("the engine is closed")
             self._changed.notify_all()

@@ -34,8 +34,6 @@ import pymysql.cursors
 import rank
 from service import service
 
-import qtm
-
 GOAL_ROWS, GOAL_MB = 20_000, 20
 PIECE = 1 << 16
 HEAD = ("task_id", "stock_code", "status", "attempt", "created_at", "started_at", "finished_at", "error")
@@ -120,8 +118,6 @@ def main() -> None:
     print(f"load average {os.getloadavg()}")
     for kind in options.databases.split(","):
         with tempfile.TemporaryDirectory() as folder, rank.database(kind, folder) as (url, _):
-            with contextlib.closing(qtm.Database(url)) as opened:
-                qtm.migrate(opened)
             fill.fill(url, options.batch, is_one_batch=True, with_metrics=True)
             flags = ["--no-scheduler"] if kind != "sqlite" else []
             with service(url, pathlib.Path(folder), flags) as server:

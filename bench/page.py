@@ -27,8 +27,6 @@ from rank import database
 from selenium import webdriver
 from service import service
 
-import qtm
-
 GOALS_MS = {"first paint": 1000, "sort by another column": 1000}
 WATCH = """
 const look = () => document.querySelector(".board td a")
@@ -114,8 +112,6 @@ def main() -> None:
     print(f"load average {os.getloadavg()}")
     for kind in options.databases.split(","):
         with tempfile.TemporaryDirectory() as folder, database(kind, folder) as (url, _):
-            with contextlib.closing(qtm.Database(url)) as opened:
-                qtm.migrate(opened)
             fill.fill(url, options.rows, is_one_batch=True, with_metrics=True)
             found: dict[str, list[float]] = {}
             flags: list[Any] = ["--no-scheduler"] if kind != "sqlite" else []

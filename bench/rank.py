@@ -128,13 +128,15 @@ def statuses(kind: str, url: str, folder: str, batch: str, seconds: float) -> No
 
 @contextlib.contextmanager
 def database(kind: str, folder: str) -> Iterator[tuple[str, int]]:
-    """The URL of an empty database, and the pid of its server or 0."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder}/rank.db", 0
-        return
-    with private_mariadb.PrivateMariaDB(buffer_pool="2G") as server:
-        pid = int((server.folder / "pid").read_text())
-        yield server.create_database("rank"), pid
+    """The URL of a database without tasks, and the pid of its server or 0."""
+    with contextlib.ExitStack() as stack:
+        url, pid = f"sqlite:///{folder}/rank.db", 0
+        if kind != "sqlite":
+            server = stack.enter_context(private_mariadb.PrivateMariaDB(buffer_pool="2G"))
+            url, pid = server.create_database("rank"), int((server.folder / "pid").read_text())
+        with contextlib.closing(qtm.Database(url)) as opened:
+            qtm.migrate(opened)
+        yield url, pid
 
 
 def main() -> None:
@@ -150,8 +152,6 @@ def main() -> None:
     print(f"load average {os.getloadavg()}")
     for kind in options.databases.split(","):
         with tempfile.TemporaryDirectory() as folder, database(kind, folder) as (url, pid):
-            with contextlib.closing(qtm.Database(url)) as opened:
-                qtm.migrate(opened)
             started = time.perf_counter()
             fill.fill(url, options.rows, first_rows=options.batch, with_metrics=True)
             print(f"{kind}: {options.rows} tasks filled in {time.perf_counter() - started:.0f} s")
