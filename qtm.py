@@ -58,51 +58,17 @@ a join, with two exceptions: PendingLimit._lock, while one thread counts pending
 EngineServer._validator_lock, while one thread has the engine validate a create.
 
 Rooms (search for the rule "# ==== "):
-  1 Errors
-  2 Settings
-  3 JSON
-  4 Requests
-  5 Tasks
-  6 Ranking
-  7 Log and counters
-  8 Connection pool
-  9 Dialects
- 10 Transactions
- 11 Migrations
- 12 Rows
- 13 Task statements
- 14 Attempts
- 15 Run statements
- 16 Rank statements
- 17 Upkeep statements
- 18 Doctor
- 19 Backtest engine
- 20 Results
- 21 Engine process
- 22 Engine host
- 23 Engine slots
- 24 Engine server
- 25 Thread runner
- 26 Upkeep
- 27 Leases and waits
- 28 Recorder
- 29 Slot workers
- 30 TaskScheduler
- 31 Admission
- 32 Batches
- 33 TaskManager
- 34 Client
- 35 HTTP messages
- 36 Metrics
- 37 Routes
- 38 OpenAPI
- 39 Page
- 40 API
- 41 Access
- 42 HTTP connections
- 43 HTTP server
- 44 Client commands
- 45 Command line
+  Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
+    9 Tables and curves.
+  Database: 10 Log and counters, 11 Connection pool, 12 Dialects, 13 Transactions, 14 Migrations, 15 Rows,
+    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements, 21 Doctor.
+  Engine: 22 Backtest engine, 23 Results, 24 Engine process, 25 Engine host, 26 Engine slots,
+    27 Engine server, 28 Thread runner.
+  Scheduler: 29 Upkeep, 30 Leases and waits, 31 Recorder, 32 Slot workers, 33 TaskScheduler.
+  Verbs: 34 Admission, 35 Batches, 36 Task queries, 37 TaskManager, 38 Service connections, 39 Client.
+  HTTP: 40 HTTP messages, 41 Metrics, 42 Routes, 43 OpenAPI, 44 Page, 45 API, 46 Access,
+    47 HTTP connections, 48 HTTP server.
+  Program: 49 Client commands, 50 Service log, 51 Check, 52 Service process, 53 Command line.
 """
 
 from __future__ import annotations
@@ -778,9 +744,9 @@ def parse_body(body: bytes) -> Any:
     return parse_json(body)
 
 
-# ==== 4 Requests ============================================================================================
-# The requests of clients. They validate themselves, so that HTTP and `import qtm` refuse the same input in
-# the same words: all faults at once, each with the path of its field.
+# ==== 4 Fields ==============================================================================================
+# The rules for single fields of requests, so that HTTP and `import qtm` refuse the same input in the same
+# words. Each gives all faults, with the path of its field.
 
 MAX_TASKS_PER_CREATE = 100_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks
@@ -887,6 +853,9 @@ def _without_numpy(value: Any) -> Any:
         return value
     return value.astype(str).tolist() if kind == "M" else value.tolist()
 
+
+# ==== 5 Sweeps ==============================================================================================
+# The params of a sweep: the product of lists and ranges, kept where conditions hold, or a sample of it.
 
 MAX_COMBINATIONS = 1_000_000  # that are checked against conditions, about a second
 MAX_VALUES = 100_000  # of one range
@@ -1072,6 +1041,9 @@ def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dic
             faults.append(FieldError(f"sweep.{error.path}", error.message))
     return [{}]
 
+
+# ==== 6 Requests ============================================================================================
+# The requests of clients. They validate themselves: all faults at once, each with the path of its field.
 
 MAX_METRIC_NAME = 100  # characters
 STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -1383,7 +1355,7 @@ def new_task_ids(count: int) -> list[str]:
     return ids
 
 
-# ==== 5 Tasks ===============================================================================================
+# ==== 7 Tasks ===============================================================================================
 # The models of answers: a task's status and its legal changes, the task, its attempts, batch and result.
 # config, params and error are kept as the JSON text that is stored, and parsed at the first access.
 
@@ -1667,9 +1639,9 @@ class TaskPage(NamedTuple):
         return [TaskInfo.from_dict(values) for values in json.loads(f"[{self.json}]")]
 
 
-# ==== 6 Ranking =============================================================================================
+# ==== 8 Ranking =============================================================================================
 # Pure functions: the metrics that are kept beside a completed task, the deflated Sharpe ratio, rank
-# correlation, the columns of tables, thinned curves.
+# correlation.
 
 MAX_METRICS = 64  # of a result, kept beside the task
 TRADING_DAYS = 252  # in a year, for annual figures
@@ -1843,6 +1815,10 @@ def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, flo
     pairs = [(one, second.get(key)) for key, one in first.items()]
     both = [(one, other) for one, other in pairs if one is not None and other is not None]
     return spearman([one for one, _ in both], [other for _, other in both])
+
+
+# ==== 9 Tables and curves ===================================================================================
+# The columns of tables and exports, the page of a leaderboard, thinned equity curves.
 
 
 def named_columns(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -2031,7 +2007,7 @@ def thin_curve(curve: Sequence[Sequence[Any]], most: int) -> list[Any]:
     return [curve[place] for place in [*kept, len(curve) - 1]]
 
 
-# ==== 7 Log and counters ====================================================================================
+# ==== 10 Log and counters ===================================================================================
 # One log line per event; the counters of the database layer; what a forked child closes and forgets.
 
 REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
@@ -2170,7 +2146,7 @@ class LeftToParent:
 LEFT_TO_PARENT: Any = LeftToParent()
 
 
-# ==== 8 Connection pool =====================================================================================
+# ==== 11 Connection pool ====================================================================================
 # A LIFO pool for any kind of connection. Its two functions open a connection, and check whether an idle one
 # is still usable.
 
@@ -2293,7 +2269,7 @@ class ConnectionPool:
         return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
 
 
-# ==== 9 Dialects ============================================================================================
+# ==== 12 Dialects ===========================================================================================
 # The differences between SQLite and MySQL (MariaDB too), in two classes with the same members. All other SQL
 # is one text, with MySQL-only words in ``/*! */``. The errors of drivers become three classes here:
 # TransactionConflict (rolled back: run it again), DatabaseUnavailable (the connection is broken) and
@@ -2955,7 +2931,7 @@ class MySQLDialect:
 Dialect = SQLiteDialect | MySQLDialect
 
 
-# ==== 10 Transactions =======================================================================================
+# ==== 13 Transactions =======================================================================================
 # `Database.read` and `Database.write` run a function in one transaction, with a Session. A conflict runs it
 # again. After an unknown outcome the database is asked whether the transaction was committed.
 
@@ -3194,7 +3170,7 @@ class Database:
         self.dialect.close()
 
 
-# ==== 11 Migrations =========================================================================================
+# ==== 14 Migrations =========================================================================================
 # The schema is a list of numbered steps; steps are only appended. schema.sql is a copy of this text for
 # people and their tools (`qtm.py migrate --print`). Each statement is recorded when it is done: an
 # interrupted migration continues where it stopped, and of several starting replicas one migrates at a time.
@@ -3474,7 +3450,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
         time.sleep(random.uniform(0.02, 0.2))
 
 
-# ==== 12 Rows ===============================================================================================
+# ==== 15 Rows ===============================================================================================
 # Conversions between models and rows: the columns, the JSON of tasks and of creates, and filters.
 
 MAX_BACKOFF_SECONDS = 600.0
@@ -3943,7 +3919,7 @@ class TaskFilter:
         }
 
 
-# ==== 13 Task statements ====================================================================================
+# ==== 16 Task statements ====================================================================================
 # The SQL of clients: create, read, list, cancel, retry, delete. Only the statement rooms, Rows and Ranking
 # have SQL about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
 # transaction. A status changes only by a compare-and-set; a method returns whether it won, and raises nothing
@@ -4557,7 +4533,7 @@ class TaskStatements(Statements):
         self.delete_spent("backtest_batches", "batch_id", empty, BATCH_IS_EMPTY)
 
 
-# ==== 14 Attempts ===========================================================================================
+# ==== 17 Attempts ===========================================================================================
 # One attempt of a task in this process: its states, its outcome, and the rows that the recorder writes of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -4816,7 +4792,7 @@ def _ended_row(
     return [*task, int(outcome.released), engine_version, runner, outcome.ending, *usage, tail or ""]
 
 
-# ==== 15 Run statements =====================================================================================
+# ==== 18 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
 # of tasks, which it gets as rows of JSON, and changes only those whose attempt and worker id match.
 
@@ -5122,7 +5098,7 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 16 Rank statements ====================================================================================
+# ==== 19 Rank statements ====================================================================================
 # The SQL of rankTasks, by the table backtest_metrics alone where it can: it is narrow, so that ranking a
 # batch reads few pages; and of exportTasks and getCurves.
 
@@ -5471,7 +5447,7 @@ class ExportStatements(TaskStatements, RankStatements):
             return found.get("equity_curve") if isinstance(found, dict) else found
 
 
-# ==== 17 Upkeep statements ==================================================================================
+# ==== 20 Upkeep statements ==================================================================================
 # The SQL of retention, probes and the counts for /metrics. Each statement reads and changes a bounded number
 # of rows.
 
@@ -5608,7 +5584,7 @@ class TaskDAO(ExportStatements, RunStatements, UpkeepStatements):
         return answer
 
 
-# ==== 18 Doctor =============================================================================================
+# ==== 21 Doctor =============================================================================================
 # The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of
 # rules judges them, so that a test can check each rule with invented facts.
 
@@ -5789,7 +5765,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 19 Backtest engine ====================================================================================
+# ==== 22 Backtest engine ====================================================================================
 # The interface of engines, how one is loaded, and the built-in reference engine. It computes in decimals of
 # 50 digits, with prices as they stand in the file, so that rounding changes neither a crossing nor a share
 # count. Only the final metrics are floats.
@@ -6335,7 +6311,7 @@ run_backtest.data_version = price_data_version  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 20 Results ============================================================================================
+# ==== 23 Results ============================================================================================
 # An engine's result as strict JSON, whatever numpy, pandas or polars put into it.
 
 
@@ -6722,7 +6698,7 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(text, writer.non_finite, writer.converted, writer.members_of_root)
 
 
-# ==== 21 Engine process =====================================================================================
+# ==== 24 Engine process =====================================================================================
 # The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
 # datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
 # pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
@@ -7292,7 +7268,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 22 Engine host ========================================================================================
+# ==== 25 Engine host ========================================================================================
 # The processes between the service and the engine processes. The engine server imports the engine once and
 # forks one host per slot; a host runs no user code. It forks the next engine process in advance and activates
 # it when the process before, with all its descendants, has ended. It adopts orphaned descendants (child
@@ -7857,7 +7833,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 23 Engine slots =======================================================================================
+# ==== 26 Engine slots =======================================================================================
 # The service's side of a host. A slot's thread sends attempts to its engine processes, several in advance
 # while attempts are short, and reads frames until each has ended. Every wait for another process has a
 # deadline.
@@ -8551,7 +8527,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 24 Engine server ======================================================================================
+# ==== 27 Engine server ======================================================================================
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
@@ -8930,7 +8906,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 25 Thread runner ======================================================================================
+# ==== 28 Thread runner ======================================================================================
 # The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
 # is over, but its thread runs until the function returns.
 
@@ -9053,7 +9029,7 @@ Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 26 Upkeep =============================================================================================
+# ==== 29 Upkeep =============================================================================================
 # A thread for retention, the counts for /metrics and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
@@ -9259,7 +9235,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 27 Leases and waits ===================================================================================
+# ==== 30 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change, attempts of this process and their
 # durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
 # used: this process's monotonic clock and the database's.
@@ -9492,7 +9468,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 28 Recorder ===========================================================================================
+# ==== 31 Recorder ===========================================================================================
 # A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
@@ -9703,7 +9679,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 29 Slot workers =======================================================================================
+# ==== 32 Slot workers =======================================================================================
 # The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
 # them, and gives their outcomes to the recorder.
 
@@ -9850,7 +9826,7 @@ class SlotWorker:
             self.returned(one)
 
 
-# ==== 30 TaskScheduler ======================================================================================
+# ==== 33 TaskScheduler ======================================================================================
 # The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
 # one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
 
@@ -10213,7 +10189,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 31 Admission ==========================================================================================
+# ==== 34 Admission ==========================================================================================
 # The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
 # and the engine's own validation.
 
@@ -10519,7 +10495,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 32 Batches ============================================================================================
+# ==== 35 Batches ============================================================================================
 # A batch as an object, over the verbs of a TaskManager or a Client. Only calls of its methods make requests.
 
 PROGRESS_SECONDS = 1.0  # between two looks at a batch that somebody watches
@@ -10785,9 +10761,9 @@ class BatchVerbs:
         return Batch(self, created.batch_id, created)
 
 
-# ==== 33 TaskManager ========================================================================================
-# The public verbs. HTTP and Python callers use these alone. They raise the errors of room 1 and return
-# models.
+# ==== 36 Task queries =======================================================================================
+# The public verbs that change nothing. They raise the errors of the first room and return models, or the JSON
+# text of an answer where HTTP would only write the model again.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
 RANKING_SECONDS = 60.0  # that a page of a ranking is kept
@@ -11125,6 +11101,10 @@ class TaskQueries:
         if failure:
             kind = EngineError if isinstance(failure, EngineError) else QtmError
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
+
+
+# ==== 37 TaskManager ========================================================================================
+# The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
 
 
 class TaskManager(TaskQueries, BatchVerbs):
@@ -11484,9 +11464,9 @@ def start(
     return tasks
 
 
-# ==== 34 Client =============================================================================================
-# The verbs of TaskManager against a running service, by HTTP. A request is repeated when its answer is lost:
-# creates have an Idempotency-Key, and the other changes ask for a state, not for a step.
+# ==== 38 Service connections ================================================================================
+# Requests to a running service. One is repeated when its answer is lost: creates have an Idempotency-Key, and
+# the other changes ask for a state, not for a step.
 
 API = "/api/v1/backtest"
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -11697,6 +11677,10 @@ class ServiceConnections:
             return False
         is_lost = not reply.status and reply.was_sent
         return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
+
+
+# ==== 39 Client =============================================================================================
+# The verbs of TaskManager against a running service, by HTTP.
 
 
 def _model(kind: type[R], values: Mapping[str, Any], **known: Any) -> R:
@@ -11923,7 +11907,7 @@ def connect(
     return Client(ServiceConnections(url, token, seconds))
 
 
-# ==== 35 HTTP messages ======================================================================================
+# ==== 40 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -12272,7 +12256,7 @@ class MessageReader:
         return not self._length
 
 
-# ==== 36 Metrics ============================================================================================
+# ==== 41 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -12507,7 +12491,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 37 Routes =============================================================================================
+# ==== 42 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -12731,7 +12715,7 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 38 OpenAPI ============================================================================================
+# ==== 43 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
@@ -13122,7 +13106,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 39 Page ===============================================================================================
+# ==== 44 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -13167,7 +13151,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 40 API ================================================================================================
+# ==== 45 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -13623,7 +13607,7 @@ class Router:
         return route
 
 
-# ==== 41 Access =============================================================================================
+# ==== 46 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -13871,7 +13855,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 42 HTTP connections ===================================================================================
+# ==== 47 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
 # no thread.
@@ -14428,7 +14412,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 43 HTTP server ========================================================================================
+# ==== 48 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. Worker threads take groups of alike requests from a SimpleQueue and compute the answers, which return
@@ -15023,7 +15007,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 44 Client commands ====================================================================================
+# ==== 49 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -15418,19 +15402,10 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 45 Command line =======================================================================================
-# `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
-# usage or settings.
+# ==== 50 Service log ========================================================================================
+# The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
-DATABASE_START_SECONDS = 60.0  # a service may start before its database
-PING_SECONDS = 2.0  # for an answer to `ping`
-SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
-M_ARENA_MAX = -8  # of mallopt, from malloc.h
-OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
-SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
-PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # of local probes; a random end follows
-NO_START = "the service does not start"
 
 
 def secret_texts(settings: Settings) -> list[str]:
@@ -15536,6 +15511,143 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
+# ==== 51 Check ==============================================================================================
+# What `check` and the start of a service find in settings, files, engine and database.
+
+NO_START = "the service does not start"
+ENGINE_REMEDY = "fix QTM_ENGINE or its module; the working folder is importable"
+URL_REMEDY = "fix QTM_DATABASE_URL"
+START_IT = f"{URL_REMEDY}, or start the database"
+IN_USE = "so it is while a service runs; no other process may start or look into it"
+SEE_MESSAGE = "the message has the reason; schema.sql has the tables"
+# What `check` finds, by subject and class of error: level, why it matters, what to do.
+FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
+    ("settings", SettingsError): ("fault", NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY"),
+    ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
+    ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
+    ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
+    ("database", DatabaseUnavailable): ("fault", "nothing can be stored", START_IT),
+    ("database", QtmError): ("fault", "it cannot be examined", SEE_MESSAGE),
+}
+
+
+def missing_prices(settings: Settings) -> Finding | None:
+    """A finding when the built-in engine is to run without prices."""
+    if settings.engine != "qtm:run_backtest" or any(pathlib.Path(settings.data_dir).glob("*.csv")):
+        return None
+    why, remedy = "the built-in engine refuses every task", "set QTM_DATA_DIR to a folder of <stock_code>.csv"
+    return Finding("warning", "prices", f"{settings.data_dir} holds no CSV file", why, remedy)
+
+
+def tokens_in_clear(settings: Settings) -> Finding | None:
+    """A finding when tokens would cross a network unencrypted."""
+    if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
+        return None
+    why = "anyone on the network path between a client and qtm can read the token and use it"
+    proxy = "let a proxy on this machine speak TLS and listen on 127.0.0.1"
+    remedy = f"set QTM_TLS_CERT and QTM_TLS_KEY, or {proxy}"
+    return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
+
+
+def _found(subject: str, error: QtmError) -> Finding:
+    rows = [row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)]
+    level, why, remedy = rows[0]
+    message = error.message.rpartition(": ")[0] if isinstance(error, DatabaseInUse) else error.message
+    return Finding(level, subject, message, why, remedy)
+
+
+def check_settings(settings: Settings) -> Finding:
+    """Whether the files that the settings name can be used; the settings were validated when they were
+    read."""
+    try:
+        if settings.tls_cert:
+            tls_context(settings)
+    except SettingsError as error:
+        return _found("settings", error)
+    return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
+
+
+def _others_can_read(path: str) -> bool:
+    """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
+    try:
+        real = pathlib.Path(path).resolve()
+        is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return bool(is_reachable and real.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def check_files(settings: Settings) -> Finding | None:
+    """A finding when every account of this machine can read the database or a key."""
+    parts = parse_database_url(settings.database_url)
+    paths = [parts.options.get("ssl_key", "")]
+    if parts.kind == "sqlite":
+        paths = [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
+    found = [path for path in (*paths, settings.tls_key) if path and _others_can_read(path)]
+    if not found:
+        return None
+    why = "every account of this machine can copy tasks and results, or the key of the certificate"
+    message, remedy = f"others can read {', '.join(found)}", f"chmod o= {' '.join(found)}"
+    return Finding("warning", "files", message, why, remedy)
+
+
+def check_engine(settings: Settings) -> list[Finding]:
+    """Whether the engine can be imported, as a service does it, what its import leaves behind, and whether
+    the built-in engine finds prices."""
+    server = EngineServer(settings)
+    try:
+        while not server.is_ready:
+            server.ensure()
+            with contextlib.suppress(EngineUnavailable):
+                server.wait_ready(0.5)
+        ready = server.wait_ready(0.0)
+    except (EngineError, EngineUnavailable) as error:
+        return [_found("engine", error)]
+    finally:
+        server.close()
+    version = f", version {ready['version']}" if ready["version"] is not None else ""
+    found = missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{version}")
+    left = left_by_import(settings.engine, ready)
+    return [found, left] if left else [found]
+
+
+def check_database(settings: Settings) -> list[Finding]:
+    """The findings of the doctor, or the reason why it cannot examine the database."""
+    parts = parse_database_url(settings.database_url)
+    if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
+        remedy = f"{URL_REMEDY}, or the folder and its permissions"
+        return [Finding("fault", "database", fault, NO_START, remedy)]
+    if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
+        return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
+    try:
+        with contextlib.closing(Database(settings.database_url)) as database:
+            return diagnose(TaskDAO(database), settings.lease_seconds)
+    except QtmError as error:
+        return [_found("database", error)]
+
+
+def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """On stdout, for people or for a script."""
+    if as_json:
+        sys.stdout.write(json.dumps([finding._asdict() for finding in findings]) + "\n")
+        return
+    for level, subject, message, why, remedy in findings:
+        sys.stdout.write(f"{level:8} {subject}: {message}\n")
+        for name, text in (("why:", why), ("do: ", remedy)):
+            sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
+
+
+# ==== 52 Service process ====================================================================================
+# A service from its first signal handler to its end.
+
+DATABASE_START_SECONDS = 60.0  # a service may start before its database
+SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
+M_ARENA_MAX = -8  # of mallopt, from malloc.h
+OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
+SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
+PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # of local probes; a random end follows
+
+
 def open_local_probe() -> socket.socket:
     """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and
     ends with the process. The main thread answers on it, so that a frozen process does not."""
@@ -15544,24 +15656,6 @@ def open_local_probe() -> socket.socket:
     probe.listen()
     probe.setblocking(False)
     return probe
-
-
-def _is_alive(name: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
-        sock.settimeout(PING_SECONDS)
-        sock.connect(f"\0{name}")
-        return sock.recv(16) == b"alive"
-    return False
-
-
-def ask_local_probes() -> list[bool]:
-    """For each worker without a port, of this user in this network namespace, whether it answers."""
-    try:
-        words = pathlib.Path("/proc/net/unix").read_text().split()
-    except OSError:  # not Linux
-        return []
-    names = {word for word in words if word.startswith(f"@{PROBE_NAME}")}
-    return [_is_alive(name[1:]) for name in sorted(names)]
 
 
 class ServiceSignals:
@@ -15611,24 +15705,6 @@ class ServiceSignals:
                 client, _ = probe.accept()
                 with client:
                     client.send(b"alive")
-
-
-def missing_prices(settings: Settings) -> Finding | None:
-    """A finding when the built-in engine is to run without prices."""
-    if settings.engine != "qtm:run_backtest" or any(pathlib.Path(settings.data_dir).glob("*.csv")):
-        return None
-    why, remedy = "the built-in engine refuses every task", "set QTM_DATA_DIR to a folder of <stock_code>.csv"
-    return Finding("warning", "prices", f"{settings.data_dir} holds no CSV file", why, remedy)
-
-
-def tokens_in_clear(settings: Settings) -> Finding | None:
-    """A finding when tokens would cross a network unencrypted."""
-    if settings.tls_cert or not settings.api_token or settings.host in LOOPBACK_HOSTS:
-        return None
-    why = "anyone on the network path between a client and qtm can read the token and use it"
-    proxy = "let a proxy on this machine speak TLS and listen on 127.0.0.1"
-    remedy = f"set QTM_TLS_CERT and QTM_TLS_KEY, or {proxy}"
-    return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
@@ -15735,6 +15811,31 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
+# ==== 53 Command line =======================================================================================
+# `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
+# usage or settings.
+
+PING_SECONDS = 2.0  # for an answer to `ping`
+
+
+def _is_alive(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        sock.settimeout(PING_SECONDS)
+        sock.connect(f"\0{name}")
+        return sock.recv(16) == b"alive"
+    return False
+
+
+def ask_local_probes() -> list[bool]:
+    """For each worker without a port, of this user in this network namespace, whether it answers."""
+    try:
+        words = pathlib.Path("/proc/net/unix").read_text().split()
+    except OSError:  # not Linux
+        return []
+    names = {word for word in words if word.startswith(f"@{PROBE_NAME}")}
+    return [_is_alive(name[1:]) for name in sorted(names)]
+
+
 def is_port_given(options: argparse.Namespace) -> bool:
     """Whether a port was chosen, by flag or environment."""
     text = os.environ.get("QTM_PORT")
@@ -15795,110 +15896,6 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
         steps = migrate(database)
     sys.stdout.write(f"applied schema steps: {', '.join(map(str, steps)) or 'none, it is current'}\n")
     return 0
-
-
-ENGINE_REMEDY = "fix QTM_ENGINE or its module; the working folder is importable"
-URL_REMEDY = "fix QTM_DATABASE_URL"
-START_IT = f"{URL_REMEDY}, or start the database"
-IN_USE = "so it is while a service runs; no other process may start or look into it"
-SEE_MESSAGE = "the message has the reason; schema.sql has the tables"
-# What `check` finds, by subject and class of error: level, why it matters, what to do.
-FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
-    ("settings", SettingsError): ("fault", NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY"),
-    ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
-    ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
-    ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
-    ("database", DatabaseUnavailable): ("fault", "nothing can be stored", START_IT),
-    ("database", QtmError): ("fault", "it cannot be examined", SEE_MESSAGE),
-}
-
-
-def _found(subject: str, error: QtmError) -> Finding:
-    rows = [row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)]
-    level, why, remedy = rows[0]
-    message = error.message.rpartition(": ")[0] if isinstance(error, DatabaseInUse) else error.message
-    return Finding(level, subject, message, why, remedy)
-
-
-def check_settings(settings: Settings) -> Finding:
-    """Whether the files that the settings name can be used; the settings were validated when they were
-    read."""
-    try:
-        if settings.tls_cert:
-            tls_context(settings)
-    except SettingsError as error:
-        return _found("settings", error)
-    return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
-
-
-def _others_can_read(path: str) -> bool:
-    """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
-    try:
-        real = pathlib.Path(path).resolve()
-        is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
-        return bool(is_reachable and real.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False
-
-
-def check_files(settings: Settings) -> Finding | None:
-    """A finding when every account of this machine can read the database or a key."""
-    parts = parse_database_url(settings.database_url)
-    paths = [parts.options.get("ssl_key", "")]
-    if parts.kind == "sqlite":
-        paths = [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
-    found = [path for path in (*paths, settings.tls_key) if path and _others_can_read(path)]
-    if not found:
-        return None
-    why = "every account of this machine can copy tasks and results, or the key of the certificate"
-    message, remedy = f"others can read {', '.join(found)}", f"chmod o= {' '.join(found)}"
-    return Finding("warning", "files", message, why, remedy)
-
-
-def check_engine(settings: Settings) -> list[Finding]:
-    """Whether the engine can be imported, as a service does it, what its import leaves behind, and whether
-    the built-in engine finds prices."""
-    server = EngineServer(settings)
-    try:
-        while not server.is_ready:
-            server.ensure()
-            with contextlib.suppress(EngineUnavailable):
-                server.wait_ready(0.5)
-        ready = server.wait_ready(0.0)
-    except (EngineError, EngineUnavailable) as error:
-        return [_found("engine", error)]
-    finally:
-        server.close()
-    version = f", version {ready['version']}" if ready["version"] is not None else ""
-    found = missing_prices(settings) or Finding("good", "engine", f"{settings.engine}{version}")
-    left = left_by_import(settings.engine, ready)
-    return [found, left] if left else [found]
-
-
-def check_database(settings: Settings) -> list[Finding]:
-    """The findings of the doctor, or the reason why it cannot examine the database."""
-    parts = parse_database_url(settings.database_url)
-    if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
-        remedy = f"{URL_REMEDY}, or the folder and its permissions"
-        return [Finding("fault", "database", fault, NO_START, remedy)]
-    if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
-        return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
-    try:
-        with contextlib.closing(Database(settings.database_url)) as database:
-            return diagnose(TaskDAO(database), settings.lease_seconds)
-    except QtmError as error:
-        return [_found("database", error)]
-
-
-def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """On stdout, for people or for a script."""
-    if as_json:
-        sys.stdout.write(json.dumps([finding._asdict() for finding in findings]) + "\n")
-        return
-    for level, subject, message, why, remedy in findings:
-        sys.stdout.write(f"{level:8} {subject}: {message}\n")
-        for name, text in (("why:", why), ("do: ", remedy)):
-            sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:

@@ -490,7 +490,7 @@ def test_a_secret_may_come_from_a_file(environment, expected, tmp_path):
         assert refused.value.message == "settings are wrong:\n  QTM_" + expected.format(path=path)
 
 
-# ==== 3-5 JSON, Requests, Tasks =============================================================================
+# ==== 3-7 JSON, Fields, Sweeps, Requests, Tasks =============================================================
 
 
 def test_every_status_has_a_text_and_transitions():
@@ -934,7 +934,7 @@ def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
     assert qtm.grid(name="abc", at=numpy.array(["2005-01-03"], "datetime64[D]")[0])[0]["name"] == "abc"
 
 
-# ==== 6 Ranking =============================================================================================
+# ==== 8-9 Ranking, Tables and curves ========================================================================
 
 
 def test_params_have_one_key_whatever_the_order_of_their_names():
@@ -1106,7 +1106,7 @@ def test_columns_of_one_name_are_told_apart():
     }  # fmt: skip
 
 
-# ==== 7-10 Log and counters, Connection pool, Dialects, Transactions ========================================
+# ==== 10-13 Log and counters, Connection pool, Dialects, Transactions =======================================
 
 
 class FakeConnection:
@@ -1804,7 +1804,7 @@ def test_an_error_is_in_doubt_when_the_server_may_have_committed(case):
     assert [type(dialect.error(error, *state)) for state in states] == expected
 
 
-# ==== 11 Migrations =========================================================================================
+# ==== 14 Migrations =========================================================================================
 
 
 def shape_of(database) -> dict:
@@ -1965,7 +1965,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 12-17 Rows, Task statements, Attempts, Run statements, Rank statements, Upkeep statements =============
+# ==== 15-20 Rows, Task statements, Attempts, Run statements, Rank statements, Upkeep statements =============
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -4257,7 +4257,7 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     assert dao.database.rows("SELECT * FROM backtest_metrics") == []
 
 
-# ==== 18 Doctor =============================================================================================
+# ==== 21 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -4378,7 +4378,7 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 19 Backtest engine ====================================================================================
+# ==== 22 Backtest engine ====================================================================================
 
 
 def exact_metrics(
@@ -4738,7 +4738,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 20-25 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
+# ==== 23-28 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
 
 
 @dataclasses.dataclass
@@ -7354,7 +7354,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 26-30 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
+# ==== 29-33 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -8054,7 +8054,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 31-34 Admission, Batches, TaskManager, Client =========================================================
+# ==== 34-39 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -9893,7 +9893,7 @@ def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, 
         assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
-# ==== 35 HTTP messages ======================================================================================
+# ==== 40 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -10522,7 +10522,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 36 Metrics ============================================================================================
+# ==== 41 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -10798,7 +10798,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 37-40 Routes, OpenAPI, Page, API ======================================================================
+# ==== 42-45 Routes, OpenAPI, Page, API ======================================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -13149,7 +13149,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 41 Access =============================================================================================
+# ==== 46 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -13541,7 +13541,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 42-43 HTTP connections, HTTP server ===================================================================
+# ==== 47-48 HTTP connections, HTTP server ===================================================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -15171,7 +15171,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 44-45 Client commands, Command line ===================================================================
+# ==== 49-53 Client commands, Service log, Check, Service process, Command line ==============================
 
 
 @contextlib.contextmanager
@@ -17900,8 +17900,8 @@ def test_functions_fit_a_screen():
 
 def test_banners_equal_the_docstrings_list():
     banners = re.findall(r"^# ==== ([0-9]+ .+?) =+$", SOURCE, re.MULTILINE)
-    listed = re.findall(r"^ ?([ 0-9][0-9] \S.*)$", qtm.__doc__.partition("Rooms")[2], re.MULTILINE)
-    assert banners == [line.strip() for line in listed]
+    listed = re.findall(r"[0-9]+ [^.,]+", " ".join(qtm.__doc__.partition("Rooms")[2].split()))
+    assert banners == listed
     sections = re.findall(r"^# ==== ([0-9-]+) (.+?) =+$", pathlib.Path(__file__).read_text(), re.MULTILINE)
     in_tests = []
     for numbers, names in sections:  # a section of the tests may be that of several rooms
