@@ -6782,7 +6782,6 @@ class ProcessPlan(NamedTuple):
     engine: str
     sys_path: list[str]
     memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
-    tasks: int  # that a process runs, one after the other
     start: str  # fork or spawn; empty: by what the import leaves
     core_limit: int  # soft limit of the size of core files
 
@@ -7032,6 +7031,17 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest], most: float = M
     return [fault for found in faults.values() for fault in found]
 
 
+def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: str) -> Outcome:
+    """As the result of an attempt: what ``validate`` has against tasks, or, without ``most``, their
+    run_keys."""
+    tasks = itertools.starmap(TaskRequest, question["tasks"])
+    if "most" in question:
+        found: list[Any] = validation_faults(engine, tasks, question["most"])
+    else:
+        found = [_key_facts(name, engine, task)[0] for task in tasks]
+    return Outcome(dump_json(found), ranking_json="null")
+
+
 def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> None:
     """After the queues between loggers and handlers are empty. The thread of a QueueListener that the import
     started is not there in a fork, so that what it would do is done here."""
@@ -7161,11 +7171,11 @@ def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> No
     ends.send({**frame, "error": error})
 
 
-def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> None:
-    """Take tasks, run them, send how each ended. The process ends after ``plan.tasks``, and after an
+def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) -> None:
+    """Take tasks and questions, run them, send how each ended. The process ends after so many, and after an
     error."""
     state: FreshState | None = None
-    for left in range(plan.tasks - 1, -1, -1):
+    for left in range(tasks - 1, -1, -1):
         if (task := ends.receive()) is None:
             return
         number, values = task
@@ -7174,9 +7184,12 @@ def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> Non
             _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
         about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
         ends.send({**about, "version": engine_version(engine)})
-        progress = ProgressSender(functools.partial(ends.send_of, number))
-        outcome = run_attempt(engine, TaskRequest.from_dict(values), progress, plan.engine)
-        progress.close()
+        if "tasks" in values:
+            outcome = _engine_answer(engine, values, name)
+        else:
+            progress = ProgressSender(functools.partial(ends.send_of, number))
+            outcome = run_attempt(engine, TaskRequest.from_dict(values), progress, name)
+            progress.close()
         # of a process that ends, its host knows more
         ending: dict[str, Any] = {"task": number, "usage": None}
         if left and state and outcome.error_type is None:
@@ -7191,18 +7204,6 @@ def _run_tasks(engine: BacktestEngine, plan: ProcessPlan, ends: SlotEnds) -> Non
             _send_outcome(ends, ending, OUT_OF_MEMORY)
         if ending["usage"] is None:
             return
-
-
-def _validate_loop(engine: BacktestEngine, name: str, ends: SlotEnds) -> None:
-    """Answer each request, a list of tasks, with the faults found; without ``most``, with their run_keys."""
-    while (request := ends.receive()) is not None:
-        number, tasks = request
-        ends.send({"task": number, "pid": os.getpid(), "at": time.monotonic(), "version": None})
-        asked = itertools.starmap(TaskRequest, tasks["tasks"])
-        if "most" in tasks:
-            ends.send({"task": number, "faults": validation_faults(engine, asked, tasks["most"])})
-        else:
-            ends.send({"task": number, "keys": [_key_facts(name, engine, task)[0] for task in asked]})
 
 
 def _write_own(name: str, value: int) -> None:
@@ -7240,7 +7241,7 @@ def _spawned_engine(reference: str) -> BacktestEngine:
 
 
 def engine_process(
-    engine: BacktestEngine | None, plan: ProcessPlan, is_validator: bool, ends: SlotEnds, host_pid: int
+    engine: BacktestEngine | None, plan: ProcessPlan, tasks: int, ends: SlotEnds, host_pid: int
 ) -> None:
     """The life of an engine process: never returns. What it can have from its host it has from there: each
     page of memory that it writes on is copied, at 2 us."""
@@ -7259,10 +7260,7 @@ def engine_process(
     engine = engine or _spawned_engine(plan.engine)
     if not os.read(ends.turn, 1):  # the host has gone
         os._exit(0)
-    if is_validator:
-        _validate_loop(engine, plan.engine, ends)
-    else:
-        _run_tasks(engine, plan, ends)
+    _run_tasks(engine, plan.engine, tasks, ends)
     _flush_logs(True)
     _flushed_streams()
     os._exit(0)  # threads that the engine left behind end here
@@ -7664,8 +7662,8 @@ def _be_host(
     request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
 ) -> None:  # fmt: skip
-    """The life of a host. The request has ``is_validator``, and the slot's ``marker`` in hexadecimal
-    digits."""
+    """The life of a host. The request has the number of ``tasks`` that a process runs, one after the other,
+    and the slot's ``marker`` in hexadecimal digits."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
     ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]))
@@ -7673,12 +7671,11 @@ def _be_host(
     os.setsid()
     _write_own("oom_score_adj", TASK_OOM_SCORE)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    if not request["is_validator"]:  # which prints where its server does
-        _print_to(ends.output)
+    _print_to(ends.output)
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
     folder.make()
-    begin = functools.partial(engine_process, engine, plan, request["is_validator"])
+    begin = functools.partial(engine_process, engine, plan, request["tasks"])
     try:
         EngineHost(Control(control), ends, begin, plan.memory_bytes, folder).run()
     except OSError as error:
@@ -7867,9 +7864,9 @@ class Report(NamedTuple):
     message: str
 
 
-class SlotEvents(Protocol):
+class SlotEvents:
     """What happens to the attempts of a slot; called in the slot's thread. An attempt has ``task_id``,
-    ``attempt``, ``timeout_seconds``, and what its engine gets as `request()` and `request_json()`."""
+    ``attempt``, ``timeout_seconds``, and what its engine gets as `request_json()`."""
 
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
@@ -7987,11 +7984,9 @@ SHAPES: Sequence[Mapping[str, Any]] = (
     {"task": COUNT, "ignored": MAX_IGNORED},
     RESULT := {"task": COUNT, "usage": (USAGE, None)},
     {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
-    {"task": COUNT, "faults": list},
-    {"task": COUNT, "keys": list},
 )
 FRAMES = {frozenset(shape): shape for shape in SHAPES}
-DOCUMENTS = 4  # of a result: itself, its non_finite, its converted, its ranking
+RESULT_DOCUMENTS = 4  # itself, its non_finite, its converted, its ranking
 
 
 def has_shape(value: Any, shape: Any) -> bool:
@@ -8026,7 +8021,7 @@ def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
         head, *documents = body.decode().split("\n")
         frame = json.loads(head)
         shape = FRAMES.get(frozenset(frame))
-        is_whole = len(documents) == (DOCUMENTS if shape is RESULT else 0)
+        is_whole = len(documents) == (RESULT_DOCUMENTS if shape is RESULT else 0)
         is_right = has_shape(frame, shape) and frame.get("progress", 0) <= 1
         if not is_whole or not is_right or ("\\u" in head and _bad_text(frame)):
             raise ForgedFrame
@@ -8038,7 +8033,7 @@ def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
 class HostLink:
     """The service's ends of a host: tasks go in, frames and output come out. Of one thread."""
 
-    def __init__(self, server: subprocess.Popen[bytes], control: socket.socket, wake: int | None) -> None:
+    def __init__(self, server: subprocess.Popen[bytes], control: socket.socket, wake: int) -> None:
         self.server = server  # that was asked to fork the host
         self.environment = ""  # of its engine, see `run_environment`
         self.pid = 0  # of the host, until it has said so
@@ -8061,8 +8056,7 @@ class HostLink:
         self._printed = b""  # output that may hold a marker, or the beginning of one
         self._poll = select.poll()
         for descriptor in (control.fileno(), self._frames, wake):
-            if descriptor is not None:
-                self._poll.register(descriptor, select.POLLIN)
+            self._poll.register(descriptor, select.POLLIN)
         give_up_when_forked(self)
 
     def forked(self) -> None:
@@ -8226,9 +8220,10 @@ def _outcome(
 class EngineSlot:
     """Runs attempts in the engine processes of one host. All but `stop` is for one thread."""
 
-    def __init__(self, server: EngineServer, settings: Settings) -> None:
+    def __init__(self, server: EngineServer, settings: Settings, tasks_per_process: int) -> None:
         self._server = server
         self._settings = settings
+        self._tasks_per_process = tasks_per_process
         self._link: HostLink | None = None
         self._waiting: deque[Any] = deque()  # attempts that were not sent
         self._flights: dict[int, Flight] = {}  # by number, in the order in which they were sent
@@ -8262,7 +8257,7 @@ class EngineSlot:
             link = self._link
             if link and (self._server.has_replaced(link.server) or not self._is_usable(link)):
                 self._leave_host()
-            self._link = link = self._link or self._server.open_host(self._wake)
+            self._link = link = self._link or self._server.open_host(self._wake, self._tasks_per_process)
             self._waiting.append(first)
             while self._link:
                 self._feed(link)
@@ -8383,11 +8378,7 @@ class EngineSlot:
             elif "no_process" in frame:
                 self._end_host("no process for an attempt", error=frame["no_process"])
             elif (flight := self._flights.get(frame["task"])) and flight.outcome is None:
-                if (
-                    "faults" in frame
-                    or "keys" in frame
-                    or self._begun is not (None if "at" in frame else flight)
-                ):
+                if self._begun is not (None if "at" in frame else flight):
                     raise ForgedFrame
                 self._take_frame(link, flight, frame, documents)
 
@@ -8485,6 +8476,7 @@ class EngineSlot:
 # of the two runners.
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
+QUESTIONS_PER_PROCESS = 1_000_000  # as good as no limit
 MAX_LEFT = 20  # threads or sockets that are named
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 # how the file of an interpreter begins; else it is a program that Python is a part of
@@ -8562,6 +8554,26 @@ def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
     return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", why, remedy)
 
 
+class Question(SlotEvents):
+    """What the engine is asked beside its attempts, which a slot runs as if it were one."""
+
+    attempt = 1
+
+    def __init__(self, verb: str, text: str) -> None:
+        self.task_id = verb  # as log lines name it
+        self.timeout_seconds = CHANNEL_TIMEOUT_SECONDS
+        self.outcome = RELEASED
+        self._text = text
+
+    def request_json(self) -> str:
+        """What the engine process gets."""
+        return self._text
+
+    def ended(self, attempt: Any, outcome: Outcome) -> None:
+        """The answer is its result."""
+        self.outcome = outcome
+
+
 class EngineServer:
     """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it
     lives as long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it
@@ -8585,9 +8597,8 @@ class EngineServer:
         self._started_at = 0.0
         # servers in a row that ended before they were ready; of the scheduler thread alone
         self._early_ends = 0
-        self._validator_lock = threading.Lock()  # one validation at a time; held while its answer is awaited
-        self._validator: HostLink | None = None
-        self._last_request = 0  # its number
+        self._validator_lock = threading.Lock()  # one question at a time; held while its answer is awaited
+        self._validator: EngineSlot | None = None  # runs questions
         give_up_when_forked(self)
 
     def forked(self) -> None:
@@ -8646,9 +8657,9 @@ class EngineServer:
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
-        memory_bytes, tasks = self._settings.task_memory_mb * 1024 * 1024, self._settings.tasks_per_process
-        start, path = self._settings.engine_start, [*before, *after]
-        plan = ProcessPlan(self._settings.engine, path, memory_bytes, tasks, start, self.core_limit)
+        memory_bytes, start = self._settings.task_memory_mb * 1024 * 1024, self._settings.engine_start
+        path = [*before, *after]
+        plan = ProcessPlan(self._settings.engine, path, memory_bytes, start, self.core_limit)
         control = Control(ours)
         control.send(plan._asdict())  # before the start: one that is killed at once has no reader
         options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
@@ -8730,7 +8741,7 @@ class EngineServer:
 
     def slot(self, number: int) -> EngineSlot:
         """A slot, for one thread."""
-        return EngineSlot(self, self._settings)
+        return EngineSlot(self, self._settings, self._settings.tasks_per_process)
 
     def end_frozen(self, server: subprocess.Popen[bytes]) -> None:
         """Kill a server that does not fork; called by any thread. The scheduler thread starts another."""
@@ -8742,7 +8753,7 @@ class EngineServer:
                 server.wait(KILL_GRACE_SECONDS)
         self.on_change()
 
-    def open_host(self, wake: int | None, is_validator: bool = False) -> HostLink:
+    def open_host(self, wake: int, tasks_per_process: int) -> HostLink:
         """Have the server fork a host; a wait for it ends when the descriptor ``wake`` is readable. Raises
         EngineUnavailable."""
         with self._lock:
@@ -8752,7 +8763,7 @@ class EngineServer:
             ours, theirs = socket.socketpair()
             link = HostLink(server, ours, wake)
             link.environment = self._ready["environment"]
-            request = {"is_validator": is_validator, "marker": link.marker.hex()}
+            request = {"tasks": tasks_per_process, "marker": link.marker.hex()}
             self._control.send(request, [theirs.fileno(), *link.given])
         theirs.close()
         for descriptor in link.given[1:]:
@@ -8770,77 +8781,42 @@ class EngineServer:
         if not self.may_refuse:
             return []
         shape = [range(len(tasks)), MAX_FRAME_BYTES, MAX_FRAME_BYTES]
-        found = self._ask({"most": most, "tasks": tasks}, "faults", shape, "validate")
+        found = self._ask("validate", {"most": most, "tasks": tasks}, shape)
         return [TaskFault(*fault) for fault in found]
 
     def run_keys(self, tasks: Sequence[Combination]) -> Sequence[str | None]:
         """The run_key of each task as the engine's ``data_version`` tells it, asked in the same process; None
         where it does not."""
         try:
-            return self._ask({"tasks": tasks}, "keys", (64, None), "data_version")
+            return self._ask("data_version", {"tasks": tasks}, (64, None))
         except InvalidTask as error:  # it is no reason to refuse a task
             log_event(logging.WARNING, "results are not reused", error=error.message)
             return ()
 
-    def _ask(self, request: Mapping[str, Any], answer: str, shape: Any, verb: str) -> list[Any]:
-        """What the validator answers, a list of this shape. Raises InvalidTask, EngineUnavailable."""
+    def _ask(self, verb: str, request: Mapping[str, Any], shape: Any) -> list[Any]:
+        """The engine's answer, a list of this shape. Raises InvalidTask, EngineUnavailable."""
         if self._failure:  # the service is about to end by it
             why = "the engine cannot be used; the log of the service says why"
             raise EngineUnavailable(why, retry_after_seconds=5)
         if not self.is_ready:
             raise EngineUnavailable("the engine is still being imported", retry_after_seconds=2)
-        text = dump_json(request)
+        question = Question(verb, dump_json(request))
         with self._validator_lock:
+            self._validator = self._validator or EngineSlot(self, self._settings, QUESTIONS_PER_PROCESS)
             for _ in range(2):  # a process that others killed is none of the request's fault
-                if (found := self._ask_validator(text, answer, shape, verb)) is not None:
-                    return found
-        raise InvalidTask(f"the engine's {verb} ended its process on this request")
-
-    def _ask_validator(self, text: str, answer: str, shape: Any, verb: str) -> list[Any] | None:
-        """None when its process has ended, in the middle of the request or not. Raises EngineUnavailable when
-        there is none: that is none of the request's fault."""
-        if self._validator and not self._validator.wait(0.0):
-            self._close_validator()
-        self._validator = link = self._validator or self.open_host(None, is_validator=True)
-        self._last_request += 1
-        spawn_seconds = self.spawns * self._settings.engine_start_seconds
-        has_begun, deadline = False, time.monotonic() + START_SECONDS + spawn_seconds
-        try:
-            link.send(self._last_request, text)
-            while (left := deadline - time.monotonic()) > 0:
-                is_there = link.wait(left)
-                for frame, _ in link.frames():
-                    link.pid = link.pid or frame.get("host", 0)
-                    if frame.get("task") == self._last_request and answer in frame:
-                        found: list[Any] = frame[answer]
-                        if not all(has_shape(one, shape) for one in found):
-                            raise ForgedFrame
+                self._validator.run(question, lambda most: (), question)
+                outcome = question.outcome
+                if outcome.released:
+                    why = "the engine server does not answer, or has no process, and is being replaced"
+                    raise EngineUnavailable(why, retry_after_seconds=2)
+                if outcome.error_type == "timeout":
+                    limit = f"{question.timeout_seconds:g} s"
+                    raise InvalidTask(f"the engine's {verb} took over {limit} on this request")
+                if outcome.result_json is not None:
+                    found: list[Any] = json.loads(outcome.result_json)
+                    if all(has_shape(one, shape) for one in found):
                         return found
-                    if frame.get("task") == self._last_request:
-                        has_begun, deadline = True, time.monotonic() + CHANNEL_TIMEOUT_SECONDS
-                    if has_begun and "exit" in frame:
-                        return None
-                if not is_there:
-                    self._close_validator()
-                    why = "the engine server has ended, or there is no process"
-                    raise EngineUnavailable(why, retry_after_seconds=1)
-        except ForgedFrame:
-            self._close_validator()
-            return None
-        if has_begun:
-            self._close_validator()
-            limit = f"{CHANNEL_TIMEOUT_SECONDS:g} s"
-            raise InvalidTask(f"the engine's {verb} took over {limit} on this request")
-        link.kill()
-        self._close_validator()
-        self.end_frozen(link.server)
-        why = "the engine server does not answer and is being replaced"
-        raise EngineUnavailable(why, retry_after_seconds=2)
-
-    def _close_validator(self) -> None:
-        if self._validator:
-            self._validator.close()
-            self._validator = None
+        raise InvalidTask(f"the engine's {verb} ended its process on this request")
 
     def close(self) -> None:
         """End the server; hosts end with their slots. Threads that wait for the engine get EngineError."""
@@ -8848,7 +8824,8 @@ class EngineServer:
             self._failure = self._failure or EngineError("the engine is closed")
             self._changed.notify_all()
         with self._validator_lock:
-            self._close_validator()
+            if self._validator:
+                self._validator.close()
         process = self._process
         self._forget()
         if process is not None:
@@ -9640,7 +9617,7 @@ class Recorder:
 STOP_NOTICE_SECONDS = 2.0
 
 
-class SlotWorker:
+class SlotWorker(SlotEvents):
     """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their
     outcomes to the recorder. What the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
 
