@@ -11804,7 +11804,7 @@ def wait_for(server, task_ids) -> None:
 
 def test_the_page_makes_no_markup_of_texts_and_loads_nothing():
     text = (ROOT / "dashboard.html").read_text()
-    unsafe = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|localStorage|\sstyle="
+    unsafe = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|localStorage(?!\.[gs]etItem\(.qtm-language)|\sstyle="
     assert re.findall(rf"{unsafe}|\son[a-z]+=[\"']", text) == []
     urls = re.findall(r"https?://[^'\"\s]+", text)
     assert set(urls) == {"http://www.w3.org/2000/svg"}, "a name, and nothing that is fetched"
@@ -13097,6 +13097,102 @@ def test_a_hostile_engine_is_text_in_each_part_of_a_batch(tmp_path, show):
         assert (
             page.run("return document.querySelector('main :is(img, script, iframe, b, [onerror])')") is None
         )
+
+
+def texts_of_script(script: str) -> set[str]:
+    """The texts that t`…` marks, with {} for each value, which may hold such texts in its turn."""
+    found = set()
+    for start in re.finditer(r"(?<![\w$])t`", script):
+        at, text = start.end(), ""
+        while script[at] != "`":
+            if script.startswith("${", at):
+                depth, at, text = 1, at + 2, text + "{}"
+                while depth:
+                    depth += {"{": 1, "}": -1}.get(script[at], 0)
+                    at += 1
+            else:
+                at, text = at + 1, text + script[at]
+        found.add(text)
+    return found
+
+
+def test_every_text_of_the_page_is_there_in_chinese_with_all_its_values():
+    page = (ROOT / "dashboard.html").read_text()
+    static, script = page[page.index("<body>") :].split("<script>")
+    _, table = script.split("const CHINESE = {")
+    quoted = r"""("(?:[^"\\]|\\.)*"|'[^'\n]*')"""
+    rows = re.findall(rf"^ +(?:(\w+)|{quoted}):\s+{quoted},$", table.split("};")[0], re.M)
+    chinese = {name or ast.literal_eval(key): ast.literal_eval(text) for name, key, text in rows}
+    plain = {" ".join(text.split()) for text in re.findall(r">([^<>]*[a-z ]{2}[^<>]*)<", static)}
+    dates = {"start_date": "2010-01-04", "end_date": "2010-12-31"}
+    request = qtm.TaskRequest("AAPL", {"strategy": "sma_cross", **dates}, {"fast": 5, "slow": 20})
+    result = qtm.run_backtest(request, lambda *_: None)
+    metrics = {name.capitalize().replace("_", " ") for name in {**result["metrics"], **result["trades"][0]}}
+    known = {*qtm.STATUS_TEXTS, "min", "median", "mean", "max", *metrics}
+    marked = texts_of_script(script)
+    wanted = (marked | known | plain | {"Views"}) - {"", "qtm", "QTM_API_TOKEN", "QTM_READ_TOKEN", "…"}
+    assert len(marked) > 150
+    assert wanted - chinese.keys() == set()
+    for text in marked & chinese.keys():
+        values = re.findall(r"\{\d?\}", chinese[text])
+        assert len(values) == text.count("{}"), text
+        numbered = {f"{{{i}}}" for i in range(len(values))}
+        assert set(values) in ({"{}"}, numbered, set()), text
+
+
+@contextlib.contextmanager
+def reading(chromium, languages: str):
+    """A browser whose reader wants these languages."""
+    agent = chromium.execute_script("return navigator.userAgent")
+    override = functools.partial(chromium.execute_cdp_cmd, "Emulation.setUserAgentOverride")
+    override({"userAgent": agent, "acceptLanguage": languages})
+    try:
+        yield
+    finally:
+        override({"userAgent": agent, "acceptLanguage": "en-US,en"})
+
+
+ENGLISH = """
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+while (texts.nextNode()) {
+  const {data, parentElement: {tagName}} = texts.currentNode;
+  if (!["SCRIPT", "PRE", "CODE"].includes(tagName) && /[A-Za-z]{3}/.test(data)) found.push(data);
+}
+for (const node of document.querySelectorAll("[aria-label]")) found.push(node.ariaLabel);
+return found;
+"""
+
+
+def test_the_page_is_in_chinese_where_the_browser_wants_it_and_by_a_switch(tmp_path, show, chromium):
+    data = "fast|slow|sharpe|total_return|max_drawdown|win_rate|bars|skew|kurtosis|strategy|(start|end)_date"
+    data += "|sma_cross|buy_and_hold|initial_cash|commission|createTask|CSV|JSON|MiB|CPU|Python|ValueError"
+    data += "|Deflated Sharpe|English|qtm|no price|[0-9a-f-]{30,}|test_qtm:Engine|request [0-9a-f]+"
+    said = (
+        "there is no batch 'none'|tasks that have not completed: 4 failed|groups lack .* 4 failed|Failed; .*"
+    )
+    engine = type("Engine", (Staged,), {"__call__": lambda self, *given: scored(*given)})()
+    with staged(tmp_path, engine) as server, reading(chromium, "zh-CN,zh,en"):
+        params = [{"fast": fast, "slow": slow} for fast in (1, 2) for slow in (3, 4)]
+        made = add_batch(server, ["A", "B", "D"], params, "测试", "b")
+        wait_for(server, made)
+        views = ["", "#/tasks", "#/new", f"#/task/{made[0]}", f"#/task/{made[-1]}", "#/batch/none"]
+        more = ("", "?view=heat", "?view=curves", "?view=tasks", "?group=params")
+        for view in [*views, *(f"#/batch/b{one}" for one in more)]:
+            page = show(server, view)
+            eventually(lambda page=page: page.text("main h1"))
+            page.unfold()
+            left = [re.sub(f"{data}|{said}|Completed; .*", "", text) for text in page.run(ENGLISH)]
+            assert [text for text in left if re.search("[A-Za-z]{3}", text)] == [], view
+        page = show(server, "#/batch/b")
+        page.shows("排行榜", "8 已完成", "4 失败", "即使毫无技巧，8 次试验中最好的一次")
+        assert page.run("return document.documentElement.lang") == "zh-CN"
+        page.click("English")
+        page.shows("Leaderboard", "8 completed")
+        page = show(server, "#/tasks")
+        page.shows("Stock code")  # chosen for the views to come
+        page.click("中文")
+        page.shows("股票代码")
+        page.run("localStorage.clear()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
