@@ -201,6 +201,7 @@ R = TypeVar("R")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QtmError")
 logger = logging.getLogger("qtm")
+audit_logger = logging.getLogger("qtm.audit")  # its lines go to the handlers of the former
 
 
 # ==== 1 Errors ==============================================================================================
@@ -1556,7 +1557,7 @@ class BatchInfo:
     """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from
     its tasks. ``tasks_per_second`` is how many complete or fail, by the last 200 that did; ``eta_seconds`` is
     how long those that have not ended take at this rate. Both are None while no task of it runs, or none has
-    ended lately."""
+    ended lately. ``created_by`` is the name of the token that created its first task."""
 
     batch_id: str
     name: str | None
@@ -1565,6 +1566,7 @@ class BatchInfo:
     progress: float
     tasks_per_second: float | None = None
     eta_seconds: float | None = None
+    created_by: str | None = None
     tasks: Sequence[TaskInfo] = field(default=(), repr=False)
     next_cursor: str | None = None
 
@@ -1585,8 +1587,9 @@ class BatchInfo:
 
     def summary(self) -> dict[str, Any]:
         """The batch without its tasks, as the API shows it."""
-        names = ("batch_id", "name", "created_at", "total", "progress", "tasks_per_second", "eta_seconds")
-        return {**{name: getattr(self, name) for name in names}, "counts": dict(self.counts)}
+        names = ("batch_id", "name", "created_at", "created_by", "total", "progress")
+        found = {name: getattr(self, name) for name in (*names, "tasks_per_second", "eta_seconds")}
+        return {**found, "counts": dict(self.counts)}
 
 
 @dataclass(frozen=True)
@@ -2037,18 +2040,20 @@ def error_text(error: BaseException) -> str:
     return text[:MAX_ERROR_TEXT]
 
 
-def log_events(level: int, events: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
+def log_events(
+    level: int, events: Sequence[tuple[float, str, Mapping[str, Any]]], to: logging.Logger = logger
+) -> None:
     """Log events that happened at these times of `time.time`. qtm's own handler writes their lines together:
     a write for each would cost more than all else that is done for a quick task. Builds the LogRecords
     directly: Logger.log() would walk the stack for the caller, which costs as much as the line."""
-    if not logger.isEnabledFor(level):
+    if not to.isEnabledFor(level):
         return
     for number, (at, event, fields) in enumerate(events, 1):
         extra = {"fields": fields, "is_followed": number < len(events)}
         message = LogEvent(event, fields)
-        record = logger.makeRecord("qtm", level, __file__, 0, message, (), None, "log_event", extra)
+        record = to.makeRecord(to.name, level, __file__, 0, message, (), None, "log_event", extra)
         record.created, record.msecs = at, at % 1 * 1000
-        logger.handle(record)
+        to.handle(record)
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
@@ -3608,11 +3613,17 @@ class KeptCounts:
         self._kept.pop(batch_id, None)
 
 
+BATCH_COLUMNS = """batch_id, name, created_at, (SELECT created_by
+    FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
+    WHERE t.batch_id = backtest_batches.batch_id ORDER BY task_id LIMIT 1)"""
+
+
 def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
-    """A BatchInfo from a row of batch_id, name, created_at."""
-    batch_id, name, created_at = row
+    """A BatchInfo from a row of BATCH_COLUMNS."""
+    batch_id, name, created_at, created_by = row
     progress = round(found.progress / max(1, found.total), DECIMALS)
-    return BatchInfo(batch_id, name, cast(str, _iso(created_at)), found.counts, progress)
+    created = cast(str, _iso(created_at))
+    return BatchInfo(batch_id, name, created, found.counts, progress, created_by=created_by)
 
 
 RATE_TASKS = 200  # that ended last tell the rate of a batch
@@ -4286,7 +4297,7 @@ class TaskStatements(Statements):
         ``max_age_seconds``; None when there is no such batch."""
 
         def work(session: Session) -> BatchInfo | None:
-            sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
+            sql = f"SELECT {BATCH_COLUMNS} FROM backtest_batches WHERE batch_id = :batch_id"
             row = session.row(sql, {"batch_id": _key(batch_id)})
             return _batch(row, self._counts(session, [batch_id], max_age_seconds)[batch_id]) if row else None
 
@@ -4384,7 +4395,7 @@ class TaskStatements(Statements):
 
         def work(session: Session) -> tuple[list[BatchInfo], str | None]:
             rows = session.rows(
-                """SELECT batch_id, name, created_at FROM backtest_batches
+                f"""SELECT {BATCH_COLUMNS} FROM backtest_batches
                    WHERE created_at <= :stamp AND (created_at < :stamp OR batch_id < :last)
                    ORDER BY created_at DESC, batch_id DESC LIMIT :limit""",
                 {"stamp": stamp, "last": last, "limit": limit + 1},
@@ -11290,7 +11301,9 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._deleted(batch_id)
         if self.dao.get_batch(batch_id):
             words = "others were retried or added meanwhile and are kept"
-            raise TaskNotFinished(f"{count} tasks are deleted; {words}")
+            error = TaskNotFinished(f"{count} tasks are deleted; {words}")
+            error.log = {"tasks": count}
+            raise error
         return count
 
     def _deleted(self, batch_id: str) -> None:
@@ -11880,7 +11893,7 @@ class HttpRequest(NamedTuple):
     length: int | None = 0
     closes: bool = False  # the connection closes after the answer
     expects_continue: bool = False  # the client sends the body after 100 Continue
-    token_name: str | None = None  # of a create
+    token_name: str | None = None  # of a POST
 
 
 NO_REQUEST = HttpRequest("-", "-", {}, {})  # in the place of a request that could not be read
@@ -11889,7 +11902,8 @@ NO_REQUEST = HttpRequest("-", "-", {}, {})  # in the place of a request that cou
 def fixed_fields_with(policy: str) -> str:
     """The header fields that are the same in every answer but for its content security policy."""
     return (
-        f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Security-Policy: {policy}\r\n"
+        f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n"
+        f"Content-Security-Policy: {policy}\r\n"
     )
 
 
@@ -13163,7 +13177,7 @@ def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., l
         try:
             return answer(api, call)
         except Exception as error:  # a bug too: it spoils no other call
-            error.log = call.ids  # type: ignore[attr-defined]
+            error.log = {**getattr(error, "log", {}), **call.ids}  # type: ignore[attr-defined]
             return without_traceback(error) if isinstance(error, QtmError) else error
 
     @functools.wraps(answer)
@@ -13269,7 +13283,8 @@ class TaskAPI:
 
     @each
     def _dry_run(self, call: Call) -> Response:
-        return success(dump_json(dataclasses.asdict(self.tasks.would_create(call.values["batch"]))))
+        found = self.tasks.would_create(call.values["batch"])
+        return success(dump_json(dataclasses.asdict(found)), log={"dry_run": True})
 
     def _created(self, batch: BatchRequest, created: CreatedBatch | QtmError) -> Answer:
         if isinstance(created, QtmError):
@@ -13346,7 +13361,7 @@ class TaskAPI:
         batch: Callable[[str], tuple[int, BatchInfo]],
     ) -> Response:
         if "task_id" in call.values:
-            return success(dump_json(task(call.values["task_id"]).to_dict()), log=call.ids)
+            return success(dump_json(task(call.values["task_id"]).to_dict()), log={**call.ids, "tasks": 1})
         count, info = batch(call.values["batch_id"])
         return success(dump_json({name: count, **info.summary()}), log={**call.ids, "tasks": count})
 
@@ -13354,7 +13369,7 @@ class TaskAPI:
     def delete_task(self, call: Call) -> Response:
         """POST deleteTask: a task that has ended, with its result, attempts and metrics."""
         self.tasks.delete_task(call.values["task_id"])
-        return success(dump_json({"deleted": 1}), log=call.ids)
+        return success(dump_json({"deleted": 1}), log={**call.ids, "tasks": 1})
 
     @each
     def delete_batch(self, call: Call) -> Response:
@@ -13541,6 +13556,7 @@ class Router:
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
+STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000\r\n"  # a year without plain HTTP
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
 FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged each
 FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
@@ -13644,6 +13660,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # its handshakes would cost us more than the client
     try:
         context.load_cert_chain(cert, key, password=refuse)
     except (OSError, ssl.SSLError) as error:
@@ -13935,19 +13952,22 @@ class Exchange:
 
     def log(self, response: Response) -> None:
         """One line in the log, written before the answer is sent, so that lines stand in the order of answers
-        and none is missing."""
+        and none is missing. That of a write is its audit line: who did what, and what came of it."""
         status, is_write = response.status, self.request.method == "POST"
         # 409 "not finished" is asked again and again
         is_notable = self.is_logged and (is_write or (status >= 400 and status != 409))
         level = logging.ERROR if status == 500 else logging.INFO if is_notable else logging.DEBUG
-        if logger.isEnabledFor(level):
-            fields: dict[str, Any] = {"client": self.connection.client, "method": self.request.method}
+        event, to = ("audit", audit_logger) if is_write else ("request", logger)
+        if to.isEnabledFor(level):
+            fields: dict[str, Any] = {"client": self.connection.client}
+            fields |= {"token": self.request.token_name} if self.request.token_name else {}
+            fields["method"] = self.request.method
             fields |= {"path": self.request.path[:MAX_LOGGED_PATH], "status": status}
             fields |= {
                 "ms": round((time.monotonic() - self.started) * 1000, 2),
                 "request_id": self.request_id,
             }
-            log_event(level, "request", **fields, **response.log)
+            log_events(level, [(time.time(), event, {**fields, **response.log})], to)
 
 
 class ByteBudget:
@@ -14169,7 +14189,10 @@ class Connection:
         its framing."""
         exchange, most = self.exchange, self._server.settings.max_body_bytes
         exchange.is_head = head.startswith(b"HEAD ")
-        exchange.request = request = parse_head(head)
+        request = parse_head(head)
+        if request.method == "POST":
+            request = request._replace(token_name=self._server.rules.token_name(request.headers))
+        exchange.request = request
         if self.rejection and request.path not in ALWAYS_ANSWERED:
             raise self.rejection
         exchange.closes = request.closes or self.rejection is not None
@@ -14184,9 +14207,6 @@ class Connection:
             exchange.closes = exchange.closes or exchange.is_cut_off
             self._refuse(error)
             return False
-        if exchange.route.takes == "CreateTask":
-            name = self._server.rules.token_name(request.headers)
-            exchange.request = request._replace(token_name=name)
         if request.length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
             if expects:
@@ -14238,6 +14258,7 @@ class Connection:
         exchange.closes |= is_old and response.pieces is not None
         exchange.pieces = None if exchange.is_head else response.pieces
         field = "Connection: close\r\n" if exchange.closes else "Connection: keep-alive\r\n" if is_old else ""
+        field += STRICT_TRANSPORT if server.rules.certificate else ""
         self._unsent += response.encoded(exchange.request_id, field, exchange.is_head, is_old)
         exchange.log(response)
         exchange.status = response.status
@@ -14929,10 +14950,13 @@ class ApiServer(http.server.HTTPServer):
         late = failure(DatabaseUnavailable(words, retry_after_seconds=2))
         self.dispatcher.complete_overdue(math.inf, lambda _: late)
         connections = [*self._connections, *self._closing]
-        ids = [one.exchange.request_id for one in connections if one.phase is Phase.BUSY]
-        if ids:
-            fields = {"count": len(ids), "request_ids": " ".join(ids)}
+        busy = [one.exchange for one in connections if one.phase is Phase.BUSY]
+        if busy:
+            fields = {"count": len(busy), "request_ids": " ".join(one.request_id for one in busy)}
             log_event(logging.WARNING, "requests cut off", **fields)
+        for exchange in busy:
+            if exchange.request.method == "POST":  # its COMMIT may come yet, and no other line tells of it
+                exchange.log(failure(OutcomeUnknown("the service stops")))
         for connection in connections:
             connection.close()
 

@@ -13403,6 +13403,165 @@ def test_a_task_names_the_token_that_created_it(url):
         assert creators == ["a", "a", None, None, "b", "b", None, None]
 
 
+def test_a_batch_names_the_token_that_created_its_first_task(url):
+    """In a list, beside its tasks, and after a change; of two tokens the first, while its task is there."""
+    tokens = ("desk:first-token", "night.run:second-token", "third-token")
+    with serving(settings(url, port=0, api_token=tokens)) as server:
+        made = []
+        for token, batch_id in (("first", "a"), ("second", "a"), ("third", "b"), ("second", "c")):
+            sent = {"Authorization": f"Bearer {token}-token"}
+            status, answer, _ = call(server, "POST", f"{A}/createTask", body(batch_id=batch_id), sent)
+            assert status == 201
+            made += answer["data"]["task_ids"]
+        listed = call(server, "GET", f"{A}/listBatches", None, sent)[1]["data"]["batches"]
+        names = {"a": "desk", "b": None, "c": "night.run"}
+        assert {batch["batch_id"]: batch["created_by"] for batch in listed} == names
+        shown = call(server, "GET", f"{A}/getTasksByBatch?batch_id=a", None, sent)[1]["data"]
+        assert (shown["created_by"], [one["created_by"] for one in shown["tasks"]]) == (
+            "desk", ["desk", "night.run"]
+        )  # fmt: skip
+        answer = call(server, "POST", f"{A}/cancelTask", {"batch_id": "a"}, sent)[1]
+        assert answer["data"]["created_by"] == "desk"
+        assert call(server, "POST", f"{A}/deleteTask", {"task_id": made[0]}, sent)[0] == 200
+        with qtm.connect(server.url, token="first-token") as client:
+            assert [client.get_batch(one).created_by for one in "abc"] == ["night.run", None, "night.run"]
+
+
+AUDITED = "client", "token", "method", "path", "status", "ms", "request_id"
+
+
+def audit_lines(caplog, verb=""):
+    """The fields of each audit line, without those that differ in every run; of paths the verb."""
+    lines = [record for record in caplog.records if record.msg.event == "audit"]
+    assert all((one.name, one.levelno) == ("qtm.audit", logging.INFO) for one in lines)
+    found = [dict(record.fields) for record in lines]
+    for fields in found:
+        assert fields.keys() - {"token"} >= {*AUDITED} - {"token"}
+        assert (fields.pop("client"), fields.pop("method"), len(fields.pop("request_id"))) == (
+            "127.0.0.1",
+            "POST",
+            16,
+        )
+        assert fields.pop("ms") >= 0
+        fields["path"] = fields["path"].removeprefix(f"{A}/")
+    return found
+
+
+def test_each_write_leaves_one_audit_line_with_its_token_ids_and_outcome(url, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    tokens = ("desk:first-token", "second-token")
+    with serving(settings(url, port=0, api_token=tokens, read_token=("eve:look-token",))) as server:
+
+        def ask(verb, given, token="first-token", **headers):
+            sent = {"Authorization": f"Bearer {token}", **headers}
+            status, answer, _ = call(server, "POST", f"{A}/{verb}", given, sent)
+            (fields,) = audit_lines(caplog)
+            caplog.clear()
+            assert fields.pop("status") == status
+            assert (fields.pop("path"), fields.pop("error", None)) == (verb, answer.get("error"))
+            return {"status": status, **fields}, answer["data"]
+
+        found, made = ask("createTask", body(batch_id="b", stock_code=..., stock_codes=["A", "B", "C"]))
+        assert found == {"status": 201, "token": "desk", "batch_id": "b", "tasks": 3}
+        task_id = made["task_ids"][0]
+        found, _ = ask("createTask", body(batch_id="b", dry_run=True))
+        assert found == {"status": 200, "token": "desk", "dry_run": True}
+        found, one = ask("createTask", body(), "second-token")
+        ids = {"batch_id": one["batch_id"], "task_id": one["task_ids"][0]}
+        assert found == {"status": 201, **ids, "tasks": 1}, "this token has no name"
+        mine, some = {"token": "desk", "task_id": task_id}, {"token": "desk", "batch_id": "b"}
+        assert ask("deleteBatch", {"batch_id": "b"})[0] == {"status": 409, **some}
+        assert ask("cancelTask", {"task_id": task_id})[0] == {"status": 200, **mine, "tasks": 1}
+        assert ask("cancelTask", {"batch_id": "b"})[0] == {"status": 200, **some, "tasks": 2}
+        assert ask("retryTask", {"task_id": task_id})[0] == {"status": 200, **mine, "tasks": 1}
+        assert ask("retryTask", {"task_id": task_id})[0] == {"status": 409, **mine}
+        again = {"batch_id": "b", "status": ["cancelled"]}
+        assert ask("retryTask", again)[0] == {"status": 200, **some, "tasks": 2}
+        assert ask("deleteTask", {"task_id": task_id})[0] == {"status": 409, **mine}
+        assert ask("cancelTask", {"batch_id": "b"})[0] == {"status": 200, **some, "tasks": 3}
+        assert ask("deleteTask", {"task_id": task_id})[0] == {"status": 200, **mine, "tasks": 1}
+        assert ask("deleteTask", {"task_id": task_id})[0] == {"status": 404, **mine}
+        assert ask("deleteBatch", {"batch_id": "b"})[0] == {"status": 200, **some, "tasks": 2}
+        assert ask("createTask", {"batch_id": "b"})[0] == {"status": 400, "token": "desk"}
+        assert ask("createTask", b"{" * 9)[0] == {"status": 400, "token": "desk"}
+        # what is refused by its head alone has no ids: its body is not read
+        assert ask("cancelTask", {"batch_id": "b"}, "look-token")[0] == {"status": 403, "token": "eve"}
+        assert ask("cancelTask", {"batch_id": "b"}, "wrong-token")[0] == {"status": 401}
+        assert ask("cancelTask", {}, Origin="http://evil.example")[0] == {"status": 403, "token": "desk"}
+        assert ask("cancelTask", {}, **{"Content-Type": "text/plain"})[0] == {"status": 415, "token": "desk"}
+        assert ask("nothing", {})[0] == {"status": 404, "token": "desk"}
+        assert not any(record.fields.get("path") for record in caplog.records), "no second line for a write"
+    for token in ("first-token", "second-token", "look-token", "wrong-token"):
+        assert token not in caplog.text
+
+
+def test_a_batch_that_is_deleted_in_part_says_so_in_its_audit_line(url, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    with serving(settings(url, port=0)) as server:
+        tasks = server.api.tasks
+        tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], batch_id="b"))
+        tasks.cancel_batch("b")
+        delete_some = tasks.dao.delete_some
+
+        def delete_and_add(*given):
+            found = delete_some(*given)
+            tasks.create_task(qtm.TaskRequest("C", CONFIG, PARAMS, batch_id="b"))
+            return found
+
+        monkeypatch.setattr(tasks.dao, "delete_some", delete_and_add)
+        assert call(server, "POST", f"{A}/deleteBatch", {"batch_id": "b"})[0] == 409
+    outcome = {"status": 409, "error": "task_not_finished", "batch_id": "b", "tasks": 2}
+    assert audit_lines(caplog) == [{"path": "deleteBatch", **outcome}]
+
+
+def test_a_write_that_the_stop_cuts_off_has_an_audit_line_of_unknown_outcome(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "qtm")
+    monkeypatch.setattr(qtm, "CUT_OFF_SECONDS", 0.1)
+    is_held, go_on = threading.Event(), threading.Event()
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("desk:first-token",))) as server:
+        tasks = server.api.tasks
+        create = tasks.create_tasks
+
+        def held(*given, **more):
+            is_held.set()
+            go_on.wait(DEADLINE_SECONDS)
+            return create(*given, **more)
+
+        monkeypatch.setattr(tasks, "create_tasks", held)
+        given = json.dumps(body()).encode()
+        head = f"POST {A}/createTask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer first-token\r\nContent-Length: {len(given)}\r\n\r\n"
+        try:
+            with client_of(server, head.encode() + given):
+                assert is_held.wait(DEADLINE_SECONDS)
+                server.shutdown(0.1)
+        finally:
+            go_on.set()
+    outcome = {"status": 503, "error": "outcome_unknown", "token": "desk"}
+    assert audit_lines(caplog) == [{"path": "createTask", **outcome}]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_service_writes_its_audit_lines_to_its_log(tmp_path, log_format):
+    chosen = {"QTM_LOG_FORMAT": log_format, "QTM_API_TOKEN": f"desk:{SECRETS['full']}"}
+    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", **chosen) as served:
+        made = served.data("POST", f"{A}/createTask", body(batch_id="b"))
+        assert served.ask("POST", f"{A}/cancelTask", {"batch_id": "b"}, token="wrong")[0] == 401
+        stop(served.process)
+    lines = [line for line in served.lines if "createTask" in line or "cancelTask" in line]
+    assert len(lines) == 2
+    if log_format == "text":
+        shown = r'\S+Z INFO audit client="127\.0\.0\.1" token="desk" method="POST" path="/api/v1/backtest/createTask" '
+        ids = f'batch_id="b" tasks=1 task_id="{made["task_ids"][0]}"'
+        assert re.fullmatch(shown + r'status=201 ms=[0-9.]+ request_id="[0-9a-f]{16}" ' + ids, lines[0])
+        assert " INFO audit " in lines[1]
+        assert lines[1].endswith('error="unauthorized"')
+        return
+    created, refused = map(json.loads, lines)
+    assert (created["event"], created["token"], created["status"]) == ("audit", "desk", 201)
+    assert (refused["event"], refused["error"], refused.get("token")) == ("audit", "unauthorized", None)
+
+
 def test_host_origin_media_type_and_token_are_checked(url):
     chosen = settings(url, port=0, api_token=("first-token", "second-token"), allowed_hosts=("qtm.example",))
     with serving(chosen) as server:
@@ -13503,6 +13662,30 @@ def secured(server, certificate):
         yield one
     finally:
         one.connection.close()
+
+
+def test_no_answer_sends_a_referrer_on_and_under_tls_browsers_keep_to_it(edge, secure, certificate):
+    for path in ("", "healthz", "nothing"):
+        plain = raw(edge, f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        assert plain.count(b"\r\nReferrer-Policy: no-referrer\r\n") == 1
+        assert b"Strict-Transport" not in plain, "a browser must ignore it, and a proxy must not pass it on"
+        with secured(secure, certificate) as one:
+            one.connection.request("GET", f"/{path}")
+            headers = one.connection.getresponse().headers
+            assert headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
+            assert headers.get_all("Referrer-Policy") == ["no-referrer"]
+
+
+def test_a_client_cannot_renegotiate(secure, certificate):
+    """TLS 1.3 has no renegotiation; a client of 1.2 is refused, and others are served all the same."""
+    command = f"openssl s_client -connect 127.0.0.1:{secure.server_port} -tls1_2".split()
+    sent = b"R\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    found = subprocess.run(command, check=False, input=sent, capture_output=True, timeout=DEADLINE_SECONDS)
+    assert b"RENEGOTIATING" in found.stdout + found.stderr
+    assert b"no renegotiation" in found.stderr
+    assert secure.rules.certificate.context.options & ssl.OP_NO_RENEGOTIATION, "OpenSSL 1.1.1 allows it else"
+    with secured(secure, certificate) as one:
+        assert one.call("GET", "/healthz")[0] == 200
 
 
 def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes_nothing(
@@ -16445,7 +16628,7 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     assert [event["text"] for event in events["engine output"]][:2] == ["import says", "this \x1b[31m"]
     assert {"batch_id", "worker_id", "stock_code"} <= set(events["attempt started"][0])
     # the probe was asked until it was ready
-    requests = [event for event in events["request"] if event["path"] != "/readyz"]
+    requests = events.pop("audit")
     assert all(len(event["request_id"]) == 16 for event in requests)
     assert [event["path"] for event in requests][: len(FORGED)] == list(FORGED.values())
     (hostile_id,) = [event for event in requests if event.get("task_id") == "a\nb\u2028\x1b"]
@@ -16454,7 +16637,7 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     assert [(event["task_id"], event["tasks"]) for event in made] == [(one, 1) for one in ids]
     assert all(len(event["batch_id"]) == 36 for event in made)
     assert (requests[-1]["task_id"], requests[-1]["error"]) == (ids[0], "task_already_finished")
-    del events["request"]
+    assert {event["path"] for event in events.pop("request")} <= {"-", "/readyz"}
     of_tasks = [found for found in events.values() if any("task_id" in event for event in found)]
     assert all(any("attempt" in event for event in found) for found in of_tasks)
 
