@@ -1693,10 +1693,11 @@ def _curve_metrics(curve: Any) -> dict[str, float]:
     return {"bars": len(values), **return_moments(returns)}
 
 
-def result_metrics(members: Mapping[str, str]) -> dict[str, float]:
+def result_metrics(members: Mapping[str, str]) -> tuple[dict[str, float], str]:
     """The numbers of a result's ``metrics``, at most 64, and of its equity curve ``skew``, ``kurtosis`` and
-    ``bars`` where they are missing. Takes the JSON text of each member of the result."""
-    given = json.loads(members.get("metrics", "{}"))
+    ``bars`` where they are missing; and their JSON. Takes the JSON text of each member of the result."""
+    text = members.get("metrics", "{}")
+    given = json.loads(text)
     pairs = given.items() if isinstance(given, dict) else ()
     numbers = (pair for pair in pairs if _is_number(pair[1]) and len(pair[0]) <= MAX_METRIC_NAME)
     metrics = dict(itertools.islice(numbers, MAX_METRICS))
@@ -1704,7 +1705,7 @@ def result_metrics(members: Mapping[str, str]) -> dict[str, float]:
         for name, value in _curve_metrics(json.loads(members["equity_curve"])).items():
             if len(metrics) < MAX_METRICS:
                 metrics.setdefault(name, value)
-    return metrics
+    return metrics, text if metrics == given else dump_json(metrics)
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
@@ -4573,6 +4574,20 @@ NO_USAGE = ProcessUsage()
 ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cancelled")
 
 
+class RunFacts(NamedTuple):
+    """What rankings and run cards need of a completed attempt beside its metrics; see the columns of
+    backtest_metrics."""
+
+    params_key: int
+    start_date: str | None
+    end_date: str | None
+    run_key: str | None
+    periods_per_year: float | None
+    period_sharpe: float | None
+    sharpe_error: float | None
+    data_version: str | None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may
@@ -4581,7 +4596,8 @@ class Outcome:
     result_json: str | None = None
     non_finite_json: str = "[]"
     converted_json: str = "[]"
-    ranking_json: str | None = None  # of a result: METRICS_ROW from params_key on, then the data version
+    metrics_json: str = "{}"  # of a result
+    facts: RunFacts | None = None  # of a result
     environment: str = '{"engine":null}'  # of a result, see `run_environment`
     error_type: str | None = None
     message: str = ""
@@ -4601,7 +4617,7 @@ class Outcome:
     @property
     def stored_bytes(self) -> int:
         """About what it takes in a statement."""
-        texts = (self.message, self.traceback, self.usage.output_tail, self.ranking_json)
+        texts = (self.message, self.traceback, self.usage.output_tail, self.metrics_json)
         return self.result_bytes + sum(len(text or "") for text in texts) + 800
 
     @property
@@ -4763,19 +4779,13 @@ ENDED = (
 )
 STATUS_PLACE = ENDED.index("new_status")
 RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted", "run_card")
-# What the engine process says of a result for rankings; the rest of a row is the task's own.
-METRICS_ROW = (
-    *("task_id", "drift", "params_key", "start_date", "end_date", "run_key"),
-    *("periods_per_year", "period_sharpe", "sharpe_error", "metrics"),
-)
+METRICS_ROW = ("task_id", "drift", "metrics", *RunFacts._fields[:-1])  # the rest is the task's own
 
 
-RUN_KEY_PLACE = METRICS_ROW.index("run_key") - METRICS_ROW.index("params_key")  # in Outcome.ranking_json
-
-
-def _run_card(one: Attempt, data_version: str | None, times: Sequence[str]) -> str:
+def _run_card(one: Attempt, times: Sequence[str]) -> str:
     """The run card of a result, without what its task has; ``times``: when the attempt began and ended."""
-    usage, (began, ended) = one.outcome.usage, times
+    usage, (began, ended), facts = one.outcome.usage, times, one.outcome.facts
+    data_version = facts and facts.data_version
     own = f'"data_version":{dump_json(data_version)},"attempt":{one.attempt},"started_at":"{_iso(began)}"'
     used = f'"cpu_seconds":{usage.cpu_seconds},"max_rss_bytes":{usage.max_rss_bytes}'.replace("None", "null")
     return f'{one.outcome.environment[:-1]},{own},"ended_at":"{_iso(ended)}",{used}}}'
@@ -4986,7 +4996,7 @@ class RunStatements(Statements):
         return self.database.write(work, confirm)
 
     def _record(self, session: Session, attempts: Sequence[Attempt], stamp: Callable[[float], str]) -> None:
-        rows, together, ranked = [], [], list[tuple[str, str, list[Any]]]()
+        rows, together, ranked = [], [], list[tuple[str, str, RunFacts]]()
         for one in attempts:
             outcome = one.outcome
             times = stamp(time.monotonic() + one.delay_seconds), stamp(one.started_at), stamp(one.ended_at)
@@ -4995,11 +5005,10 @@ class RunStatements(Statements):
             rows.append(_ended_row(one.key, one.attempt_limit, one.worker_id, outcome, times, told))
             if outcome.result_json is None:
                 continue
-            facts = json.loads(outcome.ranking_json or "[null]")
-            if outcome.ranking_json:
-                ranked.append((one.task_id, outcome.ranking_json, facts))
+            if outcome.facts:
+                ranked.append((one.task_id, outcome.metrics_json, outcome.facts))
             documents = outcome.result_json, outcome.non_finite_json, outcome.converted_json
-            result = one.task_id, *documents, _run_card(one, facts[-1], times[1:])
+            result = one.task_id, *documents, _run_card(one, times[1:])
             if len(outcome.result_json) <= RESULT_TOGETHER_BYTES:
                 together.append(result)
             else:  # as JSON in JSON it would be half as long again
@@ -5008,20 +5017,21 @@ class RunStatements(Statements):
         if together:
             session.execute(self._insert_results, {"rows": dump_json(together)})
         if ranked:
-            metrics = ",".join(self._metrics_rows(session, ranked))
-            session.execute(self._insert_metrics, {"rows": f"[{metrics}]"})
+            metrics = dump_json([*self._metrics_rows(session, ranked)])
+            session.execute(self._insert_metrics, {"rows": metrics})
 
-    def _metrics_rows(self, session: Session, ranked: Sequence[tuple[str, str, list[Any]]]) -> Iterator[str]:
-        """The row of METRICS_ROW for each id, ranking_json and the list in it. One drifts from the first
-        completed task of its run_key that is found, or of this group, when the numbers differ."""
-        keys = [[facts[RUN_KEY_PLACE]] for _, _, facts in ranked if facts[RUN_KEY_PLACE]]
+    def _metrics_rows(
+        self, session: Session, ranked: Sequence[tuple[str, str, RunFacts]]
+    ) -> Iterator[Sequence[Any]]:
+        """The rows of METRICS_ROW. A task drifts from the first completed task of its run_key that is found,
+        or of this group, when the numbers differ."""
+        keys = [[facts.run_key] for _, _, facts in ranked if facts.run_key]
         known = session.rows(self._select_known, {"rows": dump_json(keys)}) if keys else ()
         first = {key: metrics for key, metrics in known if metrics}
-        for task_id, text, facts in ranked:
-            key, own = facts[RUN_KEY_PLACE], facts[-2]
-            other = first.setdefault(key, own) if key else own
+        for task_id, own, facts in ranked:
+            other = first.setdefault(facts.run_key, own) if facts.run_key else own
             drift = int(other != own and json.loads(other) != json.loads(own))
-            yield f'["{task_id}",{drift},{text[1:]}'
+            yield task_id, drift, own, *facts[:-1]
 
     def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
         """running -> completed, failed or pending for tasks that are locked, and the records of their
@@ -6990,10 +7000,10 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         return _error_outcome(error)
     try:
         document = result_document(result)
-        metrics = result_metrics(document.members)
-        ranking = dump_json([*facts, key, *sharpe_facts(metrics), dump_json(metrics), data_version])
+        metrics, metrics_json = result_metrics(document.members)
+        ranked = RunFacts._make([*facts, key, *sharpe_facts(metrics), data_version])
         listed = dump_json(document.non_finite), dump_json(document.converted)
-        found = Outcome(document.text, *listed, ranking)
+        found = Outcome(document.text, *listed, metrics_json, ranked)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
@@ -7050,7 +7060,7 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
         found: list[Any] = validation_faults(engine, tasks, question["most"])
     else:
         found = [_key_facts(name, engine, task)[0] for task in tasks]
-    return Outcome(dump_json(found), ranking_json="null")
+    return Outcome(dump_json(found))
 
 
 def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> None:
@@ -7175,9 +7185,9 @@ class FreshState:
 
 
 def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> None:
-    listed = outcome.non_finite_json, outcome.converted_json, outcome.ranking_json
     if outcome.result_json is not None:
-        return ends.send(frame, outcome.result_json, *cast("tuple[str, ...]", listed))
+        listed = outcome.non_finite_json, outcome.converted_json
+        return ends.send(frame, outcome.result_json, *listed, outcome.metrics_json, dump_json(outcome.facts))
     error = outcome.error_type, outcome.message, outcome.traceback, outcome.retryable
     ends.send({**frame, "error": error})
 
@@ -7997,7 +8007,7 @@ SHAPES: Sequence[Mapping[str, Any]] = (
     {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
 )
 FRAMES = {frozenset(shape): shape for shape in SHAPES}
-RESULT_DOCUMENTS = 4  # itself, its non_finite, its converted, its ranking
+RESULT_DOCUMENTS = 5  # itself, its non_finite, its converted, its metrics, its RunFacts
 
 
 def has_shape(value: Any, shape: Any) -> bool:
@@ -8021,21 +8031,25 @@ def has_shape(value: Any, shape: Any) -> bool:
     return value is shape or type(value) is shape
 
 
-def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
+def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[Any]]:
     """A frame and its documents, each a line. Raises ForgedFrame for what has no shape of SHAPES.
 
-    Documents are not parsed again: the marker of their frame says that the writer in the engine process made
-    them, and a result of many megabytes would hold up all threads. An engine that looks for the marker can
-    forge its own outcome, as it can return one.
+    But for RunFacts, documents are not parsed again: the marker of their frame says that the writer in the
+    engine process made them, and a result of many megabytes would hold up all threads. An engine that looks
+    for the marker can forge its own outcome, as it can return one.
     """
     try:
-        head, *documents = body.decode().split("\n")
+        head, *lines = body.decode().split("\n")
+        documents: list[Any] = lines
         frame = json.loads(head)
         shape = FRAMES.get(frozenset(frame))
         is_whole = len(documents) == (RESULT_DOCUMENTS if shape is RESULT else 0)
         is_right = has_shape(frame, shape) and frame.get("progress", 0) <= 1
         if not is_whole or not is_right or ("\\u" in head and _bad_text(frame)):
             raise ForgedFrame
+        if documents:
+            facts = json.loads(documents[-1])
+            documents[-1] = None if facts is None else RunFacts._make(facts)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ForgedFrame from None
     return frame, documents
@@ -8114,7 +8128,7 @@ class HostLink:
         found = self._poll.poll(1000 * min(seconds, 3600.0))
         return all(descriptor != self._control.socket.fileno() for descriptor, _ in found)
 
-    def frames(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    def frames(self) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """The whole frames that have come, each with its documents. Raises ForgedFrame after those before."""
         with contextlib.suppress(BlockingIOError):
             self._received += os.read(self._frames, 1 << 20)
@@ -8216,7 +8230,7 @@ def _death(flight: Flight, code: int | None, report: Mapping[str, Any]) -> Outco
 
 
 def _outcome(
-    documents: Sequence[str],
+    documents: Sequence[Any],
     environment: str,
     kind: str | None,
     message: str,
@@ -8224,8 +8238,9 @@ def _outcome(
     retryable: bool,
 ) -> Outcome:
     """From what an engine process sends: of a result its documents, of an error the rest."""
-    result, non_finite, converted, ranking = documents or (None, "[]", "[]", None)
-    return Outcome(result, non_finite, converted, ranking, environment, kind, message, stack, retryable)
+    result, non_finite, converted, metrics, facts = documents or (None, "[]", "[]", "{}", None)
+    of_result = result, non_finite, converted, metrics, facts, environment
+    return Outcome(*of_result, kind, message, stack, retryable)
 
 
 class EngineSlot:
@@ -8394,7 +8409,7 @@ class EngineSlot:
                 self._take_frame(link, flight, frame, documents)
 
     def _take_frame(
-        self, link: HostLink, flight: Flight, frame: dict[str, Any], documents: list[str]
+        self, link: HostLink, flight: Flight, frame: dict[str, Any], documents: list[Any]
     ) -> None:
         """What an engine process has sent of an attempt."""
         if "at" in frame:

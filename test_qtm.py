@@ -1063,9 +1063,8 @@ def test_metrics_beside_a_task_are_the_numbers_of_its_result(result, expected):
         return result
 
     outcome = qtm.run_attempt(engine, qtm.TaskRequest("A", CONFIG, dict(PARAMS)), lambda *_: None)
-    key, start, end, *_, metrics, _ = json.loads(outcome.ranking_json)
-    assert json.loads(metrics) == expected
-    assert (key, start, end) == (qtm.params_key(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
+    assert json.loads(outcome.metrics_json) == expected
+    assert outcome.facts[:3] == (qtm.params_key(PARAMS), CONFIG["start_date"], CONFIG["end_date"])
 
 
 POINT_VALUES = st.one_of(st.none(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False))
@@ -3652,11 +3651,11 @@ def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again
     assert max(sizes[4:]) > 10, "it grows until the next conflict"
 
 
-def ranked(metrics: dict, params=PARAMS, run_key=None) -> qtm.Outcome:
+def ranked(metrics: dict, params=PARAMS, run_key=None, config=CONFIG) -> qtm.Outcome:
     """The outcome of a result with these metrics."""
-    facts = [*qtm.task_facts(qtm.TaskRequest("A", CONFIG, params)), run_key]
-    row = [*facts, *qtm.sharpe_facts(metrics), qtm.dump_json(metrics), None]
-    return qtm.Outcome(qtm.dump_json({"metrics": metrics}), ranking_json=qtm.dump_json(row))
+    facts = [*qtm.task_facts(qtm.TaskRequest("A", config, params)), run_key, *qtm.sharpe_facts(metrics), None]
+    text = qtm.dump_json(metrics)
+    return qtm.Outcome(f'{{"metrics":{text}}}', metrics_json=text, facts=qtm.RunFacts(*facts))
 
 
 def sweep_of(
@@ -3675,9 +3674,7 @@ def sweep_of(
         outcome = qtm.Outcome(error_type="x", retryable=False)
         if value is not None:
             metrics |= {} if math.isnan(value) else {"sharpe": value}
-            facts = qtm.task_facts(attempt.request())
-            row = [*facts, None, *qtm.sharpe_facts(metrics), qtm.dump_json(metrics), None]
-            outcome = qtm.Outcome("{}", ranking_json=qtm.dump_json(row))
+            outcome = ranked(metrics, attempt.request().params, config=config)
         ended[task_id] = how_ended(attempt, outcome, engine_version=f"engine of {start[:4]}")
     dao.record(list(ended.values()))
     return ids
@@ -4230,7 +4227,7 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     done, bare, failed, pending = add(dao, "A", "\u5e73\u5b89", "C", "D", batch_id="b")
     one, two, three = dao.claim("w", 3)
     finish(dao, one, ranked(metrics), version="e 1")
-    finish(dao, two, qtm.Outcome("{}", ranking_json=ranked({}).ranking_json))
+    finish(dao, two, ranked({}))
     finish(dao, three, qtm.Outcome(error_type="x", retryable=False))
     found = {task.task_id: task.metrics for task in listed(dao, "b")}
     assert found == {done: metrics, bare: None, failed: None, pending: None}
@@ -5804,7 +5801,7 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, conte
     )
 
 
-RANKING = '[5,null,null,"k",252,0.1,null,"{\\"sharpe\\":1.5}","v"]'
+RANKING = '{"sharpe":1.5}\n[5,null,null,"k",252,0.1,null,"v"]'
 OF_RESULT = '{"task":0,"usage":null}\n'
 GOOD_FRAMES = [
     '{"host":5}',
@@ -5834,6 +5831,7 @@ FORGED_FRAMES = [
         f'{{"task":0,"usage":null,"error":{value}}}'
         for value in ("{}", '[{},"",null,true]', '["x",[1],null,true]', '["x","",null,1]', '["x","",null,true,1]')
     ),
+    *(OF_RESULT + f"{{}}\n[]\n[]\n{{}}\n{facts}" for facts in ("", "[5]", "{}", "x", "[1,2,3,4,5,6,7,8,9]")),
     *(OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
 ]  # fmt: skip
 
@@ -5841,7 +5839,9 @@ FORGED_FRAMES = [
 def test_one_strict_reader_takes_the_frames_of_qtm_and_no_others():
     for frame in GOOD_FRAMES:
         head, *documents = frame.split("\n")
-        assert qtm.read_frame(frame.encode()) == (json.loads(head), documents)
+        facts = [json.loads(one) for one in documents[4:]]
+        read, found = qtm.read_frame(frame.encode())
+        assert (read, found[:4], [*map(list, found[4:])]) == (json.loads(head), documents[:4], facts)
     no_utf_8 = (b'{"task":0,"ignored":"\xff"}', b'\xef\xbb\xbf{"host":5}')
     for frame in (*map(str.encode, FORGED_FRAMES), *no_utf_8):
         with pytest.raises(qtm.ForgedFrame):
