@@ -453,6 +453,18 @@ SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a fil
 SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
 
 
+def usable_cpus(cgroups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> float:
+    """The CPUs that this process may use: those of its affinity, or fewer by the quota of its container
+    (cgroup v2, ``cpu.max``: microseconds of a period, or ``max``)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        group = pathlib.Path("/proc/self/cgroup").read_text().split("0::/")[-1].strip()
+        quota, period = (cgroups / group / "cpu.max").read_text().split()
+        return min(count, int(quota) / int(period))
+    except (OSError, ValueError):  # no cgroup v2, or no quota
+        return count
+
+
 def _parse_setting(kind: type, text: str) -> Any:
     """The value of a setting from its text. Raises ValueError with the reason."""
     if kind is tuple:
@@ -509,7 +521,7 @@ class Settings:
     engine_start: str = _setting("", "fork or spawn; default: spawn where the import leaves threads")
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
     data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "prices of the built-in engine")
-    workers: int = _setting(1, "how many tasks run at the same time", 1, 256)
+    workers: int = _setting(1, "how many tasks run at the same time; auto: one less than the CPUs", 1, 256)
     tasks_per_process: int = _setting(1, "tasks of an engine process; above 1 it stays warm", 1, 100_000)
     poll_seconds: float = _setting(30.0, "how often the scheduler looks for work by itself", 0.05, 3600)
     task_timeout_seconds: float = _setting(3600.0, "wall time of an attempt by default", *TIMEOUT_SECONDS)
@@ -554,6 +566,8 @@ class Settings:
                     raise ValueError(f"QTM_{name.upper()} is set too: set one of the two")
                 if source in texts and source not in faults:
                     text = _read_secret(texts[source]) if source != name else texts[source]
+                    if (name, text) == ("workers", "auto"):
+                        text = str(max(1, min(256, int(usable_cpus()) - 1)))
                     values[name] = _parse_setting(kind, text)
             except ValueError as error:
                 faults[source] = str(error)

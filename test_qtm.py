@@ -273,6 +273,24 @@ def load(environment: str = "", **flags: str) -> qtm.Settings:
     return qtm.Settings.load(dict(f"QTM_{one}".split("=", 1) for one in environment.split()), flags)
 
 
+@pytest.mark.parametrize(
+    ("quota", "cpus"), [("max 100000", 99), ("250000 100000", 2.5), ("", 99), (None, 99)]
+)
+def test_workers_auto_is_one_less_than_the_cpus_that_a_container_may_use(tmp_path, monkeypatch, quota, cpus):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(99))
+    group = pathlib.Path("/proc/self/cgroup").read_text().split("0::/")[-1].strip()
+    (tmp_path / group).mkdir(parents=True, exist_ok=True)
+    if quota is not None:
+        (tmp_path / group / "cpu.max").write_text(quota)
+    assert qtm.usable_cpus(tmp_path) == cpus
+    monkeypatch.setattr(qtm, "usable_cpus", lambda: cpus)
+    assert qtm.Settings.load({"QTM_WORKERS": "auto"}).workers == int(cpus) - 1
+    monkeypatch.setattr(qtm, "usable_cpus", lambda: 0.5)
+    assert qtm.Settings.load({}, {"workers": "auto"}).workers == 1
+    with pytest.raises(qtm.SettingsError, match="QTM_WORKERS: must be a whole number, not 'many'"):
+        qtm.Settings.load({"QTM_WORKERS": "many"})
+
+
 def test_settings_come_from_default_environment_and_flag_in_this_order():
     loaded = load("PORT=1 WORKERS=4", port="2")
     assert (loaded.port, loaded.workers, loaded.poll_seconds) == (2, 4, 30.0)
