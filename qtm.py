@@ -644,12 +644,8 @@ MAX_JSON_DEPTH = 64
 MAX_BODY_VALUES = 1_000_000
 JSON_SLICE_BYTES = 64 * 1024  # that are looked at in a row
 
-_compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-def dump_json(value: Any) -> str:
-    """Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for other types."""
-    return _compact_json(value)
+# Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for other types.
+dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -1375,23 +1371,15 @@ def new_task_ids(count: int) -> list[str]:
 # config, params and error are kept as the JSON text that is stored, and parsed at the first access.
 
 
-STATUS_TEXTS: Mapping[str, str] = {
-    "pending": "Waiting for its turn.",
-    "running": "Running on the engine.",
-    "completed": "Completed; the result is ready.",
-    "failed": "Failed; the error tells why.",
-    "cancelled": "Cancelled; it will not run.",
+# Of each status a sentence for people, and those that may follow it: the arrows of the module's diagram.
+STATUS_TABLE: Mapping[str, tuple[str, Collection[str]]] = {
+    "pending": ("Waiting for its turn.", ("running", "cancelled")),
+    "running": ("Running on the engine.", ("completed", "failed", "pending", "cancelled")),
+    "completed": ("Completed; the result is ready.", ()),
+    "failed": ("Failed; the error tells why.", ("pending",)),
+    "cancelled": ("Cancelled; it will not run.", ("pending",)),
 }
-
-
-# Of each status those that may follow it: the arrows of the module's diagram.
-ARROWS: Mapping[str, Sequence[str]] = {
-    "pending": ("running", "cancelled"),
-    "running": ("completed", "failed", "pending", "cancelled"),
-    "completed": (),
-    "failed": ("pending",),
-    "cancelled": ("pending",),
-}
+STATUS_TEXTS = {status: text for status, (text, _) in STATUS_TABLE.items()}
 
 
 class TaskStatus(str, enum.Enum):
@@ -1410,7 +1398,8 @@ class TaskStatus(str, enum.Enum):
 
     def can_become(self, other: TaskStatus) -> bool:
         """Whether a task of this status may change to the other."""
-        return other.value in ARROWS[self.value]
+        _, following = STATUS_TABLE[self.value]
+        return other.value in following
 
 
 TRANSITIONS = {status: frozenset(filter(status.can_become, TaskStatus)) for status in TaskStatus}
@@ -1424,15 +1413,15 @@ PERCENT_SLACK = 0.00001
 def html_table(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
     """A table for notebooks, with a column for each name in the rows. All texts are escaped."""
 
-    def line(kind: str, values: Iterable[Any]) -> str:
-        texts = [
-            f"{one:.6g}" if isinstance(one, float) else "" if one is None else str(one) for one in values
-        ]
-        return f"<tr>{''.join(f'<{kind}>{html.escape(text)}</{kind}>' for text in texts)}</tr>"
+    def cell(kind: str, value: Any) -> str:
+        text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+        return f"<{kind}>{html.escape(text)}</{kind}>"
 
     found = list(rows)
-    names = [*dict.fromkeys(name for row in found for name in row)]
-    lines = [line("th", names), *(line("td", map(row.get, names)) for row in found)]
+    names = [*dict.fromkeys(itertools.chain(*found))]
+    cells = [[cell("th", name) for name in names]]
+    cells += [[cell("td", row.get(name)) for name in names] for row in found]
+    lines = [f"<tr>{''.join(row)}</tr>" for row in cells]
     return f"<table><caption>{html.escape(title)}</caption>{''.join(lines)}</table>"
 
 
@@ -1495,12 +1484,10 @@ class TaskInfo:
 
 
 RUN_CARD_OF_TASK = (
-    *("task_id", "batch_id", "stock_code", "config", "params", "engine_version"),
-    *("run_key", "result_of", "drift", "created_by"),
+    "task_id batch_id stock_code config params engine_version run_key result_of drift created_by"
 )
 RUN_CARD_OF_ATTEMPT = (
-    *("engine", "distribution", "python", "qtm", "host", "data_version"),
-    *("attempt", "started_at", "ended_at", "cpu_seconds", "max_rss_bytes"),
+    "engine distribution python qtm host data_version attempt started_at ended_at cpu_seconds max_rss_bytes"
 )
 
 
@@ -1627,16 +1614,12 @@ class TaskResult:
     def _repr_html_(self) -> str:
         task, members = self.task, dict(self.result or {})
         metrics = members.pop("metrics", None)
-        rows = []
-        for name, one in {**(metrics if isinstance(metrics, dict) else {}), **members}.items():
-            text = f"{len(one)} items" if isinstance(one, (list, dict)) else one
-            rows.append({"name": name, "value": text})
+        members = {**(metrics if isinstance(metrics, dict) else {}), **members}
+        rows = [
+            {"name": name, "value": f"{len(one)} items" if isinstance(one, (list, dict)) else one}
+            for name, one in members.items()
+        ]
         return html_table(f"{task.stock_code} {dump_json(task.params)}: {task.status_text}", rows)
-
-    @classmethod
-    def from_json(cls, text: str) -> TaskResult:
-        """From the JSON text that getTaskResult answers."""
-        return cls.from_dict(json.loads(text))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskResult:
@@ -10174,10 +10157,10 @@ def _type_error(name: str, wanted: str, value: Any) -> TypeError:
 
 
 def text_argument(name: str, value: Any) -> str:
-    """The text of an argument. Raises TypeError that names it."""
+    """A text; of a TaskStatus its own."""
     if not isinstance(value, str):
         raise _type_error(name, "a text", value)
-    return str.__str__(value)  # of a TaskStatus, too, its text
+    return str.__str__(value)
 
 
 def optional_text(name: str, value: Any) -> str | None:
@@ -10185,28 +10168,32 @@ def optional_text(name: str, value: Any) -> str | None:
     return None if value is None else text_argument(name, value)
 
 
-def texts_argument(name: str, value: Any) -> tuple[str, ...]:
-    """One text or several. Raises TypeError that names the wrong one."""
+def texts_argument(name: str, value: Any, wanted: str = "a text or a list of texts") -> tuple[str, ...]:
+    """One text or several."""
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise _type_error(name, "a text or a list of texts", value)
+        raise _type_error(name, wanted, value)
     many = [value] if isinstance(value, str) else value
     return tuple(text_argument(f"{name}[{i}]", text) for i, text in enumerate(many))
 
 
-def _is_list(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
-
-
-def fields_argument(value: Any) -> Sequence[str]:
-    """The columns of an export: texts, or one text with commas and perhaps blanks. Raises TypeError."""
+def fields_argument(name: str, value: Any) -> tuple[str, ...]:
+    """The columns of an export: texts, or one text with commas and perhaps blanks."""
     if isinstance(value, str):
-        return [name.strip() for name in value.split(",")] if value else ()
-    return texts_argument("fields", value)
+        return tuple(column.strip() for column in value.split(",")) if value else ()
+    return texts_argument(name, value)
+
+
+def statuses_argument(name: str, value: Any) -> tuple[TaskStatus, ...]:
+    """Statuses, each a TaskStatus or its text; one alone will do."""
+    texts, known = texts_argument(name, value, "a list of texts"), list(STATUS_TEXTS)
+    words = f"must be one of {', '.join(known)}"
+    if faults := [FieldError(f"{name}[{i}]", words) for i, text in enumerate(texts) if text not in known]:
+        raise invalid_request(faults)
+    return tuple(TaskStatus(text) for text in texts)
 
 
 def number_argument(name: str, value: Any, least: int | None = None) -> Any:
-    """A number of Python or numpy; a whole one where there is a ``least``. Raises TypeError, and
-    InvalidRequest for one that is less and for NaN."""
+    """A number of Python or numpy; a whole one where there is a ``least``."""
     number = _without_numpy(value)
     if isinstance(number, bool) or not isinstance(number, (int, float) if least is None else int):
         raise _type_error(name, "a number" if least is None else "a whole number", value)
@@ -10217,30 +10204,32 @@ def number_argument(name: str, value: Any, least: int | None = None) -> Any:
     return number
 
 
-def statuses_argument(values: Any) -> list[TaskStatus]:
-    """Statuses, each a TaskStatus or its text; one alone will do. Raises TypeError, and InvalidRequest for a
-    text that is none."""
-    many = [values] if isinstance(values, str) else values
-    if isinstance(many, bytes) or not isinstance(many, Iterable):
-        raise _type_error("statuses", "a list of texts", values)
-    known = [status.value for status in TaskStatus]
-    texts = [text_argument(f"statuses[{i}]", value) for i, value in enumerate(many)]
-    words = f"must be one of {', '.join(known)}"
-    if faults := [FieldError(f"statuses[{i}]", words) for i, text in enumerate(texts) if text not in known]:
-        raise invalid_request(faults)
-    return [TaskStatus(text) for text in texts]
+ARGUMENTS_OF_VERBS: Mapping[str, Callable[[str, Any], Any]] = {
+    "statuses": statuses_argument,
+    "fields": fields_argument,
+    **dict.fromkeys(("where", "task_ids"), texts_argument),
+    **dict.fromkeys(("batch_id", "stock_code", "cursor", "group", "against"), optional_text),
+    **dict.fromkeys(("limit", "top"), functools.partial(number_argument, least=1)),
+    "points": functools.partial(number_argument, least=0),
+    "timeout_seconds": number_argument,
+}
+
+
+def checked(**arguments: Any) -> dict[str, Any]:
+    """Arguments of a verb by the rules for their names; those without a rule are texts. Raises TypeError, and
+    InvalidRequest for a value out of range; both name the argument."""
+    text: Callable[[str, Any], Any] = text_argument
+    return {name: ARGUMENTS_OF_VERBS.get(name, text)(name, value) for name, value in arguments.items()}
 
 
 def checked_filter(chosen: TaskFilter) -> TaskFilter:
-    """The filter of a caller. Raises TypeError and InvalidRequest that name its field."""
-    return dataclasses.replace(
-        chosen,
-        batch_id=optional_text("batch_id", chosen.batch_id),
-        statuses=statuses_argument(chosen.statuses),
-        stock_code=optional_text("stock_code", chosen.stock_code),
-        limit=number_argument("limit", chosen.limit, least=1),
-        cursor=optional_text("cursor", chosen.cursor),
-    )
+    """The filter of a caller. Raises as `checked` does."""
+    names = ("batch_id", "statuses", "stock_code", "limit", "cursor")
+    return dataclasses.replace(chosen, **checked(**{name: getattr(chosen, name) for name in names}))
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
 
 
 def _list_argument(value: Any) -> Any:
@@ -10273,13 +10262,10 @@ def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
 
 
 def python_rerun(rerun: Rerun) -> Rerun:
-    """The same as JSON holds it. Raises TypeError that names the field."""
+    """The same as JSON holds it. Raises as `checked` does."""
     if not isinstance(rerun, Rerun):
         raise _type_error("rerun", "a qtm.Rerun", rerun)
-    texts = {name: optional_text(name, getattr(rerun, name)) for name in ("order", "group", "stat")}
-    texts |= {name: text_argument(name, getattr(rerun, name)) for name in ("batch_id", "by")}
-    top, where = number_argument("top", rerun.top, least=1), texts_argument("where", rerun.where)
-    return Rerun(**cast(Any, texts), top=top, where=where)
+    return Rerun(**checked(**vars(rerun)))
 
 
 def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> list[Combination]:
@@ -10857,7 +10843,7 @@ class TaskQueries:
         (text,) = self.get_result_texts([text_argument("task_id", task_id)]).values()
         if isinstance(text, QtmError):
             raise text
-        return TaskResult.from_json(cast(str, text))
+        return TaskResult.from_dict(json.loads(cast(str, text)))
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the
@@ -10894,8 +10880,8 @@ class TaskQueries:
         if task.status is not TaskStatus.COMPLETED:
             raise TaskNotFinished(f"the task is {task.status.value}: only a completed one has a run card")
         seed = task.params.get("seed", task.config.get("seed"))
-        own = {name: getattr(task, name) for name in RUN_CARD_OF_TASK}
-        return {**own, "seed": seed, **{name: card.get(name) for name in RUN_CARD_OF_ATTEMPT}}
+        own = {name: getattr(task, name) for name in RUN_CARD_OF_TASK.split()}
+        return {**own, "seed": seed, **{name: card.get(name) for name in RUN_CARD_OF_ATTEMPT.split()}}
 
     def list_tasks(
         self,
@@ -10931,14 +10917,12 @@ class TaskQueries:
         a batch whose metric of the same stock and params stands beside each row. By "sharpe" each row has its
         deflated Sharpe ratio: a group is one trial, by its mean, since that is what is chosen from. Raises
         BatchNotFound, InvalidRequest."""
-        texts = {"batch_id": batch_id, "by": by, "order": order, "group": group, "stat": stat}
-        texts = {name: optional_text(name, value) for name, value in {**texts, "against": against}.items()}
-        wheres = texts_argument("where", where)
+        given = checked(batch_id=batch_id, by=by, order=order, group=group, stat=stat, where=where)
+        given |= checked(against=against, limit=limit)
         start = optional_text("cursor", cursor) or "0"
         if not start.isdecimal():
             raise invalid_request([FieldError("cursor", "must be the next_cursor of the page before")])
-        most = min(number_argument("limit", limit, least=1), MAX_RANKED)
-        query = RankQuery(**cast(Any, texts), where=wheres, limit=most, start=int(start))
+        query = RankQuery(**{**given, "limit": min(given["limit"], MAX_RANKED)}, start=int(start))
         return Ranking(**json.loads(self.rank_text(query)))
 
     def rank_text(self, query: RankQuery) -> str:
@@ -10971,7 +10955,7 @@ class TaskQueries:
         iterator raises DatabaseUnavailable."""
         chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
         chosen, conditions = checked_filter(chosen), texts_argument("where", where)
-        names = fields_argument(fields)
+        names = fields_argument("fields", fields)
         faults = condition_faults(conditions)
         if text_argument("format", format) not in FORMATS:
             faults.append(FieldError("format", f"must be one of {', '.join(FORMATS)}"))
@@ -11298,7 +11282,7 @@ class TaskManager(TaskQueries, BatchVerbs):
     ) -> tuple[int, BatchInfo]:
         """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch
         afterwards. Raises BatchNotFound, InvalidRequest."""
-        chosen = statuses_argument(statuses)
+        chosen = statuses_argument("statuses", statuses)
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
         return self._change_batch(lambda one: self.dao.retry_batch(one, chosen), batch_id, self._retried)
@@ -11615,22 +11599,22 @@ class ServiceConnections:
         finally:
             connection.close()
 
-    def ask(
-        self, verb: str, query: Mapping[str, Any], body: Any = None, key: str = "", wait_until: float = 0.0
-    ) -> HttpReply:
-        """GET a verb of the API, or POST it with a body, again and again until the answer is no passing
-        trouble: see `connect`. The service waits for an end until ``wait_until``, by the monotonic clock."""
-        content = None if body is None else dump_json(body).encode(errors="replace")
+    def ask(self, verb: str, values: Any, key: str = "", wait_until: float = 0.0) -> HttpReply:
+        """Make a request such as "GET getTaskStatus" with these parameters, or "POST cancelTask" with this
+        body, again and again until the answer is no passing trouble: see `connect`. The service waits for an
+        end until ``wait_until``, by the monotonic clock."""
+        method, _, path = verb.partition(" ")
+        content = dump_json(values).encode(errors="replace") if method == "POST" else None
         headers = {"Content-Type": "application/json"} if content else {}
         headers |= {"Idempotency-Key": key} if key else {}
         deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
         pause, is_repeat = REPEAT_SECONDS[0], False
         while True:
             wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
-            values = {**query, "wait": f"{wait:.3f}"} if wait_until else query
-            text = urllib.parse.urlencode(values, doseq=True, errors="replace")
+            query = {} if content else {**values, "wait": f"{wait:.3f}"} if wait_until else values
+            text = urllib.parse.urlencode(query, doseq=True, errors="replace")
             seconds = min(wait + self.timeout_seconds, max(deadline - time.monotonic(), 1.0))
-            reply = self._once(f"/{verb}?{text}".rstrip("?"), content, headers, seconds)
+            reply = self._once(f"/{path}?{text}".rstrip("?"), content, headers, seconds)
             reply.is_repeat = is_repeat
             pause = max(pause, reply.retry_after_seconds or 0)
             is_late = time.monotonic() + pause > deadline
@@ -11666,52 +11650,12 @@ def _batch_info(data: Any) -> BatchInfo:
     return _model(BatchInfo, data, tasks=(), next_cursor=None)
 
 
-def _task_page(data: Any) -> tuple[list[TaskInfo], str | None]:
-    return [TaskInfo.from_dict(task) for task in data["tasks"]], data["next_cursor"]
-
-
-def _batch_page(data: Any) -> BatchInfo:
-    return _model(BatchInfo, data, tasks=_task_page(data)[0])
-
-
-def _batch_list(data: Any) -> tuple[list[BatchInfo], str | None]:
-    return list(map(_batch_info, data["batches"])), data["next_cursor"]
-
-
-Ended = TypeVar("Ended", TaskInfo, BatchInfo)
-
-
-def _has_ended(found: TaskInfo | BatchInfo) -> bool:
-    return found.status.is_final if isinstance(found, TaskInfo) else found.is_final
+def _tasks(data: Any) -> list[TaskInfo]:
+    return [TaskInfo.from_dict(task) for task in data["tasks"]]
 
 
 def _changed_batch(data: Any) -> tuple[int, BatchInfo]:
     return data["cancelled"] if "cancelled" in data else data["retried"], _batch_info(data)
-
-
-def _curves(data: Any) -> list[Curve]:
-    return [Curve(**{name: curve[name] for name in Curve._fields}) for curve in data["curves"]]
-
-
-def _attempts(data: Any) -> list[TaskAttempt]:
-    return [_model(TaskAttempt, attempt) for attempt in data["attempts"]]
-
-
-def _no_data(*_: Any) -> None:
-    """Of an answer without data."""
-
-
-def _argument(name: str, value: Any, most: int) -> Any:
-    """An argument as it is sent. Raises TypeError and InvalidRequest as the manager's verb does."""
-    if name == "limit":
-        return min(number_argument(name, value, least=1), most)
-    if name == "statuses":
-        return [status.value for status in statuses_argument(value)]
-    if name == "fields":
-        return [",".join(names)] if (names := fields_argument(value)) else []
-    if name == "points":
-        return number_argument(name, value, least=0)
-    return (texts_argument if name in ("where", "task_ids") else text_argument)(name, value)
 
 
 SENT_NAMES = {"statuses": "status", "task_ids": "task_id"}  # of arguments that have other names in requests
@@ -11721,15 +11665,14 @@ def _remote(
     verb: str,
     method: Callable[Concatenate[Any, P], R],
     parse: Callable[[Any], R],
-    is_change: bool = False,
     most: int = MAX_PAGE,
     settled: tuple[type[QtmError], Callable[[Any, Any], R]] | None = None,
     **more: Any,
 ) -> Callable[Concatenate[Client, P], R]:
-    """A method of Client with signature and docstring of one of TaskManager. Its arguments are sent as the
-    parameters of a GET, or as the body of a POST that ``is_change``, with a ``limit`` of at ``most`` so much,
-    and ``more`` beside them. Where a repeat after a lost answer gets the error ``settled[0]``, the first has
-    been carried out: ``settled[1]`` has the answer."""
+    """A method of Client with signature and docstring of one of TaskManager. Its arguments are sent by this
+    verb, see `ServiceConnections.ask`, with a ``limit`` of at ``most`` so much, and ``more`` beside them.
+    Where a repeat after a lost answer gets the error ``settled[0]``, the first has been carried out:
+    ``settled[1]`` has the answer."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -11737,10 +11680,14 @@ def _remote(
         given = signature.bind(client, *args, **kwargs)
         given.apply_defaults()
         _, *pairs = given.arguments.items()
-        values = {name: _argument(name, value, most) for name, value in pairs if value is not None}
-        values = {SENT_NAMES.get(name, name): value for name, value in values.items()} | more
-        query, body = ({}, values) if is_change else (values, None)
-        reply = client.service.ask(verb, query, body)
+        values = {name: one for name, one in checked(**dict(pairs)).items() if one is not None} | more
+        if "limit" in values:
+            values["limit"] = min(values["limit"], most)
+        if "fields" in values:
+            values["fields"] = [",".join(values["fields"])] if values["fields"] else []
+        if "statuses" in values:
+            values["statuses"] = [status.value for status in values["statuses"]]
+        reply = client.service.ask(verb, {SENT_NAMES.get(name, name): one for name, one in values.items()})
         if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
             return settled[1](*given.args)
         return reply.read(parse)
@@ -11755,6 +11702,9 @@ def _request_body(request: TaskRequest | BatchRequest, batch: BatchRequest) -> d
     return body
 
 
+Ended = TypeVar("Ended", TaskInfo, BatchInfo)
+
+
 class Client(BatchVerbs):
     """The verbs of `TaskManager` against a running service. Made by `connect`; also a context manager."""
 
@@ -11767,39 +11717,37 @@ class Client(BatchVerbs):
     @functools.wraps(TaskManager.get_task_status)
     def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
         query = {"task_id": text_argument("task_id", task_id)}
-        task = self.service.ask("getTaskStatus", query).read(TaskInfo.from_dict)
+        task = self.service.ask("GET getTaskStatus", query).read(TaskInfo.from_dict)
         return with_result_of(self, task, with_result)
 
-    get_tasks_by_batch = _remote("getTasksByBatch", TaskManager.get_tasks_by_batch, _batch_page)
-    get_batch = _remote("getTasksByBatch", TaskManager.get_batch, _batch_info, limit=1)
-    get_task_result = _remote("getTaskResult", TaskManager.get_task_result, TaskResult.from_dict)
-    get_task_attempts = _remote("getTaskAttempts", TaskManager.get_task_attempts, _attempts)
-    run_card = _remote("getRunCard", TaskManager.run_card, dict)
-    list_tasks = _remote("listTasks", TaskManager.list_tasks, _task_page)
-    list_batches = _remote("listBatches", TaskManager.list_batches, _batch_list, most=100)
-    rank = _remote("rankTasks", TaskManager.rank, functools.partial(_model, Ranking), most=MAX_RANKED)
-    cancel_task = _remote("cancelTask", TaskManager.cancel_task, TaskInfo.from_dict, is_change=True)
-    cancel_batch = _remote("cancelTask", TaskManager.cancel_batch, _changed_batch, is_change=True)
+    # fmt: off
+    get_tasks_by_batch = _remote(
+        "GET getTasksByBatch", TaskManager.get_tasks_by_batch, lambda data: _model(BatchInfo, data, tasks=_tasks(data)))
+    get_batch = _remote("GET getTasksByBatch", TaskManager.get_batch, _batch_info, limit=1)
+    get_task_result = _remote("GET getTaskResult", TaskManager.get_task_result, TaskResult.from_dict)
+    get_task_attempts = _remote(
+        "GET getTaskAttempts", TaskManager.get_task_attempts,
+        lambda data: [_model(TaskAttempt, attempt) for attempt in data["attempts"]])
+    run_card = _remote("GET getRunCard", TaskManager.run_card, dict)
+    list_tasks = _remote("GET listTasks", TaskManager.list_tasks, lambda data: (_tasks(data), data["next_cursor"]))
+    list_batches = _remote(
+        "GET listBatches", TaskManager.list_batches,
+        lambda data: ([*map(_batch_info, data["batches"])], data["next_cursor"]), most=100)
+    rank = _remote("GET rankTasks", TaskManager.rank, functools.partial(_model, Ranking), most=MAX_RANKED)
+    export = _remote("GET exportTasks", TaskManager.export, iter)
+    curves = _remote(
+        "GET getCurves", TaskManager.curves, lambda data: [Curve(*[curve[name] for name in Curve._fields]) for curve in data["curves"]])
+    cancel_task = _remote("POST cancelTask", TaskManager.cancel_task, TaskInfo.from_dict)
+    cancel_batch = _remote("POST cancelTask", TaskManager.cancel_batch, _changed_batch)
     retry_task = _remote(
-        "retryTask",
-        TaskManager.retry_task,
-        TaskInfo.from_dict,
-        is_change=True,
-        settled=(TaskNotRetryable, get_task_status),
-    )
-    export = _remote("exportTasks", TaskManager.export, iter)
-    curves = _remote("getCurves", TaskManager.curves, _curves)
-    retry_batch = _remote("retryTask", TaskManager.retry_batch, _changed_batch, is_change=True)
+        "POST retryTask", TaskManager.retry_task, TaskInfo.from_dict, settled=(TaskNotRetryable, get_task_status))
+    retry_batch = _remote("POST retryTask", TaskManager.retry_batch, _changed_batch)
     delete_task = _remote(
-        "deleteTask", TaskManager.delete_task, _no_data, is_change=True, settled=(TaskNotFound, _no_data)
-    )
+        "POST deleteTask", TaskManager.delete_task, lambda _: None, settled=(TaskNotFound, lambda *_: None))
     delete_batch = _remote(
-        "deleteBatch",
-        TaskManager.delete_batch,
-        operator.itemgetter("deleted"),
-        is_change=True,
-        settled=(BatchNotFound, lambda *_: 0),
-    )
+        "POST deleteBatch", TaskManager.delete_batch, operator.itemgetter("deleted"),
+        settled=(BatchNotFound, lambda *_: 0))
+    # fmt: on
 
     @functools.wraps(TaskManager.create_task)
     def create_task(
@@ -11810,24 +11758,24 @@ class Client(BatchVerbs):
 
     def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
-        reply = self.service.ask("createTask", {}, body, key)
+        reply = self.service.ask("POST createTask", body, key)
         is_repeated = reply.status == 200 and idempotency_key is not None
         return reply.read(lambda data: _model(CreatedBatch, data, repeated=is_repeated))
 
     @functools.wraps(TaskManager.dry_run)
     def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
         body = _request_body(request, checked_create(request, None, "dry_run")) | {"dry_run": True}
-        return self.service.ask("createTask", {}, body).read(functools.partial(_model, DryRun))
+        return self.service.ask("POST createTask", body).read(functools.partial(_model, DryRun))
 
     @functools.wraps(TaskManager.wait)
     def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
         query = {"task_id": text_argument("task_id", task_id)}
-        return self._wait("getTaskStatus", query, timeout_seconds, TaskInfo.from_dict)
+        return self._wait("GET getTaskStatus", query, timeout_seconds, TaskInfo.from_dict)
 
     @functools.wraps(TaskManager.wait_batch)
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
         query = {"batch_id": text_argument("batch_id", batch_id), "limit": 1}
-        return self._wait("getTasksByBatch", query, timeout_seconds, _batch_info)
+        return self._wait("GET getTasksByBatch", query, timeout_seconds, _batch_info)
 
     def _wait(
         self, verb: str, query: Mapping[str, Any], seconds: float, parse: Callable[[Any], Ended]
@@ -11838,7 +11786,8 @@ class Client(BatchVerbs):
             found = self.service.ask(verb, query, wait_until=until).read(parse)
             # a service that stops answers early, as does one for which too many wait
             pause = min(asked_at + WAIT_POLL_SECONDS, until) - time.monotonic()
-            if _has_ended(found) or time.monotonic() >= until or self.service.pause(max(pause, 0.0)):
+            has_ended = found.status.is_final if isinstance(found, TaskInfo) else found.is_final
+            if has_ended or time.monotonic() >= until or self.service.pause(max(pause, 0.0)):
                 return found
 
     def close(self) -> None:
@@ -15048,21 +14997,16 @@ def _given(options: argparse.Namespace, names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _ask_by_id(client: Client, an_id: str, verbs: str, is_change: bool, more: Mapping[str, Any]) -> HttpReply:
-    """The answer of the first of two verbs for the task of this id; where it has not the form of a task's id,
-    or no task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have
-    that form, too."""
-    of_task, of_batch = verbs.split()
-
-    def ask(verb: str, values: Mapping[str, Any]) -> HttpReply:
-        return client.service.ask(verb, {} if is_change else values, values if is_change else None)
-
-    if not TASK_ID_FORM.fullmatch(an_id):
-        return ask(of_batch, {"batch_id": an_id, **more})
-    reply = ask(of_task, {"task_id": an_id})
-    if isinstance(reply.error, TaskNotFound):
-        reply = ask(of_batch, {"batch_id": an_id, **more})
-    if isinstance(reply.error, BatchNotFound):
+def _ask_by_id(client: Client, an_id: str, of_task: str, of_batch: str, **more: Any) -> HttpReply:
+    """The answer of the first verb for the task of this id; where it has not the form of a task's id, or no
+    task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have that
+    form, too."""
+    reply, may_be_task = None, TASK_ID_FORM.fullmatch(an_id)
+    if may_be_task:
+        reply = client.service.ask(of_task, {"task_id": an_id})
+    if reply is None or isinstance(reply.error, TaskNotFound):
+        reply = client.service.ask(of_batch, {"batch_id": an_id, **more})
+    if may_be_task and isinstance(reply.error, BatchNotFound):
         raise BatchNotFound(f"there is neither a task nor a batch {an_id!r}")
     return reply
 
@@ -15084,7 +15028,7 @@ def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
     facts["progress"] = progress_text(_batch_info(data))
     if data["counts"]["failed"]:
         query = {"batch_id": data["batch_id"], "status": "failed", "limit": SHOWN_FAILURES}
-        for task in client.service.ask("getTasksByBatch", query).read(operator.itemgetter("tasks")):
+        for task in client.service.ask("GET getTasksByBatch", query).read(operator.itemgetter("tasks")):
             words = f"{task['stock_code']} {dump_json(task['params'])}: {_error_words(task['error'])}"
             facts[task["task_id"]] = words
     return _facts(facts)
@@ -15133,10 +15077,10 @@ def _dry_run_lines(data: Mapping[str, Any]) -> str:
 def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
     """createTask, and the wait for its end. stdout has the id of the batch alone."""
     if options.dry_run and isinstance(body, dict):
-        reply = client.service.ask("createTask", {}, {**body, "dry_run": True})
+        reply = client.service.ask("POST createTask", {**body, "dry_run": True})
         data = _answer(options, reply, _dry_run_lines)
         return 2 if data["refused"] > data["skipped"] else 0
-    reply = client.service.ask("createTask", {}, body, options.key or os.urandom(16).hex())
+    reply = client.service.ask("POST createTask", body, options.key or os.urandom(16).hex())
     data = reply.read(dict)
     options.batch = data["batch_id"]
     if not (options.json and options.wait):
@@ -15171,7 +15115,7 @@ def _rerun(client: Client, options: argparse.Namespace) -> int:
 def _status(client: Client, options: argparse.Namespace) -> None:
     if options.id is None:
         names = ["batch_id", "name", "total", *(status.value for status in TaskStatus), "created_at"]
-        reply = client.service.ask("listBatches", _given(options, "limit"))
+        reply = client.service.ask("GET listBatches", _given(options, "limit"))
 
         def table(data: Mapping[str, Any]) -> str:
             rows = [{**batch, **batch["counts"]} for batch in data["batches"]]
@@ -15180,7 +15124,7 @@ def _status(client: Client, options: argparse.Namespace) -> None:
         _answer(options, reply, table)
         return
     more = {} if options.json else {"limit": 1}
-    reply = _ask_by_id(client, options.id, "getTaskStatus getTasksByBatch", False, more)
+    reply = _ask_by_id(client, options.id, "GET getTaskStatus", "GET getTasksByBatch", **more)
     _answer(options, reply, lambda one: _task_lines(one) if "task_id" in one else _batch_lines(client, one))
 
 
@@ -15226,7 +15170,7 @@ def _leaderboard(data: Mapping[str, Any]) -> str:
 def _top(client: Client, options: argparse.Namespace) -> None:
     query = {"batch_id": options.batch, "limit": 10}
     query |= _given(options, "by order group stat where against limit")
-    data = _answer(options, client.service.ask("rankTasks", query), _leaderboard)
+    data = _answer(options, client.service.ask("GET rankTasks", query), _leaderboard)
     sys.stderr.write("".join(f"qtm: warning: {_shown(warning)}\n" for warning in data["warnings"]))
 
 
@@ -15241,7 +15185,7 @@ def _result_lines(data: Mapping[str, Any]) -> str:
 
 
 def _result(client: Client, options: argparse.Namespace) -> int:
-    reply = client.service.ask("getTaskResult", {"task_id": options.task})
+    reply = client.service.ask("GET getTaskResult", {"task_id": options.task})
     return int(_answer(options, reply, _result_lines)["result"] is None)
 
 
@@ -15256,12 +15200,12 @@ def _export(client: Client, options: argparse.Namespace) -> None:
         sys.stdout.buffer.write(piece.encode())
 
 
-def _change(verbs: str) -> Callable[[Client, argparse.Namespace], None]:
-    """A command that changes a task or a batch."""
+def _change(of_task: str, of_batch: str) -> Callable[[Client, argparse.Namespace], None]:
+    """A command that changes a task or a batch by these verbs."""
     names = ("task_id", "batch_id", "status", "cancelled", "retried", "deleted")
 
     def run(client: Client, options: argparse.Namespace) -> None:
-        reply = _ask_by_id(client, options.id, verbs, True, _given(options, "status"))
+        reply = _ask_by_id(client, options.id, of_task, of_batch, **_given(options, "status"))
         _answer(options, reply, lambda data: _facts({name: data.get(name) for name in names}))
 
     return run
@@ -15271,13 +15215,13 @@ def _delete(client: Client, options: argparse.Namespace) -> None:
     if not options.yes:
         if not os.isatty(0):
             raise QtmError("there is no terminal to ask whether to delete: give --yes")
-        reply = _ask_by_id(client, options.id, "getTaskStatus getTasksByBatch", False, {"limit": 1})
+        reply = _ask_by_id(client, options.id, "GET getTaskStatus", "GET getTasksByBatch", limit=1)
         count = reply.read(lambda data: data.get("total", 1))
         sys.stderr.write(f"Delete {count} task{'s' * (count != 1)} with all results? [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise QtmError("nothing is deleted")
-    _change("deleteTask deleteBatch")(client, options)
+    _change("POST deleteTask", "POST deleteBatch")(client, options)
 
 
 class ClientCommand(NamedTuple):
@@ -15340,10 +15284,10 @@ CLIENT_COMMANDS = {
         _export, "write all tasks of a batch with their params and metrics as a table",
         "BATCH --format --fields --status --where -o", "qtm export first -o first.csv"),
     "cancel": ClientCommand(
-        _change("cancelTask cancelTask"), "cancel a task, or what of a batch has not ended",
+        _change("POST cancelTask", "POST cancelTask"), "cancel a task, or what of a batch has not ended",
         "ID", "qtm cancel first"),
     "retry": ClientCommand(
-        _change("retryTask retryTask"), "run a task again, or those of a batch that failed",
+        _change("POST retryTask", "POST retryTask"), "run a task again, or those of a batch that failed",
         "ID --status", "qtm retry first --status failed --status cancelled"),
     "delete": ClientCommand(
         _delete, "delete a task or batch that has ended, with its results", "ID --yes", "qtm delete first"),

@@ -9432,7 +9432,7 @@ def test_submit_takes_params_a_list_and_a_sweep(verbs, monkeypatch):
         assert {(task.max_attempts, task.config["start_date"]) for task in tasks} == {(1, "2020-01-02")}
         assert (batch.created.count, batch.info().name) == (len(tasks), "some")
     assert next(verbs.submit("A", config).tasks()).params == {}
-    bodies = [given[2] for given in sent if given[0] == "createTask"]
+    bodies = [given[1] for given in sent if given[0] == "POST createTask"]
     assert [body.get("sweep", {}).get("grid") for body in bodies if "params" not in body] == [
         {"a": [1, 2, 3], "b": [2, 3], "c": 1}
     ] * isinstance(verbs, qtm.Client)
