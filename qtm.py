@@ -15034,7 +15034,8 @@ def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
     return _facts(facts)
 
 
-def _watch(client: Client, options: argparse.Namespace, text_to: IO[str] | None = None) -> int:
+def _watch(client: Client, options: argparse.Namespace) -> int:
+    """Wait for the end of a batch. After `submit`, whose stdout has the id alone, the text goes to stderr."""
     batch_id = options.batch
     try:
         batch = Batch(client, batch_id).wait()
@@ -15042,8 +15043,8 @@ def _watch(client: Client, options: argparse.Namespace, text_to: IO[str] | None 
         sys.stderr.write("\n" if sys.stderr.isatty() else "")
         words = f"the batch {batch_id} goes on: `qtm watch {batch_id}` follows it again"
         raise KeyboardInterrupt(f"{words}, `qtm cancel {batch_id}` stops it") from None
-    text = dump_json(batch.summary()) + "\n" if options.json else _batch_lines(client, batch.summary())
-    (text_to if text_to and not options.json else sys.stdout).write(text)
+    text = f"{dump_json(batch.summary())}\n" if options.json else _batch_lines(client, batch.summary())
+    (sys.stdout if options.json or options.command == "watch" else sys.stderr).write(text)
     return 0 if batch.counts["completed"] == batch.total else 1
 
 
@@ -15069,9 +15070,11 @@ def read_job(name: str) -> Any:
 
 def _dry_run_lines(data: Mapping[str, Any]) -> str:
     """What a create would do."""
-    refusals = [(one["stock_code"], dump_json(one["params"]), one["message"]) for one in data["refusals"]]
-    lines = {f"refusal {i}": f"{code} {params}: {text}" for i, (code, params, text) in enumerate(refusals, 1)}
-    return _facts({**data, "refusals": None, **lines})
+    refusals = {
+        f"refusal {i}": f"{one['stock_code']} {dump_json(one['params'])}: {one['message']}"
+        for i, one in enumerate(data["refusals"], 1)
+    }
+    return _facts({**data, "refusals": None, **refusals})
 
 
 def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
@@ -15089,11 +15092,7 @@ def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
     words = [f"{data[name]} {name}" for name in ("skipped", "reused") if data.get(name)]
     hint = "" if options.wait else f"; `qtm watch {options.batch}` follows the batch"
     sys.stderr.write(f"{', '.join(['tasks created: ' + str(data['count']), *words])}{hint}\n")
-    return _watch(client, options, sys.stderr) if options.wait else 0
-
-
-def _submit(client: Client, options: argparse.Namespace) -> int:
-    return _create(client, options, read_job(options.file))
+    return _watch(client, options) if options.wait else 0
 
 
 def _config_change(text: str) -> tuple[str, Any]:
@@ -15224,13 +15223,14 @@ def _delete(client: Client, options: argparse.Namespace) -> None:
     _change("POST deleteTask", "POST deleteBatch")(client, options)
 
 
-class ClientCommand(NamedTuple):
-    """One line of CLIENT_COMMANDS; ``arguments`` are names of ARGUMENTS, beside --json and --url."""
+class Command(NamedTuple):
+    """One line of COMMANDS, which run with the Settings, or of CLIENT_COMMANDS, which run with a Client;
+    ``arguments`` are names of ARGUMENTS."""
 
-    run: Callable[[Client, argparse.Namespace], int | None]
+    run: Callable[[Any, argparse.Namespace], int | None]
     meaning: str
-    arguments: str
-    example: str
+    arguments: str = ""
+    example: str = ""
 
 
 FLAG: Mapping[str, Any] = {"action": "store_true"}
@@ -15244,7 +15244,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "ID": {"help": "the id of a task or batch"},
     "[ID]": {"help": "the id of a task or batch; without it the newest batches", "nargs": "?"},
     "--url": {"help": f"of the service (default: QTM_URL, else {DEFAULT_URL}); QTM_TOKEN is its token"},
-    "--json": {"help": "print the data of the API's answer", **FLAG},
+    "--json": {"help": "print JSON: the data of the API's answer, or the findings of check", **FLAG},
+    "--no-scheduler": {"help": "HTTP only; other replicas run the tasks", **FLAG},
+    "--print": {"help": "print the schema instead", **FLAG},
     "--wait": {"help": "until the batch has ended; exit code 1 if a task did not complete", **FLAG},
     "--dry-run": {"help": "create nothing; show the tasks, what the engine refuses, and how long they take", **FLAG},
     "--key": {"help": "an Idempotency-Key: with the same key, the same file creates once"},
@@ -15265,33 +15267,34 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "--yes": {"help": "do not ask", **FLAG},
 }
 CLIENT_COMMANDS = {
-    "submit": ClientCommand(
-        _submit, "create the tasks of a job file; prints the id of their batch",
+    "submit": Command(
+        lambda client, options: _create(client, options, read_job(options.file)),
+        "create the tasks of a job file; prints the id of their batch",
         "FILE --wait --dry-run --key", "qtm submit job.json --wait"),
-    "status": ClientCommand(
+    "status": Command(
         _status, "show a task, a batch, or the newest batches", "[ID] --limit", "qtm status first"),
-    "watch": ClientCommand(
+    "watch": Command(
         _watch, "show the progress of a batch until it has ended; exit code 1 if a task did not complete",
         "BATCH", "qtm watch first"),
-    "top": ClientCommand(
+    "top": Command(
         _top, "show the best of a batch, and whether they may be luck",
         "BATCH --by --order --group --stat --where --against --limit",
         "qtm top first --by sharpe --group params --where 'fast<20'"),
-    "result": ClientCommand(
+    "result": Command(
         _result, "show the metrics of a task, or with --json its result; exit code 1 if it did not complete",
         "TASK", "qtm result 01a20e10-0a3e-7000-b6f5-58b207e8f920 --json"),
-    "export": ClientCommand(
+    "export": Command(
         _export, "write all tasks of a batch with their params and metrics as a table",
         "BATCH --format --fields --status --where -o", "qtm export first -o first.csv"),
-    "cancel": ClientCommand(
+    "cancel": Command(
         _change("POST cancelTask", "POST cancelTask"), "cancel a task, or what of a batch has not ended",
         "ID", "qtm cancel first"),
-    "retry": ClientCommand(
+    "retry": Command(
         _change("POST retryTask", "POST retryTask"), "run a task again, or those of a batch that failed",
         "ID --status", "qtm retry first --status failed --status cancelled"),
-    "delete": ClientCommand(
+    "delete": Command(
         _delete, "delete a task or batch that has ended, with its results", "ID --yes", "qtm delete first"),
-    "rerun": ClientCommand(
+    "rerun": Command(
         _rerun, "run the best of a batch again with another config, as a batch of their own",
         "BATCH --top --by --order --group --stat --where --set --batch-id --wait --dry-run --key",
         "qtm rerun first --top 20 --by sharpe --set start_date=2013-01-01 --set end_date=2016-12-30 --wait"),
@@ -15299,13 +15302,14 @@ CLIENT_COMMANDS = {
 # fmt: on
 
 
-def add_client_commands(commands: Any) -> None:
-    """A parser for each of CLIENT_COMMANDS, with its own options and an example."""
-    for name, (_, meaning, arguments, example) in CLIENT_COMMANDS.items():
-        parser = commands.add_parser(name, help=meaning, description=meaning, epilog=f"example: {example}")
-        for argument in [*arguments.split(), *["--json"] * (name != "export"), "--url"]:
-            words = {"metavar": argument.strip("[]")} if argument.isupper() else {}
-            parser.add_argument(argument.strip("[]").lower(), **words, **ARGUMENTS[argument])
+def add_command(commands: Any, name: str, command: Command, more: str = "", **options: Any) -> None:
+    """A parser for a command, with its own arguments and ``more``, and its example if it has one."""
+    _, meaning, arguments, example = command
+    epilog = f"example: {example}" if example else None
+    parser = commands.add_parser(name, help=meaning, description=meaning, epilog=epilog, **options)
+    for argument in f"{arguments} {more}".split():
+        words = {"metavar": argument.strip("[]")} if argument.isupper() else {}
+        parser.add_argument(argument.strip("[]").lower(), **words, **ARGUMENTS[argument])
 
 
 def run_client_command(options: argparse.Namespace) -> int:
@@ -15835,25 +15839,15 @@ def command_check(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
-class Command(NamedTuple):
-    """One line of COMMANDS; ``flags`` are its own, beside a flag for each setting."""
-
-    run: Callable[[Settings, argparse.Namespace], int]
-    meaning: str
-    flags: Mapping[str, str] = {}
-
-
 PORT_OF_WORKER = "with QTM_PORT set it answers probes and /metrics"
 PING_MEANING = "whether the service or worker of these settings is alive; for health checks of containers"
 CHECK_MEANING = "examine settings, engine and database; changes nothing"
-NO_SCHEDULER = {"--no-scheduler": "HTTP only; other replicas run the tasks"}
-AS_JSON, PRINT = {"--json": "print the findings as a JSON list"}, {"--print": "print the schema instead"}
 COMMANDS = {
-    "serve": Command(command_serve, "HTTP API and scheduler", NO_SCHEDULER),
+    "serve": Command(command_serve, "HTTP API and scheduler", "--no-scheduler"),
     "worker": Command(command_worker, f"scheduler without the API (MySQL or MariaDB); {PORT_OF_WORKER}"),
     "ping": Command(command_ping, PING_MEANING),
-    "migrate": Command(command_migrate, "bring the database to the newest schema", PRINT),
-    "check": Command(command_check, CHECK_MEANING, AS_JSON),
+    "migrate": Command(command_migrate, "bring the database to the newest schema", "--print"),
+    "check": Command(command_check, CHECK_MEANING, "--json"),
 }
 
 
@@ -15870,11 +15864,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
     parser.add_argument("--version", action="version", version=f"qtm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, meaning, flags) in COMMANDS.items():
-        command = commands.add_parser(name, parents=[shared], help=meaning, description=meaning)
-        for flag, help_text in flags.items():
-            command.add_argument(flag, action="store_true", help=help_text)
-    add_client_commands(commands)
+    for name, command in COMMANDS.items():
+        add_command(commands, name, command, parents=[shared])
+    for name, command in CLIENT_COMMANDS.items():
+        add_command(commands, name, command, "--url" if name == "export" else "--json --url")
     return parser
 
 
@@ -15920,7 +15913,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(options)
         configure_logging(settings)
-        return COMMANDS[options.command].run(settings, options)
+        return COMMANDS[options.command].run(settings, options) or 0
     except (QtmError, OSError) as error:
         sys.stderr.write(f"qtm: {error}\n")
         return 2 if isinstance(error, SettingsError) else 1
