@@ -783,7 +783,7 @@ MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
 NAME_LENGTH = 200
 INITIAL_CASH = (1e-9, 1e15)  # the least and the greatest, here and below
 PRIORITIES = (-100, 100)
-SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")  # by a whole create
+INVALID = ("refuse", "skip")  # what becomes of tasks that the engine refuses
 
 
 def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
@@ -811,18 +811,41 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _choice_fault(path: str, value: Any, known: Sequence[str]) -> list[FieldError]:
+    wanted = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
+    return [] if value in known else [FieldError(path, f"must be {wanted}")]
+
+
+def _batch_id_fault(path: str, value: Any) -> list[FieldError]:
+    rule = "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
+    is_right = isinstance(value, str) and BATCH_ID.fullmatch(value)
+    return [] if is_right else [FieldError(path, rule)]
+
+
+# Of the fields of a create that all its tasks share; None is right where it is the default.
+SHARED_RULES: Mapping[str, Callable[[str, Any], list[FieldError]]] = {
+    "batch_id": _batch_id_fault,
+    "name": functools.partial(_text_fault, length=NAME_LENGTH),
+    "priority": functools.partial(_number_fault, low=PRIORITIES[0], high=PRIORITIES[1], whole=True),
+    "timeout_seconds": functools.partial(_number_fault, low=TIMEOUT_SECONDS[0], high=TIMEOUT_SECONDS[1]),
+    "max_attempts": functools.partial(_number_fault, low=ATTEMPTS[0], high=ATTEMPTS[1], whole=True),
+    "reuse": functools.partial(_choice_fault, known=("completed",)),
+    "invalid": functools.partial(_choice_fault, known=INVALID),
+}
+SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")  # of a TaskRequest, too
+
+
 def _stock_code_faults(path: str, codes: Any) -> list[FieldError]:
     if not isinstance(codes, (list, tuple)) or not codes:
         return [FieldError("stock_codes", "must be a list of at least one stock code")]
     faults = []
     for i, code in enumerate(codes):
-        if isinstance(code, str):
-            if not STOCK_CODE.fullmatch(code):
-                faults.append(FieldError(path.format(i), f"must be a text of {STOCK_CODE_RULE}"))
-        elif type(code) is int and abs(code) < 10**STOCK_CODE_LENGTH:
-            faults.append(FieldError(path.format(i), f'must be a text, "{code}" in quotes'))
-        else:
-            faults.append(FieldError(path.format(i), "must be a text"))
+        if isinstance(code, str) and STOCK_CODE.fullmatch(code):
+            continue
+        message = f"must be a text of {STOCK_CODE_RULE}" if isinstance(code, str) else "must be a text"
+        if type(code) is int and abs(code) < 10**STOCK_CODE_LENGTH:
+            message += f', "{code}" in quotes'
+        faults.append(FieldError(path.format(i), message))
     return faults
 
 
@@ -931,17 +954,15 @@ def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mappin
     """``fast < slow`` or ``stop >= 0.5`` as a function of params."""
     match = CONDITION.fullmatch(text) if isinstance(text, str) else None
     if not match:
-        raise SweepError(
-            path, 'must compare two names or numbers by < <= > >= == or !=, such as "fast < slow"'
-        )
+        form = 'two names or numbers by < <= > >= == or !=, such as "fast < slow"'
+        raise SweepError(path, f"must compare {form}")
 
     def side(word: str) -> Callable[[Mapping[str, Any]], Any]:
         if word in names:
             return operator.itemgetter(word)
         if not NUMBER.fullmatch(word):
-            raise SweepError(
-                path, f"{word[:60]!r} is neither a number nor one of {', '.join(sorted(names))}"[:300]
-            )
+            known = ", ".join(sorted(names))
+            raise SweepError(path, f"{word[:60]!r} is neither a number nor one of {known}"[:300])
         number = float(word)
         return lambda _: number
 
@@ -954,10 +975,6 @@ def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mappin
             raise SweepError(path, f"cannot compare {left(params)!r} with {right(params)!r}"[:300]) from None
 
     return holds
-
-
-def _sample_hint(conditions: Sequence[Any]) -> str:
-    return "; a sample of them needs no conditions" if conditions else "; choose a sample"
 
 
 def _combination(names: Sequence[str], values: Sequence[Sequence[Any]], place: int) -> dict[str, Any]:
@@ -986,26 +1003,27 @@ def expand_sweep(
         conditions = [_condition(f"where[{i}]", text, names) for i, text in enumerate(where)]
     else:
         raise SweepError("where", "must be a list of conditions")
-    if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 1):
+    if sample is not None and (not _is_number(sample) or not isinstance(sample, int) or sample < 1):
         raise SweepError("sample", "must be a whole number from 1")
-    if not isinstance(seed, int) or isinstance(seed, bool):
+    if not _is_number(seed) or not isinstance(seed, int):
         raise SweepError("seed", "must be a whole number")
     chooser = random.Random(seed)
-    if conditions or sample is None:
-        most = MAX_COMBINATIONS if conditions else MAX_TASKS_PER_CREATE
-        if count > most:
-            raise SweepError("grid", f"{count} combinations are more than {most}" + _sample_hint(conditions))
-        combinations = (dict(zip(names, each, strict=True)) for each in itertools.product(*values))
-        found = list(combinations)
-        for holds in conditions:
-            found = list(filter(holds, found))
-        if not found:
-            raise SweepError("where", f"none of {count} combinations is left")
-        if sample is None or sample >= len(found):
-            return found
-        return [found[i] for i in sorted(chooser.sample(range(len(found)), sample))]
-    places = sorted(chooser.sample(range(count), min(sample, count)))
-    return [_combination(names, values, place) for place in places]
+    if sample is not None and not conditions:
+        places = sorted(chooser.sample(range(count), min(sample, count)))
+        return [_combination(names, values, place) for place in places]
+    most, hint = MAX_TASKS_PER_CREATE, "choose a sample"
+    if conditions:
+        most, hint = MAX_COMBINATIONS, "a sample of them needs no conditions"
+    if count > most:
+        raise SweepError("grid", f"{count} combinations are more than {most}; {hint}")
+    found = [dict(zip(names, each, strict=True)) for each in itertools.product(*values)]
+    for holds in conditions:
+        found = list(filter(holds, found))
+    if not found:
+        raise SweepError("where", f"none of {count} combinations is left")
+    if sample is None or sample >= len(found):
+        return found
+    return [found[i] for i in sorted(chooser.sample(range(len(found)), sample))]
 
 
 def _list_of(value: Any) -> Any:
@@ -1065,10 +1083,8 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
 RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
-BY_PATTERN, BY_FAULT = (
-    f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}",
-    "must be the name of a metric, or params.NAME, without quotes",
-)
+BY_PATTERN = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}"
+BY_FAULT = "must be the name of a metric, or params.NAME, without quotes"
 CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
 
 
@@ -1137,14 +1153,14 @@ class Rerun:
     @property
     def query(self) -> RankQuery:
         """The ranking whose first rows are the best."""
-        names = ("batch_id", "by", "order", "group", "stat", "where")
-        return RankQuery(**{name: getattr(self, name) for name in names}, limit=self.top)
+        same = {name: value for name, value in vars(self).items() if name != "top"}
+        return RankQuery(**same, limit=self.top)
 
     def problems(self) -> list[FieldError]:
         """All faults."""
-        names = ("batch_id", "by", "order", "stat")
+        texts = {name: getattr(self, name) for name in ("batch_id", "by", "order", "stat")}
         faults = [
-            FieldError(name, "must be a text") for name in names if not isinstance(getattr(self, name), str)
+            FieldError(name, "must be a text") for name, one in texts.items() if not isinstance(one, str)
         ]
         if not isinstance(self.where, (list, tuple)) or not all(isinstance(one, str) for one in self.where):
             faults.append(FieldError("where", "must be a list of texts"))
@@ -1165,7 +1181,6 @@ def _rerun_of(given: Any, faults: list[FieldError]) -> Rerun:
 
 
 Combination = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # stock code, config and params of a task
-INVALID = ("refuse", "skip")
 
 
 @dataclass(frozen=True)
@@ -1196,7 +1211,7 @@ class BatchRequest:
         if not isinstance(body, dict):
             raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
         tasks = ("stock_code", "stock_codes", "params", "sweep")
-        unknown = body.keys() - {*tasks, "config", "rerun", "invalid", "reuse", "dry_run", *SHARED_FIELDS}
+        unknown = body.keys() - {*tasks, "config", "rerun", "dry_run", *SHARED_RULES}
         faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
         is_single, rerun = "stock_code" in body, None
         if "rerun" in body:
@@ -1215,11 +1230,10 @@ class BatchRequest:
             body.get("config", {}),
             params if isinstance(params, list) else [params],
             **{
-                name: body[name]
-                for name in ("batch_id", "name", "timeout_seconds", "invalid", "reuse")
+                name: _whole(body[name]) if name in ("priority", "max_attempts") else body[name]
+                for name in SHARED_RULES
                 if name in body
             },
-            **{name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
             rerun=rerun,
             origin="rerun" if rerun else "sweep" if "sweep" in body else "params",
         )
@@ -1237,11 +1251,14 @@ class BatchRequest:
     def asked(self) -> dict[str, Any]:
         """Its fields as a body of createTask has them. The SHA-256 of an Idempotency-Key is made of these, so
         that a field of a later version is left out where it has its default."""
-        left_out = {"origin", "invalid" if self.invalid == INVALID[0] else ""}
-        left_out |= set() if self.reuse else {"reuse"}
-        left_out |= {"stock_codes", "params"} if self.rerun else {"rerun"}
-        values = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {**values, "rerun": dataclasses.asdict(self.rerun)} if self.rerun else values
+        values = {name: value for name, value in vars(self).items() if name != "origin"}
+        for name in ("invalid", "reuse", "rerun"):
+            if values[name] == getattr(BatchRequest, name):
+                del values[name]
+        if self.rerun:
+            del values["stock_codes"], values["params"]
+            values["rerun"] = dataclasses.asdict(self.rerun)
+        return values
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
         """Every fault of this request; empty when all is well. Their paths are those that the client used:
@@ -1264,21 +1281,10 @@ class BatchRequest:
             many = "stock_codes" if len(self.stock_codes) > 1 else self.origin
             most = f"more than {MAX_TASKS_PER_CREATE} in one request"
             faults.append(FieldError(many, f"{count} tasks are {most}"))
-        is_id = isinstance(self.batch_id, str) and BATCH_ID.fullmatch(self.batch_id)
-        if self.batch_id is not None and not is_id:
-            rule = "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
-            faults.append(FieldError("batch_id", rule))
-        if self.name is not None:
-            faults += _text_fault("name", self.name, NAME_LENGTH)
-        faults += _number_fault("priority", self.priority, *PRIORITIES, whole=True)
-        if self.timeout_seconds is not None:
-            faults += _number_fault("timeout_seconds", self.timeout_seconds, *TIMEOUT_SECONDS)
-        if self.max_attempts is not None:
-            faults += _number_fault("max_attempts", self.max_attempts, *ATTEMPTS, whole=True)
-        if self.reuse not in (None, "completed"):
-            faults.append(FieldError("reuse", "must be completed"))
-        if self.invalid not in INVALID:
-            faults.append(FieldError("invalid", f"must be one of {', '.join(INVALID)}"))
+        for name, rule in SHARED_RULES.items():
+            value = getattr(self, name)
+            if value is not None or getattr(BatchRequest, name) is not None:
+                faults += rule(name, value)
         return faults or self._document_faults(params_path)
 
     def _document_faults(self, params_path: str) -> list[FieldError]:
