@@ -505,8 +505,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of qtm, with their defaults. Each is read from the environment as ``QTM_`` + its name in
-    capitals."""
+    """All settings of qtm; each is read from the environment as ``QTM_`` + its name in capitals."""
 
     # fmt: off
     database_url: str = _setting("sqlite:///qtm.db", f"sqlite:///FILE or {MYSQL_URL}", secret=True)
@@ -705,8 +704,7 @@ def _json_depth(body: bytes) -> int:
 
 
 def _count_values(body: bytes) -> int:
-    """How many values a JSON text has, as far as it is JSON; the most that it can have where that is no more
-    than MAX_BODY_VALUES."""
+    """How many values a JSON text has; where it can have no more than MAX_BODY_VALUES, a bound."""
     most = 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
     if most <= MAX_BODY_VALUES:
         return most
@@ -747,8 +745,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_body(body: bytes) -> Any:
-    """The value of a request's body: strict JSON of at most MAX_BODY_VALUES values, which are counted before
-    any is made. Raises MalformedJSON."""
+    """The value of a request's body, of at most MAX_BODY_VALUES values, counted first. Raises
+    MalformedJSON."""
     count = _count_values(body)
     if count > MAX_BODY_VALUES:
         raise MalformedJSON(f"the body has {count} values, more than {MAX_BODY_VALUES}")
@@ -879,9 +877,8 @@ def _config_faults(config: Any) -> list[FieldError]:
 
 
 def _without_numpy(value: Any) -> Any:
-    """Scalars and arrays of numpy as Python's own, by duck typing. Times become texts: numpy itself would
-    give nanoseconds as integers. A duration, and what has names beside its values (a Series, a structured
-    array), stays as it is."""
+    """Scalars and arrays of numpy as Python's own, by duck typing; times as texts, since numpy itself would
+    give nanoseconds. A duration, a Series and a structured array stay as they are."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if not kind or kind == "m" or hasattr(value, "index") or value.dtype.names:
         return value
@@ -1027,8 +1024,7 @@ def expand_sweep(
 
 
 def _list_of(value: Any) -> Any:
-    """A range, an array, a Series or another iterable as a list; other values as they are; numbers of numpy
-    as Python's own."""
+    """A range, an array, a Series or another iterable as a list of Python's own values; else as it is."""
     if isinstance(value, Mapping):
         return {name: _without_numpy(one) for name, one in value.items()}
     found = value.tolist() if hasattr(value, "tolist") else value
@@ -1043,12 +1039,12 @@ def grid(
     seed: int = 0,
     **values: Any,
 ) -> list[dict[str, Any]]:
-    """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 9), slow=[50, 100])``.
+    """Every combination of ``values``, as params for `BatchRequest`: ``grid(fast=range(5, 9), slow=[50,
+    100])``.
 
     A value that is a list, range, array or ``{"from": 0.1, "to": 0.5, "step": 0.1}`` varies, any other is the
-    same in all. ``where`` keeps those for which a function is true, or every condition, such as
-    ``"fast < slow"``; ``sample`` of them are chosen at random by ``seed``. Raises ValueError.
-    """
+    same in all. ``where`` keeps those for which a function is true, or every condition, such as ``"fast <
+    slow"``; ``sample`` of them are chosen at random by ``seed``. Raises ValueError."""
     given = {name: _list_of(value) for name, value in values.items()}
     return expand_sweep(given, where, _without_numpy(sample), _without_numpy(seed))
 
@@ -1261,8 +1257,8 @@ class BatchRequest:
         return values
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
-        """Every fault of this request; empty when all is well. Their paths are those that the client used:
-        stock_code for stock_codes[0], params for params[0]."""
+        """Every fault, with the path that the client used: stock_code for stock_codes[0], params for
+        params[0]."""
         params_path = "params" if single_params else "params[{}]"
         faults = _config_faults(self.config)
         if self.rerun:
@@ -1315,9 +1311,7 @@ class TaskRequest:
     ``config`` is the engine's. Checked where they are present: ``strategy`` (text), ``start_date``,
     ``end_date`` (ISO, start <= end), ``initial_cash`` (> 0) and ``commission`` (0 <= x < 1, a fraction of
     each trade's value). ``params`` are the strategy's own. ``timeout_seconds`` (of one attempt) and
-    ``max_attempts`` (1-100) default to the settings. ``task_id`` and ``attempt`` are set for the engine, not
-    by callers.
-    """
+    ``max_attempts`` (1-100) default to the settings. ``task_id`` and ``attempt`` are set for the engine."""
 
     stock_code: str
     config: Mapping[str, Any]
@@ -1331,8 +1325,8 @@ class TaskRequest:
     attempt: int = 0
 
     def validate(self) -> None:
-        """Raises InvalidRequest that lists every fault. What create_task converts to JSON first, such as
-        values of numpy, is refused."""
+        """Raises InvalidRequest with every fault, also for values that create_task converts (numpy's,
+        say)."""
         shared = {name: getattr(self, name) for name in SHARED_FIELDS}
         batch = BatchRequest([self.stock_code], self.config, [self.params], **shared)
         if faults := batch.problems(single_stock=True, single_params=True):
@@ -1353,10 +1347,8 @@ _last_task_id = 0  # the 48 bits of milliseconds and 26 bits of counter of the n
 
 
 def new_task_ids(count: int) -> list[str]:
-    """``count`` new UUIDs of version 7 (RFC 9562), each greater than all before it in this process.
-
-    The 26 bits after the milliseconds count up (method 1 of section 6.2), and the last 48 bits are random.
-    """
+    """``count`` new UUIDs of version 7 (RFC 9562), each greater than all before it in this process: 26 bits
+    after the milliseconds count up (method 1 of section 6.2), the last 48 bits are random."""
     global _last_task_id
     with _last_task_id_lock:
         now = (time.time_ns() // 1_000_000 << 26) | random.getrandbits(16)
@@ -1433,15 +1425,13 @@ def html_table(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
 
 @dataclass(slots=True)
 class TaskInfo:
-    """What is known of a task, without its result, as the API shows it. ``status_text`` is a sentence for
-    people, ``metrics`` are the numbers of the result's metrics, ``error`` is ``{type, message, attempt,
-    traceback?}`` of the last failed attempt. Times are UTC by the database's clock, as ISO 8601 text with
-    ``Z`` and microseconds.
+    """What is known of a task, as the API shows it; ``result`` is None unless it was asked for. ``metrics``
+    are the numbers of the result's metrics, ``error`` is ``{type, message, attempt, traceback?}`` of the last
+    failed attempt. Times are UTC by the database's clock, as ISO 8601 text with ``Z`` and microseconds.
 
     A completed task has a ``run_key``, the SHA-256 of all that its result depends on; ``drift`` is true where
     an earlier task of the same key has other metrics, and ``result_of`` names the task whose result was taken
-    over in place of a run. ``created_by`` is the name of the token that created it. ``result`` is None unless
-    it was asked for."""
+    over in place of a run. ``created_by`` is the name of the token that created it."""
 
     task_id: str
     batch_id: str
@@ -1504,8 +1494,7 @@ class TaskAttempt:
     ``ending`` is None while it runs, else ``completed``, ``failed``, ``timeout``, ``crashed``,
     ``out_of_memory``, ``worker_lost``, ``released`` or ``cancelled``. ``max_rss_bytes`` is the peak of the
     largest process, ``cpu_seconds`` the sum of all; None where they were not measured. ``output_tail`` is the
-    end of what the engine printed, at most 4 KiB.
-    """
+    end of what the engine printed, at most 4 KiB."""
 
     task_id: str
     attempt: int
@@ -1544,11 +1533,11 @@ class CreatedBatch:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a create would do: so many tasks, the first ten of their stock codes and of their params. Of all
-    that it asks for, the engine refuses ``refused`` (``refusals``: the first ten, each ``{stock_code, params,
-    message}``); ``skipped`` of them would be left out, and otherwise any of them refuses the create.
-    ``estimate_seconds``: how long the tasks take on the slots that are there now, by the median of recent
-    ones of the same strategy; None where there are none."""
+    """What a create would do: ``count`` tasks, the first ten of their stock codes and params. Of all that it
+    asks for, the engine refuses ``refused`` (``refusals``: the first ten, each ``{stock_code, params,
+    message}``); ``skipped`` of them would be left out, else any of them refuses the create.
+    ``estimate_seconds`` is of the slots that are there now, by the median of recent tasks of the strategy, or
+    None."""
 
     count: int
     stock_codes: Sequence[str]
@@ -1561,10 +1550,10 @@ class DryRun:
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0), derived from
-    its tasks. ``tasks_per_second`` is how many complete or fail, by the last 200 that did; ``eta_seconds`` is
-    how long those that have not ended take at this rate. Both are None while no task of it runs, or none has
-    ended lately. ``created_by`` is the name of the token that created its first task."""
+    """A batch with its counts by status (all five, zeros included) and mean progress (0.0-1.0).
+    ``tasks_per_second`` is how many complete or fail, by the last 200 that did, and ``eta_seconds`` what is
+    left at this rate; both are None while no task of it runs, or none has ended lately. ``created_by`` is the
+    name of the token that created its first task."""
 
     batch_id: str
     name: str | None
@@ -1606,8 +1595,7 @@ class TaskResult:
     ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe",
     "kind": "nan"}``, or ``inf`` or ``-inf`` (None where an older version stored the result). ``converted``
     lists what has no JSON form and is kept as its text, or as null where it stands for a missing value:
-    ``{"path": "trades[0].held", "type": "datetime.timedelta"}``.
-    """
+    ``{"path": "trades[0].held", "type": "datetime.timedelta"}``."""
 
     task: TaskInfo
     result: dict[str, Any] | None
@@ -1684,8 +1672,7 @@ def return_moments(returns: Sequence[float]) -> dict[str, float]:
 
 
 def _curve_metrics(curve: Any) -> dict[str, float]:
-    """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; none of another
-    one."""
+    """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; else nothing."""
     try:
         values = [value for _, value in curve]
     except (TypeError, ValueError):  # its points are no pairs
@@ -1712,8 +1699,8 @@ def result_metrics(members: Mapping[str, str]) -> tuple[dict[str, float], str]:
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
-    """The standard error of a Sharpe ratio of one period that was measured over so many periods; None where
-    the formula gives none. See `deflated_sharpe`."""
+    """The standard error of a Sharpe ratio of one period over so many periods, or None, see
+    `deflated_sharpe`."""
     variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
     is_defined = periods > 1 and 0 < variance < math.inf
     return math.sqrt(variance / (periods - 1)) if is_defined else None
@@ -1758,9 +1745,8 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
-    """Of the metric ``sharpe``, which is annual: the periods of a year (the metric ``periods_per_year``, else
-    252), the ratio of one period, and its standard error by ``skew``, ``kurtosis`` and ``bars``. None for
-    what is not known."""
+    """Of the annual metric ``sharpe``: periods of a year (metric ``periods_per_year``, else 252), ratio of
+    one period, and its standard error by ``skew``, ``kurtosis`` and ``bars``. None for what is not known."""
     sharpe, a_year = metrics.get("sharpe"), metrics.get("periods_per_year", TRADING_DAYS)
     ratio = sharpe / math.sqrt(a_year) if sharpe is not None and a_year > 0 else math.nan
     if not abs(ratio) < 1e100:  # a square of more is no double
@@ -1805,8 +1791,8 @@ class Luck(NamedTuple):
 
     @classmethod
     def of_groups(cls, groups: Iterable[ParamsGroup], periods_per_year: float) -> Luck:
-        """Each group is one trial, whose Sharpe ratio is the mean of its tasks': that is what is chosen from,
-        and it varies less than the ratios of tasks."""
+        """Each group is one trial, by the mean of its tasks' Sharpe ratios, since that is what is chosen
+        from."""
         means = [mean for one in groups if (mean := one.period_sharpe(periods_per_year)) is not None]
         middle = math.fsum(means) / max(1, len(means))
         variance = math.fsum((mean - middle) ** 2 for mean in means) / max(1, len(means) - 1)
@@ -1843,8 +1829,7 @@ def named_columns(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
 
 
 def flat_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the members of their ``params`` and ``metrics`` in place of those, under the heads of
-    `named_columns`."""
+    """Rows with the members of their ``params`` and ``metrics`` under the heads of `named_columns`."""
     nested = ("params", "metrics")
     parts: list[dict[str, Mapping[str, Any]]] = [
         {"": {name: value for name, value in row.items() if name not in nested}}
@@ -1975,8 +1960,7 @@ THINNING = "minmax"
 
 
 class Curve(NamedTuple):
-    """The equity curve of a task, a list of [time, value], thinned from ``length`` points; None where its
-    result has none."""
+    """The equity curve of a task, a list of [time, value] thinned from ``length`` points, or None."""
 
     task_id: str
     stock_code: str
@@ -2038,8 +2022,7 @@ class LogEvent(NamedTuple):
 
 
 def error_text(error: BaseException) -> str:
-    """The text of another library's exception, cut short. The repr of a UnicodeError holds the whole text
-    that failed, its str does not."""
+    """The text of another library's exception, cut short; of a UnicodeError without the text that failed."""
     text = f"{type(error).__name__}: {error}" if isinstance(error, UnicodeError) else repr(error)
     return text[:MAX_ERROR_TEXT]
 
@@ -2066,8 +2049,8 @@ def log_event(level: int, event: str, **fields: Any) -> None:
 
 
 class Reminder:
-    """When to log ongoing trouble: at once, when its text changes, and every 10 s. For one thread, or under
-    the caller's lock."""
+    """When to log ongoing trouble: at once, when its text changes, and every 10 s. Not for several
+    threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -2088,8 +2071,7 @@ class Reminder:
 
 
 class DatabaseMonitor:
-    """Counters of the database layer since the start. Written by all threads under one lock, which is held
-    for additions only; read by `snapshot`."""
+    """Counters of the database layer; the lock guards them and is held for additions only."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -2134,8 +2116,7 @@ def give_up_when_forked(one: Any) -> None:
 
 
 def close_inherited(sock: socket.socket | None) -> None:
-    """Close the child's copy of a socket that the parent uses: nothing is sent, and the socket object closes
-    nothing later."""
+    """Close the child's copy of a socket that the parent uses, without a byte to the peer."""
     with contextlib.suppress(OSError, AttributeError):
         os.close(cast("socket.socket", sock).detach())
 
@@ -10250,8 +10231,8 @@ NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrog
 
 
 def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
-    """A document of a Python caller as JSON holds it, converted as a result is; what has no JSON form becomes
-    one of the ``faults``."""
+    """A document of a Python caller, converted as a result is; what has no JSON form is one of the
+    ``faults``."""
     if not isinstance(value, Mapping):
         return value
     try:
@@ -10290,8 +10271,7 @@ def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> li
 
 
 def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
-    """A valid request of a Python caller, with nothing in it but what JSON holds. Raises InvalidRequest that
-    lists every fault."""
+    """A valid request of a Python caller, with JSON values only. Raises InvalidRequest with every fault."""
     is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
     codes = [request.stock_code] if isinstance(request, TaskRequest) else _list_argument(request.stock_codes)
     if isinstance(codes, list):
@@ -10325,8 +10305,7 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
 def checked_create(
     request: TaskRequest | BatchRequest, idempotency_key: str | None, verb: str = "create_task"
 ) -> BatchRequest:
-    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for what is no
-    request or no key."""
+    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for a wrong type."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
         wanted = "a qtm.TaskRequest or a qtm.BatchRequest"
         raise TypeError(f"{verb} takes {wanted}, not {type(request).__name__}")
@@ -10382,9 +10361,8 @@ class PendingLimit:
 
 
 class EngineCheck:
-    """Asks the engine's ``validate``, if it has one, about creates. The built-in one does not look at the
-    stock, and is asked here. A replica without a scheduler has no other engine at hand: the task itself will
-    tell."""
+    """Asks the engine's ``validate`` about creates. The built-in engine is asked here, since it does not look
+    at the stock; without a scheduler, other engines are not at hand, and the task itself will tell."""
 
     def __init__(self, settings: Settings, runner: Runner | None) -> None:
         self._runner = runner
@@ -10398,8 +10376,7 @@ class EngineCheck:
     def check(
         self, batch: BatchRequest, tasks: Sequence[Combination], deadline: float
     ) -> Sequence[Combination]:
-        """The tasks of this request without those that are skipped. Raises InvalidTask with the engine's
-        faults, EngineUnavailable."""
+        """The tasks without those that are skipped. Raises InvalidTask with the faults, EngineUnavailable."""
         is_skipping = batch.invalid == "skip"
         found = self.refusals(tasks, deadline, len(tasks) if is_skipping else MAX_LISTED)
         if not found:
@@ -10414,8 +10391,8 @@ class EngineCheck:
     def refusals(
         self, tasks: Sequence[Combination], deadline: float, most: int
     ) -> dict[int, list[FieldError]]:
-        """The engine's faults by the places of their tasks, of some ``most`` tasks at least if there are as
-        many. Raises EngineUnavailable."""
+        """The engine's faults by the places of their tasks, of ``most`` tasks or some more. Raises
+        EngineUnavailable."""
         found: dict[int, list[FieldError]] = {}
         if not self._is_builtin and self._runner is None:
             return found
@@ -10434,8 +10411,8 @@ class EngineCheck:
         return found
 
     def run_keys(self, tasks: Sequence[Combination]) -> Iterator[str | None]:
-        """The run_keys of the first tasks, of all unless the engine fails to tell them; none without a
-        runner. Raises EngineUnavailable."""
+        """The run_keys of the tasks, up to where the engine fails; none without one. Raises
+        EngineUnavailable."""
         for start in range(0, len(tasks) if self._runner else 0, VALIDATED_TOGETHER):
             yield from cast(Runner, self._runner).run_keys(tasks[start : start + VALIDATED_TOGETHER])
 
@@ -10467,8 +10444,7 @@ BAR_WIDTH = 24  # characters
 
 
 def progress_text(batch: BatchInfo) -> str:
-    """How far a batch is: ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15
-    left``."""
+    """Such as ``1,204 of 2,000 tasks ended, 4 running, 3 failed, 52.3 a second, 0:00:15 left``."""
     parts = [f"{batch.ended:,} of {batch.total:,} tasks ended"]
     parts += [f"{n:,} {name}" for name in ("running", "failed", "cancelled") if (n := batch.counts[name])]
     if batch.tasks_per_second and not batch.is_final:
@@ -10763,8 +10739,7 @@ class TaskQueries:
         self._rankings: dict[Any, tuple[float, str]] = {}
 
     def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
-        """The task, if it is completed also with its ``result`` where that is asked for. Raises
-        TaskNotFound."""
+        """The task; a completed one has its ``result`` where that is asked for. Raises TaskNotFound."""
         task = self.dao.get(text_argument("task_id", task_id))
         if task is None:
             raise self._no_task(task_id)
@@ -10789,8 +10764,8 @@ class TaskQueries:
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
-        """For a pending task its place (1: next) and what it waits for: slot, backoff or no_scheduler. Else
-        (None, None)."""
+        """Of a pending task the place (1: next) and the reason: slot, backoff or no_scheduler; else two
+        None."""
         if not isinstance(task, TaskInfo):
             raise _type_error("task", "a qtm.TaskInfo", task)
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
@@ -10810,10 +10785,9 @@ class TaskQueries:
         return queue
 
     def get_batch_page(self, chosen: TaskFilter, has_waited: bool = False) -> tuple[BatchInfo, TaskPage]:
-        """The batch with its counts, and a page of its tasks in the order of creation. Of a large batch the
-        counts may be a second old, and beyond the first page a minute, unless the client ``has_waited`` for
-        its end. Counts are read first, so that the tasks of a batch that has ended have ended. Raises
-        BatchNotFound."""
+        """The batch with its counts, and a page of its tasks in the order of creation. Counts of a large
+        batch may be a second old, after the first page a minute, unless the client ``has_waited`` for its
+        end. They are read first: the tasks of an ended batch have ended. Raises BatchNotFound."""
         chosen = dataclasses.replace(checked_filter(chosen), newest_first=False)
         max_age = NEXT_PAGE_COUNTS_SECONDS if chosen.cursor else COUNTS_SECONDS
         batch = self._batch(text_argument("batch_id", chosen.batch_id), 0.0 if has_waited else max_age)
@@ -10842,10 +10816,8 @@ class TaskQueries:
         return batch
 
     def get_task_result(self, task_id: str) -> TaskResult:
-        """The result of a task that has ended; ``result`` is None when it failed or was cancelled.
-
-        Raises TaskNotFound, TaskNotFinished.
-        """
+        """The result of a task that has ended; ``result`` is None when it failed or was cancelled. Raises
+        TaskNotFound, TaskNotFinished."""
         (text,) = self.get_result_texts([text_argument("task_id", task_id)]).values()
         if isinstance(text, QtmError):
             raise text
@@ -10853,8 +10825,7 @@ class TaskQueries:
 
     def get_result_texts(self, task_ids: Sequence[str]) -> dict[str, str | QtmError | None]:
         """For each of these ids what getTaskResult answers: the JSON text of the task with its result, or the
-        error; None for one whose result is so long that it is to be asked for alone. Raises
-        DatabaseUnavailable for all of them."""
+        error; None for a result so long that it must be asked for alone. Raises DatabaseUnavailable."""
         found = self.dao.get_texts(task_ids, with_results=True)
 
         def answer(task: TaskText) -> str | QtmError | None:
@@ -10868,17 +10839,16 @@ class TaskQueries:
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
     def get_task_attempts(self, task_id: str) -> list[TaskAttempt]:
-        """The attempts of a task on record, the first one first; at most the newest 100. Raises
-        TaskNotFound."""
+        """The attempts on record, at most the newest 100, in their order. Raises TaskNotFound."""
         attempts = self.dao.get_attempts(text_argument("task_id", task_id))
         if not attempts:
             self.get_task_status(task_id)
         return attempts
 
     def run_card(self, task_id: str) -> dict[str, Any]:
-        """All that is known of how the result of a completed task came about, to run it again. Of a result
-        that was taken over, the attempt is that of its source. None for what an older version did not keep.
-        Raises TaskNotFound, TaskNotFinished."""
+        """What is needed to run a completed task again; None for what an older version did not keep. Of a
+        result that was taken over, the attempt is that of its source. Raises TaskNotFound,
+        TaskNotFinished."""
         found = self.dao.get_run_card(text_argument("task_id", task_id))
         if found is None:
             raise self._no_task(task_id)
@@ -10978,8 +10948,7 @@ class TaskQueries:
         return pieces_of(self.dao.export_rows(chosen, lines.fields, conditions), lines.head, lines.line)
 
     def _all_columns(self, chosen: TaskFilter, where: Sequence[str]) -> Columns:
-        """The columns of all params and metrics of these tasks. Raises InvalidRequest where they are too
-        many."""
+        """The columns of all params and metrics of these tasks. Raises InvalidRequest for too many."""
         found: dict[str, dict[str, None]] = {"params": {}, "metrics": {}}
         for kind, names in self.dao.export_names(chosen, where):
             found[kind] |= dict.fromkeys(names)
@@ -11033,8 +11002,8 @@ class TaskQueries:
         return self.get_task_status(task_id)
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        """The batch (without tasks) once all of it has ended, or after ``timeout_seconds``. Raises
-        BatchNotFound, and as `wait` does."""
+        """The batch (without tasks) once it has ended, or after the time. Raises BatchNotFound, and as
+        `wait`."""
         text_argument("batch_id", batch_id)
         self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])))
         return self.get_batch(batch_id)
@@ -11050,13 +11019,11 @@ class TaskQueries:
                 event.clear()
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Those of the tasks and batches that have ended, or are not there: for many waiting clients at
-        once."""
+        """Those of the tasks and batches that have ended, or are not there: for many waiting clients."""
         return self.dao.ended(task_ids, batch_ids)
 
     def _check_scheduler(self) -> None:
-        """Raises the reason for which the scheduler of this manager has failed, so that nothing would run any
-        more."""
+        """Raises the reason for which the scheduler of this manager has failed."""
         failure = self.scheduler.failure if self.scheduler else None
         if failure:
             kind = EngineError if isinstance(failure, EngineError) else QtmError
@@ -11068,8 +11035,7 @@ class TaskQueries:
 
 
 class TaskManager(TaskQueries, BatchVerbs):
-    """Creates, follows, cancels, retries and deletes tasks, and gives their results. Made by `start`; also a
-    context manager."""
+    """Creates, follows, cancels, retries and deletes tasks. Made by `start`; also a context manager."""
 
     def __init__(
         self,
@@ -11087,8 +11053,7 @@ class TaskManager(TaskQueries, BatchVerbs):
         give_up_when_forked(self)
 
     def forked(self) -> None:
-        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's, and so is what
-        they work with."""
+        """All verbs but `close` raise ForkedProcess from now on: the threads are the parent's."""
         for name in ("dao", "scheduler", "upkeep", "_runner", "_engine", "_limit", "_board"):
             setattr(self, name, LEFT_TO_PARENT)
 
@@ -11101,12 +11066,9 @@ class TaskManager(TaskQueries, BatchVerbs):
         self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
     ) -> CreatedBatch:
         """Store one task, or every stock x every params; all are durable when this returns. Waits while the
-        engine is being imported.
-
-        Raises InvalidRequest or InvalidTask with every fault, TooManyPending, IdempotencyKeyReused,
-        EngineUnavailable, DatabaseUnavailable, and EngineError with the reason when the engine cannot be
-        imported.
-        """
+        engine is being imported. Raises InvalidRequest or InvalidTask with every fault, TooManyPending,
+        IdempotencyKeyReused, EngineUnavailable, DatabaseUnavailable, and EngineError where the import has
+        failed."""
         return self._create(checked_create(request, idempotency_key), idempotency_key)
 
     def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
@@ -11166,8 +11128,8 @@ class TaskManager(TaskQueries, BatchVerbs):
     ) -> list[CreatedBatch | QtmError]:
         """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task`
         gives or raises for each. Small ones share a transaction, and none suffers for the faults of another.
-        ``are_checked``: they come from `BatchRequest.from_body`, with keys that were checked too.
-        ``creators``: the name of the token of each."""
+        ``are_checked``: by `BatchRequest.from_body`, keys too. ``creators``: the name of the token of
+        each."""
         asked = list(requests)
         if not are_checked:
             self._check_scheduler()
@@ -11205,9 +11167,8 @@ class TaskManager(TaskQueries, BatchVerbs):
     def _new_tasks(
         self, batch: BatchRequest, idempotency_key: str | None, deadline: float
     ) -> NewTasks | CreatedBatch:
-        """A request with all that it needs to be stored; or what its key has created, where it would be
-        refused now. Raises InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused, and as
-        `_asked` does."""
+        """All that is to be stored of a request, or what its key has created, where it would be refused now.
+        Raises as `_asked`, and InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
         sha256 = ""  # without a key nobody compares it
         if idempotency_key is not None:
             sha256 = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
@@ -11234,9 +11195,7 @@ class TaskManager(TaskQueries, BatchVerbs):
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
-
-        Raises TaskNotFound, TaskFinished (completed or failed).
-        """
+        Raises TaskNotFound, TaskFinished (completed or failed)."""
         changed = self.dao.cancel(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if task.status is not TaskStatus.CANCELLED:
@@ -11246,8 +11205,7 @@ class TaskManager(TaskQueries, BatchVerbs):
         return task
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
-        """Cancel all pending and running tasks of a batch: how many, and the batch afterwards. Raises
-        BatchNotFound."""
+        """Cancel what of a batch has not ended: how many tasks, and the batch then. Raises BatchNotFound."""
 
         def cancelled() -> None:
             self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
@@ -11270,11 +11228,8 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._board.notify(*keys)
 
     def retry_task(self, task_id: str) -> TaskInfo:
-        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts. ``max_pending``
-        does not hold it up, since the task was taken in before; it counts for the next create.
-
-        Raises TaskNotFound, TaskNotRetryable.
-        """
+        """Make a failed or cancelled task pending again, with ``max_attempts`` new attempts; ``max_pending``
+        does not hold it up. Raises TaskNotFound, TaskNotRetryable."""
         changed = self.dao.retry(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if not changed:
@@ -11286,8 +11241,8 @@ class TaskManager(TaskQueries, BatchVerbs):
     def retry_batch(
         self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)
     ) -> tuple[int, BatchInfo]:
-        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch
-        afterwards. Raises BatchNotFound, InvalidRequest."""
+        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch then.
+        Raises BatchNotFound, InvalidRequest."""
         chosen = statuses_argument("statuses", statuses)
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
@@ -11299,8 +11254,8 @@ class TaskManager(TaskQueries, BatchVerbs):
             self.scheduler.wake()
 
     def delete_task(self, task_id: str) -> None:
-        """Delete a task that has ended, with its result, attempts and metrics; and its batch, if it has no
-        other task. Raises TaskNotFound, TaskNotFinished."""
+        """Delete a task that has ended, with its result, attempts and metrics, and its batch if it was the
+        last. Raises TaskNotFound, TaskNotFinished."""
         deleted = self.dao.delete([_key(text_argument("task_id", task_id))])
         if not deleted:
             task = self.get_task_status(task_id)
@@ -11308,9 +11263,8 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._deleted(deleted[0][1])
 
     def delete_batch(self, batch_id: str) -> int:
-        """Delete a batch that has ended and its tasks, in short transactions; how many tasks they were, 0
-        where a client repeats it since the answer was lost. After an error some may be deleted; a repeat
-        deletes the rest. Raises BatchNotFound, TaskNotFinished."""
+        """Delete a batch that has ended, in short transactions: how many tasks, 0 for a repeat after a lost
+        answer. After an error a repeat deletes the rest. Raises BatchNotFound, TaskNotFinished."""
         batch = self.get_batch(batch_id)
         if not batch.is_final:
             counts = f"{batch.counts['pending']} tasks are pending and {batch.counts['running']} running"
@@ -11330,8 +11284,8 @@ class TaskManager(TaskQueries, BatchVerbs):
         self._rankings.clear()
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
-        """Have ``listener`` called with the ids of tasks and batches that this process changes; it must not
-        block."""
+        """Have ``listener``, which must not block, called with the ids of tasks and batches that change
+        here."""
         self._board.listener = listener
 
     def drain(self) -> None:
@@ -11341,8 +11295,7 @@ class TaskManager(TaskQueries, BatchVerbs):
             self.scheduler.drain()
 
     def close(self) -> None:
-        """Stop the scheduler with its grace, then close the database. In a forked process there is nothing to
-        close."""
+        """Stop the scheduler with its grace, then close the database; nothing in a forked process."""
         if self.dao is LEFT_TO_PARENT:
             return
         self.drain()
@@ -11359,8 +11312,7 @@ class TaskManager(TaskQueries, BatchVerbs):
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of these settings, brought to the newest schema. Raises SettingsError, SchemaError,
-    DatabaseUnavailable."""
+    """The database, at the newest schema. Raises SettingsError, SchemaError, DatabaseUnavailable."""
     database = Database(settings.database_url, settings.pool_size)
     try:
         migrate(database)
@@ -11380,14 +11332,11 @@ def start(
     scheduler: bool = True,
     database: Database | None = None,
 ) -> TaskManager:
-    """Open and migrate the database, start a scheduler (unless ``scheduler`` is false), and return the
-    manager.
+    """Open and migrate the database, start a scheduler unless ``scheduler`` is false, and return the manager.
 
     ``engine``, a plain callable, runs in threads of this process instead of ``settings.engine`` in processes
     of its own: handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one
-    from `open_database`, for who wants a say in between; the manager closes it. Raises SettingsError,
-    SchemaError, DatabaseUnavailable.
-    """
+    from `open_database`; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable."""
     settings = Settings() if settings is None else settings
     if not isinstance(scheduler, bool):
         raise _type_error("scheduler", "True or False", scheduler)
@@ -11447,9 +11396,8 @@ SHOWN_BODY_BYTES = 200  # of an answer that is none of qtm's
 
 @dataclass
 class HttpReply:
-    """The answer to a request, or why there is none: then ``status`` is 0, and ``body`` the reason.
-    ``was_sent``: the service may have carried the request out; ``is_repeat``: one before it, too, whose
-    answer was lost."""
+    """The answer to a request; ``status`` is 0 where there is none, and ``body`` the reason. ``was_sent``:
+    the service may have carried the request out; ``is_repeat``: or one before it, whose answer was lost."""
 
     url: str
     status: int
@@ -11632,8 +11580,7 @@ class ServiceConnections:
             pause = min(2 * pause, REPEAT_SECONDS[1])
 
     def _is_passing(self, reply: HttpReply) -> bool:
-        """Whether a repeat may get another answer. Before its first answer, a service where nothing listens
-        is taken for a wrong URL."""
+        """Whether a repeat may get another answer. Before the first one, a silent port is a wrong URL."""
         if reply.status and reply.status not in REPEATED_STATUSES:
             self._has_answered = True
             return False
@@ -11814,11 +11761,10 @@ def connect(
 
     ``url`` (default: QTM_URL, else http://127.0.0.1:8080) may be https and have a path; ``token`` defaults to
     QTM_TOKEN. Proxies that the environment names are not used. A request is repeated for ``timeout_seconds``,
-    beyond the time that it waits for an end, when its answer is lost and when the service, or a proxy before
-    it, cannot answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives
-    is of what the repeat changed. Then, or at once where nothing listens and the service has not answered
-    before, it raises ServiceUnreachable. Any threads may use the client at the same time, and a forked child
-    may go on with it. Raises SettingsError."""
+    beyond its wait for an end, when its answer is lost and when the service, or a proxy before it, cannot
+    answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives is of what
+    the repeat changed. Then, or at once where nothing listens and the service has not answered before, it
+    raises ServiceUnreachable. Threads and a forked child may share the client. Raises SettingsError."""
     url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
     seconds = number_argument("timeout_seconds", timeout_seconds)
@@ -14959,8 +14905,8 @@ LUCK_LEVEL = 0.95  # of the deflated Sharpe ratio, below which a result may well
 
 
 def _shown(value: Any) -> str:
-    """A text without control characters, which a terminal would obey; a float with four digits, from 1,000 on
-    as a whole number; of any other value the JSON."""
+    """A text with control characters replaced, which a terminal would obey; a float with four digits, from
+    1,000 on as a whole number; of any other value the JSON."""
     if isinstance(value, float):
         return f"{value:{'.0f' if 1e3 <= abs(value) < 1e15 else '.4g'}}"
     text = "-" if value is None else value if isinstance(value, str) else dump_json(value)
@@ -15004,9 +14950,8 @@ def _given(options: argparse.Namespace, names: str) -> dict[str, Any]:
 
 
 def _ask_by_id(client: Client, an_id: str, of_task: str, of_batch: str, **more: Any) -> HttpReply:
-    """The answer of the first verb for the task of this id; where it has not the form of a task's id, or no
-    task has it, of the second for the batch, with ``more``. Ids that a service gives to batches have that
-    form, too."""
+    """The answer of the first verb for the task of this id; of the second for the batch, with ``more``, where
+    no task has it. A batch's id may have the form of a task's."""
     reply, may_be_task = None, TASK_ID_FORM.fullmatch(an_id)
     if may_be_task:
         reply = client.service.ask(of_task, {"task_id": an_id})
@@ -15393,8 +15338,7 @@ class LogFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes no argument before Python 3.11
-    """Writes a line for each record to stderr; those that others follow at once (`log_events`) together with
-    the last."""
+    """Writes a line for each record to stderr; those of `log_events` together with the last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -15494,8 +15438,7 @@ def _found(subject: str, error: QtmError) -> Finding:
 
 
 def check_settings(settings: Settings) -> Finding:
-    """Whether the files that the settings name can be used; the settings were validated when they were
-    read."""
+    """Whether the files that the settings name can be used."""
     try:
         if settings.tls_cert:
             tls_context(settings)
@@ -15529,8 +15472,8 @@ def check_files(settings: Settings) -> Finding | None:
 
 
 def check_engine(settings: Settings) -> list[Finding]:
-    """Whether the engine can be imported, as a service does it, what its import leaves behind, and whether
-    the built-in engine finds prices."""
+    """Whether a service could import the engine, what the import leaves behind, and whether there are
+    prices."""
     server = EngineServer(settings)
     try:
         while not server.is_ready:
@@ -15645,8 +15588,7 @@ class ServiceSignals:
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
-    """Before the database is opened: raises SettingsError for TLS files that cannot be used, warns of tokens
-    in clear and of missing prices."""
+    """Warn of tokens in clear and of missing prices. Raises SettingsError for TLS files that are wrong."""
     if with_http and settings.tls_cert:
         tls_context(settings)
     tokens = tokens_in_clear(settings) if with_http else None
@@ -15657,9 +15599,8 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
 
 
 def within_descriptors(settings: Settings) -> Settings:
-    """Open as many files as the system lets us, since the usual 1,024 are soon used up. Where even that is
-    too few for all connections and slots, fewer connections, so that those beyond get an answer, and no slot
-    fails for want of a pipe."""
+    """Open as many files as the system allows. Where these are too few for all connections and slots, allow
+    fewer connections, so that the rest get an answer and no slot lacks a pipe."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     room = max(1, most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size)
@@ -15671,8 +15612,7 @@ def within_descriptors(settings: Settings) -> Settings:
 
 
 def prepare_process(settings: Settings) -> Settings:
-    """Prepare a service before its first thread; its settings, with fewer connections where descriptors are
-    few."""
+    """Prepare a service before its first thread; the settings as `within_descriptors` gives them."""
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
     # server is a program of its own, which has its own memory and sets the limit of core files back.
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
@@ -15691,8 +15631,7 @@ def prepare_process(settings: Settings) -> Settings:
 
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | None:
-    """`open_database`, waiting up to 60 s for a database that is not there yet; None when the service is to
-    stop meanwhile. Raises what `open_database` raises."""
+    """`open_database`, trying for 60 s while the database is not there; None when the service is to stop."""
     deadline, reminder = time.monotonic() + DATABASE_START_SECONDS, Reminder()
     while not signals.is_stopping:
         try:
@@ -15808,8 +15747,7 @@ def _health_fault(settings: Settings) -> str:
 
 
 def command_ping(settings: Settings, options: argparse.Namespace) -> int:
-    """0 when the service on this port is alive; without QTM_PORT, workers of this machine that have no port
-    are asked as well."""
+    """0 when the service on this port is alive; without QTM_PORT, or a worker of this machine without one."""
     fault, alive = _health_fault(settings), f" at port {settings.port}"
     answers = ask_local_probes() if fault and not is_port_given(options) else []
     if answers:
@@ -15836,8 +15774,7 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
-    """Settings (see `read_settings` for wrong ones), files, engine, database: every finding, and 1 if there
-    is a fault. Changes nothing."""
+    """Settings, files, engine and database: every finding, and 1 if there is a fault. Changes nothing."""
     files = check_files(settings)
     findings = [check_settings(settings), *([files] if files else [])]
     findings += [*check_engine(settings), *check_database(settings)]
@@ -15878,8 +15815,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def fill_standard_descriptors() -> None:
-    """Open /dev/null under those of the numbers 0 to 2 that are closed: the next file would get one, and all
-    that is printed."""
+    """Open /dev/null for closed descriptors 0 to 2, which the next file would get, and all that is
+    printed."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -15891,8 +15828,7 @@ def fill_standard_descriptors() -> None:
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
-    """From environment and flags. Raises SettingsError; `check --json` gives its faults as findings
-    before."""
+    """From environment and flags. Raises SettingsError; `check --json` prints the faults first."""
     names = [item.name for item in dataclasses.fields(Settings)]
     flags = {name: text for name in names if (text := getattr(options, name, None)) is not None}
     # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
