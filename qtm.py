@@ -61,14 +61,15 @@ Rooms (search for the rule "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
     9 Tables and curves.
   Database: 10 Log and counters, 11 Connection pool, 12 Dialects, 13 Transactions, 14 Migrations, 15 Rows,
-    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements, 21 Doctor.
+    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements,
+    21 Doctor.
   Engine: 22 Backtest engine, 23 Results, 24 Engine process, 25 Engine host, 26 Engine slots,
     27 Engine server, 28 Thread runner.
   Scheduler: 29 Upkeep, 30 Leases and waits, 31 Recorder, 32 Slot workers, 33 TaskScheduler.
   Verbs: 34 Admission, 35 Batches, 36 Task queries, 37 TaskManager, 38 Service connections, 39 Client.
-  HTTP: 40 HTTP messages, 41 Metrics, 42 Routes, 43 OpenAPI, 44 Page, 45 API, 46 Access,
-    47 HTTP connections, 48 HTTP server.
-  Program: 49 Client commands, 50 Service log, 51 Check, 52 Service process, 53 Command line.
+  HTTP: 40 HTTP messages, 41 Metrics, 42 Schemas, 43 Routes, 44 OpenAPI, 45 Page, 46 API, 47 Access,
+    48 HTTP exchanges, 49 HTTP connections, 50 HTTP dispatch, 51 HTTP server.
+  Program: 52 Client commands, 53 Service log, 54 Check, 55 Service process, 56 Command line.
 """
 
 from __future__ import annotations
@@ -12365,16 +12366,10 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 42 Routes =============================================================================================
-# The parameters, body and answer of each route. A route validates parameters and body before it calls
-# TaskAPI; the OpenAPI document is made from the same tables.
-
-JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
-SOME_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
-STATUS: Mapping[str, Any] = {"type": "string", "enum": [status.value for status in TaskStatus]}
-RETRIED = [status.value for status in RETRY.before]
-PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatever address a host has now
-OPEN_PATHS = (*PROBES, "/", "/openapi.json")
+# ==== 42 Schemas ============================================================================================
+# The JSON schemas of parameters, bodies and answers, in short form, for the checks of parameters and for the
+# OpenAPI document. They are made from the models and their limits. Every object is a named component, because
+# generators of clients derive type names from it.
 
 
 def matching(pattern: str) -> dict[str, Any]:
@@ -12382,40 +12377,286 @@ def matching(pattern: str) -> dict[str, Any]:
     return {"type": "string", "pattern": f"^(?:{pattern})$"}
 
 
+RETRIED = [status.value for status in RETRY.before]
+DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
+TYPES: Mapping[str, Mapping[str, Any]] = {
+    "any": {},
+    "null": {"type": "null"},
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "count": {"type": "integer", "minimum": 0},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
+    "fraction": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "format": "date-time"},
+    "pair": {"type": "array", "items": {}, "minItems": 2, "maxItems": 2},
+    "list": {"type": "array", "items": {}, "minItems": 1},
+    "code": matching(STOCK_CODE_PATTERN),
+    "batch": matching(BATCH_ID.pattern),
+    "metric": matching(BY_PATTERN),
+    "condition": matching(CONDITION.pattern),
+    "row_condition": matching(RANK_CONDITION.pattern),
+    "retried": {"type": "string", "enum": RETRIED},
+    "text": matching(".+"),
+    "key": matching(IDEMPOTENCY_KEY.pattern),
+    "columns": matching(COLUMN_NAMES),
+    "place": matching("[0-9]{1,9}"),
+    "task_cursor": matching("[0-9a-f-]{36}"),
+    "batch_cursor": matching(DATE_TIME + "~[A-Za-z0-9._:-]{1,64}"),
+}
+SHORT_FORM = re.compile(r'(.+?)(?: = (\S+))?(?: "([^"]*)")?', re.DOTALL)
+ONE_FORM = re.compile(r"(\w+)(\*?)(?: (\S+?)\.\.(\S*))?")
+BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
+
+
+def component(name: str) -> dict[str, Any]:
+    """The schema that refers to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _one_schema(form: str) -> dict[str, Any]:
+    match = ONE_FORM.fullmatch(form)
+    if match is None:
+        raise ValueError(f"no schema in short form: {form}")
+    name, is_list, *bounds = match.groups()
+    found = {**(TYPES[name] if name in TYPES else component(name))}
+    if is_list:
+        found = {"type": "array", "items": found}
+    names = BOUNDS.get(found.get("type", ""), ("minimum", "maximum"))
+    return found | {key: json.loads(text) for key, text in zip(names, bounds, strict=True) if text}
+
+
+def any_of(*forms: str) -> dict[str, Any]:
+    """The schema of what has one of these forms, each a literal, or a name and perhaps a range."""
+    literals = [json.loads(form) for form in forms if form[0] in '"0']
+    if len(forms) == len(literals) == 1:
+        return {"const": literals[0]}
+    schemas = [{"type": "string", "enum": literals}] if literals else []
+    schemas += [_one_schema(form) for form in forms if form[0] not in '"0']
+    first, *others = schemas
+    if others != [TYPES["null"]] or "type" not in first:
+        return {"anyOf": schemas} if others else first
+    nullable = {"enum": [*literals, None]} if literals else {}
+    return {**first, "type": [first["type"], "null"], **nullable}
+
+
+def schema_of(form: str) -> dict[str, Any]:
+    """The JSON schema that is written in short as ``int 1..100|null = 3 "Tries."``: alternatives, a default,
+    a description. An alternative is a literal of JSON, or a name of TYPES or else of a component; ``*`` for a
+    list of these; the least and the greatest value, length or number of items."""
+    match = SHORT_FORM.fullmatch(form)
+    text, default, words = match.groups() if match else ("", None, None)
+    found = any_of(*text.split("|"))
+    found |= {"default": json.loads(default)} if default else {}
+    return found | ({"description": words} if words else {})
+
+
+def object_of(fields: str) -> dict[str, Any]:
+    """The schema of an object with fields such as ``task_id: str, traceback?: str``, of which those with a
+    question mark may be missing."""
+    parts = [one.partition(": ") for one in re.split(r", (?=\w+\??: )", " ".join(fields.split()))]
+    return {
+        "type": "object",
+        "properties": {name.removesuffix("?"): schema_of(form) for name, _, form in parts},
+        "required": [name for name, _, _ in parts if not name.endswith("?")],
+    }
+
+
+def _range(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]}..{bounds[1]}"
+
+
+def _choice(values: Iterable[str]) -> str:
+    return "|".join(map(json.dumps, values))
+
+
+MANY = f"1..{MAX_TASKS_PER_CREATE}"
+NEXT_CURSOR = 'next_cursor: str|null "null: the last page."'
+OF_RUN = """run_key: str|null "SHA-256 of engine, version, stock, config, params and data version.",
+    drift: bool "Whether an earlier task of this run_key has other metrics.",
+    result_of: str|null "The task whose result was taken over.", created_by: str|null "The name of the token.",
+    task_id: str, batch_id: str, stock_code: str, config: Config, params: Params, engine_version: str|null"""
+TASK = f"""{OF_RUN}, status: Status, status_text: str, progress: share, message: str, metrics: Metrics|null,
+    error: TaskError|null, attempt: int, max_attempts: int, timeout_seconds: float, priority: int,
+    created_at: time, run_at: time, started_at: time|null, finished_at: time|null, worker_id: str|null"""
+BATCH = """tasks_per_second: float|null "That complete or fail.",
+    eta_seconds: float|null "Until all have ended, at this rate.", batch_id: str, name: str|null,
+    created_at: time, created_by: str|null, counts: StatusCounts, total: count, progress: share"""
+# The objects of bodies and answers. Those with an exclamation mark have no other fields.
+OBJECTS = f"""
+CreateTask! = stock_code?: code, stock_codes?: code* {MANY}, config?: CreateConfig, params?: Params|Params* {MANY},
+    sweep?: Sweep, rerun?: Rerun, dry_run?: bool = false "Store nothing; say what the create would do.",
+    reuse?: "completed"|null "Take over results of the same run_key.", invalid?: {_choice(INVALID)} = "{INVALID[0]}"
+    "What becomes of tasks that the engine refuses: the whole create is, or they are skipped.",
+    batch_id?: batch|null, name?: str 1..{NAME_LENGTH}|null, priority?: int {_range(PRIORITIES)} = 0,
+    timeout_seconds?: float {_range(TIMEOUT_SECONDS)}|null, max_attempts?: int {_range(ATTEMPTS)}|null
+CreateConfig = strategy?: str 1..{STRATEGY_LENGTH}, start_date?: date "The first day, not after end_date.",
+    end_date?: date, initial_cash?: float {_range(INITIAL_CASH)},
+    commission?: fraction "A fraction of each trade's value."
+Sweep! = grid: Grid, where?: condition*, sample?: int 1.. "So many of the combinations, chosen at random.",
+    seed?: int = 0 "Of the choice; the same seed gives the same sample."
+Range! = from: float, to: float "Included.", step?: float = 1 "It leads from one to the other."
+Rerun! = batch_id: str 1.. "The batch whose best are run again.", top?: int {MANY} = {Rerun.top},
+    by?: metric = "{Rerun.by}", order?: "asc"|"desc" = "{Rerun.order}", group?: "params"|null,
+    stat?: {_choice(STATISTICS)} = "{Rerun.stat}", where?: row_condition*
+Selection! = task_id?: str, batch_id?: str
+RetryTask! = task_id?: str, batch_id?: str, status?: retried|retried* 1.. = "{TaskStatus.FAILED.value}"
+DeleteTask! = task_id: str
+DeleteBatch! = batch_id: str
+Task = {TASK}
+TaskStatus = {TASK}, queue_position: int|null "Of a pending task; 1 is next.",
+    waiting_for: WaitingFor|null "What a pending task waits for."
+TaskResult = {TASK}, result: Result|null, non_finite: NonFinite*, converted: Converted*
+TaskError = type: str, message: str, attempt: count, traceback?: str
+NonFinite = path: str, kind: NonFiniteKind|null "What is null in the result."
+Converted = path: str, type: str "Of what is kept as its text."
+TaskAttempt = task_id: str, attempt: int, worker_id: str, started_at: time, ended_at: time|null,
+    ending: Ending|null, error: TaskError|null, exit_code: int|null, exit_signal: str|null,
+    max_rss_bytes: int|null, cpu_seconds: float|null, output_tail: str
+TaskAttempts = task_id: str, attempts: TaskAttempt*
+TaskList = tasks: Task*, {NEXT_CURSOR}
+RunCard = {OF_RUN}, engine: str|null,
+    distribution: Distribution|null "That the engine comes from.", python: str|null, qtm: str|null,
+    host: str|null, data_version: str|null "As the engine says it.", attempt: int|null, started_at: time|null,
+    ended_at: time|null, cpu_seconds: float|null, max_rss_bytes: int|null,
+    seed: any "Of params, else of config; null where neither has one."
+Distribution = name: str, version: str
+Created = batch_id: str, count: count, task_ids: str* "None of more than {MAX_LISTED_IDS} tasks.",
+    skipped: count "See invalid.", reused: count "That took over a result."
+DryRun = count: count, stock_codes: str*, params: Params*, skipped: count, refused: count, refusals: Refusal*,
+    estimate_seconds: float|null
+Refusal = stock_code: str, params: Params, message: str
+StatusCounts = {", ".join(f"{status.value}: count" for status in TaskStatus)}
+Batch = {BATCH}
+BatchPage = {BATCH}, tasks: Task*, {NEXT_CURSOR}
+BatchList = batches: Batch*, {NEXT_CURSOR}
+CancelledBatch = cancelled: count, {BATCH}
+RetriedBatch = retried: count, {BATCH}
+Deleted = deleted: count "Tasks."
+Ranking = batch_id: str, by: str, order: str, stat: str|null, trials: int|null, rows: RankedRow*,
+    expected_max_sharpe: float|null, rank_correlation: float|null, warnings: str*, {NEXT_CURSOR}
+RankedRow = rank: count, task_id?: str, stock_code?: str, params: Params, metrics?: Metrics|null,
+    value?: float|null, count?: count, missing?: count, min?: float|null, median?: float|null,
+    mean?: float|null, max?: float|null, other?: float|null, deflated_sharpe: share|null, drift?: bool
+Curves = points: count, method: "{THINNING}", curves: Curve*
+Curve = task_id: str, stock_code: str, params: Params, length: count,
+    curve: pair*|null "Pairs of time and value or null."
+Health = status: "ok", version: str
+Readiness = status: "ready", scheduler: Scheduler|null
+Scheduler = activity: str, slots: count, running: count, engine_ready: bool, last_poll_at: time|null,
+    last_poll_age_seconds: float|null
+FieldError = field: str, message: str
+Failure = code: int, error: str "The name of the code.", message: str, data: null,
+    errors: FieldError* "Every fault of the request, with its field."
+"""
+
+
+def _having(*names: str) -> dict[str, Any]:
+    return {"required": [*names]}
+
+
+CREATE_RULES = {  # written without oneOf, which generators of clients do not know here
+    "if": _having("rerun"),
+    "then": {"not": {"anyOf": [*map(_having, ("stock_code", "stock_codes", "params", "sweep"))]}},
+    "else": {
+        "if": _having("stock_code"),
+        "then": {"not": _having("stock_codes")},
+        "else": _having("stock_codes"),
+        **_having("config"),
+        "not": _having("params", "sweep"),
+    },
+}
+RULES: dict[str, dict[str, Any]] = {  # of objects, beside their fields
+    "CreateTask": CREATE_RULES,
+    "CreateConfig": {
+        "description": "Which keys are required is up to the engine; other keys pass through to it."
+    },
+    "Selection": {"minProperties": 1, "maxProperties": 1},
+    "RetryTask": {"if": _having("task_id"), "then": {"maxProperties": 1}, "else": _having("batch_id")},
+}
+STATUS = schema_of(_choice(TaskStatus))
+FREE = {"type": "object", "additionalProperties": True}
+GRID_VALUES = schema_of("Range|list|float|str|bool")
+OTHER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    "Status": STATUS,
+    "WaitingFor": schema_of('"slot"|"backoff"|"no_scheduler"'),
+    "Ending": schema_of(_choice(["completed", "failed", "released", *ENDINGS_BY_ERROR])),
+    "NonFiniteKind": schema_of('"nan"|"inf"|"-inf"'),
+    "Params": {**FREE, "description": "Parameters of the strategy, free."},
+    "Config": {**FREE, "description": "As it was created."},
+    "Metrics": {**FREE, "additionalProperties": TYPES["float"], "maxProperties": MAX_METRICS},
+    "Result": {**FREE, "description": "What the engine returned."},
+    "Document": {**FREE, "description": "An OpenAPI document."},
+    "Grid": {"type": "object", "minProperties": 1, "additionalProperties": GRID_VALUES},
+}
+
+
+def component_schemas() -> dict[str, Any]:
+    """The schemas of all components, by name."""
+    found: dict[str, Any] = {**OTHER_SCHEMAS}
+    for name, mark, fields in re.findall(r"^(\w+)(!?) = (.*(?:\n .*)*)", OBJECTS, re.MULTILINE):
+        closed = {"additionalProperties": False} if mark else {}
+        found[name] = object_of(fields) | closed | RULES.get(name, {})
+    errors = [f"- {error.code} {error.error}: {inspect.getdoc(error)}" for error in shown_errors()]
+    words = "\n".join(["The status and two more digits.", *errors])
+    found["Failure"]["properties"]["code"]["description"] = words
+    return found
+
+
+# ==== 43 Routes =============================================================================================
+# The parameters, body and answer of each route. A route validates parameters and body before it calls
+# TaskAPI; the OpenAPI document is made from the same tables.
+
+JSON_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
+PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatever address a host has now
+OPEN_PATHS = (*PROBES, "/", "/openapi.json")
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a query, or a header, with the JSON schema of its values. ``fault`` is the message for
-    a text that does not match the pattern."""
+    """One parameter of a query, or a header, with the short form of its schema. ``known`` are its values
+    where they are few; ``fault`` is the message for a text that does not match the pattern."""
 
     name: str
-    schema: Mapping[str, Any]
+    form: str
     meaning: str
     is_required: bool = False
     fault: str = ""
     place: str = "query"
+    known: Sequence[str] = ()
+
+    @functools.cached_property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of its values."""
+        found = schema_of(self.form)
+        return found | matching("|".join(self.known)) if self.known and found["type"] == "string" else found
 
     def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
         """The value, or the default where none is given, and all faults."""
         given: Sequence[str] = request.query.get(self.name, ())
         if self.place == "header":
             given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
-        if self.schema["type"] == "array" and "enum" not in self.schema["items"]:
-            pattern = self.schema["items"]["pattern"]
-            return given, [self.fault for text in given if not re.fullmatch(pattern, text)]
         if self.schema["type"] == "array":
-            known = self.schema["items"]["enum"]
-            return given, [f"must be one of {', '.join(known)}" for text in given if text not in known]
-        if len(given) == 1 and given[0]:
-            return self._read_text(given[0])
-        value, fault = self.schema.get("default"), "is missing" if self.is_required else "is empty"
+            return given, [fault for text in given for fault in self._text_faults(text, self.schema["items"])]
+        value = self.schema.get("default")
         if len(given) > 1:
             return value, ["is given more than once"]
-        return value, [fault] if given or self.is_required else []
+        if given and given[0]:
+            return self._read_one(given[0])
+        return value, ["is missing" if self.is_required else "is empty"] if given or self.is_required else []
 
-    def _read_text(self, text: str) -> tuple[Any, list[str]]:
-        kind, pattern = self.schema["type"], self.schema.get("pattern")
+    def _text_faults(self, text: str, schema: Mapping[str, Any]) -> list[str]:
+        if self.known:
+            return [] if text in self.known else [f"must be one of {', '.join(self.known)}"]
+        pattern = schema.get("pattern")
+        return [] if pattern is None or re.fullmatch(pattern, text) else [self.fault]
+
+    def _read_one(self, text: str) -> tuple[Any, list[str]]:
+        kind = self.schema["type"]
         if kind == "string":
-            return text, [] if pattern is None or re.fullmatch(pattern, text) else [self.fault]
+            return text, self._text_faults(text, self.schema)
         low, high = self.schema["minimum"], self.schema["maximum"]
         number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
         if low <= number <= high and (kind == "number" or text.isdecimal()):
@@ -12589,49 +12830,40 @@ class Route:
         return [answer for call in calls for answer in self._answers(api, [call])]
 
 
-# ==== 43 OpenAPI ============================================================================================
+# ==== 44 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
 
-CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
-CREATE_EXAMPLE = {
-    "batch_id": "first",
-    "stock_codes": ["AAPL", "MSFT"],
-    "config": {**CONFIG_EXAMPLE, "initial_cash": 100000, "commission": 0.001},
-    "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
-}
-EXAMPLES: Mapping[str, Any] = {
-    "CreateTask": CREATE_EXAMPLE,
-    "RetryTask": {"batch_id": "first", "status": RETRIED},
-    "DeleteTask": {"task_id": "0197f3a8-6c00-7000-8000-000000000000"},
-    **{name: {"batch_id": "first"} for name in ("Selection", "DeleteBatch")},
-}
-CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
+JSON_TYPE = "application/json"
+HEADER_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 HEADERS = {
     "X-Request-Id": "Names this request in the log, which has a line for every write and every refusal.",
     "Retry-After": "Seconds after which it is worth to try again.",
     "Allow": "The methods that this path takes.",
     "WWW-Authenticate": "The scheme: Bearer.",
 }
-HEADER_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 ERRORS_OF_ANY = {
     MalformedHTTP, MethodNotAllowed, RequestTimeout, BodyTooLarge, ExpectationFailed, HeadTooLarge, QtmError,
     TooManyConnections, Overloaded,
 }  # fmt: skip
 ERRORS_OF_DATABASE = {DatabaseUnavailable, DatabaseRefused, TransactionConflict}
 ERRORS_OF_WRITES = {MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown}
-FREE = {"type": "object", "additionalProperties": True}
-SHORT_FORMS: Mapping[str, Mapping[str, Any]] = {
-    "str": {"type": "string"},
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "count": {"type": "integer", "minimum": 0},
-    "share": {"type": "number", "minimum": 0, "maximum": 1},
-    "date": {"type": "string", "format": "date"},
-    "time": {"type": "string", "format": "date-time"},
-    "cursor": {"type": ["string", "null"], "description": "null: the last page."},
+# the data of answers that may be of two kinds
+EITHER = {"DryRun": "Created|DryRun", "Cancelled": "Task|CancelledBatch", "Retried": "Task|RetriedBatch"}
+CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
+CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
+EXAMPLES: Mapping[str, Any] = {
+    "CreateTask": {
+        "batch_id": "first",
+        "stock_codes": ["AAPL", "MSFT"],
+        "config": {**CONFIG_EXAMPLE, "initial_cash": 100000, "commission": 0.001},
+        "params": [{"fast": 10, "slow": 30}, {"fast": 20, "slow": 50}],
+    },
+    "Selection": {"batch_id": "first"},
+    "RetryTask": {"batch_id": "first", "status": RETRIED},
+    "DeleteTask": {"task_id": "0197f3a8-6c00-7000-8000-000000000000"},
+    "DeleteBatch": {"batch_id": "first"},
 }
 
 
@@ -12646,254 +12878,18 @@ def route_errors(route: Route, needs_token: bool) -> list[type[QtmError]]:
     return sorted(found, key=lambda error: error.code)
 
 
-def _schema(short: Any, **more: Any) -> dict[str, Any]:
-    """The schema of a short form: one of SHORT_FORMS or the name of a component, perhaps with ``?`` (or null)
-    or ``*`` (a list of these), and with a description behind a colon. A dict is a schema already."""
-    if not isinstance(short, str):
-        return {**short, **more}
-    form, _, description = short.partition(": ")
-    more |= {"description": description} if description else {}
-    if form.endswith("*"):
-        return {"type": "array", "items": _schema(form[:-1]), **more}
-    if form.endswith("?"):
-        schema = _schema(form[:-1])
-        if "$ref" in schema:
-            return {"anyOf": [schema, {"type": "null"}], **more}
-        return {**schema, "type": [schema["type"], "null"], **more}
-    return {**SHORT_FORMS.get(form, {"$ref": f"#/components/schemas/{form}"}), **more}
-
-
-def _object(properties: Mapping[str, Any], optional: Collection[str] = (), **more: Any) -> dict[str, Any]:
-    """The schema of an object whose properties have these short forms."""
-    schemas = {name: _schema(short) for name, short in properties.items()}
-    required = [name for name in schemas if name not in optional]
-    return {"type": "object", "properties": schemas, "required": required, **more}
-
-
-def _fields(model: type, **known: str) -> dict[str, str]:
-    """The fields of a model in short forms, by their annotations where they are not ``known``."""
-    found = {}
-    for name, hint in model.__annotations__.items():
-        kind, _, null = hint.partition(" | ")
-        found[name] = ("time" if name.endswith("_at") else kind) + ("?" if null else "")
-    return {**found, **known}
-
-
-def _sweep_schemas() -> dict[str, Any]:
-    listed = {"type": "array", "items": {}, "minItems": 1}
-    values = {"anyOf": [_schema("Range"), listed, *map(_schema, ("float", "str", "bool"))]}
-    sweep = {
-        "grid": "Grid",
-        "where": {"type": "array", "items": matching(CONDITION.pattern)},
-        "sample": _schema("int: So many of the combinations, chosen at random.", minimum=1),
-        "seed": _schema("int: Of the choice; the same seed gives the same sample.", default=0),
-    }
-    step = _schema("float: It leads from one to the other.", default=1)
-    rerun = {
-        "batch_id": _schema("str: The batch whose best are run again.", minLength=1),
-        "top": {**_schema("int", minimum=1, maximum=MAX_TASKS_PER_CREATE), "default": Rerun.top},
-        "by": matching(BY_PATTERN) | {"default": Rerun.by},
-        "order": {"type": "string", "enum": ["asc", "desc"], "default": Rerun.order},
-        "group": {"type": ["string", "null"], "enum": ["params", None]},
-        "stat": {"type": "string", "enum": list(STATISTICS), "default": Rerun.stat},
-        "where": {"type": "array", "items": matching(RANK_CONDITION.pattern)},
-    }
-    values_range = {"from": "float", "to": "float: Included.", "step": step}
-    return {
-        "Sweep": _object(sweep, sweep.keys() - {"grid"}, additionalProperties=False),
-        "Rerun": _object(rerun, rerun.keys() - {"batch_id"}, additionalProperties=False),
-        "Grid": {"type": "object", "minProperties": 1, "additionalProperties": values},
-        "Range": _object(values_range, {"step"}, additionalProperties=False),
-    }
-
-
-RUN_CARD: Mapping[str, Any] = {
-    **{"task_id": "str", "batch_id": "str", "stock_code": "str", "config": "Config", "params": "Params"},
-    "engine_version": "str?",
-    "run_key": "str?: SHA-256 of engine, version, stock, config, params and data version.",
-    "result_of": "str?: The task whose result was taken over.",
-    "drift": "bool: Whether an earlier task of this run_key has other metrics.",
-    "created_by": "str?: The name of the token.",
-    "seed": {"description": "Of params, else of config; null where neither has one."},
-    **dict.fromkeys(("engine", "python", "qtm", "host"), "str?"),
-    "distribution": "Distribution?: That the engine comes from.",
-    "data_version": "str?: As the engine says it.",
-    **{"attempt": "int?", "started_at": "time?", "ended_at": "time?"},
-    **{"cpu_seconds": "float?", "max_rss_bytes": "int?"},
-}
-
-
-def _body_schemas() -> dict[str, Any]:
-    """Bodies, as BODIES take them."""
-    code, some = matching(STOCK_CODE_PATTERN), {"minItems": 1, "maxItems": MAX_TASKS_PER_CREATE}
-    words_invalid = "What becomes of tasks that the engine refuses: the whole create is, or they are skipped."
-    lowest, highest = PRIORITIES
-    config = {
-        "strategy": _schema("str", minLength=1, maxLength=STRATEGY_LENGTH),
-        "start_date": "date: The first day, not after end_date.",
-        "end_date": "date",
-        "initial_cash": _schema("float", minimum=INITIAL_CASH[0], maximum=INITIAL_CASH[1]),
-        "commission": _schema("float: A fraction of each trade's value.", minimum=0, exclusiveMaximum=1),
-    }
-    create = {
-        "stock_code": code,
-        "stock_codes": {"type": "array", "items": code, **some},
-        "config": "CreateConfig",
-        "params": {"anyOf": [_schema("Params"), _schema("Params*", **some)]},
-        "sweep": "Sweep",
-        "rerun": "Rerun",
-        "dry_run": _schema("bool: Store nothing; say what the create would do.", default=False),
-        "reuse": {"enum": ["completed", None], "description": "Take over results of the same run_key."},
-        "invalid": {
-            "type": "string",
-            "enum": list(INVALID),
-            "default": INVALID[0],
-            "description": words_invalid,
-        },
-        "batch_id": matching(BATCH_ID.pattern) | {"type": ["string", "null"]},
-        "name": _schema("str?", minLength=1, maxLength=NAME_LENGTH),
-        "priority": _schema("int", minimum=lowest, maximum=highest, default=BatchRequest.priority),
-        "timeout_seconds": _schema("float?", minimum=TIMEOUT_SECONDS[0], maximum=TIMEOUT_SECONDS[1]),
-        "max_attempts": _schema("int?", minimum=ATTEMPTS[0], maximum=ATTEMPTS[1]),
-    }
-    has_code, has_codes = {"required": ["stock_code"]}, {"required": ["stock_codes"]}
-    either = {"if": has_code, "then": {"not": has_codes}, "else": has_codes}  # generators know no oneOf here
-    either |= {"required": ["config"], "not": {"required": ["params", "sweep"]}}
-    of_tasks = [{"required": [name]} for name in ("stock_code", "stock_codes", "params", "sweep")]
-    either = {"if": {"required": ["rerun"]}, "then": {"not": {"anyOf": of_tasks}}, "else": either}
-    words = "Which keys are required is up to the engine; other keys pass through to it."
-    selection = {"task_id": "str", "batch_id": "str"}
-    just_one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-    retried = {"type": "string", "enum": RETRIED}
-    listed = {"type": "array", "items": retried, "minItems": 1}
-    statuses = {"anyOf": [retried, listed], "default": TaskStatus.FAILED.value}
-    just_a_task: dict[str, Any] = {"if": {"required": ["task_id"]}, "then": {"maxProperties": 1}}
-    just_a_task |= {"else": {"required": ["batch_id"]}, "additionalProperties": False}
-    return {
-        "CreateTask": _object(create, create, **either, additionalProperties=False),
-        "CreateConfig": _object(config, config, description=words),
-        "Params": {**FREE, "description": "Parameters of the strategy, free."},
-        **_sweep_schemas(),
-        "Selection": _object(selection, selection, **just_one),
-        "RetryTask": _object({**selection, "status": statuses}, {*selection, "status"}, **just_a_task),
-        "DeleteTask": _object({"task_id": "str"}, additionalProperties=False),
-        "DeleteBatch": _object({"batch_id": "str"}, additionalProperties=False),
-    }
-
-
-def _task_schemas() -> dict[str, Mapping[str, Any]]:
-    """The objects of a task, its result and its attempts."""
-    of_task = {name: RUN_CARD[name] for name in TaskInfo.__annotations__ if name in RUN_CARD}
-    of_task |= {"status": "Status", "progress": "share", "metrics": "Metrics?", "error": "TaskError?"}
-    task = _fields(TaskInfo, **{**of_task, "attempt": "int", "started_at": "time?"})
-    del task["result"]
-    return {
-        "Task": task,
-        "TaskStatus": {
-            **task,
-            "queue_position": "int?: Of a pending task; 1 is next.",
-            "waiting_for": "WaitingFor?: What a pending task waits for.",
-        },
-        "TaskResult": {**task, "result": "Result?", "non_finite": "NonFinite*", "converted": "Converted*"},
-        "NonFinite": {"path": "str", "kind": "NonFiniteKind?: What is null in the result."},
-        "Converted": {"path": "str", "type": "str: Of what is kept as its text."},
-        "TaskAttempt": _fields(TaskAttempt, ending="Ending?", error="TaskError?"),
-        "TaskAttempts": {"task_id": "str", "attempts": "TaskAttempt*"},
-        "TaskList": {"tasks": "Task*", "next_cursor": "cursor"},
-    }
-
-
-def _data_schemas() -> dict[str, Any]:
-    """The data of answers, and failures: one schema for all, so that a generated client has one class."""
-    batch = _fields(BatchInfo, counts="StatusCounts", progress="share", total="count")
-    batch["tasks_per_second"] += ": That complete or fail."
-    batch["eta_seconds"] += ": Until all have ended, at this rate."
-    del batch["tasks"], batch["next_cursor"]
-    scheduler = {"activity": "str", "slots": "count", "running": "count", "engine_ready": "bool"}
-    docs = {error: " ".join((error.__doc__ or "").split()) for error in shown_errors()}
-    errors = [f"- {error.code} {error.error}: {words}" for error, words in docs.items()]
-    reused = {"reused": "count: That took over a result."}
-    ids = f"str*: None of more than {MAX_LISTED_IDS} tasks."
-    objects: dict[str, Mapping[str, Any]] = {
-        **_task_schemas(),
-        "StatusCounts": {status.value: "count" for status in TaskStatus},
-        "Created": {
-            "batch_id": "str",
-            "count": "count",
-            "task_ids": ids,
-            "skipped": "count: See invalid.",
-            **reused,
-        },
-        "Batch": batch,
-        "BatchPage": {**batch, "tasks": "Task*", "next_cursor": "cursor"},
-        "BatchList": {"batches": "Batch*", "next_cursor": "cursor"},
-        "CancelledBatch": {"cancelled": "count", **batch},
-        "RetriedBatch": {"retried": "count", **batch},
-        "Deleted": {"deleted": "count: Tasks."},
-        "Health": {"status": {"const": "ok"}, "version": "str"},
-        "Readiness": {"status": {"const": "ready"}, "scheduler": "Scheduler?"},
-        "Scheduler": {**scheduler, "last_poll_at": "time?", "last_poll_age_seconds": "float?"},
-        "FieldError": {"field": "str", "message": "str"},
-        "Failure": {
-            "code": "\n".join(["int: The status and two more digits.", *errors]),
-            "error": "str: The name of the code.",
-            "message": "str",
-            "data": {"type": "null"},
-            "errors": "FieldError*: Every fault of the request, with its field.",
-        },
-    }
-    error = {"type": "str", "message": "str", "attempt": "count", "traceback": "str"}
-    return {
-        **{name: _object(properties) for name, properties in objects.items()},
-        "TaskError": _object(error, ("traceback",)),
-        "Status": STATUS,
-        "WaitingFor": {"type": "string", "enum": ["slot", "backoff", "no_scheduler"]},
-        "Ending": {"type": "string", "enum": ["completed", "failed", "released", *ENDINGS_BY_ERROR]},
-        "NonFiniteKind": {"type": "string", "enum": ["nan", "inf", "-inf"]},
-        "Config": {**FREE, "description": "As it was created."},
-        "Metrics": {**FREE, "additionalProperties": _schema("float"), "maxProperties": MAX_METRICS},
-        "Result": {**FREE, "description": "What the engine returned."},
-        "Document": {**FREE, "description": "An OpenAPI document."},
-    }
-
-
-def _ranking_schemas() -> dict[str, Any]:
-    ranked = {"rank": "count", **dict.fromkeys(("task_id", "stock_code"), "str"), "params": "Params"}
-    ranked["metrics"] = "Metrics?"
-    ranked |= dict.fromkeys(("value", "min", "median", "mean", "max", "other"), "float?")
-    ranked |= {"count": "count", "missing": "count", "deflated_sharpe": "share?", "drift": "bool"}
-    needed = {"rank", "params", "deflated_sharpe"}
-    ranking = _fields(Ranking, warnings="str*", rows="RankedRow*", next_cursor="cursor")
-    some = {"stock_codes": "str*", "skipped": "count", "refused": "count"}
-    dry_run = _fields(DryRun, **some, params="Params*", refusals="Refusal*", count="count")
-    refusal = {"stock_code": "str", "params": "Params", "message": "str"}
-    objects = {
-        "DryRun": dry_run,
-        "Refusal": refusal,
-        "Ranking": ranking,
-        "RunCard": RUN_CARD,
-        "Distribution": {"name": "str", "version": "str"},
-    }
-    found = {name: _object(properties) for name, properties in objects.items()}
-    return {**found, "RankedRow": _object(ranked, ranked.keys() - needed)}
-
-
-def _curve_schemas() -> dict[str, Any]:
-    pair = {"type": "array", "items": {}, "minItems": 2, "maxItems": 2}
-    points = {"type": ["array", "null"], "items": pair, "description": "Pairs of time and value or null."}
-    curve = {"task_id": "str", "stock_code": "str", "params": "Params", "length": "count", "curve": points}
-    curves = {"points": "count", "method": {"const": THINNING}, "curves": "Curve*"}
-    return {"Curves": _object(curves), "Curve": _object(curve)}
-
-
-def _response(status: int, words: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
-    names = {"X-Request-Id", HEADER_OF_STATUS.get(status, "X-Request-Id")}
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-    return {"description": words, "headers": headers, "content": {media_type: {"schema": _schema(schema)}}}
-
-
 def _operation_id(route: Route) -> str:
     return route.path.rpartition("/")[2].partition(".")[0] or "page"
+
+
+def _response(words: str, content: Mapping[str, str], *headers: str) -> dict[str, Any]:
+    """A response whose ``content`` is by its media type of one of these schemas."""
+    names = ("X-Request-Id", *headers)
+    return {
+        "description": words,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {media_type: {"schema": schema_of(form)} for media_type, form in content.items()},
+    }
 
 
 def _links(routes: Iterable[Route]) -> dict[str, Any]:
@@ -12901,7 +12897,7 @@ def _links(routes: Iterable[Route]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for route in routes:
         asked = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
-        if route.method == "POST" and route.takes != "CreateTask":
+        if route.takes and route.takes != "CreateTask":
             name = "batch_id" if route.takes == "DeleteBatch" else "task_id"
             found[_operation_id(route)] = {"requestBody": {name: CREATED[name]}}
         elif asked:
@@ -12909,39 +12905,48 @@ def _links(routes: Iterable[Route]) -> dict[str, Any]:
     return {name: {"operationId": name, **link} for name, link in found.items()}
 
 
-def _operation(route: Route, needs_token: bool, failures: dict[str, Any]) -> dict[str, Any]:
-    """The description of a route. Its failures, which most routes share, are added to the components."""
-    media_type, schema = "application/json", f"{route.gives}Answer"
-    if "/" in route.gives:
-        media_type, schema = route.gives, "Document" if route.gives == media_type else "str"
-    statuses = {"201": "Created", "200": "OK"} if route.takes == "CreateTask" else {"200": "OK"}
-    responses = {one: _response(int(one), words, schema, media_type) for one, words in statuses.items()}
+def _successes(route: Route, routes: Iterable[Route]) -> dict[str, Any]:
+    """What a route answers to good requests, by status."""
+    if route.takes == "CreateTask":
+        created = _response("Created", {JSON_TYPE: "CreatedAnswer"}) | {"links": _links(routes)}
+        return {"201": created, "200": _response("OK", {JSON_TYPE: "DryRunAnswer"})}
+    content = {route.gives: "str"} if "/" in route.gives else {JSON_TYPE: f"{route.gives}Answer"}
+    if route.gives == JSON_TYPE:
+        content = {JSON_TYPE: "Document"}
     for item in route.parameters:
-        known = FORMATS if item.name == "format" else {}
-        types = [one for name, one in known.items() if re.fullmatch(item.schema["pattern"], name)]
-        responses["200"]["content"] |= {one: {"schema": _schema("str")} for one in types}
-    errors: dict[int, list[type[QtmError]]] = {}
-    for error in route_errors(route, needs_token):
-        errors.setdefault(error.http_status, []).append(error)
-    for status, found in errors.items():
-        name = ".".join(error.error for error in found)
-        words = ", ".join(f"{error.code} {error.error}" for error in found)
-        failures[name] = _response(status, words, "Failure")
-        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+        if item.name == "format":
+            content |= {FORMATS[name]: "str" for name in item.known if name in FORMATS}
+    return {"200": _response("OK", content)}
+
+
+def _failures(route: Route, needs_token: bool) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What a route answers to bad requests, by status: the name of the response, which routes with the same
+    errors share, and the response."""
+    found = {}
+    for status, group in itertools.groupby(route_errors(route, needs_token), lambda error: error.http_status):
+        errors = [*group]
+        words = ", ".join(f"{error.code} {error.error}" for error in errors)
+        headers = [HEADER_OF_STATUS[status]] if status in HEADER_OF_STATUS else []
+        name = ".".join(error.error for error in errors)
+        found[str(status)] = name, _response(words, {JSON_TYPE: "Failure"}, *headers)
+    return found
+
+
+def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
+    """The description of a route, but for its responses."""
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
-        "summary": (route.answer.__doc__ or "").partition(": ")[2].rstrip("."),
+        "summary": " ".join((route.answer.__doc__ or "").split()).partition(": ")[2].rstrip("."),
         "parameters": [
             {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required}
-            | {"schema": _schema("Status*") if item.schema.get("items") == STATUS else item.schema}
+            | {"schema": item.schema}
             for item in route.parameters
         ],
-        "responses": responses,
         "security": [] if route.is_open else [{"bearer": []}] if needs_token else [{}, {"bearer": []}],
     }
     if route.takes:
-        media = {"schema": _schema(route.takes), "example": EXAMPLES[route.takes]}
-        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
+        media = {"schema": component(route.takes), "example": EXAMPLES[route.takes]}
+        operation["requestBody"] = {"required": True, "content": {JSON_TYPE: media}}
     return operation
 
 
@@ -12950,23 +12955,20 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     is."""
     paths: dict[str, dict[str, Any]] = {}
     failures: dict[str, Any] = {}
-    schemas = _body_schemas() | _data_schemas() | _ranking_schemas() | _curve_schemas()
     for route in routes:
-        operation = _operation(route, needs_token, failures)
-        paths[route.path] = {route.method.lower(): operation}
-        if "/" not in route.gives:
-            envelope = {"code": {"const": 0}, "message": {"const": "success"}}
-            one_or_all = {"anyOf": [_schema("Task"), _schema(f"{route.gives}Batch")]}
-            data = one_or_all if route.takes in ("Selection", "RetryTask") else route.gives
-            schemas[f"{route.gives}Answer"] = _object(envelope | {"data": data})
-        if route.takes == "CreateTask":
-            operation["responses"]["201"]["links"] = _links(routes)
-            operation["responses"]["200"]["content"]["application/json"]["schema"] = _schema("DryRunAnswer")
-            data = {"anyOf": [_schema("Created"), _schema("DryRun")]}
-            schemas["DryRunAnswer"] = _object(envelope | {"data": data})
-    required = {"required": True, "schema": {"type": "string"}}
+        failed = _failures(route, needs_token)
+        failures.update(failed.values())
+        shared = {status: {"$ref": f"#/components/responses/{name}"} for status, (name, _) in failed.items()}
+        responses = {"responses": _successes(route, routes) | shared}
+        paths[route.path] = {route.method.lower(): _operation(route, needs_token) | responses}
+    data = {route.gives: route.gives for route in routes if "/" not in route.gives} | EITHER
+    answers = {
+        f"{name}Answer": object_of(f'code: 0, message: "success", data: {form}')
+        for name, form in data.items()
+    }
+    required = {"required": True, "schema": TYPES["str"]}
     components = {
-        "schemas": schemas,
+        "schemas": component_schemas() | answers,
         "responses": failures,
         "headers": {name: {"description": words, **required} for name, words in HEADERS.items()},
         "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -12980,7 +12982,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 44 Page ===============================================================================================
+# ==== 45 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -13025,7 +13027,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 45 API ================================================================================================
+# ==== 46 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -13037,67 +13039,55 @@ SHOWN_OF_SCHEDULER = ("activity", "slots", "last_poll_at", "last_poll_age_second
 
 def page_limit(default: int, most: int) -> Parameter:
     """The parameter ``limit`` of a listing."""
-    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
-    return Parameter("limit", schema, "The size of a page.")
+    return Parameter("limit", f"int 1..{most} = {default}", "The size of a page.")
 
 
-def page_cursor(pattern: str) -> Parameter:
+def page_cursor(form: str) -> Parameter:
     """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
     fault = "must be the next_cursor of the page before"
-    meaning = "Where the page begins: next_cursor of the page before."
-    return Parameter("cursor", matching(pattern), meaning, fault=fault)
+    return Parameter("cursor", form, "Where the page begins: next_cursor of the page before.", fault=fault)
 
 
-TASK_ID = Parameter("task_id", SOME_TEXT, "The task.", is_required=True)
-BATCH = Parameter("batch_id", SOME_TEXT, "The batch.", is_required=True)
-IN_BATCH = Parameter("batch_id", SOME_TEXT, "Only tasks of this batch.")
-OF_STOCK = Parameter("stock_code", SOME_TEXT, "Only tasks of this stock.")
-STATUSES = Parameter("status", {"type": "array", "items": STATUS}, "Only tasks with one of these statuses.")
-WAIT_SECONDS = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0}
-WAIT = Parameter("wait", WAIT_SECONDS, "Seconds to wait for the end.")
-BY_SCHEMA = matching(BY_PATTERN) | {"default": "sharpe"}
-
-
-def choice(name: str, meaning: str, *known: str, default: str | None = None) -> Parameter:
-    """A parameter with one of these values."""
-    schema = matching("|".join(known)) | ({"default": default} if default else {})
-    return Parameter(name, schema, meaning, fault=f"must be one of {', '.join(known)}")
-
-
+TASK_ID = Parameter("task_id", "str 1..", "The task.", is_required=True)
+OF_BATCH_ID = Parameter("batch_id", "str 1..", "The batch.", is_required=True)
+IN_BATCH = Parameter("batch_id", "str 1..", "Only tasks of this batch.")
+OF_STOCK = Parameter("stock_code", "str 1..", "Only tasks of this stock.")
+STATUSES = Parameter("status", "Status*", "Only tasks with one of these statuses.", known=STATUS["enum"])
+WAIT = Parameter("wait", f"float 0..{MAX_WAIT_SECONDS} = 0", "Seconds to wait for the end.")
 WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
-WHERE_SCHEMA = {"type": "array", "items": matching(RANK_CONDITION.pattern)}
+WHERE = Parameter("where", "row_condition*", WHERE_MEANING, fault=CONDITION_FAULT)
+BY_MEANING = "The metric, or a parameter, such as params.fast."
+ORDER_MEANING = "Whether the greatest or the least value is first."
+STAT_MEANING = "The statistic over the stocks of a group."
 OF_RANKING = (
-    BATCH,
-    Parameter("by", BY_SCHEMA, "The metric, or a parameter, such as params.fast.", fault=BY_FAULT),
-    choice("order", "Whether the greatest or the least value is first.", "asc", "desc", default="desc"),
-    choice("group", "One row for equal params, over all stocks.", "params"),
-    choice("stat", "The statistic over the stocks of a group.", *STATISTICS, default="mean"),
-    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=CONDITION_FAULT),
-    Parameter("against", SOME_TEXT, "A batch whose metric of the same stock and params is shown, too."),
+    OF_BATCH_ID,
+    Parameter("by", 'metric = "sharpe"', BY_MEANING, fault=BY_FAULT),
+    Parameter("order", 'str = "desc"', ORDER_MEANING, known=("asc", "desc")),
+    Parameter("group", "str", "One row for equal params, over all stocks.", known=("params",)),
+    Parameter("stat", 'str = "mean"', STAT_MEANING, known=tuple(STATISTICS)),
+    WHERE,
+    Parameter("against", "str 1..", "A batch whose metric of the same stock and params is shown, too."),
     page_limit(100, MAX_RANKED),
-    page_cursor("[0-9]{1,9}"),
-    choice("format", "JSON, or the rows alone as CSV.", "json", "csv", default="json"),
+    page_cursor("place"),
+    Parameter("format", 'str = "json"', "JSON, or the rows alone as CSV.", known=("json", "csv")),
 )
 FIELDS_MEANING = "Only these columns, such as stock_code,params.fast,sharpe."
 FIELDS_FAULT = "must be names of columns, separated by commas"
 OF_EXPORT = (
-    BATCH,
-    choice("format", "A line for each task: of CSV, or its JSON.", *FORMATS, default="csv"),
-    Parameter("fields", matching(COLUMN_NAMES), FIELDS_MEANING, fault=FIELDS_FAULT),
+    OF_BATCH_ID,
+    Parameter("format", 'str = "csv"', "A line for each task: of CSV, or its JSON.", known=tuple(FORMATS)),
+    Parameter("fields", "columns", FIELDS_MEANING, fault=FIELDS_FAULT),
     STATUSES,
-    Parameter("where", WHERE_SCHEMA, WHERE_MEANING, fault=CONDITION_FAULT),
+    WHERE,
 )
-CURVE_IDS = {"type": "array", "items": matching(".+"), "minItems": 1, "maxItems": MAX_CURVES}
-POINTS = {"type": "integer", "minimum": CURVE_POINTS[0], "maximum": CURVE_POINTS[1], "default": 500}
+POINTS = f"int {CURVE_POINTS[0]}..{CURVE_POINTS[1]} = 500"
 OF_CURVES = (
-    Parameter("task_id", CURVE_IDS, "Completed tasks.", is_required=True, fault="is empty"),
+    Parameter("task_id", f"text* 1..{MAX_CURVES}", "Completed tasks.", is_required=True, fault="is empty"),
     Parameter("points", POINTS, "At most so many of each curve."),
 )
-TASK_CURSOR = page_cursor(r"[0-9a-f-]{36}")
-DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
-BATCH_CURSOR = page_cursor(DATE_TIME + r"~[A-Za-z0-9._:-]{1,64}")
-KEY_MEANING, KEY_SCHEMA = "The same key with the same body creates once.", matching(IDEMPOTENCY_KEY.pattern)
-KEY = Parameter("Idempotency-Key", KEY_SCHEMA, KEY_MEANING, fault=KEY_FAULT, place="header")
+TASK_CURSOR, BATCH_CURSOR = page_cursor("task_cursor"), page_cursor("batch_cursor")
+KEY_MEANING = "The same key with the same body creates once."
+KEY = Parameter("Idempotency-Key", "key", KEY_MEANING, fault=KEY_FAULT, place="header")
 
 
 def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., list[Answer]]:
@@ -13425,7 +13415,7 @@ class TaskAPI:
 
 
 OF_TASK = (TASK_ID, WAIT)
-OF_BATCH = (BATCH, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
+OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
 OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR)
 OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
 NO_TASK, NO_BATCH = (TaskNotFound,), (BatchNotFound,)
@@ -13482,7 +13472,7 @@ class Router:
         return route
 
 
-# ==== 46 Access =============================================================================================
+# ==== 47 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -13732,31 +13722,14 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 47 HTTP connections ===================================================================================
-# A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
-# loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
-# no thread.
-#
-#   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
-#    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
-#    |        +--> PAUSED ----> SENDING --> DISCARDING    more pieces of the answer: SENDING --> BUSY
-#    +--------------------------+-----------+
+# ==== 48 HTTP exchanges =====================================================================================
+# What one connection is made of: its stream of bytes, a request with its answer, and the bytes that it keeps
+# in memory.
 
 RECEIVE_BYTES = 64 * 1024
-IDLE_SECONDS = 75.0  # a kept connection without a request
-MIN_IDLE_SECONDS = 1.0  # after which it may have to make room for another
-TRIAL_SECONDS = 2.0  # for the head of a client beyond the cap, which may be a probe
-HEAD_SECONDS = 10.0  # for the whole head, from its first byte
-BODY_SECONDS = 120.0  # for the whole body, also for one that is dropped
-BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
-MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
-STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
-SEND_SECONDS = 600.0  # for a client to take one whole answer
-LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread bytes would reset the connection
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
 MAX_HELD_BYTES = 256 * 1024 * 1024  # of longer bodies, and of answers that their clients have not taken yet
 MAX_LOGGED_PATH = 200  # characters
-ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 
 
 class Stream:
@@ -13819,26 +13792,6 @@ class TlsStream(Stream):
             with contextlib.suppress(OSError, ValueError):  # there is no close_notify yet, and none is needed
                 self._tls.unwrap()
             super().shut(is_client_sending)
-
-
-class Phase(enum.Enum):
-    """What a connection is doing."""
-
-    IDLE = "idle"  # nothing of a request has arrived
-    HEAD = "head"  # a head has begun
-    BODY = "body"
-    BUSY = "busy"  # the request waits for a worker, or a worker answers it
-    WAITING = "waiting"  # the request waits for a task or batch to end
-    SENDING = "sending"  # the client has not taken all of the answer
-    PAUSED = "paused"  # the answer to a wrong token is held back for a while
-    DISCARDING = "discarding"  # the body of a refused request goes by
-    LINGERING = "lingering"  # answered for the last time; what still comes is dropped
-    CLOSED = "closed"
-
-
-READING = (Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DISCARDING)
-ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
-RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 
 class Exchange:
@@ -13929,6 +13882,49 @@ class ByteBudget:
         """The refusal where there is no room."""
         message = f"requests and answers of {MAX_HELD_BYTES} bytes are on their way already"
         return Overloaded(message, retry_after_seconds=1)
+
+
+# ==== 49 HTTP connections ===================================================================================
+# A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
+# loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
+# no thread.
+#
+#   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
+#    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
+#    |        +--> PAUSED ----> SENDING --> DISCARDING    more pieces of the answer: SENDING --> BUSY
+#    +--------------------------+-----------+
+
+IDLE_SECONDS = 75.0  # a kept connection without a request
+MIN_IDLE_SECONDS = 1.0  # after which it may have to make room for another
+TRIAL_SECONDS = 2.0  # for the head of a client beyond the cap, which may be a probe
+HEAD_SECONDS = 10.0  # for the whole head, from its first byte
+BODY_SECONDS = 120.0  # for the whole body, also for one that is dropped
+BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
+MIN_BODY_RATE = 4096  # bytes a second, on the average since its head
+STALL_SECONDS = 30.0  # in which a client takes nothing of its answer
+SEND_SECONDS = 600.0  # for a client to take one whole answer
+LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread bytes would reset the connection
+ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
+
+
+class Phase(enum.Enum):
+    """What a connection is doing."""
+
+    IDLE = "idle"  # nothing of a request has arrived
+    HEAD = "head"  # a head has begun
+    BODY = "body"
+    BUSY = "busy"  # the request waits for a worker, or a worker answers it
+    WAITING = "waiting"  # the request waits for a task or batch to end
+    SENDING = "sending"  # the client has not taken all of the answer
+    PAUSED = "paused"  # the answer to a wrong token is held back for a while
+    DISCARDING = "discarding"  # the body of a refused request goes by
+    LINGERING = "lingering"  # answered for the last time; what still comes is dropped
+    CLOSED = "closed"
+
+
+READING = (Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DISCARDING)
+ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
+RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 
 class Connection:
@@ -14293,27 +14289,21 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 48 HTTP server ========================================================================================
-# A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
-# alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
-# lock. Worker threads take groups of alike requests from a SimpleQueue and compute the answers, which return
-# through a deque; a socket pair wakes the loop. Groups: 16 status requests in one call take a third of the
-# CPU of 16 calls. Lanes: each kind of request has its own queue and workers, so that slow requests (a create
-# that the engine validates, a long answer, a COMMIT) delay no other kind.
+# ==== 50 HTTP dispatch ======================================================================================
+# Requests on their way from the event loop to workers and back. Worker threads take groups of alike requests
+# from a SimpleQueue and compute the answers, which return through a deque; a socket pair wakes the loop.
+# Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
+# its own queue and workers, so that slow requests (a create that the engine validates, a long answer, a
+# COMMIT) delay no other kind.
+
 
 QUEUED_LANES: Sequence[Lane] = [lane for lane in Lane if lane is not Lane.NOW]
 WORKERS = {lane: 2 if lane in (Lane.READ, Lane.WRITE, Lane.LONG) else 1 for lane in QUEUED_LANES}
 MAX_GROUP = 64  # requests that are answered together
 GATHER_SECONDS = 0.005  # after which a second worker of a lane helps the first
-MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
-MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
-TICK_SECONDS = 0.5  # how late a deadline is noticed
-WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
 TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
-DRAIN_SECONDS = 5.0
-CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
 
 HttpOutcome = Response | Later | Alone | bytes | None  # the last two: the next piece of an answer, or its end
@@ -14630,6 +14620,19 @@ class Dispatcher:
             trim_memory()
 
 
+# ==== 51 HTTP server ========================================================================================
+# A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
+# alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
+# lock.
+
+MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
+MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
+TICK_SECONDS = 0.5  # how late a deadline is noticed
+WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
+DRAIN_SECONDS = 5.0
+CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
+
+
 class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
     all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Raises
@@ -14891,7 +14894,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 49 Client commands ====================================================================================
+# ==== 52 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -15284,7 +15287,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 50 Service log ========================================================================================
+# ==== 53 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -15392,7 +15395,7 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-# ==== 51 Check ==============================================================================================
+# ==== 54 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -15517,7 +15520,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 52 Service process ====================================================================================
+# ==== 55 Service process ====================================================================================
 # A service from its first signal handler to its end.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -15687,7 +15690,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 53 Command line =======================================================================================
+# ==== 56 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

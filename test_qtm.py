@@ -10801,7 +10801,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 42-45 Routes, OpenAPI, Page, API ======================================================================
+# ==== 42-46 Schemas, Routes, OpenAPI, Page, API =============================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -13248,7 +13248,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 46 Access =============================================================================================
+# ==== 47 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -13823,7 +13823,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 47-48 HTTP connections, HTTP server ===================================================================
+# ==== 48-51 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -15453,7 +15453,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 49-53 Client commands, Service log, Check, Service process, Command line ==============================
+# ==== 52-56 Client commands, Service log, Check, Service process, Command line ==============================
 
 
 @contextlib.contextmanager
