@@ -1678,25 +1678,24 @@ def _curve_metrics(curve: Any) -> dict[str, float]:
         values = [value for _, value in curve]
     except (TypeError, ValueError):  # its points are no pairs
         return {}
-    if not values or not {*map(type, values)} <= {int, float} or 0 in values:
+    if not values or not all(map(_is_number, values)) or 0 in values:
         return {}
     returns = [after / before - 1 for before, after in itertools.pairwise(values)]
     return {"bars": len(values), **return_moments(returns)}
 
 
-def result_metrics(members: Mapping[str, str]) -> tuple[dict[str, float], str]:
+def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a result's ``metrics``, at most 64, and of its equity curve ``skew``, ``kurtosis`` and
-    ``bars`` where they are missing; and their JSON. Takes the JSON text of each member of the result."""
-    text = members.get("metrics", "{}")
-    given = json.loads(text)
+    ``bars`` where they are missing. Takes the result as JSON holds it."""
+    given = result.get("metrics")
     pairs = given.items() if isinstance(given, dict) else ()
     numbers = (pair for pair in pairs if _is_number(pair[1]) and len(pair[0]) <= MAX_METRIC_NAME)
     metrics = dict(itertools.islice(numbers, MAX_METRICS))
-    if "equity_curve" in members and not metrics.keys() >= {"skew", "kurtosis", "bars"}:
-        for name, value in _curve_metrics(json.loads(members["equity_curve"])).items():
+    if "equity_curve" in result and not metrics.keys() >= {"skew", "kurtosis", "bars"}:
+        for name, value in _curve_metrics(result["equity_curve"]).items():
             if len(metrics) < MAX_METRICS:
                 metrics.setdefault(name, value)
-    return metrics, text if metrics == given else dump_json(metrics)
+    return metrics
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
@@ -6324,12 +6323,12 @@ run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 class ResultDocument(NamedTuple):
     """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}``
     with the kind nan, inf or -inf; and what has no JSON form and became its text, each ``{"path",
-    "type"}``; and the text of each member."""
+    "type"}``; and the value that the text is of."""
 
     text: str
     non_finite: list[dict[str, str]]
     converted: list[dict[str, str]]
-    members: Mapping[str, str]
+    plain: Mapping[str, Any]
 
 
 class ResultFault(ValueError):
@@ -6356,65 +6355,63 @@ def _text_of(value: Any) -> str:
         return f"<{_library_name(type(value))}, whose text cannot be read: {type(error).__name__}>"
 
 
-CONTAINERS = {dict, list, tuple}
-PLAIN_TYPES = CONTAINERS | {str, float, int, bool, type(None)}
+def _are_texts(values: list[Any]) -> bool:
+    return set(map(type, values)) <= {str} and "".join(values) == _in_utf8("".join(values))
 
 
-def plain_json(value: Any, max_depth: int) -> str | None:
-    """JSON of plain data; None for data that ResultWriter must convert, or that nests deeper.
+# What the encoder of json takes, and whether it writes such values as they are.
+PLAIN_TYPES: Mapping[type, Callable[[list[Any]], bool]] = {
+    str: _are_texts,
+    int: lambda numbers: min(numbers) >= -(2**63) and max(numbers) < 2**64,
+    float: lambda numbers: all(map(math.isfinite, numbers)),
+    dict: lambda objects: _are_texts(list(itertools.chain(*objects))),  # their keys
+    **dict.fromkeys((list, tuple, bool, type(None)), lambda values: True),
+}
 
-    The C encoder writes a list of 2,000 points in 2 ms, where a walk in Python takes 5. But it writes keys
-    that are numbers as texts, namedtuples as lists, and integers of any length: so the types of each level's
-    values are checked before, a level at a time.
-    """
-    level, all_of = [value], itertools.chain.from_iterable
+
+def is_plain(value: Any, max_depth: int) -> bool:
+    """Whether this is what `ResultConverter` would make of it, at most so deep. Looks at a level at a time: a
+    list of 2,000 points takes 1 ms, where a walk in Python takes 5."""
+    level = [value]
     for _ in range(max_depth + 1):
         kinds = set(map(type, level))
-        # which is a float
-        if not kinds <= PLAIN_TYPES and set(map(_library_name, kinds - PLAIN_TYPES)) != {"numpy.float64"}:
-            return None
-        if int in kinds and not all(-(2**63) <= one < 2**64 for one in level if type(one) is int):
-            return None
-        if not kinds & CONTAINERS:
-            break
-        containers = [one for one in level if type(one) in CONTAINERS]
-        if not set(map(type, all_of(one for one in containers if type(one) is dict))) <= {str}:
-            return None
-        level = list(all_of(one.values() if type(one) is dict else one for one in containers))
-    else:
-        return None
-    try:
-        text = dump_json(value)
-        return text if text == _in_utf8(text) else None
-    except ValueError:  # NaN or an infinity
-        return None
+        by_kind: dict[type, list[Any]] = {kind: [one for one in level if type(one) is kind] for kind in kinds}
+        for kind, values in by_kind.items():
+            base = float if _library_name(kind) == "numpy.float64" else kind
+            if base not in PLAIN_TYPES or not PLAIN_TYPES[base](values):
+                return False
+        lists, objects = [*by_kind.get(list, ()), *by_kind.get(tuple, ())], by_kind.get(dict, [])
+        if not lists and not objects:
+            return True
+        level = list(itertools.chain(*lists, *(one.values() for one in objects)))
+    return False
 
 
-Convert = Callable[["ResultWriter", Any], str]
+Convert = Callable[["ResultConverter", Any], Any]
 
 
-def _numpy_scalar(writer: ResultWriter, value: Any) -> str:
+def _numpy_scalar(converter: ResultConverter, value: Any) -> Any:
     kind = value.dtype.kind
     if kind in "mM" and value != value:
-        return writer.missing(value)
+        return converter.missing(value)
     if kind == "V" and value.dtype.names:
-        return writer.members([(name, value[name]) for name in value.dtype.names])
+        return converter.members([(name, value[name]) for name in value.dtype.names])
     # longdouble holds more digits than a double
     if kind == "f" and (value.dtype.itemsize <= 8 or not math.isfinite(value)):
-        return writer.value(float(value))
+        return converter.value(float(value))
     return (
-        writer.value(str(value) if kind == "M" else value.item())
+        converter.value(str(value) if kind == "M" else value.item())
         if kind in "biuUM"
-        else writer.as_text(value)
+        else converter.as_text(value)
     )
 
 
-def _numpy_array(writer: ResultWriter, array: Any) -> str:
+def _numpy_array(converter: ResultConverter, array: Any) -> Any:
     if not array.ndim:
-        return writer.value(array[()])
+        return converter.value(array[()])
     if array.dtype.kind in "mMVc" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
-        return writer.items(array)  # tolist() would lose units, names or digits
-    return writer.plain_or_value(array.tolist())
+        return converter.items(array)  # tolist() would lose units, names or digits
+    return converter.plain_or_value(array.tolist())
 
 
 def _time_texts(index: Any) -> list[str]:
@@ -6449,64 +6446,56 @@ def _index_labels(index: Any) -> list[Any]:
     )
 
 
-def _pandas_frame(writer: ResultWriter, frame: Any) -> str:
+def _pandas_frame(converter: ResultConverter, frame: Any) -> Any:
     """A list of records, which hold the index too unless it only counts, its levels named as reset_index() of
     pandas does. Raises ResultFault for two columns of one name."""
     index, names = frame.index, frame.columns.tolist()
-    columns = [(writer.key(name), own.tolist()) for name, (_, own) in zip(names, frame.items(), strict=True)]
+    columns = [
+        (converter.key(name), own.tolist()) for name, (_, own) in zip(names, frame.items(), strict=True)
+    ]
     taken = {name for name, _ in columns}
     for i in () if _is_plain_index(index) else reversed(range(index.nlevels)):
         level = index.get_level_values(i)
-        own = None if level.name is None else writer.key(level.name)
+        own = None if level.name is None else converter.key(level.name)
         spare = "index" if index.nlevels == 1 and "index" not in taken else f"level_{i}"
         columns.insert(0, (spare if own is None or own in taken else own, _index_labels(level)))
         taken.add(columns[0][0])
     names = [name for name, _ in columns]
     if len(taken) < len(names):
         repeated = Counter(names).most_common(1)[0][0]
-        raise ResultFault(f"two columns of a frame are named {repeated!r}, at {writer.path()[:200]}")
-    return writer.plain_or_value(
+        raise ResultFault(f"two columns of a frame are named {repeated!r}, at {converter.path()[:200]}")
+    return converter.plain_or_value(
         [dict(zip(names, row, strict=True)) for row in zip(*(values for _, values in columns), strict=True)]
     )
 
 
-def _pairs_json(labels: Sequence[str], numbers: Sequence[float]) -> str:
-    """A list of [label, number] in two thirds of the time of the encoder of json; for finite numbers, and
-    labels in which there is nothing to escape."""
-    points = map('",'.join, zip(labels, map(float.__repr__, numbers), strict=True))
-    return '[["' + '],["'.join(points) + "]]"
-
-
-def _pandas_series(writer: ResultWriter, series: Any) -> str:
+def _pandas_series(converter: ResultConverter, series: Any) -> Any:
     """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where
     two are equal."""
     index, values = series.index, series.tolist()
     if _is_plain_index(index):
-        return writer.plain_or_value(values)
+        return converter.plain_or_value(values)
     if index.nlevels > 1:
-        return _pandas_frame(writer, series.to_frame("value" if series.name is None else series.name))
+        return _pandas_frame(converter, series.to_frame("value" if series.name is None else series.name))
     labels = _index_labels(index)
     is_of_times = type(index).__name__ in ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
-    are_numbers = series.dtype == "float64" and all(map(math.isfinite, values))
-    if is_of_times and are_numbers and labels and None not in labels and writer.takes_pairs:
-        return _pairs_json(labels, values)
     if not is_of_times and not (labels and all(isinstance(label, datetime.date) for label in labels)):
-        keys = [writer.key(label) for label in labels]
+        keys = [converter.key(label) for label in labels]
         if len(set(keys)) == len(keys):
-            return writer.members(zip(keys, values, strict=True))
-    return writer.plain_or_value(list(zip(labels, values, strict=True)))
+            return converter.members(zip(keys, values, strict=True))
+    return converter.plain_or_value(list(zip(labels, values, strict=True)))
 
 
-def _decimal(writer: ResultWriter, value: decimal.Decimal) -> str:
+def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
     """A double, as all numbers of JSON are read; a number beyond doubles as its text."""
     number = math.nan if value.is_nan() else float(value)
-    return writer.as_text(value) if math.isinf(number) and value.is_finite() else writer.value(number)
+    return converter.as_text(value) if math.isinf(number) and value.is_finite() else converter.value(number)
 
 
 def _by_method(name: str) -> Convert:
-    def convert(writer: ResultWriter, value: Any) -> str:
+    def convert(converter: ResultConverter, value: Any) -> Any:
         found = getattr(value, name)()
-        return writer.as_text(value) if type(found) is type(value) else writer.value(found)
+        return converter.as_text(value) if type(found) is type(value) else converter.value(found)
 
     return convert
 
@@ -6514,24 +6503,26 @@ def _by_method(name: str) -> Convert:
 # By the names of a value's class and of the classes above it, since numpy, pandas and polars are not imported
 # here.
 CONVERTERS: Mapping[str, Convert] = {
-    "numpy.MaskedConstant": lambda writer, value: writer.value(None),  # as tolist() of a masked array has it
+    "numpy.MaskedConstant": lambda converter, value: converter.value(
+        None
+    ),  # as tolist() of a masked array has it
     "numpy.ndarray": _numpy_array,
     "numpy.generic": _numpy_scalar,
     "pandas.DataFrame": _pandas_frame,
     "pandas.Series": _pandas_series,
-    "pandas.Index": lambda writer, index: writer.items(_index_labels(index)),
+    "pandas.Index": lambda converter, index: converter.items(_index_labels(index)),
     "polars.DataFrame": _by_method("to_dicts"),
     "polars.Series": _by_method("to_list"),
-    "enum.Enum": lambda writer, value: writer.value(value.value),
-    "int": lambda writer, value: writer.value(int(value)),
-    "float": lambda writer, value: writer.value(float(value)),
-    "str": lambda writer, value: writer.value(str.__str__(value)),
+    "enum.Enum": lambda converter, value: converter.value(value.value),
+    "int": lambda converter, value: converter.value(int(value)),
+    "float": lambda converter, value: converter.value(float(value)),
+    "str": lambda converter, value: converter.value(str.__str__(value)),
     "decimal.Decimal": _decimal,
-    **dict.fromkeys(("pandas.NaTType", "pandas.NAType"), lambda writer, value: writer.missing(value)),
+    **dict.fromkeys(("pandas.NaTType", "pandas.NAType"), lambda converter, value: converter.missing(value)),
     **dict.fromkeys(("datetime.date", "datetime.time"), _by_method("isoformat")),
     **dict.fromkeys(
         ("bytes", "bytearray", "memoryview", "datetime.timedelta"),
-        lambda writer, value: writer.as_text(value),
+        lambda converter, value: converter.as_text(value),
     ),
 }
 NATURAL_KEYS = {  # whose text says all of them
@@ -6548,35 +6539,29 @@ def _converter(kind: type[Any]) -> Convert:
         if name in CONVERTERS:
             return CONVERTERS[name]
     if hasattr(kind, "_fields") and issubclass(kind, tuple):  # a namedtuple
-        return lambda writer, value: writer.members(zip(value._fields, value, strict=True))
+        return lambda converter, value: converter.members(zip(value._fields, value, strict=True))
     if issubclass(kind, Mapping):
-        return lambda writer, value: writer.members(value.items())
+        return lambda converter, value: converter.members(value.items())
     if issubclass(kind, (Sequence, Set, MappingView)):
-        return lambda writer, value: writer.items(value)
+        return lambda converter, value: converter.items(value)
     if dataclasses.is_dataclass(kind):
-        return lambda writer, value: writer.members(
+        return lambda converter, value: converter.members(
             (item.name, getattr(value, item.name)) for item in dataclasses.fields(value)
         )
     for method in ("tolist", "item", "to_dict", "isoformat"):  # arrays, scalars and times of other libraries
         if callable(getattr(kind, method, None)):
             return _by_method(method)
-    return lambda writer, value: writer.as_text(value)
+    return lambda converter, value: converter.as_text(value)
 
 
-class ResultWriter:
-    """Writes JSON of what an engine returned, value by value, and lists what is not finite or has no JSON
-    form."""
+class ResultConverter:
+    """Makes what JSON holds of what an engine returned, value by value, and lists what is not finite or has
+    no JSON form."""
 
     def __init__(self) -> None:
         self.non_finite: list[dict[str, str]] = []
         self.converted: list[dict[str, str]] = []
-        self.members_of_root: dict[str, str] = {}  # the text of each
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
-
-    @property
-    def takes_pairs(self) -> bool:
-        """Whether a list of lists is not too deep here."""
-        return len(self._path) <= MAX_JSON_DEPTH - 2
 
     def path(self, *last: str) -> str:
         """Where the value in hand stands, such as ``curve[1].value``; a key that would read as more than one
@@ -6589,56 +6574,51 @@ class ResultWriter:
                 text += f".{step}" if text else step
         return text
 
-    def value(self, value: Any) -> str:
-        """The JSON text of any value. Raises ResultFault for equal keys, for a cycle, and for more than 64
+    def value(self, value: Any) -> Any:
+        """Any value as JSON holds it. Raises ResultFault for equal keys, for a cycle, and for more than 64
         levels."""
         kind = type(value)
         if kind is float and not math.isfinite(value):
             self.non_finite.append({"path": self.path(), "kind": str(value)})
-            return "null"
-        if kind is float:
-            return float.__repr__(value)  # as the encoder of json has it, in a fifth of the time
-        if kind is bool or value is None:
-            return dump_json(value)
+            return None
+        if kind in (float, bool) or value is None:
+            return value
         if kind is str:
-            return dump_json(value) if value == _in_utf8(value) else self.as_text(value)
+            return value if value == _in_utf8(value) else self.as_text(value)
         if kind is int:
-            return int.__repr__(value) if -(2**63) <= value < 2**64 else self.as_text(value)
+            return value if -(2**63) <= value < 2**64 else self.as_text(value)
         if kind is dict:
             return self.members(value.items())
         return self.items(value) if kind is list or kind is tuple else self._foreign(value)
 
-    def plain_or_value(self, value: Any) -> str:
+    def plain_or_value(self, value: Any) -> Any:
         """The same, faster for much plain data."""
-        text = plain_json(value, MAX_JSON_DEPTH - len(self._path)) if type(value) in CONTAINERS else None
-        return text or self.value(value)
+        is_done = isinstance(value, (dict, list)) and is_plain(value, MAX_JSON_DEPTH - len(self._path))
+        return value if is_done else self.value(value)
 
-    def items(self, values: Iterable[Any]) -> str:
-        """The text of a list."""
+    def items(self, values: Iterable[Any]) -> list[Any]:
+        """A list."""
         self._go_down()
-        texts = []
+        found = []
         for self._path[-1], item in enumerate(values):
-            texts.append(self.value(item))
+            found.append(self.value(item))
         self._path.pop()
-        return f"[{','.join(texts)}]"
+        return found
 
-    def members(self, pairs: Iterable[tuple[Any, Any]]) -> str:
-        """The text of an object. Raises ResultFault for keys that are equal as texts: one value of them would
-        be lost."""
+    def members(self, pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        """An object. Raises ResultFault for keys that are equal as texts: one value of them would be lost."""
         self._go_down()
-        texts: dict[str, str] = {}
-        write = self.plain_or_value if len(self._path) == 1 else self.value
+        found: dict[str, Any] = {}
+        convert = self.plain_or_value if len(self._path) == 1 else self.value
         for key, item in pairs:
             self._path[-1] = name = _in_utf8(self.key(key))
-            if name in texts:
+            if name in found:
                 raise ResultFault(
                     f"two keys of one object are the same as text, {self.path()[:200]!r}, and JSON holds only one"
                 )
-            texts[name] = write(item)
+            found[name] = convert(item)
         self._path.pop()
-        if not self._path:
-            self.members_of_root = texts
-        return f"{{{','.join(f'{dump_json(name)}:{text}' for name, text in texts.items())}}}"
+        return found
 
     def key(self, key: Any) -> str:
         """The text of a key; one that has no natural text is listed."""
@@ -6660,14 +6640,13 @@ class ResultWriter:
         return _text_of(key)
 
     def as_text(self, value: Any) -> str:
-        """What has no JSON form, as its text, which is listed."""
+        """The text of what has no JSON form, which is listed."""
         self.converted.append({"path": self.path(), "type": _library_name(type(value))})
-        return dump_json(_text_of(value))
+        return _text_of(value)
 
-    def missing(self, value: Any) -> str:
-        """A missing value of a library that has one of its own, as null, which is listed."""
+    def missing(self, value: Any) -> None:
+        """Null for a missing value of a library that has one of its own, which is listed."""
         self.as_text(value)
-        return "null"
 
     def _go_down(self) -> None:
         if len(self._path) >= MAX_JSON_DEPTH:
@@ -6676,7 +6655,7 @@ class ResultWriter:
             )
         self._path.append("")
 
-    def _foreign(self, value: Any) -> str:
+    def _foreign(self, value: Any) -> Any:
         """A value of another type; as text where its own methods fail."""
         lists: tuple[list[Any], ...] = (self._path, self.non_finite, self.converted)
         lengths = [len(one) for one in lists]
@@ -6697,11 +6676,11 @@ def result_document(result: Any) -> ResultDocument:
     Raises TypeError for a result that is no object, and ResultFault, with the path, for what cannot be kept
     without loss: keys that are equal as texts, cycles, depth over 64.
     """
-    writer = ResultWriter()
-    text = writer.value(result)
-    if not text.startswith("{"):
+    converter = ResultConverter()
+    plain = converter.value(result)
+    if not isinstance(plain, dict):
         raise TypeError(f"a result must be a mapping, not {type(result).__name__}")
-    return ResultDocument(text, writer.non_finite, writer.converted, writer.members_of_root)
+    return ResultDocument(dump_json(plain), converter.non_finite, converter.converted, plain)
 
 
 # ==== 24 Engine process =====================================================================================
@@ -6985,10 +6964,10 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         return _error_outcome(error)
     try:
         document = result_document(result)
-        metrics, metrics_json = result_metrics(document.members)
+        metrics = result_metrics(document.plain)
         ranked = RunFacts._make([*facts, key, *sharpe_facts(metrics), data_version])
         listed = dump_json(document.non_finite), dump_json(document.converted)
-        found = Outcome(document.text, *listed, metrics_json, ranked)
+        found = Outcome(document.text, *listed, dump_json(metrics), ranked)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
