@@ -4486,11 +4486,10 @@ def test_the_built_in_engine_equals_an_exact_computation(
         assert found[name] == (value if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), name
 
 
-def test_the_readme_tells_the_metrics_of_its_first_task():
-    told = json.loads(
-        "{" + re.search(r'\{(\s*"final_equity".*?)\}', (ROOT / "README.md").read_text(), re.DOTALL)[1] + "}"
-    )
-    assert told == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
+def test_the_documents_show_the_metrics_of_the_first_task():
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    shown = json.loads(re.search(r'\{"final_equity".*?\}', page, re.DOTALL)[0])
+    assert shown == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
 
 
 def test_a_split_is_no_loss():
@@ -18139,12 +18138,224 @@ def test_a_service_that_starts_while_its_cluster_loses_the_majority_waits(galera
         galera.await_ready()
 
 
+# ==== Documents ===========================================================================================
+
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+}
+DOCUMENTS = "\n".join(PAGES[name] for name in PAGES if name == "README.md" or name.startswith("docs/"))
+
+
+@pytest.fixture
+def fresh_folder(tmp_path):
+    """What a newcomer has: the files, a shell, and this Python as python3. Gives the folder and the
+    environment."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    folder = tmp_path / "qtm"
+    folder.mkdir()
+    for file in ("qtm.py", "schema.sql", "dashboard.html"):
+        shutil.copy(ROOT / file, folder)
+    shutil.copytree(PRICES, folder / "examples" / "prices")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("QTM_", "PYTHON"))}
+    return folder, {**kept, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+@contextlib.contextmanager
+def typed_service(command: str, folder, environment):
+    """A command that serves, on a free port in place of 8080, which may be taken here."""
+    port = private_mariadb.free_port()
+    process = subprocess.Popen(
+        ["sh", "-c", re.sub(r"(python3|\S+/bin/qtm) (.*serve)", r"exec \1 \2", command)],
+        cwd=folder,
+        env={**environment, "QTM_PORT": str(port)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: ask(port, "/readyz")[0] == 200)
+        yield port
+        process.send_signal(signal.SIGINT)  # Ctrl-C
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_lone_qtm_py_answers_with_where_to_get_its_page(fresh_folder):
+    folder, environment = fresh_folder
+    (folder / "dashboard.html").unlink()
+    with typed_service("python3 -S qtm.py serve", folder, environment) as port:
+        status, answer = ask(port, "/")
+        assert (status, answer["code"]) == (404, qtm.PathNotFound.code)
+        assert answer["message"].startswith(
+            "this service has no page: dashboard.html is not beside qtm.py. Copy it"
+        )
+        assert ask(port, "/healthz")[0] == 200
+        shutil.copy(ROOT / "dashboard.html", folder)
+        assert (
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+            == (ROOT / "dashboard.html").read_bytes()
+        )
+
+
+def test_an_installed_wheel_serves_its_page(tmp_path, fresh_folder):
+    has = importlib.util.find_spec
+    if not (has("setuptools") and has("setuptools.command.bdist_wheel")):
+        pytest.fail("setuptools is missing") if os.environ.get("CI") else pytest.skip(
+            "ATTENTION, THE WHEEL IS NOT TRIED: no setuptools 70.1 or newer"
+        )
+    _, environment = fresh_folder
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    for file in ("qtm.py", "dashboard.html", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    build = "import setuptools.build_meta as backend; print(backend.build_wheel('..'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=True
+    )
+    wheel = tmp_path / done.stdout.split()[-1]
+    subprocess.run([sys.executable, "-m", "venv", installed], check=True)
+    install = [installed / "bin" / "pip", "install", "--quiet", "--no-index", wheel]
+    subprocess.run(install, check=True, env={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    with typed_service(f"{installed}/bin/qtm serve", installed, environment) as port:
+        assert (
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+            == (ROOT / "dashboard.html").read_bytes()
+        )
+
+
+class Block(NamedTuple):
+    """A fenced block of a page, and the output that stands right below it."""
+
+    kind: str
+    text: str
+    output: str | None
+
+    @property
+    def file(self) -> str:
+        """The name in its first line, where it is a file to be saved and not typed."""
+        found = re.match(r"# (\w+\.py)\n", self.text)
+        return found[1] if found else ""
+
+
+def blocks_of(page: str) -> list[Block]:
+    """What a reader types, in the order of the page. ``console`` is what needs more than this machine has."""
+    form = r"^```(sh|python)\n(.*?)^```$(?:\n\n^```(?:text|json)\n(.*?)^```$)?"
+    found = re.finditer(form, PAGES[page], re.MULTILINE | re.DOTALL)
+    return [Block(*one.groups()) for one in found]
+
+
+def without_ids(text: str) -> str:
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "ID", text)
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME", text).strip()
+
+
+class Shell:
+    """A shell that a reader types into: what one block defines, the next ones know."""
+
+    def __init__(self, folder, environment) -> None:
+        self._notes, self._count = pathlib.Path(tempfile.mkdtemp(dir=folder.parent)), itertools.count()
+        self._shell = subprocess.Popen(
+            ["sh", "-e"], stdin=subprocess.PIPE, cwd=folder, env=environment, text=True
+        )
+
+    def type(self, text: str) -> str:
+        """What the text prints on standard output; every command in it must succeed."""
+        number = next(self._count)
+        file, out, err, end = (self._notes / f"{number}.{name}" for name in ("sh", "out", "err", "end"))
+        file.write_text(text)
+        self._shell.stdin.write(f". {file} >{out} 2>{err}\n: >{end}\n")
+        self._shell.stdin.flush()
+        eventually(lambda: end.exists() or self._shell.poll() is not None, 3 * DEADLINE_SECONDS, every=0.05)
+        assert end.exists(), f"{text}\n{out.read_text()}\n{err.read_text()}"
+        return out.read_text()
+
+    def close(self) -> None:
+        self._shell.kill()
+        self._shell.communicate()
+
+
+def unended(port: int) -> list:
+    return ask(port, f"{A}/listTasks?status=pending&status=running&limit=1")[1]["data"]["tasks"]
+
+
+# Pages whose blocks other tests run, or nobody, with the reason.
+TRIED_ELSEWHERE = {"docs/http.md": "docs/make_http.py runs its examples and writes what they print"}
+DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "  # .ci/run
+
+
+@pytest.mark.parametrize("page", [name for name in PAGES if blocks_of(name) and name not in TRIED_ELSEWHERE])
+def test_what_a_page_tells_to_type_gives_what_it_shows(page, fresh_folder):
+    """All its blocks in their order, each as it stands but for the port. A block that serves runs until the
+    next one that does; ``…`` in an output stands for anything."""
+    if not shutil.which("curl"):
+        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip(
+            "ATTENTION, THE DOCUMENTS ARE NOT TRIED: curl is missing"
+        )
+    folder, environment = fresh_folder
+    environment |= {"QTM_WORKERS": "2", "QTM_TASKS_PER_PROCESS": "50"}
+    blocks = [block for block in blocks_of(page) if not block.text.startswith(DONE_BY_CI)]
+    if "qtm.py serve" not in blocks[0].text:
+        blocks.insert(0, Block("sh", "python3 qtm.py serve", None))
+    for block in blocks:
+        if block.file:
+            (folder / block.file).write_text(block.text)
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            if "qtm.py serve" in block.text:
+                stack.close()
+                port = stack.enter_context(typed_service(block.text, folder, environment))
+                known = {**environment, "QTM_URL": f"http://127.0.0.1:{port}"}
+                shell = stack.enter_context(contextlib.closing(Shell(folder, known)))
+            elif not block.file:
+                text = block.text.replace(":8080", f":{port}")
+                if block.kind == "python":
+                    (folder / "typed.py").write_text(text)
+                    text = "python3 typed.py"
+                printed, shown = map(without_ids, (shell.type(text), block.output or "…"))
+                # on a busy machine the 60 s that the next block may wait are too short
+                eventually(lambda port=port: not unended(port), 3 * DEADLINE_SECONDS, every=0.1)
+                if not re.fullmatch(".*".join(map(re.escape, shown.split("…"))), printed, re.DOTALL):
+                    assert printed == shown
+
+
+def test_the_python_of_the_readme_gives_the_same_without_a_service(fresh_folder):
+    folder, environment = fresh_folder
+    (client,) = [block.text for block in blocks_of("README.md") if "qtm.connect" in block.text]
+    (start,) = re.findall(r"`(qtm\.start\(.*?sqlite.*?\))`", PAGES["README.md"])
+    few = client.replace("range(30, 130, 10)", "[40]").replace('qtm.connect("http://127.0.0.1:8080")', start)
+    (folder / "typed.py").write_text(few)
+    given = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    best = ast.literal_eval(subprocess.run([sys.executable, "typed.py"], check=True, **given).stdout)
+    assert (best["params"], best["count"]) == ({"fast": 10, "slow": 40}, 4)
+
+
+def test_the_http_reference_is_what_its_script_makes():
+    """docs/make_http.py runs its examples against services of its own."""
+    if not shutil.which("curl"):
+        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip(
+            "ATTENTION, THE HTTP REFERENCE IS NOT TRIED: curl is missing"
+        )
+    spec = importlib.util.spec_from_file_location("make_http", ROOT / "docs" / "make_http.py")
+    make_http = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_http)
+    made = make_http.make()
+    assert PAGES["docs/http.md"] == made, "python docs/make_http.py writes it anew"
+
+
+def test_no_block_of_a_page_is_indented_and_each_says_what_it_holds():
+    for page, text in PAGES.items():
+        words, count = re.subn(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert re.findall(r"\n\n {4,}\S.*", words) == [], page
+        assert text.count("```") == 2 * count, page
+
+
 # ==== House rules ===========================================================================================
 
 SOURCE = (ROOT / "qtm.py").read_text()
 TREE = ast.parse(SOURCE)
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = "\n".join(page.read_text() for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))))
 
 
 def functions():
@@ -18228,188 +18439,18 @@ def test_public_names_have_docstrings():
 
 
 def test_every_endpoint_setting_command_and_code_is_in_the_documents():
-    names = [route.path.rpartition("/")[2] or "| `GET /` |" for route in qtm.ROUTES] + [
-        *qtm.COMMANDS,
-        *qtm.CLIENT_COMMANDS,
-    ]
-    names += ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
-    names += [f"`QTM_{name.upper()}`" for name in qtm.SECRET_FILES]
-    names += [str(error.code) for error in all_errors() if error.code != 50001] + ["50001"]
-    assert [name for name in names if name not in DOCUMENTS] == []
-    assert len(README.splitlines()) <= 380
-
-
-def blocks(kind: str) -> list[str]:
-    """The fenced blocks of the README of one kind."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def fresh_folder(tmp_path):
-    """What a newcomer has: the files, a shell, and this Python as python3. Gives the folder and the
-    environment."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (tmp_path / "bin" / "python3").chmod(0o755)
-    folder = tmp_path / "qtm"
-    folder.mkdir()
-    for file in ("qtm.py", "schema.sql", "dashboard.html"):
-        shutil.copy(ROOT / file, folder)
-    shutil.copytree(PRICES, folder / "examples" / "prices")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("QTM_", "PYTHON"))}
-    return folder, {**kept, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-
-
-@contextlib.contextmanager
-def typed_service(command: str, folder, environment):
-    """The README's command that serves, on a free port in place of 8080, which may be taken here."""
-    port = private_mariadb.free_port()
-    process = subprocess.Popen(
-        ["sh", "-c", f"exec {command}"],
-        cwd=folder,
-        env={**environment, "QTM_PORT": str(port)},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        eventually(lambda: ask(port, "/readyz")[0] == 200)
-        yield port
-        process.send_signal(signal.SIGINT)  # Ctrl-C
-        assert process.wait(DEADLINE_SECONDS) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_a_lone_qtm_py_answers_with_where_to_get_its_page(fresh_folder):
-    folder, environment = fresh_folder
-    (folder / "dashboard.html").unlink()
-    with typed_service("python3 -S qtm.py serve", folder, environment) as port:
-        status, answer = ask(port, "/")
-        assert (status, answer["code"]) == (404, qtm.PathNotFound.code)
-        assert answer["message"].startswith(
-            "this service has no page: dashboard.html is not beside qtm.py. Copy it"
-        )
-        assert ask(port, "/healthz")[0] == 200
-        shutil.copy(ROOT / "dashboard.html", folder)
-        assert (
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
-            == (ROOT / "dashboard.html").read_bytes()
-        )
-
-
-def test_an_installed_wheel_serves_its_page(tmp_path, fresh_folder):
-    has = importlib.util.find_spec
-    if not (has("setuptools") and has("setuptools.command.bdist_wheel")):
-        pytest.fail("setuptools is missing") if os.environ.get("CI") else pytest.skip(
-            "ATTENTION, THE WHEEL IS NOT TRIED: no setuptools 70.1 or newer"
-        )
-    _, environment = fresh_folder
-    source, installed = tmp_path / "source", tmp_path / "installed"
-    source.mkdir()
-    for file in ("qtm.py", "dashboard.html", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, source)
-    build = "import setuptools.build_meta as backend; print(backend.build_wheel('..'))"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=True
-    )
-    wheel = tmp_path / done.stdout.split()[-1]
-    subprocess.run([sys.executable, "-m", "venv", installed], check=True)
-    install = [installed / "bin" / "pip", "install", "--quiet", "--no-index", wheel]
-    subprocess.run(install, check=True, env={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
-    with typed_service(f"{installed}/bin/qtm serve", installed, environment) as port:
-        assert (
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
-            == (ROOT / "dashboard.html").read_bytes()
-        )
-
-
-def test_the_readmes_first_backtest_gives_what_it_says_when_it_is_typed(fresh_folder):
-    if not shutil.which("curl"):
-        pytest.fail("curl is missing") if os.environ.get("CI") else pytest.skip(
-            "ATTENTION, THE README IS NOT TRIED: curl is missing"
-        )
-    folder, environment = fresh_folder
-    serve, install, create, follow, result, sweep, rank, shell, *_ = blocks("sh")
-    assert install.startswith("python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "), (
-        ".ci/run does it"
-    )
-    with typed_service(serve, folder, environment) as port:
-
-        def printed(*typed: str) -> str:
-            text = f"export QTM_URL=http://127.0.0.1:8080\n{''.join(typed)}".replace(":8080", f":{port}")
-            given = {"input": text, "cwd": folder, "env": environment, "capture_output": True, "text": True}
-            return subprocess.run(["sh", "-e"], check=True, **given).stdout
-
-        first, second = printed(create, follow, result), printed(create.partition("\n")[0], "\n", sweep, rank)
-        best = printed(shell.replace('"to": 20}', '"to": 3}'))  # 60 of the 400: other tests are running
-    swept, end = json.JSONDecoder().raw_decode(second)
-    assert swept["data"]["count"] == 10
-    ranked, end = json.JSONDecoder().raw_decode(second[end:])
-    assert [row["rank"] for row in ranked["data"]["rows"]] == [1, 2, 3]
-    assert ",deflated_sharpe," in second, "the head of the CSV"
-    assert best.splitlines()[0] == "pairs"
-    said, shown = [re.sub("[0-9.]+ +[0-9a-f-]{36}", "", text) for text in (blocks("text")[1], best)]
-    assert shown.splitlines()[1:5] == said.splitlines()[:4], "but for deflated_sharpe and the ids"
-    assert shown.splitlines()[5].startswith("The best of 60 trials without any skill ")
-    line, metrics = blocks("text")[0].splitlines()[0], blocks("json")[0]
-    created, rest = first.split("}}", 1)
-    assert json.loads(created + "}}")["data"]["count"] == 8
-    followed, told = rest[: rest.index("\n{")], rest[rest.index("\n{") :]
-    assert len(followed.splitlines()) == 8
-    assert line[36:] in [found[36:] for found in followed.splitlines()], "but for the id"
-    assert told.strip() == metrics.strip()
-
-
-def test_the_readmes_python_runs_as_it_stands(fresh_folder):
-    folder, environment = fresh_folder
-    client, engine = blocks("python")
-    (grid,) = re.findall(r"{(\"fast\".*?)}", client)
-    assert len(qtm.grid(**{name: [*given] for name, given in eval(f"{{{grid}}}").items()})) == 400
-
-    def printed(program: str) -> dict:
-        given = {"input": program, "cwd": folder, "env": environment, "capture_output": True, "text": True}
-        done = subprocess.run([sys.executable, "-"], check=True, timeout=3 * DEADLINE_SECONDS, **given)
-        assert re.search(r": (80|20) of \1 tasks ended\n$", done.stderr)
-        return ast.literal_eval(done.stdout)
-
-    quick = {**environment, "QTM_TASKS_PER_PROCESS": "50", "QTM_WORKERS": "2"}
-    with typed_service(blocks("sh")[0], folder, quick) as port:
-        url = f"http://127.0.0.1:{port}"
-        few = client.replace("range(5, 25)", "range(5, 25, 5)")  # of the 400
-        best = printed(few.replace("http://127.0.0.1:8080", url))
-        sweep, _ = qtm.connect(url).list_batches()
-        assert qtm.connect(url).rank(sweep[0].batch_id).rows[0] == best
-    (start,) = re.findall(r"`(qtm\.start\(.*?sqlite.*?\))`", README)
-    of_best = client.replace("range(5, 25)", f"[{best['params']['fast']}]")
-    embedded = printed(of_best.replace('qtm.connect("http://127.0.0.1:8080")', start))
-    assert embedded.keys() == best.keys() >= {"deflated_sharpe"}
-    assert (embedded["params"], embedded["metrics"]) == (best["params"], best["metrics"])
-    (folder / "my_engine.py").write_text(engine)
-    (serve,) = [block for block in blocks("sh") if "my_engine" in block]
-    with typed_service(serve, folder, environment) as port:
-        refused, created = (
-            ask(port, f"{A}/createTask", body(params=params, max_attempts=1))[1]
-            for params in ({}, {"window": 5})
-        )
-        ended = [
-            ask(port, f"{A}/getTaskResult?task_id={one['data']['task_ids'][0]}&wait=30")[1]["data"]
-            for one in (refused, created)
-        ]
-    assert [(one["status"], one["engine_version"]) for one in ended] == [
-        ("failed", "mine 3"),
-        ("completed", "mine 3"),
-    ]
-    assert (ended[0]["error"]["type"], ended[1]["result"]["metrics"]) == ("invalid_task", {"sharpe": 1.2})
-
-
-def test_no_block_of_the_readme_is_indented():
-    assert (
-        re.findall(r"\n\n {4,}\S.*", re.sub(r"^```\w+\n.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
-        == []
-    )
-    assert README.count("```") == 2 * len(
-        re.findall(r"^```\w+\n.*?^```$", README, re.MULTILINE | re.DOTALL)
-    ), "each says what it holds"
+    settings = ["QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)]
+    settings += [f"QTM_{name.upper()}" for name in qtm.SECRET_FILES]
+    routes = [f"{route.method} {route.path.removeprefix(f'{qtm.API}/')}\n" for route in qtm.ROUTES]
+    errors = [f"| {error.code} | {error.error}" for error in all_errors()]
+    for page, names in (
+        ("docs/settings.md", [f"`{name}`" for name in settings]),
+        ("docs/http.md", [f"### {route}" for route in routes] + errors),
+        ("docs/sweeps.md", [f"`{name} " for name in qtm.CLIENT_COMMANDS]),
+    ):
+        assert [name for name in names if name not in PAGES[page]] == [], page
+    assert [name for name in qtm.COMMANDS if f"`{name}" not in DOCUMENTS] == []
+    assert len(PAGES["README.md"].splitlines()) <= 150
 
 
 def test_a_star_import_gives_the_public_names_alone():
