@@ -800,6 +800,12 @@ def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = 
     return [] if low <= value <= high else [FieldError(path, f"must be {kind} from {low} to {high}")]
 
 
+def _rate_fault(path: str, value: Any) -> list[FieldError]:
+    """The fault of a field that must be a fraction of a value, at least 0 and less than 1, if it has one."""
+    below = [FieldError(path, "must be less than 1")] if value == 1 else []
+    return _number_fault(path, value, 0, 1) or below
+
+
 def _text_fault(path: str, value: Any, length: int) -> list[FieldError]:
     is_right = isinstance(value, str) and 1 <= len(value) <= length and not _bad_text(value)
     return [] if is_right else [FieldError(path, f"must be a text of 1 to {length} characters")]
@@ -870,10 +876,7 @@ def _config_faults(config: Any) -> list[FieldError]:
     if "initial_cash" in config:
         faults += _number_fault("config.initial_cash", config["initial_cash"], *INITIAL_CASH)
     if "commission" in config:
-        commission = config["commission"]
-        faults += _number_fault("config.commission", commission, 0, 1)
-        if commission == 1 and not isinstance(commission, bool):
-            faults.append(FieldError("config.commission", "must be less than 1"))
+        faults += _rate_fault("config.commission", config["commission"])
     return faults
 
 
@@ -5950,6 +5953,40 @@ def price_file_name(stock_code: str) -> str:
     )
 
 
+# Of each exchange of A-shares the name of tushare and akshare, the one of ISO 10383 (JoinQuant, RiceQuant),
+# and how the numbers of its stocks begin, with those of Shanghai's funds: 000001 alone is Shenzhen's stock,
+# never Shanghai's index of this number. Of other numbers, such as those of bonds, nobody can tell.
+EXCHANGES = (
+    ("SH", "XSHG", ("60", "68", "900", "5")),
+    ("SZ", "XSHE", ("00", "20", "30")),
+    ("BJ", "BJSE", ("43", "83", "87", "92")),
+)
+
+
+def code_spellings(stock_code: str) -> list[str]:
+    """An A-share as tushare, JoinQuant and RiceQuant, and akshare write it: ``600519.SH``, ``600519.XSHG``,
+    ``sh600519`` and ``600519``. Empty for any other code."""
+    if match := re.fullmatch("[a-z]{0,2}([0-9]{6})[.A-Z]{0,5}", stock_code):
+        for short, mic, begins in EXCHANGES:
+            names = [f"{match[1]}.{short}", f"{match[1]}.{mic}", short.lower() + match[1]]
+            names += [match[1]] if match[1].startswith(begins) else []
+            if stock_code in names:
+                return names
+    return []
+
+
+def price_path(folder: str, stock_code: str) -> pathlib.Path:
+    """The price file of a stock: the one of its very name, else, of an A-share, the one that has another
+    spelling of its code. Raises InvalidTask where two have."""
+    own = pathlib.Path(folder) / price_file_name(stock_code)
+    others = [own.with_name(f"{name}.csv") for name in code_spellings(stock_code)]
+    found = [own] if os.path.exists(own) else [path for path in others if os.path.exists(path)]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InvalidTask(f"{names} are files of {stock_code}: keep one, or give its name as the code")
+    return found[0] if found else own
+
+
 def _date_text(text: str) -> str:
     """YYYY-MM-DD of a date as price files write it. Raises ValueError with the reason."""
     match = DATE_TEXT.fullmatch(text)
@@ -6123,28 +6160,58 @@ class Books(NamedTuple):
     bars_held: int
 
 
+ZERO = decimal.Decimal(0)
+
+
+class Costs(NamedTuple):
+    """What trades cost. ``commission``, on both sides, and ``stamp_duty``, on sales, are fractions of a
+    trade's value at a price that is worse than the open by the fraction ``slippage``; the commission of a
+    trade is at least ``min_commission``. Shares are bought in multiples of ``lot_size``."""
+
+    commission: decimal.Decimal = ZERO
+    min_commission: decimal.Decimal = ZERO
+    stamp_duty: decimal.Decimal = ZERO
+    slippage: decimal.Decimal = ZERO
+    lot_size: decimal.Decimal = decimal.Decimal(1)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Costs:
+        """Those of a config that `_cost_faults` has passed."""
+        given = {**config, **config.get("costs", {})}
+        return cls(**{name: decimal.Decimal(str(given[name])) for name in cls._fields if name in given})
+
+    def buy(self, cash: decimal.Decimal, price: decimal.Decimal) -> tuple[int, decimal.Decimal]:
+        """The most shares for this cash at this open, and their cost with the greater of both commissions."""
+        each, bare = price * ((1 + self.slippage) * (1 + self.commission)), price * (1 + self.slippage)
+        limits = (cash / each, (cash - self.min_commission) / bare)
+        lot, most = int(self.lot_size), int(min(map(TEN_DIGITS_LESS.plus, limits)))
+        shares = max(0, most // lot * lot)
+        return shares, max(each * shares, bare * shares + self.min_commission) if shares else ZERO
+
+    def sell(self, shares: int, price: decimal.Decimal) -> decimal.Decimal:
+        """What is left of a sale at this open; nothing where it costs more than it brings."""
+        rest, slipped = 1 - self.stamp_duty, 1 - self.slippage
+        value = price * shares
+        by_rate = value * (slipped * (rest - self.commission))
+        return max(ZERO, min(by_rate, value * (slipped * rest) - self.min_commission))
+
+
 def trade(
-    bars: Sequence[Bar],
-    signals: Iterable[bool],
-    cash: decimal.Decimal,
-    commission: decimal.Decimal,
-    progress: Progress,
+    bars: Sequence[Bar], signals: Iterable[bool], cash: decimal.Decimal, costs: Costs, progress: Progress
 ) -> Books:
-    """Trade at the open after each signal: all in, floor(cash / (open x (1 + commission))) whole shares, and
-    all out again."""
+    """Trade at the open after each signal: all in, as many shares as the cash pays for, and all out again."""
     equity, trades, bars_held = list[decimal.Decimal](), list[dict[str, Any]](), 0
-    shares, cost, entry, is_wanted = 0, decimal.Decimal(0), bars[0], False
+    shares, cost, entry, is_wanted = 0, ZERO, bars[0], False
     for i, (bar, signal_at_close) in enumerate(zip(bars, signals, strict=True)):
         if is_wanted and not shares:
-            each = bar.open * (1 + commission)
-            shares = int(TEN_DIGITS_LESS.plus(cash / each))
-            cost, entry = each * shares, bar
-            cash -= cost
+            shares, cost = costs.buy(cash, bar.open)
+            cash, entry = cash - cost, bar
         elif shares and not is_wanted:
-            proceeds = bar.open * shares * (1 - commission)
+            proceeds = costs.sell(shares, bar.open)
             profit = float(TEN_DIGITS_LESS.plus(proceeds) - TEN_DIGITS_LESS.plus(cost))
             dates = {"entry_date": entry.date, "exit_date": bar.date}
-            prices = {"entry_price": float(entry.open), "exit_price": float(bar.open)}
+            paid, got = entry.open * (1 + costs.slippage), bar.open * (1 - costs.slippage)
+            prices = {"entry_price": float(paid), "exit_price": float(got)}
             trades.append({**dates, **prices, "shares": shares, "profit": profit})
             cash, shares = cash + proceeds, 0
         equity.append(cash + shares * bar.close)
@@ -6162,11 +6229,12 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
     annual_volatility = sample deviation of the daily returns x sqrt(252), None for less than two of them;
     sharpe = mean / deviation x sqrt(252), risk-free rate 0 (Sharpe 1994); max_drawdown = the lowest equity /
     (highest before, the initial cash included) - 1; exposure = bars that close with shares held / bars; skew
-    and kurtosis of the daily returns are None where these do not vary.
+    and kurtosis of the daily returns are None where these do not vary. After an equity of 0, which only a
+    least commission leaves, returns are 0.
     """
     equity, trades = books.equity, books.trades
     count = len(equity) - 1
-    returns = [float(equity[i + 1] / equity[i] - 1) for i in range(count)]
+    returns = [float(equity[i + 1] / equity[i] - 1) if equity[i] else 0.0 for i in range(count)]
     mean = math.fsum(returns) / count if count else 0.0
     deviation = (
         math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
@@ -6194,11 +6262,9 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
 
 
 STRATEGY_PARAMS: Mapping[str, Sequence[str]] = {"buy_and_hold": (), "sma_cross": ("fast", "slow")}
-# and the defaults
-NEEDED_CONFIG, OPTIONAL_CONFIG = (
-    ("strategy", "start_date", "end_date"),
-    {"initial_cash": 100_000, "commission": 0},
-)
+NEEDED_CONFIG = ("strategy", "start_date", "end_date")
+OPTIONAL_CONFIG = ("initial_cash", "commission", "costs", "lot_size")
+DEFAULT_CASH, LOT_SIZES = 100_000, (1, 1_000_000)
 AVERAGE_BARS = (1, 100_000)
 
 
@@ -6226,6 +6292,25 @@ def _sma_cross_faults(params: Mapping[str, Any]) -> list[FieldError]:
     return faults
 
 
+def _cost_faults(config: Mapping[str, Any]) -> list[FieldError]:
+    costs: Any = config.get("costs", {})
+    if not isinstance(costs, Mapping):
+        return [FieldError("config.costs", "must be an object")]
+    names = Costs._fields[:4]
+    faults = _unknown_names("config.costs", costs, names, "the built-in engine")
+    for name, value in costs.items():
+        path = f"config.costs.{name}"
+        if name == "min_commission":
+            faults += _number_fault(path, value, 0, INITIAL_CASH[1])
+        elif name in names:
+            faults += _rate_fault(path, value)
+    if "commission" in costs and "commission" in config:
+        faults.append(FieldError("config.commission", "stands beside config.costs.commission; give one"))
+    if "lot_size" in config:
+        faults += _number_fault("config.lot_size", _whole(config["lot_size"]), *LOT_SIZES, whole=True)
+    return faults
+
+
 def _run_faults(config: Mapping[str, Any]) -> list[FieldError]:
     faults = [
         FieldError(f"config.{name}", "is missing, and the built-in engine needs it")
@@ -6233,6 +6318,7 @@ def _run_faults(config: Mapping[str, Any]) -> list[FieldError]:
         if name not in config
     ]
     faults += _unknown_names("config", config, (*NEEDED_CONFIG, *OPTIONAL_CONFIG), "the built-in engine")
+    faults += _cost_faults(config)
     strategy: Any = config.get("strategy")
     if strategy is not None and strategy not in STRATEGY_PARAMS:
         message = f"strategy {strategy!r} is not one of {', '.join(STRATEGY_PARAMS)}"
@@ -6272,8 +6358,7 @@ def validate_backtest(task: TaskRequest) -> None:
 
 
 def _price_path(task: TaskRequest) -> pathlib.Path:
-    folder = os.environ.get("QTM_DATA_DIR", Settings.data_dir)
-    return pathlib.Path(folder) / price_file_name(task.stock_code)
+    return price_path(os.environ.get("QTM_DATA_DIR", Settings.data_dir), task.stock_code)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -6290,22 +6375,19 @@ def price_data_version(task: TaskRequest) -> str:
 
 def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """The built-in engine: long-only, whole shares, all in, on ``QTM_DATA_DIR/<stock_code>.csv`` (see
-    `price_file_name`).
+    `price_path`).
 
-    A signal on a bar's close trades at the next bar's open, with commission as a fraction of each trade's
-    value; an open position at the end is marked at the last close. Returns ``metrics``, ``equity_curve``,
-    ``trades`` and ``skipped_rows``, how many rows of the period had no prices.
+    A signal on a bar's close trades at the next bar's open, at the `Costs` of the config; an open position at
+    the end is marked at the last close. Returns ``metrics``, ``equity_curve``, ``trades`` and
+    ``skipped_rows``, how many rows of the period had no prices.
     """
     validate_backtest(task)
     config = task.config
     bars, skipped_rows = read_prices(_price_path(task), config["start_date"], config["end_date"])
     with decimal.localcontext(BOOKS):
-        initial_cash, commission = (
-            decimal.Decimal(str(config.get(*default))) for default in OPTIONAL_CONFIG.items()
-        )
-        books = trade(
-            bars, long_signals(bars, config["strategy"], task.params), initial_cash, commission, progress
-        )
+        initial_cash = decimal.Decimal(str(config.get("initial_cash", DEFAULT_CASH)))
+        signals = long_signals(bars, config["strategy"], task.params)
+        books = trade(bars, signals, initial_cash, Costs.of(config), progress)
         metrics = backtest_metrics(initial_cash, books)
     curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, books.equity, strict=True)]
     return {"metrics": metrics, "equity_curve": curve, "trades": books.trades, "skipped_rows": skipped_rows}

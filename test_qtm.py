@@ -4708,6 +4708,30 @@ BUILT_IN_REFUSALS = [  # changes of config (... takes a key away) and params; th
     ({}, {"fast": 0, "slow": 100_001}, ["params.fast", "params.slow"]),
     ({}, {"fasst": 9, "fast": 1, "slow": 3}, ["params.fasst"]),
     ({"stamp_duty": 0.001, "min_commission": 5}, PARAMS, ["config.stamp_duty", "config.min_commission"]),
+    ({"costs": None}, PARAMS, ["config.costs"]),
+    ({"costs": [0.1]}, PARAMS, ["config.costs"]),
+    ({"costs": {"comission": 0.1}}, PARAMS, ["config.costs.comission"]),
+    (
+        {"costs": {"stamp_duty": -0.1, "slippage": 1}},
+        PARAMS,
+        ["config.costs.stamp_duty", "config.costs.slippage"],
+    ),
+    (
+        {"costs": {"stamp_duty": True, "slippage": "0"}},
+        PARAMS,
+        ["config.costs.stamp_duty", "config.costs.slippage"],
+    ),
+    (
+        {"costs": {"min_commission": -1, "stamp_duty": None}},
+        PARAMS,
+        ["config.costs.min_commission", "config.costs.stamp_duty"],
+    ),
+    ({"costs": {"min_commission": 1.1e15}}, PARAMS, ["config.costs.min_commission"]),
+    ({"costs": {"commission": 0.001}}, PARAMS, ["config.commission"]),
+    ({"costs": {"commission": 1}, "commission": ...}, PARAMS, ["config.costs.commission"]),
+    ({"lot_size": 0}, PARAMS, ["config.lot_size"]),
+    ({"lot_size": 1.5, "costs": {"lot_size": 1}}, PARAMS, ["config.costs.lot_size", "config.lot_size"]),
+    ({"lot_size": True}, PARAMS, ["config.lot_size"]),
     ({"strategy": "buy_and_hold"}, PARAMS, ["params.fast", "params.slow"]),
     ({"strategy": "macd"}, {"any": 1}, ["config.strategy"]),
     (
@@ -4725,6 +4749,231 @@ def test_the_built_in_engine_refuses_what_it_would_ignore_or_miss(config, params
     with pytest.raises(qtm.InvalidTask) as caught:
         qtm.validate_backtest(qtm.TaskRequest("X", config, params))
     assert [fault.field for fault in caught.value.errors] == fields
+
+
+def test_costs_are_checked_by_a_create_and_named_by_their_path(api):
+    costs = {"commission": 0.00025, "min_commission": 5, "stamp_duty": 1, "slippage": 0}
+    given = body(config={**CONFIG, "lot_size": 100, "costs": costs})
+    status, answer, _ = call(api, "POST", f"{A}/createTask", given)
+    assert (status, answer["error"]) == (400, "invalid_task")
+    assert answer["errors"] == [
+        {"field": "config.costs.stamp_duty", "message": "must be less than 1"},
+        {"field": "config.commission", "message": "stands beside config.costs.commission; give one"},
+    ]
+    costs |= {"stamp_duty": 0.0005, "commission": 0.001}
+    given["config"].pop("commission")
+    assert call(api, "POST", f"{A}/createTask", given)[0] == 201
+
+
+def exact_books(bars, signals, cash, costs, lot):
+    """docs/a-shares.md on exact fractions: the equity at each close, and of each trade shares and profit."""
+    commission, least, duty, slippage = (fractions.Fraction(one) for one in costs)
+    cash, shares, cost, equity, trades, is_wanted = fractions.Fraction(cash), 0, 0, [], [], False
+
+    def total(count, price):
+        return count * price + max(least, commission * count * price)
+
+    for (opening, close), signal_at_close in zip(bars, signals, strict=True):
+        opening, close = fractions.Fraction(opening), fractions.Fraction(close)
+        if is_wanted and not shares:
+            price, lots = opening * (1 + slippage), 0
+            for power in reversed(range(70)):
+                lots += (1 << power) if total((lots + (1 << power)) * lot, price) <= cash else 0
+            shares = lots * lot
+            cost = total(shares, price) if shares else 0
+            cash -= cost
+        elif shares and not is_wanted:
+            value = shares * opening * (1 - slippage)
+            proceeds = max(0, value - max(least, commission * value) - duty * value)
+            trades.append((shares, float(proceeds - cost)))
+            cash, shares = cash + proceeds, 0
+        equity.append(cash + shares * close)
+        is_wanted = signal_at_close
+    return equity, trades
+
+
+def decimals(least, most, places):
+    return st.decimals(least, most, places=places, allow_nan=False).map(lambda one: one.normalize())
+
+
+RATES = decimals("0", "0.9", 5) | st.sampled_from(["0", "0.00025", "0.0005", "0.001"]).map(decimal.Decimal)
+PRICES_OF_DAYS = st.lists(
+    st.tuples(decimals("0.01", "3000", 2), decimals("0.01", "3000", 2)), min_size=1, max_size=12
+)
+
+
+def traded(days, signals, cash, costs):
+    bars = [qtm.Bar(f"{i:02}", opening, close) for i, (opening, close) in enumerate(days)]
+    with decimal.localcontext(qtm.BOOKS):
+        return qtm.trade(bars, signals, cash, costs, lambda *_: None)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(
+    days=PRICES_OF_DAYS,
+    signals=st.lists(st.booleans(), min_size=12, max_size=12),
+    cash=decimals("0.01", "1000000", 2),
+    costs=st.tuples(RATES, decimals("0", "50", 2), RATES, RATES),
+    lot=st.sampled_from([1, 7, 100, 1_000_000]),
+)
+def test_costs_and_lots_equal_an_exact_computation(days, signals, cash, costs, lot):
+    books = traded(days, signals[: len(days)], cash, qtm.Costs(*costs, decimal.Decimal(lot)))
+    equity, trades = exact_books(days, signals[: len(days)], cash, costs, lot)
+    assert list(map(fractions.Fraction, books.equity)) == equity
+    assert [(one["shares"], one["profit"]) for one in books.trades] == trades
+    assert min(equity) >= 0
+    assert qtm.backtest_metrics(cash, books)["final_equity"] == float(equity[-1])
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(
+    cash=decimals("0", "1000000", 2), price=decimals("0.01", "3000", 2), least=decimals("0", "50", 2),
+    rates=st.tuples(RATES, RATES, RATES), lot=st.integers(1, 1000),
+)  # fmt: skip
+def test_a_purchase_fits_the_cash_and_one_more_lot_does_not(cash, price, least, rates, lot):
+    commission, duty, slippage = rates
+    costs = qtm.Costs(commission, least, duty, slippage, decimal.Decimal(lot))
+    with decimal.localcontext(qtm.BOOKS):
+        shares, cost = costs.buy(cash, price)
+        paid = price * (1 + slippage)
+        assert (shares % lot, cost <= cash, shares > 0) == (0, True, cost > 0)
+        more = paid * (shares + lot)
+        assert more + max(least, commission * more) > cash
+        left = costs.sell(shares, price)
+        assert 0 <= left <= cost, "the same open cannot give more back"
+
+
+def former_trade(bars, signals, cash, commission):
+    """Of the version before there were costs and lots."""
+    equity, trades, bars_held = [], [], 0
+    shares, cost, entry, is_wanted = 0, decimal.Decimal(0), bars[0], False
+    for bar, signal_at_close in zip(bars, signals, strict=True):
+        if is_wanted and not shares:
+            each = bar.open * (1 + commission)
+            shares = int(qtm.TEN_DIGITS_LESS.plus(cash / each))
+            cost, entry = each * shares, bar
+            cash -= cost
+        elif shares and not is_wanted:
+            proceeds = bar.open * shares * (1 - commission)
+            profit = float(qtm.TEN_DIGITS_LESS.plus(proceeds) - qtm.TEN_DIGITS_LESS.plus(cost))
+            dates = {"entry_date": entry.date, "exit_date": bar.date}
+            prices = {"entry_price": float(entry.open), "exit_price": float(bar.open)}
+            trades.append({**dates, **prices, "shares": shares, "profit": profit})
+            cash, shares = cash + proceeds, 0
+        equity.append(cash + shares * bar.close)
+        bars_held += shares > 0
+        is_wanted = signal_at_close
+    return qtm.Books(equity, trades, bars_held)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(
+    days=st.lists(
+        st.tuples(decimals("1e-12", "1e15", 20), decimals("1e-12", "1e15", 20)), min_size=1, max_size=12
+    ),
+    ratio=st.integers(1, 97),
+    signals=st.lists(st.booleans(), min_size=12, max_size=12),
+    cash=decimals("1e-9", "1e15", 9),
+    commission=RATES,
+)
+def test_without_costs_and_lots_every_digit_is_as_before(days, ratio, signals, cash, commission):
+    with decimal.localcontext(qtm.BOOKS):  # adjusted opens have 50 digits
+        bars = [qtm.Bar(f"{i:02}", opening / ratio, close / ratio) for i, (opening, close) in enumerate(days)]
+        before = former_trade(bars, signals[: len(days)], cash, commission)
+    after = traded([(bar.open, bar.close) for bar in bars], signals[: len(days)], cash, qtm.Costs(commission))
+    assert after == before
+
+
+def test_costs_of_a_config_are_the_decimals_that_are_written():
+    costs = {"min_commission": 5, "stamp_duty": 0.0005, "slippage": 1e-7}
+    expected = ["0.00025", "5", "0.0005", "1E-7", "100"]
+    for config in (
+        {"commission": 0.00025, "costs": costs, "lot_size": 100},
+        {"costs": {**costs, "commission": 0.00025}, "lot_size": 100},
+    ):
+        assert list(map(str, qtm.Costs.of(config))) == expected
+    assert list(map(str, qtm.Costs.of({}))) == ["0", "0", "0", "0", "1"]
+
+
+def test_the_example_of_the_page_on_a_shares_holds(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "a-shares.md").read_text()
+    (prices,), (task, trade) = (
+        re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("csv", "json")
+    )
+    (tmp_path / "600000.SH.csv").write_text(prices)
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    result = qtm.run_backtest(qtm.TaskRequest(**json.loads(task)), lambda *_: None)
+    assert result["trades"] == [json.loads(trade)]
+    assert f"{result['metrics']['final_equity']:,.5f}" in page
+    assert {f"{one:,}" for one in (976, 19_024, 5.12487, 10.24974, 20_484.10539)} <= set(
+        re.findall(r"[0-9.,]*[0-9]", page)
+    )
+
+
+SPELLINGS = [
+    ["600519.SH", "600519.XSHG", "sh600519", "600519"],
+    ["000001.SZ", "000001.XSHE", "sz000001", "000001"],
+    ["920002.BJ", "920002.BJSE", "bj920002", "920002"],
+    ["000001.SH", "000001.XSHG", "sh000001"],  # the index, which the number alone never means
+    ["159915.SZ", "159915.XSHE", "sz159915"],  # a number that bonds of Shanghai have, too
+]
+# the first columns as tushare and akshare write them
+TUSHARE = "ts_code,trade_date,open,high,low,close,pre_close\n600519.SH,20240105,{0},9,1,{0},2\n600519.SH,20240104,2,9,1,2,2\n"
+AKSHARE = "日期,股票代码,开盘,收盘,最高\n2024-01-04,600519,2,2,9\n2024-01-05,600519,{0},{0},9\n"
+
+
+def final_equity(code):
+    config = {
+        "strategy": "buy_and_hold",
+        "start_date": "2024-01-01",
+        "end_date": "2024-12-31",
+        "initial_cash": 2,
+    }
+    result = qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)
+    return result["metrics"]["final_equity"]
+
+
+@pytest.mark.parametrize("names", SPELLINGS, ids=[names[0] for names in SPELLINGS])
+def test_a_code_of_an_a_share_finds_its_file_in_any_spelling(tmp_path, monkeypatch, names):
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    for code, name in itertools.product(names, names):
+        file = tmp_path / f"{name}.csv"
+        file.write_text((TUSHARE if "." in name else AKSHARE).format(1))
+        assert final_equity(code) == 2.0
+        assert (
+            qtm.price_data_version(qtm.TaskRequest(code, {})) == hashlib.sha256(file.read_bytes()).hexdigest()
+        )
+        file.unlink()
+    strangers = {one for other in SPELLINGS for one in other} - set(names)
+    for code in (
+        *strangers,
+        names[0].lower(),
+        names[2].upper(),
+        f"{names[0]}X",
+        f"x{names[2]}",
+        f"{names[2]}1",
+    ):
+        (tmp_path / f"{names[0]}.csv").write_text(AKSHARE.format(1))
+        with pytest.raises(qtm.InvalidTask, match="there are no prices for "):
+            final_equity(code)
+
+
+def test_of_several_files_of_an_a_share_the_one_of_its_very_name_is_read_and_no_other_is_guessed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
+    names = SPELLINGS[0]
+    for price, name in enumerate(names, 1):
+        (tmp_path / f"{name}.csv").write_text(AKSHARE.format(price))
+    assert [final_equity(name) for name in names] == [2.0, 2.0, 2.0, 2.0]
+    (tmp_path / "600519.csv").unlink()
+    (tmp_path / "600519.SH.csv").unlink()
+    for code in ("600519", "600519.SH"):
+        words = (
+            f"600519.XSHG.csv and sh600519.csv are files of {code}: keep one, or give its name as the code"
+        )
+        with pytest.raises(qtm.InvalidTask, match=re.escape(words)):
+            final_equity(code)
 
 
 def test_a_param_of_10_point_0_is_10(tmp_path, monkeypatch):
