@@ -10351,12 +10351,8 @@ def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
     if isinstance(request, BatchRequest):
         rerun = None if request.rerun is None else python_rerun(request.rerun)
-        shared |= {
-            "invalid": request.invalid,
-            "reuse": request.reuse,
-            "rerun": rerun,
-            "origin": "rerun" if rerun else "params",
-        }
+        shared |= {"invalid": request.invalid, "reuse": request.reuse}
+        shared |= {"rerun": rerun, "origin": "rerun" if rerun else "params"}
     found = BatchRequest(codes, config, params, **shared)
     faults = faults or found.problems(is_single, is_one)
     if faults:
@@ -10547,14 +10543,6 @@ class ProgressDisplay:
         self._stream.flush()
 
 
-def lines_of(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in pieces, each of which ends with a line feed."""
-    rest = ""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split("\n")
-        yield from lines
-
-
 class Batch:
     """The tasks of one batch. Made by ``submit`` and ``batch`` of a TaskManager or Client. Its methods raise
     what the verbs of those raise; ``repr`` shows the counts that the last of them has seen."""
@@ -10562,7 +10550,7 @@ class Batch:
     def __init__(self, verbs: Any, batch_id: str, created: CreatedBatch | None = None) -> None:
         self.batch_id = batch_id
         self.created = created  # the answer to `submit` and `rerun`
-        self._verbs = verbs
+        self._verbs: TaskManager = verbs  # or a Client, which has the same
         self._seen: BatchInfo | None = None  # written by any thread: the newest known
 
     def __repr__(self) -> str:
@@ -10579,7 +10567,7 @@ class Batch:
 
     def info(self) -> BatchInfo:
         """The batch with its counts as they are now, without tasks."""
-        self._seen = cast(BatchInfo, self._verbs.get_batch(self.batch_id))
+        self._seen = self._verbs.get_batch(self.batch_id)
         return self._seen
 
     def tasks(self, statuses: Sequence[TaskStatus] = ()) -> Iterator[TaskInfo]:
@@ -10599,8 +10587,7 @@ class Batch:
         while True:
             left = deadline - time.monotonic()
             seconds = min(left, show.seconds if show else math.inf)
-            batch: BatchInfo = self._verbs.wait_batch(self.batch_id, max(seconds, 0.0))
-            self._seen = batch
+            self._seen = batch = self._verbs.wait_batch(self.batch_id, max(seconds, 0.0))
             if show:
                 show(batch)
             if batch.is_final or left <= 0:
@@ -10609,7 +10596,7 @@ class Batch:
     def as_completed(self) -> Iterator[TaskInfo]:
         """Every task once it has ended, whether it completed or not; each comes once. Asks once a second, and
         reads only pages of the batch that had tasks that have not ended."""
-        starts, ids = [None], set[str]()  # the cursors of those pages; the tasks that came
+        starts, ids = list[str | None]([None]), set[str]()  # the cursors of those pages; the tasks that came
         known, seconds = {*starts}, 0.0
         while True:
             self._seen = batch = self._verbs.wait_batch(self.batch_id, seconds)
@@ -10639,8 +10626,8 @@ class Batch:
         ``status``, and its params and metrics by name; one whose name is taken is ``params.x`` or
         ``metrics.x``. The options are ``statuses`` and ``where`` of `TaskManager.export`."""
         names = ("task_id", "stock_code", "status", "params", "metrics")
-        pieces = self._verbs.export(self.batch_id, "ndjson", names, **options)
-        return flat_rows(map(json.loads, lines_of(pieces)))
+        text = "".join(self._verbs.export(self.batch_id, "ndjson", names, **options))
+        return flat_rows(map(json.loads, filter(None, text.split("\n"))))
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write all its tasks to a file, by its suffix CSV (``.csv``) or a JSON object a line (``.ndjson``),
@@ -10664,7 +10651,7 @@ class Batch:
         """Its leaderboard; the options are those of `TaskManager.rank`. ``against`` may be a Batch."""
         if isinstance(other := options.get("against"), Batch):
             options["against"] = other.batch_id
-        return cast(Ranking, self._verbs.rank(self.batch_id, by, **options))
+        return self._verbs.rank(self.batch_id, by, **options)
 
     def best(self, by: str = "sharpe", **options: Any) -> Mapping[str, Any] | None:
         """The first row of `rank`; None where no task has the metric."""
@@ -10680,23 +10667,49 @@ class Batch:
     def cancel(self) -> int:
         """Cancel what has not ended; how many tasks."""
         count, self._seen = self._verbs.cancel_batch(self.batch_id)
-        return cast(int, count)
+        return count
 
     def retry(self, **options: Any) -> int:
         """Retry what has failed, or tasks of other ``statuses``, see `TaskManager.retry_batch`; how many."""
         count, self._seen = self._verbs.retry_batch(self.batch_id, **options)
-        return cast(int, count)
+        return count
 
     def delete(self) -> int:
         """Delete it with its tasks, all of which have ended; how many. Raises TaskNotFinished."""
-        return cast(int, self._verbs.delete_batch(self.batch_id))
+        return self._verbs.delete_batch(self.batch_id)
 
 
-class BatchVerbs:
-    """The verbs of a TaskManager and a Client that give a `Batch`."""
+class SharedVerbs:
+    """The verbs that a TaskManager and a Client have from here; each class has the four steps that differ."""
 
-    create_task: Any  # both of the class that inherits this
-    _create_by_body: Any
+    _task: Callable[[str], TaskInfo]
+    _create: Callable[[TaskRequest | BatchRequest, BatchRequest, str | None], CreatedBatch]
+    _create_by_body: Callable[[dict[str, Any], str | None], CreatedBatch]
+    _dry_run: Callable[[TaskRequest | BatchRequest, BatchRequest], DryRun]
+    get_task_result: Any
+
+    def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
+        """The task; a completed one has its ``result`` where that is asked for. Raises TaskNotFound."""
+        task = self._task(text_argument("task_id", task_id))
+        if not isinstance(with_result, bool):
+            raise _type_error("with_result", "True or False", with_result)
+        if with_result and task.status is TaskStatus.COMPLETED:
+            task.result = self.get_task_result(task_id).result
+        return task
+
+    def create_task(
+        self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
+    ) -> CreatedBatch:
+        """Store one task, or every stock x every params; all are durable when this returns. Waits while the
+        engine is being imported. Raises InvalidRequest or InvalidTask with every fault, TooManyPending,
+        IdempotencyKeyReused, EngineUnavailable, DatabaseUnavailable, and EngineError where the import has
+        failed."""
+        return self._create(request, checked_create(request, idempotency_key), idempotency_key)
+
+    def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
+        """What `create_task` would do with this request; nothing is stored. Makes all checks of a create and
+        raises what they raise, TooManyPending too, but counts and lists what the engine refuses."""
+        return self._dry_run(request, checked_create(request, None, "dry_run"))
 
     def batch(self, batch_id: str) -> Batch:
         """The batch of this id. Raises BatchNotFound."""
@@ -10726,7 +10739,7 @@ class BatchVerbs:
         best = Rerun(batch_id, top, by, order, group, stat, cast(Any, where))
         merged = {} if config is None else config
         request = BatchRequest(config=merged, batch_id=new_batch_id, rerun=best, **options)
-        return cast(CreatedBatch, self.create_task(request, idempotency_key))
+        return self.create_task(request, idempotency_key)
 
     def submit(
         self,
@@ -10775,16 +10788,7 @@ LONG_QUEUE = 200  # with more pending tasks, reading their order takes long enou
 QUEUE_SECONDS = 0.25  # that often for all who ask where theirs stands
 
 
-def with_result_of(tasks: TaskQueries | Client, task: TaskInfo, is_wanted: bool) -> TaskInfo:
-    """The task with its result, if that is wanted and there is one."""
-    if not isinstance(is_wanted, bool):
-        raise _type_error("with_result", "True or False", is_wanted)
-    if is_wanted and task.status is TaskStatus.COMPLETED:
-        task.result = tasks.get_task_result(task.task_id).result
-    return task
-
-
-class TaskQueries:
+class TaskQueries(SharedVerbs):
     """The verbs that change nothing: they read tasks, batches and results, and wait for their ends."""
 
     def __init__(
@@ -10800,12 +10804,11 @@ class TaskQueries:
         # pages of rankings, the one that was used last at the end, and until when each is good; the same
         self._rankings: dict[Any, tuple[float, str]] = {}
 
-    def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
-        """The task; a completed one has its ``result`` where that is asked for. Raises TaskNotFound."""
-        task = self.dao.get(text_argument("task_id", task_id))
+    def _task(self, task_id: str) -> TaskInfo:
+        task = self.dao.get(task_id)
         if task is None:
             raise self._no_task(task_id)
-        return with_result_of(self, task, with_result)
+        return task
 
     def _no_task(self, task_id: str) -> TaskNotFound:
         return TaskNotFound(f"there is no task {task_id!r}")
@@ -11096,7 +11099,7 @@ class TaskQueries:
 # The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
 
 
-class TaskManager(TaskQueries, BatchVerbs):
+class TaskManager(TaskQueries):
     """Creates, follows, cancels, retries and deletes tasks. Made by `start`; also a context manager."""
 
     def __init__(
@@ -11124,34 +11127,22 @@ class TaskManager(TaskQueries, BatchVerbs):
         """See `EngineCheck.asks`."""
         return self._engine.asks
 
-    def create_task(
-        self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
-    ) -> CreatedBatch:
-        """Store one task, or every stock x every params; all are durable when this returns. Waits while the
-        engine is being imported. Raises InvalidRequest or InvalidTask with every fault, TooManyPending,
-        IdempotencyKeyReused, EngineUnavailable, DatabaseUnavailable, and EngineError where the import has
-        failed."""
-        return self._create(checked_create(request, idempotency_key), idempotency_key)
-
-    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
-        return self._create(BatchRequest.from_body(body), idempotency_key)
-
-    def _create(self, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
+    def _create(self, _: Any, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
         self._wait_ready(batch.reuse is not None)
         (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
         if isinstance(created, QtmError):
             raise created
         return created
 
+    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
+        return self._create(None, BatchRequest.from_body(body), idempotency_key)
+
     def _wait_ready(self, reuses: bool = False) -> None:
         self._check_scheduler()
         if self._runner is not None and (self.asks_engine or reuses):
             self._runner.wait_ready(self.settings.engine_start_seconds)
 
-    def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
-        """What `create_task` would do with this request; nothing is stored. Makes all checks of a create and
-        raises what they raise, TooManyPending too, but counts and lists what the engine refuses."""
-        batch = checked_create(request, None, "dry_run")
+    def _dry_run(self, _: Any, batch: BatchRequest) -> DryRun:
         self._wait_ready()
         return self.would_create(batch)
 
@@ -11163,7 +11154,7 @@ class TaskManager(TaskQueries, BatchVerbs):
         return rerun_tasks(batch, self.dao.best(batch.rerun.query, counts))
 
     def would_create(self, batch: BatchRequest) -> DryRun:
-        """The same of a request that was checked."""
+        """The same as `dry_run`, of a request that was checked."""
         asked = tasks = self._asked(batch)
         found = self._engine.refusals(asked, time.monotonic() + CHANNEL_TIMEOUT_SECONDS, len(asked))
         if found and batch.invalid == "skip":
@@ -11268,19 +11259,10 @@ class TaskManager(TaskQueries, BatchVerbs):
 
     def cancel_batch(self, batch_id: str) -> tuple[int, BatchInfo]:
         """Cancel what of a batch has not ended: how many tasks, and the batch then. Raises BatchNotFound."""
-
-        def cancelled() -> None:
-            self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
-
-        return self._change_batch(self.dao.cancel_batch, batch_id, cancelled)
-
-    def _change_batch(
-        self, change: Callable[[str], int], batch_id: str, changed: Callable[[], None]
-    ) -> tuple[int, BatchInfo]:
-        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)  # or it is not there
-        count = change(batch_id)
+        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)
+        count = self.dao.cancel_batch(batch_id)
         if count:
-            changed()
+            self._cancelled(lambda running: running.batch_id == batch_id, batch_id)
         return count, self.get_batch(batch_id)
 
     def _cancelled(self, belongs: Callable[[Attempt], bool], *keys: str) -> None:
@@ -11308,7 +11290,11 @@ class TaskManager(TaskQueries, BatchVerbs):
         chosen = statuses_argument("statuses", statuses)
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
-        return self._change_batch(lambda one: self.dao.retry_batch(one, chosen), batch_id, self._retried)
+        self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)
+        count = self.dao.retry_batch(batch_id, chosen)
+        if count:
+            self._retried()
+        return count, self.get_batch(batch_id)
 
     def _retried(self) -> None:
         self._limit.count_anew()
@@ -11720,7 +11706,7 @@ def _request_body(request: TaskRequest | BatchRequest, batch: BatchRequest) -> d
 Ended = TypeVar("Ended", TaskInfo, BatchInfo)
 
 
-class Client(BatchVerbs):
+class Client(SharedVerbs):
     """The verbs of `TaskManager` against a running service. Made by `connect`; also a context manager."""
 
     def __init__(self, service: ServiceConnections) -> None:
@@ -11729,11 +11715,8 @@ class Client(BatchVerbs):
     def __repr__(self) -> str:
         return f"<Client of {self.service.url}>"
 
-    @functools.wraps(TaskManager.get_task_status)
-    def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
-        query = {"task_id": text_argument("task_id", task_id)}
-        task = self.service.ask("GET getTaskStatus", query).read(TaskInfo.from_dict)
-        return with_result_of(self, task, with_result)
+    def _task(self, task_id: str) -> TaskInfo:
+        return self.service.ask("GET getTaskStatus", {"task_id": task_id}).read(TaskInfo.from_dict)
 
     # fmt: off
     get_tasks_by_batch = _remote(
@@ -11755,7 +11738,7 @@ class Client(BatchVerbs):
     cancel_task = _remote("POST cancelTask", TaskManager.cancel_task, TaskInfo.from_dict)
     cancel_batch = _remote("POST cancelTask", TaskManager.cancel_batch, _changed_batch)
     retry_task = _remote(
-        "POST retryTask", TaskManager.retry_task, TaskInfo.from_dict, settled=(TaskNotRetryable, get_task_status))
+        "POST retryTask", TaskManager.retry_task, TaskInfo.from_dict, settled=(TaskNotRetryable, SharedVerbs.get_task_status))
     retry_batch = _remote("POST retryTask", TaskManager.retry_batch, _changed_batch)
     delete_task = _remote(
         "POST deleteTask", TaskManager.delete_task, lambda _: None, settled=(TaskNotFound, lambda *_: None))
@@ -11764,12 +11747,10 @@ class Client(BatchVerbs):
         settled=(BatchNotFound, lambda *_: 0))
     # fmt: on
 
-    @functools.wraps(TaskManager.create_task)
-    def create_task(
-        self, request: TaskRequest | BatchRequest, idempotency_key: str | None = None
+    def _create(
+        self, request: TaskRequest | BatchRequest, batch: BatchRequest, idempotency_key: str | None
     ) -> CreatedBatch:
-        body = _request_body(request, checked_create(request, idempotency_key))
-        return self._create_by_body(body, idempotency_key)
+        return self._create_by_body(_request_body(request, batch), idempotency_key)
 
     def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
@@ -11777,9 +11758,8 @@ class Client(BatchVerbs):
         is_repeated = reply.status == 200 and idempotency_key is not None
         return reply.read(lambda data: _model(CreatedBatch, data, repeated=is_repeated))
 
-    @functools.wraps(TaskManager.dry_run)
-    def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
-        body = _request_body(request, checked_create(request, None, "dry_run")) | {"dry_run": True}
+    def _dry_run(self, request: TaskRequest | BatchRequest, batch: BatchRequest) -> DryRun:
+        body = {**_request_body(request, batch), "dry_run": True}
         return self.service.ask("POST createTask", body).read(functools.partial(_model, DryRun))
 
     @functools.wraps(TaskManager.wait)
