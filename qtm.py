@@ -5175,10 +5175,22 @@ class RankStatements(Statements):
                 if (best["value"] if query.group else of_task.get(name)) is None:
                     noun = "a number as its parameter" if is_param else "the metric"
                     warnings.append(f"none of these tasks has {noun} {name!r}")
+            if not rows and not query.start:
+                warnings += self._unknown_names(session, query)
             head |= {"rank_correlation": correlation, "warnings": warnings, "next_cursor": following}
             return f'{dump_json(head)[:-1]},"rows":[{",".join(rows[: query.limit])}]}}'
 
         return self.database.read(work)
+
+    def _unknown_names(self, session: Session, query: RankQuery) -> Iterator[str]:
+        """A warning for each name in a condition that no task of the batch has: the condition never holds."""
+        has = "JSON_EXTRACT({}, :path) IS NOT NULL"
+        of_batch = f"FROM backtest_metrics WHERE batch_id = :batch_id AND ({has} OR {has})"
+        sources = of_batch.format("metrics", "params"), f"{OF_BATCH_OPEN} AND {has.format('params')}"
+        for name in {name: 1 for name, *_ in map(rank_condition, query.where) if name != "stock_code"}:
+            given = {"batch_id": _key(query.batch_id), "path": f'$."{name}"'}
+            if not any(session.rows(f"{BOUNDED_SELECT} 1 {source} LIMIT 1", given) for source in sources):
+                yield f"no task of the batch has a metric or parameter {name!r}, which a condition names"
 
     def _summary(
         self, session: Session, query: RankQuery, counts: Mapping[str, int]
@@ -10991,9 +11003,10 @@ class TaskQueries(SharedVerbs):
     ) -> Iterator[str]:
         """All tasks of a batch in the order of creation, as the pieces of a text: "csv" with a column for
         each parameter and metric that any of them has, or "ndjson" with a task in each line; of ``fields``
-        such as "stock_code,params.fast,sharpe" only these. Each page of 1,000 tasks shows them as they stand
-        when it is read. Raises BatchNotFound, and InvalidRequest also for more than 1,000 columns; the
-        iterator raises DatabaseUnavailable."""
+        only these: a field of the task, "params.fast", "metrics.sharpe", or a name alone, which is of each
+        task the parameter, else the metric. A column that a task lacks is empty. Each page of 1,000 tasks
+        shows them as they stand when it is read. Raises BatchNotFound, and InvalidRequest also for more than
+        1,000 columns; the iterator raises DatabaseUnavailable."""
         chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
         chosen, conditions = checked_filter(chosen), texts_argument("where", where)
         names = fields_argument("fields", fields)
@@ -13112,7 +13125,10 @@ OF_RANKING = (
     page_cursor("place"),
     Parameter("format", 'str = "json"', "JSON, or the rows alone as CSV.", known=("json", "csv")),
 )
-FIELDS_MEANING = "Only these columns, such as stock_code,params.fast,sharpe."
+FIELDS_MEANING = (
+    "Only these columns, such as stock_code,params.fast,metrics.sharpe. A name alone is the task's field, else "
+    "its parameter, else its metric; a column that a task lacks is empty."
+)
 FIELDS_FAULT = "must be names of columns, separated by commas"
 OF_EXPORT = (
     OF_BATCH_ID,

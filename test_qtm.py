@@ -3769,6 +3769,14 @@ def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
         (10.0, 3),
     ]
     assert rank_of(dao, "b", by="nope", where=["fast==0"])["warnings"] == unknown[:1], "no row"
+    absent = "no task of the batch has a metric or parameter 'fats', which a condition names"
+    for where, expected in (["fast<0", "fats>1", "stock_code==A"], [absent]), (["fast<0", "bars<0"], []):
+        assert rank_of(dao, "b", where=where)["warnings"][1:] == expected
+        assert rank_of(dao, "b", where=where, group="params")["warnings"][1:] == expected
+    store(dao, qtm.BatchRequest(["A"], CONFIG, [{"late": 1}], "b"), "b", qtm.new_task_ids(1), 60.0, 3)
+    assert rank_of(dao, "b", where=["late>1"])["warnings"] == [
+        "tasks that have not completed: 1 pending, 2 failed"
+    ]
     last = rank_of(dao, "b", by="n", where=["fast==30"])
     assert (last["trials"], last["expected_max_sharpe"], last["rows"][0]["deflated_sharpe"]) == (None,) * 3
 
