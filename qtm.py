@@ -61,15 +61,15 @@ Rooms (search for the rule "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
     9 Tables and curves.
   Database: 10 Log and counters, 11 Connection pool, 12 Dialects, 13 Transactions, 14 Migrations, 15 Rows,
-    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements,
-    21 Doctor.
+    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements, 21 Doctor.
   Engine: 22 Backtest engine, 23 Results, 24 Engine process, 25 Engine host, 26 Engine slots,
     27 Engine server, 28 Thread runner.
   Scheduler: 29 Upkeep, 30 Leases and waits, 31 Recorder, 32 Slot workers, 33 TaskScheduler.
   Verbs: 34 Admission, 35 Batches, 36 Task queries, 37 TaskManager, 38 Service connections, 39 Client.
   HTTP: 40 HTTP messages, 41 Metrics, 42 Schemas, 43 Routes, 44 OpenAPI, 45 Page, 46 API, 47 Access,
     48 HTTP exchanges, 49 HTTP connections, 50 HTTP dispatch, 51 HTTP server.
-  Program: 52 Client commands, 53 Service log, 54 Check, 55 Service process, 56 Command line.
+  Program: 52 Command output, 53 Client commands, 54 Service log, 55 Check, 56 Service process,
+    57 Command line.
 """
 
 from __future__ import annotations
@@ -1833,17 +1833,15 @@ def named_columns(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
 
 def flat_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows with the members of their ``params`` and ``metrics`` under the heads of `named_columns`."""
-    nested = ("params", "metrics")
-    parts: list[dict[str, Mapping[str, Any]]] = [
-        {"": {name: value for name, value in row.items() if name not in nested}}
-        | {kind: row.get(kind) or {} for kind in nested}
-        for row in rows
-    ]
-    heads = named_columns((kind, name) for kind in ("", *nested) for part in parts for name in part[kind])
-    return [
-        {heads[kind, name]: value for kind, members in part.items() for name, value in members.items()}
-        for part in parts
-    ]
+    kinds = ("", "params", "metrics")
+    flat: list[dict[tuple[str, str], Any]] = []
+    for row in rows:
+        members = {**row, "": {name: value for name, value in row.items() if name not in kinds}}
+        flat.append(
+            {(kind, name): value for kind in kinds for name, value in (members.get(kind) or {}).items()}
+        )
+    heads = named_columns(sorted(dict.fromkeys(itertools.chain(*flat)), key=lambda key: kinds.index(key[0])))
+    return [{heads[key]: value for key, value in one.items()} for one in flat]
 
 
 @dataclass(frozen=True)
@@ -1893,13 +1891,9 @@ def chosen_columns(fields: Iterable[str]) -> Columns:
     return columns
 
 
-FIRST_COLUMNS = chosen_columns(  # of an export; those of all params and metrics follow
-    [
-        *("task_id", "stock_code", "status", "attempt", "created_at", "started_at", "finished_at"),
-        *("engine_version", "error.type", "error.message"),
-    ]
-)
-JSON_DECODER = json.JSONDecoder()
+FIRST_FIELDS = "task_id stock_code status attempt created_at started_at finished_at engine_version"
+# of an export; those of all params and metrics follow
+FIRST_COLUMNS = chosen_columns([*FIRST_FIELDS.split(), "error.type", "error.message"])
 # for metrics: to read doubles and write them again takes longer than all else that an export does
 NUMBERS_AS_TEXT = json.JSONDecoder(parse_float=str, parse_int=str)
 
@@ -1915,7 +1909,7 @@ class TableLines:
         self._columns = columns
         self._kinds = [kind for kind in DOCUMENTS if kind in kinds]
         self.fields = [*dict.fromkeys([*(name for kind, name in columns if not kind), *self._kinds])]
-        self._readers = dict.fromkeys(self._kinds, JSON_DECODER.raw_decode)
+        self._readers = dict.fromkeys(self._kinds, json.JSONDecoder().raw_decode)
         if is_csv and "metrics" in self._readers:
             self._readers["metrics"] = NUMBERS_AS_TEXT.raw_decode
         self._writer: Any = csv.writer(self) if is_csv else None
@@ -2015,13 +2009,10 @@ class LogEvent(NamedTuple):
     fields: Mapping[str, Any]
 
     def __str__(self) -> str:
-        quoted = json.encoder.encode_basestring_ascii
-        fields = self.fields.items()
-        parts = [
-            f"{name}={value if isinstance(value, (int, float)) else quoted(str(value))}"
-            for name, value in fields
-        ]
-        return " ".join([self.event, *parts])
+        quoted, parts = json.encoder.encode_basestring_ascii, [self.event]
+        for name, value in self.fields.items():
+            parts.append(f"{name}={value if isinstance(value, (int, float)) else quoted(str(value))}")
+        return " ".join(parts)
 
 
 def error_text(error: BaseException) -> str:
@@ -2098,24 +2089,19 @@ class DatabaseMonitor:
             return {**counts, "errors": dict(self._errors)}
 
 
-_inheritable: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
 @functools.cache
-def _watch_forks() -> None:
-    def give_up() -> None:
-        for one in list(_inheritable):
-            one.forked()
-
-    os.register_at_fork(after_in_child=give_up)
+def _inheritable() -> weakref.WeakSet[Any]:
+    """What gives up in a forked child. Forks are watched from the first call on."""
+    found: weakref.WeakSet[Any] = weakref.WeakSet()
+    os.register_at_fork(after_in_child=lambda: [one.forked() for one in list(found)])
+    return found
 
 
 def give_up_when_forked(one: Any) -> None:
     """Call ``one.forked()`` in every child process that an embedding program forks (qtm's own start as new
     programs), in its only thread. It drops what the child must not use: sockets, without a byte to the peer,
     and locks, which another thread of the parent may have held at the fork."""
-    _watch_forks()
-    _inheritable.add(one)
+    _inheritable().add(one)
 
 
 def close_inherited(sock: socket.socket | None) -> None:
@@ -14951,12 +14937,9 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 52 Client commands ====================================================================================
-# The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
-# go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
-# whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
+# ==== 52 Command output =====================================================================================
+# What the client commands print for people; with --json they print the data of the answer instead.
 
-TASK_ID_FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 SHOWN_CELL = 64  # characters of a cell in a table
 SHOWN_FAILURES = 3  # of a batch
 OTHER_METRICS = 3  # in a leaderboard, beside the one that orders it; these first
@@ -14996,6 +14979,95 @@ def _facts(pairs: Mapping[str, Any]) -> str:
     return "".join(f"{name:{max(map(len, known))}}  {text}\n" for name, text in known.items())
 
 
+def _error_words(error: Mapping[str, Any] | None) -> str:
+    return f"{error['type']}: {error['message']}" if error else ""
+
+
+def _task_lines(data: Mapping[str, Any]) -> str:
+    """A task for people."""
+    first = ("task_id", "batch_id", "stock_code", "params", "status", "progress", "message", "attempt")
+    names = (*first, "queue_position", "created_at", "started_at", "finished_at", "result_of")
+    return _facts({**{name: data.get(name) for name in names}, "error": _error_words(data["error"])})
+
+
+def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
+    """A batch for people, with the first of its failures."""
+    facts = {name: data[name] for name in ("batch_id", "name", "created_at")}
+    facts["progress"] = progress_text(_batch_info(data))
+    if data["counts"]["failed"]:
+        query = {"batch_id": data["batch_id"], "status": "failed", "limit": SHOWN_FAILURES}
+        for task in client.service.ask("GET getTasksByBatch", query).read(operator.itemgetter("tasks")):
+            words = f"{task['stock_code']} {dump_json(task['params'])}: {_error_words(task['error'])}"
+            facts[task["task_id"]] = words
+    return _facts(facts)
+
+
+def _result_lines(data: Mapping[str, Any]) -> str:
+    """The metrics of a result; for a task that did not complete the error with its traceback."""
+    if data["result"] is None:
+        lines = str((data["error"] or {}).get("traceback", "")).splitlines()
+        return _task_lines(data) + "".join(f"{_shown(line)}\n" for line in lines)
+    facts = {name: data[name] for name in ("task_id", "stock_code", "params")}
+    more = [f"{name} ({len(rows)})" for name, rows in data["result"].items() if isinstance(rows, list)]
+    return _facts({**facts, **(data["metrics"] or {}), "with --json": ", ".join(more)})
+
+
+def _dry_run_lines(data: Mapping[str, Any]) -> str:
+    """What a create would do."""
+    refusals = {
+        f"refusal {i}": f"{one['stock_code']} {dump_json(one['params'])}: {one['message']}"
+        for i, one in enumerate(data["refusals"], 1)
+    }
+    return _facts({**data, "refusals": None, **refusals})
+
+
+def _luck_sentences(data: Mapping[str, Any]) -> str:
+    rows, trials, texts = data["rows"], data["trials"], []
+    if trials:
+        chance, deflated = _shown(data["expected_max_sharpe"]), rows[0]["deflated_sharpe"]
+        texts = [f"The best of {trials} trials without any skill would have a Sharpe ratio of {chance}."]
+        verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "more than luck explains"
+        words = f"The first row's true ratio is greater with a probability of {_shown(deflated)}: {verdict}."
+        texts.append("Whether the first row is luck is not known." if deflated is None else words)
+    if "other" in rows[0]:
+        words = "Spearman's rank correlation of both batches (1: the same order, 0: none)"
+        texts.append(f"{words}: {_shown(data['rank_correlation'])}.")
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _leaderboard(data: Mapping[str, Any]) -> str:
+    """A page of a ranking for people: of the params those that vary, and the metric with some others."""
+    rows, by, is_grouped = data["rows"], data["by"], data["stat"] is not None
+    if not rows:
+        return "No tasks.\n"
+    params: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row["params"]):
+        values = [row["params"].get(name, "") for row in rows]
+        params[name] = [value if isinstance(value, str) else dump_json(value) for value in values]
+    fixed = {name: cells[0] for name, cells in params.items() if len(set(cells)) == 1}
+    found = [row if is_grouped else row["metrics"] or {} for row in rows]
+    names = ["value", "count", "missing", "min", "median", "mean", "max"]
+    if not is_grouped:
+        ordered = dict.fromkeys(itertools.chain(FIRST_METRICS, *found))
+        others = [name for name in ordered if name != by and any(name in one for one in found)]
+        names = [by, *others[:OTHER_METRICS]]
+    ends = ["other"] * ("other" in rows[0]) + ["deflated_sharpe"] * bool(data["trials"])
+    columns = [(name, [row[name] for row in rows]) for name in ["rank", "stock_code"][: 2 - is_grouped]]
+    columns += [item for item in params.items() if item[0] not in fixed]
+    columns += [(name, [one.get(name) for one in found]) for name in names]
+    columns += [(name, [row[name] for row in rows]) for name in [*ends, *["task_id"] * (not is_grouped)]]
+    same = ", ".join(f"{_shown(name)} {_shown(cell)}" for name, cell in fixed.items())
+    return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
+
+
+# ==== 53 Client commands ====================================================================================
+# The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
+# go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
+# whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
+
+TASK_ID_FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
 def _answer(options: argparse.Namespace, reply: HttpReply, text: Callable[[Any], str]) -> Any:
     """Print the data of an answer, as JSON or as the text that is made of them, and give them."""
     data, shown = reply.read(lambda data: (data, f"{dump_json(data)}\n" if options.json else text(data)))
@@ -15020,29 +15092,6 @@ def _ask_by_id(client: Client, an_id: str, of_task: str, of_batch: str, **more: 
     if may_be_task and isinstance(reply.error, BatchNotFound):
         raise BatchNotFound(f"there is neither a task nor a batch {an_id!r}")
     return reply
-
-
-def _error_words(error: Mapping[str, Any] | None) -> str:
-    return f"{error['type']}: {error['message']}" if error else ""
-
-
-def _task_lines(data: Mapping[str, Any]) -> str:
-    """A task for people."""
-    first = ("task_id", "batch_id", "stock_code", "params", "status", "progress", "message", "attempt")
-    names = (*first, "queue_position", "created_at", "started_at", "finished_at", "result_of")
-    return _facts({**{name: data.get(name) for name in names}, "error": _error_words(data["error"])})
-
-
-def _batch_lines(client: Client, data: Mapping[str, Any]) -> str:
-    """A batch for people, with the first of its failures."""
-    facts = {name: data[name] for name in ("batch_id", "name", "created_at")}
-    facts["progress"] = progress_text(_batch_info(data))
-    if data["counts"]["failed"]:
-        query = {"batch_id": data["batch_id"], "status": "failed", "limit": SHOWN_FAILURES}
-        for task in client.service.ask("GET getTasksByBatch", query).read(operator.itemgetter("tasks")):
-            words = f"{task['stock_code']} {dump_json(task['params'])}: {_error_words(task['error'])}"
-            facts[task["task_id"]] = words
-    return _facts(facts)
 
 
 def _watch(client: Client, options: argparse.Namespace) -> int:
@@ -15077,15 +15126,6 @@ def read_job(name: str) -> Any:
     except (ValueError, QtmError) as error:
         words = str(error).replace("the body", "it", 1)
         raise QtmError(f"{'standard input' if name == '-' else name}: {words}") from None
-
-
-def _dry_run_lines(data: Mapping[str, Any]) -> str:
-    """What a create would do."""
-    refusals = {
-        f"refusal {i}": f"{one['stock_code']} {dump_json(one['params'])}: {one['message']}"
-        for i, one in enumerate(data["refusals"], 1)
-    }
-    return _facts({**data, "refusals": None, **refusals})
 
 
 def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
@@ -15138,60 +15178,11 @@ def _status(client: Client, options: argparse.Namespace) -> None:
     _answer(options, reply, lambda one: _task_lines(one) if "task_id" in one else _batch_lines(client, one))
 
 
-def _luck_sentences(data: Mapping[str, Any]) -> str:
-    rows, trials, texts = data["rows"], data["trials"], []
-    if trials:
-        chance, deflated = _shown(data["expected_max_sharpe"]), rows[0]["deflated_sharpe"]
-        texts = [f"The best of {trials} trials without any skill would have a Sharpe ratio of {chance}."]
-        verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "more than luck explains"
-        words = f"The first row's true ratio is greater with a probability of {_shown(deflated)}: {verdict}."
-        texts.append("Whether the first row is luck is not known." if deflated is None else words)
-    if "other" in rows[0]:
-        words = "Spearman's rank correlation of both batches (1: the same order, 0: none)"
-        texts.append(f"{words}: {_shown(data['rank_correlation'])}.")
-    return "".join(f"{text}\n" for text in texts)
-
-
-def _leaderboard(data: Mapping[str, Any]) -> str:
-    """A page of a ranking for people: of the params those that vary, and the metric with some others."""
-    rows, by, is_grouped = data["rows"], data["by"], data["stat"] is not None
-    if not rows:
-        return "No tasks.\n"
-    params: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row["params"]):
-        values = [row["params"].get(name, "") for row in rows]
-        params[name] = [value if isinstance(value, str) else dump_json(value) for value in values]
-    fixed = {name: cells[0] for name, cells in params.items() if len(set(cells)) == 1}
-    found = [row if is_grouped else row["metrics"] or {} for row in rows]
-    names = ["value", "count", "missing", "min", "median", "mean", "max"]
-    if not is_grouped:
-        ordered = dict.fromkeys(itertools.chain(FIRST_METRICS, *found))
-        others = [name for name in ordered if name != by and any(name in one for one in found)]
-        names = [by, *others[:OTHER_METRICS]]
-    ends = ["other"] * ("other" in rows[0]) + ["deflated_sharpe"] * bool(data["trials"])
-    columns = [(name, [row[name] for row in rows]) for name in ["rank", "stock_code"][: 2 - is_grouped]]
-    columns += [item for item in params.items() if item[0] not in fixed]
-    columns += [(name, [one.get(name) for one in found]) for name in names]
-    columns += [(name, [row[name] for row in rows]) for name in [*ends, *["task_id"] * (not is_grouped)]]
-    same = ", ".join(f"{_shown(name)} {_shown(cell)}" for name, cell in fixed.items())
-    return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
-
-
 def _top(client: Client, options: argparse.Namespace) -> None:
     query = {"batch_id": options.batch, "limit": 10}
     query |= _given(options, "by order group stat where against limit")
     data = _answer(options, client.service.ask("GET rankTasks", query), _leaderboard)
     sys.stderr.write("".join(f"qtm: warning: {_shown(warning)}\n" for warning in data["warnings"]))
-
-
-def _result_lines(data: Mapping[str, Any]) -> str:
-    """The metrics of a result; for a task that did not complete the error with its traceback."""
-    if data["result"] is None:
-        lines = str((data["error"] or {}).get("traceback", "")).splitlines()
-        return _task_lines(data) + "".join(f"{_shown(line)}\n" for line in lines)
-    facts = {name: data[name] for name in ("task_id", "stock_code", "params")}
-    more = [f"{name} ({len(rows)})" for name, rows in data["result"].items() if isinstance(rows, list)]
-    return _facts({**facts, **(data["metrics"] or {}), "with --json": ", ".join(more)})
 
 
 def _result(client: Client, options: argparse.Namespace) -> int:
@@ -15344,7 +15335,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 53 Service log ========================================================================================
+# ==== 54 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -15452,7 +15443,7 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-# ==== 54 Check ==============================================================================================
+# ==== 55 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -15577,7 +15568,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 55 Service process ====================================================================================
+# ==== 56 Service process ====================================================================================
 # A service from its first signal handler to its end.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -15747,7 +15738,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 56 Command line =======================================================================================
+# ==== 57 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

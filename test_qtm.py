@@ -15727,7 +15727,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 52-56 Client commands, Service log, Check, Service process, Command line ==============================
+# ==== 52-57 Command output, Client commands, Service log, Check, Service process, Command line ==============
 
 
 @contextlib.contextmanager
