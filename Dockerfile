@@ -1,9 +1,22 @@
 # qtm with the example prices. Your engine: build FROM this image, copy the engine in, and set
 # QTM_ENGINE=module:attribute.
-FROM python:3.12-slim
+
+# The tag moves with each release of Python. For builds that repeat, name the bytes that you have tested:
+#   docker pull python:3.12-slim && docker inspect --format '{{index .RepoDigests 0}}' python:3.12-slim
+#   docker build --build-arg BASE=python@sha256:… -t qtm .
+ARG BASE=python:3.12-slim
+FROM ${BASE}
+
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="qtm" \
+      org.opencontainers.image.description="The backtest task manager of a quant engine" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT"
 
 # The only package, and only for mysql:// databases.
-RUN ["python", "-m", "pip", "install", "--no-cache-dir", "pymysql>=1.1,<2"]
+COPY examples/deploy/requirements.txt /tmp/requirements.txt
+RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--require-hashes", "-r", "/tmp/requirements.txt"]
 
 WORKDIR /app
 COPY qtm.py dashboard.html schema.sql ./
@@ -14,13 +27,14 @@ RUN ["python", "-m", "compileall", "-q", "qtm.py"]
 RUN ["python", "-c", "import os; [(os.mkdir(path), os.chown(path, 10001, 10001)) for path in ('/data', '/home/qtm')]"]
 
 # With QTM_PORT set a worker listens too, for probes and /metrics.
-ENV QTM_DATABASE_URL=sqlite:////data/qtm.db \
-    QTM_HOST=0.0.0.0 \
+ENV QTM_HOST=0.0.0.0 \
     QTM_PORT=8080 \
     HOME=/home/qtm \
     PYTHONUNBUFFERED=1
 
 USER 10001:10001
+# By default the database is the file qtm.db here. QTM_DATABASE_URL is not set, since it would exclude QTM_DATABASE_URL_FILE.
+WORKDIR /data
 VOLUME ["/data"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM

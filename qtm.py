@@ -15882,8 +15882,8 @@ def read_settings(options: argparse.Namespace) -> Settings:
     """From environment and flags. Raises SettingsError; `check --json` prints the faults first."""
     names = [item.name for item in dataclasses.fields(Settings)]
     flags = {name: text for name in names if (text := getattr(options, name, None)) is not None}
-    # it listens nowhere, so that it needs no token, nor flags that the service has for want of one
-    if options.command == "ping":
+    # they listen nowhere, so that they need no token, nor flags that the service has for want of one
+    if options.command in ("ping", "migrate"):
         flags["allow_anonymous"] = "1"
     try:
         return Settings.load(os.environ, flags)

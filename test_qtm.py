@@ -72,6 +72,7 @@ import faults
 import hypothesis
 import hypothesis.strategies as st
 import jsonschema_rs
+import kubernetes_validate
 import numpy
 import openapi_spec_validator
 import pandas
@@ -82,6 +83,7 @@ import pymysql.converters
 import pytest
 import selenium.webdriver.chrome.service
 import storm
+import yaml
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -15505,14 +15507,18 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
+def tool(name: str, package: str) -> str:
+    """The path of a program of the system; without it a loud skip, and a failure under CI."""
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if not path and os.environ.get("CI"):
+        pytest.fail(f"CI is set and {name} is missing")
+    return path or pytest.skip(f"ATTENTION, NOT TESTED: no {name} (Debian: {package})")
+
+
 @contextlib.contextmanager
 def nginx(folder, *servers: str):
-    """A private nginx with these server blocks; without its binary a loud skip, and a failure under CI."""
-    binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not binary:
-        if os.environ.get("CI"):
-            pytest.fail("CI is set and nginx is missing")
-        pytest.skip("ATTENTION, PROXIES ARE NOT TESTED: no nginx (Debian: apt-get install nginx-light)")
+    """A private nginx with these server blocks."""
+    binary = tool("nginx", "nginx-light")
     kinds = "".join(
         f"{kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -16459,6 +16465,7 @@ def test_a_service_may_start_before_its_database():
 
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+REQUIREMENTS = (ROOT / "examples" / "deploy" / "requirements.txt").read_text()
 
 
 @contextlib.contextmanager
@@ -16567,6 +16574,15 @@ def test_the_image_has_a_home_that_its_user_may_write_to_and_a_port_for_workers(
     assert f"'{home}'" in re.search(r"for path in \(([^)]*)\)", DOCKERFILE)[1]
     assert f"os.chown(path, {user}, {user})" in DOCKERFILE
     assert environment["QTM_PORT"] == "8080"
+    assert "QTM_DATABASE_URL" not in environment, "QTM_DATABASE_URL_FILE could not be used"
+    assert f'version="{qtm.__version__}"' in DOCKERFILE
+    assert re.search(r"^pymysql==[0-9.]+ --hash=sha256:[0-9a-f]{64}$", REQUIREMENTS, re.MULTILINE)
+    assert "--require-hashes" in DOCKERFILE
+
+
+def test_migrate_needs_no_token_on_any_host(tmp_path):
+    done = run_command("migrate", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db", QTM_HOST="0.0.0.0")
+    assert (done.returncode, done.stderr.count("ERROR")) == (0, 0), done.stderr
 
 
 def test_migrate_check_and_their_exit_codes(url):
@@ -18393,6 +18409,450 @@ def test_a_service_that_starts_while_its_cluster_loses_the_majority_waits(galera
         for node in others:
             node.thaw()
         galera.await_ready()
+
+
+# ==== Deploy ================================================================================================
+
+DEPLOY = ROOT / "examples" / "deploy"
+STOP_SECONDS = 40  # after the grace: to end engines, to record what is left, to answer what is open
+IMAGE = dict(re.findall(r"^(?:ENV)? +(QTM_\w+|HOME)=(\S+)", DOCKERFILE, re.MULTILINE))
+
+
+def compose() -> dict:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def manifests(kind: str = "") -> list[dict]:
+    """Those of kubernetes.yaml, of this kind."""
+    found = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    return [manifest for manifest in found if kind in ("", manifest["kind"])]
+
+
+def pods() -> dict[str, dict]:
+    return {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in manifests("Deployment")}
+
+
+def unit() -> list[tuple[str, str]]:
+    """The lines of qtm.service."""
+    return re.findall(r"^(\w+)=(.*)$", (DEPLOY / "qtm.service").read_text(), re.MULTILINE)
+
+
+def seconds_of(span: str) -> int:
+    """Of 70s or 60."""
+    return int(span.removesuffix("s"))
+
+
+def deployed() -> dict[str, tuple[list[str], dict[str, str], int]]:
+    """Every qtm that the examples start: its command, its environment, and the seconds that it has to stop."""
+    found = {
+        f"compose {name}": (
+            one["command"],
+            {**IMAGE, **one["environment"]},
+            seconds_of(one["stop_grace_period"]),
+        )
+        for name, one in compose()["services"].items()
+        if one["image"] == "qtm"
+    }
+    for name, pod in pods().items():
+        (container,) = pod["containers"]
+        given = {item["name"]: item["value"] for item in container["env"]}
+        found[f"kubernetes {name}"] = (
+            container["args"], {**IMAGE, **given}, pod["terminationGracePeriodSeconds"]
+        )  # fmt: skip
+    lines = unit()
+    given = dict(value.split("=", 1) for key, value in lines if key == "Environment")
+    command = dict(lines)["ExecStart"].split()[2:]
+    found["systemd"] = (command, given, seconds_of(dict(lines)["TimeoutStopSec"]))
+    return found
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """Puts files in the place of those that an environment names, which hold this database and tokens."""
+    (tmp_path / "secrets").mkdir()
+
+    def put(environment: dict[str, str], url: str) -> dict[str, str]:
+        texts = {"QTM_DATABASE_URL_FILE": url}
+        changed = dict(environment)
+        for name in environment.keys() & {f"QTM_{name.upper()}" for name in qtm.SECRET_FILES}:
+            kind = re.sub(r"\W", "-", environment[name].rpartition("/")[2].removesuffix("_token"))
+            file = tmp_path / "secrets" / kind
+            file.write_text(texts.get(name, f"{kind}-token"))
+            changed[name] = str(file)
+        return changed
+
+    return put
+
+
+@pytest.mark.parametrize("name", deployed())
+def test_every_example_starts_qtm_with_settings_that_it_takes_and_time_to_stop(name, secrets, monkeypatch):
+    command, environment, stop_seconds = deployed()[name]
+    options = qtm.build_parser().parse_args(command)
+    monkeypatch.setattr(os, "environ", secrets(environment, "mysql://u@h/n"))
+    settings = qtm.read_settings(options)
+    assert stop_seconds >= settings.shutdown_grace_seconds + STOP_SECONDS
+    assert settings.task_memory_mb * settings.workers < 2048, "of 2 GiB"
+
+
+def test_the_unit_is_one_that_systemd_takes_and_engines_can_live_with(tmp_path):
+    analyze = tool("systemd-analyze", "systemd")
+    text = (DEPLOY / "qtm.service").read_text()
+    (tmp_path / "qtm.service").write_text(text.replace("/usr/bin/python3", sys.executable))
+    for command in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=25"]):
+        done = subprocess.run(
+            [analyze, *command, tmp_path / "qtm.service"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, command[0] == "verify" and done.stderr) in ((0, ""), (0, False)), done
+    lines = dict(unit())
+    assert (lines["KillMode"], lines["OOMPolicy"], lines["RestartPreventExitStatus"]) == (
+        "mixed",
+        "continue",
+        "2",
+    )
+    assert lines.keys().isdisjoint({"MemoryDenyWriteExecute", "ProcSubset", "ProtectProc", "LimitNPROC"})
+
+
+def test_the_compose_file_fits_the_schema_of_compose():
+    file = str(DEPLOY / "compose.yaml")
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", file]
+    checks = [command]
+    if (
+        subprocess.run(["sh", "-c", "docker compose version"], check=False, capture_output=True).returncode
+        == 0
+    ):
+        checks.append(["docker", "compose", "--file", file, "config", "--quiet"])
+    for check in checks:
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = compose()
+    for name, one in found["services"].items():
+        assert {*one.get("secrets", ())} <= found["secrets"].keys()
+        assert one["image"] != "qtm" or (one["read_only"] and one["cap_drop"] == ["ALL"]), name
+    assert found["services"]["worker"]["deploy"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("manifest", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+def test_the_manifests_fit_the_schemas_of_kubernetes(manifest):
+    if manifest["apiVersion"].startswith("keda.sh/"):  # no package has its schemas
+        assert manifest["kind"] in ("ScaledObject", "TriggerAuthentication")
+        return
+    kubernetes_validate.validate(manifest, "1.34", strict=True)
+
+
+def test_the_manifests_name_each_other_and_close_what_they_can():
+    services, budgets = manifests("Service"), manifests("PodDisruptionBudget")
+    for name, pod in pods().items():
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert container["resources"].keys() == {"requests", "limits"}
+        probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
+        assert [probe["path"] for probe in probes] == [*qtm.PROBES]
+        assert {probe["port"] for probe in probes} == {container["ports"][0]["name"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == {
+            one["name"] for one in pod["volumes"]
+        }
+        assert any(one["spec"]["selector"]["matchLabels"] == {"app": name} for one in budgets)
+    (service,), (scaled,), (access,) = services, manifests("ScaledObject"), manifests("TriggerAuthentication")
+    assert service["spec"]["selector"]["app"] in pods()
+    assert scaled["spec"]["scaleTargetRef"]["name"] in pods()
+    _, api, _ = deployed()["kubernetes qtm-api"]
+    for trigger in scaled["spec"]["triggers"]:
+        asked = urllib.parse.urlsplit(trigger["metadata"]["url"])
+        place = (service["metadata"]["name"], service["metadata"]["namespace"], "svc")
+        assert (asked.hostname, asked.port, asked.path) == (
+            ".".join(place),
+            service["spec"]["ports"][0]["port"],
+            "/metrics",
+        )
+        assert asked.hostname in api["QTM_ALLOWED_HOSTS"].split(",")
+        assert trigger["authenticationRef"]["name"] == access["metadata"]["name"]
+
+
+def expressions() -> dict[str, str]:
+    """Every expression of PromQL in the examples, by its place."""
+    rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    (scaled,) = manifests("ScaledObject")
+    return {
+        **{rule["alert"]: rule["expr"] for rule in rules},
+        **{f"{panel['title']} {one['refId']}": one["expr"] for panel in panels for one in panel["targets"]},
+        **{f"KEDA {i}": one["metadata"]["valueLocation"] for i, one in enumerate(scaled["spec"]["triggers"])},
+    }
+
+
+def test_expressions_are_promql_and_name_metrics_and_labels_that_qtm_has(tmp_path, guarded):
+    """Of a label with few values also those."""
+    promtool = tool("promtool", "prometheus")
+    rules = [{"record": f"x:{i}", "expr": text} for i, text in enumerate(expressions().values())]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    for file in (tmp_path / "rules.yml", DEPLOY / "alerts.yml"):
+        done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0), scheduler=True) as server:
+        assert {ask(server.server_port, path)[0] for path in qtm.PROBES} <= {200, 503}
+        text = urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics").read().decode()
+    labels = collections.defaultdict(set)
+    for family in prometheus_client.parser.text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels[sample.name].add(("", ""))
+            labels[sample.name] |= {*sample.labels.items()}
+    wrong = []
+    for place, expression in expressions().items():
+        for name, inside in re.findall(r"\b((?:qtm|process)_\w+)(?:\{([^}]*)\})?", expression):
+            known = collections.defaultdict(set)
+            for label, value in labels.get(name, ()):
+                known[label].add(value)
+            wrong += [] if known else [f"{place}: {name}"]
+            for label, values in re.findall(r'(\w+)(?:=~?|!=|!~)"([^"]*)"', inside):
+                if label in ("job", "instance") or (name, label) == ("qtm_http_requests_total", "status"):
+                    continue
+                patterns = re.sub(
+                    r"(.*)\((.*)\)", lambda m: "|".join(m[1] + one for one in m[2].split("|")), values
+                )
+                wrong += [
+                    f"{place}: {name} {label} {one}"
+                    for one in patterns.split("|")
+                    if not any(re.fullmatch(one, value) for value in known[label])
+                ]
+    assert wrong == []
+
+
+LABELS = '{job="qtm",instance="a"'
+# The series of each alert, a value a minute, from which it fires after an hour; all others are healthy.
+ALERTS = {
+    "QtmDown": {"up": "0"},
+    "QtmDatabaseDown": {"qtm_database_up": "0"},
+    "QtmInternalError": {'qtm_http_requests_total,route="r",status="500"': "0+1x60"},
+    "QtmRefusing": {'qtm_http_requests_total,route="r",status="503"': "0+60x60"},
+    "QtmCreatesSlow": {
+        f'qtm_http_request_duration_seconds_bucket,route="{qtm.API}/createTask",le="{bound}"': series
+        for bound, series in (("2.5", "0x60"), ("5.0", "0+60x60"), ("+Inf", "0+60x60"))
+    },
+    "QtmNoScheduler": {
+        'qtm_tasks,status="pending"': "5",
+        'qtm_slots,state="free"': "_",
+        'qtm_slots,state="busy"': "_",
+    },
+    "QtmSchedulerStalled": {"qtm_scheduler_poll_age_seconds": "121"},
+    "QtmHeartbeatLate": {"qtm_scheduler_heartbeat_age_seconds": "31"},
+    "QtmEngineNotReady": {"qtm_engine_ready": "0"},
+    "QtmQueueOld": {"qtm_queue_age_seconds": "3601"},
+    "QtmAttemptsFail": {'qtm_attempts_total,ending="crashed"': "0+10x60"},
+    "QtmWorkersLost": {'qtm_attempts_total,ending="worker_lost"': "0+1x60"},
+    "QtmUpkeepFails": {'qtm_upkeep_failures_total,duty="counts"': "0+1x60"},
+    "QtmCountsOld": {'qtm_tasks_count_age_seconds,count="ended"': "3601"},
+    "QtmFewDescriptors": {"process_open_fds": "900"},
+}
+HEALTHY = {
+    "up": "1", "qtm_database_up": "1", "qtm_engine_ready": "1", 'qtm_tasks,status="pending"': "5",
+    'qtm_slots,state="free"': "0", 'qtm_slots,state="busy"': "2", "qtm_scheduler_poll_age_seconds": "29",
+    "qtm_scheduler_heartbeat_age_seconds": "9", "qtm_queue_age_seconds": "60",
+    'qtm_http_requests_total,route="r",status="200"': "0+600x60", 'qtm_attempts_total,ending="completed"': "0+5x60",
+    'qtm_attempts_total,ending="released"': "0+50x60", 'qtm_upkeep_failures_total,duty="counts"': "0",
+    'qtm_tasks_count_age_seconds,count="ended"': "600", "process_open_fds": "90", "process_max_fds": "1000",
+}  # fmt: skip
+
+
+def test_each_alert_fires_for_its_trouble_and_none_for_a_healthy_service(tmp_path):
+    promtool = tool("promtool", "prometheus")
+    assert ALERTS.keys() == {name for name in expressions() if name.startswith("Qtm")}
+
+    def case(series: dict[str, str], firing: str) -> dict:
+        given = [
+            {
+                "series": f"{name}{LABELS}{',' * bool(more)}{more}}}",
+                "values": text if "x" in text else f"{text}x60",
+            }
+            for name, _, more, text in ((*key.partition(","), text) for key, text in series.items())
+        ]
+        shown = "|".join(ALERTS)
+        expected = [{"labels": f'{{alertname="{firing}"}}', "value": 1}] if firing else []
+        asked = f'count by (alertname) (ALERTS{{alertname=~"{shown}",alertstate="firing"}})'
+        expr = {"expr": asked, "eval_time": "59m", "exp_samples": expected}
+        return {"interval": "1m", "input_series": given, "promql_expr_test": [expr]}
+
+    tests = [case(HEALTHY, ""), *(case({**HEALTHY, **series}, name) for name, series in ALERTS.items())]
+    plan = {"rule_files": [str(DEPLOY / "alerts.yml")], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(json.dumps(plan))
+    done = subprocess.run(
+        [promtool, "test", "rules", tmp_path / "tests.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_requests_pass_the_nginx_of_the_examples(tmp_path, certificate):
+    """Over TLS, with the Host and the Origin of the browser, waits and large bodies included."""
+    front, plain = private_mariadb.free_port(), private_mariadb.free_port()
+    chosen = settings(
+        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token-1",), allowed_hosts=("qtm.example",)
+    )
+    text = re.sub(r" +listen \[::\].*\n", "", (DEPLOY / "nginx.conf").read_text())
+    with serving(chosen, scheduler=True) as server:
+        for old, new in {
+            "127.0.0.1:8080": f"127.0.0.1:{server.server_port}", "listen 80": f"listen 127.0.0.1:{plain}",
+            "listen 443": f"listen 127.0.0.1:{front}", "/etc/ssl/qtm/fullchain.pem": str(certificate[0]),
+            "/etc/ssl/qtm/key.pem": str(certificate[1]), "/var/log/nginx": str(tmp_path),
+        }.items():  # fmt: skip
+            assert old in text
+            text = text.replace(old, new)
+        context = ssl._create_unverified_context()
+        with nginx(tmp_path, text):
+
+            def ask_front(method: str, path: str, data=None, **more: str):
+                connection = http.client.HTTPSConnection(
+                    "127.0.0.1", front, context=context, timeout=DEADLINE_SECONDS
+                )
+                headers = {"Host": "qtm.example", "Authorization": "Bearer full-token-1", **more}
+                connection.request(method, path, data, headers)
+                answer = connection.getresponse()
+                return answer.status, answer.headers, answer.read()
+
+            origin = {"Content-Type": "application/json", "Origin": "https://qtm.example"}
+            status, _, created = ask_front(
+                "POST", f"{A}/createTask", json.dumps(body(batch_id="b")), **origin
+            )
+            assert (status, json.loads(created)["data"]["count"]) == (201, 1), created
+            status, headers, ended = ask_front("GET", f"{A}/getTasksByBatch?batch_id=b&wait=60")
+            assert (status, json.loads(ended)["data"]["counts"]["completed"]) == (200, 1)
+            eventually(lambda: headers["X-Request-Id"] in (tmp_path / "qtm.log").read_text())
+            assert ask_front("GET", f"{A}/exportTasks?batch_id=b")[2].startswith(b"task_id,")
+            large = b'"%s"' % (b"x" * (qtm.Settings.max_body_bytes + 1))
+            assert (
+                json.loads(ask_front("POST", f"{A}/createTask", large, **origin)[2])["code"]
+                == qtm.BodyTooLarge.code
+            )
+            assert [ask_front("GET", path)[0] for path in ("/", "/healthz", "/metrics")] == [200, 200, 404]
+            moved = http.client.HTTPConnection("127.0.0.1", plain, timeout=DEADLINE_SECONDS)
+            moved.request("GET", "/", headers={"Host": "qtm.example"})
+            assert moved.getresponse().headers["Location"] == "https://qtm.example/"
+
+
+def test_the_services_of_compose_run_tasks_together(mariadb, secrets, tmp_path):
+    """Started by hand, each with its command and environment, the image's included."""
+    url, services = mariadb.create_database("qtm_compose"), compose()["services"]
+    with contextlib.ExitStack() as stack:
+        ports = {}
+
+        def begin(name: str, copy: int = 0) -> subprocess.Popen:
+            command, environment, _ = deployed()[f"compose {name}"]
+            given = {**secrets(environment, url), "HOME": str(tmp_path)}
+            del given["QTM_PORT"]  # all of them are on one machine here
+            started = service("", *command, stderr=None, **given)
+            process, ports[f"{name} {copy}"] = stack.enter_context(started)
+            return process
+
+        assert begin("migrate").wait(DEADLINE_SECONDS) == 0
+        assert qtm.schema_step(stack.enter_context(contextlib.closing(qtm.Database(url)))) == max(
+            qtm.schema_steps()
+        )
+        running = [
+            begin("api"),
+            *(begin("worker", i) for i in range(services["worker"]["deploy"]["replicas"])),
+        ]
+        eventually(
+            lambda: all(
+                ask(port, "/readyz")[0] == 200 for name, port in ports.items() if "migrate" not in name
+            )
+        )
+        with qtm.connect(f"http://127.0.0.1:{ports['api 0']}", token="api-token") as tasks:
+            batch = tasks.submit(
+                ["AAPL", "GOOG", "IBM", "MSFT"], CONFIG, qtm.grid(fast=[5, 10, 20], slow=[30, 60])
+            )
+            assert batch.wait(timeout_seconds=DEADLINE_SECONDS).counts[qtm.TaskStatus.COMPLETED] == 24
+            assert len({task.worker_id for task in tasks.list_tasks()[0]}) == 2
+        with (
+            qtm.connect(f"http://127.0.0.1:{ports['api 0']}", token="read-token") as reader,
+            pytest.raises(qtm.ReadOnlyToken),
+        ):
+            reader.submit("AAPL", CONFIG, PARAMS)
+        for process in running:
+            stop(process)
+
+
+def back_up(folder, path) -> None:
+    command = [sys.executable, str(DEPLOY / "backup.py"), str(path), str(folder), "--keep", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+def test_a_backup_taken_while_tasks_run_loses_nothing_that_was_acknowledged_before(kind, tmp_path, request):
+    """Restored, it runs the tasks that had not ended; those that were created meanwhile are whole or not there."""
+    path, server = tmp_path / "q.db", None
+    url = f"sqlite:///{path}"
+    if kind == "mariadb":
+        server = request.getfixturevalue("mariadb")
+        url = server.create_database("qtm_backup")
+    quick = {"QTM_TASKS_PER_PROCESS": "50", "QTM_LEASE_SECONDS": "2", "QTM_HEARTBEAT_SECONDS": "0.5"}
+    acknowledged: list[str] = []
+    over, request_of_two = threading.Event(), qtm.BatchRequest(["AAPL", "GOOG"], CONFIG, [PARAMS])
+    with (
+        ready_service(url, **quick) as (process, port),
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        tasks = qtm.connect(f"http://127.0.0.1:{port}")
+
+        def create() -> None:
+            while not over.wait(0.2):
+                acknowledged.extend(tasks.create_task(request_of_two).task_ids)
+
+        creating = threads.submit(create)
+        eventually(
+            lambda: len(acknowledged) >= 20 and tasks.list_tasks(statuses=[qtm.TaskStatus.COMPLETED])[0]
+        )
+        before = list(acknowledged)
+        if server is None:
+            for _ in range(3):
+                back_up(tmp_path / "copies", path)
+            copies = sorted((tmp_path / "copies").iterdir())
+            assert [copy.suffix for copy in copies] == [".db"] * 2
+            assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
+        else:
+            dump = [
+                tool("mariadb-dump", "mariadb-client"),
+                "--single-transaction",
+                "--quick",
+                "--skip-lock-tables",
+            ]
+            to_server = ["--host=127.0.0.1", f"--port={server.port}", "--user=root", "--skip-ssl"]
+            dumped = subprocess.run([*dump, *to_server, "qtm_backup"], check=True, capture_output=True).stdout
+        over.set()
+        creating.result(DEADLINE_SECONDS)
+        tasks.close()
+        stop(process)
+    assert len(acknowledged) > len(before)
+    if server is None:
+        for end in ("", "-wal", "-shm"):
+            (tmp_path / f"q.db{end}").unlink(missing_ok=True)
+        shutil.copy(copies[-1], path)
+    else:
+        url = server.create_database("qtm_restored")
+        subprocess.run(["mariadb", *to_server, "qtm_restored"], input=dumped, check=True)
+    with ready_service(url, **quick) as (process, port):
+        tasks = qtm.connect(f"http://127.0.0.1:{port}")
+        open_ones = [qtm.TaskStatus.PENDING, qtm.TaskStatus.RUNNING]
+        eventually(lambda: not tasks.list_tasks(statuses=open_ones, limit=1)[0], 2 * DEADLINE_SECONDS)
+        page, cursor = tasks.list_tasks(limit=1000)
+        known = {task.task_id: task.status for task in page}
+        while cursor:
+            page, cursor = tasks.list_tasks(limit=1000, cursor=cursor)
+            known |= {task.task_id: task.status for task in page}
+        assert {*before} <= known.keys() <= {*acknowledged}
+        assert {*known.values()} == {qtm.TaskStatus.COMPLETED}
+        tasks.close()
+        stop(process)
+
+
+def test_a_backup_of_no_database_says_so_and_leaves_nothing(tmp_path):
+    (tmp_path / "text.db").write_text("no database, however long it is " * 100)
+    for name in ("nothing.db", "text.db"):
+        command = [sys.executable, str(DEPLOY / "backup.py"), str(tmp_path / name), str(tmp_path / "copies")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"backup.py: no backup of {tmp_path}/{name}: ")
+        assert [*(tmp_path / "copies").iterdir()] == []
 
 
 # ==== Documents ===========================================================================================
