@@ -2332,9 +2332,9 @@ class SQLiteDialect:
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
-    number_text = "CASE WHEN {0} IS NOT NULL THEN printf('%!.17g', {0}) END"  # of a double, exactly
-    # of a parameter: the number, or the text, at a path
-    json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN JSON_EXTRACT(params, {0}) END"
+    json_member = "{0} -> {1}"  # of a document, at a path: a number as it is written, which loses no digit
+    # of a parameter: the number as it is written, or the text, at a path
+    json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN params -> {0} END"
     json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
         WHEN 'text' THEN JSON_EXTRACT(params, {0}) END"""
     json_keys = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH({}))"  # a list of the names of an object
@@ -2613,9 +2613,9 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
-    number_text = "{0}"
+    json_member = "JSON_EXTRACT({0}, {1})"
     json_number = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('INTEGER', 'DOUBLE', 'DECIMAL',
-        'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) + 0e0 END"""
+        'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) END"""
     json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
         THEN CAST(JSON_UNQUOTE(JSON_EXTRACT(params, {0})) AS BINARY) END"""
     json_keys = "JSON_KEYS({})"
@@ -5117,16 +5117,15 @@ def _rank_parameters(query: RankQuery) -> dict[str, Any]:
 class RankStatements(Statements):
     """The rankings of batches."""
 
-    def _value(self, query: RankQuery) -> str:
-        """The number that ranks, of a metric or a parameter; NULL where a task has none."""
-        number = "JSON_EXTRACT(metrics, :by) + 0e0"
-        return (
-            f"({self.database.dialect.json_number.format(':by') if query.by.startswith(PARAM) else number})"
-        )
+    def _number(self, query: RankQuery) -> str:
+        """The number that ranks, as it is written; NULL where a task has none."""
+        dialect = self.database.dialect
+        is_param = query.by.startswith(PARAM)
+        return dialect.json_number.format(":by") if is_param else dialect.json_member.format("metrics", ":by")
 
     def _order_value(self, query: RankQuery) -> str:
-        """The same, greatest for the first row."""
-        return f"{'-' if query.order == 'asc' else ''}{self._value(query)}"
+        """Its value, greatest for the first row."""
+        return f"{'-' if query.order == 'asc' else ''}(({self._number(query)}) + 0e0)"
 
     def _where(self, where: Sequence[str], metrics: str = "metrics") -> str:
         """Conditions of backtest_metrics, or of backtest_tasks with an expression for the ``metrics``."""
@@ -5137,7 +5136,7 @@ class RankStatements(Statements):
                 found = dialect.json_text.format(path)
             elif name != "stock_code":
                 metric = f"JSON_EXTRACT({metrics}, {path}) + 0e0"
-                found = f"COALESCE({metric}, {dialect.json_number.format(path)})"
+                found = f"COALESCE({metric}, {dialect.json_number.format(path)} + 0e0)"
             parts.append(f"{found} {sign} :wanted_{i}")
         return " AND ".join(parts)
 
@@ -5182,14 +5181,17 @@ class RankStatements(Statements):
         self, session: Session, query: RankQuery, counts: Mapping[str, int]
     ) -> tuple[list[str], Luck]:
         """What makes the rows of a batch incomparable, and how lucky its best may be."""
-        kinds = session.rows(
-            f"""{BOUNDED_SELECT} start_date, end_date, engine_version, COUNT(*), COUNT(period_sharpe),
-                SUM(period_sharpe), SUM(period_sharpe * period_sharpe), MIN(periods_per_year), MAX(periods_per_year),
-                SUM(drift)
-                FROM backtest_metrics WHERE batch_id = :batch_id
-                GROUP BY start_date, end_date, engine_version LIMIT {MAX_RANKED}""",
-            {"batch_id": _key(query.batch_id)},
-        )
+        columns, given = ("start_date", "end_date", "engine_version"), {"batch_id": _key(query.batch_id)}
+        ends = ", ".join(f"MIN(COALESCE({one}, '')), MAX(COALESCE({one}, ''))" for one in columns)
+        sums = """COUNT(*), COUNT(period_sharpe), SUM(period_sharpe), SUM(period_sharpe * period_sharpe),
+            MIN(periods_per_year), MAX(periods_per_year), SUM(drift)
+            FROM backtest_metrics WHERE batch_id = :batch_id"""
+        # of one kind, as most batches are: to group them takes SQLite half as long again
+        (all_of,) = session.rows(f"{BOUNDED_SELECT} {ends}, {sums}", given)
+        kinds = [(*all_of[:6:2], *all_of[6:])]
+        if all_of[:6:2] != all_of[1:6:2]:
+            by = ", ".join(columns)
+            kinds = session.rows(f"{BOUNDED_SELECT} {by}, {sums} GROUP BY {by} LIMIT {MAX_RANKED}", given)
         warnings, periods, versions = list[str](), Counter[str](), Counter[str]()
         for start, end, version, count, *_ in kinds:
             periods[f"{start or '?'} to {end or '?'}"] += count
@@ -5255,17 +5257,16 @@ class RankStatements(Statements):
     ) -> dict[Any, ParamsGroup]:
         """The groups of a batch by params_key; without ``group`` by stock, too. LIMIT: MariaDB makes a narrow
         table of the rows, and groups that in half the time. ``counts``: whether tasks may be missing."""
-        number, given = self.database.dialect.number_text.format("v"), _rank_parameters(query)
-        code = "''" if query.group else "stock_code"
+        given, code = _rank_parameters(query), "''" if query.group else "stock_code"
         groups: dict[Any, ParamsGroup] = {}
         for key, stock, count, task_id, error, text in session.rows(
-            f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT({number})
-                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {self._value(query)} AS v FROM backtest_metrics
+            f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT(number)
+                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {self._number(query)} AS number FROM backtest_metrics
                       WHERE batch_id = :batch_id{self._where(query.where)} LIMIT {2**62}) AS chosen
                 GROUP BY params_key, stock""",
             given,
         ):
-            values = [float(one) for one in text.split(",")] if text else ()
+            values = [*map(float, _utf8(text).split(","))] if text else ()
             groups[key, stock] = ParamsGroup(task_id, "", count, 0, values, error)
         if any(counts.get(one) for one in NOT_COMPLETED):
             columns = f"params, COUNT(*) {OF_BATCH_OPEN}{self._where(query.where, 'NULL')} GROUP BY params"
@@ -5319,7 +5320,7 @@ class RankStatements(Statements):
             if query.group:
                 return self._best_of_groups(session, query, counts)
             value = self._order_value(query)
-            chosen = f"batch_id = :batch_id AND {self._value(query)} IS NOT NULL{self._where(query.where)}"
+            chosen = f"batch_id = :batch_id AND {self._number(query)} IS NOT NULL{self._where(query.where)}"
             first = f"WHERE {chosen} ORDER BY {value} DESC, task_id LIMIT :limit"
             given = {**_rank_parameters(query), "limit": query.limit}
             rows = session.rows(f"{BOUNDED_SELECT} task_id FROM backtest_metrics {first}", given)
