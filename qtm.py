@@ -6356,7 +6356,8 @@ def validate_backtest(task: TaskRequest) -> None:
         raise InvalidTask(f"{faults[0].field}: {faults[0].message}", faults)
 
 
-def _price_path(task: TaskRequest) -> pathlib.Path:
+def price_file(task: TaskRequest) -> pathlib.Path:
+    """The file of a task's prices in QTM_DATA_DIR (see `price_path`), for engines that read it themselves."""
     return price_path(os.environ.get("QTM_DATA_DIR", Settings.data_dir), task.stock_code)
 
 
@@ -6367,7 +6368,7 @@ def _file_sha256(path: pathlib.Path, size: int, mtime_ns: int) -> str:
 
 def price_data_version(task: TaskRequest) -> str:
     """The SHA-256 of the price file. Raises OSError."""
-    path = _price_path(task)
+    path = price_file(task)
     found = path.stat()
     return _file_sha256(path, found.st_size, found.st_mtime_ns)
 
@@ -6382,7 +6383,7 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     """
     validate_backtest(task)
     config = task.config
-    bars, skipped_rows = read_prices(_price_path(task), config["start_date"], config["end_date"])
+    bars, skipped_rows = read_prices(price_file(task), config["start_date"], config["end_date"])
     with decimal.localcontext(BOOKS):
         initial_cash = decimal.Decimal(str(config.get("initial_cash", DEFAULT_CASH)))
         signals = long_signals(bars, config["strategy"], task.params)
