@@ -296,7 +296,7 @@ class ServiceUnreachable(QtmError): """A client got no answer from its service."
 
 def shown_errors(parent: type[QtmError] = QtmError) -> list[type[QtmError]]:
     """The errors that an answer can have: those with a code of their own."""
-    children = [child for child in parent.__subclasses__() if child.code != QtmError.code]
+    children = [child for child in parent.__subclasses__() if "code" in vars(child)]
     return [parent, *(error for child in children for error in shown_errors(child))]
 
 

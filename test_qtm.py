@@ -5943,6 +5943,11 @@ class BareRefusal(qtm.InvalidTask):
         return "bare"
 
 
+def test_a_subclass_without_a_code_of_its_own_takes_no_place_among_the_errors_of_answers():
+    """A client of the same process raised it for every answer of its parent's code."""
+    assert BareRefusal not in qtm.shown_errors()
+
+
 @pytest.mark.parametrize("errors", [..., None, 7, "text", [3, ("a", "b")]])
 def test_a_refusal_that_names_no_fields_is_told_all_the_same(errors):
     def refuse(task):
