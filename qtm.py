@@ -12791,18 +12791,19 @@ class Lane(enum.Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer``, a method of TaskAPI, gets calls and returns an answer for each.
-    ``gives`` and ``takes`` name the schemas of the answer's data and of the body; a ``gives`` with a slash is
-    the media type of an answer without the envelope. ``errors`` are those that not every route of its kind
-    has."""
+    """One line of ROUTES. ``answer``, a method of TaskAPI, gets a call; of a route that ``is_joint``, it gets
+    several calls and returns an answer for each. ``gives`` and ``takes`` name the schemas of the answer's
+    data and of the body; a ``gives`` with a slash is the media type of an answer without the envelope.
+    ``errors`` are those that not every route of its kind has."""
 
     path: str
-    answer: Callable[[TaskAPI, Sequence[Call]], Sequence[Answer]]
+    answer: Callable[[TaskAPI, Any], Any]
     gives: str
     parameters: Sequence[Parameter] = ()
     errors: tuple[type[QtmError], ...] = ()
     lane: Lane = Lane.READ
     takes: str = ""
+    is_joint: bool = False
 
     @functools.cached_property
     def methods(self) -> tuple[str, ...]:
@@ -12822,15 +12823,14 @@ class Route:
     @property
     def is_shared(self) -> bool:
         """Whether equal requests that wait at the same time get one answer."""
-        return self.lane in (Lane.LONG, Lane.RANK)
+        return self.lane in (Lane.PROBE, Lane.LONG, Lane.RANK)
 
     @functools.cached_property
     def _query_names(self) -> set[str]:
         return {parameter.name for parameter in self.parameters if parameter.place == "query"}
 
     def handler(self, api: TaskAPI, requests: Sequence[HttpRequest]) -> list[Answer]:
-        """One answer or error for each request. `answer` gets only requests with good parameters and
-        bodies."""
+        """One answer or error for each request. `answer` gets only those with good parameters and bodies."""
         read = [self._read(request) for request in requests]
         answers = iter(self._answers(api, [one for one in read if isinstance(one, Call)]))
         return [next(answers) if isinstance(one, Call) else one for one in read]
@@ -12857,19 +12857,30 @@ class Route:
             return without_traceback(error) if isinstance(error, QtmError) else error
 
     def _answers(self, api: TaskAPI, calls: Sequence[Call]) -> Sequence[Answer]:
-        """When the group fails as a whole, each request is tried alone, so that none spoils the others."""
+        """All calls together where that is possible, else one after the other: none spoils the others."""
+        if self.is_joint and len(calls) > 1:
+            try:
+                return cast("Sequence[Answer]", self.answer(api, calls))
+            except DatabaseUnavailable as error:  # each of them would only wait for the same
+                return [without_traceback(error)] * len(calls)
+            except Exception as error:
+                event = "requests could not be answered together"
+                log_event(logging.WARNING, event, count=len(calls), error=error_text(error))
+        answers: list[Answer] = []
+        for call in calls:
+            answers.append(last := self._answer(api, call))
+            if isinstance(last, DatabaseUnavailable) and not isinstance(last, OutcomeUnknown):
+                # the others would only wait for the same; an error of their own has no ids of this call
+                away = type(last)(last.message, retry_after_seconds=last.retry_after_seconds)
+                return answers + [away] * (len(calls) - len(answers))
+        return answers
+
+    def _answer(self, api: TaskAPI, call: Call) -> Answer:
         try:
-            return self.answer(api, calls) if calls else ()
-        except DatabaseUnavailable as error:  # each of them would only wait for the same
-            error.log = calls[0].ids if len(calls) == 1 else {}
-            return [without_traceback(error)] * len(calls)
-        except Exception as error:
-            if len(calls) == 1:
-                error.log = calls[0].ids  # type: ignore[attr-defined]  # a fault of ours has it too
-                return [error]
-            event = "requests could not be answered together"
-            log_event(logging.WARNING, event, count=len(calls), error=error_text(error))
-        return [answer for call in calls for answer in self._answers(api, [call])]
+            return cast(Answer, self.answer(api, [call])[0] if self.is_joint else self.answer(api, call))
+        except Exception as error:  # a bug too
+            error.log = {**getattr(error, "log", {}), **call.ids}  # type: ignore[attr-defined]
+            return without_traceback(error) if isinstance(error, QtmError) else error
 
 
 # ==== 44 OpenAPI ============================================================================================
@@ -13135,43 +13146,6 @@ KEY_MEANING = "The same key with the same body creates once."
 KEY = Parameter("Idempotency-Key", "key", KEY_MEANING, fault=KEY_FAULT, place="header")
 
 
-def each(answer: Callable[[TaskAPI, Call], Response | Later]) -> Callable[..., list[Answer]]:
-    """Makes a method that answers one call into one that answers several, one after the other."""
-
-    def answer_one(api: TaskAPI, call: Call) -> Answer:
-        try:
-            return answer(api, call)
-        except Exception as error:  # a bug too: it spoils no other call
-            error.log = {**getattr(error, "log", {}), **call.ids}  # type: ignore[attr-defined]
-            return without_traceback(error) if isinstance(error, QtmError) else error
-
-    @functools.wraps(answer)
-    def answer_each(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
-        answers: list[Answer] = []
-        for call in calls:
-            answers.append(last := answer_one(api, call))
-            if isinstance(last, DatabaseUnavailable) and not isinstance(last, OutcomeUnknown):
-                # the others would only wait for the same; an error of their own has no ids of this call
-                away = type(last)(last.message, retry_after_seconds=last.retry_after_seconds)
-                return answers + [away] * (len(calls) - len(answers))
-        return answers
-
-    return answer_each
-
-
-def shared(answer: Callable[[TaskAPI], Response]) -> Callable[..., list[Answer]]:
-    """Makes a method whose answer depends on no call into one that gives it to all calls."""
-
-    @functools.wraps(answer)
-    def answer_all(api: TaskAPI, calls: Sequence[Call]) -> list[Answer]:
-        try:
-            return [answer(api)] * len(calls)
-        except Exception as error:  # a bug too
-            return [error] * len(calls)
-
-    return answer_all
-
-
 def _filter(values: Mapping[str, Any]) -> TaskFilter:
     statuses = [TaskStatus(text) for text in values["status"]]
     return TaskFilter(values["batch_id"], statuses, values["stock_code"], values["limit"], values["cursor"])
@@ -13234,19 +13208,17 @@ class TaskAPI:
 
     def create_task(self, calls: Sequence[Call]) -> list[Answer]:
         """POST createTask: every stock x every params, stored all or none; or a dry run of it."""
-        stored = [call for call in calls if not call.values["dry_run"]]
+        # first: when it fails, the calls are repeated one by one, and nothing may be stored by then
+        dry = {i: self._dry_run(call) for i, call in enumerate(calls) if call.values["dry_run"]}
+        stored = [call for i, call in enumerate(calls) if i not in dry]
         asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in stored]
         creators = [call.request.token_name for call in stored]
         created = iter(self.tasks.create_tasks(asked, are_checked=True, creators=creators))
-        answers: list[Answer] = []
-        for call in calls:
-            is_dry = call.values["dry_run"]
-            answers += (
-                self._dry_run([call]) if is_dry else [self._created(call.values["batch"], next(created))]
-            )
-        return answers
+        return [
+            dry[i] if i in dry else self._created(call.values["batch"], next(created))
+            for i, call in enumerate(calls)
+        ]
 
-    @each
     def _dry_run(self, call: Call) -> Response:
         found = self.tasks.would_create(call.values["batch"])
         return success(dump_json(dataclasses.asdict(found)), log={"dry_run": True})
@@ -13296,7 +13268,6 @@ class TaskAPI:
         ended = self.tasks.ended(*((ids, ()) if kind == "task" else ((), ids))) if ids else ()
         return {i: later for i, later in waiting.items() if later.key.id not in ended}
 
-    @each
     def get_tasks_by_batch(self, call: Call) -> Response | Later:
         """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of
         creation."""
@@ -13305,12 +13276,10 @@ class TaskAPI:
         batch, page = self.tasks.get_batch_page(_filter(call.values), has_waited=call.values["wait"] > 0)
         return success(f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}", log=call.ids)
 
-    @each
     def cancel_task(self, call: Call) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
         return self._changed(call, "cancelled", self.tasks.cancel_task, self.tasks.cancel_batch)
 
-    @each
     def retry_task(self, call: Call) -> Response:
         """POST retryTask: a failed or cancelled task, or all of a batch that are failed, cancelled or
         either."""
@@ -13330,44 +13299,37 @@ class TaskAPI:
         count, info = batch(call.values["batch_id"])
         return success(dump_json({name: count, **info.summary()}), log={**call.ids, "tasks": count})
 
-    @each
     def delete_task(self, call: Call) -> Response:
         """POST deleteTask: a task that has ended, with its result, attempts and metrics."""
         self.tasks.delete_task(call.values["task_id"])
         return success(dump_json({"deleted": 1}), log={**call.ids, "tasks": 1})
 
-    @each
     def delete_batch(self, call: Call) -> Response:
         """POST deleteBatch: a batch that has ended, with its tasks."""
         count = self.tasks.delete_batch(call.values["batch_id"])
         return success(dump_json({"deleted": count}), log={**call.ids, "tasks": count})
 
-    @each
     def get_task_attempts(self, call: Call) -> Response:
         """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
         task_id = call.values["task_id"]
         attempts = [attempt.to_dict() for attempt in self.tasks.get_task_attempts(task_id)]
         return success(dump_json({"task_id": task_id, "attempts": attempts}), log=call.ids)
 
-    @each
     def get_run_card(self, call: Call) -> Response:
         """GET getRunCard: what is needed to run a completed task again: engine, versions, data, host,
         seed."""
         return success(dump_json(self.tasks.run_card(call.values["task_id"])), log=call.ids)
 
-    @each
     def list_tasks(self, call: Call) -> Response:
         """GET listTasks: a page of tasks, newest first."""
         return success(f"{{{_page_json(self.tasks.list_page(_filter(call.values)))}}}")
 
-    @each
     def list_batches(self, call: Call) -> Response:
         """GET listBatches: a page of batches with their counts, newest first."""
         batches, following = self.tasks.list_batches(call.values["limit"], call.values["cursor"])
         data = {"batches": [batch.summary() for batch in batches], "next_cursor": following}
         return success(dump_json(data))
 
-    @each
     def rank_tasks(self, call: Call) -> Response:
         """GET rankTasks: the leaderboard of a batch by a metric, of tasks or of params over all stocks."""
         names = ("batch_id", "by", "order", "group", "stat", "against", "limit")
@@ -13379,7 +13341,6 @@ class TaskAPI:
         body = ranking_csv(json.loads(text)["rows"]).encode()
         return Response(200, body, content_type=CSV_TYPE, log=call.ids)
 
-    @each
     def export_tasks(self, call: Call) -> Response:
         """GET exportTasks: all tasks of a batch with their params and metrics, as CSV or a JSON object a
         line."""
@@ -13392,20 +13353,17 @@ class TaskAPI:
         more = itertools.chain([first], pieces)
         return Response(200, b"", headers, FORMATS[name], log=call.ids, pieces=more)
 
-    @each
     def get_curves(self, call: Call) -> Response:
         """GET getCurves: equity curves of completed tasks, thinned so that peaks and troughs stay."""
         points = call.values["points"]
         curves = [curve._asdict() for curve in self.tasks.curves(call.values["task_id"], points)]
         return success(dump_json({"points": points, "method": THINNING, "curves": curves}))
 
-    @shared
-    def page(self) -> Response:
+    def page(self, _call: Call) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
         return read_page()
 
-    @shared
-    def openapi(self) -> Response:
+    def openapi(self, _call: Call) -> Response:
         """GET /openapi.json: this document."""
         return Response(200, self._document)
 
@@ -13414,13 +13372,11 @@ class TaskAPI:
         document = openapi_document(self._routes, needs_token=bool(self.settings.api_token))
         return dump_json(document).encode()
 
-    @shared
-    def healthz(self) -> Response:
+    def healthz(self, _call: Call) -> Response:
         """GET /healthz: the process answers."""
         return success(dump_json({"status": "ok", "version": __version__}))
 
-    @shared
-    def readyz(self) -> Response:
+    def readyz(self, _call: Call) -> Response:
         """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the
         engine is imported."""
         scheduler, probe = self.tasks.scheduler, cast("CachedRead[None]", self._probe)
@@ -13444,8 +13400,7 @@ class TaskAPI:
             state = {name: state[name] for name in SHOWN_OF_SCHEDULER} | {"running": len(state["running"])}
         return success(dump_json({"status": "ready", "scheduler": state}))
 
-    @shared
-    def metrics(self) -> Response:
+    def metrics(self, _call: Call) -> Response:
         """GET /metrics: in Prometheus' text format, whether the database is there or not."""
         families = process_metrics() | self.monitor.metrics()
         if self._tasks and self._counts:
@@ -13471,11 +13426,12 @@ NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
 NOT_DELETED = (BatchNotFound, TaskNotFinished)
 NOT_READY = (DatabaseUnavailable, EngineUnavailable)
 ROUTES = (
-    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), NOT_CREATED, Lane.WRITE, "CreateTask"),
-    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, NO_TASK),
+    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), NOT_CREATED, Lane.WRITE, "CreateTask",
+          is_joint=True),
+    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, NO_TASK, is_joint=True),
     Route(f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, NO_BATCH, Lane.LONG),
     Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), NOT_CANCELLED, Lane.WRITE, "Selection"),
-    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT),
+    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT, is_joint=True),
     Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "RetryTask"),
     Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", (), NO_RESULT, Lane.WRITE, "DeleteTask"),
     Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", (), NOT_DELETED, Lane.WRITE, "DeleteBatch"),
@@ -13491,7 +13447,7 @@ ROUTES = (
     Route("/healthz", TaskAPI.healthz, "Health", lane=Lane.NOW),
     Route("/readyz", TaskAPI.readyz, "Readiness", errors=NOT_READY, lane=Lane.PROBE),
     Route("/metrics", TaskAPI.metrics, METRICS_TYPE, lane=Lane.PROBE),
-)
+)  # fmt: skip
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
@@ -14580,16 +14536,16 @@ class Dispatcher:
 
     def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
         """What becomes of each request."""
-        route = group[0].route
-        requests = [exchange.request for exchange in (group[:1] if route.is_shared else group)]
+        route, pieces = group[0].route, group[0].pieces
+        asked = group[:1] if route.is_shared else group
         outcomes: Sequence[Any]
         try:
-            pieces = group[0].pieces
-            outcomes = route.handler(self._api, requests) if pieces is None else [next(pieces, None)]
-            if len(outcomes) != len(requests):
-                raise ValueError(f"{len(outcomes)} answers to {len(requests)} requests")
+            if pieces is None:
+                outcomes = route.handler(self._api, [exchange.request for exchange in asked])
+            else:
+                outcomes = [next(pieces, None)]
         except Exception as error:  # a fault of ours, which must not end the worker
-            outcomes = [error] * len(requests)
+            outcomes = [error] * len(asked)
         if route.is_shared:
             outcomes = outcomes * len(group)
         return [
