@@ -11946,20 +11946,19 @@ def failure(error: QtmError) -> Response:
 
 
 def _percent_decoded(text: str) -> str:
-    return urllib.parse.unquote_to_bytes(text).decode("utf-8") if "%" in text else text
+    return urllib.parse.unquote(text, errors="strict") if "%" in text else text
 
 
-def _parse_target(target: str) -> tuple[str, dict[str, list[str]]]:
+def _parse_target(target: str) -> tuple[str, Mapping[str, list[str]]]:
     """The path and the query of an origin-form target, percent-decoded strictly."""
     if not target.startswith("/") or BAD_TARGET.search(target):
         raise MalformedHTTP("the target is not a path with an optional query, percent-encoded")
     path, _, query_text = target.partition("?")
     query: dict[str, list[str]] = {}
     try:
-        for part in query_text.replace("+", " ").split("&") if query_text else ():
+        for part in filter(None, query_text.replace("+", " ").split("&")):  # parse_qs takes twice as long
             name, _, value = part.partition("=")
-            if part:  # between two ampersands, or after the last, stands no parameter
-                query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
+            query.setdefault(_percent_decoded(name), []).append(_percent_decoded(value))
         decoded = _percent_decoded(path)
     except UnicodeDecodeError:
         raise MalformedHTTP("the target's percent-encoding is not UTF-8") from None
@@ -12043,21 +12042,40 @@ def parse_head(head: bytes) -> HttpRequest:
     return HttpRequest(method, path, query, headers, version, b"", True, length, closes, expects)
 
 
+def _take_until(end: bytes, buffer: bytearray, most: int, error: type[QtmError]) -> bytes | None:
+    """Take what stands before ``end``, and that, from the front of the buffer; None while it is incomplete."""
+    place = buffer.find(end, 0, most + len(end))
+    if place >= 0:
+        found = bytes(buffer[:place])
+        del buffer[: place + len(end)]
+        return found
+    if not end.startswith(buffer[most:]):  # a split of the end itself changes nothing
+        raise error(f"a head, or a line of a chunked body, has more than {most} bytes")
+    if STRAY_CONTROL.search(buffer):  # the end would never be found
+        raise MalformedHTTP("lines end in CR LF, and hold neither of them elsewhere, nor NUL")
+    return None
+
+
 def _chunk_line(buffer: bytearray, most: int) -> Generator[None, None, bytes]:
-    """Take the next line from the front of the buffer; it comes without its end. Yields while it is
-    incomplete."""
-    while (end := buffer.find(b"\r\n", 0, most + 2)) < 0:
-        if not b"\r\n".startswith(buffer[most:]) or STRAY_CONTROL.search(buffer):
-            raise MalformedHTTP("a line of the chunked body is too long or does not end in CR LF")
+    while (line := _take_until(b"\r\n", buffer, most, MalformedHTTP)) is None:
         yield
-    line = bytes(buffer[:end])
-    del buffer[: end + 2]
     return line
 
 
-def _decode_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterator[None]:
-    """Move a chunked body (RFC 9112 7.1) from the front of ``buffer`` to ``body``, strictly and bounded;
-    extensions and trailers are checked and dropped. Yields while bytes are missing."""
+def _move(buffer: bytearray, body: bytearray, size: int) -> Iterator[None]:
+    """Move so many bytes from the front of ``buffer`` to ``body``. Yields while bytes are missing."""
+    while size:
+        if not buffer:
+            yield
+        part = buffer[:size]
+        del buffer[:size]
+        body += part
+        size -= len(part)
+
+
+def _move_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterator[None]:
+    """The same with a chunked body (RFC 9112 7.1), strictly and bounded; extensions and trailers are checked
+    and dropped."""
     size = framing = 0
     while True:
         line = yield from _chunk_line(buffer, MAX_CHUNK_LINE_BYTES)
@@ -12067,19 +12085,13 @@ def _decode_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterat
         match = CHUNK_LINE.fullmatch(line)
         if match is None:
             raise MalformedHTTP("a chunk does not begin with its size in hexadecimal digits")
-        missing = int(match[1], 16)
-        if not missing:
+        length = int(match[1], 16)
+        if not length:
             break
-        size += missing
+        size += length
         if size > max_bytes:
             raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
-        while missing:
-            if not buffer:
-                yield
-            part = buffer[:missing]
-            del buffer[:missing]
-            body += part
-            missing -= len(part)
+        yield from _move(buffer, body, length)
         while len(buffer) < 2:
             yield
         if not buffer.startswith(b"\r\n"):
@@ -12094,15 +12106,17 @@ def _decode_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterat
     raise HeadTooLarge(f"more than {MAX_FIELDS} trailer fields")
 
 
+NOTHING: Iterator[None] = iter(())  # to move
+
+
 class MessageReader:
     """Cuts the bytes of one connection into heads and bodies, in the order in which they came."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._empty_bytes = 0  # of empty lines before the head
-        self._length = 0  # of the body that comes next, unless it is chunked
-        self._chunks: Iterator[None] | None = None
-        self._decoded = bytearray()  # of a chunked body; its chunks as objects would weigh many times as much
+        self._body = bytearray()  # what has arrived of it; chunks as objects would weigh many times as much
+        self._moves = NOTHING  # ends when the body is whole
 
     def feed(self, data: bytes) -> None:
         """More bytes have arrived."""
@@ -12120,57 +12134,37 @@ class MessageReader:
 
     def head(self) -> bytes | None:
         """The next head without its empty line, once it is whole. Raises MalformedHTTP, HeadTooLarge."""
-        buffer = self._buffer
-        if not buffer:
-            return None
-        while buffer.startswith(b"\r\n"):  # RFC 9112 2.2: old clients end a body with one
-            del buffer[:2]
+        while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: old clients end a body with one
+            del self._buffer[:2]
             self._empty_bytes += 2
             if self._empty_bytes > MAX_EMPTY_BYTES:
                 raise MalformedHTTP("empty lines instead of a request")
-        end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
-        if end < 0:
-            # a split of the end itself changes nothing
-            if not b"\r\n\r\n".startswith(buffer[MAX_HEAD_BYTES:]):
-                raise HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes")
-            if STRAY_CONTROL.search(buffer):  # its end would never be found
-                raise MalformedHTTP("lines end in CR LF, and hold neither of them elsewhere, nor NUL")
-            return None
-        head = bytes(buffer[:end])
-        del buffer[: end + 4]
-        self._empty_bytes = 0
+        head = _take_until(b"\r\n\r\n", self._buffer, MAX_HEAD_BYTES, HeadTooLarge)
+        if head is not None:
+            self._empty_bytes = 0
         return head
 
     def expect_body(self, length: int | None, max_bytes: int) -> None:
         """A body of ``length`` bytes comes next, or a chunked one (None) of at most ``max_bytes``."""
-        self._length, self._decoded = length or 0, bytearray()
-        self._chunks = _decode_chunks(self._buffer, self._decoded, max_bytes) if length is None else None
+        self._body, self._moves = bytearray(), NOTHING
+        if length is None:
+            self._moves = _move_chunks(self._buffer, self._body, max_bytes)
+        elif length:
+            self._moves = _move(self._buffer, self._body, length)
 
     def body(self) -> bytes | None:
         """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
-        if self._chunks:
-            if next(self._chunks, True) is None:
-                return None
-            body = bytes(self._decoded)
-            self._decoded.clear()
-            return body
-        if len(self._buffer) < self._length:
+        if next(self._moves, True) is None:
             return None
-        body = bytes(memoryview(self._buffer)[: self._length]) if self._length else b""
-        del self._buffer[: self._length]
+        body, self._body = bytes(self._body), bytearray()
         return body
 
     def discard(self) -> bool:
         """Drop what has arrived of an unwanted body; whether that was all of it. Raises MalformedHTTP,
         BodyTooLarge, HeadTooLarge."""
-        if self._chunks:
-            is_whole = next(self._chunks, True) is not None
-            self._decoded.clear()
-            return is_whole
-        dropped = min(self._length, len(self._buffer))
-        del self._buffer[:dropped]
-        self._length -= dropped
-        return not self._length
+        is_whole = next(self._moves, True) is not None
+        self._body.clear()
+        return is_whole
 
 
 # ==== 41 Metrics ============================================================================================
@@ -12362,19 +12356,18 @@ def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
     """The counters and the state of the database layer, the upkeep and the scheduler of this process."""
     database = tasks.dao.snapshot()
     pools = {"main": database["pool"], "readers": database.get("reader_pool")}
+    pools = {name: pool for name, pool in pools.items() if pool}
     found = {
         "qtm_database_statements_total": _one(database["statements"]),
         "qtm_database_statement_seconds_total": _one(database["seconds"]),
         "qtm_database_errors_total": _by("kind", database["errors"]),
         "qtm_database_retries_total": _one(database["retries"]),
+        "qtm_database_pool_size": _by("pool", {name: pool["size"] for name, pool in pools.items()}),
+        "qtm_database_pool_in_use": _by("pool", {name: pool["in_use"] for name, pool in pools.items()}),
+        "qtm_database_pool_waits_total": _by("pool", {name: pool["waits"] for name, pool in pools.items()}),
+        "qtm_upkeep_failures_total": _by("duty", {duty.name: duty.failures for duty in tasks.upkeep.duties}),
+        "qtm_purged_tasks_total": _one(tasks.upkeep.purged_tasks),
     }
-    for end, key in (("size", "size"), ("in_use", "in_use"), ("waits_total", "waits")):
-        found[f"qtm_database_pool_{end}"] = _by(
-            "pool", {name: pool[key] for name, pool in pools.items() if pool}
-        )
-    failures = {duty.name: duty.failures for duty in tasks.upkeep.duties}
-    found["qtm_upkeep_failures_total"] = _by("duty", failures)
-    found["qtm_purged_tasks_total"] = _one(tasks.upkeep.purged_tasks)
     if tasks.scheduler:
         state = tasks.scheduler.state()
         busy, ended = len(state["running"]), dict.fromkeys(ENDINGS, 0) | state["attempts_ended"]
@@ -13451,28 +13444,6 @@ ROUTES = (
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
-class Router:
-    """Finds the route of a request: 404 for an unknown path, 405 with Allow for another method."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes = {route.path: route for route in routes}
-
-    def find(self, method: str, path: str) -> Route:
-        """HEAD finds GET. Raises PathNotFound, MethodNotAllowed."""
-        if path == "*":
-            allow = ", ".join(sorted({one for route in self._routes.values() for one in route.methods}))
-            raise MethodNotAllowed("there is no OPTIONS", allow)
-        route = self._routes.get(path)
-        if route is None:
-            is_api = f"{API}/createTask" in self._routes
-            known = f"the endpoints are under {API}/" if is_api else f"known are {', '.join(self._routes)}"
-            raise PathNotFound(f"there is no {path[:200]}; {known}")
-        if method not in route.methods:
-            allow = ", ".join(route.methods)
-            raise MethodNotAllowed(f"{path} takes {allow}", allow)
-        return route
-
-
 # ==== 47 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
@@ -13542,16 +13513,14 @@ class TokenFailures:
         if now < self._next_sum and not is_due:
             return
         self._next_sum = now + FORGIVEN_SECONDS
-        for peer, count in [
-            *((peer, one.unlogged) for peer, one in self._peers.items()),
-            ("others", self._unlogged_others),
-        ]:
+        counts = {peer: found.unlogged for peer, found in self._peers.items()}
+        for peer, count in {**counts, "others": self._unlogged_others}.items():
             if count:
                 log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
         self._unlogged_others = 0
-        for peer, found in list(self._peers.items()):
-            found.unlogged = 0
-            if now - found.last_at > FORGIVEN_SECONDS:
+        for peer in counts:
+            self._peers[peer].unlogged = 0
+            if now - self._peers[peer].last_at > FORGIVEN_SECONDS:
                 del self._peers[peer]
 
 
@@ -13632,6 +13601,11 @@ def _sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def _sent_token(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip(" \t") if scheme.lower() == "bearer" else ""
+
+
 def _without_default_port(origin: str) -> str:
     """An origin as browsers send it."""
     match = ORIGIN.fullmatch(origin)
@@ -13648,12 +13622,11 @@ class AccessRules:
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
         self.failures = TokenFailures()
         self.certificate = Certificate(settings) if settings.tls_cert else None
-        self._router = Router(routes)
+        self._routes = {route.path: route for route in routes}
         self._max_body_bytes = settings.max_body_bytes
-        texts = (settings.api_token, True), (settings.read_token, False)
         self._tokens = [
             (_sha256(token), (may_write, name))
-            for tokens, may_write in texts
+            for tokens, may_write in ((settings.api_token, True), (settings.read_token, False))
             for name, token in named_tokens(tokens)
         ]
         names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
@@ -13666,13 +13639,27 @@ class AccessRules:
         """The route of a request, by its head alone. Raises a QtmError."""
         if request.path not in PROBES:
             self.check_host(request.headers)
-        route = self._router.find(request.method, request.path)
+        route = self._find(request.method, request.path)
         if not route.is_open:
             self._check_token(request.headers)
         if route.method == "POST":
             self._check_write(request.headers)
         if request.length is not None and request.length > self._max_body_bytes:
             raise BodyTooLarge(f"the body has {request.length} bytes, more than {self._max_body_bytes}")
+        return route
+
+    def _find(self, method: str, path: str) -> Route:
+        if path == "*":
+            allow = ", ".join(sorted({one for route in self._routes.values() for one in route.methods}))
+            raise MethodNotAllowed("there is no OPTIONS", allow)
+        route = self._routes.get(path)
+        if route is None:
+            is_api = f"{API}/createTask" in self._routes
+            known = f"the endpoints are under {API}/" if is_api else f"known are {', '.join(self._routes)}"
+            raise PathNotFound(f"there is no {path[:200]}; {known}")
+        if method not in route.methods:
+            allow = ", ".join(route.methods)
+            raise MethodNotAllowed(f"{path} takes {allow}", allow)
         return route
 
     def check_host(self, headers: Mapping[str, str]) -> None:
@@ -13690,10 +13677,8 @@ class AccessRules:
 
     def _check_token(self, headers: Mapping[str, str]) -> None:
         if self._tokens and not self._matches(headers):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            was_wrong = scheme.lower() == "bearer" and given.strip() != ""
             message = "send the header Authorization: Bearer TOKEN with a token of this service"
-            raise Unauthorized(message, "invalid_token" if was_wrong else "")
+            raise Unauthorized(message, "invalid_token" if _sent_token(headers) else "")
 
     def _check_write(self, headers: Mapping[str, str]) -> None:
         if self._tokens and not any(may_write for may_write, _ in self._matches(headers)):
@@ -13718,8 +13703,7 @@ class AccessRules:
     def _matches(self, headers: Mapping[str, str]) -> list[tuple[bool, str | None]]:
         """For each token of ours that was sent, whether it may write, and its name. All are compared, each in
         constant time; hashes, since texts of other lengths would differ sooner."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        sent = _sha256(given.strip(" \t")) if scheme.lower() == "bearer" else b""
+        sent = _sha256(_sent_token(headers))
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
