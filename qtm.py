@@ -363,9 +363,8 @@ class DatabaseUrl:
     @property
     def is_remote(self) -> bool:
         """Whether the connection leaves this machine."""
-        return "unix_socket" not in self.options and any(
-            host.name not in LOOPBACK_HOSTS for host in self.hosts
-        )
+        is_local = all(host.name in LOOPBACK_HOSTS for host in self.hosts)
+        return not is_local and "unix_socket" not in self.options
 
 
 def _mysql_host(text: str) -> DatabaseHost:
@@ -746,8 +745,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_body(body: bytes) -> Any:
-    """The value of a request's body, of at most MAX_BODY_VALUES values, counted first. Raises
-    MalformedJSON."""
+    """The value of a body of at most MAX_BODY_VALUES values, counted first. Raises MalformedJSON."""
     count = _count_values(body)
     if count > MAX_BODY_VALUES:
         raise MalformedJSON(f"the body has {count} values, more than {MAX_BODY_VALUES}")
@@ -919,8 +917,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _range_values(path: str, given: Mapping[str, Any]) -> list[int | float]:
-    """The values from ``from`` to ``to``, which is included, by ``step`` (default 1). Counted in decimals, so
-    that the third of steps of 0.1 is 0.3."""
+    """From ``from`` to ``to`` inclusive by ``step`` (1), in decimals: the third step of 0.1 is 0.3."""
     for name in given:
         if name not in ("from", "to", "step"):
             raise SweepError(f"{path}.{name}", "there is no such field; a range has from, to and step")
@@ -1089,8 +1086,7 @@ CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or 
 
 
 def rank_condition(text: str) -> tuple[str, str, float | str]:
-    """``sharpe > 1``, ``fast < 20``, ``stock_code == AAPL``: a metric, a parameter or the stock, the operator
-    of SQL, and a number or a text. Raises ValueError."""
+    """A name, the operator of SQL, and a number or text, of ``sharpe > 1``, say. Raises ValueError."""
     match = RANK_CONDITION.fullmatch(text)
     if not match:
         raise ValueError(CONDITION_FAULT)
@@ -1159,9 +1155,8 @@ class Rerun:
     def problems(self) -> list[FieldError]:
         """All faults."""
         texts = {name: getattr(self, name) for name in ("batch_id", "by", "order", "stat")}
-        faults = [
-            FieldError(name, "must be a text") for name, one in texts.items() if not isinstance(one, str)
-        ]
+        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+        faults = [FieldError(name, "must be a text") for name in wrong]
         if not isinstance(self.where, (list, tuple)) or not all(isinstance(one, str) for one in self.where):
             faults.append(FieldError("where", "must be a list of texts"))
         faults += _number_fault("top", self.top, 1, MAX_TASKS_PER_CREATE, whole=True)
@@ -1261,8 +1256,7 @@ class BatchRequest:
         return values
 
     def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
-        """Every fault, with the path that the client used: stock_code for stock_codes[0], params for
-        params[0]."""
+        """Every fault, by the client's own path: stock_code for stock_codes[0], params for params[0]."""
         params_path = "params" if single_params else "params[{}]"
         faults = _config_faults(self.config)
         if self.rerun:
@@ -1329,8 +1323,7 @@ class TaskRequest:
     attempt: int = 0
 
     def validate(self) -> None:
-        """Raises InvalidRequest with every fault, also for values that create_task converts (numpy's,
-        say)."""
+        """Raises InvalidRequest with every fault. Unlike create_task, it takes no values of numpy."""
         shared = {name: getattr(self, name) for name in SHARED_FIELDS}
         batch = BatchRequest([self.stock_code], self.config, [self.params], **shared)
         if faults := batch.problems(single_stock=True, single_params=True):
@@ -1483,10 +1476,8 @@ class TaskInfo:
         return cls(**fields)
 
 
-RUN_CARD_OF_TASK = (
-    "task_id batch_id stock_code config params engine_version run_key result_of drift created_by"
-)
-RUN_CARD_OF_ATTEMPT = (
+CARD_OF_TASK = "task_id batch_id stock_code config params engine_version run_key result_of drift created_by"
+CARD_OF_RUN = (
     "engine distribution python qtm host data_version attempt started_at ended_at cpu_seconds max_rss_bytes"
 )
 
@@ -1648,8 +1639,7 @@ EULER_GAMMA = 0.5772156649015329
 
 
 def params_key(params: Mapping[str, Any]) -> int:
-    """A number of 63 bits that params have in common whatever the order of their names. Among a million
-    different ones, two are the same with a chance of one in ten million."""
+    """63 bits of a hash of params in any order; among a million, two meet once in ten million times."""
     text = json.dumps(params, sort_keys=True).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
@@ -1702,8 +1692,7 @@ def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
-    """The standard error of a Sharpe ratio of one period over so many periods, or None, see
-    `deflated_sharpe`."""
+    """The standard error of a Sharpe ratio of one period, or None, see `deflated_sharpe`."""
     variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
     is_defined = periods > 1 and 0 < variance < math.inf
     return math.sqrt(variance / (periods - 1)) if is_defined else None
@@ -1721,8 +1710,8 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
 def deflated_sharpe(
     sharpe: float, expected_max: float, periods: float, skew: float = 0.0, kurtosis: float = 3.0
 ) -> float | None:
-    """The probability that the true Sharpe ratio of the best trial exceeds ``expected_max``, both of one
-    period; None where the paper's formula gives none."""
+    """The probability that the best trial's true ratio exceeds ``expected_max``, both of one period, or
+    None."""
     error = sharpe_error(sharpe, periods, skew, kurtosis)
     return None if error is None else NORMAL.cdf((sharpe - expected_max) / error)
 
@@ -1794,8 +1783,7 @@ class Luck(NamedTuple):
 
     @classmethod
     def of_groups(cls, groups: Iterable[ParamsGroup], periods_per_year: float) -> Luck:
-        """Each group is one trial, by the mean of its tasks' Sharpe ratios, since that is what is chosen
-        from."""
+        """A group is one trial, by the mean of its Sharpe ratios, since that is what is chosen from."""
         means = [mean for one in groups if (mean := one.period_sharpe(periods_per_year)) is not None]
         middle = math.fsum(means) / max(1, len(means))
         variance = math.fsum((mean - middle) ** 2 for mean in means) / max(1, len(means) - 1)
@@ -1818,8 +1806,7 @@ def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, flo
 
 
 def named_columns(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Columns by kind ("", "params", "metrics") and name. The head is the name, and for one that is taken the
-    kind stands before it, ``metrics.trades``."""
+    """The heads of columns by kind and name: the name, or ``metrics.trades`` for one that is taken."""
     columns, taken = dict[tuple[str, str], str](), set[str]()
     for kind, name in keys:
         if (kind, name) not in columns:
@@ -2043,8 +2030,7 @@ def log_event(level: int, event: str, **fields: Any) -> None:
 
 
 class Reminder:
-    """When to log ongoing trouble: at once, when its text changes, and every 10 s. Not for several
-    threads."""
+    """When to log ongoing trouble: at once, when its text changes, every 10 s. Guarded by its owner."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -10293,8 +10279,7 @@ NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrog
 
 
 def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
-    """A document of a Python caller, converted as a result is; what has no JSON form is one of the
-    ``faults``."""
+    """A Python caller's document, converted as results are; what has no JSON form is a fault."""
     if not isinstance(value, Mapping):
         return value
     try:
@@ -10320,10 +10305,8 @@ def python_rerun(rerun: Rerun) -> Rerun:
 def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> list[Combination]:
     """The tasks of a rerun by those that were found to be the best. Raises InvalidRequest."""
     if not best:
-        by = cast(Rerun, batch.rerun).by
-        raise invalid_request(
-            [FieldError("rerun", f"the batch has no completed task with the metric {by!r}")]
-        )
+        message = f"the batch has no completed task with the metric {cast(Rerun, batch.rerun).by!r}"
+        raise invalid_request([FieldError("rerun", message)])
     params = {text: json.loads(text) for _, _, text in best}
     configs = {text: {**json.loads(text), **batch.config} for _, text, _ in best}
     faults = [fault for config in configs.values() for fault in _config_faults(config)]
@@ -10449,8 +10432,7 @@ class EngineCheck:
     def refusals(
         self, tasks: Sequence[Combination], deadline: float, most: int
     ) -> dict[int, list[FieldError]]:
-        """The engine's faults by the places of their tasks, of ``most`` tasks or some more. Raises
-        EngineUnavailable."""
+        """The faults by the places of their tasks, of some ``most`` tasks. Raises EngineUnavailable."""
         found: dict[int, list[FieldError]] = {}
         if not self._is_builtin and self._runner is None:
             return found
@@ -10469,8 +10451,7 @@ class EngineCheck:
         return found
 
     def run_keys(self, tasks: Sequence[Combination]) -> Iterator[str | None]:
-        """The run_keys of the tasks, up to where the engine fails; none without one. Raises
-        EngineUnavailable."""
+        """The run_keys, up to where the engine fails; none without one. Raises EngineUnavailable."""
         for start in range(0, len(tasks) if self._runner else 0, VALIDATED_TOGETHER):
             yield from cast(Runner, self._runner).run_keys(tasks[start : start + VALIDATED_TOGETHER])
 
@@ -10544,8 +10525,8 @@ class ProgressDisplay:
 
 
 class Batch:
-    """The tasks of one batch. Made by ``submit`` and ``batch`` of a TaskManager or Client. Its methods raise
-    what the verbs of those raise; ``repr`` shows the counts that the last of them has seen."""
+    """The tasks of one batch, from ``submit`` or ``batch``. Its methods raise what the verbs raise; ``repr``
+    shows the counts that the last of them has seen."""
 
     def __init__(self, verbs: Any, batch_id: str, created: CreatedBatch | None = None) -> None:
         self.batch_id = batch_id
@@ -10829,8 +10810,7 @@ class TaskQueries(SharedVerbs):
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
-        """Of a pending task the place (1: next) and the reason: slot, backoff or no_scheduler; else two
-        None."""
+        """Of a pending task its place (1: next), and slot, backoff or no_scheduler; else two None."""
         if not isinstance(task, TaskInfo):
             raise _type_error("task", "a qtm.TaskInfo", task)
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
@@ -10881,8 +10861,7 @@ class TaskQueries(SharedVerbs):
         return batch
 
     def get_task_result(self, task_id: str) -> TaskResult:
-        """The result of a task that has ended; ``result`` is None when it failed or was cancelled. Raises
-        TaskNotFound, TaskNotFinished."""
+        """The result, None for a failed or cancelled task. Raises TaskNotFound, TaskNotFinished."""
         (text,) = self.get_result_texts([text_argument("task_id", task_id)]).values()
         if isinstance(text, QtmError):
             raise text
@@ -10921,8 +10900,8 @@ class TaskQueries(SharedVerbs):
         if task.status is not TaskStatus.COMPLETED:
             raise TaskNotFinished(f"the task is {task.status.value}: only a completed one has a run card")
         seed = task.params.get("seed", task.config.get("seed"))
-        own = {name: getattr(task, name) for name in RUN_CARD_OF_TASK.split()}
-        return {**own, "seed": seed, **{name: card.get(name) for name in RUN_CARD_OF_ATTEMPT.split()}}
+        own = {name: getattr(task, name) for name in CARD_OF_TASK.split()}
+        return {**own, "seed": seed, **{name: card.get(name) for name in CARD_OF_RUN.split()}}
 
     def list_tasks(
         self,
@@ -10967,8 +10946,7 @@ class TaskQueries(SharedVerbs):
         return Ranking(**json.loads(self.rank_text(query)))
 
     def rank_text(self, query: RankQuery) -> str:
-        """The same as JSON text. One that was asked for within a minute is kept while the counts of its
-        batches stay: a completed task stays as it is."""
+        """The same as JSON text, kept for a minute while the counts of the batches stay."""
         if faults := query.problems():
             raise invalid_request(faults)
         batches = [self._batch(one, COUNTS_SECONDS) for one in (query.batch_id, query.against) if one]
@@ -11068,8 +11046,7 @@ class TaskQueries(SharedVerbs):
         return self.get_task_status(task_id)
 
     def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        """The batch (without tasks) once it has ended, or after the time. Raises BatchNotFound, and as
-        `wait`."""
+        """The batch once it has ended, or after the time. Raises BatchNotFound, and as `wait`."""
         text_argument("batch_id", batch_id)
         self._wait(batch_id, timeout_seconds, lambda: bool(self.ended((), [batch_id])))
         return self.get_batch(batch_id)
@@ -11162,8 +11139,8 @@ class TaskManager(TaskQueries):
             tasks = [task for place, task in enumerate(asked) if place not in found]
         self._limit.take(len(tasks), is_kept=False)
         refusals = []
-        for place in itertools.islice(found, DRY_RUN_EXAMPLES):
-            (code, _, params), (field, message) = asked[place], found[place][0]
+        for place, faults in itertools.islice(found.items(), DRY_RUN_EXAMPLES):
+            (code, _, params), (field, message) = asked[place], faults[0]
             refusals.append({"stock_code": code, "params": params, "message": f"{field}: {message}"})
         recent = self.dao.recent_seconds(asked[0][1].get("strategy"))
         slots, seconds = self.dao.living_slots(3 * self.settings.poll_seconds), None
@@ -11248,8 +11225,7 @@ class TaskManager(TaskQueries):
         return ready._replace(tasks=tasks, skipped=skipped, sources=by_id)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
-        """Cancel a pending or running task; its process ends within the grace. Cancelling twice is no error.
-        Raises TaskNotFound, TaskFinished (completed or failed)."""
+        """Cancel a pending or running task; again is no error. Raises TaskNotFound, TaskFinished."""
         changed = self.dao.cancel(text_argument("task_id", task_id))
         task = self.get_task_status(task_id)
         if task.status is not TaskStatus.CANCELLED:
@@ -11286,8 +11262,8 @@ class TaskManager(TaskQueries):
     def retry_batch(
         self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)
     ) -> tuple[int, BatchInfo]:
-        """Retry all tasks of a batch that are failed, cancelled, or either: how many, and the batch then.
-        Raises BatchNotFound, InvalidRequest."""
+        """Retry what of a batch is failed, cancelled, or either: how many, and the batch then. Raises
+        BatchNotFound, InvalidRequest."""
         chosen = statuses_argument("statuses", statuses)
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
@@ -11333,8 +11309,7 @@ class TaskManager(TaskQueries):
         self._rankings.clear()
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
-        """Have ``listener``, which must not block, called with the ids of tasks and batches that change
-        here."""
+        """Have ``listener``, which must not block, called with the ids of what changes here."""
         self._board.listener = listener
 
     def drain(self) -> None:
@@ -11505,8 +11480,7 @@ class HttpReply:
 
 
 class ServiceConnections:
-    """Keep-alive connections to one service. Each is used by one request at a time; any threads may make
-    requests at the same time, and a forked child makes them on new connections."""
+    """Keep-alive connections to one service, for any threads; a forked child makes new ones."""
 
     def __init__(self, url: str, token: str, timeout_seconds: float) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -15168,8 +15142,7 @@ def _delete(client: Client, options: argparse.Namespace) -> None:
 
 
 class Command(NamedTuple):
-    """One line of COMMANDS, which run with the Settings, or of CLIENT_COMMANDS, which run with a Client;
-    ``arguments`` are names of ARGUMENTS."""
+    """A row of COMMANDS (run with Settings) or CLIENT_COMMANDS (with a Client); see ARGUMENTS."""
 
     run: Callable[[Any, argparse.Namespace], int | None]
     meaning: str
@@ -15376,8 +15349,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def log_from_handler(level: int, event: str, **fields: Any) -> None:
-    """`log_event` for a signal handler: without locks, which the interrupted thread may hold, and without
-    waiting for the reader of stderr."""
+    """`log_event` for a signal handler: it takes no lock, and does not wait for stderr's reader."""
     record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None)
     for handler in logger.handlers:
         with contextlib.suppress(OSError):
@@ -15465,8 +15437,7 @@ def check_files(settings: Settings) -> Finding | None:
 
 
 def check_engine(settings: Settings) -> list[Finding]:
-    """Whether a service could import the engine, what the import leaves behind, and whether there are
-    prices."""
+    """Whether the engine can be imported, what the import leaves behind, whether there are prices."""
     server = EngineServer(settings)
     try:
         while not server.is_ready:
@@ -15808,8 +15779,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def fill_standard_descriptors() -> None:
-    """Open /dev/null for closed descriptors 0 to 2, which the next file would get, and all that is
-    printed."""
+    """Open /dev/null for closed descriptors 0 to 2: the next file would get them."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
