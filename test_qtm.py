@@ -18847,7 +18847,7 @@ def test_a_backup_of_no_database_says_so_and_leaves_nothing(tmp_path):
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))
 }
 DOCUMENTS = "\n".join(PAGES[name] for name in PAGES if name == "README.md" or name.startswith("docs/"))
 
@@ -18987,7 +18987,10 @@ def unended(port: int) -> list:
 
 
 # Pages whose blocks other tests run, or nobody, with the reason.
-TRIED_ELSEWHERE = {"docs/http.md": "docs/make_http.py runs its examples and writes what they print"}
+TRIED_ELSEWHERE = {
+    "docs/http.md": "docs/make_http.py runs its examples and writes what they print",
+    "README.zh-CN.md": "its blocks are those of README.md",
+}
 DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "  # .ci/run
 
 
@@ -19035,6 +19038,25 @@ def test_the_python_of_the_readme_gives_the_same_without_a_service(fresh_folder)
     given = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
     best = ast.literal_eval(subprocess.run([sys.executable, "typed.py"], check=True, **given).stdout)
     assert (best["params"], best["count"]) == ({"fast": 10, "slow": 40}, 4)
+
+
+def test_the_chinese_readme_has_the_blocks_of_the_english_one():
+    def typed(page: str) -> list[str]:
+        texts = [block.text for block in blocks_of(page) if not block.text.startswith(DONE_BY_CI)]
+        return [re.sub(r"  # .*|half way|[\u4e00-\u9fff]+", "", text) for text in texts]
+
+    assert typed("README.zh-CN.md") == typed("README.md")
+
+
+def test_the_chinese_pages_explain_every_error_code_and_name_what_is_there():
+    page = PAGES["docs/zh-CN/http.md"]
+    assert [error for error in all_errors() if f"| {error.code} | `{error.error}` |" not in page] == []
+    assert [route.path for route in qtm.ROUTES if route.path.rpartition("/")[2] not in page] == []
+    names = re.findall(r"`([A-Z][a-z]\w+|[a-z]+_[a-z_]+)`", PAGES["docs/zh-CN/requirements.md"])
+    fields = {"batch_id", "task_id", "task_ids", "stock_code", "stock_codes", "can_become"}
+    known = {*vars(qtm), *vars(qtm.TaskManager), *vars(qtm.TaskDAO), *fields}
+    assert len(names) > 30
+    assert {name for name in names if not hasattr(qtm.TaskManager, name)} - known == set()
 
 
 def test_the_http_reference_is_what_its_script_makes():
