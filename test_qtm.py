@@ -4907,13 +4907,13 @@ def test_costs_of_a_config_are_the_decimals_that_are_written():
 
 def test_the_example_of_the_page_on_a_shares_holds(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "a-shares.md").read_text()
-    (prices,), (task, trade) = (
-        re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("csv", "json")
-    )
+    (prices,) = re.findall(r"<<'END'\n(.*?)END\n", page, re.DOTALL)
+    (task,) = map(json.loads, re.findall(r"createTask .*? -d '(.*?)'\n", page, re.DOTALL))
+    trade = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[-1])
     (tmp_path / "600000.SH.csv").write_text(prices)
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
-    result = qtm.run_backtest(qtm.TaskRequest(**json.loads(task)), lambda *_: None)
-    assert result["trades"] == [json.loads(trade)]
+    result = qtm.run_backtest(qtm.TaskRequest(**task), lambda *_: None)
+    assert result["trades"] == [trade]
     assert f"{result['metrics']['final_equity']:,.5f}" in page
     assert {f"{one:,}" for one in (976, 19_024, 5.12487, 10.24974, 20_484.10539)} <= set(
         re.findall(r"[0-9.,]*[0-9]", page)
