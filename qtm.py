@@ -6389,9 +6389,11 @@ run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
 class ResultDocument(NamedTuple):
-    """An engine's result as strict JSON text; what was not finite and became null, each ``{"path", "kind"}``
-    with the kind nan, inf or -inf; and what has no JSON form and became its text, each ``{"path",
-    "type"}``; and the value that the text is of."""
+    """A result as strict JSON text, and as the plain value that the text is of.
+
+    ``non_finite`` lists what became null: ``{"path", "kind"}``, the kind nan, inf or -inf. ``converted``
+    lists what has no JSON form and became its text: ``{"path", "type"}``.
+    """
 
     text: str
     non_finite: list[dict[str, str]]
@@ -6483,8 +6485,7 @@ def _numpy_array(converter: ResultConverter, array: Any) -> Any:
 
 
 def _time_texts(index: Any) -> list[str]:
-    """As isoformat() gives them, a call for each; of whole seconds without a time zone numpy makes all at
-    once, in a fifth of the time."""
+    """As isoformat() gives them; numpy makes whole seconds without a time zone in a fifth of the time."""
     if index.tz is None:
         seconds = index.to_numpy().astype("datetime64[s]")
         if (seconds == index.to_numpy()).all():
@@ -6515,8 +6516,7 @@ def _index_labels(index: Any) -> list[Any]:
 
 
 def _pandas_frame(converter: ResultConverter, frame: Any) -> Any:
-    """A list of records, which hold the index too unless it only counts, its levels named as reset_index() of
-    pandas does. Raises ResultFault for two columns of one name."""
+    """A list of records with the index, its levels named as reset_index() does, unless it only counts."""
     index, names = frame.index, frame.columns.tolist()
     columns = [
         (converter.key(name), own.tolist()) for name, (_, own) in zip(names, frame.items(), strict=True)
@@ -6538,8 +6538,7 @@ def _pandas_frame(converter: ResultConverter, frame: Any) -> Any:
 
 
 def _pandas_series(converter: ResultConverter, series: Any) -> Any:
-    """A list; with times as labels a list of [time, value]; with other labels an object, or such pairs where
-    two are equal."""
+    """A list; by time [time, value] pairs; by other labels an object, or pairs where two are equal."""
     index, values = series.index, series.tolist()
     if _is_plain_index(index):
         return converter.plain_or_value(values)
@@ -6601,8 +6600,7 @@ NATURAL_KEYS = {  # whose text says all of them
 
 @functools.lru_cache(maxsize=256)
 def _converter(kind: type[Any]) -> Convert:
-    """How values of this type are written: by its library, by what it is, by what it can do, and else as
-    text."""
+    """How values of this type are converted: by its library, by what it is, by its methods, else as text."""
     for name in map(_library_name, kind.__mro__):
         if name in CONVERTERS:
             return CONVERTERS[name]
@@ -6623,8 +6621,7 @@ def _converter(kind: type[Any]) -> Convert:
 
 
 class ResultConverter:
-    """Makes what JSON holds of what an engine returned, value by value, and lists what is not finite or has
-    no JSON form."""
+    """Makes plain data of what an engine returned, and lists what is not finite or has no JSON form."""
 
     def __init__(self) -> None:
         self.non_finite: list[dict[str, str]] = []
@@ -6632,8 +6629,7 @@ class ResultConverter:
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
 
     def path(self, *last: str) -> str:
-        """Where the value in hand stands, such as ``curve[1].value``; a key that would read as more than one
-        step is quoted: ``metrics["a.b"]``."""
+        """Where the value in hand stands: ``curve[1].value``; ``metrics["a.b"]`` for a key with a dot."""
         text = ""
         for step in [*self._path[:-1], *last] if last else self._path:
             if isinstance(step, int) or not step or re.search(r'[.\[\]"]', step):
@@ -6643,8 +6639,7 @@ class ResultConverter:
         return text
 
     def value(self, value: Any) -> Any:
-        """Any value as JSON holds it. Raises ResultFault for equal keys, for a cycle, and for more than 64
-        levels."""
+        """Any value as plain data. Raises ResultFault for equal keys, a cycle, and more than 64 levels."""
         kind = type(value)
         if kind is float and not math.isfinite(value):
             self.non_finite.append({"path": self.path(), "kind": str(value)})
@@ -6798,8 +6793,7 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 
 def sees_processes() -> bool:
-    """Whether this system has what keeps hold of every process that an engine starts: prctl (subreapers,
-    death signals) and /proc."""
+    """Whether this system has prctl (subreapers, death signals) and /proc, by which no process escapes."""
     return _find_prctl() is not None and os.path.isdir("/proc/self/task")
 
 
@@ -6809,6 +6803,14 @@ def read_small_file(path: str) -> bytes:
     try:
         return os.read(file, 65536)
     finally:
+        os.close(file)
+
+
+def _write_own(name: str, value: int) -> None:
+    """Set a value of this process in /proc, where that is there and permits it."""
+    with contextlib.suppress(OSError):
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(file, b"%d" % value)
         os.close(file)
 
 
@@ -6856,10 +6858,6 @@ class SlotEnds(NamedTuple):
             is_last = start + PIECE_BYTES >= len(body)
             os.write(self.frames, PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), is_last) + piece)
 
-    def send_of(self, number: int, frame: Mapping[str, Any]) -> None:
-        """Send a frame of a task."""
-        self.send({"task": number, **frame})
-
     def receive(self) -> tuple[int, Any] | None:
         """Wait for a task: its number, and the task. None when the service has gone."""
         arrival = select.poll()
@@ -6906,8 +6904,7 @@ class ProgressSender:
         self._lock = threading.Lock()
 
     def __call__(self, fraction: float, message: str = "") -> None:
-        """Report ``fraction`` (0.0-1.0; anything else is ignored, with a warning) and what to tell people (at
-        most 500 characters)."""
+        """Report ``fraction`` (0.0-1.0; others are ignored, with a warning) and a text of 500 characters."""
         value, text = _fraction(fraction), _clean(str(message)[:MAX_MESSAGE])
         with self._lock:
             if self._is_closed:
@@ -6966,8 +6963,7 @@ def _failure(error: BaseException) -> Outcome:
 
 
 def _memory_cap_hit(error: BaseException, message: str) -> int:
-    """The cap of this process in bytes, when it stood at it as ``error`` was raised, of which a library may
-    have made something else than a MemoryError; else 0."""
+    """This process's cap in bytes, if it stood at it when a library raised ``error`` of some kind; else 0."""
     cap, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if cap == resource.RLIM_INFINITY:
         return 0
@@ -6996,8 +6992,8 @@ def _error_outcome(error: BaseException) -> Outcome:
 
 
 def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]:
-    """The SHA-256 of all that the result of a task on the engine of this name depends on, and the data
-    version in it. Raises what ``data_version`` raises, TypeError where it gives no text."""
+    """The SHA-256 of all that a task's result depends on, and its data version. Raises what ``data_version``
+    raises, and TypeError where that gives no text."""
     version = _completed(engine.data_version(task)) if hasattr(engine, "data_version") else None
     if hasattr(engine, "data_version") and not isinstance(version, str):
         raise TypeError(f"it gave {_short_repr(version)}, which is no text")
@@ -7054,8 +7050,7 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
 
 
 class TaskFault(NamedTuple):
-    """What an engine's ``validate`` has against one of several tasks: its place, the path of a field of it,
-    and why."""
+    """Why an engine's ``validate`` refuses one of several tasks: its place, a field's path, and the fault."""
 
     place: int
     field: str
@@ -7071,13 +7066,9 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest], most: float = M
         except BaseException as error:  # user code; any exception refuses the task
             failed, is_refusal = _failure(error), isinstance(error, InvalidTask)
             listed = getattr(error, "errors", None) if is_refusal else None  # as user code made it
-            named = (
-                [one for one in listed if isinstance(one, FieldError)]
-                if isinstance(listed, (list, tuple))
-                else []
-            )
+            listed = listed if isinstance(listed, (list, tuple)) else ()
             message = failed.message if is_refusal else f"{failed.error_type}: {failed.message}"
-            named = named or [FieldError("params", message)]
+            named = [one for one in listed if isinstance(one, FieldError)] or [FieldError("params", message)]
             faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in named]
         if len(faults) >= most:
             break
@@ -7085,8 +7076,7 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest], most: float = M
 
 
 def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: str) -> Outcome:
-    """As the result of an attempt: what ``validate`` has against tasks, or, without ``most``, their
-    run_keys."""
+    """The faults that ``validate`` finds in tasks, or without ``most`` their run_keys, as a result."""
     tasks = itertools.starmap(TaskRequest, question["tasks"])
     if "most" in question:
         found: list[Any] = validation_faults(engine, tasks, question["most"])
@@ -7096,8 +7086,7 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
 
 
 def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> None:
-    """After the queues between loggers and handlers are empty. The thread of a QueueListener that the import
-    started is not there in a fork, so that what it would do is done here."""
+    """Flush handlers, and before them the queues of QueueListeners, whose threads are not there in a fork."""
     module = sys.modules.get("logging.handlers")
     if module and any(isinstance(one, module.QueueHandler) for one in handlers):
         for listener in [one for one in gc.get_objects() if issubclass(type(one), module.QueueListener)]:
@@ -7116,8 +7105,7 @@ def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> N
 
 
 def _flush_logs(is_last: bool) -> None:
-    """Have the engine's log handlers write what they hold back, which `os._exit` would throw away; for a
-    second at most."""
+    """Have log handlers write what `os._exit` would throw away; waits a second at most."""
     found = [one() for one in logging._handlerList]  # type: ignore[attr-defined]
     handlers = [one for one in found if one is not None and one is not logging.lastResort]
     if not handlers:
@@ -7143,9 +7131,13 @@ def _flushed_streams() -> bool:
     return True
 
 
+def _print_to(output: int) -> None:
+    for number in (1, 2):
+        os.dup2(output, number)
+
+
 class FreshState:
-    """What an attempt may change in a warm process and the next must find as a fresh process would have it.
-    Modules, and what they hold, stay: that is what a process is kept warm for."""
+    """What the next attempt in a warm process must find as in a fresh one. Modules stay as they are."""
 
     def __init__(self, output: int) -> None:
         self._folder = os.environ["TMPDIR"] if tempfile.tempdir == os.environ.get("TMPDIR") else None
@@ -7154,7 +7146,7 @@ class FreshState:
         self._environment = dict(os.environ)
         self._raw_environment = dict(os.environ._data)  # type: ignore[attr-defined]  # compared in 2 us instead of 70
         self._threads = threading.active_count()
-        self._signals = self._signal_handlers()
+        self._signals = {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
         self._streams = sys.stdout, sys.stderr
         self._logging = list(logging.root.handlers), logging.root.level
         numpy_random = sys.modules.get("numpy.random")
@@ -7166,20 +7158,11 @@ class FreshState:
         own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         before = self._cpu_seconds
         self._cpu_seconds = own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
-        # the kernel forgets the peak so far; where it is not Linux, the peak stays that of all attempts
-        with contextlib.suppress(OSError):
-            file = os.open("/proc/self/clear_refs", os.O_WRONLY)
-            os.write(file, b"5")
-            os.close(file)
+        _write_own("clear_refs", 5)  # the kernel forgets the peak; without /proc it is that of all attempts
         return max(own.ru_maxrss, below.ru_maxrss) * 1024, round(self._cpu_seconds - before, 6)
 
-    @staticmethod
-    def _signal_handlers() -> dict[int, Any]:
-        return {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
-
     def restore(self) -> bool:
-        """Whether the next attempt may begin here. False when something is left that a process ends with:
-        children, threads, files."""
+        """Whether the next attempt may begin here; False when children, threads or files are left."""
         with contextlib.suppress(ChildProcessError):  # there is none
             os.waitpid(-1, os.WNOHANG)
             return False
@@ -7198,12 +7181,11 @@ class FreshState:
             os.environ.update(self._environment)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number, handler in self._signal_handlers().items():
-            if handler is not self._signals[number]:
-                signal.signal(number, self._signals[number])
+        for number, handler in self._signals.items():
+            if _signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
         sys.stdout, sys.stderr = self._streams
-        for number in (1, 2):
-            os.dup2(self._output, number)
+        _print_to(self._output)
         handlers, level = self._logging
         logging.root.handlers[:] = handlers
         if logging.root.level != level:
@@ -7224,9 +7206,19 @@ def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> No
     ends.send({**frame, "error": error})
 
 
+def _run_one(
+    engine: BacktestEngine, name: str, number: int, values: Mapping[str, Any], ends: SlotEnds
+) -> Outcome:
+    if "tasks" in values:
+        return _engine_answer(engine, values, name)
+    progress = ProgressSender(lambda frame: ends.send({"task": number, **frame}))
+    outcome = run_attempt(engine, TaskRequest.from_dict(values), progress, name)
+    progress.close()
+    return outcome
+
+
 def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) -> None:
-    """Take tasks and questions, run them, send how each ended. The process ends after so many, and after an
-    error."""
+    """Take tasks, run them, send how each ended. The process ends after so many, and after an error."""
     state: FreshState | None = None
     for left in range(tasks - 1, -1, -1):
         if (task := ends.receive()) is None:
@@ -7237,12 +7229,7 @@ def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) ->
             _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what an attempt leaves is seen here
         about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
         ends.send({**about, "version": engine_version(engine)})
-        if "tasks" in values:
-            outcome = _engine_answer(engine, values, name)
-        else:
-            progress = ProgressSender(functools.partial(ends.send_of, number))
-            outcome = run_attempt(engine, TaskRequest.from_dict(values), progress, name)
-            progress.close()
+        outcome = _run_one(engine, name, number, values, ends)
         # of a process that ends, its host knows more
         ending: dict[str, Any] = {"task": number, "usage": None}
         if left and state and outcome.error_type is None:
@@ -7259,23 +7246,9 @@ def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) ->
             return
 
 
-def _write_own(name: str, value: int) -> None:
-    """Set a value of this process in /proc, where it is there and not higher already."""
-    with contextlib.suppress(OSError):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        os.write(file, b"%d" % value)
-        os.close(file)
-
-
-def _print_to(output: int) -> None:
-    """Have all that is printed go there, line by line."""
-    for number in (1, 2):
-        os.dup2(output, number)
-
-
 def _spawned_engine(reference: str) -> BacktestEngine:
-    """The engine, imported by this process itself; what its import prints was logged when the server imported
-    it. One that cannot be imported now fails every task."""
+    """The engine, imported by this process itself, in silence, since the server has logged what its import
+    prints. One that cannot be imported now fails every task."""
     output, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     _print_to(nowhere)
     try:
@@ -7296,8 +7269,8 @@ def _spawned_engine(reference: str) -> BacktestEngine:
 def engine_process(
     engine: BacktestEngine | None, plan: ProcessPlan, tasks: int, ends: SlotEnds, host_pid: int
 ) -> None:
-    """The life of an engine process: never returns. What it can have from its host it has from there: each
-    page of memory that it writes on is copied, at 2 us."""
+    """The life of an engine process; never returns. Its host prepares all that it can: each page of memory
+    that is written after the fork is copied, at 2 us."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host_pid:
@@ -7341,8 +7314,7 @@ MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socke
 
 
 class Control:
-    """Messages of JSON, one a line, with descriptors, on the socket between the service and its server or a
-    host."""
+    """Lines of JSON, with descriptors, on the socket between the service and its server or a host."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -7350,8 +7322,7 @@ class Control:
         self._descriptors: deque[int] = deque()  # received, not taken yet
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """In ASCII, since a folder's name may be of bytes that are no UTF-8. The other end may have gone,
-        which `receive` tells."""
+        """In ASCII, as names of folders may be no UTF-8. `receive` finds out when the other end has gone."""
         with contextlib.suppress(OSError):
             socket.send_fds(self.socket, [json.dumps(message).encode() + b"\n"], descriptors)
 
@@ -7397,23 +7368,26 @@ class ChildSignal:
         return bool(set(found) - {self._wake})
 
 
+def _kill_unless_host(pid: int) -> None:
+    with contextlib.suppress(OSError):  # it has gone
+        if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
+            os.kill(pid, signal.SIGKILL)
+
+
 def kill_strays(kept: Iterable[int] = ()) -> None:
-    """Kill and reap what this process adopted as a child subreaper: processes of an attempt whose host was
-    killed. All of an attempt is in sessions of its own; what this process started itself is in its own, and
-    hosts have a name. For whenever a child has ended: the children of a killed one come next."""
+    """Kill and reap the processes that this one adopted as a subreaper from a host that was killed. Attempts
+    have sessions of their own, and hosts have a name. Call it whenever a child has ended: children of a
+    killed one are adopted next."""
     session = os.getsid(0)
     for pid in set(_children()) - set(kept):
         with contextlib.suppress(OSError):  # it has gone
-            if os.getsid(pid) == session or os.waitpid(pid, os.WNOHANG)[0]:
-                continue
-            if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
-                os.kill(pid, signal.SIGKILL)
+            if os.getsid(pid) != session and not os.waitpid(pid, os.WNOHANG)[0]:
+                _kill_unless_host(pid)
 
 
 def _tracks_resources(pid: int) -> bool:
-    """Whether this is a process by which multiprocessing, or a library like it (joblib's loky), removes
-    shared memory, semaphores and folders of processes that were killed; or may become one: in the middle of
-    an exec the command line is empty."""
+    """Whether a process removes shared memory and semaphores of killed ones (multiprocessing, joblib's loky),
+    or is about to: in the middle of an exec the command line is empty."""
     try:
         command = read_small_file(f"/proc/{pid}/cmdline")
         return not command or b"resource_tracker import main" in command
@@ -7422,8 +7396,7 @@ def _tracks_resources(pid: int) -> bool:
 
 
 def _memory_bytes(pid: int) -> int:
-    """What a process and all its descendants hold now: anonymous and shared memory, without what can be read
-    back from files; a page that processes share is divided among them."""
+    """Anonymous and shared memory of a process and all below it; a page that several share is divided."""
     size = 0
     with contextlib.suppress(OSError):
         for line in read_small_file(f"/proc/{pid}/smaps_rollup").splitlines():
@@ -7461,12 +7434,10 @@ class HostedProcess:
     def report(self, code: int) -> dict[str, Any]:
         """The frame of its end."""
         usage = self._max_rss_bytes, round(self._cpu_seconds, 6)
-        is_out_of_memory = self.is_out_of_memory
-        return {"exit": code, "usage": usage, "out_of_memory": is_out_of_memory, "stacks": self.stacks}
+        return {"exit": code, "usage": usage, "out_of_memory": self.is_out_of_memory, "stacks": self.stacks}
 
     def check_memory(self, limit: int) -> None:
-        """Kill it when it and all below it hold more. The kernel walks over all pages to tell: at most a
-        tenth of the time goes there."""
+        """Kill it when it and all below it hold more. Measuring takes a tenth of the time at most."""
         started = time.monotonic()
         if started >= self._next_memory_check and not self.is_out_of_memory:
             self.is_out_of_memory = _memory_bytes(self.pid) > limit
@@ -7475,16 +7446,14 @@ class HostedProcess:
                 self.kill(signal.SIGKILL)
 
     def kill(self, number: int) -> None:
-        """The group, and the process in case it has no group of its own yet; alone when the group must be
-        left to tidy up."""
+        """Signal its group, and itself in case it has none yet; itself alone while a tracker must tidy up."""
         alone = number == signal.SIGKILL and any(map(_tracks_resources, _children(self.pid)))
         for kill in (os.kill,) if alone else (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(self.pid, number)
 
     def read_stacks(self, pipe: int) -> None:
-        """The Python stacks of all its threads, as far as they come in time. Only a process that has a
-        handler is asked: the signal would end any other, without the time that SIGTERM leaves it."""
+        """Read the Python stacks of all its threads, if it has a handler: else the signal would end it."""
         status = ""
         with contextlib.suppress(OSError):  # it has just ended, or there is no /proc
             status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
@@ -7507,8 +7476,7 @@ SERVER_FOLDER = "qtm-engine-"
 
 
 def _lock_folder(path: str) -> int | None:
-    """Lock a folder of this user, by a descriptor that forks share; None when another process holds the lock,
-    or has removed the folder."""
+    """Lock a folder of this user, for all forks of this process; None if it is locked, or gone."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         with contextlib.suppress(OSError):
@@ -7526,8 +7494,7 @@ def _remove_empty(path: str) -> None:
 
 
 class TemporaryFolder:
-    """TMPDIR of a host's processes, empty whenever one begins. Where no folder can be made, or be used for
-    sockets, TMPDIR stays."""
+    """TMPDIR of a host's processes, empty whenever one begins; not used where it cannot be made."""
 
     def __init__(self, path: str) -> None:
         self.path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
@@ -7548,8 +7515,7 @@ class TemporaryFolder:
         self.make()
 
     def remove(self) -> None:
-        """With all in it, what the engine forbade to itself too. Nothing behind a symbolic link is
-        touched."""
+        """With all in it, also what the engine made unreadable; nothing behind a symbolic link."""
         with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
             if os.path.islink(self.path):
                 return os.unlink(self.path)
@@ -7637,7 +7603,6 @@ class EngineHost:
         return messages is not None
 
     def _advance(self) -> None:
-        """Let the standby take tasks, and fork the next one."""
         self._process, self._standby = self._standby or self._fork(), None
         self._process.begin()
         with contextlib.suppress(OSError):  # no process now: it is tried again when it is needed
@@ -7671,7 +7636,7 @@ class EngineHost:
                     self._end_process(os.waitstatus_to_exitcode(status))
 
     def _end_process(self, code: int) -> None:
-        """The process has ended: end what it left, report it, and let the next one begin."""
+        """End what the process left, report its end, and let the next one begin."""
         process = self._process
         self._kill_children({self._standby.pid} if self._standby else set())
         self._folder.empty()
@@ -7682,8 +7647,7 @@ class EngineHost:
         self._advance()
 
     def _kill_children(self, kept: Set[int]) -> None:
-        """Kill and reap all children but these: those of a killed one become ours, so that every round goes
-        one deeper."""
+        """Kill and reap all children but these. Those of a killed one become ours, and are killed next."""
         children = set(_children()) - kept
         if not any(map(_tracks_resources, children)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -7702,8 +7666,7 @@ class EngineHost:
 
 
 def trim_memory() -> None:
-    """Return malloc's free memory to the system (glibc only). Compiling and importing leave about a third of
-    an idle service's memory free, long answers may leave more."""
+    """Return malloc's free memory to the system (glibc): a third of an idle service's, after its imports."""
     if sys.platform == "linux":
         import ctypes
 
@@ -7715,8 +7678,7 @@ def _be_host(
     request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
 ) -> None:  # fmt: skip
-    """The life of a host. The request has the number of ``tasks`` that a process runs, one after the other,
-    and the slot's ``marker`` in hexadecimal digits."""
+    """The life of a host. The request has ``tasks``, how many a process runs, and the slot's ``marker``."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
     ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]))
@@ -7776,12 +7738,10 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
 
 
 def _end_import(*by_signal: Any) -> None:
-    """Kill what the engine's import started and left running, at exit or by SIGALRM when a thread of it holds
-    the exit up. Hosts end by themselves, and what is below them."""
+    """At exit, or by SIGALRM if a thread of the engine's import holds the exit up: kill what the import
+    started. Hosts end by themselves."""
     for pid in _children():
-        with contextlib.suppress(OSError):  # it has gone
-            if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
-                os.kill(pid, signal.SIGKILL)
+        _kill_unless_host(pid)
     if by_signal:
         os._exit(0)
 
@@ -7798,8 +7758,7 @@ def _other_threads() -> list[str]:
 
 
 def _other_sockets(own: Control) -> list[str]:
-    """The addresses of the open sockets of this process but ``own``: of the other end, or where one
-    listens."""
+    """The addresses of this process's open sockets but ``own``: of the peer, or where one listens."""
     found = []
     for number in map(int, os.listdir("/proc/self/fd") if sees_processes() else []):
         with contextlib.suppress(OSError):  # it was that of the listing, or is no socket
@@ -7818,8 +7777,7 @@ def _other_sockets(own: Control) -> list[str]:
 
 
 def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine, bool] | None:
-    """Import the engine and say what it is and what it left; it, and whether engine processes are to import
-    it themselves."""
+    """Import the engine and report it; the engine, and whether its processes are to import it themselves."""
     try:
         engine = load_engine(plan.engine)
     except EngineError as error:
@@ -7847,9 +7805,8 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
-    """The engine server process: ``engine-server FD PARENT_PID``. It imports the engine, says so, then forks
-    hosts on demand; where engine processes import it themselves, from a process that has begun anew without
-    it (with the plan as third argument)."""
+    """The engine server process: ``engine-server FD PARENT_PID [PLAN]``. It imports the engine, says so, and
+    forks hosts on demand. For spawn it begins anew, with the plan as an argument and without the engine."""
     control = Control(socket.socket(fileno=int(arguments[0])))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
@@ -7918,8 +7875,8 @@ class Report(NamedTuple):
 
 
 class SlotEvents:
-    """What happens to the attempts of a slot; called in the slot's thread. An attempt has ``task_id``,
-    ``attempt``, ``timeout_seconds``, and what its engine gets as `request_json()`."""
+    """What happens to a slot's attempts, in the slot's thread. An attempt has ``task_id``, ``attempt``,
+    ``timeout_seconds``, and for its engine `request_json()`."""
 
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
@@ -7947,13 +7904,11 @@ def _last_state(line: bytes) -> bytes:
 
 
 class OutputLog:
-    """What an engine prints, line by line into the log as ``event``; after 64 KiB the rest is counted and
-    dropped.
+    """Logs what an engine prints, a line as an ``event``, up to 64 KiB, and keeps the last 4 KiB.
 
-    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and while it lasts at
-    most once a second. Only what is logged counts to the 64 KiB, and states in between are logged in the
-    first half of them alone, so that a bar of hours leaves room for what comes after it. The end of the
-    output, 4 KiB, is kept for the attempt's record."""
+    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and meanwhile at most
+    once a second in the first half of the 64 KiB, so that there is room for what comes after it.
+    """
 
     def __init__(self, event: str, clock: Callable[[], float] = time.monotonic, **fields: Any) -> None:
         self._event, self._clock, self._fields = event, clock, fields
@@ -7994,8 +7949,7 @@ class OutputLog:
             log_event(logging.WARNING, f"{self._event} cut", **self._fields, **kept)
 
     def _rewrite(self, line: bytes) -> None:
-        """Keep the last state of a line that has not ended, and log a whole one now and then: one that a
-        carriage return follows."""
+        """Keep the last state of a line that has not ended, and log now and then a whole one."""
         before, _, state = line.rstrip(b"\r").rpartition(b"\r")
         whole = state if line.endswith(b"\r") else _last_state(before)
         self._line = state + line[len(line.rstrip(b"\r")) :][:1]
@@ -8022,8 +7976,7 @@ class OutputLog:
 
 
 class ForgedFrame(Exception):
-    """What came in the pipe of frames is none of qtm's: the engine is user code and may write on any
-    descriptor."""
+    """The frame is none of qtm's: the engine is user code and may write on any descriptor."""
 
 
 COUNT, USAGE = range(2**63), [range(2**63), float]
@@ -8066,9 +8019,8 @@ def has_shape(value: Any, shape: Any) -> bool:
 def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[Any]]:
     """A frame and its documents, each a line. Raises ForgedFrame for what has no shape of SHAPES.
 
-    But for RunFacts, documents are not parsed again: the marker of their frame says that the writer in the
-    engine process made them, and a result of many megabytes would hold up all threads. An engine that looks
-    for the marker can forge its own outcome, as it can return one.
+    Documents but RunFacts are not parsed again: their frame's marker says that qtm's own code made them, and
+    a long result would hold up all threads. An engine that looks for the marker can forge its own outcome.
     """
     try:
         head, *lines = body.decode().split("\n")
@@ -8149,8 +8101,7 @@ class HostLink:
         return found
 
     def stop(self, pid: int, with_stacks: bool) -> None:
-        """Have the host end a process: SIGTERM, and SIGKILL to all after the grace of 2 s; if asked, its
-        stacks before."""
+        """Have the host end a process by SIGTERM, and all by SIGKILL 2 s later; if asked, with its stacks."""
         self._control.send({"stop": pid, "stacks": with_stacks})
 
     def wait(self, seconds: float, has_output: bool = False) -> bool:
@@ -8181,8 +8132,7 @@ class HostLink:
                 yield frame, documents
 
     def read_output(self, log: OutputLog | None, to_end: bool = False) -> None:
-        """Give the log what has been printed; ``to_end``: all of it, up to the marker that ends an attempt.
-        What comes after a marker is of the next attempt."""
+        """Give the log what was printed; ``to_end`` all up to the marker that ends an attempt's output."""
         is_over = False
         while not is_over:
             data = b""
@@ -8198,8 +8148,7 @@ class HostLink:
             is_over = bool(marker) or not data or not to_end
 
     def kill(self) -> None:
-        """The host does not answer. Our end of its socket is open, so its pid is still its own; what it has
-        forked ends with it."""
+        """Kill a host that does not answer; our end of its socket is open, so the pid is its own."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -8235,7 +8184,6 @@ def _signal_name(number: int) -> str:
 
 
 def _death(flight: Flight, code: int | None, report: Mapping[str, Any]) -> Outcome:
-    """Why a process ended without a result."""
     kind, by_stop_signal = "crashed", False
     if flight.is_timed_out:
         limit = f"timeout_seconds ({flight.attempt.timeout_seconds:g} s)"
@@ -8259,20 +8207,6 @@ def _death(flight: Flight, code: int | None, report: Mapping[str, Any]) -> Outco
     else:
         message = f"the engine process exited with code {code} without a result"
     return Outcome(error_type=kind, message=message, by_stop_signal=by_stop_signal)
-
-
-def _outcome(
-    documents: Sequence[Any],
-    environment: str,
-    kind: str | None,
-    message: str,
-    stack: str | None,
-    retryable: bool,
-) -> Outcome:
-    """From what an engine process sends: of a result its documents, of an error the rest."""
-    result, non_finite, converted, metrics, facts = documents or (None, "[]", "[]", "{}", None)
-    of_result = result, non_finite, converted, metrics, facts, environment
-    return Outcome(*of_result, kind, message, stack, retryable)
 
 
 class EngineSlot:
@@ -8356,7 +8290,7 @@ class EngineSlot:
             self._flights[self._last_number] = Flight(self._last_number, self._waiting.popleft())
 
     def _turn(self, link: HostLink) -> None:
-        """One wait, and what it brought."""
+        """Wait once, and handle what came."""
         before, flight = time.monotonic(), self._begun
         pause = min(flight.deadline, flight.kill_deadline) - before if flight else START_CHECK_SECONDS
         is_there = link.wait(max(0.0, pause), flight is not None)
@@ -8382,7 +8316,7 @@ class EngineSlot:
         self._judge(link, now, now - before)
 
     def _judge(self, link: HostLink, now: float, waited: float) -> None:
-        """What to do when a deadline is over."""
+        """Act on deadlines that are over."""
         flight = self._begun
         if flight is None:
             self._silent_seconds += min(waited, START_CHECK_SECONDS)
@@ -8424,7 +8358,6 @@ class EngineSlot:
             link.stop(flight.pid, with_stacks)
 
     def _take_frames(self, link: HostLink) -> None:
-        """What the host and its processes have sent."""
         for frame, documents in link.frames():
             self._silent_seconds = 0.0
             if self._link is None:  # one before was the last
@@ -8443,7 +8376,6 @@ class EngineSlot:
     def _take_frame(
         self, link: HostLink, flight: Flight, frame: dict[str, Any], documents: list[Any]
     ) -> None:
-        """What an engine process has sent of an attempt."""
         if "at" in frame:
             self._begin(flight, frame)
         elif "progress" in frame:
@@ -8451,8 +8383,9 @@ class EngineSlot:
         elif "ignored" in frame:
             _warn_of_progress(flight.attempt, frame["ignored"])
         else:
-            error = frame.get("error", (None, "", None, True))
-            flight.outcome = _outcome(documents, link.environment, *error)
+            of_result, error = documents or (None, "[]", "[]", "{}", None), frame.get("error", ())
+            fields: list[Any] = [*of_result, link.environment, *error]
+            flight.outcome = Outcome(*fields)
             flight.deadline = time.monotonic() + END_SECONDS
             if frame["usage"]:  # the process lives on
                 link.spent_cpu_seconds += frame["usage"][1]
@@ -8460,8 +8393,7 @@ class EngineSlot:
                 self._end_flight(flight, ProcessUsage(None, None, *frame["usage"]))
 
     def _begin(self, flight: Flight, frame: dict[str, Any]) -> None:
-        """A process has begun an attempt. One that was sent before and has not begun was in a process that
-        ended at that moment."""
+        """A process has begun an attempt. Those sent before it went to a process that ended just then."""
         while (number := next(iter(self._flights))) != frame["task"]:
             self._waiting.append(self._flights.pop(number).attempt)
         self._begun, self._early_ends, flight.pid = flight, 0, frame["pid"]
@@ -8469,7 +8401,6 @@ class EngineSlot:
         self._events.started(flight.attempt, min(frame["at"], time.monotonic()), frame["version"])
 
     def _end_process(self, link: HostLink, report: dict[str, Any]) -> None:
-        """A process has ended, and all below it."""
         if flight := self._begun:
             self._end_death(link, flight, report)
         else:
@@ -8481,8 +8412,7 @@ class EngineSlot:
         link.spent_cpu_seconds = 0.0
 
     def _end_death(self, link: HostLink, flight: Flight, report: Mapping[str, Any]) -> None:
-        """An attempt has ended with its process. The report is the host's, or empty where that has gone
-        too."""
+        """An attempt has ended with its process. The report is the host's; empty if that has gone too."""
         code = report.get("exit")
         exited, signalled = (None, _signal_name(-code)) if code is not None and code < 0 else (code, None)
         memory, cpu_seconds = report.get("usage", (None, None))
@@ -8496,7 +8426,7 @@ class EngineSlot:
         self._end_flight(flight, ProcessUsage(exited, signalled, memory, cpu_seconds))
 
     def _end_flight(self, flight: Flight, usage: ProcessUsage) -> None:
-        """An attempt has ended, and all that it printed has been read."""
+        """All that the attempt printed has been read."""
         flight.log.close()
         del self._flights[flight.number]
         self._begun, now = None, time.monotonic()
@@ -8507,8 +8437,7 @@ class EngineSlot:
         self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
 
     def _end_host(self, event: str, **fields: Any) -> None:
-        """The host has gone, or shall go: so has the attempt that runs. Those that no engine has begun are
-        released, through no fault of theirs."""
+        """The host is gone, and with it the attempt that runs; release those that have not begun."""
         link, self._link = cast(HostLink, self._link), None
         if self._begun:
             self._end_death(link, self._begun, {})
@@ -8521,7 +8450,7 @@ class EngineSlot:
             self._events.ended(attempt, Outcome(released=True))
 
     def _leave_host(self) -> None:
-        """Close our ends: it ends all that it has forked."""
+        """Close our ends, which ends the host and all that it has forked."""
         if self._link:
             self._link.close()
         self._link, self._begun = None, None
@@ -8545,8 +8474,7 @@ ENGINE_START_TRIES = 3
 
 
 def python_program() -> str:
-    """The path of this Python, which sys.executable is not within another program (uWSGI, an application that
-    embeds Python). Raises EngineError."""
+    """The path of this Python, also within another program (uWSGI). Raises EngineError if there is none."""
     if os.path.basename(sys.executable or "").lower().startswith(PYTHON_NAMES):
         return sys.executable
     folders = list(dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix)))
@@ -8562,9 +8490,8 @@ def python_program() -> str:
 
 
 def engine_path() -> tuple[list[str], list[str]]:
-    """Where an engine server looks for modules: wherever the service does, and in the working folder. Up to
-    the standard library, and what comes after it: the working folder and that of qtm.py, where a csv.py must
-    not take the place of the library's."""
+    """Where an engine server looks for modules: up to the standard library, and behind it. The working folder
+    and that of qtm.py come behind, as a csv.py there must not replace the library's."""
     library = os.path.dirname(os.__file__)
     own = list(dict.fromkeys([os.getcwd(), str(BASE_DIR)]))
     others = [entry for entry in sys.path if entry and entry not in own]
@@ -8633,9 +8560,8 @@ class Question(SlotEvents):
 
 
 class EngineServer:
-    """The parent's side of the engine server process. Started and replaced by the scheduler thread alone: it
-    lives as long as the service, and PR_SET_PDEATHSIG ends the server when the thread that started it
-    ends."""
+    """The service's side of the engine server process. The scheduler thread alone starts and replaces it:
+    PR_SET_PDEATHSIG ends the server with the thread that started it."""
 
     # soft limit of the size of engines' core files, where this process has lowered its own
     core_limit: ClassVar[int] = SAME_LIMIT
@@ -8680,8 +8606,7 @@ class EngineServer:
         return self.is_ready and self._process is not server
 
     def ensure(self) -> None:
-        """Start the server when there is none, replace a dead one. Called by the scheduler thread alone.
-        Raises EngineError when the engine cannot be imported."""
+        """Start the server or replace a dead one. For the scheduler thread alone. Raises EngineError."""
         if self._failure:
             raise self._failure
         engine, limit, process = self._settings.engine, self._settings.engine_start_seconds, self._process
@@ -8732,8 +8657,7 @@ class EngineServer:
         threading.Thread(target=self._log_output, name="engine-output", **options).start()
 
     def _log_output(self, _control: Control, process: subprocess.Popen[bytes]) -> None:
-        """Its own thread, until all that print there have ended: what the import says, which is of no
-        attempt."""
+        """A thread of its own: log what the import prints, until all that print there have ended."""
         log = OutputLog("engine output")
         with cast("IO[bytes]", process.stdout) as stream:
             while data := stream.read(65536):
@@ -8741,7 +8665,7 @@ class EngineServer:
         log.close()
 
     def _await_ready(self, control: Control, process: subprocess.Popen[bytes]) -> None:
-        """Its own short thread: the first message is the server's only one."""
+        """A short thread of its own, for the server's only message."""
         said: dict[str, Any] = {}
         named: dict[str, Any] = {"engine": self._settings.engine}
         with contextlib.suppress(OSError, ValueError):  # ValueError: closed before it was registered
@@ -8787,8 +8711,7 @@ class EngineServer:
             process.wait()
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
-        """What the server says once it is ready. Raises EngineUnavailable after ``seconds``, EngineError for
-        a broken engine."""
+        """What the server says once it is ready. Raises EngineError, or EngineUnavailable in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure, seconds)
             if self._failure:
@@ -8812,8 +8735,7 @@ class EngineServer:
         self.on_change()
 
     def open_host(self, wake: int, tasks_per_process: int) -> HostLink:
-        """Have the server fork a host; a wait for it ends when the descriptor ``wake`` is readable. Raises
-        EngineUnavailable."""
+        """Have a host forked, whose waits end when ``wake`` is readable. Raises EngineUnavailable."""
         with self._lock:
             server = self._process
             if server is None or self._control is None or self._ready is None:
@@ -8834,8 +8756,7 @@ class EngineServer:
         return self._validates is not False
 
     def validate(self, tasks: Sequence[Combination], most: int = MAX_LISTED) -> list[TaskFault]:
-        """Ask the engine's ``validate`` in a process of its own, which stays for the next time and is
-        replaced when it dies."""
+        """Ask the engine's ``validate`` in a process that is kept for the next time."""
         if not self.may_refuse:
             return []
         shape = [range(len(tasks)), MAX_FRAME_BYTES, MAX_FRAME_BYTES]
@@ -8843,8 +8764,7 @@ class EngineServer:
         return [TaskFault(*fault) for fault in found]
 
     def run_keys(self, tasks: Sequence[Combination]) -> Sequence[str | None]:
-        """The run_key of each task as the engine's ``data_version`` tells it, asked in the same process; None
-        where it does not."""
+        """The run_key of each task by the engine's ``data_version``, None where that gives none."""
         try:
             return self._ask("data_version", {"tasks": tasks}, (64, None))
         except InvalidTask as error:  # it is no reason to refuse a task
@@ -8900,13 +8820,11 @@ class EngineServer:
 
 
 class TaskStopped(Exception):
-    """Raised by ``progress`` in an engine thread whose attempt was stopped, so that a cooperative engine
-    ends."""
+    """Raised by ``progress`` in the thread of an attempt that was stopped, so that its engine ends."""
 
 
 class ThreadSlot:
-    """Runs attempts of a plain callable, each in a thread of its own. One that is stopped or over its time is
-    abandoned."""
+    """Runs attempts of a plain callable, each in its own thread, which is abandoned at a stop or timeout."""
 
     def __init__(self, engine: BacktestEngine, name: str, environment: str) -> None:
         self._engine, self._name, self._environment = engine, name, environment
@@ -9039,8 +8957,8 @@ UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first 
 
 
 class Duty:
-    """One kind of upkeep. ``begin`` gives a generator, which does a short step at a time and yields the
-    seconds until the next one. Written by the upkeep thread alone."""
+    """One kind of upkeep: ``begin`` gives a generator that does a short step at a time and yields the seconds
+    until the next. Written by the upkeep thread alone."""
 
     def __init__(self, name: str, begin: Callable[[], Iterator[float]]) -> None:
         self.name = name
@@ -9076,11 +8994,12 @@ class Duty:
 
 
 class EndedCounts:
-    """How many tasks are completed, failed and cancelled, for /metrics. A count of all reads an index entry
-    for each, 10,000,000 in some 4 s. So the upkeep counts, in short steps and one part in a hundred of the
-    time at most; a scrape adds what has ended of the tasks behind those that had all ended then. Retries,
-    deletes and purges of older ones show with the next count. Each replica that is scraped counts for itself,
-    and none that is not."""
+    """How many tasks are completed, failed and cancelled, for /metrics.
+
+    Counting all reads an index entry for each: 10,000,000 in 4 s. So the upkeep counts in short steps, while
+    somebody scrapes, and a scrape adds what ended behind the tasks that had all ended then. Retries and
+    deletes of older ones show with the next count.
+    """
 
     def __init__(self, dao: TaskDAO, clock: Callable[[], float] = time.monotonic) -> None:
         self._dao = dao
@@ -9097,8 +9016,7 @@ class EndedCounts:
             return self._newest
 
     def refresh(self) -> None:
-        """For a scrape: count what is new. Reads 300,000 entries at most; where there are more, the counts
-        stay as they are."""
+        """For a scrape: count what is new, 300,000 entries at most; beyond it the counts stay."""
         started = self._asked_at = self._clock()
         with self._lock:
             settled, base = self._settled, dict(self._base)
@@ -9137,8 +9055,7 @@ class EndedCounts:
 def purge_steps(
     purge: Callable[[str, int], Purged], most: int, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[int, float]]:
-    """Steps of a purge, each about as long as it may be: how many rows each has deleted, and the seconds that
-    it took."""
+    """Steps of a purge, each about PURGE_STEP_SECONDS long: how many rows it deleted, and its seconds."""
     after: str | None = ""
     rows = min(most, PURGE_FIRST_ROWS)
     while after is not None:
@@ -9153,9 +9070,8 @@ def purge_steps(
 
 
 class Upkeep:
-    """What the database needs beside its tasks, in the thread ``upkeep`` of every process that has a manager.
-    Replicas do it beside each other: they delete what no other has locked, and their passes begin at random
-    times."""
+    """The thread ``upkeep`` of every process with a manager. Replicas delete what no other has locked, and
+    begin their passes at random times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
@@ -9192,7 +9108,6 @@ class Upkeep:
         return max(0.0, min(duty.due for duty in self.duties) - self._clock())
 
     def _retention(self) -> Iterator[float]:
-        """Passes over all that is old enough."""
         days = self._settings.retention_days
         while True:
             cutoff, before = self._dao.retention_cutoff(days), self.purged_tasks
@@ -9209,7 +9124,7 @@ class Upkeep:
         return purged
 
     def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int) -> Iterator[float]:
-        """Steps over a table with pauses of the same length for all others."""
+        """Steps over a table, with pauses of about their own length."""
         for _, took in purge_steps(functools.partial(purge, cutoff), most, self._clock):
             yield took * random.uniform(0.5, 1.0)
 
@@ -9300,9 +9215,8 @@ class Attempts:
         self._request_bytes = 1  # of the largest request of the last claim
 
     def add(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Queue attempts that were claimed just now. Those of the same tasks that were known before: they
-        were cancelled and retried elsewhere between two heartbeats, which would not see it, since the worker
-        is the same."""
+        """Queue attempts just claimed. The older ones of the same tasks: they were cancelled and retried
+        elsewhere between two heartbeats, which do not see it, since the worker is the same."""
         now, task_ids = self.clock(), {one.task_id for one in attempts}
         with self.changed:
             older = [one for one in self.known.values() if one.task_id in task_ids]
@@ -9330,16 +9244,14 @@ class Attempts:
         return taken
 
     def end(self, attempts: Iterable[Attempt], state: AttemptState) -> tuple[list[Attempt], list[Attempt]]:
-        """Have attempts released or lost, those that can be: which are in a slot, and which were still in the
-        queue."""
+        """Have attempts released or lost; those that are in a slot, and those that were in the queue."""
         with self.changed:
             moved = [one for one in attempts if one.move(state)]
             self.queue = deque(one for one in self.queue if one.state is AttemptState.CLAIMED)
         return [one for one in moved if one.slot], [one for one in moved if not one.slot]
 
     def leave(self, attempts: Sequence[Attempt]) -> list[str]:
-        """Forget attempts that are recorded. The ids of their batches, but of those that have other attempts
-        here: such a batch has not ended."""
+        """Forget recorded attempts. The ids of their batches that have no other attempt here."""
         with self.changed:
             for one in attempts:
                 one.move(AttemptState.RECORDED)
@@ -9358,8 +9270,7 @@ class Attempts:
             return [one for one in self.known.values() if one.state in states]
 
     def took(self, seconds: float) -> None:
-        """An attempt has taken so long of its slot. One slow attempt among quick ones counts for no more than
-        half a second."""
+        """An attempt took so long of its slot; a slow one counts half a second, so that quick ones go on."""
         self._seconds.append(min(seconds, AHEAD_SECONDS))
 
     def window(self, slots: int) -> int:
@@ -9381,8 +9292,8 @@ class Attempts:
         return [one for one in claimed if one.claimed_at < since and is_stuck(one)]
 
     def is_lost_on_probation(self) -> bool:
-        """Whether one whose task lost its last attempt has not run for long enough to be trusted, or has no
-        outcome on record yet: were the next one to end this process, it would lose a second attempt."""
+        """Whether one that was lost before may still end this process: then the next would lose a second
+        attempt. It is trusted after PROBATION_SECONDS, or once its outcome is recorded."""
         since, running = time.monotonic() - PROBATION_SECONDS, AttemptState.RUNNING
         return any(
             one.was_lost and (one.state is not running or one.started_at > since)
@@ -9399,12 +9310,11 @@ class Attempts:
 
 
 class LeaseWatch:
-    """Judges by this process's clock which running tasks have stood still for a lease. Used by the scheduler
+    """Judges by this process's clock which running tasks have stood still for a lease. For the scheduler
     thread alone.
 
-    Only time between two successful polls counts, so that an outage of the database makes nobody an orphan.
-    Nor does one that no poll failed in: between two polls at most one heartbeat counts, since a database that
-    was frozen held up all beats.
+    Only time between two successful polls counts, and of it at most a heartbeat: neither an outage of the
+    database nor one that only froze it makes an orphan.
     """
 
     def __init__(self, lease_seconds: float, heartbeat_seconds: float = math.inf) -> None:
@@ -9440,8 +9350,7 @@ class LeaseWatch:
 
 
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
-    """The wait after a failed ``attempt`` (1 for the first): base x 2^(attempt - 1), times ``jitter``, at
-    most 600 s."""
+    """The wait after a failed ``attempt``, from 1 on: base x 2^(attempt - 1) x ``jitter``, at most 600 s."""
     return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
 
 
@@ -9480,8 +9389,8 @@ def _ascii_error_text(error: Exception) -> str:
 def in_halves(
     items: Sequence[T], write: Callable[[Sequence[T]], None], refused: Callable[[T, Exception], None]
 ) -> None:
-    """Write items together; in halves where the database refuses them, so that ``refused`` gets the bad one
-    alone. Raises what is the fault of no item: DatabaseUnavailable and TransactionConflict."""
+    """Write items together; halve the group where the database refuses it, until ``refused`` gets the bad one
+    alone. Raises DatabaseUnavailable and TransactionConflict, which are no item's fault."""
     try:
         if items:
             write(items)
@@ -9496,16 +9405,13 @@ def in_halves(
 
 
 class Recorder:
-    """Writes the outcomes and the progress of attempts. `put` and `report` come from slots; the rest is of
-    the recorder thread."""
+    """Writes outcomes and progress. Slots call `put` and `report`; the rest is of the recorder thread."""
 
     def __init__(
         self,
         dao: TaskDAO,
         attempts: Attempts,
-        on_recorded: Callable[
-            [Sequence[Attempt], Sequence[str]], None
-        ],  # attempts that left, and idle batches
+        on_recorded: Callable[[Sequence[Attempt], Sequence[str]], None],  # attempts that left, idle batches
         on_doubt: Callable[[], None],  # a task was to be running and is not: a heartbeat finds out
         clock: Callable[[], float],
     ) -> None:
@@ -9535,8 +9441,7 @@ class Recorder:
         self._woken.set()
 
     def report(self, attempt: Attempt) -> None:
-        """Write the progress of an attempt soon; a quick one ends before that. Wakes nobody: the thread looks
-        as often."""
+        """Write an attempt's progress in a second; a quick one ends before. The thread looks as often."""
         with self._attempts.changed:
             self._reports.setdefault(attempt, self._clock() + PROGRESS_WRITE_SECONDS)
 
@@ -9610,7 +9515,6 @@ class Recorder:
         self._let_go([one for one in group if one.key not in found.locked])
 
     def _let_go(self, attempts: Sequence[Attempt]) -> None:
-        """Forget attempts whose outcomes are recorded or void."""
         for one in attempts:
             if one.outcome.ending == CANCELLED.ending and one.outcome.usage != NO_USAGE:
                 try:
@@ -9626,7 +9530,7 @@ class Recorder:
             self._on_recorded(attempts, self._attempts.leave(attempts))
 
     def _log(self, started: Sequence[Attempt], ended: Sequence[Attempt] = ()) -> None:
-        """The lines of attempts, each with its own time; many lines cost little more than one."""
+        """Many lines together, each with its own time, cost little more than one."""
         back = time.time() - time.monotonic()
         lines: list[tuple[float, str, Mapping[str, Any]]] = []
         for one in (one for one in started if one.has_start_to_log):
@@ -9654,7 +9558,7 @@ class Recorder:
         attempt.next_write = self._clock() + min(first * 2 ** (attempt.refusals % OUTCOME_TRIES), longest)
 
     def _report(self, attempts: Sequence[Attempt]) -> None:
-        """Write progress. What an engine says meanwhile is written the next time."""
+        """Write progress; what an engine reports meanwhile is written the next time."""
         running = [one for one in attempts if one.is_wanted]
         if running and not self._dao.report_progress(running):
             self._on_doubt()
@@ -9676,8 +9580,8 @@ STOP_NOTICE_SECONDS = 2.0
 
 
 class SlotWorker(SlotEvents):
-    """One slot: its thread takes attempts from the queue, has the engine's slot run them, and gives their
-    outcomes to the recorder. What the engine's slot says of them (`SlotEvents`) comes in this thread, too."""
+    """One slot: its thread takes attempts from the queue, has the engine's slot run them (whose `SlotEvents`
+    come in this thread), and gives their outcomes to the recorder."""
 
     def __init__(self, number: int, scheduler: TaskScheduler, runner: Runner, settings: Settings) -> None:
         self.wake = scheduler.wake  # which is to claim more, or to replace the engine server
@@ -9700,8 +9604,7 @@ class SlotWorker(SlotEvents):
             self._slot.close()
 
     def turn(self, wait: bool = False) -> bool:
-        """Run the next attempt, and those that the engine's slot asks for meanwhile; False when there is
-        none."""
+        """Run the next attempt, and those that its engine slot asks for meanwhile; False if there is none."""
         self._hold(taken := self._attempts.take(self, wait=wait))
         if not taken:
             return False
@@ -9715,8 +9618,7 @@ class SlotWorker(SlotEvents):
         return True
 
     def _run(self) -> None:
-        """Run the first attempt, and those that the engine's slot asks for meanwhile. Wait for an engine
-        server that is being replaced: until it is there, nothing is said of the attempt."""
+        """Run the attempts in hand, once there is an engine server; nothing is said of them until then."""
         self._slot = self._slot or self._open()
         deadline = time.monotonic() + self._settings.engine_start_seconds
         while (first := self.present) and first.is_wanted and time.monotonic() < deadline:
@@ -9795,15 +9697,13 @@ class SlotWorker(SlotEvents):
         self.ended(attempt, RELEASED)
 
     def _is_of_stop(self, outcome: Outcome) -> bool:
-        """Whether the engine ended by a stop signal that went to the service too, as systemd, scancel and
-        some inits of containers send it to every process."""
+        """Whether a stop signal to all processes ended the engine: systemd, scancel, some inits send it."""
         if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
             return self._attempts.draining.is_set()
         return outcome.by_stop_signal and self._attempts.draining.wait(STOP_NOTICE_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """A fault of ours is an outcome that counts for the attempt that ran: released, it would meet the
-        same fault for ever."""
+        """Count our fault as the attempt's: released, it would meet the same fault for ever."""
         text, first = _ascii_error_text(error), self.present
         log_event(logging.CRITICAL, "slot failed", **(first.log_fields if first else {}), error=text)
         logger.debug("slot failed", exc_info=error)
@@ -9824,8 +9724,7 @@ ORPHAN_EVENT = "orphan taken back"  # in the log: a task of a scheduler that die
 
 
 class Health:
-    """What the scheduler did last, for readiness and /metrics. Written by the scheduler thread, the activity
-    by `stop` as well."""
+    """What the scheduler did last, for readiness and /metrics. Written by its thread, and by `stop`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.activity = "not started"  # empty while rounds succeed
@@ -9863,8 +9762,8 @@ class Health:
 
 
 class TaskScheduler:
-    """Runs pending tasks on the engine, FIFO within a priority. `start` it once, `stop` it once. It has many
-    attributes, since it ties its parts together: attempts, recorder, leases, slots, timer and threads."""
+    """Runs pending tasks on the engine, FIFO within a priority. `start` it once, `stop` it once. It ties
+    attempts, recorder, leases, slots, timer and threads together, hence its many attributes."""
 
     def __init__(
         self,
@@ -9943,14 +9842,12 @@ class TaskScheduler:
         }
 
     def is_fresh(self) -> bool:
-        """Whether the last successful poll is younger than two poll intervals (and at least 5 s are
-        allowed)."""
+        """Whether the last successful poll is younger than two poll intervals, or 5 s."""
         longest = max(5.0, 2 * self._settings.poll_seconds)
         return self.failure is None and self._clock() - self._health.poll < longest
 
     def discard(self, belongs: Callable[[Attempt], bool]) -> None:
-        """End the attempts of tasks that were cancelled; their outcomes are void. A heartbeat finds one that
-        is being claimed just now."""
+        """End attempts of cancelled tasks; their outcomes are void. A heartbeat finds those not known yet."""
         with self.attempts.changed:
             cancelled = [one for one in self.attempts.known.values() if belongs(one)]
             is_claiming = self.attempts.is_claiming
@@ -9959,9 +9856,8 @@ class TaskScheduler:
             self._doubt()
 
     def create(self, new: NewTasks) -> bool:
-        """Store a task as ours, if it is the only one of its create, a slot is free and nothing is pending:
-        it begins without a claim of its own. False when it is not surely stored. Raises
-        DatabaseUnavailable."""
+        """Store a create's only task as ours, running, if a slot is free and nothing is pending. False if
+        it is not surely stored. Raises DatabaseUnavailable."""
         is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
         is_plain = is_plain and not new.sources
         with self.attempts.changed:
@@ -9987,11 +9883,8 @@ class TaskScheduler:
             self._end(self.attempts.select(AttemptState.CLAIMED), AttemptState.RELEASED)
 
     def stop(self, grace_seconds: float | None = None) -> None:
-        """Claim no more, give running tasks the grace, release the rest without using up their attempt, end
-        the threads.
-
-        Heartbeats go on until the last outcome is recorded.
-        """
+        """Claim no more, give running tasks the grace, release the rest with their attempt, end the threads.
+        Heartbeats go on until the last outcome is recorded."""
         grace = self._settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
         self._health.activity = "stopping"
         self.drain()
@@ -10019,7 +9912,6 @@ class TaskScheduler:
         self._health.activity = "stopped"
 
     def _end(self, attempts: Sequence[Attempt], state: AttemptState) -> None:
-        """Have attempts stopped, and released or forgotten."""
         in_slots, waiting = self.attempts.end(attempts, state)
         for one in in_slots:
             cast(SlotWorker, one.slot).stop(one)
@@ -10061,11 +9953,8 @@ class TaskScheduler:
                 pause = self.step()
 
     def step(self) -> float:
-        """One round: engine server, heartbeats, orphans, claims; seconds until the next, if nobody wakes it.
-
-        Raises EngineError when the engine cannot be imported; a database that is away only delays the next
-        round.
-        """
+        """One round: engine server, heartbeats, orphans, claims; seconds until the next, if nothing wakes it.
+        Raises EngineError when the engine cannot be imported; a database that is away only delays."""
         self._runner.ensure()
         are_all_slow = all(slot.is_slow() for slot in self.slots)
         self._end(self.attempts.waited_too_long(are_all_slow), AttemptState.RELEASED)
@@ -10116,8 +10005,8 @@ class TaskScheduler:
         self._reclaim("unknown claim given back", dict.fromkeys(unknown, (RELEASED, 0.0)))
 
     def _reclaim(self, event: str, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
-        """End attempts that no scheduler runs any more; their tasks are pending again, or failed. An error
-        stays with its task, unless the database is away for all."""
+        """End attempts that no scheduler runs; their tasks are pending again, or failed. An error stays with
+        its task, unless the database is away."""
         statuses: dict[RunningTask, TaskStatus] = {}
         tasks = list(orphans)
 
