@@ -7867,13 +7867,6 @@ def _nothing() -> None:
     """The callback of who has none."""
 
 
-class Report(NamedTuple):
-    """What a running attempt said of itself."""
-
-    progress: float
-    message: str
-
-
 class SlotEvents:
     """What happens to a slot's attempts, in the slot's thread. An attempt has ``task_id``, ``attempt``,
     ``timeout_seconds``, and for its engine `request_json()`."""
@@ -7881,21 +7874,21 @@ class SlotEvents:
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
 
-    def reported(self, attempt: Any, report: Report) -> None:
+    def reported(self, attempt: Any, progress: float, message: str) -> None:
         """The engine has reported its progress."""
 
     def ended(self, attempt: Any, outcome: Outcome) -> None:
-        """The last event of an attempt, unless it is returned."""
-
-    def returned(self, attempt: Any) -> None:
-        """It was stopped before its engine began: it has used nothing up."""
+        """The last event of an attempt. It is released if it was stopped before its engine began."""
 
 
-def _warn_of_progress(attempt: Any, value: str) -> None:
-    """Once for each attempt."""
-    told = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": value}
-    remedy = "give a fraction from 0 to 1, such as done / total"
-    log_event(logging.WARNING, "progress ignored", **told, remedy=remedy)
+def report_progress(events: SlotEvents, attempt: Any, frame: Mapping[str, Any]) -> None:
+    """Pass on what a ProgressSender has sent of an attempt."""
+    if "ignored" in frame:
+        named = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": frame["ignored"]}
+        remedy = "give a fraction from 0 to 1, such as done / total"
+        log_event(logging.WARNING, "progress ignored", **named, remedy=remedy)
+    else:
+        events.reported(attempt, frame["progress"], frame["message"])
 
 
 def _last_state(line: bytes) -> bytes:
@@ -8338,7 +8331,7 @@ class EngineSlot:
     def _obey_stop(self, link: HostLink, attempt: Any) -> None:
         if attempt in self._waiting:
             self._waiting.remove(attempt)
-            return self._events.returned(attempt)
+            return self._events.ended(attempt, RELEASED)
         for number, flight in self._flights.items():
             if flight.attempt is attempt and flight.pid:
                 return self._stop(link, flight)
@@ -8348,7 +8341,7 @@ class EngineSlot:
                 self._waiting.extendleft(reversed(others))
                 if number in taken_back:
                     self._waiting.remove(attempt)
-                    self._events.returned(attempt)
+                    self._events.ended(attempt, RELEASED)
                 return
 
     def _stop(self, link: HostLink, flight: Flight, with_stacks: bool = False) -> None:
@@ -8378,10 +8371,8 @@ class EngineSlot:
     ) -> None:
         if "at" in frame:
             self._begin(flight, frame)
-        elif "progress" in frame:
-            self._events.reported(flight.attempt, Report(frame["progress"], frame["message"]))
-        elif "ignored" in frame:
-            _warn_of_progress(flight.attempt, frame["ignored"])
+        elif "progress" in frame or "ignored" in frame:
+            report_progress(self._events, flight.attempt, frame)
         else:
             of_result, error = documents or (None, "[]", "[]", "{}", None), frame.get("error", ())
             fields: list[Any] = [*of_result, link.environment, *error]
@@ -8447,7 +8438,7 @@ class EngineSlot:
         while self._waiting:
             attempt = self._waiting.popleft()
             log_event(logging.WARNING, event, task_id=attempt.task_id, attempt=attempt.attempt, **fields)
-            self._events.ended(attempt, Outcome(released=True))
+            self._events.ended(attempt, RELEASED)
 
     def _leave_host(self) -> None:
         """Close our ends, which ends the host and all that it has forked."""
@@ -8720,7 +8711,7 @@ class EngineServer:
                 raise EngineUnavailable(f"the engine is not ready after {seconds:g} s", retry_after_seconds=2)
             return self._ready
 
-    def slot(self, number: int) -> EngineSlot:
+    def slot(self) -> EngineSlot:
         """A slot, for one thread."""
         return EngineSlot(self, self._settings, self._settings.tasks_per_process)
 
@@ -8828,60 +8819,47 @@ class ThreadSlot:
 
     def __init__(self, engine: BacktestEngine, name: str, environment: str) -> None:
         self._engine, self._name, self._environment = engine, name, environment
-        # attempts, abandoned ones too, and what happened to them: a frame of progress, the outcome, None for
-        # a stop
-        self._happened: queue.SimpleQueue[tuple[Any, dict[str, Any] | Outcome | None]] = queue.SimpleQueue()
+        # attempts, abandoned ones too, and how they ended
+        self._ends: queue.SimpleQueue[tuple[Any, Outcome]] = queue.SimpleQueue()
 
     def stop(self, attempt: Any) -> None:
         """As `EngineSlot.stop`."""
-        self._happened.put((attempt, None))
+        self._ends.put((attempt, Outcome(error_type="stopped", message="the attempt was stopped")))
 
     def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `EngineSlot.run`; ``more`` is not called."""
-        is_over = threading.Event()  # the next call of its ``progress`` raises TaskStopped
-        name = f"engine-{first.task_id}"
-        thread = threading.Thread(target=self._work, args=(first, is_over), name=name, daemon=True)
-        events.started(first, time.monotonic(), engine_version(self._engine))
-        thread.start()
-        outcome = self._await_end(first, thread, events)
-        is_over.set()
-        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
-
-    def _await_end(self, attempt: Any, thread: threading.Thread, events: SlotEvents) -> Outcome:
-        deadline = time.monotonic() + attempt.timeout_seconds
-        while True:
-            try:
-                whose, event = self._happened.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                limit = f"timeout_seconds ({attempt.timeout_seconds:g} s)"
-                message = (
-                    f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
-                )
-                frame = sys._current_frames().get(cast(int, thread.ident))
-                stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
-                return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
-            if whose is not attempt:
-                continue
-            if event is None:
-                return Outcome(error_type="stopped", message="the attempt was stopped")
-            if isinstance(event, Outcome):
-                return event
-            if "ignored" in event:
-                _warn_of_progress(attempt, event["ignored"])
-            else:
-                events.reported(attempt, Report(event["progress"], event["message"]))
-
-    def _work(self, attempt: Any, is_over: threading.Event) -> None:
-        sender = ProgressSender(lambda frame: self._happened.put((attempt, frame)))
+        """As `EngineSlot.run`; ``more`` is not called, and progress is reported in the attempt's thread."""
+        is_over = threading.Event()
+        sender = ProgressSender(functools.partial(report_progress, events, first))
 
         def progress(fraction: float, message: str = "") -> None:
             if is_over.is_set():
                 raise TaskStopped("this attempt was stopped")
             sender(fraction, message)
 
-        outcome = run_attempt(self._engine, attempt.request(), progress, self._name)
+        def work() -> None:
+            self._ends.put((first, run_attempt(self._engine, first.request(), progress, self._name)))
+
+        events.started(first, time.monotonic(), engine_version(self._engine))
+        thread = threading.Thread(target=work, name=f"engine-{first.task_id}", daemon=True)
+        thread.start()
+        outcome = self._await_end(first, thread)
+        is_over.set()
         sender.close()
-        self._happened.put((attempt, outcome))
+        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
+
+    def _await_end(self, attempt: Any, thread: threading.Thread) -> Outcome:
+        deadline = time.monotonic() + attempt.timeout_seconds
+        try:
+            while True:
+                ended, outcome = self._ends.get(timeout=max(0.0, deadline - time.monotonic()))
+                if ended is attempt:
+                    return outcome
+        except queue.Empty:
+            limit = f"timeout_seconds ({attempt.timeout_seconds:g} s)"
+            message = f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
+            frame = sys._current_frames().get(cast(int, thread.ident))
+            stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
+            return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -8905,7 +8883,7 @@ class ThreadRunner:
     def ensure(self) -> None:
         """Nothing to start."""
 
-    def slot(self, number: int) -> ThreadSlot:
+    def slot(self) -> ThreadSlot:
         """A slot, for one thread."""
         return ThreadSlot(self._engine, self._name, self._environment)
 
@@ -9583,11 +9561,11 @@ class SlotWorker(SlotEvents):
     """One slot: its thread takes attempts from the queue, has the engine's slot run them (whose `SlotEvents`
     come in this thread), and gives their outcomes to the recorder."""
 
-    def __init__(self, number: int, scheduler: TaskScheduler, runner: Runner, settings: Settings) -> None:
+    def __init__(self, scheduler: TaskScheduler, runner: Runner, settings: Settings) -> None:
         self.wake = scheduler.wake  # which is to claim more, or to replace the engine server
         # when the slot turned to its present attempt; written here, read by the scheduler
         self.begun_at: float | None = None
-        self._open = functools.partial(runner.slot, number)
+        self._open = runner.slot
         self._slot: Slot | None = None  # made by the thread, which its processes outlive in no case
         self._attempts = scheduler.attempts
         self._recorder = scheduler.recorder
@@ -9628,7 +9606,7 @@ class SlotWorker(SlotEvents):
                 self.wake()  # its thread alone replaces the server
                 self._attempts.stopped.wait(0.05)
         for one in list(self._hands):
-            self.returned(one)
+            self.ended(one, RELEASED)
 
     def stop(self, attempt: Attempt) -> None:
         """From any thread: end an attempt that is no longer wanted."""
@@ -9664,9 +9642,9 @@ class SlotWorker(SlotEvents):
             attempt.has_start_to_log = True
             self._recorder.report(attempt)
 
-    def reported(self, attempt: Attempt, report: Report) -> None:
+    def reported(self, attempt: Attempt, progress: float, message: str) -> None:
         """Its engine said how far it is; progress never falls."""
-        attempt.progress, attempt.message = max(attempt.progress, report.progress), report.message
+        attempt.progress, attempt.message = max(attempt.progress, progress), message
         self._recorder.report(attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -9692,10 +9670,6 @@ class SlotWorker(SlotEvents):
         self._hands.pop(attempt, None)
         self._recorder.put(attempt, outcome, pause)
 
-    def returned(self, attempt: Attempt) -> None:
-        """The slot has not begun it, and never will."""
-        self.ended(attempt, RELEASED)
-
     def _is_of_stop(self, outcome: Outcome) -> bool:
         """Whether a stop signal to all processes ended the engine: systemd, scancel, some inits send it."""
         if outcome.error_type in ("SystemExit", "KeyboardInterrupt"):  # what handlers of these signals raise
@@ -9711,7 +9685,7 @@ class SlotWorker(SlotEvents):
             message = f"qtm failed while it ran this attempt: {text}"
             self.ended(first, Outcome(error_type="internal", message=message))
         for one in list(self._hands):
-            self.returned(one)
+            self.ended(one, RELEASED)
 
 
 # ==== 33 TaskScheduler ======================================================================================
@@ -9793,7 +9767,7 @@ class TaskScheduler:
         # this and the next are of the scheduler thread; a doubt sets the time, too
         self._is_registered = False
         self._next_beat = 0.0
-        self.slots = [SlotWorker(i, self, runner, settings) for i in range(1, settings.workers + 1)]
+        self.slots = [SlotWorker(self, runner, settings) for _ in range(settings.workers)]
 
     # -- for other threads
     # --------------------------------------------------------------------------------------------------------

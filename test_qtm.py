@@ -7325,15 +7325,12 @@ class SlotDiary:
     def started(self, attempt, at, version):
         self.events.append(f"{attempt.task_id} started")
 
-    def reported(self, attempt, report):
+    def reported(self, attempt, progress, message):
         pass
 
     def ended(self, attempt, outcome):
         self.events.append(f"{attempt.task_id} {outcome.ending}")
         self.outcomes[attempt.task_id] = outcome
-
-    def returned(self, attempt):
-        self.events.append(f"{attempt.task_id} returned")
 
 
 @contextlib.contextmanager
@@ -7346,7 +7343,7 @@ def warm_slot(tmp_path, monkeypatch, tasks: int = 100, **options):
     )
     server.ensure()
     server.wait_ready(DEADLINE_SECONDS)
-    slot = server.slot(1)
+    slot = server.slot()
 
     def run(diary, *cases):
         left = list(cases[1:])
@@ -7375,13 +7372,13 @@ def test_tasks_behind_a_slow_one_are_taken_back_at_once_and_others_run_wherever_
         done = run(diary, held, *others)
         eventually((tmp_path / "gate.begun").exists)
         slot.stop(others[0])  # which was sent ahead
-        eventually(lambda: diary.events == ["held started", "b returned"])
+        eventually(lambda: diary.events == ["held started", "b released"])
         if ending == "completed":
             gate.touch()
         else:
             os.kill(host_pid(server), signal.SIGKILL)
         done.result(DEADLINE_SECONDS)
-    assert diary.events[:3] == ["held started", "b returned", f"held {ending}"]
+    assert diary.events[:3] == ["held started", "b released", f"held {ending}"]
     if ending == "completed":
         assert diary.events[3:] == ["c started", "c completed"]
     else:
@@ -7401,13 +7398,13 @@ def test_tasks_that_were_taken_back_do_not_count_to_those_of_a_process(tmp_path,
         eventually((tmp_path / "gate.begun").exists)
         for number in range(3):
             eventually(
-                lambda number=number: slot.stop(others[number]) or f"{number} returned" in diary.events
+                lambda number=number: slot.stop(others[number]) or f"{number} released" in diary.events
             )
         gate.touch()
         done.result(DEADLINE_SECONDS)
         run(diary, SlotCase("last", do="nothing")).result(DEADLINE_SECONDS)
     assert {outcome.ending for outcome in diary.outcomes.values()} == {"completed"}
-    assert diary.events[:4] == ["held started", "0 returned", "1 returned", "2 returned"]
+    assert diary.events[:4] == ["held started", "0 released", "1 released", "2 released"]
 
 
 def test_a_task_that_was_stopped_before_its_slot_knew_it_is_no_fault(tmp_path, monkeypatch):
@@ -7417,7 +7414,7 @@ def test_a_task_that_was_stopped_before_its_slot_knew_it_is_no_fault(tmp_path, m
         slot.stop(first)
         run(diary, first).result(DEADLINE_SECONDS)
     assert diary.events[:2] == ["b started", "b completed"]
-    as_quick_as_it_was = ["a returned"], ["a started", "a crashed"], ["a started", "a completed"]
+    as_quick_as_it_was = ["a released"], ["a started", "a crashed"], ["a started", "a completed"]
     assert diary.events[2:] in as_quick_as_it_was
 
 
@@ -7635,7 +7632,7 @@ class HeldRunner:
     def ensure(self):
         pass
 
-    def slot(self, number):
+    def slot(self):
         return HeldSlot(self)
 
     def close(self):
@@ -7650,9 +7647,9 @@ class HeldSlot:
         handle = HeldHandle(first)
         self.runner.handles.append(handle)
         if not first.is_wanted:
-            return events.returned(first)
+            return events.ended(first, qtm.RELEASED)
         events.started(first, time.monotonic(), None)
-        handle.report = lambda said: events.reported(first, said)
+        handle.report = lambda *said: events.reported(first, *said)
         assert handle.done.wait(DEADLINE_SECONDS)
         if isinstance(handle.outcome, Exception):
             raise handle.outcome
@@ -7749,8 +7746,8 @@ def test_a_task_that_nobody_told_of_is_found_by_the_timer(url):
 def test_progress_reaches_the_database_and_a_lost_task_is_stopped_by_the_heartbeat(stage, dao):
     scheduler, runner, clock = stage
     (task_id,) = begin_some(stage, dao)
-    runner.handles[0].report(qtm.Report(0.25, "a quarter"))
-    runner.handles[0].report(qtm.Report(0.1, "never back"))
+    runner.handles[0].report(0.25, "a quarter")
+    runner.handles[0].report(0.1, "never back")
     clock.now += 1.0
     eventually(lambda: (dao.get(task_id).progress, dao.get(task_id).message) == (0.25, "never back"))
     dao.cancel(task_id)  # as another replica would
@@ -17426,7 +17423,7 @@ def live(dao, plan, oracle, script, is_orphan, fault):
     watched = set()
 
     def play(task, report):
-        report(qtm.Report(0.5, "half way"))
+        report(0.5, "half way")
         life.step()
         outcome = next(endings, GOOD)
         if outcome.released:

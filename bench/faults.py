@@ -300,7 +300,7 @@ class ImpatientEvent(threading.Event):
         return self.is_set()
 
 
-Play = Callable[[qtm.TaskRequest, Callable[[qtm.Report], None]], qtm.Outcome]
+Play = Callable[[qtm.TaskRequest, Callable[[float, str], None]], qtm.Outcome]
 
 
 class ScriptedRunner:
@@ -317,7 +317,7 @@ class ScriptedRunner:
     def ensure(self) -> None:
         """Nothing to start."""
 
-    def slot(self, number: int) -> ScriptedSlot:
+    def slot(self) -> ScriptedSlot:
         """The only one."""
         return ScriptedSlot(self._play, self.starts)
 
@@ -340,7 +340,7 @@ class ScriptedSlot:
         """What the script says."""
         self._starts.append((first.task_id, first.attempt))
         events.started(first, time.monotonic(), "scripted")
-        events.ended(first, self._play(first.request(), lambda report: events.reported(first, report)))
+        events.ended(first, self._play(first.request(), lambda *said: events.reported(first, *said)))
 
     def stop(self, attempt: Any, with_stacks: bool = False) -> None:
         """Nothing to end."""
