@@ -62,14 +62,15 @@ Rooms (search for the rule "# ==== "):
     9 Tables and curves.
   Database: 10 Log and counters, 11 Connection pool, 12 Dialects, 13 Transactions, 14 Migrations, 15 Rows,
     16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements, 21 Doctor.
-  Engine: 22 Backtest engine, 23 Results, 24 Engine process, 25 Engine host, 26 Engine slots,
-    27 Engine server, 28 Thread runner.
-  Scheduler: 29 Upkeep, 30 Leases and waits, 31 Recorder, 32 Slot workers, 33 TaskScheduler.
-  Verbs: 34 Admission, 35 Batches, 36 Task queries, 37 TaskManager, 38 Service connections, 39 Client.
-  HTTP: 40 HTTP messages, 41 Metrics, 42 Schemas, 43 Routes, 44 OpenAPI, 45 Page, 46 API, 47 Access,
-    48 HTTP exchanges, 49 HTTP connections, 50 HTTP dispatch, 51 HTTP server.
-  Program: 52 Command output, 53 Client commands, 54 Service log, 55 Check, 56 Service process,
-    57 Command line.
+  Engine: 22 Backtest engine, 23 Library values, 24 Results, 25 Engine calls, 26 Engine process,
+    27 Temporary folders, 28 Engine host, 29 Engine server process, 30 Engine output, 31 Host links,
+    32 Engine slots, 33 Engine server, 34 Thread runner.
+  Scheduler: 35 Upkeep, 36 Leases and waits, 37 Recorder, 38 Slot workers, 39 TaskScheduler.
+  Verbs: 40 Admission, 41 Batches, 42 Task queries, 43 TaskManager, 44 Service connections, 45 Client.
+  HTTP: 46 HTTP messages, 47 Metrics, 48 Schemas, 49 Routes, 50 OpenAPI, 51 Page, 52 API, 53 Access,
+    54 HTTP exchanges, 55 HTTP connections, 56 HTTP dispatch, 57 HTTP server.
+  Program: 58 Command output, 59 Client commands, 60 Service log, 61 Check, 62 Service process,
+    63 Command line.
 """
 
 from __future__ import annotations
@@ -6384,21 +6385,9 @@ run_backtest.data_version = price_data_version  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 23 Results ============================================================================================
-# An engine's result as strict JSON, whatever numpy, pandas or polars put into it.
-
-
-class ResultDocument(NamedTuple):
-    """A result as strict JSON text, and as the plain value that the text is of.
-
-    ``non_finite`` lists what became null: ``{"path", "kind"}``, the kind nan, inf or -inf. ``converted``
-    lists what has no JSON form and became its text: ``{"path", "type"}``.
-    """
-
-    text: str
-    non_finite: list[dict[str, str]]
-    converted: list[dict[str, str]]
-    plain: Mapping[str, Any]
+# ==== 23 Library values =====================================================================================
+# What numpy, pandas, polars and others put into a result, as plain data, told by the names of their classes:
+# none of them is imported here.
 
 
 class ResultFault(ValueError):
@@ -6620,6 +6609,23 @@ def _converter(kind: type[Any]) -> Convert:
     return lambda converter, value: converter.as_text(value)
 
 
+# ==== 24 Results ============================================================================================
+# An engine's result as strict JSON, whatever is in it.
+
+
+class ResultDocument(NamedTuple):
+    """A result as strict JSON text, and as the plain value that the text is of.
+
+    ``non_finite`` lists what became null: ``{"path", "kind"}``, the kind nan, inf or -inf. ``converted``
+    lists what has no JSON form and became its text: ``{"path", "type"}``.
+    """
+
+    text: str
+    non_finite: list[dict[str, str]]
+    converted: list[dict[str, str]]
+    plain: Mapping[str, Any]
+
+
 class ResultConverter:
     """Makes plain data of what an engine returned, and lists what is not finite or has no JSON form."""
 
@@ -6746,133 +6752,17 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(dump_json(plain), converter.non_finite, converter.converted, plain)
 
 
-# ==== 24 Engine process =====================================================================================
-# The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
-# datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
-# pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
-# active.
+# ==== 25 Engine calls =======================================================================================
+# One attempt on the engine, or a question to it, in the process or thread of the caller. Whatever the engine does
+# comes out as an Outcome.
 
-LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
 MAX_CAUSES = 20  # exceptions of a chain that are looked at
 PROGRESS_INTERVAL_SECONDS = 0.05  # a process sends no more often
-# they may go to the whole group; the service decides what ends
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
-TASK_OOM_SCORE = 500  # when the machine runs out of memory, the kernel ends an engine before anything else
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
-# has an engine process write where it is
-STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
-# as `ps -e` and `top` show them
-SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
 MAX_MESSAGE = 500  # characters of a progress message, as its column has room for
 MAX_IGNORED = 100  # characters of what an engine gave as a fraction, and was none
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 2000, 8000  # characters of an attempt's error
 MAX_DATA_VERSION = 200  # characters that a run card shows; a run_key holds all of them
 MAX_RESULT_BYTES = 64 * 1024 * 1024
-# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
-# last
-PIECE_HEAD = struct.Struct("!8sIH?")
-PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
-DESCRIPTOR = struct.Struct("i")
-# datagrams with boundaries and an end; where there are none (macOS), without an end
-PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
-MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task is sent as a file
-
-
-@functools.cache
-def _find_prctl() -> Any:
-    """The system call, or None where there is none: only Linux has it."""
-    import ctypes
-
-    return getattr(ctypes.CDLL(None), "prctl", None)
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    if prctl := _find_prctl():
-        prctl(option, value, 0, 0, 0)
-
-
-def sees_processes() -> bool:
-    """Whether this system has prctl (subreapers, death signals) and /proc, by which no process escapes."""
-    return _find_prctl() is not None and os.path.isdir("/proc/self/task")
-
-
-def read_small_file(path: str) -> bytes:
-    """As open() does it, in a quarter of its time."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(file, 65536)
-    finally:
-        os.close(file)
-
-
-def _write_own(name: str, value: int) -> None:
-    """Set a value of this process in /proc, where that is there and permits it."""
-    with contextlib.suppress(OSError):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        os.write(file, b"%d" % value)
-        os.close(file)
-
-
-def _children(pid: int | str = "self") -> list[int]:
-    """The pids of a process's children, of all its threads; empty where the system does not tell."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            # One that has ended in between leaves its children to another one.
-            with contextlib.suppress(OSError):
-                found += map(int, read_small_file(f"/proc/{pid}/task/{thread}/children").split())
-    return found
-
-
-def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
-    """The next data of a Unix socket, and the descriptors with it; socket.recv_fds() ignores its flags."""
-    data, found, _, _ = sock.recvmsg(size, socket.CMSG_LEN(4 * DESCRIPTOR.size), flags)
-    return data, [number for _, _, part in found for (number,) in DESCRIPTOR.iter_unpack(part)]
-
-
-class ProcessPlan(NamedTuple):
-    """What hosts and engine processes are to do; from the settings of the service."""
-
-    engine: str
-    sys_path: list[str]
-    memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
-    start: str  # fork or spawn; empty: by what the import leaves
-    core_limit: int  # soft limit of the size of core files
-
-
-class SlotEnds(NamedTuple):
-    """What the processes of a slot share."""
-
-    tasks: socket.socket
-    frames: int
-    output: int
-    marker: bytes  # begins each piece of a frame, and ends the output of an attempt
-    turn: int = -1  # of each process alone: gives a byte when it is to take tasks
-
-    def send(self, frame: Mapping[str, Any], *documents: str) -> None:
-        """Send a frame, and documents of JSON behind it, each a line."""
-        body = "\n".join((dump_json(frame), *documents)).encode()
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
-            is_last = start + PIECE_BYTES >= len(body)
-            os.write(self.frames, PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), is_last) + piece)
-
-    def receive(self) -> tuple[int, Any] | None:
-        """Wait for a task: its number, and the task. None when the service has gone."""
-        arrival = select.poll()
-        arrival.register(self.tasks, select.POLLIN)
-        while True:
-            # not blocked in recv(): a process that is killed there may take a task with it
-            with contextlib.suppress(BlockingIOError):
-                data, files = receive_descriptors(self.tasks, MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
-                break
-            arrival.poll()
-        for file in files:
-            with open(file, "rb") as stream:
-                data = stream.read()
-        number, _, body = data.partition(b" ")
-        return (int(number), json.loads(body)) if data else None
 
 
 def _fraction(value: Any) -> float | None:
@@ -7085,6 +6975,128 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
     return Outcome(dump_json(found))
 
 
+# ==== 26 Engine process =====================================================================================
+# The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
+# datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
+# pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
+# active.
+
+LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
+# they may go to the whole group; the service decides what ends
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
+TASK_OOM_SCORE = 500  # when the machine runs out of memory, the kernel ends an engine before anything else
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
+# has an engine process write where it is
+STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+# as `ps -e` and `top` show them
+SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
+# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
+# last
+PIECE_HEAD = struct.Struct("!8sIH?")
+PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
+DESCRIPTOR = struct.Struct("i")
+# datagrams with boundaries and an end; where there are none (macOS), without an end
+PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task is sent as a file
+
+
+@functools.cache
+def _find_prctl() -> Any:
+    """The system call, or None where there is none: only Linux has it."""
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if prctl := _find_prctl():
+        prctl(option, value, 0, 0, 0)
+
+
+def sees_processes() -> bool:
+    """Whether this system has prctl (subreapers, death signals) and /proc, by which no process escapes."""
+    return _find_prctl() is not None and os.path.isdir("/proc/self/task")
+
+
+def read_small_file(path: str) -> bytes:
+    """As open() does it, in a quarter of its time."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 65536)
+    finally:
+        os.close(file)
+
+
+def _write_own(name: str, value: int) -> None:
+    """Set a value of this process in /proc, where that is there and permits it."""
+    with contextlib.suppress(OSError):
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(file, b"%d" % value)
+        os.close(file)
+
+
+def _children(pid: int | str = "self") -> list[int]:
+    """The pids of a process's children, of all its threads; empty where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended, or there is no /proc
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            # One that has ended in between leaves its children to another one.
+            with contextlib.suppress(OSError):
+                found += map(int, read_small_file(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """The next data of a Unix socket, and the descriptors with it; socket.recv_fds() ignores its flags."""
+    data, found, _, _ = sock.recvmsg(size, socket.CMSG_LEN(4 * DESCRIPTOR.size), flags)
+    return data, [number for _, _, part in found for (number,) in DESCRIPTOR.iter_unpack(part)]
+
+
+class ProcessPlan(NamedTuple):
+    """What hosts and engine processes are to do; from the settings of the service."""
+
+    engine: str
+    sys_path: list[str]
+    memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
+    start: str  # fork or spawn; empty: by what the import leaves
+    core_limit: int  # soft limit of the size of core files
+
+
+class SlotEnds(NamedTuple):
+    """What the processes of a slot share."""
+
+    tasks: socket.socket
+    frames: int
+    output: int
+    marker: bytes  # begins each piece of a frame, and ends the output of an attempt
+    turn: int = -1  # of each process alone: gives a byte when it is to take tasks
+
+    def send(self, frame: Mapping[str, Any], *documents: str) -> None:
+        """Send a frame, and documents of JSON behind it, each a line."""
+        body = "\n".join((dump_json(frame), *documents)).encode()
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            is_last = start + PIECE_BYTES >= len(body)
+            os.write(self.frames, PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), is_last) + piece)
+
+    def receive(self) -> tuple[int, Any] | None:
+        """Wait for a task: its number, and the task. None when the service has gone."""
+        arrival = select.poll()
+        arrival.register(self.tasks, select.POLLIN)
+        while True:
+            # not blocked in recv(): a process that is killed there may take a task with it
+            with contextlib.suppress(BlockingIOError):
+                data, files = receive_descriptors(self.tasks, MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
+                break
+            arrival.poll()
+        for file in files:
+            with open(file, "rb") as stream:
+                data = stream.read()
+        number, _, body = data.partition(b" ")
+        return (int(number), json.loads(body)) if data else None
+
+
 def _flush_log_handlers(handlers: Sequence[logging.Handler], is_last: bool) -> None:
     """Flush handlers, and before them the queues of QueueListeners, whose threads are not there in a fork."""
     module = sys.modules.get("logging.handlers")
@@ -7292,25 +7304,100 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 25 Engine host ========================================================================================
-# The processes between the service and the engine processes. The engine server imports the engine once and
-# forks one host per slot; a host runs no user code. It forks the next engine process in advance and activates
-# it when the process before, with all its descendants, has ended. It adopts orphaned descendants (child
-# subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, each host
+# ==== 27 Temporary folders ==================================================================================
+# TMPDIR of engine processes. A server has a locked folder, in which each of its hosts has one.
+
+MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
+SERVER_FOLDER = "qtm-engine-"
+
+
+def _lock_folder(path: str) -> int | None:
+    """Lock a folder of this user, for all forks of this process; None if it is locked, or gone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            if found.st_uid == os.getuid() and os.path.samestat(found, os.lstat(path)):
+                return descriptor
+        os.close(descriptor)
+    return None
+
+
+def _remove_empty(path: str) -> None:
+    with contextlib.suppress(OSError):  # the folder of another host is in it
+        os.rmdir(path)
+
+
+class TemporaryFolder:
+    """TMPDIR of a host's processes, empty whenever one begins; not used where it cannot be made."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
+
+    def make(self) -> None:
+        """Make it, for this process and those below it."""
+        with contextlib.suppress(OSError):
+            if self.path:
+                os.mkdir(self.path, 0o700)
+                os.environ["TMPDIR"] = tempfile.tempdir = self.path
+
+    def empty(self) -> None:
+        """Most processes leave it as it was, and a look is quicker than to make it anew."""
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(os.stat(self.path).st_mode) == 0o700 and not os.listdir(self.path):
+                return
+        self.remove()
+        self.make()
+
+    def remove(self) -> None:
+        """With all in it, also what the engine made unreadable; nothing behind a symbolic link."""
+        with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
+            if os.path.islink(self.path):
+                return os.unlink(self.path)
+            os.chmod(self.path, 0o700)
+            for folder, names, _ in os.walk(self.path):
+                for inner in (os.path.join(folder, name) for name in names):
+                    if not os.path.islink(inner):
+                        os.chmod(inner, 0o700)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_left_folders() -> None:
+    """Remove the folders of servers whose processes were all killed."""
+    with contextlib.suppress(OSError):
+        for path in pathlib.Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDER}*"):
+            if (descriptor := _lock_folder(str(path))) is not None:
+                TemporaryFolder(str(path)).remove()
+                os.close(descriptor)
+
+
+def _server_folder() -> str:
+    """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
+    _remove_left_folders()
+    with contextlib.suppress(OSError):
+        for _ in range(3):  # before it is locked, another server may take it for one that was left
+            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
+            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
+                return path
+    return ""
+
+
+# ==== 28 Engine host ========================================================================================
+# The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
+# and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
+# (child subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, it
 # reads the end of its socket, kills its processes and exits.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
 RESOURCE_TRACKER_SECONDS = 8.0
 LAST_KILL_SECONDS = 5.0  # for killed processes to end: one in the kernel must not hold the slot for ever
-IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MEMORY_POLL_SECONDS = 0.1
-SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
 STACKS_SECONDS = 1.0  # for an engine process to write its stacks, once its time is over
 STACKS_QUIET_SECONDS = 0.1  # without another byte of them: they are whole
 MAX_STACKS_BYTES = 256 * 1024  # that are read; the report has no more of them than an error
 SHORT_LIFE_SECONDS = 0.1  # a process that failed within it delays the next by as much
-MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
 
 
 class Control:
@@ -7366,23 +7453,6 @@ class ChildSignal:
         if self._wake in found:
             os.read(self._wake, 4096)
         return bool(set(found) - {self._wake})
-
-
-def _kill_unless_host(pid: int) -> None:
-    with contextlib.suppress(OSError):  # it has gone
-        if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
-            os.kill(pid, signal.SIGKILL)
-
-
-def kill_strays(kept: Iterable[int] = ()) -> None:
-    """Kill and reap the processes that this one adopted as a subreaper from a host that was killed. Attempts
-    have sessions of their own, and hosts have a name. Call it whenever a child has ended: children of a
-    killed one are adopted next."""
-    session = os.getsid(0)
-    for pid in set(_children()) - set(kept):
-        with contextlib.suppress(OSError):  # it has gone
-            if os.getsid(pid) != session and not os.waitpid(pid, os.WNOHANG)[0]:
-                _kill_unless_host(pid)
 
 
 def _tracks_resources(pid: int) -> bool:
@@ -7470,81 +7540,6 @@ class HostedProcess:
         threads = _clean(found.decode("utf-8", "replace")).strip().split("\n\n")
         # the main thread, written last, before what may be cut
         self.stacks = "\n\n".join([threads[-1], *threads[:-1]])[:MAX_TRACEBACK]
-
-
-SERVER_FOLDER = "qtm-engine-"
-
-
-def _lock_folder(path: str) -> int | None:
-    """Lock a folder of this user, for all forks of this process; None if it is locked, or gone."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(descriptor)
-            if found.st_uid == os.getuid() and os.path.samestat(found, os.lstat(path)):
-                return descriptor
-        os.close(descriptor)
-    return None
-
-
-def _remove_empty(path: str) -> None:
-    with contextlib.suppress(OSError):  # the folder of another host is in it
-        os.rmdir(path)
-
-
-class TemporaryFolder:
-    """TMPDIR of a host's processes, empty whenever one begins; not used where it cannot be made."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
-
-    def make(self) -> None:
-        """Make it, for this process and those below it."""
-        with contextlib.suppress(OSError):
-            if self.path:
-                os.mkdir(self.path, 0o700)
-                os.environ["TMPDIR"] = tempfile.tempdir = self.path
-
-    def empty(self) -> None:
-        """Most processes leave it as it was, and a look is quicker than to make it anew."""
-        with contextlib.suppress(OSError):
-            if stat.S_IMODE(os.stat(self.path).st_mode) == 0o700 and not os.listdir(self.path):
-                return
-        self.remove()
-        self.make()
-
-    def remove(self) -> None:
-        """With all in it, also what the engine made unreadable; nothing behind a symbolic link."""
-        with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
-            if os.path.islink(self.path):
-                return os.unlink(self.path)
-            os.chmod(self.path, 0o700)
-            for folder, names, _ in os.walk(self.path):
-                for inner in (os.path.join(folder, name) for name in names):
-                    if not os.path.islink(inner):
-                        os.chmod(inner, 0o700)
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _remove_left_folders() -> None:
-    """Remove the folders of servers whose processes were all killed."""
-    with contextlib.suppress(OSError):
-        for path in pathlib.Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDER}*"):
-            if (descriptor := _lock_folder(str(path))) is not None:
-                TemporaryFolder(str(path)).remove()
-                os.close(descriptor)
-
-
-def _server_folder() -> str:
-    """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
-    _remove_left_folders()
-    with contextlib.suppress(OSError):
-        for _ in range(3):  # before it is locked, another server may take it for one that was left
-            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
-            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
-                return path
-    return ""
 
 
 class EngineHost:
@@ -7665,15 +7660,6 @@ class EngineHost:
             children = set(_children()) - kept
 
 
-def trim_memory() -> None:
-    """Return malloc's free memory to the system (glibc): a third of an idle service's, after its imports."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
-
-
 def _be_host(
     request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
     folder: TemporaryFolder,
@@ -7696,6 +7682,41 @@ def _be_host(
     except OSError as error:
         with contextlib.suppress(OSError):  # the service has gone
             ends.send({"no_process": str(error)})
+
+
+# ==== 29 Engine server process ==============================================================================
+# The process that imports the engine once and forks one host per slot. It kills what hosts leave that were
+# killed.
+
+IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
+MAX_LEFT = 20  # threads or sockets that are named
+SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
+
+
+def _kill_unless_host(pid: int) -> None:
+    with contextlib.suppress(OSError):  # it has gone
+        if read_small_file(f"/proc/{pid}/comm").strip().decode() != ENGINE_HOST_NAME:
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_strays(kept: Iterable[int] = ()) -> None:
+    """Kill and reap the processes that this one adopted as a subreaper from a host that was killed. Attempts
+    have sessions of their own, and hosts have a name. Call it whenever a child has ended: children of a
+    killed one are adopted next."""
+    session = os.getsid(0)
+    for pid in set(_children()) - set(kept):
+        with contextlib.suppress(OSError):  # it has gone
+            if os.getsid(pid) != session and not os.waitpid(pid, os.WNOHANG)[0]:
+                _kill_unless_host(pid)
+
+
+def trim_memory() -> None:
+    """Return malloc's free memory to the system (glibc): a third of an idle service's, after its imports."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessPlan) -> None:
@@ -7776,6 +7797,43 @@ def _other_sockets(own: Control) -> list[str]:
     return sorted(found)
 
 
+# why what an import has left matters, and what to do
+THREADS_SPAWNED = (
+    "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time",
+    "start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone",
+)
+THREADS_LOST = (
+    "no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout",
+    "unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there",
+)
+SOCKETS_SHARED = "all attempts share a socket, and read each other's answers", "open connections in run()"
+HELD_LESS_FIRMLY = (
+    "this system lacks prctl or /proc: processes that leave their engine's process group outlive their attempt, QTM_TASK_MEMORY_MB "
+    "caps each process alone, a service that is killed may leave engine processes, and engines are started by spawn"
+)
+
+
+def _count_and_names(names: Sequence[str], what: str) -> str:
+    """How many there are, and what they are called: ``2 threads (pool_0, pool_1)``."""
+    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:MAX_LEFT])})"
+
+
+def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
+    """What to say of threads and sockets that the engine's import has left, as its server lists them."""
+    threads, sockets, spawns = ready["threads"], ready["sockets"], ready["spawns"]
+    named = (threads, "thread"), (sockets, "open socket")
+    left = [_count_and_names(names, what) for names, what in named if names]
+    found = []
+    if threads:
+        found.append(THREADS_SPAWNED if spawns else THREADS_LOST)
+    if sockets and not spawns:
+        found.append(SOCKETS_SHARED)
+    if not found:
+        return None
+    why, remedy = ("; ".join(texts) for texts in zip(*found, strict=True))
+    return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", why, remedy)
+
+
 def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine, bool] | None:
     """Import the engine and report it; the engine, and whether its processes are to import it themselves."""
     try:
@@ -7840,55 +7898,12 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 26 Engine slots =======================================================================================
-# The service's side of a host. A slot's thread sends attempts to its engine processes, several in advance
-# while attempts are short, and reads frames until each has ended. Every wait for another process has a
-# deadline.
+# ==== 30 Engine output ======================================================================================
+# What engines print, into the log and into the records of attempts.
 
-START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
-# at most so much of one wait counts to them: while the whole machine stood still, nothing could start
-START_CHECK_SECONDS = 0.5
-HOST_SECONDS = 10.0  # for a host to report an end that it was asked for, beyond the grace
-# for a process to end by itself and for its host to tidy up, once it has nothing more to do
-END_SECONDS = 25.0
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
-# characters of an engine's stacks that are kept at the end of its output; its error has more of them
-MAX_OUTPUT_STACKS = 3500
 STATE_SECONDS = 1.0  # between two states of one progress bar in the log
-EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: then it is the task's failure
-SENT_AHEAD = 64  # tasks, at most
-# of their work, so that a process need not wait when the service's threads wait for each other
-SENT_AHEAD_SECONDS = 0.1
-MAX_FRAME_BYTES = MAX_RESULT_BYTES + (1 << 20)
-
-
-def _nothing() -> None:
-    """The callback of who has none."""
-
-
-class SlotEvents:
-    """What happens to a slot's attempts, in the slot's thread. An attempt has ``task_id``, ``attempt``,
-    ``timeout_seconds``, and for its engine `request_json()`."""
-
-    def started(self, attempt: Any, at: float, version: str | None) -> None:
-        """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
-
-    def reported(self, attempt: Any, progress: float, message: str) -> None:
-        """The engine has reported its progress."""
-
-    def ended(self, attempt: Any, outcome: Outcome) -> None:
-        """The last event of an attempt. It is released if it was stopped before its engine began."""
-
-
-def report_progress(events: SlotEvents, attempt: Any, frame: Mapping[str, Any]) -> None:
-    """Pass on what a ProgressSender has sent of an attempt."""
-    if "ignored" in frame:
-        named = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": frame["ignored"]}
-        remedy = "give a fraction from 0 to 1, such as done / total"
-        log_event(logging.WARNING, "progress ignored", **named, remedy=remedy)
-    else:
-        events.reported(attempt, frame["progress"], frame["message"])
 
 
 def _last_state(line: bytes) -> bytes:
@@ -7966,6 +7981,13 @@ class OutputLog:
         if room > 0:
             self._logged_bytes += min(room, len(line) + 1)
             log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
+
+
+# ==== 31 Host links =========================================================================================
+# The service's ends of a host: tasks go in, frames and output come out. Frames are checked before the service
+# acts on them.
+
+MAX_FRAME_BYTES = MAX_RESULT_BYTES + (1 << 20)
 
 
 class ForgedFrame(Exception):
@@ -8152,6 +8174,53 @@ class HostLink:
             one.close()
         for descriptor in (self._frames, self._output):
             os.close(descriptor)
+
+
+# ==== 32 Engine slots =======================================================================================
+# The service's side of a slot. Its thread sends attempts to the engine processes of a host, several in advance
+# while attempts are short, and reads frames until each has ended. Every wait for another process has a
+# deadline.
+
+START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
+# at most so much of one wait counts to them: while the whole machine stood still, nothing could start
+START_CHECK_SECONDS = 0.5
+HOST_SECONDS = 10.0  # for a host to report an end that it was asked for, beyond the grace
+# for a process to end by itself and for its host to tidy up, once it has nothing more to do
+END_SECONDS = 25.0
+# characters of an engine's stacks that are kept at the end of its output; its error has more of them
+MAX_OUTPUT_STACKS = 3500
+EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: then it is the task's failure
+SENT_AHEAD = 64  # tasks, at most
+# of their work, so that a process need not wait when the service's threads wait for each other
+SENT_AHEAD_SECONDS = 0.1
+
+
+def _nothing() -> None:
+    """The callback of who has none."""
+
+
+class SlotEvents:
+    """What happens to a slot's attempts, in the slot's thread. An attempt has ``task_id``, ``attempt``,
+    ``timeout_seconds``, and for its engine `request_json()`."""
+
+    def started(self, attempt: Any, at: float, version: str | None) -> None:
+        """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
+
+    def reported(self, attempt: Any, progress: float, message: str) -> None:
+        """The engine has reported its progress."""
+
+    def ended(self, attempt: Any, outcome: Outcome) -> None:
+        """The last event of an attempt. It is released if it was stopped before its engine began."""
+
+
+def report_progress(events: SlotEvents, attempt: Any, frame: Mapping[str, Any]) -> None:
+    """Pass on what a ProgressSender has sent of an attempt."""
+    if "ignored" in frame:
+        named = {"task_id": attempt.task_id, "attempt": attempt.attempt, "value": frame["ignored"]}
+        remedy = "give a fraction from 0 to 1, such as done / total"
+        log_event(logging.WARNING, "progress ignored", **named, remedy=remedy)
+    else:
+        events.reported(attempt, frame["progress"], frame["message"])
 
 
 class Flight:
@@ -8449,13 +8518,12 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 27 Engine server ======================================================================================
+# ==== 33 Engine server ======================================================================================
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 QUESTIONS_PER_PROCESS = 1_000_000  # as good as no limit
-MAX_LEFT = 20  # threads or sockets that are named
 SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 # how the file of an interpreter begins; else it is a program that Python is a part of
 PYTHON_NAMES = ("python", "pypy")
@@ -8491,43 +8559,6 @@ def engine_path() -> tuple[list[str], list[str]]:
         default=0,
     )
     return others[:place], [*own, *others[place:]]
-
-
-# why what an import has left matters, and what to do
-THREADS_SPAWNED = (
-    "no thread is there in a fork: engine processes are started by spawn and import the engine themselves, which takes its time",
-    "start threads, and call libraries that have a pool of them (polars, numba with parallel=True), in run() alone",
-)
-THREADS_LOST = (
-    "no thread is there in a fork: an attempt that waits for one, or for a lock that it held, hangs until its timeout",
-    "unset QTM_ENGINE_START, or start threads in run() alone, and call libraries that have a pool of them there",
-)
-SOCKETS_SHARED = "all attempts share a socket, and read each other's answers", "open connections in run()"
-HELD_LESS_FIRMLY = (
-    "this system lacks prctl or /proc: processes that leave their engine's process group outlive their attempt, QTM_TASK_MEMORY_MB "
-    "caps each process alone, a service that is killed may leave engine processes, and engines are started by spawn"
-)
-
-
-def _count_and_names(names: Sequence[str], what: str) -> str:
-    """How many there are, and what they are called: ``2 threads (pool_0, pool_1)``."""
-    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:MAX_LEFT])})"
-
-
-def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
-    """What to say of threads and sockets that the engine's import has left, as its server lists them."""
-    threads, sockets, spawns = ready["threads"], ready["sockets"], ready["spawns"]
-    named = (threads, "thread"), (sockets, "open socket")
-    left = [_count_and_names(names, what) for names, what in named if names]
-    found = []
-    if threads:
-        found.append(THREADS_SPAWNED if spawns else THREADS_LOST)
-    if sockets and not spawns:
-        found.append(SOCKETS_SHARED)
-    if not found:
-        return None
-    why, remedy = ("; ".join(texts) for texts in zip(*found, strict=True))
-    return Finding("warning", "engine import", f"{engine} left {' and '.join(left)}", why, remedy)
 
 
 class Question(SlotEvents):
@@ -8805,7 +8836,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 28 Thread runner ======================================================================================
+# ==== 34 Thread runner ======================================================================================
 # The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
 # is over, but its thread runs until the function returns.
 
@@ -8913,7 +8944,7 @@ Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 29 Upkeep =============================================================================================
+# ==== 35 Upkeep =============================================================================================
 # A thread for retention, the counts for /metrics and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
@@ -9116,7 +9147,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 30 Leases and waits ===================================================================================
+# ==== 36 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change, attempts of this process and their
 # durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
 # used: this process's monotonic clock and the database's.
@@ -9327,6 +9358,44 @@ class LeaseWatch:
         return self._lease_seconds - (self._counted - since)
 
 
+class Health:
+    """What the scheduler did last, for readiness and /metrics. Written by its thread, and by `stop`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.activity = "not started"  # empty while rounds succeed
+        self.is_away = False  # the database, at the last round
+        # by the clock: the last heartbeat, and the last round that succeeded
+        self.beat = self.poll = -math.inf
+        self._polled_at: float | None = None  # the same of time.time
+        self._clock = clock
+        self._reminder = Reminder(clock)
+
+    def succeeded(self, activity: str) -> None:
+        """A round did all of its work."""
+        self.activity, self.is_away = activity, False
+        self.poll, self._polled_at = self._clock(), time.time()
+        self._reminder.clear()
+
+    def failed(self, error: QtmError, worker_id: str) -> None:
+        """A round could not reach the database."""
+        self.activity, self.is_away = "waiting for the database", True
+        if self._reminder.is_due(error.message):
+            is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
+            level = logging.WARNING if is_away else logging.ERROR
+            log_event(level, "database away", worker_id=worker_id, error=error.message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `TaskScheduler.state` shows it."""
+        now, at = self._clock(), self._polled_at
+        ages = [None if then == -math.inf else round(now - then, 3) for then in (self.poll, self.beat)]
+        stamp = at and datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
+        return {
+            "last_poll_at": stamp and stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "last_poll_age_seconds": ages[0],
+            "last_beat_age_seconds": ages[1],
+        }
+
+
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
     """The wait after a failed ``attempt``, from 1 on: base x 2^(attempt - 1) x ``jitter``, at most 600 s."""
     return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
@@ -9343,7 +9412,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 31 Recorder ===========================================================================================
+# ==== 37 Recorder ===========================================================================================
 # A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
@@ -9549,7 +9618,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 32 Slot workers =======================================================================================
+# ==== 38 Slot workers =======================================================================================
 # The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
 # them, and gives their outcomes to the recorder.
 
@@ -9688,51 +9757,13 @@ class SlotWorker(SlotEvents):
             self.ended(one, RELEASED)
 
 
-# ==== 33 TaskScheduler ======================================================================================
+# ==== 39 TaskScheduler ======================================================================================
 # The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
 # one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
 ORPHAN_EVENT = "orphan taken back"  # in the log: a task of a scheduler that died is rescued
-
-
-class Health:
-    """What the scheduler did last, for readiness and /metrics. Written by its thread, and by `stop`."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.activity = "not started"  # empty while rounds succeed
-        self.is_away = False  # the database, at the last round
-        # by the clock: the last heartbeat, and the last round that succeeded
-        self.beat = self.poll = -math.inf
-        self._polled_at: float | None = None  # the same of time.time
-        self._clock = clock
-        self._reminder = Reminder(clock)
-
-    def succeeded(self, activity: str) -> None:
-        """A round did all of its work."""
-        self.activity, self.is_away = activity, False
-        self.poll, self._polled_at = self._clock(), time.time()
-        self._reminder.clear()
-
-    def failed(self, error: QtmError, worker_id: str) -> None:
-        """A round could not reach the database."""
-        self.activity, self.is_away = "waiting for the database", True
-        if self._reminder.is_due(error.message):
-            is_away = isinstance(error, (DatabaseUnavailable, TransactionConflict))
-            level = logging.WARNING if is_away else logging.ERROR
-            log_event(level, "database away", worker_id=worker_id, error=error.message)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `TaskScheduler.state` shows it."""
-        now, at = self._clock(), self._polled_at
-        ages = [None if then == -math.inf else round(now - then, 3) for then in (self.poll, self.beat)]
-        stamp = at and datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
-        return {
-            "last_poll_at": stamp and stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "last_poll_age_seconds": ages[0],
-            "last_beat_age_seconds": ages[1],
-        }
 
 
 class TaskScheduler:
@@ -10040,7 +10071,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 34 Admission ==========================================================================================
+# ==== 40 Admission ==========================================================================================
 # The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
 # and the engine's own validation.
 
@@ -10336,7 +10367,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 35 Batches ============================================================================================
+# ==== 41 Batches ============================================================================================
 # A batch as an object, over the verbs of a TaskManager or a Client. Only calls of its methods make requests.
 
 PROGRESS_SECONDS = 1.0  # between two looks at a batch that somebody watches
@@ -10618,7 +10649,7 @@ class SharedVerbs:
         return Batch(self, created.batch_id, created)
 
 
-# ==== 36 Task queries =======================================================================================
+# ==== 42 Task queries =======================================================================================
 # The public verbs that change nothing. They raise the errors of the first room and return models, or the JSON
 # text of an answer where HTTP would only write the model again.
 
@@ -10936,7 +10967,7 @@ class TaskQueries(SharedVerbs):
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
 
-# ==== 37 TaskManager ========================================================================================
+# ==== 43 TaskManager ========================================================================================
 # The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
 
 
@@ -11262,7 +11293,7 @@ def start(
     return tasks
 
 
-# ==== 38 Service connections ================================================================================
+# ==== 44 Service connections ================================================================================
 # Requests to a running service. One is repeated when its answer is lost: creates have an Idempotency-Key, and
 # the other changes ask for a state, not for a step.
 
@@ -11474,7 +11505,7 @@ class ServiceConnections:
         return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
 
 
-# ==== 39 Client =============================================================================================
+# ==== 45 Client =============================================================================================
 # The verbs of TaskManager against a running service, by HTTP.
 
 
@@ -11660,7 +11691,7 @@ def connect(
     return Client(ServiceConnections(url, token, seconds))
 
 
-# ==== 40 HTTP messages ======================================================================================
+# ==== 46 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -12004,7 +12035,7 @@ class MessageReader:
         return is_whole
 
 
-# ==== 41 Metrics ============================================================================================
+# ==== 47 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -12238,7 +12269,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 42 Schemas ============================================================================================
+# ==== 48 Schemas ============================================================================================
 # The JSON schemas of parameters, bodies and answers, in short form, for the checks of parameters and for the
 # OpenAPI document. They are made from the models and their limits. Every object is a named component, because
 # generators of clients derive type names from it.
@@ -12477,7 +12508,7 @@ def component_schemas() -> dict[str, Any]:
     return found
 
 
-# ==== 43 Routes =============================================================================================
+# ==== 49 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -12713,7 +12744,7 @@ class Route:
             return without_traceback(error) if isinstance(error, QtmError) else error
 
 
-# ==== 44 OpenAPI ============================================================================================
+# ==== 50 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
@@ -12865,7 +12896,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 45 Page ===============================================================================================
+# ==== 51 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -12910,7 +12941,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 46 API ================================================================================================
+# ==== 52 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -13281,7 +13312,7 @@ ROUTES = (
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
-# ==== 47 Access =============================================================================================
+# ==== 53 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -13544,7 +13575,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 48 HTTP exchanges =====================================================================================
+# ==== 54 HTTP exchanges =====================================================================================
 # What one connection is made of: its stream of bytes, a request with its answer, and the bytes that it keeps
 # in memory.
 
@@ -13706,7 +13737,7 @@ class ByteBudget:
         return Overloaded(message, retry_after_seconds=1)
 
 
-# ==== 49 HTTP connections ===================================================================================
+# ==== 55 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
 # no thread.
@@ -14111,7 +14142,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 50 HTTP dispatch ======================================================================================
+# ==== 56 HTTP dispatch ======================================================================================
 # Requests on their way from the event loop to workers and back. Worker threads take groups of alike requests
 # from a SimpleQueue and compute the answers, which return through a deque; a socket pair wakes the loop.
 # Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
@@ -14442,7 +14473,7 @@ class Dispatcher:
             trim_memory()
 
 
-# ==== 51 HTTP server ========================================================================================
+# ==== 57 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock.
@@ -14716,7 +14747,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 52 Command output =====================================================================================
+# ==== 58 Command output =====================================================================================
 # What the client commands print for people; with --json they print the data of the answer instead.
 
 SHOWN_CELL = 64  # characters of a cell in a table
@@ -14839,7 +14870,7 @@ def _leaderboard(data: Mapping[str, Any]) -> str:
     return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
 
 
-# ==== 53 Client commands ====================================================================================
+# ==== 59 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -15113,7 +15144,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 54 Service log ========================================================================================
+# ==== 60 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -15220,7 +15251,7 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-# ==== 55 Check ==============================================================================================
+# ==== 61 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -15344,7 +15375,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 56 Service process ====================================================================================
+# ==== 62 Service process ====================================================================================
 # A service from its first signal handler to its end.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -15514,7 +15545,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 57 Command line =======================================================================================
+# ==== 63 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

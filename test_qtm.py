@@ -5011,7 +5011,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 23-28 Results, Engine process, Engine host, Engine slots, Engine server, Thread runner ================
+# ==== 23-24 Library values, Results =========================================================================
 
 
 @dataclasses.dataclass
@@ -5242,6 +5242,9 @@ def test_results_that_would_lose_something_are_refused_with_their_path():
     ]:
         with pytest.raises((TypeError, qtm.ResultFault), match=re.escape(words)):
             qtm.result_document(wrong)
+
+
+# ==== 25-29 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
 
 
 ENGINES = textwrap.dedent(
@@ -7302,6 +7305,9 @@ def test_what_ends_a_warm_process_early_ends_no_other_attempt(tmp_path, monkeypa
         assert run_warm(tasks, "nothing")[1]["count"] == 2
 
 
+# ==== 30-34 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
+
+
 class SlotCase:
     """An attempt that a test gives to a slot itself."""
 
@@ -7618,7 +7624,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 29-33 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
+# ==== 35-39 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -8318,7 +8324,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 34-39 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
+# ==== 40-45 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -10158,7 +10164,7 @@ def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, 
         assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
-# ==== 40 HTTP messages ======================================================================================
+# ==== 46 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -10787,7 +10793,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 41 Metrics ============================================================================================
+# ==== 47 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -11063,7 +11069,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 42-46 Schemas, Routes, OpenAPI, Page, API =============================================================
+# ==== 48-52 Schemas, Routes, OpenAPI, Page, API =============================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -13510,7 +13516,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 47 Access =============================================================================================
+# ==== 53 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -14085,7 +14091,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 48-51 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
+# ==== 54-57 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -15719,7 +15725,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 52-57 Command output, Client commands, Service log, Check, Service process, Command line ==============
+# ==== 58-63 Command output, Client commands, Service log, Check, Service process, Command line ==============
 
 
 @contextlib.contextmanager
