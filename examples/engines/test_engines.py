@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import importlib
 import importlib.metadata
 import math
@@ -15,6 +16,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -53,27 +55,62 @@ def is_ready(url: str) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def service(folder: pathlib.Path, *arguments: str, **environment: str):
-    """A service in this folder, with copies of the example engines; gives its URL."""
-    for file in ENGINES.glob("*_*.py"):
-        shutil.copy(file, folder)
-    port = private_mariadb.free_port()
+@pytest.fixture
+def folder(tmp_path):
+    """What a newcomer has: the files of qtm, and this Python as python3, for which all packages are installed."""
+    found = tmp_path / "qtm"
+    (found / "bin").mkdir(parents=True)
+    for name in ("qtm.py", "dashboard.html"):
+        shutil.copy(ROOT / name, found)
+    shutil.copytree(ROOT / "examples", found / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    python = found / "bin" / "python3"
+    python.write_text(f'#!/bin/sh\n[ "$1 $2" = "-m pip" ] || exec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    return found
+
+
+def environment(folder: pathlib.Path, **more: str) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("QTM_", "PYTHON"))}
-    command = [sys.executable, str(ROOT / "qtm.py"), "serve", *arguments]
-    url, given = f"http://127.0.0.1:{port}", {**kept, "QTM_PORT": str(port), **environment}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=given, stderr=log)
+    return {**kept, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", **more}
+
+
+def typed(folder: pathlib.Path, command: str, url: str = "") -> str:
+    """What a shell prints when this is typed into it, with the URL of the service that it is about."""
+    given = {"cwd": folder, "env": environment(folder, QTM_URL=url), "capture_output": True, "text": True}
+    done = subprocess.run(["sh", "-e"], input=command, check=False, **given)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextlib.contextmanager
+def service(folder: pathlib.Path, command: str, **more: str):
+    """The service that this command starts, on a free port in place of 8080; gives its URL."""
+    port, log = private_mariadb.free_port(), folder / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            ["sh", "-e", "-c", command],
+            cwd=folder,
+            env=environment(folder, QTM_PORT=str(port), **more),
+            stderr=stderr,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while not is_ready(url):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
+        while not is_ready(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             threading.Event().wait(0.05)
-        yield url
+        yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(DEADLINE_SECONDS)
+
+
+def usage(module: str) -> list[str]:
+    """The commands in the docstring of an example engine: install, serve, submit."""
+    text = ast.get_docstring(ast.parse((ENGINES / f"{module}.py").read_text()))
+    return re.findall(r"^(?:.*python3 |echo )(?:.*,\n)?.*", text, re.MULTILINE)
 
 
 def adjusted(code: str, *columns: str):
@@ -296,6 +333,14 @@ def pandas_directly(code: str, fast: int, slow: int):
     return metrics, curve, trades
 
 
+def requirements(extra: str) -> set[str]:
+    """What pyproject.toml says of an extra; tomllib is not in Python 3.10."""
+    (listed,) = re.findall(
+        rf"^{extra} = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return set(re.findall('"(.*?)"', listed))
+
+
 DIRECT_RUNS = {  # the library, and a run of it without qtm
     "backtesting_py": ("backtesting", backtesting_directly),
     "backtrader_engine": ("backtrader", backtrader_directly),
@@ -306,32 +351,33 @@ DIRECT_RUNS = {  # the library, and a run of it without qtm
 
 
 @pytest.mark.parametrize("module", DIRECT_RUNS)
-def test_an_example_engine_gives_what_its_library_gives_directly(module, tmp_path):
+def test_an_example_engine_gives_what_its_library_gives_directly(module, folder):
+    """It is served and asked as its docstring says."""
     name, directly = DIRECT_RUNS[module]
     library(name)
-    with (
-        service(tmp_path, "--engine", f"{module}:run", QTM_TASKS_PER_PROCESS="50") as url,
-        qtm.connect(url) as tasks,
-    ):
+    install, serve, submit = usage(module)
+    shutil.copy(ENGINES / f"{module}.py", folder)
+    with service(folder, serve, QTM_TASKS_PER_PROCESS="50") as url, qtm.connect(url) as tasks:
+        (batch_id,) = typed(folder, submit, url).split()
+        assert tasks.batch(batch_id).info().counts["completed"] == 1
         batch = tasks.submit(STOCKS, {**CONFIG, **COSTS}, PARAMS)
         assert batch.wait(progress=False, timeout_seconds=DEADLINE_SECONDS).counts["completed"] == 8
-        found = {(one.stock_code, one.params["fast"]): one.task_id for one in batch.tasks()}
-        for code in STOCKS:
-            for params in PARAMS:
-                stored = tasks.get_task_result(found[code, params["fast"]])
-                metrics, curve, trades = directly(code, **params)
-                assert stored.result["metrics"] == metrics
-                assert stored.result["equity_curve"] == curve
-                assert stored.result["trades"] == trades
-                assert (stored.non_finite, stored.converted) == ([], [])
-        info = tasks.get_task_status(found["AAPL", 10])
+        for info in batch.tasks():
+            found = tasks.get_task_result(info.task_id)
+            metrics, curve, trades = directly(info.stock_code, **info.params)
+            assert found.result["metrics"] == metrics
+            assert found.result["equity_curve"] == curve
+            assert found.result["trades"] == trades
+            assert (found.non_finite, found.converted) == ([], [])
         with pytest.raises(qtm.InvalidTask, match="0 < fast < slow"):
             tasks.submit("AAPL", CONFIG, {"fast": 30, "slow": 30})
         with pytest.raises(qtm.InvalidTask, match="no prices for NONE"):
             tasks.submit("NONE", CONFIG, PARAMS[0])
-    version = importlib.metadata.version(name)
-    assert info.engine_version == f"sma_cross 1 on {name} {version}"
-    assert info.run_key, "it has a data_version"
+        last = tasks.get_task_status(info.task_id)
+    assert last.engine_version == f"sma_cross 1 on {name} {importlib.metadata.version(name)}"
+    assert last.run_key, "it has a data_version"
+    assert install.startswith("python3 -m pip install ")
+    assert set(shlex.split(install)[4:]) <= requirements("engines")
 
 
 PROGRAM = """
@@ -383,17 +429,19 @@ def eventually(condition):
 
 
 @pytest.fixture
-def process_tasks(tmp_path):
+def process_tasks(folder):
     """A service whose engine is PROGRAM; its folder and a client."""
-    program = tmp_path / "program.py"
+    program = folder / "program.py"
     program.write_text(f"#!{sys.executable}\n{PROGRAM}")
     program.chmod(0o755)
-    command = {"ENGINE_COMMAND": shlex.join([str(program)]), "QTM_MAX_ATTEMPTS": "1", "QTM_WORKERS": "2"}
+    shutil.copy(ENGINES / "process_engine.py", folder)
+    (serve, _) = usage("process_engine")
+    given = {"QTM_MAX_ATTEMPTS": "1", "QTM_WORKERS": "2"}
     with (
-        service(tmp_path, "--engine", "process_engine:run", **command) as url,
+        service(folder, serve.replace("./my_program", str(program)), **given) as url,
         qtm.connect(url) as tasks,
     ):
-        yield tmp_path, tasks
+        yield folder, tasks
 
 
 def test_a_program_gets_the_task_and_its_answer_is_the_result(process_tasks):
@@ -436,22 +484,84 @@ def test_a_program_ends_with_its_attempt(process_tasks, ending):
     eventually(lambda: not is_alive(pid))
 
 
-def test_a_command_that_is_no_program_is_refused_at_the_start(tmp_path):
-    shutil.copy(ENGINES / "process_engine.py", tmp_path)
-    for command in ("", "no-such-program --fast"):
-        environment = {**os.environ, "ENGINE_COMMAND": command, "QTM_ENGINE": "process_engine:run"}
-        given = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
-        done = subprocess.run([sys.executable, str(ROOT / "qtm.py"), "check"], check=False, **given)
-        assert done.returncode == 1
-        assert f"ENGINE_COMMAND must be the command line of a program, and is {command!r}" in done.stdout
+@pytest.mark.parametrize("command", ["", "no-such-program --fast"])
+def test_a_command_that_is_no_program_is_refused_at_the_start(folder, command):
+    shutil.copy(ENGINES / "process_engine.py", folder)
+    check = f"ENGINE_COMMAND='{command}' python3 qtm.py check --engine process_engine:run || true"
+    assert f"ENGINE_COMMAND must be the command line of a program, and is {command!r}" in typed(folder, check)
 
 
-@pytest.mark.parametrize("file", sorted(ENGINES.glob("*_*.py")), ids=lambda file: file.stem)
-def test_an_example_engine_is_short_and_says_how_to_serve_it(file):
-    if file.name.startswith("test_"):
-        return
-    source = file.read_text()
-    assert len(source.splitlines()) <= 60
-    text = ast.get_docstring(ast.parse(source))
-    assert f"python3 qtm.py serve --engine {file.stem}:run\n" in text
-    assert "python3 qtm.py submit - --wait" in text
+@pytest.mark.parametrize("module", [*DIRECT_RUNS, "process_engine"])
+def test_an_example_engine_is_short(module):
+    assert len((ENGINES / f"{module}.py").read_text().splitlines()) <= 60
+    assert f"| `{module}.py` |" in GUIDE
+
+
+# ---- docs/engines.md and the notebook
+
+
+GUIDE = (ROOT / "docs" / "engines.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    """The fenced blocks of the guide of one kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_engine_of_the_guide_runs_as_it_is_typed(folder):
+    (folder / "my_engine.py").write_text(blocks("python")[0])
+    serve, submit, check = blocks("sh")[:3]
+    assert "engine" in typed(folder, check)
+    with service(folder, serve) as url, qtm.connect(url) as tasks:
+        printed = typed(folder, submit, url).splitlines()
+        assert printed[0] == "mine"
+        assert re.search(r"1  AAPL +1\.2 ", printed[2]), printed
+        with pytest.raises(qtm.InvalidTask) as caught:
+            tasks.submit("AAPL", {})
+    assert [fault.field for fault in caught.value.errors] == ["params.window"]
+
+
+def test_the_guide_serves_the_example_engines_as_their_docstrings_do():
+    of_backtesting, submit, of_vectorbt = blocks("sh")[3:6]
+    for module, block in (("backtesting_py", of_backtesting), ("vectorbt_engine", of_vectorbt)):
+        install, serve, _ = usage(module)
+        assert block == f"{install}\ncp examples/engines/{module}.py .\n{serve}\n"
+    assert submit == usage("backtesting_py")[2] + "\n"
+
+
+def test_the_program_of_the_guide_gives_the_return_of_its_prices(folder):
+    with service(folder, blocks("sh")[6]) as url, qtm.connect(url) as tasks:
+        batch = tasks.submit(STOCKS, {})
+        batch.wait(progress=False, timeout_seconds=DEADLINE_SECONDS)
+        for info in batch.tasks():
+            found = tasks.get_task_result(info.task_id).result
+            with (PRICES / f"{info.stock_code}.csv").open() as file:
+                rows = [(row["Date"], float(row["Adj Close"])) for row in csv.DictReader(file)]
+            assert found["equity_curve"] == [[*row] for row in rows]
+            assert found["metrics"]["bars"] == len(rows)
+            assert found["metrics"]["total_return"] == pytest.approx(rows[-1][1] / rows[0][1] - 1, rel=1e-12)
+
+
+def test_the_notebook_runs_and_says_what_its_text_says(folder):
+    nbformat, nbclient = library("nbformat"), library("nbclient")
+    library("ipykernel")
+    notebook = nbformat.read(folder / "examples" / "first_sweep.ipynb", 4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "it is stored without outputs"
+    place = {"metadata": {"path": str(folder / "examples")}}
+    nbclient.NotebookClient(notebook, timeout=DEADLINE_SECONDS, resources=place).execute()
+    printed = "".join(
+        output.get("text") or output["data"]["text/plain"]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+    assert "64 of 64 tasks ended" in printed
+    assert (
+        "best of 16 pairs: 0.799; without skill: 0.202\ndeflated Sharpe ratio: 0.889, it may well be luck"
+        in printed
+    )
+    assert "rank correlation: -0.106" in printed, "the order did not survive"
+    (command,) = re.findall(r"`(cd examples .*?)`", notebook.cells[-2].source)
+    with service(folder, command) as url, qtm.connect(url) as tasks:
+        batches, _ = tasks.list_batches()
+        assert batches[-1].name == "2005 to 2008"
