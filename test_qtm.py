@@ -19076,6 +19076,40 @@ def test_the_http_reference_is_what_its_script_makes():
     assert PAGES["docs/http.md"] == made, "python docs/make_http.py writes it anew"
 
 
+CALLS_WITH_EVENTS = r"(?:_end_host|_reclaim|CachedRead|_log_exception)\(\s*"  # those that pass it on
+
+
+def events_of_trouble() -> set[str]:
+    """The log lines of qtm above INFO, by the source."""
+    source = (ROOT / "qtm.py").read_text()
+    call = r"log_(?:event|from_handler)\(\s*(?:logging\.(?:WARNING|ERROR|CRITICAL)|level),\s*"
+    variables = set(re.findall(call + r"([^\s\"][^,]*),", source))
+    assert variables <= {"event", "self._event", 'f"{self._event} cut"'}, "found in no other way"
+    found = re.findall(rf'(?:{call}|{CALLS_WITH_EVENTS}|\bevent = |_EVENT = )"([^"]+)"', source)
+    (pairs,) = re.findall(r"for event, found in \((.*)\):", source)
+    outputs = [f"{name} cut" for name in re.findall(r'OutputLog\("([^"]+)"', source)]
+    return {*found, *outputs, *re.findall(r'\("([^"]+)",', pairs)}
+
+
+def test_operate_md_has_every_error_code_log_line_and_alert():
+    page = PAGES["docs/operate.md"]
+    rows = re.findall(r"^\| (\d{5}) \| (\w+) \|[^|]+\|[^|]+\|$", page, re.MULTILINE)
+    assert sorted(rows) == sorted({(str(error.code), error.error) for error in all_errors()})
+    found = events_of_trouble()
+    assert found >= {
+        "slot failed",
+        "orphan taken back",
+        "no prices",
+        "not ready",
+        "attempt not started",
+        "thread failed",
+    }
+    assert len(found) >= 40
+    assert [event for event in sorted(found) if f"`{event}" not in page] == []
+    alerts = re.findall(r"^\| (Qtm\w+) \|", page, re.MULTILINE)
+    assert sorted(alerts) == sorted(ALERTS)
+
+
 def test_no_block_of_a_page_is_indented_and_each_says_what_it_holds():
     for page, text in PAGES.items():
         words, count = re.subn(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
