@@ -1678,18 +1678,19 @@ def _curve_metrics(curve: Any) -> dict[str, float]:
     return {"bars": len(values), **return_moments(returns)}
 
 
-def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+def result_metrics(result: Mapping[str, Any]) -> tuple[dict[str, float], int]:
     """The numbers of a result's ``metrics``, at most 64, and of its equity curve ``skew``, ``kurtosis`` and
-    ``bars`` where they are missing. Takes the result as JSON holds it."""
+    ``bars`` where they are missing; and how many numbers are left out. Takes the result as JSON holds it."""
     given = result.get("metrics")
     pairs = given.items() if isinstance(given, dict) else ()
-    numbers = (pair for pair in pairs if _is_number(pair[1]) and len(pair[0]) <= MAX_METRIC_NAME)
-    metrics = dict(itertools.islice(numbers, MAX_METRICS))
+    numbers = [pair for pair in pairs if _is_number(pair[1])]
+    metrics = dict([pair for pair in numbers if len(pair[0]) <= MAX_METRIC_NAME][:MAX_METRICS])
+    left_out = len(numbers) - len(metrics)
     if "equity_curve" in result and not metrics.keys() >= {"skew", "kurtosis", "bars"}:
         for name, value in _curve_metrics(result["equity_curve"]).items():
             if len(metrics) < MAX_METRICS:
                 metrics.setdefault(name, value)
-    return metrics
+    return metrics, left_out
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
@@ -3785,8 +3786,12 @@ def _delete_tasks(
         for table in ("backtest_attempts", "backtest_tasks"):
             session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", keys)
         for task_id, _, source in reused:
+            # A delete of the source at the same moment would leave the result to this one, and this one to it.
+            # On one server the second waits for locks; nodes of a cluster conflict, since this changes the source.
+            touch = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = :source"
             pair = "DELETE FROM backtest_reuses WHERE result_of = :source AND task_id = :task_id"
-            session.execute(pair, {"source": source, "task_id": task_id})
+            for sql in (touch, pair):
+                session.execute(sql, {"source": source, "task_id": task_id})
         names, keys = _in_list([*ids, *{row[2] for row in reused}])
         unused = f"DELETE FROM backtest_results WHERE task_id IN ({names}) AND {RESULT_IS_UNUSED}"
         session.execute(unused, keys)
@@ -6918,7 +6923,7 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         return _error_outcome(error)
     try:
         document = result_document(result)
-        metrics = result_metrics(document.plain)
+        metrics, left_out = result_metrics(document.plain)
         ranked = RunFacts._make([*facts, key, *sharpe_facts(metrics), data_version])
         listed = dump_json(document.non_finite), dump_json(document.converted)
         found = Outcome(document.text, *listed, dump_json(metrics), ranked)
@@ -6933,9 +6938,13 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         size = f"{found.result_bytes} bytes, more than {MAX_RESULT_BYTES}"
         message = f"the result, its non_finite and converted have {size}"
         return Outcome(error_type="result_too_large", message=message, retryable=False)
-    if fault:
+    notes = [f"the task has no run_key: data_version: {fault}"] if fault else []
+    if left_out:
+        most = f"{MAX_METRICS} are kept, with names of up to {MAX_METRIC_NAME} characters"
+        notes.append(f"{left_out} metrics of the result are in no list and no ranking: {most}")
+    for note in notes:
         with contextlib.suppress(Exception):  # the engine may have closed or replaced it
-            print(f"qtm: the task has no run_key: data_version: {fault}", file=sys.stderr)
+            print(f"qtm: {note}", file=sys.stderr)
     return found
 
 

@@ -1076,6 +1076,20 @@ RESULT_METRICS = {
 }  # fmt: skip
 
 
+def test_the_output_of_a_task_says_how_many_metrics_are_left_out(capsys):
+    for count, words in (
+        (64, ""),
+        (70, "qtm: 6 metrics of the result are in no list and no ranking: 64 are kept, "),
+    ):
+        result = {"metrics": {str(i): i for i in range(count)}, "equity_curve": CURVE}
+        qtm.run_attempt(
+            lambda task, progress, result=result: result, qtm.TaskRequest("A", CONFIG, {}), lambda *_: None
+        )
+        said = capsys.readouterr().err
+        assert said.startswith(words)
+        assert bool(said) == bool(words)
+
+
 @pytest.mark.parametrize(("result", "expected"), RESULT_METRICS.values(), ids=RESULT_METRICS)
 def test_metrics_beside_a_task_are_the_numbers_of_its_result(result, expected):
     def engine(task, progress):
@@ -10129,6 +10143,34 @@ def test_a_source_that_is_deleted_before_the_create_is_stored_leaves_a_task_to_r
     assert dao.database.rows("SELECT COUNT(*) FROM backtest_results") == [(1,)], "of a task that is gone"
     dao.delete([ids[1]])
     assert dao.database.rows("SELECT COUNT(*) FROM backtest_results") == [(0,)]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_source_and_the_last_task_with_its_result_are_deleted_at_once_and_leave_no_result(
+    dao, first, monkeypatch
+):
+    """The second delete begins while the first has done all but its COMMIT."""
+    (source,) = add(dao, "A", batch_id="b")
+    end_next(dao, ranked({"sharpe": 1.5}, run_key="a" * 64))
+    (task_id,) = ids = qtm.new_task_ids(1)
+    new = qtm.NewTasks(qtm.BatchRequest("A", CONFIG), task_id, ids, 60.0, 3, sources={task_id: source})
+    dao.create([new])
+    both = [[source], [task_id]]
+    one, other = both[first], both[1 - first]
+    execute, deletes = qtm.Session.execute, []
+
+    def waiting(session, sql, parameters=qtm.NO_PARAMETERS):
+        found = execute(session, sql, parameters)
+        if "DELETE FROM backtest_results" in sql and not deletes:
+            deletes.append(threads.submit(dao.delete, other))
+            concurrent.futures.wait(deletes, timeout=0.3)
+        return found
+
+    monkeypatch.setattr(qtm.Session, "execute", waiting)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert [row[0] for row in dao.delete(one)] == one
+        assert [row[0] for row in deletes[0].result(DEADLINE_SECONDS)] == other
+    assert set(rows_of(dao, "tasks", "results", "metrics", "reuses").values()) == {0}
 
 
 def test_the_data_version_of_the_built_in_engine_is_the_hash_of_its_file(tmp_path, monkeypatch):
