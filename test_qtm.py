@@ -18895,7 +18895,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))
 }
-DOCUMENTS = "\n".join(PAGES[name] for name in PAGES if name == "README.md" or name.startswith("docs/"))
+DOCUMENTS = "\n".join(PAGES[name] for name in PAGES if re.match(r"README\.md|docs/[^/]+$", name))
 
 
 @pytest.fixture
@@ -18977,6 +18977,9 @@ def test_an_installed_wheel_serves_its_page(tmp_path, fresh_folder):
         )
 
 
+DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "
+
+
 class Block(NamedTuple):
     """A fenced block of a page, and the output that stands right below it."""
 
@@ -18992,10 +18995,11 @@ class Block(NamedTuple):
 
 
 def blocks_of(page: str) -> list[Block]:
-    """What a reader types, in the order of the page. ``console`` is what needs more than this machine has."""
+    """What a reader types, in the order of the page, but for what .ci/run does. ``console`` is what needs more
+    than a shell, curl and Python."""
     form = r"^```(sh|python)\n(.*?)^```$(?:\n\n^```(?:text|json)\n(.*?)^```$)?"
     found = re.finditer(form, PAGES[page], re.MULTILINE | re.DOTALL)
-    return [Block(*one.groups()) for one in found]
+    return [Block(*one.groups()) for one in found if not one[2].startswith(DONE_BY_CI)]
 
 
 def without_ids(text: str) -> str:
@@ -19037,7 +19041,6 @@ TRIED_ELSEWHERE = {
     "docs/http.md": "docs/make_http.py runs its examples and writes what they print",
     "README.zh-CN.md": "its blocks are those of README.md",
 }
-DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "  # .ci/run
 
 
 @pytest.mark.parametrize("page", [name for name in PAGES if blocks_of(name) and name not in TRIED_ELSEWHERE])
@@ -19050,7 +19053,7 @@ def test_what_a_page_tells_to_type_gives_what_it_shows(page, fresh_folder):
         )
     folder, environment = fresh_folder
     environment |= {"QTM_WORKERS": "2", "QTM_TASKS_PER_PROCESS": "50"}
-    blocks = [block for block in blocks_of(page) if not block.text.startswith(DONE_BY_CI)]
+    blocks = blocks_of(page)
     if "qtm.py serve" not in blocks[0].text:
         blocks.insert(0, Block("sh", "python3 qtm.py serve", None))
     for block in blocks:
@@ -19157,6 +19160,28 @@ def test_no_block_of_a_page_is_indented_and_each_says_what_it_holds():
         words, count = re.subn(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         assert re.findall(r"\n\n {4,}\S.*", words) == [], page
         assert text.count("```") == 2 * count, page
+
+
+def anchors_of(page: str) -> list[str]:
+    """The anchors that GitHub gives the titles of a page."""
+    words = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", words, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_links_of_the_documents_lead_somewhere():
+    broken = []
+    for page, text in PAGES.items():
+        words = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)\s]+)\)", words):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
+            name = os.path.relpath(target, ROOT)
+            if re.match(r"https?:", link):
+                continue
+            if not target.exists() or (anchor and anchor not in anchors_of(name)):
+                broken.append(f"{page}: {link}")
+    assert broken == []
 
 
 # ==== House rules ===========================================================================================

@@ -15,7 +15,7 @@ What is known of a script judges the answers. Requests whose framing is sound ge
 closes the connection gets the last one; what follows a framing in doubt gets none, also when the doubt is in the body of a
 request that was refused already; elsewhere there are at most as many answers as there can be requests. A refusal of a sound
 request drops its body and goes on with the next, unless the body is longer than the service takes, or its client waits for the
-service's word before it sends it. Every answer must be strict HTTP/1.1 with strict JSON in the envelope that the README
+service's word before it sends it. Every answer must be strict HTTP/1.1 with strict JSON in the envelope that docs/http.md
 promises, with a declared code and a request id that no other answer has. 503 is declared, and counted by its code.
 
 What must be zero, each with evidence:
@@ -799,9 +799,9 @@ NEEDED_FIELDS = (b"date", b"content-type", b"x-request-id")
 
 
 def declared_codes() -> dict[int, str]:
-    """The codes of the README and the names of their errors."""
-    text = (ROOT / "README.md").read_text()
-    return {int(code): name for code, name in re.findall(r"\| ([45][0-9]{4}) \| ([a-z_]+) ", text)}
+    """The codes of the HTTP reference and the names of their errors."""
+    text = (ROOT / "docs" / "http.md").read_text()
+    return {int(code): name for code, name in re.findall(r"\| ([45][0-9]{4}) \| ([a-z_]+)", text)}
 
 
 class Malformed(Exception):
