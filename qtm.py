@@ -13601,7 +13601,32 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self.unsent: list[memoryview] = []
+        self._events = 0  # what the poller watches for
         sock.setblocking(False)
+
+    def watch(self, poller: selectors.BaseSelector, events: int, data: Any) -> None:
+        """Have the poller give ``data`` at these events, at none when it is 0."""
+        if events == self._events:
+            return
+        if not events:
+            poller.unregister(self.socket)
+        elif self._events:
+            poller.modify(self.socket, events, data)
+        else:
+            poller.register(self.socket, events, data)
+        self._events = events
+
+    def flush(self) -> None:
+        """Send what is unsent. Raises BlockingIOError when that is not all, OSError when the client is
+        gone."""
+        unsent = self.unsent
+        while unsent:
+            count = self.send(unsent)
+            while unsent and count >= len(unsent[0]):
+                count -= len(unsent.pop(0))
+            if count:
+                unsent[0] = unsent[0][count:]
 
     def receive(self) -> bytes:
         """What has arrived; nothing at the end. Raises BlockingIOError, OSError."""
@@ -13656,31 +13681,47 @@ class TlsStream(Stream):
             super().shut(is_client_sending)
 
 
+class Phase(enum.Enum):
+    """What a connection is doing."""
+
+    IDLE = "idle"  # nothing of a request has arrived
+    HEAD = "head"  # a head has begun
+    BODY = "body"
+    BUSY = "busy"  # the request waits for a worker, or a worker answers it
+    WAITING = "waiting"  # the request waits for a task or batch to end
+    SENDING = "sending"  # the client has not taken all of the answer
+    PAUSED = "paused"  # the answer to a wrong token is held back for a while
+    DISCARDING = "discarding"  # the body of a refused request goes by
+    LINGERING = "lingering"  # answered for the last time; what still comes is dropped
+    CLOSED = "closed"
+
+
+UNASKED = (Phase.IDLE, Phase.HEAD)
+READING = (*UNASKED, Phase.BODY, Phase.DISCARDING)
+ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
+UNUSED = (*UNASKED, Phase.PAUSED, Phase.DISCARDING)  # nothing is lost by a close
+RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
+
+
+@dataclass(slots=True, eq=False)
 class Exchange:
     """A request and its answer. The event loop writes it; a worker reads its request."""
 
-    __slots__ = (
-        "closes", "connection", "discards", "is_alone", "is_cut_off", "is_head", "is_logged", "key",
-        "pieces", "queued_at", "refusal", "request", "request_id", "route", "started", "status",
-    )  # fmt: skip
-    route: Route  # set once the request is admitted
-    key: WaitKey  # set while it waits
-    refusal: Response  # set while it is paused
-
-    def __init__(self, connection: Connection, started: float) -> None:
-        self.connection = connection
-        self.started = started  # when the first byte of the head came
-        self.request = NO_REQUEST
-        self.request_id = f"{random.getrandbits(64):016x}"
-        self.queued_at = 0.0
-        self.status = 0  # of the answer
-        self.is_head = False  # a HEAD: the answer has no body
-        self.is_alone = False  # answered in a call of its own, for its body or its answer is long
-        self.is_logged = True  # by a line of its own
-        self.closes = False  # the connection closes after the answer
-        self.discards = False  # its body is unwanted, and goes by
-        self.is_cut_off = False  # the client may be sending what cannot be cut into requests
-        self.pieces: Iterator[bytes] | None = None  # of the answer, still to come; a worker takes them
+    connection: Connection
+    started: float  # when the first byte of the head came
+    request: HttpRequest = NO_REQUEST
+    request_id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
+    route: Route = field(init=False)  # set once the request is admitted
+    refusal: Response = field(init=False)  # set while it is paused
+    queued_at: float = 0.0
+    status: int = 0  # of the answer
+    is_head: bool = False  # a HEAD: the answer has no body
+    is_alone: bool = False  # answered in a call of its own, for its body or its answer is long
+    is_logged: bool = True  # by a line of its own
+    closes: bool = False  # the connection closes after the answer
+    discards: bool = False  # its body is unwanted, and goes by
+    is_cut_off: bool = False  # the client may be sending what cannot be cut into requests
+    pieces: Iterator[bytes] | None = None  # of the answer, still to come; a worker takes them
 
     def joins(self, first: Exchange) -> bool:
         """Whether it is answered by the same call of the handler."""
@@ -13704,11 +13745,12 @@ class Exchange:
         level = logging.ERROR if status == 500 else logging.INFO if is_notable else logging.DEBUG
         event, to = ("audit", audit_logger) if is_write else ("request", logger)
         if to.isEnabledFor(level):
-            fields: dict[str, Any] = {"client": self.connection.client}
-            fields |= {"token": self.request.token_name} if self.request.token_name else {}
-            fields["method"] = self.request.method
-            fields |= {"path": self.request.path[:MAX_LOGGED_PATH], "status": status}
-            fields |= {
+            fields: dict[str, Any] = {
+                "client": self.connection.client,
+                **({"token": self.request.token_name} if self.request.token_name else {}),
+                "method": self.request.method,
+                "path": self.request.path[:MAX_LOGGED_PATH],
+                "status": status,
                 "ms": round((time.monotonic() - self.started) * 1000, 2),
                 "request_id": self.request_id,
             }
@@ -13722,23 +13764,16 @@ class ByteBudget:
         self.held_bytes = 0
 
     def hold(self, connection: Connection, size: int) -> bool:
-        """Note how many a connection keeps; False when those of all are too many."""
-        if size <= QUICK_BODY_BYTES:
-            return True
+        """Note how many a connection keeps; False when those of all are too many. Few do not count."""
+        size = size if size > QUICK_BODY_BYTES else 0
         self.held_bytes += size - connection.held_bytes
         connection.held_bytes = size
-        return self.held_bytes <= MAX_HELD_BYTES
-
-    def release(self, connection: Connection) -> None:
-        """It keeps none any more."""
-        self.held_bytes -= connection.held_bytes
-        connection.held_bytes = 0
+        return not size or self.held_bytes <= MAX_HELD_BYTES
 
     def has_room(self, size: int) -> bool:
         """Whether an answer of so many bytes may be kept. A short one always may: probes are answered
         whatever others do."""
-        is_short = size <= QUICK_BODY_BYTES or not self.held_bytes
-        return is_short or self.held_bytes + size <= MAX_HELD_BYTES
+        return size <= QUICK_BODY_BYTES or not self.held_bytes or self.held_bytes + size <= MAX_HELD_BYTES
 
     def overloaded(self) -> Overloaded:
         """The refusal where there is no room."""
@@ -13769,26 +13804,6 @@ LINGER_SECONDS = 2.0  # without a byte, after an answer that closes: unread byte
 ALWAYS_ANSWERED = (*PROBES, "/metrics")  # to clients beyond the cap, too
 
 
-class Phase(enum.Enum):
-    """What a connection is doing."""
-
-    IDLE = "idle"  # nothing of a request has arrived
-    HEAD = "head"  # a head has begun
-    BODY = "body"
-    BUSY = "busy"  # the request waits for a worker, or a worker answers it
-    WAITING = "waiting"  # the request waits for a task or batch to end
-    SENDING = "sending"  # the client has not taken all of the answer
-    PAUSED = "paused"  # the answer to a wrong token is held back for a while
-    DISCARDING = "discarding"  # the body of a refused request goes by
-    LINGERING = "lingering"  # answered for the last time; what still comes is dropped
-    CLOSED = "closed"
-
-
-READING = (Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.DISCARDING)
-ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
-RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
-
-
 class Connection:
     """One client: its requests one after another, and one answer for each."""
 
@@ -13801,13 +13816,11 @@ class Connection:
         self.exchange = Exchange(self, self.since)  # under way, or the next one
         self.rejection: QtmError | None = None  # the answer to all but probes, for a client beyond the cap
         self.has_ended = False  # the client sends no more
-        self._events = 0  # what the poller watches for
         self.held_bytes = 0  # of a longer body or answer, as the server counts them
         self._server = server
         self._reader = MessageReader()
         self._received = 0  # bytes of the body
         self._received_at = self.since
-        self._unsent: list[memoryview] = []
 
     # -- what the server calls
 
@@ -13845,34 +13858,24 @@ class Connection:
 
     def may_give_way(self, now: float) -> bool:
         """Whether nothing is lost when it closes: it has no request, or was refused one."""
-        is_unused = self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING)
-        return is_unused and now - self.since >= MIN_IDLE_SECONDS
+        return self.phase in UNUSED and now - self.since >= MIN_IDLE_SECONDS
 
     def give_way(self) -> bool:
         """Close, unless a request has arrived meanwhile; whether it is closed."""
-        if self.phase in (Phase.IDLE, Phase.HEAD):
+        if self.phase in UNASKED:
             self._receive()
-        if self.phase in (Phase.IDLE, Phase.HEAD, Phase.PAUSED, Phase.DISCARDING):
+        if self.phase in UNUSED:
             self.close()
         return self.phase is Phase.CLOSED
 
     @property
     def is_on_trial(self) -> bool:
         """Whether it is one too many, and has not asked for anything yet."""
-        return self.rejection is not None and self.phase in (Phase.IDLE, Phase.HEAD)
+        return self.rejection is not None and self.phase in UNASKED
 
     def watch(self, events: int) -> None:
         """Have the event loop call `on_event` at these events, at none when it is 0."""
-        poller, sock = self._server.poller, self.stream.socket
-        if events == self._events:
-            return
-        if not events:
-            poller.unregister(sock)
-        elif self._events:
-            poller.modify(sock, events, (self, self.on_event))
-        else:
-            poller.register(sock, events, (self, self.on_event))
-        self._events = events
+        self.stream.watch(self._server.poller, events, (self, self.on_event))
 
     # -- bytes in
 
@@ -13936,7 +13939,7 @@ class Connection:
         if self.phase is not Phase.BODY:
             head = self._reader.head()
             if head is None:
-                self._await_head()
+                self._await_bytes()
                 return
             if not self._begin(head):
                 return
@@ -13950,18 +13953,13 @@ class Connection:
         self._server.dispatcher.submit(self.exchange)
 
     def _await_bytes(self) -> None:
-        if self.has_ended:
+        if self.phase is Phase.IDLE and self._reader.has_begun:
+            self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
+        is_unwanted = self._server.dispatcher.is_draining and self.phase in UNASKED
+        if self.has_ended or is_unwanted:
             self.close()
         else:
             self.watch(selectors.EVENT_READ)
-
-    def _await_head(self) -> None:
-        if self.phase is Phase.IDLE and self._reader.has_begun:
-            self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
-        if self._server.dispatcher.is_draining:
-            self.close()
-        else:
-            self._await_bytes()
 
     def _await_request(self) -> None:
         self.exchange = Exchange(self, self._received_at)
@@ -13998,9 +13996,9 @@ class Connection:
         if request.length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
             if expects:
-                self._unsent.append(memoryview(b"HTTP/1.1 100 Continue\r\n\r\n"))
+                self.stream.unsent.append(memoryview(b"HTTP/1.1 100 Continue\r\n\r\n"))
                 with contextlib.suppress(OSError):  # a disconnect is noticed when the body is read
-                    self._push()
+                    self.stream.flush()
         return True
 
     # -- answers out
@@ -14038,7 +14036,7 @@ class Connection:
     def answer(self, response: Response) -> None:
         """Send the one answer to the request. The caller goes on with `advance`."""
         exchange, server = self.exchange, self._server
-        server.budget.release(self)
+        server.budget.hold(self, 0)
         if exchange.request.method != "POST" and not server.budget.has_room(len(response.body)):
             response = failure(server.budget.overloaded())
         is_old = exchange.request.version == (1, 0)
@@ -14047,7 +14045,7 @@ class Connection:
         exchange.pieces = None if exchange.is_head else response.pieces
         field = "Connection: close\r\n" if exchange.closes else "Connection: keep-alive\r\n" if is_old else ""
         field += STRICT_TRANSPORT if server.rules.certificate else ""
-        self._unsent += response.encoded(exchange.request_id, field, exchange.is_head, is_old)
+        self.stream.unsent += response.encoded(exchange.request_id, field, exchange.is_head, is_old)
         exchange.log(response)
         exchange.status = response.status
         if exchange.request.body:
@@ -14064,48 +14062,37 @@ class Connection:
         if not budget.has_room(len(piece)):
             outcome = failure(budget.overloaded())
         if isinstance(outcome, Response):
-            fields = {"request_id": exchange.request_id, **outcome.log}
-            log_event(logging.WARNING, "answer cut off", **fields)
+            log_event(logging.WARNING, "answer cut off", request_id=exchange.request_id, **outcome.log)
             self.close()
             return
         if outcome is None:
             exchange.pieces = None
         if exchange.request.version == (1, 0):
-            self._unsent.append(memoryview(piece))
+            self.stream.unsent.append(memoryview(piece))
         elif piece or outcome is None:  # an empty chunk is the last one
-            self._unsent.append(memoryview(b"%x\r\n%b\r\n" % (len(piece), piece)))
+            self.stream.unsent.append(memoryview(b"%x\r\n%b\r\n" % (len(piece), piece)))
         self.since = time.monotonic()
         self._flush()
-
-    def _push(self) -> None:
-        """Send what the socket takes. Raises BlockingIOError when that is not all, OSError when the client is
-        gone."""
-        unsent = self._unsent
-        while unsent:
-            count = self.stream.send(unsent)
-            while unsent and count >= len(unsent[0]):
-                count -= len(unsent.pop(0))
-            if count:
-                unsent[0] = unsent[0][count:]
 
     def _flush(self) -> None:
         """Go on sending; after the last byte, turn to the next request or close."""
         exchange = self.exchange
         try:
-            self._push()
+            self.stream.flush()
         except BlockingIOError:
             self.phase = Phase.SENDING
             self.deadline = min(time.monotonic() + STALL_SECONDS, self.since + SEND_SECONDS)
             # a memoryview keeps all of its buffer in memory
-            self._server.budget.hold(self, sum(memoryview(part.obj).nbytes for part in self._unsent))
+            self._server.budget.hold(self, sum(memoryview(part.obj).nbytes for part in self.stream.unsent))
             self.watch(self.stream.needs or selectors.EVENT_WRITE)
             return
         except OSError as error:
-            fields = {"request_id": exchange.request_id, "error": error_text(error)}
-            log_event(logging.DEBUG, "answer not taken", **fields)
+            log_event(
+                logging.DEBUG, "answer not taken", request_id=exchange.request_id, error=error_text(error)
+            )
             self.close()
             return
-        self._server.budget.release(self)
+        self._server.budget.hold(self, 0)
         if exchange.pieces is not None:
             self.phase = Phase.BUSY
             is_full = self.has_ended or self._reader.size > MAX_HEAD_BYTES
@@ -14139,7 +14126,7 @@ class Connection:
             return
         self.watch(0)
         is_broken = self.exchange.pieces is not None
-        if (self._unsent or is_broken) and self.exchange.status:
+        if (self.stream.unsent or is_broken) and self.exchange.status:
             self.exchange.count(self._server.api.monitor)
         if is_broken and self.exchange.request.version == (1, 0):
             linger = struct.pack("ii", 1, 0)  # a reset: the end would look like that of the body
@@ -14147,7 +14134,7 @@ class Connection:
         self.phase = Phase.CLOSED
         self._server.forget(self)
         self.stream.socket.close()
-        self._unsent.clear()
+        self.stream.unsent.clear()
         del self.exchange  # which refers to this connection
 
 
@@ -14295,13 +14282,11 @@ class Waiters(dict["Exchange", WaitKey]):
 
     def take_due(self, now: float) -> list[WaitKey]:
         """The keys whose end may have come; each is given out once."""
-        is_look = now >= self._next_look
-        if not self or not (self._due or is_look):
-            return []
-        due = set(self.values()) if is_look else self._due.intersection(self.values())
-        self._due.clear()
-        if is_look:
+        if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
+            self._due.update(self.values())
+        due = self._due.intersection(self.values()) if self._due else ()
+        self._due.clear()
         return list(due)
 
 
@@ -14357,7 +14342,7 @@ class Dispatcher:
         """Give idle workers their next jobs; in how many seconds to do so again at the latest."""
         reads = self.lanes[Lane.READ]
         if self.waiters and reads.idle and (keys := self.waiters.take_due(time.monotonic())):
-            reads.idle.pop().jobs.put((self._ended, keys, self._end_waits))
+            reads.idle.pop().jobs.put((self._ended, keys, self.end_waits))
         pause = math.inf
         for queued in self.lanes.values():
             while queued.waiting and queued.idle:
@@ -14373,21 +14358,18 @@ class Dispatcher:
 
     def submit(self, exchange: Exchange) -> None:
         """Have a request answered."""
-        route, request = exchange.route, exchange.request
+        route, body = exchange.route, exchange.request.body
         if route.lane is Lane.NOW:
             self.complete_soon(exchange, self._answers([exchange])[0])
             return
-        lane, is_long = route.lane, len(request.body) > QUICK_BODY_BYTES
-        if route.takes == "CreateTask":  # a short body may ask for 100,000 tasks
-            is_long |= b'"sweep"' in request.body or b'"rerun"' in request.body
-        is_change = route.method == "POST" and route.takes != "CreateTask"
-        is_of_batch = is_change and b'"batch_id"' in request.body  # perhaps of thousands
-        asks = self._api.asks_engine or b'"reuse"' in request.body
-        if route.takes == "CreateTask" and asks:
+        is_create = route.takes == "CreateTask"
+        # a short body may ask for 100,000 tasks, or for a change of as many
+        marks = (b'"sweep"', b'"rerun"') if is_create else (b'"batch_id"',)
+        is_long = len(body) > QUICK_BODY_BYTES or any(mark in body for mark in marks)
+        lane = Lane.LONG if is_long else route.lane
+        if is_create and (self._api.asks_engine or b'"reuse"' in body):
             lane = Lane.ENGINE
-        elif is_long or is_of_batch:
-            lane = Lane.LONG
-        exchange.is_alone = is_long or is_of_batch or lane is Lane.EXPORT
+        exchange.is_alone = is_long or lane is Lane.EXPORT
         self.lanes[lane].add(exchange)
 
     def submit_next(self, exchange: Exchange) -> None:
@@ -14460,13 +14442,9 @@ class Dispatcher:
         exchange.request = exchange.request._replace(may_wait=False)
         self.submit(exchange)
 
-    def _end_waits(self, _keys: Sequence[WaitKey], ended: Collection[WaitKey]) -> None:
+    def end_waits(self, _keys: Sequence[WaitKey], ended: Collection[WaitKey]) -> None:
+        """Answer the requests that wait for one of the tasks or batches that have ``ended``."""
         for exchange in [one for one, key in self.waiters.items() if key in ended]:
-            self._guard(exchange.connection, self.end_wait, exchange)
-
-    def end_all_waits(self) -> None:
-        """Answer all waiting requests with the current state."""
-        for exchange in list(self.waiters):
             self._guard(exchange.connection, self.end_wait, exchange)
 
     def complete_overdue(self, before: float, late: Callable[[Lane], Response]) -> None:
@@ -14701,7 +14679,7 @@ class ApiServer(http.server.HTTPServer):
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
-        self.budget.release(connection)
+        self.budget.hold(connection, 0)
         self._connections.pop(connection, None)
         self._closing.pop(connection, None)
         self.dispatcher.waiters.pop(connection.exchange, None)
@@ -14733,11 +14711,11 @@ class ApiServer(http.server.HTTPServer):
         if self.socket in self.poller.get_map():
             self.poller.unregister(self.socket)
         self.server_close()
-        self.dispatcher.end_all_waits()
+        self.dispatcher.end_waits((), {*self.dispatcher.waiters.values()})
         for connection in list(self._connections):
             if connection.phase is Phase.PAUSED:
                 self._guard(connection, connection.on_deadline)
-            elif connection.phase in (Phase.IDLE, Phase.HEAD):  # what has arrived is still answered
+            elif connection.phase in UNASKED:  # what has arrived is still answered
                 self._guard(connection, connection.give_way)
 
     def _cut_off(self) -> None:
