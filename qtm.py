@@ -12661,8 +12661,9 @@ class Lane(enum.Enum):
 
 @dataclass(frozen=True)
 class Route:
-    """One line of ROUTES. ``answer``, a method of TaskAPI, gets a call; of a route that ``is_joint``, it gets
-    several calls and returns an answer for each. ``gives`` and ``takes`` name the schemas of the answer's
+    """One line of ROUTES. ``answer``, a method of TaskAPI, gets a call and returns an answer, or its data as a
+    dict or JSON text; of a route that ``is_joint``, it gets several calls and returns an answer for each.
+    ``gives`` and ``takes`` name the schemas of the answer's
     data and of the body; a ``gives`` with a slash is the media type of an answer without the envelope.
     ``errors`` are those that not every route of its kind has."""
 
@@ -12747,7 +12748,11 @@ class Route:
 
     def _answer(self, api: TaskAPI, call: Call) -> Answer:
         try:
-            return cast(Answer, self.answer(api, [call])[0] if self.is_joint else self.answer(api, call))
+            found = self.answer(api, [call])[0] if self.is_joint else self.answer(api, call)
+            if isinstance(found, (dict, str)):
+                found = success(found if isinstance(found, str) else dump_json(found))
+            is_response = isinstance(found, Response)
+            return found._replace(log={**call.ids, **found.log}) if is_response else cast(Answer, found)
         except Exception as error:  # a bug too
             error.log = {**getattr(error, "log", {}), **call.ids}  # type: ignore[attr-defined]
             return without_traceback(error) if isinstance(error, QtmError) else error
@@ -13036,6 +13041,11 @@ def ranking_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
+def _changed(data: Mapping[str, Any], count: int = 1) -> Response:
+    """The answer to a write that has changed so many tasks, which its audit line tells."""
+    return success(dump_json(data), log={"tasks": count})
+
+
 def _page_json(page: TaskPage) -> str:
     return f'"tasks":[{page.json}],"next_cursor":{dump_json(page.next_cursor)}'
 
@@ -13138,78 +13148,69 @@ class TaskAPI:
         ended = self.tasks.ended(*((ids, ()) if kind == "task" else ((), ids))) if ids else ()
         return {i: later for i, later in waiting.items() if later.key.id not in ended}
 
-    def get_tasks_by_batch(self, call: Call) -> Response | Later:
+    def get_tasks_by_batch(self, call: Call) -> Later | str:
         """GET getTasksByBatch: the batch with its counts, and a page of its tasks in the order of
         creation."""
         if later := self._later([call], "batch"):
             return later[0]
         batch, page = self.tasks.get_batch_page(_filter(call.values), has_waited=call.values["wait"] > 0)
-        return success(f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}", log=call.ids)
+        return f"{dump_json(batch.summary())[:-1]},{_page_json(page)}}}"
 
     def cancel_task(self, call: Call) -> Response:
         """POST cancelTask: a task, or all of a batch that has not ended."""
-        return self._changed(call, "cancelled", self.tasks.cancel_task, self.tasks.cancel_batch)
+        if "task_id" in call.values:
+            return _changed(self.tasks.cancel_task(call.values["task_id"]).to_dict())
+        count, batch = self.tasks.cancel_batch(call.values["batch_id"])
+        return _changed({"cancelled": count, **batch.summary()}, count)
 
     def retry_task(self, call: Call) -> Response:
         """POST retryTask: a failed or cancelled task, or all of a batch that are failed, cancelled or
         either."""
-        statuses = [TaskStatus(text) for text in call.values["status"]]
-        batch = functools.partial(self.tasks.retry_batch, statuses=statuses)
-        return self._changed(call, "retried", self.tasks.retry_task, batch)
-
-    def _changed(
-        self,
-        call: Call,
-        name: str,
-        task: Callable[[str], TaskInfo],
-        batch: Callable[[str], tuple[int, BatchInfo]],
-    ) -> Response:
         if "task_id" in call.values:
-            return success(dump_json(task(call.values["task_id"]).to_dict()), log={**call.ids, "tasks": 1})
-        count, info = batch(call.values["batch_id"])
-        return success(dump_json({name: count, **info.summary()}), log={**call.ids, "tasks": count})
+            return _changed(self.tasks.retry_task(call.values["task_id"]).to_dict())
+        statuses = [TaskStatus(text) for text in call.values["status"]]
+        count, batch = self.tasks.retry_batch(call.values["batch_id"], statuses)
+        return _changed({"retried": count, **batch.summary()}, count)
 
     def delete_task(self, call: Call) -> Response:
         """POST deleteTask: a task that has ended, with its result, attempts and metrics."""
         self.tasks.delete_task(call.values["task_id"])
-        return success(dump_json({"deleted": 1}), log={**call.ids, "tasks": 1})
+        return _changed({"deleted": 1})
 
     def delete_batch(self, call: Call) -> Response:
         """POST deleteBatch: a batch that has ended, with its tasks."""
         count = self.tasks.delete_batch(call.values["batch_id"])
-        return success(dump_json({"deleted": count}), log={**call.ids, "tasks": count})
+        return _changed({"deleted": count}, count)
 
-    def get_task_attempts(self, call: Call) -> Response:
+    def get_task_attempts(self, call: Call) -> dict[str, Any]:
         """GET getTaskAttempts: the attempts on record, how each ended and what it used."""
         task_id = call.values["task_id"]
-        attempts = [attempt.to_dict() for attempt in self.tasks.get_task_attempts(task_id)]
-        return success(dump_json({"task_id": task_id, "attempts": attempts}), log=call.ids)
+        attempts = self.tasks.get_task_attempts(task_id)
+        return {"task_id": task_id, "attempts": [attempt.to_dict() for attempt in attempts]}
 
-    def get_run_card(self, call: Call) -> Response:
+    def get_run_card(self, call: Call) -> dict[str, Any]:
         """GET getRunCard: what is needed to run a completed task again: engine, versions, data, host,
         seed."""
-        return success(dump_json(self.tasks.run_card(call.values["task_id"])), log=call.ids)
+        return self.tasks.run_card(call.values["task_id"])
 
-    def list_tasks(self, call: Call) -> Response:
+    def list_tasks(self, call: Call) -> str:
         """GET listTasks: a page of tasks, newest first."""
-        return success(f"{{{_page_json(self.tasks.list_page(_filter(call.values)))}}}")
+        return f"{{{_page_json(self.tasks.list_page(_filter(call.values)))}}}"
 
-    def list_batches(self, call: Call) -> Response:
+    def list_batches(self, call: Call) -> dict[str, Any]:
         """GET listBatches: a page of batches with their counts, newest first."""
         batches, following = self.tasks.list_batches(call.values["limit"], call.values["cursor"])
-        data = {"batches": [batch.summary() for batch in batches], "next_cursor": following}
-        return success(dump_json(data))
+        return {"batches": [batch.summary() for batch in batches], "next_cursor": following}
 
-    def rank_tasks(self, call: Call) -> Response:
+    def rank_tasks(self, call: Call) -> Response | str:
         """GET rankTasks: the leaderboard of a batch by a metric, of tasks or of params over all stocks."""
         names = ("batch_id", "by", "order", "group", "stat", "against", "limit")
         given = {name: call.values[name] for name in names}
         start, where = int(call.values["cursor"] or 0), tuple(call.values["where"])
         text = self.tasks.rank_text(RankQuery(**given, where=where, start=start))
         if call.values["format"] == "json":
-            return success(text, log=call.ids)
-        body = ranking_csv(json.loads(text)["rows"]).encode()
-        return Response(200, body, content_type=CSV_TYPE, log=call.ids)
+            return text
+        return Response(200, ranking_csv(json.loads(text)["rows"]).encode(), content_type=CSV_TYPE)
 
     def export_tasks(self, call: Call) -> Response:
         """GET exportTasks: all tasks of a batch with their params and metrics, as CSV or a JSON object a
@@ -13220,14 +13221,13 @@ class TaskAPI:
         pieces = (text.encode() for text in texts)
         first = next(pieces)  # what fails before it is an answer of its own
         headers = (("Content-Disposition", f'attachment; filename="{batch_id}.{name}"'),)
-        more = itertools.chain([first], pieces)
-        return Response(200, b"", headers, FORMATS[name], log=call.ids, pieces=more)
+        return Response(200, b"", headers, FORMATS[name], pieces=itertools.chain([first], pieces))
 
-    def get_curves(self, call: Call) -> Response:
+    def get_curves(self, call: Call) -> dict[str, Any]:
         """GET getCurves: equity curves of completed tasks, thinned so that peaks and troughs stay."""
         points = call.values["points"]
         curves = [curve._asdict() for curve in self.tasks.curves(call.values["task_id"], points)]
-        return success(dump_json({"points": points, "method": THINNING, "curves": curves}))
+        return {"points": points, "method": THINNING, "curves": curves}
 
     def page(self, _call: Call) -> Response:
         """GET /: the page for browsers. It holds no data, and asks for a token where one is needed."""
@@ -13242,11 +13242,11 @@ class TaskAPI:
         document = openapi_document(self._routes, needs_token=bool(self.settings.api_token))
         return dump_json(document).encode()
 
-    def healthz(self, _call: Call) -> Response:
+    def healthz(self, _call: Call) -> dict[str, Any]:
         """GET /healthz: the process answers."""
-        return success(dump_json({"status": "ok", "version": __version__}))
+        return {"status": "ok", "version": __version__}
 
-    def readyz(self, _call: Call) -> Response:
+    def readyz(self, _call: Call) -> dict[str, Any]:
         """GET /readyz: the database takes writes, the schema is current, the last poll is fresh, and the
         engine is imported."""
         scheduler, probe = self.tasks.scheduler, cast("CachedRead[None]", self._probe)
@@ -13268,7 +13268,7 @@ class TaskAPI:
             raise EngineUnavailable("not ready: the engine is still being imported", retry_after_seconds=2)
         if state:  # without names and ids
             state = {name: state[name] for name in SHOWN_OF_SCHEDULER} | {"running": len(state["running"])}
-        return success(dump_json({"status": "ready", "scheduler": state}))
+        return {"status": "ready", "scheduler": state}
 
     def metrics(self, _call: Call) -> Response:
         """GET /metrics: in Prometheus' text format, whether the database is there or not."""
