@@ -12148,8 +12148,8 @@ class HttpMonitor:
         durations: list[Sample] = []
         for path, counts, seconds in routes:
             totals = [*itertools.accumulate(counts)]
-            for bound, total in zip((*DURATION_BUCKETS, "+Inf"), totals, strict=True):
-                durations.append(("_bucket", {"route": path, "le": str(bound)}, total))
+            bounds = zip((*DURATION_BUCKETS, "+Inf"), totals, strict=True)
+            durations += [("_bucket", {"route": path, "le": str(bound)}, total) for bound, total in bounds]
             durations += [("_sum", {"route": path}, seconds), ("_count", {"route": path}, totals[-1])]
         return {
             "qtm_http_requests_total": [
@@ -13699,7 +13699,7 @@ class Phase(enum.Enum):
 UNASKED = (Phase.IDLE, Phase.HEAD)
 READING = (*UNASKED, Phase.BODY, Phase.DISCARDING)
 ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
-UNUSED = (*UNASKED, Phase.PAUSED, Phase.DISCARDING)  # nothing is lost by a close
+UNUSED = (*UNASKED, Phase.PAUSED, Phase.DISCARDING)  # without a request, or it was refused
 RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 
@@ -13856,16 +13856,14 @@ class Connection:
         is_slow = seconds > BODY_GRACE_SECONDS and self._received < seconds * MIN_BODY_RATE
         return is_late or (is_slow and self.phase in RECEIVING)
 
-    def may_give_way(self, now: float) -> bool:
-        """Whether nothing is lost when it closes: it has no request, or was refused one."""
-        return self.phase in UNUSED and now - self.since >= MIN_IDLE_SECONDS
-
-    def give_way(self) -> bool:
-        """Close, unless a request has arrived meanwhile; whether it is closed."""
-        if self.phase in UNASKED:
-            self._receive()
-        if self.phase in UNUSED:
-            self.close()
+    def give_way(self, now: float = math.inf) -> bool:
+        """Close, if nothing is lost by it and the phase has lasted for a while; whether it is closed. What
+        has arrived meanwhile is read first."""
+        if now - self.since >= MIN_IDLE_SECONDS:
+            if self.phase in UNASKED:
+                self._receive()
+            if self.phase in UNUSED:
+                self.close()
         return self.phase is Phase.CLOSED
 
     @property
@@ -14017,7 +14015,6 @@ class Connection:
             self._server.dispatcher.complete_soon(exchange, failure(error))
 
     def _refuse_body(self, error: QtmError) -> None:
-        """Refuse the request whose body is coming."""
         self.exchange.closes = self.exchange.discards = True
         with contextlib.suppress(QtmError):  # nothing after it will be read as a request
             self._reader.discard()
@@ -14155,6 +14152,7 @@ LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another 
 TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
 
 
+PolledEvents = list[tuple[selectors.SelectorKey, int]]
 HttpOutcome = Response | Later | Alone | bytes | None  # the last two: the next piece of an answer, or its end
 
 
@@ -14176,9 +14174,7 @@ class Mailbox:
             with contextlib.suppress(OSError):  # full or closed: the loop is awake or over
                 self._sender.send(b".")
 
-    def sleep(
-        self, poller: selectors.BaseSelector, seconds: float
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def sleep(self, poller: selectors.BaseSelector, seconds: float) -> PolledEvents:
         """Wait for events, or for a call that is posted."""
         self._is_loop_asleep = True
         events = poller.select(0.0 if self._calls else seconds)
@@ -14378,7 +14374,6 @@ class Dispatcher:
         self.lanes[exchange.route.lane].waiting.append(exchange)
 
     def _answers(self, group: Sequence[Exchange]) -> list[HttpOutcome]:
-        """What becomes of each request."""
         route, pieces = group[0].route, group[0].pieces
         asked = group[:1] if route.is_shared else group
         outcomes: Sequence[Any]
@@ -14416,7 +14411,6 @@ class Dispatcher:
                 self._guard(exchange.connection, self._complete, exchange, outcome)
 
     def _complete(self, exchange: Exchange, outcome: HttpOutcome) -> None:
-        """Answer a request, or have it wait."""
         connection = exchange.connection
         if exchange.pieces is not None or isinstance(outcome, bytes | None):
             connection.answer_more(cast("bytes | Response | None", outcome))
@@ -14635,11 +14629,10 @@ class ApiServer(http.server.HTTPServer):
             self._guard(connection, self._reject, connection)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """The cap: whether there is a place for a new client, or an idle one gives way."""
+        """The cap: whether there is a place for a new client, or the one that is idle longest gives way."""
         crowd, now = self._crowd(peer_of(client_address[0])), time.monotonic()
-        idle = [one for one in crowd if one.may_give_way(now)]
-        idle.sort(key=lambda one: (one.phase is not Phase.IDLE, one.since))
-        return not crowd or any(one.give_way() for one in idle)
+        crowd.sort(key=lambda one: (one.phase is not Phase.IDLE, one.since))
+        return not crowd or any(one.give_way(now) for one in crowd)
 
     def _crowd(self, peer: str) -> list[Connection]:
         """The connections that leave no place for another one of this peer: all, or its own. One peer gets
