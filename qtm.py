@@ -2114,19 +2114,15 @@ LEFT_TO_PARENT: Any = LeftToParent()
 
 
 # ==== 11 Connection pool ====================================================================================
-# A LIFO pool for any kind of connection. Its two functions open a connection, and check whether an idle one
-# is still usable.
+# A LIFO pool for any kind of connection; two functions open one, and check whether an idle one is usable.
 
 POOL_WAIT_SECONDS = 10.0  # a request that gets no connection that long is answered with 503
 
 
 class ConnectionPool:
-    """At most ``size`` connections, opened when needed, the one that was used last first.
-
-    ``_free`` holds what may be checked out: an idle connection, or None for the right to open one. What comes
-    back goes to the thread that waits longest, else the thread that gave it back would take it again at once
-    and could starve the others (SQLite has one writer). No deadlock: a thread never holds two connections.
-    """
+    """At most ``size`` connections, opened when needed, the one that was used last first. What comes back
+    goes to the thread that waits longest, or its last user could starve the others (SQLite has one writer).
+    No deadlock: a thread never holds two connections."""
 
     def __init__(
         self, connect: Callable[[], Any], is_usable: Callable[[Any], bool], size: int,
@@ -2138,7 +2134,7 @@ class ConnectionPool:
         self._wait_seconds = wait_seconds
         # guards the fields below; never held while connecting, closing or waiting
         self._lock = threading.Lock()
-        self._free: list[Any] = [None] * size
+        self._free: list[Any] = [None] * size  # idle ones, and None for each that may be opened
         self._waiting: deque[Future[Any]] = deque()  # empty while anything is free
         self._current: set[Any] = set()  # idle and checked out; others are closed instead of used again
         self._is_closed = False
@@ -2146,8 +2142,8 @@ class ConnectionPool:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection for the length of a ``with``. An exception that leaves the block throws the connection
-        away. Raises DatabaseUnavailable when none came free in time, or what ``connect`` raises."""
+        """A connection for a ``with`` block, closed if an exception leaves it. Raises DatabaseUnavailable when
+        none came free in time, or what ``connect`` raises."""
         connection = self._check_out()
         try:
             yield connection
@@ -2211,8 +2207,7 @@ class ConnectionPool:
             connection.close()
 
     def drop_idle(self) -> None:
-        """Close every connection opened before now instead of using it again: its server has gone or turned
-        read-only."""
+        """Use no connection again that was opened before now: its server has gone or turned read-only."""
         with self._lock:
             self._current.clear()
 
@@ -2237,8 +2232,8 @@ class ConnectionPool:
 
 
 # ==== 12 Dialects ===========================================================================================
-# The differences between SQLite and MySQL (MariaDB too), in two classes with the same members. All other SQL
-# is one text, with MySQL-only words in ``/*! */``. The errors of drivers become three classes here:
+# The differences between SQLite and MySQL (MariaDB too), in two classes with the same members, described at
+# the first. All other SQL is one text, with MySQL-only words in ``/*! */``. The errors of drivers become
 # TransactionConflict (rolled back: run it again), DatabaseUnavailable (the connection is broken) and
 # OutcomeUnknown (the connection broke at COMMIT: read back whether it was applied).
 
@@ -2256,21 +2251,25 @@ PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are for t
 
 
 class PreparedStatement(str):
-    """A statement with a long text that is sent so often that MariaDB parses it once for each connection. For
-    the read of a status this saves a tenth of the client's CPU time; for creates it saves nothing."""
+    """A statement that MariaDB parses once for each connection: saves a tenth of the client's CPU time for a
+    status, whose text is long; nothing for creates."""
+
+
+def _stamp_text(moment: datetime.datetime) -> str:
+    """A time as the database writes it, MySQL's DATETIME(6)."""
+    return moment.isoformat(" ", "microseconds")
 
 
 def _utc_timestamp(digits: int) -> str:
-    """SQLite's UTC_TIMESTAMP(6): the text that MySQL gives for a DATETIME(6)."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+    """SQLite's UTC_TIMESTAMP(6)."""
+    return _stamp_text(datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
 
 
 def _add_time(stamp: str, amount: str) -> str:
     """SQLite's ADDTIME(stamp, 'H:MM:SS.ffffff')."""
     hours, minutes, seconds = amount.lstrip("-").split(":")
     total = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
-    moment = datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return _stamp_text(datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total))
 
 
 def _file_system(folder: str) -> str:
@@ -2314,8 +2313,7 @@ def _open_lock_file(database: str) -> int:
 
 
 class SQLiteDialect:
-    """One file, held by one process through a lock on a side file; WAL, and durable commits
-    (synchronous=FULL)."""
+    """One file, held by one process by a lock on a side file; WAL, durable commits (synchronous=FULL)."""
 
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
@@ -2378,8 +2376,7 @@ class SQLiteDialect:
             self._lock_file = None
 
     def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> sqlite3.Connection:
-        """A connection in autocommit mode, UTC and strict. Readers cannot write, so that the one writer alone
-        checkpoints."""
+        """A connection in autocommit mode. Readers cannot write, so that the one writer alone checkpoints."""
         try:
             connection = sqlite3.connect(
                 self.path, SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False,
@@ -2412,14 +2409,13 @@ class SQLiteDialect:
         cursor.execute(sql, parameters)
 
     def run_all(self, cursor: Any, script: Sequence[str], parameters: Mapping[str, Any]) -> Iterator[None]:
-        """Run statements that share their parameters, in one round trip if there is any; yields after the
-        answer to each."""
+        """Run statements that share their parameters in one round trip; yields after the answer to each."""
         for sql in script:
             yield cursor.execute(sql, parameters)
 
     def error(self, error: Exception, is_committing: bool = False, is_sent: bool = False) -> QtmError:
-        """Our error for one of the driver. ``is_committing``: COMMIT failed; ``is_sent``: COMMIT was sent
-        together with the statement that failed."""
+        """Our error for one of the driver. ``is_committing``: COMMIT failed; ``is_sent``: it was sent with the
+        statement that failed."""
         text = str(error)[:MAX_ERROR_TEXT]
         if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in text:
             return DuplicateKey(text)
@@ -2438,19 +2434,17 @@ class SQLiteDialect:
         return re.search("already exists|duplicate column name|no such index", str(error)) is not None
 
     def json_rows(self, *columns: str, parameter: str = "rows") -> str:
-        """A FROM item that turns a parameter, a JSON list of lists of texts and numbers, into rows of these
-        columns."""
+        """A FROM item of these columns by a parameter, a JSON list of lists of texts and numbers."""
         values = ", ".join(f"json_extract(value, '$[{i}]') AS {name}" for i, name in enumerate(columns))
         return f"(SELECT {values} FROM json_each(:{parameter}))"
 
     def update_from(self, rows: str, condition: str, assignments: str) -> str:
-        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` that is known as r; one row of r
-        for each task at most."""
+        """An UPDATE of backtest_tasks from ``rows``, an item of `json_rows` named r, at most one for a task."""
         return f"UPDATE backtest_tasks SET {assignments} FROM {rows} AS r WHERE {condition}"
 
     def filled(self, template: str) -> str:
-        """An expression for a text, or its UTF-8, by a template whose expressions, none of them NULL, stand
-        between ``@``. By ``printf``: a chain of ``||`` copies the text at every link."""
+        """An expression for a text, or its UTF-8, by a template with expressions, none of them NULL, between
+        ``@``. By ``printf``: a chain of ``||`` copies the text at every link."""
         texts = [text.replace("'", "''").replace("%", "%%") for text in template.split("@")[::2]]
         return f"printf('{'%s'.join(texts)}', {', '.join(template.split('@')[1::2])})"
 
@@ -2472,8 +2466,7 @@ class SQLiteDialect:
         return 0
 
     def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
-        """Cut the log to no size; False when a reader that began before held it for all of the wait. Writers
-        wait as long as it does."""
+        """Cut the log to no size, while writers wait; False when an older reader held it all the while."""
         cursor.execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
         try:
             return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
@@ -2481,8 +2474,7 @@ class SQLiteDialect:
             cursor.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
 
     def room_fault(self) -> str:
-        """Why larger writes would fail, or an empty text. On a full disk a small one still goes into the used
-        part of the log."""
+        """Why larger writes would fail, or "". On a full disk small ones still fit the used part of the log."""
         free = shutil.disk_usage(os.path.dirname(self.path)).free
         is_little = free < SQLITE_FREE_BYTES
         return f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}" if is_little else ""
@@ -2559,8 +2551,7 @@ def _driver_text(error: Exception) -> str:
 
 
 class ClearTextLogin:
-    """PyMySQL's plugin interface, for a login by which the server gets the password as it is: the server
-    chooses the login."""
+    """PyMySQL's plugin for a login, which the server chooses, that sends the password as it is."""
 
     def __init__(self, connection: Any) -> None:
         """Nothing is kept."""
@@ -2595,8 +2586,7 @@ def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
 
 
 class MySQLDialect:
-    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL: a method for each thing that SQLite does in another
-    way, hence so many."""
+    """MySQL 8 or MariaDB 10.6 and newer, through PyMySQL."""
 
     name = "mysql"
     begin = "BEGIN"
@@ -2717,8 +2707,8 @@ class MySQLDialect:
                 cursor.execute("SET SESSION wsrep_sync_wait=1")
 
     def _ssl_context(self) -> Any:
-        """The TLS context for the URL's ssl_mode. Without verification it reads no CA: to read all of the
-        system's takes some 40 ms, which PyMySQL's own default spends on every connection."""
+        """The TLS context for the URL's ssl_mode. Without verification it reads no CA: all of the system's take
+        some 40 ms, which PyMySQL's own default spends on every connection."""
         mode, options = self._url.ssl_mode, self._url.options
         if mode == "disabled":
             return None
@@ -2769,8 +2759,7 @@ class MySQLDialect:
         return str(self._pymysql.converters.escape_item(value, "utf8mb4"))
 
     def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
-        """The statement as it is sent; only the parameters that it names are escaped, since a script's may be
-        a megabyte."""
+        """The statement as it is sent. Only parameters that it names are escaped: a script's may be a megabyte."""
         parts = list(_split_at_parameters(sql))
         parts[1::2] = [self._literal(parameters[name]) for name in parts[1::2]]
         if isinstance(sql, PreparedStatement) and (name := self._prepared(cursor, sql)):
@@ -2778,8 +2767,7 @@ class MySQLDialect:
         return "".join(parts)
 
     def _prepared(self, cursor: Any, sql: str) -> str | None:
-        """Its name in this connection, which prepares it when it is new; None where the server refuses to
-        keep (more of) them."""
+        """Its name in this connection, prepared when it is new; None where the server keeps no more of them."""
         known = cursor.connection.prepared
         if known is not None and sql not in known:
             text = self._literal("?".join(_split_at_parameters(sql)[::2]))
@@ -2912,8 +2900,7 @@ PATCHED_MODULES = ("threading", "thread", "socket", "select", "subprocess", "os"
 
 
 class Session:
-    """One connection inside one transaction. It goes to the work of `Database.read` and `Database.write` and
-    no further."""
+    """One connection inside one transaction, for the work of `Database.read` and `Database.write` alone."""
 
     __slots__ = ("_dialect", "_monitor", "cursor", "is_committing", "is_sent")
 
@@ -2945,8 +2932,7 @@ class Session:
 
 
 def refuse_greenlets() -> None:
-    """Raises SettingsError where a library has put its greenlets in the place of threads or of what waits
-    (gevent's ``patch_all``)."""
+    """Raises SettingsError where a library has put greenlets in the place of threads (gevent's ``patch_all``)."""
     for name, module, test in (
         ("gevent", "gevent.monkey", "is_module_patched"),
         ("eventlet", "eventlet.patcher", "is_monkey_patched"),
@@ -2959,8 +2945,7 @@ def refuse_greenlets() -> None:
 
 
 class Database:
-    """Transactions over the pools of one database. Thread-safe; threads of a scheduler and of HTTP share
-    one."""
+    """Transactions over the pools of one database, for any number of threads."""
 
     def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
         refuse_greenlets()
@@ -3111,8 +3096,8 @@ class Database:
         return ours
 
     def single_connection(self) -> contextlib.AbstractContextManager[Any]:
-        """A raw connection of its own for migrations, outside any transaction. A statement may take hours,
-        and so may the wait for a server that is frozen: a `read` just before finds it in seconds."""
+        """A raw connection for migrations, whose statements may take hours. So may the wait for a frozen
+        server: a `read` just before finds it in seconds."""
         return contextlib.closing(self.dialect.connect(timeout_seconds=MIGRATION_STATEMENT_SECONDS))
 
     def truncate_log(self, wait_seconds: float) -> bool:
@@ -3451,10 +3436,9 @@ def _task_metrics(dialect: Dialect) -> str:
 
 
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
-    """The columns of `_task_text`, and the expression for the JSON of a whole task: HTTP sends what the
-    database made as it is, and a driver takes twice as long for the values of nineteen columns. The documents
-    come last and are columns of their own where one task is read, since the server makes NULL of a text that
-    is longer than max_allowed_packet."""
+    """The columns of `_task_text`, and the expression for the JSON of a whole task, which HTTP sends as it
+    is: a driver takes twice as long for the values of nineteen columns. The documents are columns of their
+    own where one task is read, since the server makes NULL of a text beyond max_allowed_packet."""
 
     def quoted(column: str) -> str:
         return f"@COALESCE(JSON_QUOTE({column}), 'null')@"
@@ -3487,9 +3471,8 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
 
 
 class TaskText(NamedTuple):
-    """A task as JSON text, what its place in the queue depends on, and if it was asked for, what is stored of
-    its result: None unless completed; ``result_json`` alone is None for one that is too long to be read with
-    others."""
+    """A task as JSON text, what its place in the queue depends on, and, if asked for, what is stored of its
+    result, None unless completed; ``result_json`` alone is None where it is too long to be read with others."""
 
     task_id: str
     status: TaskStatus
@@ -3548,8 +3531,8 @@ MAX_KEPT_COUNTS = 1000  # batches
 
 
 class KeptCounts:
-    """The last counts of large batches: 600,000 tasks take a quarter of a second to count, and each page of
-    the batch shows them. Any thread reads and writes; each step on the dict is atomic."""
+    """The last counts of large batches, which each page of the batch shows: 600,000 tasks take a quarter of a
+    second to count. Any thread reads and writes; each step on the dict is atomic."""
 
     def __init__(self) -> None:
         # by batch, the oldest first; with the time before they were counted
@@ -3557,21 +3540,21 @@ class KeptCounts:
 
     def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
         """Those that are no older."""
-        since, never = time.monotonic() - max_age_seconds, (-math.inf, StatusCounts({}, 0.0))
-        found = {batch_id: self._kept.get(batch_id, never) for batch_id in batch_ids}
-        return {batch_id: counts for batch_id, (counted_at, counts) in found.items() if counted_at >= since}
+        since = time.monotonic() - max_age_seconds
+        found = ((batch_id, self._kept.get(batch_id)) for batch_id in batch_ids)
+        return {batch_id: one[1] for batch_id, one in found if one and one[0] >= since}
 
     def keep(self, counted: Mapping[str, StatusCounts], counted_at: float) -> None:
         """Keep those of large batches."""
         for batch_id, counts in counted.items():
-            self._kept.pop(batch_id, None)
+            self.forget(batch_id)
             if counts.total >= LARGE_BATCH:
                 self._kept[batch_id] = counted_at, counts
         for batch_id in list(self._kept)[:-MAX_KEPT_COUNTS]:
-            self._kept.pop(batch_id, None)
+            self.forget(batch_id)
 
     def forget(self, batch_id: str) -> None:
-        """Tasks of this batch are deleted: they shall not be shown any more."""
+        """Do not show them any more."""
         self._kept.pop(batch_id, None)
 
 
@@ -3593,8 +3576,8 @@ PAUSE_SECONDS = 60.0  # without an end, beside the time of the longest task: ano
 
 
 def _rate(ends: Sequence[Sequence[float]], is_all: bool) -> float | None:
-    """Tasks a second, by the seconds since each one started and ended. Those that ended before a pause belong
-    to an earlier run: a retryTask made the others pending again. ``is_all``: no others have ended."""
+    """Tasks a second, by the seconds since each one started and ended; ``is_all``: no others have ended. What
+    ended before a pause is of an earlier run: a retryTask made the others pending again."""
     pause = PAUSE_SECONDS + max((start - end for start, end in ends), default=0.0)
     starts, last = list[float](), 0.0
     for start, end in sorted(ends, key=operator.itemgetter(1)):
@@ -3621,9 +3604,8 @@ SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "prio
 
 
 class NewTasks(NamedTuple):
-    """A create that is ready to be stored, with the ids that were made for it; ``tasks`` are all of the
-    request where they are empty; ``sources`` are the completed tasks whose results are taken over, by the new
-    ids."""
+    """A create that is ready to be stored, with the ids that were made for it. ``tasks``: all of the request
+    where empty; ``sources``: by new ids, the completed tasks whose results are taken over."""
 
     request: BatchRequest
     batch_id: str
@@ -3651,8 +3633,7 @@ class NewTasks(NamedTuple):
 
     @property
     def key_row(self) -> list[Any]:
-        """The Idempotency-Key and what a repeat is answered with: the ids, or how many they are and the last
-        one; and the other counts."""
+        """The Idempotency-Key and the answer to a repeat: the ids, or their count and the last one; counts."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
         counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
@@ -3665,8 +3646,8 @@ class NewTasks(NamedTuple):
         return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
 
     def rows(self, shared: Sequence[Any], with_source: bool = False) -> Iterator[str]:
-        """Each task as a JSON list of id, stock and params, and of ``shared``; one whose config is not that
-        of the first has its own there. Either those without a source, or those with one, which comes last."""
+        """Each task as a JSON list of id, stock, params and ``shared``, with its own config where that is not
+        the first one's. Either those without a source, or those with one, which comes last."""
         tasks = self.combinations
         rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
         codes, texts = dict[str, str](), dict[int, str]()
@@ -3685,8 +3666,7 @@ class NewTasks(NamedTuple):
 
 
 class QueueHead:
-    """The first 10,000 pending tasks in the order of claims as they stood at ``now``, and whether a scheduler
-    was seen."""
+    """The first 10,000 pending tasks in the order of claims at ``now``, and whether a scheduler was seen."""
 
     def __init__(self, now: str, latest: str, has_worker: bool, entries: Sequence[str]) -> None:
         self.now = now
@@ -3699,8 +3679,8 @@ class QueueHead:
         return len(self._entries)
 
     def place(self, task_id: str, priority: int, run_at: str) -> int:
-        """Where this pending task stands, 1 for the next; counting stops at 10,000. One that is not among
-        them came after ``now``, or stands behind them all, or has just left the queue."""
+        """Where this pending task stands, 1 for the next, 10,000 at most. One that is not among them came
+        after ``now``, or stands behind them all, or has just left the queue."""
         rank = QUEUE_RANK_OFFSET - priority
         place = self._places.get(f"{rank}{task_id}")
         if place is None:
@@ -3721,11 +3701,6 @@ def _attempt(row: Sequence[Any]) -> TaskAttempt:
     return TaskAttempt(task_id, attempt, worker_id, began, ended, ending, parsed, *usage)
 
 
-def _stamp_text(moment: datetime.datetime) -> str:
-    """A time as the database writes it."""
-    return moment.isoformat(" ", "microseconds")
-
-
 def _stamps(now: str) -> Callable[[float], str]:
     """Gives times of `time.monotonic` as the database writes them, whose clock shows ``now``."""
     start = datetime.datetime.fromisoformat(now) - datetime.timedelta(seconds=time.monotonic())
@@ -3739,7 +3714,7 @@ def _time_text(seconds: float) -> str:
 
 
 def _key(text: str) -> str:
-    """A key to look up. Ours are ASCII, and MySQL refuses to compare others with them, and ignores a space at
+    """A key to look up. MySQL refuses to compare ours, which are ASCII, with others, and ignores a space at
     the end: those become one that is not there."""
     return text if text.isascii() and not text.endswith(" ") else ""
 
@@ -3771,8 +3746,7 @@ def _delete_tasks(
     session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
 ) -> list[tuple[str, str]]:
     """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id
-    and batch_id of each. They are locked first: one that retryTask has made pending meanwhile keeps its
-    records."""
+    and batch_id of each. Locked first, so that one that retryTask has made pending keeps its records."""
     names, keys = _in_list(task_ids)
     locked = session.rows(
         f"""SELECT task_id, batch_id, result_of FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
@@ -3798,6 +3772,13 @@ def _delete_tasks(
     return [(row[0], row[1]) for row in locked]
 
 
+def _first_of_run_keys(dialect: Dialect, column: str) -> str:
+    """The query for each run_key and a column of a completed task that has it, else NULL."""
+    return f"""SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
+            /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
+        FROM {dialect.json_rows("run_key")} AS r"""
+
+
 BATCH_IS_EMPTY = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
 # All tasks of an Idempotency-Key are gone. Ids grow: the oldest task of the batch is newer than the last of
 # the key's own, whose list ends with a quote and a bracket. The oldest of each status is one entry of the
@@ -3818,8 +3799,7 @@ def _for_keys(sql: str, count: int) -> tuple[PreparedStatement, Sequence[str]]:
 
 
 def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatement, dict[str, str]]]:
-    """Keys to look up by a statement that ends in IN, each list filled up to a power of two, so that few have
-    to be prepared."""
+    """A statement that ends in IN with its keys, filled up to a power of two, so that few are prepared."""
     for start in range(0, len(keys), MAX_KEYS):
         part = [_key(key) for key in keys[start : start + MAX_KEYS]]
         statement, names = _for_keys(sql, 1 << (len(part) - 1).bit_length())
@@ -3827,8 +3807,7 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatemen
 
 
 class StatusChange(NamedTuple):
-    """A change that clients ask for: which statuses it takes, its assignments, and whether it ends running
-    attempts."""
+    """A change that clients ask for: of which statuses, its assignments, whether it ends attempts."""
 
     before: tuple[TaskStatus, ...]
     to: str
@@ -3853,8 +3832,7 @@ PAGE_ROWS = "CROSS JOIN backtest_tasks ON backtest_tasks.task_id = page.task_id"
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Which tasks a list shows: of one batch, of these statuses, of one stock, beyond a cursor (a task's id),
-    at most so many."""
+    """Which tasks a list shows: of a batch, statuses, a stock, beyond a cursor (an id), at most so many."""
 
     batch_id: str | None = None
     statuses: Sequence[TaskStatus] = ()
@@ -3864,10 +3842,9 @@ class TaskFilter:
     newest_first: bool = True
 
     def source(self) -> str:
-        """The ids of the page as a FROM item with the parameters of `parameters`. A branch for each status
-        reads one range of an index that ends in the id, so that a page reads few entries more than it shows.
-        Left to themselves, optimizers walk the primary key for two statuses, or all tasks of a stock to find
-        those of a batch."""
+        """The ids of the page as a FROM item with `parameters`. A branch for each status reads one range of
+        an index that ends in the id, hence few entries more than the page shows. Left to themselves,
+        optimizers walk the primary key for two statuses, or all tasks of a stock for those of a batch."""
         wanted = [name for name in ("batch_id", "stock_code") if getattr(self, name)]
         statuses = sorted({status.value for status in self.statuses or (TaskStatus if wanted else ())})
         parts = [name.partition("_")[0] for name in wanted or ["status"]]
@@ -3897,10 +3874,9 @@ class TaskFilter:
 
 
 # ==== 16 Task statements ====================================================================================
-# The SQL of clients: create, read, list, cancel, retry, delete. Only the statement rooms, Rows and Ranking
-# have SQL about tasks. Rows go in and out as models; callers see neither cursors nor SQL. Each method is one
-# transaction. A status changes only by a compare-and-set; a method returns whether it won, and raises nothing
-# if it lost.
+# The SQL of clients: create, read, list, cancel, retry, delete. Only Rows and the statement rooms have SQL
+# about tasks. Models go in and out, no cursors and no SQL. Each method is one transaction. A status changes
+# only by a compare-and-set; a method returns whether it won, and raises nothing if it lost.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
@@ -3925,16 +3901,19 @@ INSERT_BATCH = (
 )
 
 
-def _create_groups(creates: Iterable[NewTasks]) -> Iterator[list[NewTasks]]:
-    """The creates that share a transaction, in their order."""
-    group: list[NewTasks] = []
-    tasks = 0
-    for new in creates:
-        tasks += len(new.task_ids)
-        if group and (len(group) == MAX_GROUP_CREATES or tasks > MAX_GROUP_TASKS):
+def in_groups(
+    items: Iterable[T], size_of: Callable[[T], int], most: int, most_size: int
+) -> Iterator[list[T]]:
+    """Lists of at most ``most`` items, in their order, and of this size in all but where one alone is larger."""
+    group: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if group and (len(group) == most or total + size > most_size):
             yield group
-            group, tasks = [], len(new.task_ids)
-        group.append(new)
+            group, total = [], 0
+        group.append(item)
+        total += size
     if group:
         yield group
 
@@ -3950,21 +3929,13 @@ def _check_size(text: str, max_bytes: int) -> int:
 
 def _statement_rows(rows: Iterable[str], max_bytes: int) -> Iterator[str]:
     """JSON lists of the rows, each for one statement. Raises BodyTooLarge."""
-    part: list[str] = []
-    size = 0
-    for row in rows:
-        length = _check_size(row, max_bytes)
-        if part and (len(part) == STATEMENT_TASKS or size + length > min(STATEMENT_BYTES, max_bytes)):
-            yield f"[{','.join(part)}]"
-            part, size = [], 0
-        part.append(row)
-        size += length + 1
-    yield f"[{','.join(part)}]"
+    most = min(STATEMENT_BYTES, max_bytes)
+    for part in in_groups(rows, lambda row: _check_size(row, max_bytes) + 1, STATEMENT_TASKS, most):
+        yield f"[{','.join(part)}]"
 
 
 class Statements:
-    """Statements over one database. Thread-safe; they raise DatabaseUnavailable and its kin, see
-    Transactions."""
+    """Statements over one database, for any number of threads; they raise what `Database` does."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -3980,8 +3951,8 @@ class Statements:
         self.database.write(work, confirm=lambda session: None)
 
     def delete_spent(self, table: str, key: str, keys: Sequence[str], is_spent: str) -> int:
-        """Delete those rows of a table for which the condition holds once they are locked: a create that adds
-        to a batch holds its row, and has committed when we have locked it."""
+        """Delete those rows for which the condition holds once they are locked: a create that adds to a batch
+        holds its row, and has committed when we have locked it."""
 
         def work(session: Session) -> int:
             names, parameters = _in_list(keys)
@@ -4029,9 +4000,7 @@ class TaskStatements(Statements):
         dialect, by_key = self.database.dialect, "/*! FORCE INDEX (PRIMARY) */ ON"
         rows = f"FROM {dialect.json_rows(*columns, 'source')} AS r CROSS JOIN backtest_tasks AS"
         new, old = f"{rows} t {by_key} t.task_id = r.task_id", f"{rows} s {by_key} s.task_id = r.source"
-        self._select_known_run = f"""SELECT r.run_key, (SELECT m.task_id FROM backtest_metrics AS m
-                /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
-            FROM {dialect.json_rows("run_key")} AS r"""
+        self._select_known_run = _first_of_run_keys(dialect, "task_id")
         named, is_done = dialect.json_rows("task_id"), "COALESCE(status, '') = 'completed'"
         self._lock_sources = f"""SELECT /*! STRAIGHT_JOIN */ s.task_id FROM {named} AS r
             CROSS JOIN backtest_tasks AS s {by_key} s.task_id = r.task_id AND {is_done} /*! LOCK IN SHARE MODE */"""
@@ -4068,7 +4037,7 @@ class TaskStatements(Statements):
         Locks are local to a node of a cluster: there the rows are changed, as in TOUCH_BATCH."""
         there = set[str]()
         named = (f'["{one}"]' for one in sorted({*new.sources.values()}))
-        for part in _statement_rows(named, STATEMENT_BYTES) if new.sources else ():
+        for part in _statement_rows(named, STATEMENT_BYTES):
             if self.database.dialect.is_cluster:
                 session.execute(self._touch_sources, {"rows": part})
             there.update(row[0] for row in session.rows(self._lock_sources, {"rows": part}))
@@ -4086,11 +4055,12 @@ class TaskStatements(Statements):
     # -- create
 
     def create(self, creates: Iterable[NewTasks]) -> list[CreatedBatch | QtmError]:
-        """Creates that wait at the same time, small ones in one transaction: each is all or nothing, and
-        durable when this returns; what it raised stands in its place. A batch that is there is added to. A
-        create whose key came before is not stored again: the first answer comes back, or IdempotencyKeyReused
-        for another request. BodyTooLarge: one packet does not take a document."""
-        return [answer for group in _create_groups(creates) for answer in self._create_group(group)]
+        """Store creates, small ones in one transaction. Each is all or nothing, and durable when this returns;
+        what it raised stands in its place: BodyTooLarge where no packet takes a document, or, for a key that
+        came with another request, IdempotencyKeyReused; with the same, the first answer comes back. A batch
+        that is there is added to."""
+        groups = in_groups(creates, lambda new: len(new.task_ids), MAX_GROUP_CREATES, MAX_GROUP_TASKS)
+        return [answer for group in groups for answer in self._create_group(group)]
 
     def _create_group(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
         try:
@@ -4172,7 +4142,7 @@ class TaskStatements(Statements):
         parts = [{**shared, "rows": part} for part in _statement_rows(rows, most)]
         script += [(self._insert_tasks, part) for part in parts]
         rows = (row for new in creates if new.sources for row in new.rows(new.shared, with_source=True))
-        taken = [{"rows": part} for part in _statement_rows(rows, most) if part != "[]"]
+        taken = [{"rows": part} for part in _statement_rows(rows, most)]
         return script + [(statement, part) for part in taken for statement in self._take_over]
 
     def count_pending(self, most: int) -> int:
@@ -4181,8 +4151,7 @@ class TaskStatements(Statements):
         return int(self.database.rows(f"SELECT COUNT(*) FROM ({some}) AS waiting", {"most": most})[0][0])
 
     def recent_seconds(self, strategy: str | None) -> list[float]:
-        """How long those of the newest completed tasks ran that have this ``config.strategy``, but for those
-        that took over a result."""
+        """How long the newest completed tasks of this ``config.strategy`` ran, without takers of results."""
         rows = self.database.rows(
             f"""{BOUNDED_SELECT} JSON_EXTRACT(config, '$.strategy'),
                 CASE WHEN result_of IS NULL THEN started_at END, finished_at
@@ -4198,9 +4167,8 @@ class TaskStatements(Statements):
         return int(self.database.rows(seen, {"ago": "-" + _time_text(within_seconds)})[0][0] or 0)
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
-        """What was created by this key, without ids of tasks that are deleted; None when nothing was, or when
-        all of it is deleted, which frees the key. Raises IdempotencyKeyReused when it came with another
-        request."""
+        """What was created by this key, without ids of deleted tasks; None when nothing was, or when all of
+        it is deleted, which frees the key. Raises IdempotencyKeyReused after another request."""
         if key is None:
             return None
         is_spent = f"CASE WHEN {KEY_IS_SPENT} THEN 1 ELSE 0 END"
@@ -4231,8 +4199,7 @@ class TaskStatements(Statements):
         return TaskInfo.from_dict(json.loads(found.json)) if found else None
 
     def get_texts(self, task_ids: Sequence[str], with_results: bool = False) -> dict[str, TaskText]:
-        """Those of the tasks that are there, by one statement for every 256; of the results of several, long
-        ones are left out."""
+        """Those of the tasks that are there. Of several results, long ones are left out."""
         sql = self._select_task
         if with_results:
             sql = self._select_results if len(task_ids) > 1 else self._select_result
@@ -4259,8 +4226,7 @@ class TaskStatements(Statements):
         return [_attempt(row) for row in rows]
 
     def get_batch(self, batch_id: str, max_age_seconds: float = 0.0) -> BatchInfo | None:
-        """The batch with its counts and progress, which of a large batch may be as old as
-        ``max_age_seconds``; None when there is no such batch."""
+        """The batch, or None; the counts of a large one may be as old as ``max_age_seconds``."""
 
         def work(session: Session) -> BatchInfo | None:
             sql = f"SELECT {BATCH_COLUMNS} FROM backtest_batches WHERE batch_id = :batch_id"
@@ -4295,7 +4261,7 @@ class TaskStatements(Statements):
 
     def with_rate(self, batch: BatchInfo) -> BatchInfo:
         """The batch with its rate, by the tasks that ended last: those before the newest one that runs, since
-        tasks are claimed by their ids, the retried ones too."""
+        tasks are claimed in the order of their ids."""
         counts = batch.counts
         if not counts["running"] or not counts["completed"] + counts["failed"]:
             return batch
@@ -4316,8 +4282,8 @@ class TaskStatements(Statements):
         return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
 
     def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
-        """The ids of a page in their order, whether more follow, and the bytes of its documents, at most
-        PAGE_BYTES but of one task."""
+        """The ids of a page, whether more follow, and the bytes of its documents, at most PAGE_BYTES or one
+        task's."""
         dialect = self.database.dialect
         texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), _task_metrics(dialect)]
         size = " + ".join(map(dialect.byte_length.format, texts))
@@ -4343,9 +4309,8 @@ class TaskStatements(Statements):
         columns = f"GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json})"
         ((ids_text, text),) = self._page(chosen, columns, parameters)
         found = ids_text.split(",") if ids_text else []
-        # A server cuts off what a packet does not take, and orders by habit, not by promise: what is not
-        # surely whole and in order is read row by row. A text is as long as its documents and some kilobytes,
-        # so that half a packet is far from the cut.
+        # A server cuts off what a packet does not take, and promises no order: what is not surely whole (half
+        # a packet is far from the cut) and in order is read row by row.
         is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
         if not is_whole or found != sorted(found, reverse=chosen.newest_first):
             rows = self._page(chosen, self._task_columns, parameters)
@@ -4375,8 +4340,7 @@ class TaskStatements(Statements):
         return [self.with_rate(batch) for batch in batches], following
 
     def ended(self, task_ids: Sequence[str], batch_ids: Sequence[str]) -> set[str]:
-        """Which of these tasks are final or gone, and which of these batches have no pending or running task
-        or are gone."""
+        """Which of these tasks and batches have ended, all tasks of a batch, or are gone."""
         is_open = "COALESCE(status, '') IN ('pending', 'running')"
         tasks = f"SELECT task_id, 1 FROM backtest_tasks WHERE {is_open} AND task_id IN"
         some = """(SELECT 1 FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
@@ -4391,8 +4355,8 @@ class TaskStatements(Statements):
         return found
 
     def queue_head(self, within_seconds: float) -> QueueHead:
-        """The head of the queue, and whether any scheduler was seen in the last ``within_seconds``, by one
-        statement that gives one row: 10,000 of them would take the driver fifty times as long."""
+        """The head of the queue, and whether a scheduler was seen in the last ``within_seconds``. As one row:
+        10,000 would take the driver fifty times as long."""
         entry = self.database.dialect.filled(f"@priority_rank + {QUEUE_RANK_OFFSET}@@task_id@")
         ((now, latest, has_worker, entries),) = self.database.rows(
             f"""SELECT REPLACE(UTC_TIMESTAMP(6), ' ', 'T'),
@@ -4427,9 +4391,8 @@ class TaskStatements(Statements):
 
     def _change_batch(self, change: StatusChange, batch_id: str) -> int:
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a
-        million; how many they were. When it fails half way, a repeat does the rest. They are looked for
-        without locks: in the index of batches, which every end of a task changes, locks would meet those ends
-        in the opposite order."""
+        million; how many they were. After a failure a repeat does the rest. They are looked for without
+        locks, which in the index of batches would meet those of ending tasks in the opposite order."""
         total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
         while True:
             sql = f"SELECT task_id FROM {chosen.source()}"
@@ -4443,9 +4406,9 @@ class TaskStatements(Statements):
             chosen = dataclasses.replace(chosen, cursor=ids[-1])
 
     def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
-        """Those of the first tasks that have a status to change, changed; and how many were tried: a tenth
-        after each conflict, since on a cluster a transaction of many rows loses to every small one of another
-        node. What was changed no longer matches: that is how a lost COMMIT is read back."""
+        """Those of the first tasks that were changed, and how many were tried: a tenth after each conflict,
+        since on a cluster many rows lose to every small transaction of another node. What was changed no
+        longer matches: so a lost COMMIT is read back."""
         taken: list[str] = []
         # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
         doubtful: list[str] = []
@@ -4477,8 +4440,8 @@ class TaskStatements(Statements):
         return self.database.write(work, confirm), sizes[-2]
 
     def delete(self, task_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Delete those of these tasks that have ended, with their results, attempts and metrics; the task_id
-        and batch_id of each. A lost COMMIT is read back by the first of them."""
+        """Delete those of these tasks that have ended; the task_id and batch_id of each. A lost COMMIT is read
+        back by the first of them."""
         taken: list[tuple[str, str]] = []
         doubtful: list[tuple[str, str]] = []  # as in `_change_some`
 
@@ -4555,8 +4518,7 @@ class RunFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with a result, with an error, or released (not the task's doing, so that it may
-    have one more)."""
+    """How an attempt ended: with a result, an error, or released (then it may have one more)."""
 
     result_json: str | None = None
     non_finite_json: str = "[]"
@@ -4633,9 +4595,8 @@ ATTEMPT_MOVES = {
 
 @dataclass(eq=False)
 class Attempt:
-    """A task that is ours to run, and all that is known of its attempt: hence so many fields. State, slot and
-    outcome change under the lock of `Attempts`; the slot's thread writes the rest, and the recorder's once it
-    has the outcome."""
+    """A task that is ours to run, and all that is known of its attempt. State, slot and outcome change under
+    the lock of `Attempts`; the slot's thread writes the rest, and the recorder's once it has the outcome."""
 
     worker_id: str
     task_id: str
@@ -4699,8 +4660,8 @@ class Attempt:
 
 
 class Recorded(NamedTuple):
-    """What a group of outcomes has come to: the keys of those that are in the database, and of those that
-    others have locked just now. The rest are no longer this worker's, so that their outcomes are void."""
+    """The keys of those outcomes of a group that are in the database, and of those that others have locked
+    just now. The rest are no longer this worker's: their outcomes are void."""
 
     keys: Set[tuple[str, int]]
     locked: Set[tuple[str, int]] = frozenset()
@@ -4757,13 +4718,9 @@ def _run_card(one: Attempt, times: Sequence[str]) -> str:
 
 
 def _ended_row(
-    key: tuple[str, int],
-    limit: int,
-    runner: str,
-    outcome: Outcome,
-    times: Sequence[str],
+    key: tuple[str, int], limit: int, runner: str, outcome: Outcome, times: Sequence[str],
     told: tuple[str, float, str | None] = ("", 0.0, None),
-) -> list[Any]:
+) -> list[Any]:  # fmt: skip
     """``times``: when its task is due if it is tried again, when it began, when it ended; ``told`` by its
     engine: message, progress, version."""
     message, progress, engine_version = told
@@ -4850,20 +4807,15 @@ class RunStatements(Statements):
             SELECT /*! STRAIGHT_JOIN */ r.{", r.".join(METRICS_ROW)}, {", ".join(of_task)}
             FROM {dialect.json_rows(*METRICS_ROW)} AS r
             CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON backtest_tasks.task_id = r.task_id"""
-        self._select_known = f"""SELECT r.run_key, (SELECT m.metrics FROM backtest_metrics AS m
-                /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
-            FROM {dialect.json_rows("run_key")} AS r"""
+        self._select_known = _first_of_run_keys(dialect, "metrics")
         self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
             CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
             WHERE a.worker_id = :worker_id AND a.ending NOT IN ('worker_lost', 'cancelled')"""
 
     def claim(self, worker_id: str, limit: int, with_lost: bool = True) -> list[Attempt]:
-        """Take up to ``limit`` due tasks by priority, then age; they are running, ours, and on their next
-        attempt.
-
-        One whose last attempt was lost may have ended its scheduler, and would end the next one with all that
-        runs beside it. It is taken alone, if ``with_lost``, when it is the first; else those before it are
-        taken."""
+        """Take up to ``limit`` due tasks by priority, then age. One whose last attempt was lost may have ended
+        its scheduler, and would end the next one with all that runs beside it: it is taken alone, if
+        ``with_lost``, when it is the first; else those before it are taken."""
         taken: list[Attempt] = []
 
         def parameters() -> dict[str, Any]:
@@ -4886,29 +4838,19 @@ class RunStatements(Statements):
     def create_claimed(self, new: NewTasks, worker_id: str) -> list[Attempt]:
         """Create its only task as ours, running and on its first attempt, unless another is pending: one
         transaction less before it begins. Empty when nothing is surely stored."""
-        request, (task_id,), counts = new.request, new.task_ids, list[int]()
-        ((code, _, params),) = new.combinations
-        shared = dict(zip(SHARED_COLUMNS, new.shared, strict=True))
-        values = {**shared, "task_id": task_id, "stock_code": code, "worker_id": worker_id}
-        values |= {"name": request.name, "params": dump_json(params)}
-        row = [
-            task_id,
-            1,
-            new.max_attempts,
-            new.batch_id,
-            code,
-            shared["timeout_seconds"],
-            0,
-        ]
-        documents = [values["config"], values["params"], request.priority, new.max_attempts]
-        claimed = [Attempt.from_row(worker_id, [*row, *documents])]
+        (task_id,), most, counts = new.task_ids, new.max_attempts, list[int]()
+        ((code, _, document),) = new.combinations
+        values = dict(zip(SHARED_COLUMNS, new.shared, strict=True)) | {"name": new.request.name}
+        values |= {"task_id": task_id, "stock_code": code, "worker_id": worker_id}
+        values["params"] = params = dump_json(document)
+        row = [task_id, 1, most, new.batch_id, code, values["timeout_seconds"], 0, values["config"], params]
+        claimed = [Attempt.from_row(worker_id, [*row, new.request.priority, most])]
         script = [INSERT_CLAIMED, INSERT_ITS_BATCH]
         found = self.database.write_at_once(script, values, claimed, lambda session: [], counts)
         return found if counts[-3:-2] == [1] else []
 
     def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Count up the heartbeat of these attempts and of the worker itself; which of them are no longer this
-        worker's."""
+        """Count up the heartbeat of these attempts and of the worker; which are no longer this worker's."""
         seen = "UPDATE backtest_workers SET seen_at = UTC_TIMESTAMP(6) WHERE worker_id = :worker_id"
         parameters = {"worker_id": worker_id, "rows": dump_json(sorted(keys))}
 
@@ -4938,8 +4880,7 @@ class RunStatements(Statements):
         return self.database.write(work, confirm=lambda session: True)
 
     def record(self, attempts: Sequence[Attempt]) -> Recorded:
-        """Write how attempts ended, all in one transaction: their tasks are completed, failed, or pending
-        again."""
+        """Write how attempts ended, in one transaction: tasks are completed, failed, or pending again."""
         by_key, parameters = _in_lock_order(attempts)
 
         def work(session: Session) -> Recorded:
@@ -4949,8 +4890,7 @@ class RunStatements(Statements):
             done = {row[:2] for row in owned}
             if len(done) == len(by_key):
                 return Recorded(done)
-            # What is missing is locked by others, or was recorded by a COMMIT that was lost and came through,
-            # or is no longer ours.
+            # the others are locked by others, or recorded by a lost COMMIT that came through, or not ours
             recorded = _keys(session, self._select_recorded, parameters)
             return Recorded(done | recorded, _keys(session, self._select_owned, parameters))
 
@@ -4999,8 +4939,7 @@ class RunStatements(Statements):
             yield task_id, drift, own, *facts[:-1]
 
     def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
-        """running -> completed, failed or pending for tasks that are locked, and the records of their
-        attempts."""
+        """running -> completed, failed or pending for locked tasks, and the records of their attempts."""
         parameters = {"rows": dump_json(rows)}
         session.execute(self._end_tasks, parameters)
         session.execute(self._insert_attempts, parameters)
@@ -5017,8 +4956,7 @@ class RunStatements(Statements):
 
     def reclaim(self, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> dict[RunningTask, TaskStatus]:
         """End the attempts of a scheduler that died with these outcomes, each guarded by the pair that stood
-        still; a task that is tried again is due after so many seconds. The statuses of those that had not
-        moved after all."""
+        still; a task that is tried again is due after so many seconds. The new status of each that was ended."""
         by_key = {orphan.key: orphan for orphan in sorted(orphans)}
         parameters = {"rows": dump_json([orphan[:3] for orphan in by_key.values()])}
 
@@ -5072,8 +5010,7 @@ class RunStatements(Statements):
         return bool(self.database.rows(sql, {"ago": "-" + _time_text(within_seconds)}))
 
     def abandoned(self, lease_seconds: float, limit: int = 20) -> list[tuple[str, str, str | None]]:
-        """Running tasks whose scheduler was not seen for longer than the lease: task, worker, when it was
-        seen (None: never)."""
+        """Running tasks whose scheduler was not seen for the lease: task, worker, when seen (None: never)."""
         rows = self.database.rows(
             """SELECT t.task_id, t.worker_id, w.seen_at
                FROM backtest_tasks t LEFT JOIN backtest_workers w ON w.worker_id = t.worker_id
@@ -5137,8 +5074,19 @@ class RankStatements(Statements):
 
         def work(session: Session) -> str:
             warnings, luck = self._summary(session, query, counts)
-            page = self._group_page if query.group else self._task_page
-            rows, correlation, luck = page(session, query, luck, counts)
+            has_groups = query.group or query.against
+            groups = self._groups(session, query, counts if query.group else {}) if has_groups else {}
+            others = self._others(session, query)
+            if query.group and query.by == "sharpe":  # each set of params is one trial, those left out, too
+                all_of = dataclasses.replace(query, where=())
+                tried = self._groups(session, all_of, {}) if query.where else groups
+                luck = Luck.of_groups(tried.values(), luck.periods_per_year)
+            if query.group:
+                rows = self._group_rows(session, query, luck, groups, others)
+            else:
+                rows = self._task_rows(session, query, luck, counts, others)
+            mine = {key: group.statistic(query.stat) for key, group in groups.items()}
+            correlation = rank_correlation(mine, others) if query.against else None
             head: dict[str, Any] = {"batch_id": query.batch_id, "by": query.by, "order": query.order}
             head |= {"stat": query.stat if query.group else None, "trials": None, "expected_max_sharpe": None}
             if query.by == "sharpe":
@@ -5207,11 +5155,12 @@ class RankStatements(Statements):
             warnings.append(f"years of {min(a_year):g} to {max(a_year):g} periods")
         return warnings, Luck(int(trials), expected_max_sharpe(int(trials), variance), max(a_year))
 
-    def _task_page(
-        self, session: Session, query: RankQuery, luck: Luck, counts: Mapping[str, int]
-    ) -> tuple[list[str], float | None, Luck]:
-        """The rows, one more than asked for if there are, and the rank correlation. Tasks without the metric
-        are the last of backtest_metrics; those that have not completed come after them."""
+    def _task_rows(
+        self, session: Session, query: RankQuery, luck: Luck, counts: Mapping[str, int],
+        others: Mapping[Any, float | None],
+    ) -> list[str]:  # fmt: skip
+        """The rows, one more than asked for if there is. Tasks without the metric are the last of
+        backtest_metrics; those that have not completed follow."""
         given = _rank_parameters(query) | {"limit": query.limit + 1, "start": query.start}
         value, where = self._order_value(query), self._where(query.where)
         found = session.rows(
@@ -5231,7 +5180,7 @@ class RankStatements(Statements):
             columns = "task_id, stock_code, params, '{}', NULL, NULL, NULL, 0"
             page = f"{OF_BATCH_OPEN}{where} ORDER BY task_id LIMIT :limit OFFSET :start"
             found += session.rows(f"{BOUNDED_SELECT} {columns} {page}", {**given, **more})
-        rows, others = [], self._others(session, query)
+        rows = []
         for rank, row in enumerate(found, query.start + 1):
             task_id, code, params, metrics, key, sharpe, error, drift = row
             deflated = dump_json(luck.deflated(sharpe, error) if query.by == "sharpe" else None)
@@ -5240,9 +5189,7 @@ class RankStatements(Statements):
             other = f',"other":{dump_json(others.get((key, code)))}' if query.against else ""
             drifts = dump_json(drift == 1)
             rows.append(f'{text},"metrics":{known},"deflated_sharpe":{deflated},"drift":{drifts}{other}}}')
-        mine = self._groups(session, query, {}) if query.against else {}
-        values = {key: group.statistic("mean") for key, group in mine.items()}
-        return rows, rank_correlation(values, others) if query.against else None, luck
+        return rows
 
     def _groups(
         self, session: Session, query: RankQuery, counts: Mapping[str, int]
@@ -5304,9 +5251,8 @@ class RankStatements(Statements):
         return [task_id for some in tasks.values() for task_id in sorted(some)]
 
     def best(self, query: RankQuery, counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
-        """Of the best tasks, or of all tasks of the best params, the stock code, and config and params as
-        JSON; ``counts`` are those of the batch by status. Raises InvalidRequest where they are too many or
-        too large."""
+        """Stock code, and config and params as JSON, of the best tasks, or of all tasks of the best params;
+        ``counts``: of the batch by status. Raises InvalidRequest for too many or too large ones."""
 
         def work(session: Session) -> list[str]:
             if query.group:
@@ -5331,21 +5277,18 @@ class RankStatements(Statements):
                 raise invalid_request([FieldError("rerun.top", message)])
         return [found[task_id] for task_id in ids if task_id in found]
 
-    def _group_page(
-        self, session: Session, query: RankQuery, luck: Luck, counts: Mapping[str, int]
-    ) -> tuple[list[str], float | None, Luck]:
+    def _group_rows(
+        self, session: Session, query: RankQuery, luck: Luck, groups: Mapping[Any, ParamsGroup],
+        others: Mapping[Any, float | None],
+    ) -> list[str]:  # fmt: skip
         """The same for groups."""
-        groups = self._groups(session, query, counts)
         values, order = self._group_order(query, groups)
-        if query.by == "sharpe":
-            tried = self._groups(session, dataclasses.replace(query, where=()), {}) if query.where else groups
-            luck = Luck.of_groups(tried.values(), luck.periods_per_year)
         page = order[query.start : query.start + query.limit + 1]
         sql = "SELECT task_id, params FROM backtest_metrics WHERE batch_id = :batch_id AND task_id IN"
         texts: dict[str, str] = {}
         for statement, keys in _key_lists(sql, [groups[key].task_id for key in page if groups[key].task_id]):
             texts |= dict(session.rows(statement, {**keys, "batch_id": _key(query.batch_id)}))
-        rows, others = [], self._others(session, query)
+        rows = []
         for rank, key in enumerate(page, query.start + 1):
             group, value = groups[key], values[key]
             params = texts.get(group.task_id, group.params)
@@ -5355,7 +5298,7 @@ class RankStatements(Statements):
             row["deflated_sharpe"] = luck.deflated(sharpe, group.sharpe_error)
             row |= {"other": others.get(key)} if query.against else {}
             rows.append(f'{{"rank":{rank},"params":{params or "null"},{dump_json(row)[1:]}')
-        return rows, rank_correlation(values, others) if query.against else None, luck
+        return rows
 
 
 LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
@@ -5381,9 +5324,8 @@ class ExportStatements(TaskStatements, RankStatements):
         self, chosen: TaskFilter, fields: Sequence[str], where: Sequence[str]
     ) -> Iterator[Sequence[Any] | None]:
         """The tasks for which the conditions hold, in the order of their ids: of each the values of these
-        fields, or without any the JSON of the whole task; and None after each page. A page is one statement
-        of its own: it shows its tasks as they stand when it is read, and no connection is held between
-        two."""
+        fields, or without any the JSON of the whole task; and None after each page, which is a statement of
+        its own, so that no connection is held between two."""
         documents = [name for name in ("config", "params", "error") if name in fields or not fields]
         sizes = [self.database.dialect.byte_length.format(f"COALESCE({name}, '')") for name in documents]
         is_long = f"{' + '.join(sizes) or '0'} > {LONG_BYTES}"
@@ -5408,9 +5350,7 @@ class ExportStatements(TaskStatements, RankStatements):
         documents = {"params": "params", "metrics": OF_METRICS.format("metrics")}
         keys, wanted = self.database.dialect.json_keys, self._where(where, documents["metrics"])
         # the document itself where its names are not found: MariaDB reads none that is nested deeply
-        names = [
-            f"COALESCE({keys.format(one)}, {one}, '[]') AS {name}_names" for name, one in documents.items()
-        ]
+        names = [f"COALESCE({keys.format(x)}, {x}, '[]') AS {name}_names" for name, x in documents.items()]
         columns = f"""CASE WHEN 1{wanted} THEN 1 ELSE 0 END AS wanted, {", ".join(names)},
             COUNT(*), MAX(backtest_tasks.task_id)"""
         groups = f"{PAGE_ROWS} GROUP BY wanted, params_names, metrics_names"
@@ -5433,8 +5373,8 @@ class ExportStatements(TaskStatements, RankStatements):
         return [*self.database.rows(sql, {"task_id": task_id})]
 
     def get_curve(self, task_id: str) -> Any:
-        """The equity curve of a result, if it has one. MariaDB finds nothing in a result that is nested
-        deeply: where there is no curve, the whole result is read."""
+        """The equity curve of a result, if it has one. Where none is found the whole result is read: MariaDB
+        finds nothing in one that is nested deeply."""
         curve = "COALESCE(JSON_EXTRACT(result, '$.equity_curve'), result)"
         rows = self.database.rows(
             f"""SELECT {curve} FROM backtest_results WHERE task_id =
@@ -5464,10 +5404,9 @@ class UpkeepStatements(Statements):
         return _stamp_text(datetime.datetime.fromisoformat(now) - datetime.timedelta(days=retention_days))
 
     def purge(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
-        """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``, with
-        results and records. Ids begin with the milliseconds of their creation, and no task ends before it:
-        the key finds the old end of the table without an index of finished_at, and one that was retried
-        since is passed over."""
+        """Look at the next ``limit`` tasks after an id, and delete those that ended before ``cutoff``. Ids
+        begin with the milliseconds of their creation, before which no task ends: the key finds the old end of
+        the table without an index of finished_at."""
         created = datetime.datetime.fromisoformat(cutoff).replace(tzinfo=datetime.timezone.utc).timestamp()
         head = f"{max(0, int(created * 1000)):012x}"
         is_expired = "status IN ('completed', 'failed', 'cancelled') AND finished_at < :cutoff"
@@ -5532,8 +5471,8 @@ class UpkeepStatements(Statements):
         self.database.rows("SELECT 1 FROM qtm_schema LIMIT 1")
 
     def count_open(self) -> tuple[dict[str, int], float]:
-        """How many tasks are pending and running, and for how many seconds the one that waits longest has
-        been due (0: none is). Reads as many index entries."""
+        """How many tasks are pending and running, and for how many seconds the longest waiting one has been
+        due (0: none is). Reads as many index entries."""
         rows = self.database.rows(
             f"""{BOUNDED_SELECT} status, COUNT(*), MIN(CASE WHEN {IS_DUE} THEN run_at END), UTC_TIMESTAMP(6)
                 FROM backtest_tasks WHERE status IN ('pending', 'running') GROUP BY status"""
@@ -5543,8 +5482,7 @@ class UpkeepStatements(Statements):
         return counts, max([0.0, *ages])
 
     def first_unsettled(self) -> str:
-        """A text that sorts behind the ids of tasks that have all ended, and not behind those of tasks to
-        come."""
+        """A text behind the ids of tasks that have all ended, and not behind those of tasks to come."""
         newest = self.database.rows("SELECT task_id FROM backtest_tasks ORDER BY task_id DESC LIMIT 1")
         oldest = """SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
             WHERE status = :status ORDER BY task_id LIMIT 1"""
@@ -5555,7 +5493,7 @@ class UpkeepStatements(Statements):
         self, status: str, start: str, end: str, limit: int = COUNTED_TASKS
     ) -> tuple[int, str | None]:
         """How many tasks of this status have an id from ``start`` on and before ``end``, up to ``limit``, and
-        from where on to count more of them. Reads as many entries of an index."""
+        from where on to count more. Reads as many index entries."""
         ((count, last),) = self.database.rows(
             f"""{BOUNDED_SELECT} COUNT(*), MAX(task_id) FROM (
                 SELECT task_id FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_status) */
@@ -9530,8 +9468,10 @@ class Recorder:
         self._log(due)
         try:
             self._let_go([one for one, _ in waiting if one.state is AttemptState.LOST])
-            for group in self._groups([pair for pair in waiting if pair[0].state is AttemptState.RECORDING]):
-                in_halves(group, self._record, self._refused)
+            ended = [pair for pair in waiting if pair[0].state is AttemptState.RECORDING]
+            most = min(STATEMENT_BYTES, self._dao.database.dialect.max_document_bytes)
+            for group in in_groups(ended, operator.itemgetter(1), GROUP_OUTCOMES, most):
+                in_halves([one for one, _ in group], self._record, self._refused)
             in_halves(due, self._report, self._report_refused)
             self._retry_seconds = OUTCOME_RETRY_SECONDS[0]
             self._reminder.clear()
@@ -9547,19 +9487,6 @@ class Recorder:
         with self._attempts.changed:
             times = [*(one.next_write for one in self._waiting), *self._reports.values()]
         return max(0.0, min([*times, self._clock() + PROGRESS_WRITE_SECONDS]) - self._clock())
-
-    def _groups(self, waiting: Sequence[tuple[Attempt, int]]) -> Iterator[list[Attempt]]:
-        """The attempts, cut where a transaction has enough."""
-        most = min(STATEMENT_BYTES, self._dao.database.dialect.max_document_bytes)
-        group: list[Attempt] = []
-        total = 0
-        for attempt, size in waiting:
-            if group and (len(group) == GROUP_OUTCOMES or total + size > most):
-                yield group
-                group, total = [], 0
-            group.append(attempt)
-            total += size
-        yield group
 
     def _record(self, group: Sequence[Attempt]) -> None:
         found = self._dao.record(group)

@@ -2149,7 +2149,8 @@ def test_a_transaction_takes_a_bounded_number_of_creates_and_a_large_create_is_a
     monkeypatch.setattr(qtm, "MAX_GROUP_CREATES", 3)
     monkeypatch.setattr(qtm, "MAX_GROUP_TASKS", 5)
     many = [new_batch(*codes) for codes in ("A", "B", "C", "D", "EFGHIJ", "KL", "MNO", "PQ")]
-    sizes = [[len(new.task_ids) for new in group] for group in qtm._create_groups(many)]
+    groups = qtm.in_groups(many, lambda new: len(new.task_ids), qtm.MAX_GROUP_CREATES, qtm.MAX_GROUP_TASKS)
+    sizes = [[len(new.task_ids) for new in group] for group in groups]
     assert sizes == [[1, 1, 1], [1], [6], [2, 3], [2]]
     assert [answer.task_ids for answer in dao.create(many)] == [new.task_ids for new in many]
 
