@@ -19174,6 +19174,16 @@ def test_operate_md_has_every_error_code_log_line_and_alert():
     assert sorted(alerts) == sorted(ALERTS)
 
 
+def test_the_page_of_settings_shows_their_defaults():
+    rows = re.findall(r"^\| (`QTM_.*?) \| (.*?) \|", PAGES["docs/settings.md"], re.MULTILINE)
+    shown = {name: default for names, default in rows for name in re.findall(r"`(QTM_\w+)`", names)}
+    for item in dataclasses.fields(qtm.Settings):
+        default = item.default if isinstance(item.default, str) else f"{item.default or 0:.9g}"
+        words = {"data_dir": "`examples/prices` beside `qtm.py`", "engine_start": "chosen by itself"}
+        expected = words.get(item.name, default if item.default not in ((), "") else "none")
+        assert shown[f"QTM_{item.name.upper()}"].strip("`").split(" ")[0] == expected.strip("`").split(" ")[0]
+
+
 def test_no_block_of_a_page_is_indented_and_each_says_what_it_holds():
     for page, text in PAGES.items():
         words, count = re.subn(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
