@@ -15162,20 +15162,7 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
-ENGINE_REMEDY = "fix QTM_ENGINE or its module; the working folder is importable"
 URL_REMEDY = "fix QTM_DATABASE_URL"
-START_IT = f"{URL_REMEDY}, or start the database"
-IN_USE = "so it is while a service runs; no other process may start or look into it"
-SEE_MESSAGE = "the message has the reason; schema.sql has the tables"
-# What `check` finds, by subject and class of error: level, why it matters, what to do.
-FAULTS: Mapping[tuple[str, type[QtmError]], tuple[str, str, str]] = {
-    ("settings", SettingsError): ("fault", NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY"),
-    ("engine", QtmError): ("fault", "no task can run", ENGINE_REMEDY),
-    ("database", DatabaseInUse): ("good", IN_USE, "stop that process to have the file examined"),
-    ("database", SettingsError): ("fault", NO_START, URL_REMEDY),
-    ("database", DatabaseUnavailable): ("fault", "nothing can be stored", START_IT),
-    ("database", QtmError): ("fault", "it cannot be examined", SEE_MESSAGE),
-}
 
 
 def missing_prices(settings: Settings) -> Finding | None:
@@ -15196,20 +15183,13 @@ def tokens_in_clear(settings: Settings) -> Finding | None:
     return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
 
 
-def _found(subject: str, error: QtmError) -> Finding:
-    rows = [row for (of, kind), row in FAULTS.items() if of == subject and isinstance(error, kind)]
-    level, why, remedy = rows[0]
-    message = error.message.rpartition(": ")[0] if isinstance(error, DatabaseInUse) else error.message
-    return Finding(level, subject, message, why, remedy)
-
-
 def check_settings(settings: Settings) -> Finding:
     """Whether the files that the settings name can be used."""
     try:
         if settings.tls_cert:
             tls_context(settings)
     except SettingsError as error:
-        return _found("settings", error)
+        return Finding("fault", "settings", error.message, NO_START, "fix QTM_TLS_CERT and QTM_TLS_KEY")
     return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
 
 
@@ -15247,7 +15227,8 @@ def check_engine(settings: Settings) -> list[Finding]:
                 server.wait_ready(0.5)
         ready = server.wait_ready(0.0)
     except (EngineError, EngineUnavailable) as error:
-        return [_found("engine", error)]
+        remedy = "fix QTM_ENGINE or its module; the working folder is importable"
+        return [Finding("fault", "engine", error.message, "no task can run", remedy)]
     finally:
         server.close()
     version = f", version {ready['version']}" if ready["version"] is not None else ""
@@ -15267,8 +15248,17 @@ def check_database(settings: Settings) -> list[Finding]:
     try:
         with contextlib.closing(Database(settings.database_url)) as database:
             return diagnose(TaskDAO(database), settings.lease_seconds)
+    except DatabaseInUse as error:
+        why = "so it is while a service runs; no other process may start or look into it"
+        message, remedy = error.message.rpartition(": ")[0], "stop that process to have the file examined"
+        return [Finding("good", "database", message, why, remedy)]
     except QtmError as error:
-        return [_found("database", error)]
+        why, remedy = "it cannot be examined", "the message has the reason; schema.sql has the tables"
+        if isinstance(error, SettingsError):
+            why, remedy = NO_START, URL_REMEDY
+        elif isinstance(error, DatabaseUnavailable):
+            why, remedy = "nothing can be stored", f"{URL_REMEDY}, or start the database"
+        return [Finding("fault", "database", error.message, why, remedy)]
 
 
 def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
