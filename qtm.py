@@ -1892,7 +1892,7 @@ class TableLines:
     of ``fields``, objects as JSON text."""
 
     def __init__(self, columns: Columns, is_csv: bool = True) -> None:
-        kinds = {kind for kind, _ in columns} | ({name for _, name in columns} if not is_csv else set())
+        kinds = {kind or name for kind, name in columns}
         self._has_any = "*" in kinds
         kinds |= {"params", "metrics"} if self._has_any else set()
         self._columns = columns
@@ -10304,7 +10304,8 @@ class EngineCheck:
 
 
 # ==== 41 Batches ============================================================================================
-# A batch as an object, over the verbs of a TaskManager or a Client. Only calls of its methods make requests.
+# A batch as an object, over the verbs of a TaskManager or a Client, and the verbs that both have from here.
+# Only calls of its methods make requests.
 
 PROGRESS_SECONDS = 1.0  # between two looks at a batch that somebody watches
 PLAIN_PROGRESS_SECONDS = 10.0  # between two lines, where none can be rewritten
@@ -10676,7 +10677,7 @@ class TaskQueries(SharedVerbs):
         limit: int = MAX_PAGE,
         cursor: str | None = None,
     ) -> BatchInfo:
-        """The same as one model. Raises BatchNotFound."""
+        """The batch with its counts, and a page of its tasks in the order of creation. Raises BatchNotFound."""
         batch, page = self.get_batch_page(TaskFilter(batch_id, statuses, stock_code, limit, cursor))
         return dataclasses.replace(batch, tasks=page.tasks, next_cursor=page.next_cursor)
 
@@ -10807,8 +10808,7 @@ class TaskQueries(SharedVerbs):
         chosen, conditions = checked_filter(chosen), texts_argument("where", where)
         names = fields_argument("fields", fields)
         faults = condition_faults(conditions)
-        if text_argument("format", format) not in FORMATS:
-            faults.append(FieldError("format", f"must be one of {', '.join(FORMATS)}"))
+        faults += _choice_fault("format", text_argument("format", format), tuple(FORMATS))
         if "" in names or len(names) > MAX_COLUMNS:
             faults.append(FieldError("fields", f"must be 1 to {MAX_COLUMNS} names of columns"))
         if faults:
@@ -10837,11 +10837,10 @@ class TaskQueries(SharedVerbs):
         """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000),
         see `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
         ids = [*dict.fromkeys(texts_argument("task_ids", task_ids))]
-        points, (least, most), faults = number_argument("points", points, least=0), CURVE_POINTS, []
+        points = number_argument("points", points, least=0)
+        faults = _number_fault("points", points, *CURVE_POINTS, whole=True)
         if not 1 <= len(ids) <= MAX_CURVES:
             faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))
-        if not least <= points <= most:
-            faults.append(FieldError("points", f"must be a whole number from {least} to {most}"))
         if faults:
             raise invalid_request(faults)
         found = self.dao.get_texts(ids)
@@ -11476,9 +11475,9 @@ def _remote(
     **more: Any,
 ) -> Callable[Concatenate[Client, P], R]:
     """A method of Client with signature and docstring of one of TaskManager. Its arguments are sent by this
-    verb, see `ServiceConnections.ask`, with a ``limit`` of at ``most`` so much, and ``more`` beside them.
-    Where a repeat after a lost answer gets the error ``settled[0]``, the first has been carried out:
-    ``settled[1]`` has the answer."""
+    verb, see `ServiceConnections.ask`, with a ``limit`` of at ``most`` so much, and ``more`` beside them;
+    with ``timeout_seconds`` it waits for an end. Where a repeat after a lost answer gets the error
+    ``settled[0]``, the first has been carried out: ``settled[1]`` has the answer."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -11493,6 +11492,8 @@ def _remote(
             values["fields"] = [",".join(values["fields"])] if values["fields"] else []
         if "statuses" in values:
             values["statuses"] = [status.value for status in values["statuses"]]
+        if (seconds := values.pop("timeout_seconds", None)) is not None:
+            return cast(R, client._wait(verb, values, seconds, parse))
         reply = client.service.ask(verb, {SENT_NAMES.get(name, name): one for name, one in values.items()})
         if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
             return settled[1](*given.args)
@@ -11506,9 +11507,6 @@ def _request_body(request: TaskRequest | BatchRequest, batch: BatchRequest) -> d
     if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
         body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
     return body
-
-
-Ended = TypeVar("Ended", TaskInfo, BatchInfo)
 
 
 class Client(SharedVerbs):
@@ -11540,6 +11538,8 @@ class Client(SharedVerbs):
     export = _remote("GET exportTasks", TaskManager.export, iter)
     curves = _remote(
         "GET getCurves", TaskManager.curves, lambda data: [Curve(*[curve[name] for name in Curve._fields]) for curve in data["curves"]])
+    wait = _remote("GET getTaskStatus", TaskManager.wait, TaskInfo.from_dict)
+    wait_batch = _remote("GET getTasksByBatch", TaskManager.wait_batch, _batch_info, limit=1)
     cancel_task = _remote("POST cancelTask", TaskManager.cancel_task, TaskInfo.from_dict)
     cancel_batch = _remote("POST cancelTask", TaskManager.cancel_batch, _changed_batch)
     retry_task = _remote(
@@ -11567,20 +11567,8 @@ class Client(SharedVerbs):
         body = {**_request_body(request, batch), "dry_run": True}
         return self.service.ask("POST createTask", body).read(functools.partial(_model, DryRun))
 
-    @functools.wraps(TaskManager.wait)
-    def wait(self, task_id: str, timeout_seconds: float) -> TaskInfo:
-        query = {"task_id": text_argument("task_id", task_id)}
-        return self._wait("GET getTaskStatus", query, timeout_seconds, TaskInfo.from_dict)
-
-    @functools.wraps(TaskManager.wait_batch)
-    def wait_batch(self, batch_id: str, timeout_seconds: float) -> BatchInfo:
-        query = {"batch_id": text_argument("batch_id", batch_id), "limit": 1}
-        return self._wait("GET getTasksByBatch", query, timeout_seconds, _batch_info)
-
-    def _wait(
-        self, verb: str, query: Mapping[str, Any], seconds: float, parse: Callable[[Any], Ended]
-    ) -> Ended:
-        until = time.monotonic() + number_argument("timeout_seconds", seconds)
+    def _wait(self, verb: str, query: Mapping[str, Any], seconds: float, parse: Callable[[Any], Any]) -> Any:
+        until = time.monotonic() + seconds
         while True:
             asked_at = time.monotonic()
             found = self.service.ask(verb, query, wait_until=until).read(parse)
