@@ -8010,18 +8010,18 @@ class HostLink:
         self.pid = 0  # of the host, until it has said so
         self.marker = b"\0" + os.urandom(7)
         self.spent_cpu_seconds = 0.0  # by attempts that have ended in a process that lives on
-        self._control = Control(control)
+        self.control = Control(control)
         self._tasks, self._untaken = socket.socketpair(socket.AF_UNIX, PACKETS)
         self._tasks.setblocking(False)
         self._frames, frames = os.pipe()
-        self._output, output = os.pipe()
+        self.output, output = os.pipe()
         # of the host, after its end of the control socket; the first is kept here too, to take tasks back
         self.given = [self._untaken.fileno(), frames, output]
         # so that a process need not wait with its result; Linux alone, and not when an account has many
         with contextlib.suppress(AttributeError, OSError):
             fcntl.fcntl(frames, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.set_blocking(self._frames, False)
-        os.set_blocking(self._output, False)
+        os.set_blocking(self.output, False)
         self._received = bytearray()  # of the pipe of frames
         self._pieces: dict[int, bytearray] = {}  # of frames, by the pid of their writer
         self._printed = b""  # output that may hold a marker, or the beginning of one
@@ -8032,7 +8032,7 @@ class HostLink:
 
     def forked(self) -> None:
         """Leave it to the parent of this process, whose end it shall see."""
-        close_inherited(self._control.socket)
+        close_inherited(self.control.socket)
 
     def send(self, number: int, text: str) -> bool:
         """Send a task; a large one as a file. False when there is no room for it now."""
@@ -8064,14 +8064,13 @@ class HostLink:
 
     def stop(self, pid: int, with_stacks: bool) -> None:
         """Have the host end a process by SIGTERM, and all by SIGKILL 2 s later; if asked, with its stacks."""
-        self._control.send({"stop": pid, "stacks": with_stacks})
+        self.control.send({"stop": pid, "stacks": with_stacks})
 
-    def wait(self, seconds: float, has_output: bool = False) -> bool:
-        """Wait for frames, for output if there may be any, or to be woken. False when the host has gone."""
+    def wait(self, seconds: float, has_output: bool = False) -> set[int]:
+        """Wait for frames, for output if there may be any, or to be woken; the descriptors that are ready."""
         may_read = has_output and self.marker not in self._printed
-        self._poll.register(self._output, select.POLLIN if may_read else 0)
-        found = self._poll.poll(1000 * min(seconds, 3600.0))
-        return all(descriptor != self._control.socket.fileno() for descriptor, _ in found)
+        self._poll.register(self.output, select.POLLIN if may_read else 0)
+        return {descriptor for descriptor, _ in self._poll.poll(1000 * min(seconds, 3600.0))}
 
     def frames(self) -> Iterator[tuple[dict[str, Any], list[Any]]]:
         """The whole frames that have come, each with its documents. Raises ForgedFrame after those before."""
@@ -8095,19 +8094,20 @@ class HostLink:
 
     def read_output(self, log: OutputLog | None, to_end: bool = False) -> None:
         """Give the log what was printed; ``to_end`` all up to the marker that ends an attempt's output."""
-        is_over = False
-        while not is_over:
+        while self.marker not in self._printed:
             data = b""
             with contextlib.suppress(BlockingIOError):
-                data = b"" if self.marker in self._printed else os.read(self._output, 1 << 16)
-            piece, marker, rest = (self._printed + data).partition(self.marker)
-            cut = -1 if marker else piece.find(self.marker[:1], max(0, len(piece) - len(self.marker) + 1))
-            if cut >= 0:  # it may be the beginning of a marker
-                piece, rest = piece[:cut], piece[cut:]
-            if log and piece:
-                log.feed(piece)
-            self._printed = rest if to_end else marker + rest
-            is_over = bool(marker) or not data or not to_end
+                data = os.read(self.output, 1 << 16)
+            self._printed += data
+            if not (data and to_end):
+                break
+        piece, marker, rest = self._printed.partition(self.marker)
+        cut = -1 if marker else piece.find(self.marker[:1], max(0, len(piece) - len(self.marker) + 1))
+        if cut >= 0:  # it may be the beginning of a marker
+            piece, rest = piece[:cut], piece[cut:]
+        if log and piece:
+            log.feed(piece)
+        self._printed = rest if to_end else marker + rest
 
     def kill(self) -> None:
         """Kill a host that does not answer; our end of its socket is open, so the pid is its own."""
@@ -8117,9 +8117,9 @@ class HostLink:
 
     def close(self) -> None:
         """The host ends, with all that it has forked."""
-        for one in (self._control.socket, self._tasks, self._untaken):
+        for one in (self.control.socket, self._tasks, self._untaken):
             one.close()
-        for descriptor in (self._frames, self._output):
+        for descriptor in (self._frames, self.output):
             os.close(descriptor)
 
 
@@ -8278,11 +8278,11 @@ class EngineSlot:
     def _is_usable(self, link: HostLink) -> bool:
         """Whether the host lives, and sent nothing but the ends of processes since the last attempt."""
         try:
-            is_there = link.wait(0.0)
+            ready = link.wait(0.0)
             self._take_frames(link)
         except ForgedFrame:
             return False
-        return is_there and self._link is not None
+        return self._link is not None and link.control.socket.fileno() not in ready
 
     def _feed(self, link: HostLink) -> None:
         """Send attempts, as many ahead as will begin soon."""
@@ -8302,7 +8302,7 @@ class EngineSlot:
         """Wait once, and handle what came."""
         before, flight = time.monotonic(), self._begun
         pause = min(flight.deadline, flight.kill_deadline) - before if flight else START_CHECK_SECONDS
-        is_there = link.wait(max(0.0, pause), flight is not None)
+        ready = link.wait(max(0.0, pause), flight is not None)
         try:
             self._take_frames(link)
         except ForgedFrame:
@@ -8310,17 +8310,16 @@ class EngineSlot:
                 words = "the engine wrote on the descriptor of its result, which cannot be read"
                 self._begun.outcome = Outcome(error_type="crashed", message=words)
             return self._end_host("an engine wrote on the descriptor of results")
-        if self._link and not is_there:
+        if self._link and link.control.socket.fileno() in ready:
             self._end_host("the host of an attempt has ended")
         if self._link is None:
             return
-        if self._begun:
+        if self._begun and link.output in ready:
             link.read_output(self._begun.log)
-        with contextlib.suppress(BlockingIOError):
+        if self._wake in ready:
             os.read(self._wake, 4096)
-        with contextlib.suppress(queue.Empty):
-            while self._flights or self._waiting:
-                self._obey_stop(link, self._stops.get_nowait())
+            while not self._stops.empty():  # no other thread takes from it
+                self._obey_stop(link, self._stops.get())
         now = time.monotonic()
         self._judge(link, now, now - before)
 
@@ -8345,20 +8344,13 @@ class EngineSlot:
             self._stop(link, flight, with_stacks=flight.is_timed_out)
 
     def _obey_stop(self, link: HostLink, attempt: Any) -> None:
+        if self._begun and self._begun.attempt is attempt:
+            return self._stop(link, self._begun)
+        taken_back = [self._flights.pop(number).attempt for number in link.take_back()]
+        self._waiting.extendleft(reversed(taken_back))
         if attempt in self._waiting:
             self._waiting.remove(attempt)
-            return self._events.ended(attempt, RELEASED)
-        for number, flight in self._flights.items():
-            if flight.attempt is attempt and flight.pid:
-                return self._stop(link, flight)
-            if flight.attempt is attempt:
-                taken_back = link.take_back()
-                others = [self._flights.pop(one).attempt for one in taken_back]
-                self._waiting.extendleft(reversed(others))
-                if number in taken_back:
-                    self._waiting.remove(attempt)
-                    self._events.ended(attempt, RELEASED)
-                return
+            self._events.ended(attempt, RELEASED)
 
     def _stop(self, link: HostLink, flight: Flight, with_stacks: bool = False) -> None:
         if flight.kill_deadline == math.inf:
