@@ -7007,7 +7007,7 @@ class ProcessPlan(NamedTuple):
     sys_path: list[str]
     memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
     start: str  # fork or spawn; empty: by what the import leaves
-    core_limit: int  # soft limit of the size of core files
+    core_limit: int | None  # soft limit of the size of core files; None: as it is
 
 
 class SlotEnds(NamedTuple):
@@ -7394,9 +7394,10 @@ class ChildSignal:
         self._poll.register(control.socket, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
 
-    def wait(self, seconds: float | None = None) -> bool:
+    def wait(self, seconds: float = math.inf) -> bool:
         """True when there is a message; False when a child may have ended, or after ``seconds``."""
-        found = [descriptor for descriptor, _ in self._poll.poll(None if seconds is None else 1000 * seconds)]
+        timeout = None if seconds == math.inf else max(0.0, 1000 * seconds)
+        found = [descriptor for descriptor, _ in self._poll.poll(timeout)]
         if self._wake in found:
             os.read(self._wake, 4096)
         return bool(set(found) - {self._wake})
@@ -7514,7 +7515,8 @@ class EngineHost:
         try:
             self._advance()
             while is_open:
-                if children.wait(self._pause()):
+                pause = MEMORY_POLL_SECONDS if self._memory_bytes else math.inf
+                if children.wait(min(pause, self._process.deadline - time.monotonic())):
                     is_open = self._obey()
                 self._reap()
                 if self._memory_bytes:
@@ -7526,12 +7528,6 @@ class EngineHost:
             self._kill_children(set())
             self._folder.remove()
             _remove_empty(os.path.dirname(self._folder.path))
-
-    def _pause(self) -> float | None:
-        pause = min(
-            self._process.deadline - time.monotonic(), MEMORY_POLL_SECONDS if self._memory_bytes else math.inf
-        )
-        return None if pause == math.inf else max(0.0, pause)
 
     def _obey(self) -> bool:
         messages = self._control.receive()
@@ -7637,7 +7633,6 @@ def _be_host(
 
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MAX_LEFT = 20  # threads or sockets that are named
-SAME_LIMIT = -2  # in place of a resource limit: leave it as it is (-1 is no limit)
 
 
 def _kill_unless_host(pid: int) -> None:
@@ -7800,18 +7795,17 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
         if (pid := os.fork()) == 0:
             os._exit(0)
         os.waitpid(pid, 0)
-    threads = _other_threads()
-    spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees_processes()))
-    left = {"threads": threads, "sockets": _other_sockets(control), "spawns": spawns}
-    validates, sees = hasattr(engine, "validate"), sees_processes()
-    said = {"version": engine_version(engine), "environment": run_environment(plan.engine)}
-    control.send({**left, **said, "validates": validates, "sees_processes": sees})
+    threads, sees = _other_threads(), sees_processes()
+    spawns = plan.start == "spawn" or (not plan.start and (bool(threads) or not sees))
+    said = {"threads": threads, "sockets": _other_sockets(control), "spawns": spawns, "sees_processes": sees}
+    said |= {"version": engine_version(engine), "environment": run_environment(plan.engine)}
+    control.send({**said, "validates": hasattr(engine, "validate")})
     return engine, spawns
 
 
 def engine_server_main(arguments: Sequence[str]) -> int:
-    """The engine server process: ``engine-server FD PARENT_PID [PLAN]``. It imports the engine, says so, and
-    forks hosts on demand. For spawn it begins anew, with the plan as an argument and without the engine."""
+    """The engine server process: ``engine-server FD PARENT_PID PLAN [spawned]``. It imports the engine, says so,
+    and forks hosts on demand. For spawn it begins anew without the engine."""
     control = Control(socket.socket(fileno=int(arguments[0])))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
@@ -7819,15 +7813,10 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1  # the service died before the line above
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    messages: list[dict[str, Any]] | None = [json.loads(arguments[2])] if arguments[2:] else []
-    while messages == []:
-        messages = control.receive()
-    if messages is None:
-        return 1
-    plan, engine = ProcessPlan(**messages[0]), None
+    plan, engine = ProcessPlan(**json.loads(arguments[2])), None
     sys.path[:] = plan.sys_path
-    if not arguments[2:]:
-        if plan.core_limit != SAME_LIMIT:
+    if not arguments[3:]:
+        if plan.core_limit is not None:
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (plan.core_limit, hard))
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
@@ -7838,7 +7827,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         engine, spawns = imported
         if spawns:
             _end_import()
-            os.execv(sys.executable, [*sys.orig_argv, json.dumps(messages[0])])
+            os.execv(sys.executable, [*sys.orig_argv, "spawned"])
     _serve_hosts(control, engine, plan)
     signal.signal(signal.SIGALRM, _end_import)
     signal.setitimer(signal.ITIMER_REAL, IMPORT_END_SECONDS)
@@ -8525,7 +8514,7 @@ class EngineServer:
     PR_SET_PDEATHSIG ends the server with the thread that started it."""
 
     # soft limit of the size of engines' core files, where this process has lowered its own
-    core_limit: ClassVar[int] = SAME_LIMIT
+    core_limit: ClassVar[int | None] = None
 
     def __init__(self, settings: Settings) -> None:
         # called when the server became ready, or failed; set by the scheduler
@@ -8600,15 +8589,14 @@ class EngineServer:
         before, after = engine_path()
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
-        command = [python_program(), "-c", program, "engine-server", str(theirs.fileno()), str(os.getpid())]
         memory_bytes, start = self._settings.task_memory_mb * 1024 * 1024, self._settings.engine_start
         path = [*before, *after]
         plan = ProcessPlan(self._settings.engine, path, memory_bytes, start, self.core_limit)
-        control = Control(ours)
-        control.send(plan._asdict())  # before the start: one that is killed at once has no reader
+        arguments = str(theirs.fileno()), str(os.getpid()), json.dumps(plan._asdict())
+        command = [python_program(), "-c", program, "engine-server", *arguments]
         options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
         options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, 0, **options)
+        process, control = subprocess.Popen(command, 0, **options), Control(ours)
         theirs.close()
         with self._lock:
             self._process, self._control, self._ready = process, control, None
