@@ -6813,6 +6813,8 @@ def _memory_cap_hit(error: BaseException, message: str) -> int:
 
 def _error_outcome(error: BaseException) -> Outcome:
     """The outcome of an attempt that an exception has ended."""
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
     try:
         found = _failure(error)
         if not (cap := _memory_cap_hit(error, found.message)):
@@ -6855,8 +6857,6 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
     except InvalidTask as error:
         message = _clean(error.message)[:MAX_ERROR_MESSAGE]
         return Outcome(error_type="invalid_task", message=message, retryable=False)
-    except MemoryError:
-        return OUT_OF_MEMORY
     except BaseException as error:  # user code: SystemExit and KeyboardInterrupt end its attempt, not ours
         return _error_outcome(error)
     try:
@@ -6865,16 +6865,13 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         ranked = RunFacts._make([*facts, key, *sharpe_facts(metrics), data_version])
         listed = dump_json(document.non_finite), dump_json(document.converted)
         found = Outcome(document.text, *listed, dump_json(metrics), ranked)
-    except MemoryError:
-        return OUT_OF_MEMORY
     except BaseException as error:  # conversion calls methods of user objects
         failed = _error_outcome(error)
         if failed.error_type == "out_of_memory":
             return failed
         return Outcome(error_type="invalid_result", message=failed.message, retryable=False)
-    if found.result_bytes > MAX_RESULT_BYTES:
-        size = f"{found.result_bytes} bytes, more than {MAX_RESULT_BYTES}"
-        message = f"the result, its non_finite and converted have {size}"
+    if (size := found.result_bytes) > MAX_RESULT_BYTES:
+        message = f"the result, its non_finite and converted have {size} bytes, more than {MAX_RESULT_BYTES}"
         return Outcome(error_type="result_too_large", message=message, retryable=False)
     notes = [f"the task has no run_key: data_version: {fault}"] if fault else []
     if left_out:
@@ -9316,11 +9313,8 @@ class Health:
         now, at = self._clock(), self._polled_at
         ages = [None if then == -math.inf else round(now - then, 3) for then in (self.poll, self.beat)]
         stamp = at and datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
-        return {
-            "last_poll_at": stamp and stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "last_poll_age_seconds": ages[0],
-            "last_beat_age_seconds": ages[1],
-        }
+        text = stamp and stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"last_poll_at": text, "last_poll_age_seconds": ages[0], "last_beat_age_seconds": ages[1]}
 
 
 def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
@@ -9779,10 +9773,9 @@ class TaskScheduler:
     def create(self, new: NewTasks) -> bool:
         """Store a create's only task as ours, running, if a slot is free and nothing is pending. False if
         it is not surely stored. Raises DatabaseUnavailable."""
-        is_plain = new.idempotency_key is None and not new.request.batch_id and len(new.task_ids) == 1
-        is_plain = is_plain and not new.sources
+        is_grouped = new.idempotency_key is not None or new.request.batch_id or len(new.task_ids) > 1
         with self.attempts.changed:
-            if not is_plain or self._free_slots() <= 0 or not self._may_claim():
+            if is_grouped or new.sources or self._free_slots() <= 0 or not self._may_claim():
                 return False
             self.attempts.is_claiming = True
         claimed: list[Attempt] = []
