@@ -1367,15 +1367,29 @@ def new_task_ids(count: int) -> list[str]:
 # config, params and error are kept as the JSON text that is stored, and parsed at the first access.
 
 
-# Of each status a sentence for people, and those that may follow it: the arrows of the module's diagram.
-STATUS_TABLE: Mapping[str, tuple[str, Collection[str]]] = {
-    "pending": ("Waiting for its turn.", ("running", "cancelled")),
-    "running": ("Running on the engine.", ("completed", "failed", "pending", "cancelled")),
-    "completed": ("Completed; the result is ready.", ()),
-    "failed": ("Failed; the error tells why.", ("pending",)),
-    "cancelled": ("Cancelled; it will not run.", ("pending",)),
+# A sentence for people about each status, in English and in Chinese; numbers stand between @.
+STATUS_TEXTS: Mapping[str, tuple[str, str]] = {
+    "pending": ("Waiting for its turn.", "正在排队。"),
+    "running": (
+        "Running on the engine, attempt @attempt@, @percent@% done.",
+        "引擎正在运行，第 @attempt@ 次尝试，已完成 @percent@%。",
+    ),
+    "completed": ("Completed; the result is ready.", "已完成，可以查看结果。"),
+    "failed": ("Failed; the error tells why.", "失败，原因见错误信息。"),
+    "cancelled": ("Cancelled; it will not run.", "已取消，不会运行。"),
 }
-STATUS_TEXTS = {status: text for status, (text, _) in STATUS_TABLE.items()}
+RETRIED_TEXTS = ("Waiting to be tried again, after attempt @attempt@.", "等待重试，此前已尝试 @attempt@ 次。")
+# Before each of them in the JSON of tasks. Stored documents have no space outside of texts: so it is found in
+# a page without parsing, which takes fifty times as long.
+STATUS_TEXT_NAME = '"status_text": '
+# Of each status those that may follow it: the arrows of the module's diagram.
+ARROWS: Mapping[str, Collection[str]] = {
+    "pending": ("running", "cancelled"),
+    "running": ("completed", "failed", "pending", "cancelled"),
+    "completed": (),
+    "failed": ("pending",),
+    "cancelled": ("pending",),
+}
 
 
 class TaskStatus(str, enum.Enum):
@@ -1394,8 +1408,7 @@ class TaskStatus(str, enum.Enum):
 
     def can_become(self, other: TaskStatus) -> bool:
         """Whether a task of this status may change to the other."""
-        _, following = STATUS_TABLE[self.value]
-        return other.value in following
+        return other.value in ARROWS[self.value]
 
 
 TRANSITIONS = {status: frozenset(filter(status.can_become, TaskStatus)) for status in TaskStatus}
@@ -3448,16 +3461,15 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
         return f"@CASE WHEN {column} IS NULL THEN 'null' ELSE {text} END@"
 
     percent = f"FLOOR(progress * 100 + {PERCENT_SLACK})"
-    others = [f"WHEN '{one}' THEN '{words}'" for one, words in STATUS_TEXTS.items() if one != "running"]
-    status_text = f"""CASE WHEN status = 'running'
-        THEN {dialect.filled(f"Running on the engine, attempt @attempt@, @{percent}@% done.")}
-        WHEN status = 'pending' AND attempt > 0
-        THEN {dialect.filled("Waiting to be tried again, after attempt @attempt@.")}
+    running = STATUS_TEXTS["running"][0].replace("percent", percent)
+    others = [f"WHEN '{one}' THEN '{words}'" for one, (words, _) in STATUS_TEXTS.items() if one != "running"]
+    status_text = f"""CASE WHEN status = 'running' THEN {dialect.filled(running)}
+        WHEN status = 'pending' AND attempt > 0 THEN {dialect.filled(RETRIED_TEXTS[0])}
         ELSE CASE status {" ".join(others)} END END"""
     run_at = "@REPLACE(run_at, ' ', 'T')@Z"
     head = (
         '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
-        f'"stock_code":{quoted("stock_code")},"status":"@status@","status_text":"@{status_text}@",'
+        f'"stock_code":{quoted("stock_code")},"status":"@status@",{STATUS_TEXT_NAME}"@{status_text}@",'
         f'"progress":@progress@,"message":{quoted("message")},@{_task_metrics(dialect)}@,"attempt":@attempt@,'
         '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
         f'"created_at":"@REPLACE(created_at, \' \', \'T\')@Z","run_at":"{run_at}",'
@@ -12414,6 +12426,31 @@ PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatev
 OPEN_PATHS = (*PROBES, "/", "/openapi.json")
 
 
+LANGUAGE_RANGE = re.compile(r"(\*|[a-z]+)(?:-[a-z0-9-]*)?(?:\s*;\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?")
+
+
+@functools.lru_cache(maxsize=256)
+def prefers_chinese(ranges: str) -> bool:
+    """Whether an Accept-Language (RFC 9110 12.5.4) prefers Chinese, of any region, to English: by the greater
+    q, and of equal ones by the language that stands first."""
+    weights: dict[str, tuple[float, int]] = {}
+    for place, text in enumerate(ranges.lower().split(",")):
+        if match := LANGUAGE_RANGE.fullmatch(text.strip(" \t")):
+            found = (float(match[2] or 1), -place)
+            weights[match[1]] = max(found, weights.get(match[1], found))
+    chinese, english = (weights.get(one, weights.get("*", (0.0, 0))) for one in ("zh", "en"))
+    return chinese > english and chinese[0] > 0
+
+
+def in_chinese(tasks_json: bytes) -> bytes:
+    """The JSON of tasks with each status_text in Chinese."""
+    for texts in (*STATUS_TEXTS.values(), RETRIED_TEXTS):
+        english, chinese = (f',{STATUS_TEXT_NAME}"{text}"' for text in texts)
+        pattern = re.sub("@(.+?)@", r"(?P<\1>[0-9]+)", re.escape(english)).encode()
+        tasks_json = re.sub(pattern, re.sub("@(.+?)@", r"\\g<\1>", chinese).encode(), tasks_json)
+    return tasks_json
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a query, or a header, with the short form of its schema. ``known`` are its values
@@ -12463,6 +12500,17 @@ class Parameter:
             return number if kind == "number" else int(text), []
         noun = "number" if kind == "number" else "whole number"
         return None, [f"must be a {noun} from {low:g} to {high:g}"]
+
+
+class LanguageHeader(Parameter):
+    """The header Accept-Language, whose value is whether it prefers Chinese. It is never a fault."""
+
+    def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
+        """Whether it does."""
+        return prefers_chinese(request.headers.get("accept-language", "")), []
+
+
+LANGUAGE = LanguageHeader("Accept-Language", "str", "With zh-CN, status_text is Chinese.", place="header")
 
 
 def _selection(known: Sequence[str], more: Sequence[str], body: Any) -> dict[str, Any]:
@@ -12534,6 +12582,15 @@ class Call(NamedTuple):
         return {name: one[:64] for name, one in ids.items() if one and isinstance(one, str)}
 
 
+def _translated(answer: Answer, call: Call) -> Answer:
+    """The answer in the language of its client, where its route has a choice."""
+    is_chinese = call.values.get(LANGUAGE.name)
+    if is_chinese is None or not isinstance(answer, Response):
+        return answer
+    body = in_chinese(answer.body) if is_chinese else answer.body
+    return answer._replace(body=body, headers=(*answer.headers, ("Vary", LANGUAGE.name)))
+
+
 class Lane(enum.Enum):
     """A queue of requests with its own workers: slow requests of one lane delay no other lane."""
 
@@ -12592,7 +12649,7 @@ class Route:
         """One answer or error for each request. `answer` gets only those with good parameters and bodies."""
         read = [self._read(request) for request in requests]
         answers = iter(self._answers(api, [one for one in read if isinstance(one, Call)]))
-        return [next(answers) if isinstance(one, Call) else one for one in read]
+        return [_translated(next(answers), one) if isinstance(one, Call) else one for one in read]
 
     def _read(self, request: HttpRequest) -> Call | Exception:
         if self.is_open:
@@ -12898,6 +12955,7 @@ OF_EXPORT = (
     Parameter("fields", "columns", FIELDS_MEANING, fault=FIELDS_FAULT),
     STATUSES,
     WHERE,
+    LANGUAGE,
 )
 POINTS = f"int {CURVE_POINTS[0]}..{CURVE_POINTS[1]} = 500"
 OF_CURVES = (
@@ -12931,7 +12989,8 @@ def ranking_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _changed(data: Mapping[str, Any], count: int = 1) -> Response:
     """The answer to a write that has changed so many tasks, which its audit line tells."""
-    return success(dump_json(data), log={"tasks": count})
+    text = dump_json(data).replace('"status_text":', STATUS_TEXT_NAME, 1)
+    return success(text, log={"tasks": count})
 
 
 def _page_json(page: TaskPage) -> str:
@@ -13106,7 +13165,9 @@ class TaskAPI:
         names = ("batch_id", "format", "fields", "status", "where")
         batch_id, name, fields, statuses, where = (call.values[one] for one in names)
         texts = self.tasks.export(batch_id, name, fields or (), statuses, where)
-        pieces = (text.encode() for text in texts)
+        pieces: Iterator[bytes] = (text.encode() for text in texts)
+        if call.values[LANGUAGE.name] and not fields:  # what is chosen has no status_text
+            pieces = map(in_chinese, pieces)
         first = next(pieces)  # what fails before it is an answer of its own
         headers = (("Content-Disposition", f'attachment; filename="{batch_id}.{name}"'),)
         return Response(200, b"", headers, FORMATS[name], pieces=itertools.chain([first], pieces))
@@ -13172,9 +13233,10 @@ class TaskAPI:
         return {key for key in keys if key.id in ended}
 
 
-OF_TASK = (TASK_ID, WAIT)
-OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT)
-OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR)
+OF_TASK = (TASK_ID, WAIT, LANGUAGE)
+OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT, LANGUAGE)
+OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR, LANGUAGE)
+OF_CHANGE = (LANGUAGE,)
 OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
 NO_TASK, NO_BATCH = (TaskNotFound,), (BatchNotFound,)
 NO_RESULT = (TaskNotFound, TaskNotFinished)
@@ -13188,9 +13250,9 @@ ROUTES = (
           is_joint=True),
     Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, NO_TASK, is_joint=True),
     Route(f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, NO_BATCH, Lane.LONG),
-    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", (), NOT_CANCELLED, Lane.WRITE, "Selection"),
+    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", OF_CHANGE, NOT_CANCELLED, Lane.WRITE, "Selection"),
     Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT, is_joint=True),
-    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", (), NOT_RETRIED, Lane.WRITE, "RetryTask"),
+    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", OF_CHANGE, NOT_RETRIED, Lane.WRITE, "RetryTask"),
     Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", (), NO_RESULT, Lane.WRITE, "DeleteTask"),
     Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", (), NOT_DELETED, Lane.WRITE, "DeleteBatch"),
     Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
@@ -13616,8 +13678,9 @@ class Exchange:
         route, request = self.route, self.request
         if route is not first.route or self.is_alone or first.is_alone:
             return False
+        texts = (one.headers.get("accept-language", "") for one in (request, first.request))
         is_equal = (request.query, request.may_wait) == (first.request.query, first.request.may_wait)
-        return is_equal or not route.is_shared
+        return not route.is_shared or (is_equal and len({*map(prefers_chinese, texts)}) == 1)
 
     def count(self, monitor: HttpMonitor) -> None:
         """Count it at its end, from the first byte of its head to the last byte of its answer."""

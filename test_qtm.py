@@ -13496,10 +13496,8 @@ return found;
 def test_the_page_is_in_chinese_where_the_browser_wants_it_and_by_a_switch(tmp_path, show, chromium):
     data = "fast|slow|sharpe|total_return|max_drawdown|win_rate|bars|skew|kurtosis|strategy|(start|end)_date"
     data += "|sma_cross|buy_and_hold|initial_cash|commission|createTask|CSV|JSON|MiB|CPU|Python|ValueError"
-    data += "|Deflated Sharpe|English|qtm|no price|[0-9a-f-]{30,}|test_qtm:Engine|request [0-9a-f]+"
-    said = (
-        "there is no batch 'none'|tasks that have not completed: 4 failed|groups lack .* 4 failed|Failed; .*"
-    )
+    data += "|Deflated Sharpe|English|qtm|no price|[0-9a-f-]{30,}|test_qtm:Engine|request [0-9a-f]+|[^ ]+:[0-9]+:[0-9a-f]{12}"
+    said = "there is no batch 'none'|tasks that have not completed: 4 failed|groups lack .* 4 failed"
     engine = type("Engine", (Staged,), {"__call__": lambda self, *given: scored(*given)})()
     with staged(tmp_path, engine) as server, reading(chromium, "zh-CN,zh,en"):
         params = [{"fast": fast, "slow": slow} for fast in (1, 2) for slow in (3, 4)]
@@ -13511,7 +13509,7 @@ def test_the_page_is_in_chinese_where_the_browser_wants_it_and_by_a_switch(tmp_p
             page = show(server, view)
             eventually(lambda page=page: page.text("main h1"))
             page.unfold()
-            left = [re.sub(f"{data}|{said}|Completed; .*", "", text) for text in page.run(ENGLISH)]
+            left = [re.sub(f"{data}|{said}", "", text) for text in page.run(ENGLISH)]
             assert [text for text in left if re.search("[A-Za-z]{3}", text)] == [], view
         page = show(server, "#/batch/b")
         page.shows("排行榜", "8 已完成", "4 失败", "即使毫无技巧，8 次试验中最好的一次")
@@ -14505,6 +14503,176 @@ def test_requests_are_grouped_by_route_and_share_an_answer_only_when_equal(edge,
         1,
         qtm.MAX_GROUP,
     ]
+
+
+def test_each_sentence_about_a_status_has_a_chinese_one_with_the_same_numbers():
+    assert {status.value for status in qtm.TaskStatus} == qtm.STATUS_TEXTS.keys()
+    for english, chinese in (*qtm.STATUS_TEXTS.values(), qtm.RETRIED_TEXTS):
+        left = re.sub("@.*?@", "", chinese)
+        assert (english.isascii(), left != "", re.search("[A-Za-z]", left)) == (True, True, None)
+        numbers = [re.findall("@.*?@", text) for text in (english, chinese)]
+        assert numbers[0] == numbers[1]
+        assert not {"'", '"', "\\"} & {*english, *chinese}, "they stand in SQL and in JSON as they are"
+
+
+LANGUAGES = {
+    "": False, "zh": True, "zh-CN": True, "ZH-cn": True, "zh-TW": True, "zh-Hans-CN": True, "en": False, "*": False,
+    "zh-CN,zh;q=0.9,en;q=0.8": True, "en-US,en;q=0.9,zh-CN;q=0.8": False, "en;q=0.8 , zh ; q=0.9": True,
+    "zh,en": True, "en,zh": False, "en;q=0.5,zh;q=0.50": False, "fr,de;q=0.9,zh;q=0.1": True, "fr": False,
+    "zh;q=0": False, "zh;q=0.000,fr": False, "zh;q=0,en;q=0": False, "zh;Q=1.000": True,
+    "zh;q=0.5,*;q=0.8": False, "*;q=0.5,en;q=0.1": True, "zh,*;q=0.5": True, "zh;q=0,*": False, "en;q=0,*": True,
+    "zh-CN;q=0.1,en;q=0.5,zh;q=0.7": True, "zho": False, "zh_CN": False, "zh;q=2,en": False, "zh;q=0.1234": False,
+    "zh;q=": False, "zh;level=1": False, ";q=1,zh": True, ",, zh ,": True, "\xe4\xb8\xad": False, "zh-" * 5000: True,
+    "zh" * 5000 + "!": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ranges", LANGUAGES, ids=lambda text: text[:40])
+def test_chinese_is_for_whom_it_has_the_greater_quality(ranges):
+    assert qtm.prefers_chinese(ranges) is LANGUAGES[ranges]
+
+
+CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
+HOSTILE = {  # what clients and engines may store, and nobody translates
+    "status_text": "Waiting for its turn.", "spaced": ',"status_text": "Waiting for its turn."',
+    "task": {"status": "pending", "status_text": "Completed; the result is ready.", "progress": 0.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def spoken(url):
+    """A service with a batch whose tasks are in all states; and by the sentence of each state a task of it."""
+    with serving(settings(url, port=0)) as server:
+        dao = server.api.tasks.dao
+        ids = varied_batch(dao)
+        change(dao, "UPDATE backtest_tasks SET attempt = 12 WHERE task_id = :id", id=ids[6])
+        documents = {"params": json.dumps(HOSTILE, separators=(",", ":")), "code": HOSTILE["spaced"]}
+        change(
+            dao,
+            "UPDATE backtest_tasks SET params = :params, config = :params, stock_code = :code",
+            **documents,
+        )
+        change(dao, "UPDATE backtest_results SET result = :params", params=documents["params"])
+        tasks = data_of(server, "getTasksByBatch?batch_id=b")["tasks"]
+        yield server, {task["status_text"]: task["task_id"] for task in tasks}
+
+
+IN_CHINESE = {
+    "Waiting for its turn.": "正在排队。",
+    "Waiting to be tried again, after attempt 12.": "等待重试，此前已尝试 12 次。",
+    "Running on the engine, attempt 1, 30% done.": "引擎正在运行，第 1 次尝试，已完成 30%。",
+    "Completed; the result is ready.": "已完成，可以查看结果。",
+    "Failed; the error tells why.": "失败，原因见错误信息。",
+    "Cancelled; it will not run.": "已取消，不会运行。",
+}
+
+
+def translated(task: dict) -> dict:
+    return {**task, "status_text": IN_CHINESE[task["status_text"]]}
+
+
+def test_every_endpoint_tells_the_status_in_the_language_of_its_client(spoken):
+    """And nothing else: not what a client or an engine has stored under the same name."""
+    server, by_text = spoken
+    assert by_text.keys() == IN_CHINESE.keys()
+
+    def both(path, method="GET", given=None):
+        found = []
+        for headers in ({}, CHINESE):
+            status, answer, received = call(server, method, path, given, headers)
+            assert (status, received["Vary"]) == (200, "Accept-Language")
+            found.append(answer if isinstance(answer, str) else answer["data"])
+        return found
+
+    for verb in (
+        "getTasksByBatch?batch_id=b&limit=100",
+        "listTasks?limit=100",
+        "listTasks?status=failed&status=completed",
+    ):
+        english, chinese = both(f"{A}/{verb}")
+        assert chinese["tasks"] == list(map(translated, english["tasks"]))
+        assert {**chinese, "tasks": 0, "tasks_per_second": 0, "eta_seconds": 0} == {
+            **english, "tasks": 0, "tasks_per_second": 0, "eta_seconds": 0
+        }  # fmt: skip
+        assert chinese["tasks"][0]["params"] == HOSTILE
+    english, chinese = both(f"{A}/exportTasks?batch_id=b&format=ndjson")
+    lines = [[json.loads(line) for line in text.splitlines()] for text in (english, chinese)]
+    assert lines[1] == list(map(translated, lines[0]))
+    for path in (
+        f"{A}/exportTasks?batch_id=b",
+        f"{A}/exportTasks?batch_id=b&format=ndjson&fields=status,params.task",
+    ):
+        english, chinese = both(path)
+        assert english == chinese
+    for task_id in by_text.values():
+        english, chinese = both(f"{A}/getTaskStatus?task_id={task_id}")
+        assert chinese == translated(english)
+    completed = by_text["Completed; the result is ready."]
+    english, chinese = both(f"{A}/getTaskResult?task_id={completed}&wait=1")
+    assert (chinese, chinese["result"]) == (translated(english), HOSTILE)
+    waiting = {"task_id": by_text["Waiting for its turn."]}
+    english, chinese = both(f"{A}/cancelTask", "POST", waiting)
+    assert chinese == translated(english)
+    status, answer, _ = call(server, "POST", f"{A}/retryTask", waiting, CHINESE)
+    assert (status, answer["data"]["status_text"], answer["data"]["params"]) == (200, "正在排队。", HOSTILE)
+    status, answer, received = call(server, "POST", f"{A}/retryTask", waiting, CHINESE)
+    assert (status, "Vary" in received, answer["message"].isascii()) == (409, False, True), (
+        "errors stay English"
+    )
+    assert "Vary" not in call(server, "GET", f"{A}/listBatches", None, CHINESE)[2]
+    assert server.api.tasks.get_task_status(completed).status_text == "Completed; the result is ready."
+
+
+def test_the_document_has_the_language_wherever_a_status_text_is():
+    with_text = {"TaskStatus", "BatchPage", "Cancelled", "TaskResult", "Retried", "TaskList", qtm.CSV_TYPE}
+    for route in qtm.ROUTES:
+        named = [
+            item["name"]
+            for item in OPERATIONS[route.method, route.path]["parameters"]
+            if item["in"] == "header"
+        ]
+        assert ("Accept-Language" in named) == (route.gives in with_text), route.path
+
+
+@pytest.mark.parametrize("lane", ["read", "long"])
+def test_alike_requests_of_other_languages_get_answers_of_their_own(spoken, monkeypatch, lane):
+    server, by_text = spoken
+    path = (
+        f"getTaskStatus?task_id={by_text['Waiting for its turn.']}"
+        if lane == "read"
+        else "getTasksByBatch?batch_id=b"
+    )
+    name, gate = "get_status_texts" if lane == "read" else "get_batch_page", threading.Event()
+    late, inside = held_up(gate, getattr(server.api.tasks, name))
+    monkeypatch.setattr(server.api.tasks, name, late)
+    field = f"\r\nAccept-Language: {CHINESE['Accept-Language']}\r\n\r\n".encode()
+    asked = [asking(path), asking(path).replace(b"\r\n\r\n", field)] * 6
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number, sent in enumerate(asked):
+            clients.append(stack.enter_context(client_of(server, sent)))
+            if number < qtm.WORKERS[qtm.Lane(lane)]:
+                assert inside.acquire(timeout=DEADLINE_SECONDS)
+        eventually(lambda: server.snapshot()["queued"] == len(asked) - qtm.WORKERS[qtm.Lane(lane)])
+        gate.set()
+        bodies = [json.dumps(answer_of(client)[1], ensure_ascii=False) for client in clients]
+    for body, other in zip(bodies[::2], bodies[1::2], strict=True):
+        assert (
+            IN_CHINESE["Waiting for its turn."] in body,
+            IN_CHINESE["Waiting for its turn."] in other,
+        ) == (False, True)
+
+
+def test_who_waits_for_an_end_hears_of_it_in_its_language(spoken):
+    server, by_text = spoken
+    task_id = by_text["Waiting for its turn."]
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        path = f"{A}/getTaskStatus?task_id={task_id}&wait=30"
+        asked = [threads.submit(call, server, "GET", path, None, headers) for headers in ({}, CHINESE)]
+        eventually(lambda: server.snapshot()["waiting"] == 2)
+        server.api.tasks.cancel_task(task_id)
+        texts = [one.result(DEADLINE_SECONDS)[1]["data"]["status_text"] for one in asked]
+    assert texts == ["Cancelled; it will not run.", "已取消，不会运行。"]
 
 
 (BATCH_ROUTE,) = (route for route in qtm.ROUTES if route.path.endswith("/getTasksByBatch"))
