@@ -60,17 +60,18 @@ EngineServer._validator_lock, while one thread has the engine validate a create.
 Rooms (search for the rule "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
     9 Tables and curves.
-  Database: 10 Log and counters, 11 Connection pool, 12 Dialects, 13 Transactions, 14 Migrations, 15 Rows,
-    16 Task statements, 17 Attempts, 18 Run statements, 19 Rank statements, 20 Upkeep statements, 21 Doctor.
-  Engine: 22 Backtest engine, 23 Library values, 24 Results, 25 Engine calls, 26 Engine process,
-    27 Temporary folders, 28 Engine host, 29 Engine server process, 30 Engine output, 31 Host links,
-    32 Engine slots, 33 Engine server, 34 Thread runner.
-  Scheduler: 35 Upkeep, 36 Leases and waits, 37 Recorder, 38 Slot workers, 39 TaskScheduler.
-  Verbs: 40 Admission, 41 Batches, 42 Task queries, 43 TaskManager, 44 Service connections, 45 Client.
-  HTTP: 46 HTTP messages, 47 Metrics, 48 Schemas, 49 Routes, 50 OpenAPI, 51 Page, 52 API, 53 Access,
-    54 HTTP exchanges, 55 HTTP connections, 56 HTTP dispatch, 57 HTTP server.
-  Program: 58 Command output, 59 Client commands, 60 Service log, 61 Check, 62 Service process,
-    63 Command line.
+  Database: 10 Log and counters, 11 Connection pool, 12 SQLite, 13 MySQL, 14 Transactions, 15 Migrations,
+    16 Rows, 17 Create statements, 18 Task statements, 19 Attempts, 20 Run statements, 21 Rank statements,
+    22 Export statements, 23 Upkeep statements, 24 Doctor.
+  Engine: 25 Backtest engine, 26 Library values, 27 Results, 28 Engine calls, 29 Engine process,
+    30 Temporary folders, 31 Engine host, 32 Engine server process, 33 Engine output, 34 Host links,
+    35 Engine slots, 36 Engine server, 37 Thread runner.
+  Scheduler: 38 Upkeep, 39 Leases and waits, 40 Recorder, 41 Slot workers, 42 TaskScheduler.
+  Verbs: 43 Admission, 44 Batches, 45 Task queries, 46 TaskManager, 47 Service connections, 48 Client.
+  HTTP: 49 HTTP messages, 50 Metrics, 51 Schemas, 52 Routes, 53 OpenAPI, 54 Page, 55 API, 56 Access,
+    57 HTTP exchanges, 58 HTTP connections, 59 HTTP dispatch, 60 HTTP server.
+  Program: 61 Command output, 62 Client commands, 63 Service log, 64 Check, 65 Service process,
+    66 Command line.
 """
 
 from __future__ import annotations
@@ -2244,16 +2245,12 @@ class ConnectionPool:
         return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
 
 
-# ==== 12 Dialects ===========================================================================================
+# ==== 12 SQLite =============================================================================================
 # The differences between SQLite and MySQL (MariaDB too), in two classes with the same members, described at
 # the first. All other SQL is one text, with MySQL-only words in ``/*! */``. The errors of drivers become
 # TransactionConflict (rolled back: run it again), DatabaseUnavailable (the connection is broken) and
 # OutcomeUnknown (the connection broke at COMMIT: read back whether it was applied).
 
-CONNECT_TIMEOUT_SECONDS = 5
-MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
-MYSQL_IDLE_SECONDS = 30  # then the server hangs up, and a replica that froze in a transaction loses its locks
-MIGRATION_LOCK_TRIES = 12  # of 5 s each
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
@@ -2493,6 +2490,15 @@ class SQLiteDialect:
         return f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}" if is_little else ""
 
 
+# ==== 13 MySQL ==============================================================================================
+# MySQL and MariaDB, through PyMySQL: the members of SQLiteDialect, where they are described.
+
+CONNECT_TIMEOUT_SECONDS = 5
+MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
+MYSQL_IDLE_SECONDS = 30  # then the server hangs up, and a replica that froze in a transaction loses its locks
+MIGRATION_LOCK_TRIES = 12  # of 5 s each
+
+
 def _numbers(text: str) -> frozenset[int]:
     return frozenset(map(int, text.split()))
 
@@ -2637,9 +2643,8 @@ class MySQLDialect:
             raise SettingsError(error.message) from None
 
     def connect(self, read_only: bool = False, timeout_seconds: float | None = None) -> Any:
-        """At READ COMMITTED, with matched (not changed) rows as rowcount. Of several servers, to the one that
-        was used last and then to the others in their order: the first that can write, else the last that
-        answers."""
+        """At READ COMMITTED, with matched (not changed) rows as rowcount. Of several servers, the one used last
+        and then the others in their order: the first that can write, else the last that answers."""
         hosts, found, failures = self._hosts, None, list[QtmError]()
         for number, host in enumerate(hosts):
             try:
@@ -2838,17 +2843,15 @@ class MySQLDialect:
         return f"UPDATE {joined} SET {assignments}"
 
     def filled(self, template: str) -> str:
-        """By ``CONCAT`` of bytes, for which the server converts no character set and compares no collations:
-        all that qtm stores and writes is UTF-8 or ASCII. The driver gives bytes. More than
-        ``max_allowed_packet`` becomes NULL."""
+        """By ``CONCAT`` of bytes, which the driver gives: all is UTF-8 or ASCII, so that the server need convert
+        no character set and compare no collations. More than ``max_allowed_packet`` becomes NULL."""
         parts = template.split("@")
         parts[::2] = ["'" + text.replace("'", "''") + "'" for text in parts[::2]]
         return f"CONCAT(CAST({parts[0]} AS BINARY), {', '.join(parts[1:])})"
 
     @contextlib.contextmanager
     def migration_lock(self, connection: Any) -> Iterator[None]:
-        """A named lock of this database's server; it goes with its connection. A name has 64 characters at
-        most, a database's too."""
+        """A named lock of the server, which goes with its connection. A name has 64 characters at most."""
         name = "CONCAT('qtm migrate ', LEFT(SHA2(DATABASE(), 256), 40))"  # MySQL 9 has no MD5
         with connection.cursor() as cursor:
             for _ in range(MIGRATION_LOCK_TRIES):
@@ -2899,7 +2902,7 @@ class MySQLDialect:
 Dialect = SQLiteDialect | MySQLDialect
 
 
-# ==== 13 Transactions =======================================================================================
+# ==== 14 Transactions =======================================================================================
 # `Database.read` and `Database.write` run a function in one transaction, with a Session. A conflict runs it
 # again. After an unknown outcome the database is asked whether the transaction was committed.
 
@@ -3135,7 +3138,7 @@ class Database:
         self.dialect.close()
 
 
-# ==== 14 Migrations =========================================================================================
+# ==== 15 Migrations =========================================================================================
 # The schema is a list of numbered steps; steps are only appended. schema.sql is a copy of this text for
 # people and their tools (`qtm.py migrate --print`). Each statement is recorded when it is done: an
 # interrupted migration continues where it stopped, and of several starting replicas one migrates at a time.
@@ -3356,8 +3359,7 @@ def schema_step(database: Database) -> int:
 
 
 def _missing_statements(database: Database, steps: Mapping[int, list[str]]) -> Iterator[tuple[int, int, str]]:
-    """Step, place and text of each statement that is not on record, in order. Raises SchemaError for a newer
-    database."""
+    """Step, place and text of each statement not on record. Raises SchemaError for a newer database."""
     done = _recorded(database)
     newest = max((step for step, _ in done), default=0)
     if newest > max(steps):
@@ -3370,8 +3372,7 @@ def _missing_statements(database: Database, steps: Mapping[int, list[str]]) -> I
 
 
 def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
-    """Apply and record what is missing. Raises DuplicateKey or TransactionConflict when another replica does
-    so at the same time."""
+    """Apply and record what is missing. DuplicateKey, TransactionConflict: another replica does so, too."""
     if not any(_missing_statements(database, steps)):
         return  # the account needs no right to change tables
     dialect = database.dialect
@@ -3415,7 +3416,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
         time.sleep(random.uniform(0.02, 0.2))
 
 
-# ==== 15 Rows ===============================================================================================
+# ==== 16 Rows ===============================================================================================
 # Conversions between models and rows: the columns, the JSON of tasks and of creates, and filters.
 
 MAX_BACKOFF_SECONDS = 600.0
@@ -3610,73 +3611,6 @@ class Purged(NamedTuple):
     last: str | None
 
 
-# The columns that each task of a create has for itself, and those that all have in common.
-TASK_COLUMNS = ("task_id", "stock_code", "params")
-SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank", "created_by")
-
-
-class NewTasks(NamedTuple):
-    """A create that is ready to be stored, with the ids that were made for it. ``tasks``: all of the request
-    where empty; ``sources``: by new ids, the completed tasks whose results are taken over."""
-
-    request: BatchRequest
-    batch_id: str
-    task_ids: Sequence[str]
-    timeout_seconds: float
-    max_attempts: int
-    idempotency_key: str | None = None
-    request_sha256: str = ""
-    created_by: str | None = None
-    tasks: Sequence[Combination] = ()
-    skipped: int = 0
-    sources: Mapping[str, str] = NO_PARAMETERS
-
-    @property
-    def combinations(self) -> Sequence[Combination]:
-        """Its tasks, in the order of their ids."""
-        return self.tasks or self.request.combinations()
-
-    @property
-    def created(self) -> CreatedBatch:
-        """The answer once it is stored."""
-        count = len(self.task_ids)
-        listed = self.task_ids if count <= MAX_LISTED_IDS else ()
-        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped, reused=len(self.sources))
-
-    @property
-    def key_row(self) -> list[Any]:
-        """The Idempotency-Key and the answer to a repeat: the ids, or their count and the last one; counts."""
-        ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
-        counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
-        return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
-
-    @property
-    def shared(self) -> list[Any]:
-        """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
-        timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.combinations[0][1])
-        creator = self.created_by or ""  # NULL would be that of the first create
-        return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
-
-    def rows(self, shared: Sequence[Any], with_source: bool = False) -> Iterator[str]:
-        """Each task as a JSON list of id, stock, params and ``shared``, with its own config where that is not
-        the first one's. Either those without a source, or those with one, which comes last."""
-        tasks = self.combinations
-        rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
-        codes, texts = dict[str, str](), dict[int, str]()
-        for task_id, (code, config, params) in zip(self.task_ids, tasks, strict=True):
-            if (task_id in self.sources) != with_source:
-                continue
-            if id(config) not in rests:
-                own = {**dict(itertools.zip_longest(SHARED_COLUMNS, shared)), "config": dump_json(config)}
-                rests[id(config)] = f",{dump_json(list(own.values()))[1:-1]}"
-            if code not in codes:
-                codes[code] = dump_json(code)
-            if id(params) not in texts:
-                texts[id(params)] = dump_json(dump_json(params))
-            source = f',"{self.sources[task_id]}"' if with_source else ""
-            yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}{source}]'
-
-
 class QueueHead:
     """The first 10,000 pending tasks in the order of claims at ``now``, and whether a scheduler was seen."""
 
@@ -3735,60 +3669,6 @@ def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The inside of an IN (...) and its parameters."""
     parameters = {f"in_{i}": value for i, value in enumerate(values)}
     return ", ".join(f":{name}" for name in parameters), parameters
-
-
-def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:
-    """The statement that deletes the metrics of tasks, each a pair of task_id and batch_id."""
-    pairs = " OR ".join(f"(task_id = :task_{i} AND batch_id = :batch_{i})" for i in range(len(tasks)))
-    keys = {
-        f"{name}_{i}": task[n] for i, task in enumerate(tasks) for n, name in enumerate(("task", "batch"))
-    }
-    return f"DELETE FROM backtest_metrics WHERE {pairs}", keys
-
-
-IS_ENDED = "COALESCE(status, '') IN ('completed', 'failed', 'cancelled')"
-
-
-# Neither its own task is there, nor one that has taken it over.
-RESULT_IS_UNUSED = """NOT EXISTS (SELECT 1 FROM backtest_reuses u WHERE u.result_of = backtest_results.task_id)
-    AND NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.task_id = backtest_results.task_id)"""
-
-
-def _delete_tasks(
-    session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
-) -> list[tuple[str, str]]:
-    """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id
-    and batch_id of each. Locked first, so that one that retryTask has made pending keeps its records."""
-    names, keys = _in_list(task_ids)
-    locked = session.rows(
-        f"""SELECT task_id, batch_id, result_of FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
-            WHERE task_id IN ({names}) AND {condition} ORDER BY task_id /*! {lock} */""",
-        {**keys, **parameters},
-    )
-    if locked:
-        session.execute(*_delete_metrics(locked))
-        ids, reused = [row[0] for row in locked], [row for row in locked if row[2]]
-        names, keys = _in_list(ids)
-        for table in ("backtest_attempts", "backtest_tasks"):
-            session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", keys)
-        for task_id, _, source in reused:
-            # A delete of the source at the same moment would leave the result to this one, and this one to it.
-            # On one server the second waits for locks; nodes of a cluster conflict, since this changes the source.
-            touch = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = :source"
-            pair = "DELETE FROM backtest_reuses WHERE result_of = :source AND task_id = :task_id"
-            for sql in (touch, pair):
-                session.execute(sql, {"source": source, "task_id": task_id})
-        names, keys = _in_list([*ids, *{row[2] for row in reused}])
-        unused = f"DELETE FROM backtest_results WHERE task_id IN ({names}) AND {RESULT_IS_UNUSED}"
-        session.execute(unused, keys)
-    return [(row[0], row[1]) for row in locked]
-
-
-def _first_of_run_keys(dialect: Dialect, column: str) -> str:
-    """The query for each run_key and a column of a completed task that has it, else NULL."""
-    return f"""SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
-            /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
-        FROM {dialect.json_rows("run_key")} AS r"""
 
 
 BATCH_IS_EMPTY = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
@@ -3885,15 +3765,77 @@ class TaskFilter:
         }
 
 
-# ==== 16 Task statements ====================================================================================
-# The SQL of clients: create, read, list, cancel, retry, delete. Only Rows and the statement rooms have SQL
-# about tasks. Models go in and out, no cursors and no SQL. Each method is one transaction. A status changes
-# only by a compare-and-set; a method returns whether it won, and raises nothing if it lost.
+# ==== 17 Create statements ==================================================================================
+# The SQL of creates, and of what admits them. Only Rows and the statement rooms have SQL about tasks: models
+# go in and out, no cursors and no SQL. Each method is one transaction.
 
-PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
-RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
-CHANGED_TASKS = 1000
+# The columns that each task of a create has for itself, and those that all have in common.
+TASK_COLUMNS = ("task_id", "stock_code", "params")
+SHARED_COLUMNS = ("batch_id", "config", "max_attempts", "timeout_seconds", "priority_rank", "created_by")
+
+
+class NewTasks(NamedTuple):
+    """A create that is ready to be stored, with the ids that were made for it. ``tasks``: all of the request
+    where empty; ``sources``: by new ids, the completed tasks whose results are taken over."""
+
+    request: BatchRequest
+    batch_id: str
+    task_ids: Sequence[str]
+    timeout_seconds: float
+    max_attempts: int
+    idempotency_key: str | None = None
+    request_sha256: str = ""
+    created_by: str | None = None
+    tasks: Sequence[Combination] = ()
+    skipped: int = 0
+    sources: Mapping[str, str] = NO_PARAMETERS
+
+    @property
+    def combinations(self) -> Sequence[Combination]:
+        """Its tasks, in the order of their ids."""
+        return self.tasks or self.request.combinations()
+
+    @property
+    def created(self) -> CreatedBatch:
+        """The answer once it is stored."""
+        count = len(self.task_ids)
+        listed = self.task_ids if count <= MAX_LISTED_IDS else ()
+        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped, reused=len(self.sources))
+
+    @property
+    def key_row(self) -> list[Any]:
+        """The Idempotency-Key and the answer to a repeat: the ids, or their count and the last one; counts."""
+        ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
+        counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
+        return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
+
+    @property
+    def shared(self) -> list[Any]:
+        """What all of its tasks have in common, in the order of SHARED_COLUMNS."""
+        timeout, config = round(float(self.timeout_seconds), DECIMALS), dump_json(self.combinations[0][1])
+        creator = self.created_by or ""  # NULL would be that of the first create
+        return [self.batch_id, config, self.max_attempts, timeout, -self.request.priority, creator]
+
+    def rows(self, shared: Sequence[Any], with_source: bool = False) -> Iterator[str]:
+        """Each task as a JSON list of id, stock, params and ``shared``, with its own config where that is not
+        the first one's. Either those without a source, or those with one, which comes last."""
+        tasks = self.combinations
+        rests = {id(tasks[0][1]): f",{dump_json(shared)[1:-1]}" if shared else ""}
+        codes, texts = dict[str, str](), dict[int, str]()
+        for task_id, (code, config, params) in zip(self.task_ids, tasks, strict=True):
+            if (task_id in self.sources) != with_source:
+                continue
+            if id(config) not in rests:
+                own = {**dict(itertools.zip_longest(SHARED_COLUMNS, shared)), "config": dump_json(config)}
+                rests[id(config)] = f",{dump_json(list(own.values()))[1:-1]}"
+            if code not in codes:
+                codes[code] = dump_json(code)
+            if id(params) not in texts:
+                texts[id(params)] = dump_json(dump_json(params))
+            source = f',"{self.sources[task_id]}"' if with_source else ""
+            yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}{source}]'
+
+
 RECENT_TASKS = 300  # whose durations an estimate is made of
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
 MAX_GROUP_TASKS = 256  # of all of them
@@ -3975,22 +3917,19 @@ class Statements:
         return self.database.write(work, confirm=lambda session: None) if keys else 0
 
 
-class TaskStatements(Statements):
-    """What clients ask for: creates, reads, cancels, retries and deletes."""
+def _first_of_run_keys(dialect: Dialect, column: str) -> str:
+    """The query for each run_key and a column of a completed task that has it, else NULL."""
+    return f"""SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
+            /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
+        FROM {dialect.json_rows("run_key")} AS r"""
+
+
+class CreateStatements(Statements):
+    """Creates of tasks, the results that they take over, and what a create is refused or estimated by."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._kept_counts = KeptCounts()
         dialect = database.dialect
-        self._task_columns, self._task_json = _task_columns(dialect)
-        where = "WHERE backtest_tasks.task_id IN"
-        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks {where}"
-        short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
-        self._select_result, self._select_results, self._select_card = (
-            f"""SELECT {self._task_columns}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
-                ON backtest_results.task_id = COALESCE(result_of, backtest_tasks.task_id) {where}"""
-            for columns in (*(f"{result}, non_finite, converted" for result in ("result", short)), "run_card")
-        )
         keys = ("idempotency_key", "request_sha256", "batch_id", "task_ids", "counts")
         rows = dialect.json_rows(*keys, parameter="keys")
         self._insert_keys = f"""INSERT INTO backtest_idempotency_keys ({", ".join(keys)}, created_at)
@@ -4063,8 +4002,6 @@ class TaskStatements(Statements):
         values = {**values, "created_by": f"NULLIF({values['created_by']}, '')"}
         return f"""INSERT INTO backtest_tasks ({", ".join(values)}, {others})
             SELECT {", ".join(values.values())}, {rest} {source}"""
-
-    # -- create
 
     def create(self, creates: Iterable[NewTasks]) -> list[CreatedBatch | QtmError]:
         """Store creates, small ones in one transaction. Each is all or nothing, and durable when this returns;
@@ -4203,7 +4140,78 @@ class TaskStatements(Statements):
             return CreatedBatch(batch_id, len(left), left, repeated=True, **more)
         return None
 
-    # -- read
+
+# ==== 18 Task statements ====================================================================================
+# The SQL of clients: read, list, cancel, retry, delete. A status changes only by a compare-and-set; a method
+# returns whether it won, and raises nothing if it lost.
+
+PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
+RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
+# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
+CHANGED_TASKS = 1000
+
+
+def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:
+    """The statement that deletes the metrics of tasks, each a pair of task_id and batch_id."""
+    pairs = " OR ".join(f"(task_id = :task_{i} AND batch_id = :batch_{i})" for i in range(len(tasks)))
+    keys = {
+        f"{name}_{i}": task[n] for i, task in enumerate(tasks) for n, name in enumerate(("task", "batch"))
+    }
+    return f"DELETE FROM backtest_metrics WHERE {pairs}", keys
+
+
+IS_ENDED = "COALESCE(status, '') IN ('completed', 'failed', 'cancelled')"
+# Neither its own task is there, nor one that has taken it over.
+RESULT_IS_UNUSED = """NOT EXISTS (SELECT 1 FROM backtest_reuses u WHERE u.result_of = backtest_results.task_id)
+    AND NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.task_id = backtest_results.task_id)"""
+
+
+def _delete_tasks(
+    session: Session, task_ids: Sequence[str], condition: str, parameters: Mapping[str, Any], lock: str
+) -> list[tuple[str, str]]:
+    """Delete those of these tasks for which the condition holds, with all that belongs to them; the task_id
+    and batch_id of each. Locked first, so that one that retryTask has made pending keeps its records."""
+    names, keys = _in_list(task_ids)
+    locked = session.rows(
+        f"""SELECT task_id, batch_id, result_of FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
+            WHERE task_id IN ({names}) AND {condition} ORDER BY task_id /*! {lock} */""",
+        {**keys, **parameters},
+    )
+    if locked:
+        session.execute(*_delete_metrics(locked))
+        ids, reused = [row[0] for row in locked], [row for row in locked if row[2]]
+        names, keys = _in_list(ids)
+        for table in ("backtest_attempts", "backtest_tasks"):
+            session.execute(f"DELETE FROM {table} WHERE task_id IN ({names})", keys)
+        for task_id, _, source in reused:
+            # A delete of the source at the same moment would leave the result to this one, and this one to it.
+            # On one server the second waits for locks; nodes of a cluster conflict, since this changes the source.
+            touch = "UPDATE backtest_tasks SET heartbeat = heartbeat + 1 WHERE task_id = :source"
+            pair = "DELETE FROM backtest_reuses WHERE result_of = :source AND task_id = :task_id"
+            for sql in (touch, pair):
+                session.execute(sql, {"source": source, "task_id": task_id})
+        names, keys = _in_list([*ids, *{row[2] for row in reused}])
+        unused = f"DELETE FROM backtest_results WHERE task_id IN ({names}) AND {RESULT_IS_UNUSED}"
+        session.execute(unused, keys)
+    return [(row[0], row[1]) for row in locked]
+
+
+class TaskStatements(Statements):
+    """What clients ask for: reads, cancels, retries and deletes."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._kept_counts = KeptCounts()
+        dialect = database.dialect
+        self._task_columns, self._task_json = _task_columns(dialect)
+        where = "WHERE backtest_tasks.task_id IN"
+        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks {where}"
+        short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
+        self._select_result, self._select_results, self._select_card = (
+            f"""SELECT {self._task_columns}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
+                ON backtest_results.task_id = COALESCE(result_of, backtest_tasks.task_id) {where}"""
+            for columns in (*(f"{result}, non_finite, converted" for result in ("result", short)), "run_card")
+        )
 
     def get(self, task_id: str) -> TaskInfo | None:
         """The task, or None."""
@@ -4294,8 +4302,7 @@ class TaskStatements(Statements):
         return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
 
     def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
-        """The ids of a page, whether more follow, and the bytes of its documents, at most PAGE_BYTES or one
-        task's."""
+        """The ids of a page, whether more follow, and the bytes of its documents, PAGE_BYTES or one task's."""
         dialect = self.database.dialect
         texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), _task_metrics(dialect)]
         size = " + ".join(map(dialect.byte_length.format, texts))
@@ -4312,8 +4319,7 @@ class TaskStatements(Statements):
         return ids, len(entries) > len(ids), total
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
-        """A page of tasks in the order of their ids, one text that the database made: parsing rows takes
-        fifty times as long."""
+        """A page of tasks by their ids, as a text of the database: parsing rows takes fifty times as long."""
         ids, has_more, documents = self._page_ids(chosen)
         if not ids:
             return TaskPage("", None)
@@ -4485,7 +4491,7 @@ class TaskStatements(Statements):
         self.delete_spent("backtest_batches", "batch_id", empty, BATCH_IS_EMPTY)
 
 
-# ==== 17 Attempts ===========================================================================================
+# ==== 19 Attempts ===========================================================================================
 # One attempt of a task in this process: its states, its outcome, and the rows that the recorder writes of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -4515,8 +4521,7 @@ ENDINGS_BY_ERROR = ("timeout", "crashed", "out_of_memory", "worker_lost", "cance
 
 
 class RunFacts(NamedTuple):
-    """What rankings and run cards need of a completed attempt beside its metrics; see the columns of
-    backtest_metrics."""
+    """What rankings and run cards need of a completed attempt; see the columns of backtest_metrics."""
 
     params_key: int
     start_date: str | None
@@ -4747,14 +4752,13 @@ def _ended_row(
     return [*task, int(outcome.released), engine_version, runner, outcome.ending, *usage, tail or ""]
 
 
-# ==== 18 Run statements =====================================================================================
+# ==== 20 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
 # of tasks, which it gets as rows of JSON, and changes only those whose attempt and worker id match.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
-    """Attempts of one worker by key, in the order in which all transactions lock rows, and the parameters
-    that name them."""
+    """Attempts of one worker by key, in the order of all row locks, and the parameters that name them."""
     by_key = {one.key: one for one in sorted(attempts, key=lambda one: one.key)}
     return by_key, {"worker_id": attempts[0].worker_id, "rows": dump_json(list(by_key))}
 
@@ -5033,9 +5037,9 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 19 Rank statements ====================================================================================
+# ==== 21 Rank statements ====================================================================================
 # The SQL of rankTasks, by the table backtest_metrics alone where it can: it is narrow, so that ranking a
-# batch reads few pages; and of exportTasks and getCurves.
+# batch reads few pages.
 
 NOT_COMPLETED = [status.value for status in TaskStatus if status is not TaskStatus.COMPLETED]
 PARAM = "params."  # before the name of a parameter that ranks in the place of a metric
@@ -5313,6 +5317,9 @@ class RankStatements(Statements):
         return rows
 
 
+# ==== 22 Export statements ==================================================================================
+# The SQL of exportTasks and getCurves.
+
 LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
 
 
@@ -5398,7 +5405,7 @@ class ExportStatements(TaskStatements, RankStatements):
             return found.get("equity_curve") if isinstance(found, dict) else found
 
 
-# ==== 20 Upkeep statements ==================================================================================
+# ==== 23 Upkeep statements ==================================================================================
 # The SQL of retention, probes and the counts for /metrics. Each statement reads and changes a bounded number
 # of rows.
 
@@ -5437,8 +5444,7 @@ class UpkeepStatements(Statements):
         return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
 
     def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
-        """Look at the next ``limit`` batches that were made before ``cutoff``, the oldest first, and delete
-        those without tasks."""
+        """Look at the next ``limit`` batches from before ``cutoff``, and delete those without tasks."""
         return self._purge_oldest("backtest_batches", "batch_id", BATCH_IS_EMPTY, cutoff, after, limit)
 
     def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
@@ -5461,8 +5467,7 @@ class UpkeepStatements(Statements):
         return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
 
     def probe(self) -> None:
-        """Prove that the database can be written and has the schema of this version. Raises a QtmError when
-        not."""
+        """Prove that the database can be written and has the schema of this version, or raise a QtmError."""
         known = max(schema_steps())
 
         def work(session: Session) -> int:
@@ -5520,8 +5525,8 @@ class UpkeepStatements(Statements):
         return self.database.snapshot()
 
 
-class TaskDAO(ExportStatements, RunStatements, UpkeepStatements):
-    """The statements of four rooms over one database."""
+class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatements):
+    """The statements of all rooms over one database."""
 
     get_task = TaskStatements.get
 
@@ -5533,7 +5538,7 @@ class TaskDAO(ExportStatements, RunStatements, UpkeepStatements):
         return answer
 
 
-# ==== 21 Doctor =============================================================================================
+# ==== 24 Doctor =============================================================================================
 # The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of
 # rules judges them, so that a test can check each rule with invented facts.
 
@@ -5544,8 +5549,7 @@ NETWORK_FILE_SYSTEMS = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|fuse\.sshfs|ceph|fu
 
 
 class Finding(NamedTuple):
-    """One finding: ``level`` is ``good``, ``warning`` (it works, with a risk) or ``fault`` (it will not
-    work)."""
+    """One finding; its level is "good", "warning" (it works, with a risk) or "fault" (it will not work)."""
 
     level: str
     subject: str
@@ -5672,8 +5676,7 @@ def judge(facts: Mapping[str, Any]) -> list[Finding]:
 
 
 def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, str]:
-    """The plan of a statement, and what the database has against it. Raises DatabaseUnavailable when it
-    cannot be reached."""
+    """The plan of a statement, and what the database has against it. Raises DatabaseUnavailable."""
     try:
         return str(database.rows(f"{database.dialect.explain} {sql}", parameters)), ""
     except QtmError as error:
@@ -5692,8 +5695,7 @@ def _write_error(database: Database) -> str:
 
 
 def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
-    """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable when it cannot be
-    reached."""
+    """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable."""
     database = dao.database
     facts = known_facts(database.read(database.dialect.facts))
     if not facts["has_majority"]:
@@ -5714,7 +5716,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 22 Backtest engine ====================================================================================
+# ==== 25 Backtest engine ====================================================================================
 # The interface of engines, how one is loaded, and the built-in reference engine. It computes in decimals of
 # 50 digits, with prices as they stand in the file, so that rounding changes neither a crossing nor a share
 # count. Only the final metrics are floats.
@@ -6340,7 +6342,7 @@ run_backtest.data_version = price_data_version  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 23 Library values =====================================================================================
+# ==== 26 Library values =====================================================================================
 # What numpy, pandas, polars and others put into a result, as plain data, told by the names of their classes:
 # none of them is imported here.
 
@@ -6564,7 +6566,7 @@ def _converter(kind: type[Any]) -> Convert:
     return lambda converter, value: converter.as_text(value)
 
 
-# ==== 24 Results ============================================================================================
+# ==== 27 Results ============================================================================================
 # An engine's result as strict JSON, whatever is in it.
 
 
@@ -6707,7 +6709,7 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(dump_json(plain), converter.non_finite, converter.converted, plain)
 
 
-# ==== 25 Engine calls =======================================================================================
+# ==== 28 Engine calls =======================================================================================
 # One attempt on the engine, or a question to it, in the process or thread of the caller. Whatever the engine does
 # comes out as an Outcome.
 
@@ -6931,7 +6933,7 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
     return Outcome(dump_json(found))
 
 
-# ==== 26 Engine process =====================================================================================
+# ==== 29 Engine process =====================================================================================
 # The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
 # datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
 # pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
@@ -7260,7 +7262,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 27 Temporary folders ==================================================================================
+# ==== 30 Temporary folders ==================================================================================
 # TMPDIR of engine processes. A server has a locked folder, in which each of its hosts has one.
 
 MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
@@ -7339,7 +7341,7 @@ def _server_folder() -> str:
     return ""
 
 
-# ==== 28 Engine host ========================================================================================
+# ==== 31 Engine host ========================================================================================
 # The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
 # and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
 # (child subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, it
@@ -7636,7 +7638,7 @@ def _be_host(
             ends.send({"no_process": str(error)})
 
 
-# ==== 29 Engine server process ==============================================================================
+# ==== 32 Engine server process ==============================================================================
 # The process that imports the engine once and forks one host per slot. It kills what hosts leave that were
 # killed.
 
@@ -7843,7 +7845,7 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-# ==== 30 Engine output ======================================================================================
+# ==== 33 Engine output ======================================================================================
 # What engines print, into the log and into the records of attempts.
 
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
@@ -7928,7 +7930,7 @@ class OutputLog:
             log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
 
 
-# ==== 31 Host links =========================================================================================
+# ==== 34 Host links =========================================================================================
 # The service's ends of a host: tasks go in, frames and output come out. Frames are checked before the service
 # acts on them.
 
@@ -8121,7 +8123,7 @@ class HostLink:
             os.close(descriptor)
 
 
-# ==== 32 Engine slots =======================================================================================
+# ==== 35 Engine slots =======================================================================================
 # The service's side of a slot. Its thread sends attempts to the engine processes of a host, several in advance
 # while attempts are short, and reads frames until each has ended. Every wait for another process has a
 # deadline.
@@ -8455,7 +8457,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 33 Engine server ======================================================================================
+# ==== 36 Engine server ======================================================================================
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
@@ -8772,7 +8774,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 34 Thread runner ======================================================================================
+# ==== 37 Thread runner ======================================================================================
 # The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
 # is over, but its thread runs until the function returns.
 
@@ -8880,7 +8882,7 @@ Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 35 Upkeep =============================================================================================
+# ==== 38 Upkeep =============================================================================================
 # A thread for retention, the counts for /metrics and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
@@ -9083,7 +9085,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 36 Leases and waits ===================================================================================
+# ==== 39 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change, attempts of this process and their
 # durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
 # used: this process's monotonic clock and the database's.
@@ -9345,7 +9347,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 37 Recorder ===========================================================================================
+# ==== 40 Recorder ===========================================================================================
 # A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
@@ -9540,7 +9542,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 38 Slot workers =======================================================================================
+# ==== 41 Slot workers =======================================================================================
 # The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
 # them, and gives their outcomes to the recorder.
 
@@ -9679,7 +9681,7 @@ class SlotWorker(SlotEvents):
             self.ended(one, RELEASED)
 
 
-# ==== 39 TaskScheduler ======================================================================================
+# ==== 42 TaskScheduler ======================================================================================
 # The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
 # one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
 
@@ -9992,7 +9994,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 40 Admission ==========================================================================================
+# ==== 43 Admission ==========================================================================================
 # The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
 # and the engine's own validation.
 
@@ -10288,7 +10290,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 41 Batches ============================================================================================
+# ==== 44 Batches ============================================================================================
 # A batch as an object, over the verbs of a TaskManager or a Client, and the verbs that both have from here.
 # Only calls of its methods make requests.
 
@@ -10571,7 +10573,7 @@ class SharedVerbs:
         return Batch(self, created.batch_id, created)
 
 
-# ==== 42 Task queries =======================================================================================
+# ==== 45 Task queries =======================================================================================
 # The public verbs that change nothing. They raise the errors of the first room and return models, or the JSON
 # text of an answer where HTTP would only write the model again.
 
@@ -10887,7 +10889,7 @@ class TaskQueries(SharedVerbs):
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
 
-# ==== 43 TaskManager ========================================================================================
+# ==== 46 TaskManager ========================================================================================
 # The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
 
 
@@ -11213,7 +11215,7 @@ def start(
     return tasks
 
 
-# ==== 44 Service connections ================================================================================
+# ==== 47 Service connections ================================================================================
 # Requests to a running service. One is repeated when its answer is lost: creates have an Idempotency-Key, and
 # the other changes ask for a state, not for a step.
 
@@ -11425,7 +11427,7 @@ class ServiceConnections:
         return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
 
 
-# ==== 45 Client =============================================================================================
+# ==== 48 Client =============================================================================================
 # The verbs of TaskManager against a running service, by HTTP.
 
 
@@ -11600,7 +11602,7 @@ def connect(
     return Client(ServiceConnections(url, token, seconds))
 
 
-# ==== 46 HTTP messages ======================================================================================
+# ==== 49 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -11944,7 +11946,7 @@ class MessageReader:
         return is_whole
 
 
-# ==== 47 Metrics ============================================================================================
+# ==== 50 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -12178,7 +12180,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 48 Schemas ============================================================================================
+# ==== 51 Schemas ============================================================================================
 # The JSON schemas of parameters, bodies and answers, in short form, for the checks of parameters and for the
 # OpenAPI document. They are made from the models and their limits. Every object is a named component, because
 # generators of clients derive type names from it.
@@ -12417,7 +12419,7 @@ def component_schemas() -> dict[str, Any]:
     return found
 
 
-# ==== 49 Routes =============================================================================================
+# ==== 52 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -12703,7 +12705,7 @@ class Route:
             return without_traceback(error) if isinstance(error, QtmError) else error
 
 
-# ==== 50 OpenAPI ============================================================================================
+# ==== 53 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one. Every object schema is a named
 # component, because generators of clients derive type names from it.
@@ -12855,7 +12857,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 51 Page ===============================================================================================
+# ==== 54 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -12900,7 +12902,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 52 API ================================================================================================
+# ==== 55 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -13271,7 +13273,7 @@ ROUTES = (
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
-# ==== 53 Access =============================================================================================
+# ==== 56 Access =============================================================================================
 # Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
 # of the service.
 
@@ -13534,7 +13536,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 54 HTTP exchanges =====================================================================================
+# ==== 57 HTTP exchanges =====================================================================================
 # What one connection is made of: its stream of bytes, a request with its answer, and the bytes that it keeps
 # in memory.
 
@@ -13732,7 +13734,7 @@ class ByteBudget:
         return Overloaded(message, retry_after_seconds=1)
 
 
-# ==== 55 HTTP connections ===================================================================================
+# ==== 58 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
 # no thread.
@@ -14086,7 +14088,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 56 HTTP dispatch ======================================================================================
+# ==== 59 HTTP dispatch ======================================================================================
 # Requests on their way from the event loop to workers and back. Worker threads take groups of alike requests
 # from a SimpleQueue and compute the answers, which return through a deque; a socket pair wakes the loop.
 # Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
@@ -14405,7 +14407,7 @@ class Dispatcher:
             trim_memory()
 
 
-# ==== 57 HTTP server ========================================================================================
+# ==== 60 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock.
@@ -14678,7 +14680,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 58 Command output =====================================================================================
+# ==== 61 Command output =====================================================================================
 # What the client commands print for people; with --json they print the data of the answer instead.
 
 SHOWN_CELL = 64  # characters of a cell in a table
@@ -14801,7 +14803,7 @@ def _leaderboard(data: Mapping[str, Any]) -> str:
     return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
 
 
-# ==== 59 Client commands ====================================================================================
+# ==== 62 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -15075,7 +15077,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 60 Service log ========================================================================================
+# ==== 63 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -15182,7 +15184,7 @@ def log_from_handler(level: int, event: str, **fields: Any) -> None:
                 os.write(2, f"{handler.format(record)}\n".encode())
 
 
-# ==== 61 Check ==============================================================================================
+# ==== 64 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -15296,7 +15298,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 62 Service process ====================================================================================
+# ==== 65 Service process ====================================================================================
 # A service from its first signal handler to its end.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -15466,7 +15468,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 63 Command line =======================================================================================
+# ==== 66 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

@@ -1140,7 +1140,7 @@ def test_columns_of_one_name_are_told_apart():
     }  # fmt: skip
 
 
-# ==== 10-13 Log and counters, Connection pool, Dialects, Transactions =======================================
+# ==== 10-14 Log and counters, Connection pool, SQLite, MySQL, Transactions ==================================
 
 
 class FakeConnection:
@@ -1838,7 +1838,7 @@ def test_an_error_is_in_doubt_when_the_server_may_have_committed(case):
     assert [type(dialect.error(error, *state)) for state in states] == expected
 
 
-# ==== 14 Migrations =========================================================================================
+# ==== 15 Migrations =========================================================================================
 
 
 def shape_of(database) -> dict:
@@ -1999,7 +1999,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 15-20 Rows, Task statements, Attempts, Run statements, Rank statements, Upkeep statements =============
+# ==== 16-23 Rows, Create statements, Task statements, Attempts, Run statements, Rank statements, Export statements, Upkeep statements ==
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -4298,7 +4298,7 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     assert dao.database.rows("SELECT * FROM backtest_metrics") == []
 
 
-# ==== 21 Doctor =============================================================================================
+# ==== 24 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -4419,7 +4419,7 @@ def test_check_names_the_files_that_everybody_can_read():
         assert qtm.check_files(mine) is None
 
 
-# ==== 22 Backtest engine ====================================================================================
+# ==== 25 Backtest engine ====================================================================================
 
 
 def exact_metrics(
@@ -5027,7 +5027,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 23-24 Library values, Results =========================================================================
+# ==== 26-27 Library values, Results =========================================================================
 
 
 @dataclasses.dataclass
@@ -5260,7 +5260,7 @@ def test_results_that_would_lose_something_are_refused_with_their_path():
             qtm.result_document(wrong)
 
 
-# ==== 25-29 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
+# ==== 28-32 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
 
 
 ENGINES = textwrap.dedent(
@@ -7321,7 +7321,7 @@ def test_what_ends_a_warm_process_early_ends_no_other_attempt(tmp_path, monkeypa
         assert run_warm(tasks, "nothing")[1]["count"] == 2
 
 
-# ==== 30-34 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
+# ==== 33-37 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
 
 
 class SlotCase:
@@ -7640,7 +7640,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 35-39 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
+# ==== 38-42 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -8340,7 +8340,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 40-45 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
+# ==== 43-48 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
 def test_the_embedded_form_runs_a_first_backtest(url):
@@ -10208,7 +10208,7 @@ def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, 
         assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
-# ==== 46 HTTP messages ======================================================================================
+# ==== 49 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -10837,7 +10837,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 47 Metrics ============================================================================================
+# ==== 50 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -11113,7 +11113,7 @@ def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
     assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
-# ==== 48-52 Schemas, Routes, OpenAPI, Page, API =============================================================
+# ==== 51-55 Schemas, Routes, OpenAPI, Page, API =============================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -13558,7 +13558,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 53 Access =============================================================================================
+# ==== 56 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, monkeypatch):
@@ -14133,7 +14133,7 @@ def test_a_peer_is_an_address_or_the_network_that_one_host_may_choose_from():
         assert qtm.peer_of(client) == peer
 
 
-# ==== 54-57 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
+# ==== 57-60 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -15937,7 +15937,7 @@ def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-# ==== 58-63 Command output, Client commands, Service log, Check, Service process, Command line ==============
+# ==== 61-66 Command output, Client commands, Service log, Check, Service process, Command line ==============
 
 
 @contextlib.contextmanager
