@@ -11639,7 +11639,7 @@ class HttpRequest(NamedTuple):
     path: str
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
-    version: tuple[int, int] = (1, 1)
+    is_old: bool = False  # HTTP/1.0
     body: bytes = b""
     may_wait: bool = True
     length: int | None = 0
@@ -11751,10 +11751,10 @@ def _check_authority(text: str) -> None:
         raise MalformedHTTP("the host is not NAME or NAME:PORT")
 
 
-def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | None:
+def _body_length(headers: Mapping[str, str], is_old: bool) -> int | None:
     """The length of the body, or None for a chunked one."""
     if "transfer-encoding" in headers:
-        if "content-length" in headers or version == (1, 0):
+        if "content-length" in headers or is_old:
             message = "Transfer-Encoding beside a Content-Length, or in HTTP/1.0"
             raise MalformedHTTP(f"{message}: where the body ends is in doubt")
         if headers["transfer-encoding"].lower() != "chunked":
@@ -11766,7 +11766,7 @@ def _body_length(headers: Mapping[str, str], version: tuple[int, int]) -> int | 
     return int(text)
 
 
-def _parse_fields(block: bytes, version: tuple[int, int]) -> tuple[Mapping[str, str], int | None, bool, bool]:
+def _parse_fields(block: bytes, is_old: bool) -> tuple[Mapping[str, str], int | None, bool, bool]:
     """The header fields, a mapping that nobody changes, and what they alone decide: the length of the body
     (None: chunked), whether the connection closes, whether the client expects 100 Continue."""
     lines = block.split(b"\r\n") if block else []
@@ -11781,15 +11781,15 @@ def _parse_fields(block: bytes, version: tuple[int, int]) -> tuple[Mapping[str, 
         if name in headers and SINGLE_FIELDS.fullmatch(name):
             raise MalformedHTTP(f"the header {name} stands twice")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if version == (1, 1) and "host" not in headers:
+    if "host" not in headers and not is_old:
         raise MalformedHTTP("HTTP/1.1 demands a Host header")
     _check_authority(headers.get("host", "localhost"))
-    length = _body_length(headers, version)
-    expects = version == (1, 1) and "expect" in headers
+    length = _body_length(headers, is_old)
+    expects = "expect" in headers and not is_old
     if expects and headers["expect"].lower() != "100-continue":
         raise ExpectationFailed("the only expectation known here is 100-continue")
     words = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-    closes = "close" in words or (version == (1, 0) and "keep-alive" not in words)
+    closes = "close" in words or (is_old and "keep-alive" not in words)
     return headers, length, closes, expects and length != 0
 
 
@@ -11807,9 +11807,9 @@ def parse_head(head: bytes) -> HttpRequest:
         raise MalformedHTTP("the request line is not METHOD SP TARGET SP HTTP/1.1")
     if match[3] != b"1":
         raise MalformedHTTP("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    version = (1, min(int(match[4]), 1))  # RFC 9110 2.5: a later minor version is read as the known one
+    is_old = match[4] == b"0"  # RFC 9110 2.5: a later minor version is read as the known one
     parse = _cached_fields if len(block) <= MAX_CACHED_BYTES else _parse_fields
-    headers, length, closes, expects = parse(block, version)
+    headers, length, closes, expects = parse(block, is_old)
     target = match[2].decode("latin-1")
     absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
     if absolute:  # its authority counts instead of the Host field (RFC 9112 3.2.2)
@@ -11818,7 +11818,7 @@ def parse_head(head: bytes) -> HttpRequest:
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     method = match[1].decode()
     path, query = ("*", {}) if (method, target) == ("OPTIONS", "*") else _parse_target(target)
-    return HttpRequest(method, path, query, headers, version, b"", True, length, closes, expects)
+    return HttpRequest(method, path, query, headers, is_old, b"", True, length, closes, expects)
 
 
 def _take_until(end: bytes, buffer: bytearray, most: int, error: type[QtmError]) -> bytes | None:
@@ -11925,7 +11925,7 @@ class MessageReader:
 
     def expect_body(self, length: int | None, max_bytes: int) -> None:
         """A body of ``length`` bytes comes next, or a chunked one (None) of at most ``max_bytes``."""
-        self._body, self._moves = bytearray(), NOTHING
+        self._moves = NOTHING
         if length is None:
             self._moves = _move_chunks(self._buffer, self._body, max_bytes)
         elif length:
@@ -11935,7 +11935,8 @@ class MessageReader:
         """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
         if next(self._moves, True) is None:
             return None
-        body, self._body = bytes(self._body), bytearray()
+        body = bytes(self._body)
+        self._body.clear()
         return body
 
     def discard(self) -> bool:
@@ -12477,14 +12478,18 @@ class Parameter:
         given: Sequence[str] = request.query.get(self.name, ())
         if self.place == "header":
             given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
-        if self.schema["type"] == "array":
+        kind = self.schema["type"]
+        if kind == "array":
             return given, [fault for text in given for fault in self._text_faults(text, self.schema["items"])]
-        value = self.schema.get("default")
+        if len(given) == 1 and given[0]:
+            text = given[0]
+            return (
+                (text, self._text_faults(text, self.schema)) if kind == "string" else self._number(text, kind)
+            )
+        value, fault = self.schema.get("default"), "is missing" if self.is_required else "is empty"
         if len(given) > 1:
-            return value, ["is given more than once"]
-        if given and given[0]:
-            return self._read_one(given[0])
-        return value, ["is missing" if self.is_required else "is empty"] if given or self.is_required else []
+            fault = "is given more than once"
+        return value, [fault] if given or self.is_required else []
 
     def _text_faults(self, text: str, schema: Mapping[str, Any]) -> list[str]:
         if self.known:
@@ -12492,10 +12497,7 @@ class Parameter:
         pattern = schema.get("pattern")
         return [] if pattern is None or re.fullmatch(pattern, text) else [self.fault]
 
-    def _read_one(self, text: str) -> tuple[Any, list[str]]:
-        kind = self.schema["type"]
-        if kind == "string":
-            return text, self._text_faults(text, self.schema)
+    def _number(self, text: str, kind: str) -> tuple[Any, list[str]]:
         low, high = self.schema["minimum"], self.schema["maximum"]
         number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
         if low <= number <= high and (kind == "number" or text.isdecimal()):
@@ -12513,6 +12515,68 @@ class LanguageHeader(Parameter):
 
 
 LANGUAGE = LanguageHeader("Accept-Language", "str", "With zh-CN, status_text is Chinese.", place="header")
+
+
+def page_limit(default: int, most: int) -> Parameter:
+    """The parameter ``limit`` of a listing."""
+    return Parameter("limit", f"int 1..{most} = {default}", "The size of a page.")
+
+
+def page_cursor(form: str) -> Parameter:
+    """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
+    fault = "must be the next_cursor of the page before"
+    return Parameter("cursor", form, "Where the page begins: next_cursor of the page before.", fault=fault)
+
+
+TASK_ID = Parameter("task_id", "str 1..", "The task.", is_required=True)
+OF_BATCH_ID = Parameter("batch_id", "str 1..", "The batch.", is_required=True)
+IN_BATCH = Parameter("batch_id", "str 1..", "Only tasks of this batch.")
+OF_STOCK = Parameter("stock_code", "str 1..", "Only tasks of this stock.")
+STATUSES = Parameter("status", "Status*", "Only tasks with one of these statuses.", known=STATUS["enum"])
+WAIT = Parameter("wait", f"float 0..{MAX_WAIT_SECONDS} = 0", "Seconds to wait for the end.")
+WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
+WHERE = Parameter("where", "row_condition*", WHERE_MEANING, fault=CONDITION_FAULT)
+BY_MEANING = "The metric, or a parameter, such as params.fast."
+ORDER_MEANING = "Whether the greatest or the least value is first."
+STAT_MEANING = "The statistic over the stocks of a group."
+OF_RANKING = (
+    OF_BATCH_ID,
+    Parameter("by", 'metric = "sharpe"', BY_MEANING, fault=BY_FAULT),
+    Parameter("order", 'str = "desc"', ORDER_MEANING, known=("asc", "desc")),
+    Parameter("group", "str", "One row for equal params, over all stocks.", known=("params",)),
+    Parameter("stat", 'str = "mean"', STAT_MEANING, known=tuple(STATISTICS)),
+    WHERE,
+    Parameter("against", "str 1..", "A batch whose metric of the same stock and params is shown, too."),
+    page_limit(100, MAX_RANKED),
+    page_cursor("place"),
+    Parameter("format", 'str = "json"', "JSON, or the rows alone as CSV.", known=("json", "csv")),
+)
+FIELDS_MEANING = (
+    "Only these columns, such as stock_code,params.fast,metrics.sharpe. A name alone is the task's field, else "
+    "its parameter, else its metric; a column that a task lacks is empty."
+)
+FIELDS_FAULT = "must be names of columns, separated by commas"
+OF_EXPORT = (
+    OF_BATCH_ID,
+    Parameter("format", 'str = "csv"', "A line for each task: of CSV, or its JSON.", known=tuple(FORMATS)),
+    Parameter("fields", "columns", FIELDS_MEANING, fault=FIELDS_FAULT),
+    STATUSES,
+    WHERE,
+    LANGUAGE,
+)
+POINTS = f"int {CURVE_POINTS[0]}..{CURVE_POINTS[1]} = 500"
+OF_CURVES = (
+    Parameter("task_id", f"text* 1..{MAX_CURVES}", "Completed tasks.", is_required=True, fault="is empty"),
+    Parameter("points", POINTS, "At most so many of each curve."),
+)
+TASK_CURSOR, BATCH_CURSOR = page_cursor("task_cursor"), page_cursor("batch_cursor")
+KEY_MEANING = "The same key with the same body creates once."
+KEY = Parameter("Idempotency-Key", "key", KEY_MEANING, fault=KEY_FAULT, place="header")
+OF_TASK = (TASK_ID, WAIT, LANGUAGE)
+OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT, LANGUAGE)
+OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR, LANGUAGE)
+OF_CHANGE = (LANGUAGE,)
+OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
 
 
 def _selection(known: Sequence[str], more: Sequence[str], body: Any) -> dict[str, Any]:
@@ -12912,63 +12976,6 @@ PROBE_WAIT_SECONDS = 1.0  # for the database
 SHOWN_OF_SCHEDULER = ("activity", "slots", "last_poll_at", "last_poll_age_seconds", "engine_ready")
 
 
-def page_limit(default: int, most: int) -> Parameter:
-    """The parameter ``limit`` of a listing."""
-    return Parameter("limit", f"int 1..{most} = {default}", "The size of a page.")
-
-
-def page_cursor(form: str) -> Parameter:
-    """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
-    fault = "must be the next_cursor of the page before"
-    return Parameter("cursor", form, "Where the page begins: next_cursor of the page before.", fault=fault)
-
-
-TASK_ID = Parameter("task_id", "str 1..", "The task.", is_required=True)
-OF_BATCH_ID = Parameter("batch_id", "str 1..", "The batch.", is_required=True)
-IN_BATCH = Parameter("batch_id", "str 1..", "Only tasks of this batch.")
-OF_STOCK = Parameter("stock_code", "str 1..", "Only tasks of this stock.")
-STATUSES = Parameter("status", "Status*", "Only tasks with one of these statuses.", known=STATUS["enum"])
-WAIT = Parameter("wait", f"float 0..{MAX_WAIT_SECONDS} = 0", "Seconds to wait for the end.")
-WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
-WHERE = Parameter("where", "row_condition*", WHERE_MEANING, fault=CONDITION_FAULT)
-BY_MEANING = "The metric, or a parameter, such as params.fast."
-ORDER_MEANING = "Whether the greatest or the least value is first."
-STAT_MEANING = "The statistic over the stocks of a group."
-OF_RANKING = (
-    OF_BATCH_ID,
-    Parameter("by", 'metric = "sharpe"', BY_MEANING, fault=BY_FAULT),
-    Parameter("order", 'str = "desc"', ORDER_MEANING, known=("asc", "desc")),
-    Parameter("group", "str", "One row for equal params, over all stocks.", known=("params",)),
-    Parameter("stat", 'str = "mean"', STAT_MEANING, known=tuple(STATISTICS)),
-    WHERE,
-    Parameter("against", "str 1..", "A batch whose metric of the same stock and params is shown, too."),
-    page_limit(100, MAX_RANKED),
-    page_cursor("place"),
-    Parameter("format", 'str = "json"', "JSON, or the rows alone as CSV.", known=("json", "csv")),
-)
-FIELDS_MEANING = (
-    "Only these columns, such as stock_code,params.fast,metrics.sharpe. A name alone is the task's field, else "
-    "its parameter, else its metric; a column that a task lacks is empty."
-)
-FIELDS_FAULT = "must be names of columns, separated by commas"
-OF_EXPORT = (
-    OF_BATCH_ID,
-    Parameter("format", 'str = "csv"', "A line for each task: of CSV, or its JSON.", known=tuple(FORMATS)),
-    Parameter("fields", "columns", FIELDS_MEANING, fault=FIELDS_FAULT),
-    STATUSES,
-    WHERE,
-    LANGUAGE,
-)
-POINTS = f"int {CURVE_POINTS[0]}..{CURVE_POINTS[1]} = 500"
-OF_CURVES = (
-    Parameter("task_id", f"text* 1..{MAX_CURVES}", "Completed tasks.", is_required=True, fault="is empty"),
-    Parameter("points", POINTS, "At most so many of each curve."),
-)
-TASK_CURSOR, BATCH_CURSOR = page_cursor("task_cursor"), page_cursor("batch_cursor")
-KEY_MEANING = "The same key with the same body creates once."
-KEY = Parameter("Idempotency-Key", "key", KEY_MEANING, fault=KEY_FAULT, place="header")
-
-
 def _filter(values: Mapping[str, Any]) -> TaskFilter:
     statuses = [TaskStatus(text) for text in values["status"]]
     return TaskFilter(values["batch_id"], statuses, values["stock_code"], values["limit"], values["cursor"])
@@ -13235,11 +13242,6 @@ class TaskAPI:
         return {key for key in keys if key.id in ended}
 
 
-OF_TASK = (TASK_ID, WAIT, LANGUAGE)
-OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT, LANGUAGE)
-OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR, LANGUAGE)
-OF_CHANGE = (LANGUAGE,)
-OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
 NO_TASK, NO_BATCH = (TaskNotFound,), (BatchNotFound,)
 NO_RESULT = (TaskNotFound, TaskNotFinished)
 NOT_CREATED = (InvalidTask, BatchNotFound, IdempotencyKeyReused, TooManyPending, EngineUnavailable)
@@ -13282,9 +13284,7 @@ RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
 FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged each
 FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
 MAX_PAUSE_SECONDS = 5.0  # until a wrong token is answered, however many came before it
-FORGIVEN_SECONDS = (
-    60.0  # without a failure, after which a peer begins anew; further ones are summed up as often
-)
+FORGIVEN_SECONDS = 60.0  # without a failure, after which a peer begins anew; sums are logged as often
 MAX_FAILING_PEERS = 1024
 
 
@@ -13825,7 +13825,6 @@ class Connection:
         return self.rejection is not None and self.phase in UNASKED
 
     def watch(self, events: int) -> None:
-        """Have the event loop call `on_event` at these events, at none when it is 0."""
         self.stream.watch(self._server.poller, events, (self, self.on_event))
 
     # -- bytes in
@@ -13854,7 +13853,10 @@ class Connection:
                 self.watch(0)
             return
         if self.phase is Phase.BODY and not self._server.budget.hold(self, self._received):
-            self._refuse_body(self._server.budget.overloaded())
+            self.exchange.closes = self.exchange.discards = True
+            with contextlib.suppress(QtmError):  # nothing after it will be read as a request
+                self._reader.discard()
+            self.answer(failure(self._server.budget.overloaded()))
         self.advance()
 
     def _disconnected(self) -> None:
@@ -13967,12 +13969,6 @@ class Connection:
             self.phase = Phase.BUSY
             self._server.dispatcher.complete_soon(exchange, failure(error))
 
-    def _refuse_body(self, error: QtmError) -> None:
-        self.exchange.closes = self.exchange.discards = True
-        with contextlib.suppress(QtmError):  # nothing after it will be read as a request
-            self._reader.discard()
-        self.answer(failure(error))
-
     def _refuse_framing(self, error: QtmError) -> None:
         exchange = self.exchange
         exchange.closes = exchange.is_cut_off = True
@@ -13989,7 +13985,7 @@ class Connection:
         server.budget.hold(self, 0)
         if exchange.request.method != "POST" and not server.budget.has_room(len(response.body)):
             response = failure(server.budget.overloaded())
-        is_old = exchange.request.version == (1, 0)
+        is_old = exchange.request.is_old
         exchange.closes |= server.dispatcher.is_draining or response.status == 500
         exchange.closes |= is_old and response.pieces is not None
         exchange.pieces = None if exchange.is_head else response.pieces
@@ -14017,7 +14013,7 @@ class Connection:
             return
         if outcome is None:
             exchange.pieces = None
-        if exchange.request.version == (1, 0):
+        if exchange.request.is_old:
             self.stream.unsent.append(memoryview(piece))
         elif piece or outcome is None:  # an empty chunk is the last one
             self.stream.unsent.append(memoryview(b"%x\r\n%b\r\n" % (len(piece), piece)))
@@ -14078,7 +14074,7 @@ class Connection:
         is_broken = self.exchange.pieces is not None
         if (self.stream.unsent or is_broken) and self.exchange.status:
             self.exchange.count(self._server.api.monitor)
-        if is_broken and self.exchange.request.version == (1, 0):
+        if is_broken and self.exchange.request.is_old:
             linger = struct.pack("ii", 1, 0)  # a reset: the end would look like that of the body
             self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.phase = Phase.CLOSED
@@ -14546,9 +14542,8 @@ class ApiServer(http.server.HTTPServer):
         self.rules.failures.log_sums()
         if self.rules.certificate:
             self.rules.certificate.refresh(now)
-        if (
-            not self.dispatcher.is_draining and self.socket not in self.poller.get_map()
-        ):  # after `_accept` ran out
+        is_deaf = self.socket not in self.poller.get_map()  # after `_accept` ran out of descriptors
+        if is_deaf and not self.dispatcher.is_draining:
             self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
 
     # -- clients
