@@ -19352,6 +19352,15 @@ def test_the_page_of_settings_shows_their_defaults():
         assert shown[f"QTM_{item.name.upper()}"].strip("`").split(" ")[0] == expected.strip("`").split(" ")[0]
 
 
+def test_the_rooms_to_begin_reading_with_exist():
+    rows = PAGES["docs/how-it-works.md"].partition("| room |")[2]
+    named = [
+        name for row in re.findall(r"^\| ([A-Z][^|]*) \|", rows, re.MULTILINE) for name in row.split(", ")
+    ]
+    assert len(named) > 8
+    assert [name for name in named if f"# ==== {name} ==" not in re.sub(r"==== \d+ ", "==== ", SOURCE)] == []
+
+
 def test_no_block_of_a_page_is_indented_and_each_says_what_it_holds():
     for page, text in PAGES.items():
         words, count = re.subn(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
