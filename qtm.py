@@ -1368,18 +1368,15 @@ def new_task_ids(count: int) -> list[str]:
 # config, params and error are kept as the JSON text that is stored, and parsed at the first access.
 
 
-# A sentence for people about each status, in English and in Chinese; numbers stand between @.
+# A sentence for people about each status, in English with numbers between @, and in Chinese with \1 and \2.
 STATUS_TEXTS: Mapping[str, tuple[str, str]] = {
     "pending": ("Waiting for its turn.", "正在排队。"),
-    "running": (
-        "Running on the engine, attempt @attempt@, @percent@% done.",
-        "引擎正在运行，第 @attempt@ 次尝试，已完成 @percent@%。",
-    ),
+    "running": ("Running on the engine, attempt @attempt@, @percent@% done.", r"第 \1 次运行，已完成 \2%。"),
     "completed": ("Completed; the result is ready.", "已完成，可以查看结果。"),
     "failed": ("Failed; the error tells why.", "失败，原因见错误信息。"),
     "cancelled": ("Cancelled; it will not run.", "已取消，不会运行。"),
 }
-RETRIED_TEXTS = ("Waiting to be tried again, after attempt @attempt@.", "等待重试，此前已尝试 @attempt@ 次。")
+RETRIED_TEXTS = ("Waiting to be tried again, after attempt @attempt@.", r"等待重试，此前已尝试 \1 次。")
 # Before each of them in the JSON of tasks. Stored documents have no space outside of texts: so it is found in
 # a page without parsing, which takes fifty times as long.
 STATUS_TEXT_NAME = '"status_text": '
@@ -12447,10 +12444,11 @@ def prefers_chinese(ranges: str) -> bool:
 
 def in_chinese(tasks_json: bytes) -> bytes:
     """The JSON of tasks with each status_text in Chinese."""
-    for texts in (*STATUS_TEXTS.values(), RETRIED_TEXTS):
-        english, chinese = (f',{STATUS_TEXT_NAME}"{text}"' for text in texts)
-        pattern = re.sub("@(.+?)@", r"(?P<\1>[0-9]+)", re.escape(english)).encode()
-        tasks_json = re.sub(pattern, re.sub("@(.+?)@", r"\\g<\1>", chinese).encode(), tasks_json)
+    for english, chinese in (*STATUS_TEXTS.values(), RETRIED_TEXTS):
+        texts = re.split("@.+?@", f'{STATUS_TEXT_NAME}"{english}"')
+        if texts[0].encode() in tasks_json:
+            pattern = "," + "([0-9]+)".join(map(re.escape, texts))
+            tasks_json = re.sub(pattern.encode(), f',{STATUS_TEXT_NAME}"{chinese}"'.encode(), tasks_json)
     return tasks_json
 
 
