@@ -69,6 +69,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import campaign
+import cluster
 import faults
 import hypothesis
 import hypothesis.strategies as st
@@ -18974,6 +18975,40 @@ def test_the_services_of_compose_run_tasks_together(mariadb, secrets, tmp_path):
             stop(process)
 
 
+def test_haproxy_checks_its_configuration_and_leaves_a_writer_that_froze_or_is_no_use(galera):
+    """With galera_check.py beside each node, and a request while each of them is out of service in turn."""
+    haproxy = tool("haproxy", "haproxy")
+    done = subprocess.run(
+        [haproxy, "-c", "-f", DEPLOY / "haproxy.cfg"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    galera.create_database("qtm_balanced")
+    first, second, _ = galera.nodes
+    with cluster.Balancer(galera.nodes) as balancer:
+        url = f"mysql://root@127.0.0.1:{balancer.port}/qtm_balanced"
+
+        def writer() -> int:
+            """Of a connection that is new."""
+            with contextlib.suppress(qtm.DatabaseUnavailable), databases(url) as (database,):
+                add(qtm.TaskDAO(database))
+                return node_of(database)
+            return 0
+
+        eventually(lambda: writer() == first.port)
+        first.execute("SET GLOBAL read_only = 1")
+        try:
+            eventually(lambda: writer() == second.port)
+        finally:
+            first.execute("SET GLOBAL read_only = 0")
+        eventually(lambda: writer() == first.port)
+        first.freeze()
+        try:
+            eventually(lambda: writer() == second.port)
+        finally:
+            first.thaw()
+            galera.await_ready()
+
+
 def back_up(folder, path) -> None:
     command = [sys.executable, str(DEPLOY / "backup.py"), str(path), str(folder), "--keep", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -19056,6 +19091,17 @@ def test_a_backup_of_no_database_says_so_and_leaves_nothing(tmp_path):
         assert done.returncode == 1
         assert done.stderr.startswith(f"backup.py: no backup of {tmp_path}/{name}: ")
         assert [*(tmp_path / "copies").iterdir()] == []
+
+
+def test_deploy_md_names_every_example_and_only_settings_that_there_are():
+    files = [*DEPLOY.iterdir(), ROOT / "docs" / "deploy.md", ROOT / "docs" / "operate.md"]
+    texts = {path.name: path.read_text() for path in files if path.is_file()}
+    pages = texts["deploy.md"] + texts["operate.md"] + DOCKERFILE
+    assert [path.name for path in DEPLOY.iterdir() if path.is_file() and path.name not in pages] == []
+    known = {"QTM_" + item.name.upper() for item in dataclasses.fields(qtm.Settings)}
+    known |= {f"QTM_{name.upper()}" for name in qtm.SECRET_FILES} | {*qtm.CLIENT_NAMES}
+    for name, text in texts.items():
+        assert {*re.findall(r"\bQTM_[A-Z_]+\b", text)} <= known, name
 
 
 # ==== Documents ===========================================================================================
