@@ -19216,6 +19216,7 @@ def test_words_are_spelled_right():
 TRIED_ELSEWHERE = {
     "docs/http.md": "docs/make_http.py runs its examples and writes what they print",
     "README.zh-CN.md": "its blocks are those of README.md",
+    "docs/engines.md": "examples/engines/test_engines.py types its blocks",
 }
 DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "
 
