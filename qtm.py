@@ -12695,12 +12695,12 @@ class Route:
         """POST or GET."""
         return self.methods[0]
 
-    @property
+    @functools.cached_property
     def is_open(self) -> bool:
         """Whether it needs no token. It ignores its query, too, since probes may add parameters."""
         return self.path in OPEN_PATHS
 
-    @property
+    @functools.cached_property
     def is_shared(self) -> bool:
         """Whether equal requests that wait at the same time get one answer."""
         return self.lane in (Lane.PROBE, Lane.LONG, Lane.RANK)
@@ -12769,8 +12769,7 @@ class Route:
 
 # ==== 53 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
-# With a token set, every route that is not open is marked as needing one. Every object schema is a named
-# component, because generators of clients derive type names from it.
+# With a token set, every route that is not open is marked as needing one.
 
 JSON_TYPE = "application/json"
 HEADER_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
@@ -13678,9 +13677,11 @@ class Exchange:
         route, request = self.route, self.request
         if route is not first.route or self.is_alone or first.is_alone:
             return False
+        if not route.is_shared:
+            return True
         texts = (one.headers.get("accept-language", "") for one in (request, first.request))
         is_equal = (request.query, request.may_wait) == (first.request.query, first.request.may_wait)
-        return not route.is_shared or (is_equal and len({*map(prefers_chinese, texts)}) == 1)
+        return is_equal and len({*map(prefers_chinese, texts)}) == 1
 
     def count(self, monitor: HttpMonitor) -> None:
         """Count it at its end, from the first byte of its head to the last byte of its answer."""
