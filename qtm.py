@@ -203,6 +203,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QtmError")
+V = TypeVar("V", bound="SharedVerbs")
 logger = logging.getLogger("qtm")
 audit_logger = logging.getLogger("qtm.audit")  # its lines go to the handlers of the former
 
@@ -1026,14 +1027,15 @@ def expand_sweep(
     return [found[i] for i in sorted(chooser.sample(range(len(found)), sample))]
 
 
-def _list_of(value: Any) -> Any:
-    """A range, an array, a Series or another iterable as a list of Python's own values; else as it is."""
+def _list_of(value: Any, most: int = MAX_COMBINATIONS) -> Any:
+    """A range, array, Series or other iterable as a list of Python's own values, cut behind one more than
+    ``most``; a dict with such values; else as it is."""
     if isinstance(value, Mapping):
         return {name: _without_numpy(one) for name, one in value.items()}
-    found = value.tolist() if hasattr(value, "tolist") else value
+    found = value.tolist() if hasattr(value, "index") and hasattr(value, "tolist") else _without_numpy(value)
     if isinstance(found, (str, bytes)) or not isinstance(found, Iterable):
         return found
-    return [_without_numpy(one) for one in itertools.islice(found, MAX_COMBINATIONS + 1)]
+    return [_without_numpy(one) for one in itertools.islice(found, most + 1)]
 
 
 def grid(
@@ -1677,13 +1679,18 @@ def return_moments(returns: Sequence[float]) -> dict[str, float]:
     return {"skew": skew, "kurtosis": kurtosis} if math.isfinite(skew + kurtosis) else {}
 
 
+def is_curve(points: Any) -> bool:
+    """Whether this is a list of [time, value], each value a number or None."""
+    try:
+        return bool(points) and {type(value) for _, value in points} <= {int, float, type(None)}
+    except (TypeError, ValueError):  # its points are no pairs
+        return False
+
+
 def _curve_metrics(curve: Any) -> dict[str, float]:
     """``bars``, ``skew`` and ``kurtosis`` of an equity curve, a list of [time, value]; else nothing."""
-    try:
-        values = [value for _, value in curve]
-    except (TypeError, ValueError):  # its points are no pairs
-        return {}
-    if not values or not all(map(_is_number, values)) or 0 in values:
+    values = [value for _, value in curve] if is_curve(curve) else []
+    if not values or None in values or 0 in values:
         return {}
     returns = [after / before - 1 for before, after in itertools.pairwise(values)]
     return {"bars": len(values), **return_moments(returns)}
@@ -1964,14 +1971,6 @@ class Curve(NamedTuple):
     params: dict[str, Any]
     length: int
     curve: list[list[Any]] | None
-
-
-def is_curve(points: Any) -> bool:
-    """Whether this is a list of [time, value], each value a number or None."""
-    try:
-        return bool(points) and {type(value) for _, value in points} <= {int, float, type(None)}
-    except (TypeError, ValueError):  # its points are no pairs
-        return False
 
 
 def thin_curve(curve: Sequence[Sequence[Any]], most: int) -> list[Any]:
@@ -10081,14 +10080,6 @@ def _is_list(value: Any) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
 
 
-def _list_argument(value: Any) -> Any:
-    """What is to be a list, from any iterable but a text or a dict; others stay for `problems` to refuse."""
-    value = value.tolist() if hasattr(value, "index") and hasattr(value, "tolist") else _without_numpy(value)
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
-        return list(itertools.islice(value, MAX_TASKS_PER_CREATE + 1))  # the last one makes it too many
-    return value
-
-
 NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrogate pair"}
 
 
@@ -10132,11 +10123,15 @@ def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> li
 def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     """A valid request of a Python caller, with JSON values only. Raises InvalidRequest with every fault."""
     is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
-    codes = [request.stock_code] if isinstance(request, TaskRequest) else _list_argument(request.stock_codes)
+    codes = (
+        [request.stock_code]
+        if isinstance(request, TaskRequest)
+        else _list_of(request.stock_codes, MAX_TASKS_PER_CREATE)
+    )
     if isinstance(codes, list):
         codes = [str(code) if isinstance(code, str) else code for code in codes]
     is_one = is_single or isinstance(request.params, Mapping)
-    params: Any = [request.params] if is_one else _list_argument(request.params)
+    params: Any = [request.params] if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
     if isinstance(params, list):
         path = "params" if is_one else "params[{}]"
         params = [_document_argument(path.format(i), item, faults) for i, item in enumerate(params)]
@@ -10483,6 +10478,13 @@ class SharedVerbs:
     _create_by_body: Callable[[dict[str, Any], str | None], CreatedBatch]
     _dry_run: Callable[[TaskRequest | BatchRequest, BatchRequest], DryRun]
     get_task_result: Any
+    close: Callable[[], None]
+
+    def __enter__(self: V) -> V:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
         """The task; a completed one has its ``result`` where that is asked for. Raises TaskNotFound."""
@@ -11141,12 +11143,6 @@ class TaskManager(TaskQueries):
         self.upkeep.stop()
         self.dao.database.close()
 
-    def __enter__(self) -> TaskManager:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def open_database(settings: Settings) -> Database:
     """The database, at the newest schema. Raises SettingsError, SchemaError, DatabaseUnavailable."""
@@ -11565,12 +11561,6 @@ class Client(SharedVerbs):
     def close(self) -> None:
         """End the connections."""
         self.service.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def connect(
