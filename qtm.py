@@ -10123,14 +10123,11 @@ def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> li
 def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
     """A valid request of a Python caller, with JSON values only. Raises InvalidRequest with every fault."""
     is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
-    codes = (
-        [request.stock_code]
-        if isinstance(request, TaskRequest)
-        else _list_of(request.stock_codes, MAX_TASKS_PER_CREATE)
-    )
+    is_one = is_single or isinstance(request.params, Mapping)
+    given = [request.stock_code] if isinstance(request, TaskRequest) else request.stock_codes
+    codes = _list_of(given, MAX_TASKS_PER_CREATE)
     if isinstance(codes, list):
         codes = [str(code) if isinstance(code, str) else code for code in codes]
-    is_one = is_single or isinstance(request.params, Mapping)
     params: Any = [request.params] if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
     if isinstance(params, list):
         path = "params" if is_one else "params[{}]"
@@ -11179,13 +11176,13 @@ def start(
         wanted = "a qtm.Settings, say qtm.Settings(database_url=...)"
         raise TypeError(f"start takes {wanted}, not {type(settings).__name__}")
     faults = settings.problems()
-    try:
-        if isinstance(engine, str):
-            faults.append("engine: must be callable, not str; its name goes into Settings(engine=...)")
-        elif engine is not None:
+    if isinstance(engine, str):
+        faults.append("engine: must be callable, not str; its name goes into Settings(engine=...)")
+    elif engine is not None:
+        try:
             engine = usable_engine(engine, getattr(engine, "__name__", type(engine).__name__))
-    except EngineError as error:
-        faults.append(error.message)
+        except EngineError as error:
+            faults.append(error.message)
     if faults:
         raise SettingsError("settings are wrong:\n  " + "\n  ".join(faults))
     database = database or open_database(settings)
