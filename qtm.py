@@ -2324,7 +2324,8 @@ class SQLiteDialect:
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
-    json_member = "{0} -> {1}"  # of a document, at a path: a number as it is written, which loses no digit
+    json_member = "{0} -> {1}"  # of a document, at a path: a number as it is written
+    listed_number = "{}"  # for GROUP_CONCAT, which writes a double with 15 digits
     # of a parameter: the number as it is written, or the text, at a path
     json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN params -> {0} END"
     json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
@@ -2607,6 +2608,7 @@ class MySQLDialect:
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
     json_member = "JSON_EXTRACT({0}, {1})"
+    listed_number = "{} + 0e0"  # a text would make the temporary table of a GROUP BY wide
     json_number = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('INTEGER', 'DOUBLE', 'DECIMAL',
         'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) END"""
     json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
@@ -5209,15 +5211,16 @@ class RankStatements(Statements):
         """The groups of a batch by params_key; without ``group`` by stock, too. LIMIT: MariaDB makes a narrow
         table of the rows, and groups that in half the time. ``counts``: whether tasks may be missing."""
         given, code = _rank_parameters(query), "''" if query.group else "stock_code"
+        number = self.database.dialect.listed_number.format(self._number(query))
         groups: dict[Any, ParamsGroup] = {}
         for key, stock, count, task_id, error, text in session.rows(
             f"""{BOUNDED_SELECT} params_key, stock, COUNT(*), MIN(task_id), AVG(sharpe_error), GROUP_CONCAT(number)
-                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {self._number(query)} AS number FROM backtest_metrics
+                FROM (SELECT params_key, {code} AS stock, task_id, sharpe_error, {number} AS number FROM backtest_metrics
                       WHERE batch_id = :batch_id{self._where(query.where)} LIMIT {2**62}) AS chosen
                 GROUP BY params_key, stock""",
             given,
         ):
-            values = [*map(float, _utf8(text).split(","))] if text else ()
+            values = [*map(float, text.split(","))] if text else ()
             groups[key, stock] = ParamsGroup(task_id, "", count, 0, values, error)
         if any(counts.get(one) for one in NOT_COMPLETED):
             columns = f"params, COUNT(*) {OF_BATCH_OPEN}{self._where(query.where, 'NULL')} GROUP BY params"
