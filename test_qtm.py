@@ -18698,15 +18698,18 @@ def test_every_example_starts_qtm_with_settings_that_it_takes_and_time_to_stop(n
     assert settings.task_memory_mb * settings.workers < 2048, "of 2 GiB"
 
 
-def test_the_unit_is_one_that_systemd_takes_and_engines_can_live_with(tmp_path):
+def test_the_units_are_ones_that_systemd_takes_and_engines_can_live_with(tmp_path):
     analyze = tool("systemd-analyze", "systemd")
-    text = (DEPLOY / "qtm.service").read_text()
-    (tmp_path / "qtm.service").write_text(text.replace("/usr/bin/python3", sys.executable))
-    for command in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=25"]):
-        done = subprocess.run(
-            [analyze, *command, tmp_path / "qtm.service"], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, command[0] == "verify" and done.stderr) in ((0, ""), (0, False)), done
+    units = [path for kind in ("service", "timer") for path in sorted(DEPLOY.glob(f"*.{kind}"))]
+    for path in units:
+        (tmp_path / path.name).write_text(path.read_text().replace("/usr/bin/python3", sys.executable))
+    files = [tmp_path / path.name for path in units]
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", *files], capture_output=True, text=True, check=False
+    )
+    assert (len(files), done.returncode, done.stderr) == (4, 0, "")
+    exposed = [analyze, "security", "--offline=yes", "--threshold=25", tmp_path / "qtm.service"]
+    assert subprocess.run(exposed, capture_output=True, check=False).returncode == 0
     lines = dict(unit())
     assert (lines["KillMode"], lines["OOMPolicy"], lines["RestartPreventExitStatus"]) == (
         "mixed",
@@ -18761,7 +18764,8 @@ def test_the_manifests_name_each_other_and_close_what_they_can():
     (service,), (scaled,), (access,) = services, manifests("ScaledObject"), manifests("TriggerAuthentication")
     assert service["spec"]["selector"]["app"] in pods()
     assert scaled["spec"]["scaleTargetRef"]["name"] in pods()
-    _, api, _ = deployed()["kubernetes qtm-api"]
+    (_, api, _), (_, worker, _) = (deployed()[f"kubernetes qtm-{name}"] for name in ("api", "worker"))
+    assert scaled["spec"]["triggers"][1]["metadata"]["targetValue"] == worker["QTM_WORKERS"]
     for trigger in scaled["spec"]["triggers"]:
         asked = urllib.parse.urlsplit(trigger["metadata"]["url"])
         place = (service["metadata"]["name"], service["metadata"]["namespace"], "svc")

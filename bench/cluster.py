@@ -41,7 +41,7 @@ class Balancer:
 
     def __enter__(self) -> Balancer:
         text = (DEPLOY / "haproxy.cfg").read_text().replace("127.0.0.1:3307", f"127.0.0.1:{self.port}")
-        text = text.replace("127.0.0.1:8404", f"127.0.0.1:{free_port()}")
+        text = re.sub(" +(user|group) haproxy\n", "", text).replace(":8404", f":{free_port()}")
         commands = list[list[str]]()
         for number, node in enumerate(self._nodes, 1):
             check = free_port()

@@ -1,10 +1,9 @@
 """Answers HAProxy's question whether a Galera node may be used: 200 when it is in the majority, in sync and writable,
 else 503 with what it says of itself.
 
-    python3 galera_check.py --port 9200 -- --defaults-file=/etc/qtm/galera-check.cnf
+    python3 galera_check.py --port 9200 -- --defaults-file=/etc/galera-check.cnf
 
-What follows ``--`` is for the client `mariadb`. The account needs no right but to connect:
-CREATE USER check@localhost IDENTIFIED BY '…'.
+What follows ``--`` is for the client `mariadb`. The account needs no right but to connect. galera-check.service starts it.
 """
 
 import argparse
