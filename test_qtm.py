@@ -19222,6 +19222,15 @@ TRIED_ELSEWHERE = {
     "README.zh-CN.md": "its blocks are those of README.md",
     "docs/engines.md": "examples/engines/test_engines.py types its blocks",
 }
+NEED_MORE = {  # what pages need for blocks that nobody types, of the kind `console`
+    "CONTRIBUTING.md": "hours, or MySQL",
+    "docs/a-shares.md": "an account, or a site on the network",
+    "docs/databases.md": "a MySQL server",
+    "docs/deploy.md": "Docker, Kubernetes, systemd, root",
+    "docs/faq.md": "servers of other queues, ten minutes",
+    "docs/operate.md": "a MariaDB with a weak setting",
+    "docs/zh-CN/deploy.md": "Docker, Kubernetes, systemd, root",
+}
 DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "
 
 
@@ -19400,6 +19409,10 @@ def test_the_page_of_settings_shows_their_defaults():
         words = {"data_dir": "`examples/prices` beside `qtm.py`", "engine_start": "chosen by itself"}
         expected = words.get(item.name, default if item.default not in ((), "") else "none")
         assert shown[f"QTM_{item.name.upper()}"].strip("`").split(" ")[0] == expected.strip("`").split(" ")[0]
+
+
+def test_blocks_that_nobody_types_have_a_reason():
+    assert {page for page, text in PAGES.items() if "```console" in text} == NEED_MORE.keys()
 
 
 def test_the_rooms_to_begin_reading_with_exist():
