@@ -53,9 +53,10 @@ Threads and processes::
       engine-output     logs what the import prints
       cached-read       asks the database for /readyz and /metrics, only while it does so
 
-Locks: a thread that holds one acquires no other. No lock is held during a call to the database, user code or
-a join, with two exceptions: PendingLimit._lock, while one thread counts pending tasks for all, and
-EngineServer._validator_lock, while one thread has the engine validate a create.
+Locks: a thread that holds one acquires no other, but for ProgressSender._lock, which is held while a report is
+passed on. No lock is held during a call to the database, user code or a join, with two exceptions:
+PendingLimit._lock, while one thread counts pending tasks for all, and EngineServer._validator_lock, while one
+thread has the engine validate a create.
 
 Rooms (search for the rule "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
@@ -8146,8 +8147,8 @@ def _nothing() -> None:
 
 
 class SlotEvents:
-    """What happens to a slot's attempts, in the slot's thread. An attempt has ``task_id``, ``attempt``,
-    ``timeout_seconds``, and for its engine `request_json()`."""
+    """What happens to a slot's attempts, in the slot's thread; reports of a plain callable in the attempt's. An
+    attempt has ``task_id``, ``attempt``, ``timeout_seconds``, and for its engine `request_json()`."""
 
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
