@@ -3525,10 +3525,12 @@ def _seconds_between(start: str, end: str) -> float:
 
 
 class StatusCounts(NamedTuple):
-    """The tasks of a batch by status (all five, zeros included), and the sum of their progress."""
+    """The tasks of a batch by status (all five, zeros included), the sum of their progress, and the name of
+    the token that created the first one."""
 
     counts: Mapping[str, int]
     progress: float
+    created_by: str | None = None
 
     @property
     def total(self) -> int:
@@ -3570,17 +3572,12 @@ class KeptCounts:
         self._kept.pop(batch_id, None)
 
 
-BATCH_COLUMNS = """batch_id, name, created_at, (SELECT created_by
-    FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
-    WHERE t.batch_id = backtest_batches.batch_id ORDER BY task_id LIMIT 1)"""
-
-
 def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
-    """A BatchInfo from a row of BATCH_COLUMNS."""
-    batch_id, name, created_at, created_by = row
+    """A BatchInfo from a row of batch_id, name, created_at."""
+    batch_id, name, created_at = row
     progress = round(found.progress / max(1, found.total), DECIMALS)
     created = cast(str, _iso(created_at))
-    return BatchInfo(batch_id, name, created, found.counts, progress, created_by=created_by)
+    return BatchInfo(batch_id, name, created, found.counts, progress, created_by=found.created_by)
 
 
 RATE_TASKS = 200  # that ended last tell the rate of a batch
@@ -4248,7 +4245,7 @@ class TaskStatements(Statements):
         """The batch, or None; the counts of a large one may be as old as ``max_age_seconds``."""
 
         def work(session: Session) -> BatchInfo | None:
-            sql = f"SELECT {BATCH_COLUMNS} FROM backtest_batches WHERE batch_id = :batch_id"
+            sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
             row = session.row(sql, {"batch_id": _key(batch_id)})
             return _batch(row, self._counts(session, [batch_id], max_age_seconds)[batch_id]) if row else None
 
@@ -4266,15 +4263,20 @@ class TaskStatements(Statements):
         counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in wanted}
         done = dict.fromkeys(wanted, 0.0)
         rows = session.rows(
-            f"""{BOUNDED_SELECT} batch_id, status, COUNT(*), SUM(progress)
+            f"""{BOUNDED_SELECT} c.*, (SELECT created_by FROM backtest_tasks t WHERE t.task_id = c.first_id)
+                FROM (SELECT batch_id, status, COUNT(*), SUM(progress), MIN(task_id) AS first_id
                 FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
-                WHERE batch_id IN ({names}) GROUP BY batch_id, status""",
+                WHERE batch_id IN ({names}) GROUP BY batch_id, status) c""",
             parameters,
         )
-        for batch_id, status, count, progress in rows:
+        creators = dict[str, str | None]()
+        for batch_id, status, count, progress, _, creator in sorted(
+            rows, key=lambda row: row[4], reverse=True
+        ):
             counts[batch_id][status] = int(count)
             done[batch_id] += float(progress)
-        counted = {batch_id: StatusCounts(counts[batch_id], done[batch_id]) for batch_id in wanted}
+            creators[batch_id] = creator  # the last one is that of the first task
+        counted = {one: StatusCounts(counts[one], done[one], creators.get(one)) for one in wanted}
         self._kept_counts.keep(counted, started)
         return {**known, **counted}
 
@@ -4343,7 +4345,7 @@ class TaskStatements(Statements):
 
         def work(session: Session) -> tuple[list[BatchInfo], str | None]:
             rows = session.rows(
-                f"""SELECT {BATCH_COLUMNS} FROM backtest_batches
+                """SELECT batch_id, name, created_at FROM backtest_batches
                    WHERE created_at <= :stamp AND (created_at < :stamp OR batch_id < :last)
                    ORDER BY created_at DESC, batch_id DESC LIMIT :limit""",
                 {"stamp": stamp, "last": last, "limit": limit + 1},
