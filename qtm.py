@@ -12767,7 +12767,7 @@ class Route:
 JSON_TYPE = "application/json"
 HEADER_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
 HEADERS = {
-    "X-Request-Id": "Names this request in the log, which has a line for every write and every refusal.",
+    "X-Request-Id": "Names the request in the log; the client's own if it sent 1 to 64 of A-Z a-z 0-9 . _ -",
     "Retry-After": "Seconds after which it is worth to try again.",
     "Allow": "The methods that this path takes.",
     "WWW-Authenticate": "The scheme: Bearer.",
@@ -13644,6 +13644,8 @@ ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not
 UNUSED = (*UNASKED, Phase.PAUSED, Phase.DISCARDING)  # without a request, or it was refused
 RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # that a client may choose
+
 
 @dataclass(slots=True, eq=False)
 class Exchange:
@@ -13652,7 +13654,7 @@ class Exchange:
     connection: Connection
     started: float  # when the first byte of the head came
     request: HttpRequest = NO_REQUEST
-    request_id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
+    request_id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")  # or the client's own
     route: Route = field(init=False)  # set once the request is admitted
     refusal: Response = field(init=False)  # set while it is paused
     queued_at: float = 0.0
@@ -13921,6 +13923,8 @@ class Connection:
         exchange, most = self.exchange, self._server.settings.max_body_bytes
         exchange.is_head = head.startswith(b"HEAD ")
         request = parse_head(head)
+        if REQUEST_ID.fullmatch(given := request.headers.get("x-request-id", "")):
+            exchange.request_id = given
         if request.method == "POST":
             request = request._replace(token_name=self._server.rules.token_name(request.headers))
         exchange.request = request

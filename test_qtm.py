@@ -14177,6 +14177,22 @@ def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
             assert urllib.request.urlopen(f"{server.url}/healthz", timeout=DEADLINE_SECONDS).status == 200
 
 
+@pytest.mark.parametrize(("given", "is_kept"), [
+    *(("a", True), ("Trace-01_x.y", True), ("f" * 64, True)),
+    *(("f" * 65, False), ("a b", False), ("a,b", False), ('"x"', False), ("é", False), ("", False)),
+])  # fmt: skip
+def test_a_request_keeps_the_id_that_its_client_chose(api, caplog, given, is_kept):
+    caplog.set_level(logging.INFO, "qtm")
+    head = (
+        f"GET {A}/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Request-Id: {given}\r\n\r\n"
+    )
+    answer = raw(api, head.encode("latin-1"))
+    (found,) = re.findall(rb"X-Request-Id: ([^\r]*)\r\n", answer)
+    assert (found == given.encode()) == is_kept
+    assert caplog.records[-1].fields["request_id"] == found.decode()
+    assert is_kept or len(found) == 16
+
+
 def test_what_is_refused_stands_in_the_log_by_its_request_id_and_reads_do_not(api, caplog):
     caplog.set_level(logging.INFO, "qtm")
     ids = [

@@ -64,8 +64,8 @@ $ERROR_ANSWER
 - With tokens set, send `Authorization: Bearer TOKEN`. Tokens of `QTM_READ_TOKEN` may only read.
 - A write is `POST` with `Content-Type: application/json`, and a page of another origin cannot make one.
   `HEAD` is answered wherever `GET` is. An unknown path is 404; another method is 405 with `Allow`.
-- Every answer has an `X-Request-Id`, the client's own if it sent a valid one; the log has it too. 429 and
-  503 have `Retry-After`.
+- Every answer has an `X-Request-Id`: the client's own if it sent one of 1 to 64 letters, digits, `.`, `_`
+  and `-`. The log has it too. 429 and 503 have `Retry-After`.
 - With `wait` (seconds, up to 60) the answer comes when the task or batch ends: at once if it ends in this
   replica, within a second if in another. Waiting costs neither a thread nor a database connection. Half of
   `QTM_MAX_CONNECTIONS` may wait; further requests are answered at once with the current state.
