@@ -13514,7 +13514,7 @@ def test_the_page_is_in_chinese_where_the_browser_wants_it_and_by_a_switch(tmp_p
             left = [re.sub(f"{data}|{said}", "", text) for text in page.run(ENGLISH)]
             assert [text for text in left if re.search("[A-Za-z]{3}", text)] == [], view
         page = show(server, "#/batch/b")
-        page.shows("排行榜", "8 已完成", "4 失败", "即使毫无技巧，8 次试验中最好的一次")
+        page.shows("排行榜", "8 已完成", "4 失败", "即使策略毫无预测能力，8 次试验中最好的一次")
         assert page.run("return document.documentElement.lang") == "zh-CN"
         page.click("English")
         page.shows("Leaderboard", "8 completed")
