@@ -2769,9 +2769,14 @@ def test_a_batch_whose_delete_was_killed_is_whole_but_smaller_and_a_repeat_delet
     assert killed.returncode == -signal.SIGKILL
     with qtm.start(settings(url), scheduler=False) as tasks:
         left = 6 - statements // 4 * 2
-        eventually(lambda: set(rows_of(tasks.dao).values()) == {left, 1})
-        assert len(tasks.rank("b").rows) == tasks.get_batch("b").total == left
-        assert tasks.delete_batch("b") == left
+        if left:
+            assert set(rows_of(tasks.dao).values()) == {left, 1}
+            assert len(tasks.rank("b").rows) == tasks.get_batch("b").total == left
+            assert tasks.delete_batch("b") == left
+        else:  # upkeep deletes a batch without tasks, too
+            assert set(rows_of(tasks.dao).values()) <= {0, 1}
+            with contextlib.suppress(qtm.BatchNotFound):
+                assert tasks.delete_batch("b") == 0
         assert set(rows_of(tasks.dao).values()) == {0}
 
 
