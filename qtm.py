@@ -6800,13 +6800,18 @@ NO_MEMORY_TEXT = re.compile(
 )
 
 
-def _failure(error: BaseException) -> Outcome:
-    """The outcome of an exception, whatever its ``__str__`` does."""
+def _name_and_message(error: BaseException) -> tuple[str, str]:
+    """The class of an exception and its text, whatever its ``__str__`` does."""
     name = _clean(type(error).__name__)[:MAX_ERROR_TYPE]
     try:
-        message = _clean(str(error))[:MAX_ERROR_MESSAGE] or name
+        return name, _clean(str(error))[:MAX_ERROR_MESSAGE] or name
     except BaseException as second:  # user code, which may raise KeyboardInterrupt as well
-        message = f"(its message cannot be read: {type(second).__name__})"
+        return name, f"(its message cannot be read: {type(second).__name__})"
+
+
+def _failure(error: BaseException) -> Outcome:
+    """The outcome of an exception."""
+    name, message = _name_and_message(error)
     text = _clean("".join(traceback.format_tb(error.__traceback__)[-20:]))
     return Outcome(error_type=name, message=message, traceback=text[-MAX_TRACEBACK:] or None)
 
@@ -6860,8 +6865,7 @@ def _key_facts(name: str, engine: Any, task: TaskRequest) -> tuple[str | None, s
     except MemoryError:
         raise
     except BaseException as error:  # user code
-        failed = _failure(error)
-        return None, None, f"{failed.error_type}: {failed.message}"
+        return None, None, ": ".join(_name_and_message(error))
 
 
 def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, name: str = "") -> Outcome:
@@ -6914,10 +6918,11 @@ def validation_faults(engine: Any, tasks: Iterable[TaskRequest], most: float = M
         try:
             _completed(engine.validate(task))
         except BaseException as error:  # user code; any exception refuses the task
-            failed, is_refusal = _failure(error), isinstance(error, InvalidTask)
+            # without the traceback: a sweep that skips may hold 100,000 refusals, and has 10 s
+            (name, text), is_refusal = _name_and_message(error), isinstance(error, InvalidTask)
             listed = getattr(error, "errors", None) if is_refusal else None  # as user code made it
             listed = listed if isinstance(listed, (list, tuple)) else ()
-            message = failed.message if is_refusal else f"{failed.error_type}: {failed.message}"
+            message = text if is_refusal else f"{name}: {text}"
             named = [one for one in listed if isinstance(one, FieldError)] or [FieldError("params", message)]
             faults[place] = [TaskFault(place, _clean(str(field)), _clean(str(why))) for field, why in named]
         if len(faults) >= most:

@@ -59,6 +59,7 @@ import termios
 import textwrap
 import threading
 import time
+import traceback
 import tracemalloc
 import types
 import typing
@@ -5981,6 +5982,15 @@ def test_a_refusal_that_names_no_fields_is_told_all_the_same(errors):
     engine = type("Engine", (), {"validate": staticmethod(refuse)})
     (fault,) = qtm.validation_faults(engine, [qtm.TaskRequest("A", CONFIG, PARAMS)])
     assert (fault.place, fault.field, "bare" in fault.message) == (0, "params", True)
+
+
+def test_a_refusal_costs_no_traceback(monkeypatch):
+    """It took most of the 10 s that `validate` has for a sweep with "invalid": "skip"."""
+    formatted = []
+    monkeypatch.setattr(traceback, "format_tb", lambda *given: formatted.append(given) or [])
+    engine = type("Engine", (), {"validate": staticmethod(lambda task: 1 / 0)})
+    (fault,) = qtm.validation_faults(engine, [qtm.TaskRequest("A", CONFIG, PARAMS)])
+    assert (fault.message, formatted) == ("ZeroDivisionError: division by zero", [])
 
 
 HOSTILE = {
@@ -19112,6 +19122,16 @@ def test_a_backup_taken_while_tasks_run_loses_nothing_that_was_acknowledged_befo
         assert {*known.values()} == {qtm.TaskStatus.COMPLETED}
         tasks.close()
         stop(process)
+
+
+def test_old_backups_of_another_database_in_the_same_folder_stay(tmp_path):
+    for name in ("q", "q-dev"):
+        sqlite3.connect(tmp_path / f"{name}.db").close()
+    for name in ("q-dev", "q", "q", "q"):
+        back_up(tmp_path / "copies", tmp_path / f"{name}.db")
+    copies = [copy.name for copy in (tmp_path / "copies").iterdir()]
+    assert sum(name.startswith("q-dev-") for name in copies) == 1
+    assert len(copies) == 3
 
 
 def test_a_backup_of_no_database_says_so_and_leaves_nothing(tmp_path):
