@@ -52,7 +52,7 @@ def main() -> int:
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
         print(back_up(options.database, options.folder))
-        copies = sorted(options.folder.glob(f"{options.database.stem}-*Z.db"))
+        copies = sorted(options.folder.glob(f"{options.database.stem}-????????T??????.*Z.db"))
         for old in copies[: -max(1, options.keep)]:
             old.unlink()
     except (OSError, sqlite3.Error) as error:
