@@ -43,7 +43,7 @@ Threads and processes::
 
     service process                                    engine server process (imports the engine once)
       main              waits for a signal               |- fork per slot
-      http-loop         sockets, parsing, waits          v
+      http-loop         reads, checks, writes, waits     v
       http-worker-N     compute answers                engine host (one per slot: forks ahead, reaps, kills)
       scheduler         claims, heartbeats, rescues      |- fork per attempt, or per QTM_TASKS_PER_PROCESS
       scheduler-timer   a threading.Timer, only wakes    v
@@ -13271,8 +13271,8 @@ WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/met
 
 
 # ==== 56 Access =============================================================================================
-# Checks of a request's head, before its body is read: Host, token, Origin, media type. Also the certificate
-# of the service.
+# Checks of a request's head by the event loop, before its body is read: Host, token, Origin, media type. The
+# answers to many wrong tokens of a peer are delayed. Also the certificate of the service.
 
 STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000\r\n"  # a year without plain HTTP
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
@@ -13532,8 +13532,8 @@ class AccessRules:
 
 
 # ==== 57 HTTP exchanges =====================================================================================
-# What one connection is made of: its stream of bytes, a request with its answer, and the bytes that it keeps
-# in memory.
+# What one connection is made of: its stream of bytes, a request with its answer, and its share of the bytes
+# that all connections may keep in memory together.
 
 RECEIVE_BYTES = 64 * 1024
 QUICK_BODY_BYTES = 16 * 1024  # a longer body is a long request
@@ -13735,8 +13735,8 @@ class ByteBudget:
 
 # ==== 58 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
-# loop (thread http-loop) uses it. Each phase has a deadline, so that a slow client costs one descriptor and
-# no thread.
+# loop (thread http-loop) uses it. Each phase has a deadline, and a body a least rate, so that a slow client
+# costs one descriptor for a while and no thread; the rooms before and after bound its memory and its number.
 #
 #   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
 #    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
@@ -14407,7 +14407,7 @@ class Dispatcher:
 # ==== 60 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
-# lock.
+# lock. It caps the connections, in all and of one address, and its tick closes those past their deadline.
 
 MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
 MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
@@ -14764,7 +14764,8 @@ def _luck_sentences(data: Mapping[str, Any]) -> str:
     rows, trials, texts = data["rows"], data["trials"], []
     if trials:
         chance, deflated = _shown(data["expected_max_sharpe"]), rows[0]["deflated_sharpe"]
-        texts = [f"The best of {trials} trials without any skill would have a Sharpe ratio of {chance}."]
+        tries = "1 trial" if trials == 1 else f"{trials} trials"
+        texts = [f"The best of {tries} without any skill would have a Sharpe ratio of {chance}."]
         verdict = "it may well be luck" if (deflated or 0) < LUCK_LEVEL else "more than luck explains"
         words = f"The first row's true ratio is greater with a probability of {_shown(deflated)}: {verdict}."
         texts.append("Whether the first row is luck is not known." if deflated is None else words)
