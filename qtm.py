@@ -14543,8 +14543,8 @@ class ApiServer(http.server.HTTPServer):
         self.rules.failures.log_sums()
         if self.rules.certificate:
             self.rules.certificate.refresh(now)
-        is_deaf = self.socket not in self.poller.get_map()  # after `_accept` ran out of descriptors
-        if is_deaf and not self.dispatcher.is_draining:
+        # after `_accept` ran out of descriptors; a drain has closed the listener, which no poller looks up
+        if not self.dispatcher.is_draining and self.socket not in self.poller.get_map():
             self.poller.register(self.socket, selectors.EVENT_READ, (None, self._accept))
 
     # -- clients
