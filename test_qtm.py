@@ -14565,7 +14565,7 @@ def test_chinese_is_for_whom_it_has_the_greater_quality(ranges):
 
 
 CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
-HOSTILE = {  # what clients and engines may store, and nobody translates
+UNTRANSLATED = {  # what clients and engines may store, and nobody translates
     "status_text": "Waiting for its turn.", "spaced": ',"status_text": "Waiting for its turn."',
     "task": {"status": "pending", "status_text": "Completed; the result is ready.", "progress": 0.0},
 }  # fmt: skip
@@ -14578,7 +14578,10 @@ def spoken(url):
         dao = server.api.tasks.dao
         ids = varied_batch(dao)
         change(dao, "UPDATE backtest_tasks SET attempt = 12 WHERE task_id = :id", id=ids[6])
-        documents = {"params": json.dumps(HOSTILE, separators=(",", ":")), "code": HOSTILE["spaced"]}
+        documents = {
+            "params": json.dumps(UNTRANSLATED, separators=(",", ":")),
+            "code": UNTRANSLATED["spaced"],
+        }
         change(
             dao,
             "UPDATE backtest_tasks SET params = :params, config = :params, stock_code = :code",
@@ -14626,7 +14629,7 @@ def test_every_endpoint_tells_the_status_in_the_language_of_its_client(spoken):
         assert {**chinese, "tasks": 0, "tasks_per_second": 0, "eta_seconds": 0} == {
             **english, "tasks": 0, "tasks_per_second": 0, "eta_seconds": 0
         }  # fmt: skip
-        assert chinese["tasks"][0]["params"] == HOSTILE
+        assert chinese["tasks"][0]["params"] == UNTRANSLATED
     english, chinese = both(f"{A}/exportTasks?batch_id=b&format=ndjson")
     lines = [[json.loads(line) for line in text.splitlines()] for text in (english, chinese)]
     assert lines[1] == list(map(translated, lines[0]))
@@ -14641,12 +14644,16 @@ def test_every_endpoint_tells_the_status_in_the_language_of_its_client(spoken):
         assert chinese == translated(english)
     completed = by_text["Completed; the result is ready."]
     english, chinese = both(f"{A}/getTaskResult?task_id={completed}&wait=1")
-    assert (chinese, chinese["result"]) == (translated(english), HOSTILE)
+    assert (chinese, chinese["result"]) == (translated(english), UNTRANSLATED)
     waiting = {"task_id": by_text["Waiting for its turn."]}
     english, chinese = both(f"{A}/cancelTask", "POST", waiting)
     assert chinese == translated(english)
     status, answer, _ = call(server, "POST", f"{A}/retryTask", waiting, CHINESE)
-    assert (status, answer["data"]["status_text"], answer["data"]["params"]) == (200, "正在排队。", HOSTILE)
+    assert (status, answer["data"]["status_text"], answer["data"]["params"]) == (
+        200,
+        "正在排队。",
+        UNTRANSLATED,
+    )
     status, answer, received = call(server, "POST", f"{A}/retryTask", waiting, CHINESE)
     assert (status, "Vary" in received, answer["message"].isascii()) == (409, False, True), (
         "errors stay English"
