@@ -1882,7 +1882,8 @@ CSV_TYPE, NDJSON_TYPE = "text/csv; charset=utf-8", "application/x-ndjson"
 FORMATS = {"csv": CSV_TYPE, "ndjson": NDJSON_TYPE}  # of exports
 DOCUMENTS = ("config", "params", "metrics", "error")  # the objects of a task
 TASK_FIELDS = frozenset(TaskInfo.__slots__) - {"status_text"}  # that an export can show
-COLUMN_NAMES = rf"[^,\x00-\x1f]+(?:,[^,\x00-\x1f]+){{0,{MAX_COLUMNS - 1}}}"
+COLUMN_NAME = r"[^\S\x00-\x1f]*[^,\s\x00-\x1f][^,\x00-\x1f]*"  # not of blanks alone
+COLUMN_NAMES = rf"{COLUMN_NAME}(?:,{COLUMN_NAME}){{0,{MAX_COLUMNS - 1}}}"
 CELL_TYPES = frozenset((str, int, float, type(None)))  # that csv writes as JSON does; null is an empty cell
 Columns = Mapping[tuple[str, str], str]  # the heads of a table's columns, by kind and name
 

@@ -21,6 +21,7 @@ import fcntl
 import fractions
 import functools
 import gc
+import glob
 import hashlib
 import http.client
 import http.server
@@ -12251,7 +12252,7 @@ def test_a_view_follows_its_tasks_without_a_reload_and_disturbs_nobody_who_works
         page.click("Cancel batch")
         engine.told = (0.75, "nearly there")
         page.shows("75%", "nearly there")
-        assert page.driver.title == "37% · Two · qtm"
+        eventually(lambda: page.driver.title == "37% · Two · qtm")
         assert page.run("return [isSame, document.querySelector('dialog').open]") == [True, True]
         assert page.run("return document.activeElement.id") == "no"
         page.click("Go back")
@@ -12982,6 +12983,7 @@ def test_a_token_is_asked_for_before_a_batch_is_typed_and_one_that_only_reads_cr
         page.click("Create")
         page.shows("this token may only read (403, request ")
         page.click("Forget token")
+        page.shows("This service wants a token", selector="#login")
         page.find("#token").send_keys("full-token", Keys.ENTER)
         page.click("Create")
         page.shows("2 pending")
@@ -17105,7 +17107,7 @@ def run(task, progress):
     held = os.open(folder / "qtm-engine-of_others", os.O_RDONLY)
     qtm.fcntl.flock(held, qtm.fcntl.LOCK_EX)  # as the processes of a service that lives do
     with logged_service(tmp_path, url, **chosen) as served:
-        eventually(lambda: not list(folder.rglob("left-*")))
+        eventually(lambda: not glob.glob(f"{folder}/**/left-*", recursive=True))  # while folders go
         made = served.data("POST", f"{A}/createTask", body(params={"seconds": 0}))
         found = served.data("GET", f"{A}/getTaskStatus?task_id={made['task_ids'][0]}&wait=30")
         assert found["status"] == "completed"

@@ -157,5 +157,7 @@ class PrivateGalera:
     def create_database(self, name: str) -> tuple[str, list[str]]:
         """An empty database of this name: its URL that names all nodes, and those of each node alone."""
         self.nodes[0].execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        for node in self.nodes[1:]:  # until it is there, too
+            node.execute("SET wsrep_sync_wait = 1", "SHOW DATABASES")
         places = [f"127.0.0.1:{node.port}" for node in self.nodes]
         return f"mysql://root@{','.join(places)}/{name}", [f"mysql://root@{place}/{name}" for place in places]

@@ -544,7 +544,7 @@ class Writer:
         return self._rng.choice(
             (
                 "User-Agent: storm\r\nAccept: */*\r\n", "Accept-Encoding: gzip, br\r\n", "X-Forwarded-For: 10.0.0.1\r\n",
-                "Cookie: a=b; c=d\r\n", f"X-Long: {'x' * self._rng.randrange(4000)}\r\n", "X-Request-Id: mine\r\n",
+                "Cookie: a=b; c=d\r\n", f"X-Long: {'x' * self._rng.randrange(4000)}\r\n", "X-Request-Id: not,valid\r\n",
                 "X-Empty:\r\nX-Empty: \r\n", "Range: bytes=0-1\r\n", "Connection: keep-alive\r\n", "Authorization: Bearer wrong\r\n",
                 "If-None-Match: *\r\n", "X-High: \xff\xfe\r\n", "Upgrade: h2c\r\n",
                 "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
