@@ -13552,6 +13552,15 @@ def test_the_page_is_in_chinese_where_the_browser_wants_it_and_by_a_switch(tmp_p
         page.run("localStorage.clear()")
 
 
+def test_names_of_params_are_never_translated(tmp_path, show, chromium):
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, engine="any.engine:run")
+    with serving(chosen) as server, reading(chromium, "zh-CN,zh,en"):
+        params = [{"max": one, "timeout": two} for one in (1, 2) for two in (3, 4)]
+        server.api.tasks.create_task(qtm.BatchRequest(["A"], CONFIG, params, batch_id="b"))
+        page = show(server, "#/batch/b?view=heat")
+        eventually(lambda: sorted(page.texts("[name=x] option")) == ["max", "timeout"])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
     """What axe looks for: names, roles, contrast, order of headings, and more; on a narrow screen too."""
