@@ -1,10 +1,10 @@
 # qtm with the example prices. Your engine: build FROM this image, copy the engine in, and set
 # QTM_ENGINE=module:attribute.
 
-# The tag moves with each release of Python. For builds that repeat, name the bytes that you have tested:
+# Pinned by the digest of its index for all platforms, so that a build repeats. For a newer one:
 #   docker pull python:3.12-slim && docker inspect --format '{{index .RepoDigests 0}}' python:3.12-slim
 #   docker build --build-arg BASE=python@sha256:… -t qtm .
-ARG BASE=python:3.12-slim
+ARG BASE=python:3.12.14-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea
 FROM ${BASE}
 
 ARG REVISION=unknown

@@ -16842,6 +16842,9 @@ def test_the_image_has_a_home_that_its_user_may_write_to_and_a_port_for_workers(
     assert f'version="{qtm.__version__}"' in DOCKERFILE
     assert re.search(r"^pymysql==[0-9.]+ --hash=sha256:[0-9a-f]{64}$", REQUIREMENTS, re.MULTILINE)
     assert "--require-hashes" in DOCKERFILE
+    assert re.search(
+        r"^ARG BASE=python:[\w.-]+@sha256:[0-9a-f]{64}\nFROM \$\{BASE\}$", DOCKERFILE, re.MULTILINE
+    )
 
 
 def test_migrate_needs_no_token_on_any_host(tmp_path):
