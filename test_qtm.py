@@ -19307,6 +19307,7 @@ NEED_MORE = {  # what pages need for blocks that nobody types, of the kind `cons
     "docs/deploy.md": "Docker, Kubernetes, systemd, root",
     "docs/faq.md": "servers of other queues, ten minutes",
     "docs/operate.md": "a MariaDB with a weak setting",
+    "docs/zh-CN/a-shares.md": "an account, or a site on the network",
     "docs/zh-CN/deploy.md": "Docker, Kubernetes, systemd, root",
 }
 DONE_BY_CI = "python3 -m venv .venv && . .venv/bin/activate\npython3 -m pip install "
