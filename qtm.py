@@ -10330,7 +10330,7 @@ class ProgressDisplay:
         bar = f"{'█' * full}{'░' * (BAR_WIDTH - full)} " if self._is_rewritten else ""
         text = f"{batch.name or batch.batch_id}: {bar}{progress_text(batch)}"
         if self._is_notebook:
-            from IPython.display import display  # type: ignore[import-not-found]  # it runs this program
+            from IPython.display import display  # it runs this program
 
             show = self._handle.update if self._handle else functools.partial(display, display_id=True)
             self._handle = show({"text/plain": text}, raw=True) or self._handle
