@@ -9857,7 +9857,9 @@ class TaskScheduler:
 
     def _recorded(self, attempts: Sequence[Attempt], batches: Sequence[str]) -> None:
         self._board.notify(*(one.task_id for one in attempts), *batches)
-        if any(one.outcome.result_json is None for one in attempts):  # its task may be pending again
+        is_low = len(self.attempts.queue) <= self.attempts.refill_at  # a full recorder has held up a claim
+        # a task without a result may be pending again
+        if is_low or any(one.outcome.result_json is None for one in attempts):
             self.wake()
 
     def _doubt(self) -> None:
@@ -9988,6 +9990,8 @@ class TaskScheduler:
             window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
             if wanted <= 0 or not self._may_claim():
+                if wanted > 0:
+                    attempts.refill_at = window // 2
                 return 0.01 if attempts.is_claiming else math.inf
             attempts.is_claiming = True
         claimed: list[Attempt] = []

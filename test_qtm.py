@@ -8231,8 +8231,11 @@ def test_a_recorder_that_is_held_up_bounds_what_is_claimed_and_loses_nothing(sta
     later(stage, 10.0)
     assert begun == 5, "two groups, and one that was claimed before"
     assert {one.task_id for one in dao.running()} == set(ids[:5]), "their leases go on"
+    woken = threading.Event()
+    monkeypatch.setattr(scheduler, "wake", woken.set)
     go.set()
     eventually(lambda: not scheduler.attempts.known)
+    assert woken.wait(DEADLINE_SECONDS), "to claim what was held up, before the next heartbeat"
     assert [dao.get(one).status.value for one in ids] == ["completed"] * 5 + ["pending"] * 4
 
 
