@@ -18866,6 +18866,9 @@ def test_expressions_are_promql_and_name_metrics_and_labels_that_qtm_has(tmp_pat
         assert done.returncode == 0, done.stdout + done.stderr
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0), scheduler=True) as server:
         assert {ask(server.server_port, path)[0] for path in qtm.PROBES} <= {200, 503}
+        eventually(
+            lambda: ask(server.server_port, "/readyz")[0] == 200
+        )  # after the first poll, of which ages are
         text = urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics").read().decode()
     labels = collections.defaultdict(set)
     for family in prometheus_client.parser.text_string_to_metric_families(text):
