@@ -8151,7 +8151,7 @@ SENT_AHEAD_SECONDS = 0.1
 
 
 def _nothing() -> None:
-    """The callback of who has none."""
+    """The default callback."""
 
 
 class SlotEvents:
@@ -14675,7 +14675,7 @@ class ApiServer(http.server.HTTPServer):
             fields = {"count": len(busy), "request_ids": " ".join(one.request_id for one in busy)}
             log_event(logging.WARNING, "requests cut off", **fields)
         for exchange in busy:
-            if exchange.request.method == "POST":  # its COMMIT may come yet, and no other line tells of it
+            if exchange.request.method == "POST":  # its COMMIT may still succeed
                 exchange.log(failure(OutcomeUnknown("the service stops")))
         for connection in connections:
             connection.close()

@@ -28,7 +28,7 @@ from private_mariadb import PrivateMariaDB, die_with_parent, free_port
 
 DEPLOY = ROOT / "examples" / "deploy"
 LOST_SECONDS = 20.0  # how long a node, or the majority, is away
-REST_SECONDS = 8.0  # until HAProxy has taken back what returned
+REST_SECONDS = 8.0  # until HAProxy uses the node that returned again
 
 
 class Balancer:
