@@ -11004,7 +11004,7 @@ def test_the_age_of_the_queue_is_that_of_due_tasks_by_the_databases_clock(dao):
     assert 7200 <= dao.count_open()[1] < 7230
     dao.cancel(first)
     dao.cancel(second)
-    assert dao.count_status("cancelled", "", "~") == (2, None)
+    assert dao.count_ended() == {"completed": 0, "failed": 0, "cancelled": 2}
 
 
 def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(dao, monkeypatch):
@@ -11018,10 +11018,10 @@ def test_counting_tasks_reads_an_index_alone_and_gives_up_where_the_server_can(d
     with monkeypatch.context() as patched:
         patched.setattr(qtm.Session, "execute", execute)
         dao.count_open()
-        assert dao.count_status("pending", "", "~", 200)[0] == 200
+        assert dao.count_status("pending", "", 200)[0] == 200
     assert len(statements) == 2
     for sql in statements:
-        given = {"status": "pending", "start": "", "end": "~", "limit": 200}
+        given = {"status": "pending", "after": "", "limit": 200}
         plan = dao.database.rows(f"{dialect.explain} {sql.replace(qtm.BOUNDED_SELECT, 'SELECT')}", given)
         assert ("COVERING INDEX" if dialect.name == "sqlite" else "Using index") in str(plan)
     if dialect.name == "mysql":
@@ -11050,14 +11050,14 @@ class CountedDAO:
     def count_open(self):
         return self._call("open", ({"pending": 1, "running": 0}, 2.5))
 
-    def count_status(self, status, start, end):
-        return self._call(status, (3, None) if status == "completed" else (0, None))
+    def count_ended(self):
+        return self._call("ended", {"completed": 3, "failed": 0, "cancelled": 0})
 
 
 def test_tasks_are_counted_no_more_often_than_their_number_allows(monkeypatch):
     clock = FakeClock()
     dao = CountedDAO(clock)
-    counts, ended = qtm.TaskCounts(dao, qtm.EndedCounts(dao, clock), clock), list(qtm.ENDED_STATUSES)
+    counts = qtm.TaskCounts(dao, clock)
     monkeypatch.setattr(qtm, "SCRAPE_WAIT_SECONDS", DEADLINE_SECONDS)
 
     def scrape_at(seconds):
@@ -11066,72 +11066,38 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows(monkeypatch):
 
     found, calls = scrape_at(1000.0)
     assert (found("qtm_database_up"), found("qtm_tasks", status="completed")) == (1, 3)
-    assert calls == ["ping", "open", *ended]
+    assert calls == ["ping", "open", "ended"]
     assert scrape_at(1000.5)[1] == [], "many scrapers cost no more than one"
     assert scrape_at(1001.5)[1] == ["ping", "open"]
-    dao.seconds = {"open": 0.1, "failed": 4.0}
+    dao.seconds = {"open": 0.1, "ended": 4.0}
     # until 1020.1; an open one again from 1026.1, ended ones from 1420.1
-    assert scrape_at(1016.0)[1] == ["ping", "open", *ended]
+    assert scrape_at(1016.0)[1] == ["ping", "open", "ended"]
     assert scrape_at(1025.0)[1] == ["ping"]
     found, calls = scrape_at(1027.0)
     assert calls == ["ping", "open"]
     assert found("qtm_tasks_count_age_seconds", count="ended") == pytest.approx(1027.1 - 1016.1)
     assert scrape_at(1419.0)[1] == ["ping", "open"]
-    assert scrape_at(1440.0)[1] == ["ping", "open", *ended]
+    assert scrape_at(1440.0)[1] == ["ping", "open", "ended"]
     dao.failure = qtm.DatabaseUnavailable("gone")
     found, calls = scrape_at(9000.0)
     assert (found("qtm_database_up"), found("qtm_tasks", status="completed"), calls) == (0, 3, ["ping"])
     assert found("qtm_tasks_count_age_seconds", count="ended") > 7000, "old numbers say that they are old"
 
 
-def test_a_scrape_counts_what_is_new_and_upkeep_all_of_it(dao, monkeypatch):
-    """Whatever is open, ends, is retried or purged meanwhile: at the latest with the next count all is
-    right."""
-    clock = FakeClock()
-    ended, read, real = qtm.EndedCounts(dao, clock), [], dao.count_status
+def test_tasks_are_counted_in_bounded_statements(dao, monkeypatch):
+    change = "UPDATE backtest_tasks SET status = :to WHERE task_id = :id"
+    for number, task_id in enumerate(add(dao, *["A"] * 12)):
+        keys = {"id": task_id, "to": "completed" if number < 7 else "failed"}
+        dao.database.write(lambda session, keys=keys: session.execute(change, keys))
+    read, real = [], dao.count_status
 
-    def count_status(status, start, end):
-        read.append(real(status, start, end, 5)[0])
-        return real(status, start, end, 5)
-
-    def refreshed() -> dict[str, int]:
-        ended.refresh()
-        return ended.newest()[0]
-
-    def recounted() -> dict[str, int]:
-        while (pause := next(steps)) < qtm.ENDED_COUNT_SECONDS:
-            clock.now += pause
-        clock.now += pause
-        return ended.newest()[0]
-
-    def stored() -> dict[str, int]:
-        rows = dict(dao.database.rows("SELECT status, COUNT(*) FROM backtest_tasks GROUP BY status"))
-        return {status: rows.get(status, 0) for status in qtm.ENDED_STATUSES}
-
-    def end(task_ids: list[str]):
-        change = "UPDATE backtest_tasks SET status = :to WHERE task_id = :id"
-        for task_id, status in zip(task_ids, itertools.cycle(qtm.ENDED_STATUSES), strict=False):
-            dao.database.write(lambda s, keys={"id": task_id, "to": status}: s.execute(change, keys))
+    def count_status(status, after):
+        read.append(real(status, after, 5)[0])
+        return real(status, after, 5)
 
     monkeypatch.setattr(dao, "count_status", count_status)
-    steps = ended.recount()
-    assert (next(steps), ended.newest()) == (qtm.ENDED_COUNT_SECONDS, None), "nobody has asked"
-    end(add(dao, *["A"] * 9))
-    assert refreshed() == stored(), "a few are counted by the scrape itself"
-    end(add(dao, *["B"] * 30))
-    assert refreshed() != stored()
-    assert recounted() == stored(), "many by the upkeep"
-    waiting, *others = add(dao, *["C"] * 7)
-    end(others)
-    assert recounted() == stored()
-    end(add(dao, *["D"] * 3))
-    read.clear()
-    assert (refreshed(), sum(read)) == (stored(), 9), "those before the waiting one are not counted again"
-    end([waiting])
-    assert refreshed() == stored()
-    (failed, *_) = listed(dao, statuses=[qtm.TaskStatus.FAILED], newest_first=False)
-    assert dao.retry(failed.task_id)
-    assert recounted() == stored()
+    assert dao.count_ended() == {"completed": 7, "failed": 5, "cancelled": 0}
+    assert read == [5, 2, 5, 0, 0]
 
 
 def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
@@ -18918,7 +18884,7 @@ ALERTS = {
     "QtmQueueOld": {"qtm_queue_age_seconds": "3601"},
     "QtmAttemptsFail": {'qtm_attempts_total,ending="crashed"': "0+10x60"},
     "QtmWorkersLost": {'qtm_attempts_total,ending="worker_lost"': "0+1x60"},
-    "QtmUpkeepFails": {'qtm_upkeep_failures_total,duty="counts"': "0+1x60"},
+    "QtmUpkeepFails": {'qtm_upkeep_failures_total,duty="retention"': "0+1x60"},
     "QtmCountsOld": {'qtm_tasks_count_age_seconds,count="ended"': "3601"},
     "QtmFewDescriptors": {"process_open_fds": "900"},
 }
@@ -18927,7 +18893,7 @@ HEALTHY = {
     'qtm_slots,state="free"': "0", 'qtm_slots,state="busy"': "2", "qtm_scheduler_poll_age_seconds": "29",
     "qtm_scheduler_heartbeat_age_seconds": "9", "qtm_queue_age_seconds": "60",
     'qtm_http_requests_total,route="r",status="200"': "0+600x60", 'qtm_attempts_total,ending="completed"': "0+5x60",
-    'qtm_attempts_total,ending="released"': "0+50x60", 'qtm_upkeep_failures_total,duty="counts"': "0",
+    'qtm_attempts_total,ending="released"': "0+50x60", 'qtm_upkeep_failures_total,duty="retention"': "0",
     'qtm_tasks_count_age_seconds,count="ended"': "600", "process_open_fds": "90", "process_max_fds": "1000",
 }  # fmt: skip
 
