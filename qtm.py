@@ -15244,17 +15244,6 @@ SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout sig
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
 OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
 SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
-PROBE_NAME = f"qtm-worker-{os.getuid()}-"  # of local probes; a random end follows
-
-
-def open_local_probe() -> socket.socket:
-    """How a worker without a port shows that it is alive: an abstract socket of Linux, which is no file and
-    ends with the process. The main thread answers on it, so that a frozen process does not."""
-    probe = socket.socket(socket.AF_UNIX)
-    probe.bind(f"\0{PROBE_NAME}{os.urandom(8).hex()}")
-    probe.listen()
-    probe.setblocking(False)
-    return probe
 
 
 class ServiceSignals:
@@ -15293,17 +15282,10 @@ class ServiceSignals:
         with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
             os.write(self._notify, b".")
 
-    def wait(self, seconds: float | None = None, probe: socket.socket | None = None) -> None:
-        """Wait for a signal or `stop`, for ``seconds`` at most; answer a local ``probe``."""
-        watched: list[Any] = [self._wake, probe] if probe else [self._wake]
-        readable = select.select(watched, [], [], seconds)[0]
-        if self._wake in readable:
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for a signal or `stop`, for ``seconds`` at most."""
+        if select.select([self._wake], [], [], seconds)[0]:
             os.read(self._wake, 4096)
-        if probe and probe in readable:
-            with contextlib.suppress(OSError):  # the client has gone
-                client, _ = probe.accept()
-                with client:
-                    client.send(b"alive")
 
 
 def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> None:
@@ -15389,14 +15371,13 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
             server.open(tasks)
             log_event(logging.INFO, "serving", url=server.url, scheduler=with_scheduler)
         stack.callback(tasks.drain)
-        probe = None if server else stack.enter_context(open_local_probe())
         if tasks.scheduler:
             tasks.scheduler.on_failure = signals.stop
             if tasks.scheduler.failure:
                 signals.stop()
         trim_memory()
         while not signals.is_stopping:
-            signals.wait(probe=probe)
+            signals.wait()
             kill_strays()
         log_event(logging.INFO, "stopping")
     log_event(logging.INFO, "stopped")
@@ -15413,38 +15394,16 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
 PING_SECONDS = 2.0  # for an answer to `ping`
 
 
-def _is_alive(name: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
-        sock.settimeout(PING_SECONDS)
-        sock.connect(f"\0{name}")
-        return sock.recv(16) == b"alive"
-    return False
-
-
-def ask_local_probes() -> list[bool]:
-    """For each worker without a port, of this user in this network namespace, whether it answers."""
-    try:
-        words = pathlib.Path("/proc/net/unix").read_text().split()
-    except OSError:  # not Linux
-        return []
-    names = {word for word in words if word.startswith(f"@{PROBE_NAME}")}
-    return [_is_alive(name[1:]) for name in sorted(names)]
-
-
-def is_port_given(options: argparse.Namespace) -> bool:
-    """Whether a port was chosen, by flag or environment."""
-    text = os.environ.get("QTM_PORT")
-    return options.port is not None or (text is not None and not SERVICE_LINK.fullmatch(f"QTM_PORT={text}"))
-
-
 def command_serve(settings: Settings, options: argparse.Namespace) -> int:
     """HTTP and a scheduler."""
     return run_service(settings, ROUTES, with_scheduler=not options.no_scheduler)
 
 
 def command_worker(settings: Settings, options: argparse.Namespace) -> int:
-    """A scheduler; with a port, probes and metrics too."""
-    return run_service(settings, WORKER_ROUTES if is_port_given(options) else (), with_scheduler=True)
+    """A scheduler; with a port, by flag or environment, probes and metrics too."""
+    text = os.environ.get("QTM_PORT")
+    has_port = options.port is not None or (text and not SERVICE_LINK.fullmatch(f"QTM_PORT={text}"))
+    return run_service(settings, WORKER_ROUTES if has_port else (), with_scheduler=True)
 
 
 def _health_fault(settings: Settings) -> str:
@@ -15466,18 +15425,11 @@ def _health_fault(settings: Settings) -> str:
 
 
 def command_ping(settings: Settings, options: argparse.Namespace) -> int:
-    """0 when the service on this port is alive; without QTM_PORT, or a worker of this machine without one."""
-    fault, alive = _health_fault(settings), f" at port {settings.port}"
-    answers = ask_local_probes() if fault and not is_port_given(options) else []
-    if answers:
-        silent, many = answers.count(False), len(answers)
-        alive = f": {many} worker{'s' * (many > 1)} without a port"
-        slow = f"{silent} of {many} workers without a port do not answer within {PING_SECONDS:g} s"
-        fault = slow if silent else ""
-    if fault:
+    """0 when the service or worker on this port is alive."""
+    if fault := _health_fault(settings):
         sys.stderr.write(f"qtm: {fault}; QTM_HOST and QTM_PORT choose which service is asked\n")
         return 1
-    sys.stdout.write(f"alive{alive}\n")
+    sys.stdout.write(f"alive at port {settings.port}\n")
     return 0
 
 

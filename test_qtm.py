@@ -16761,45 +16761,6 @@ def test_ping_knows_a_service_and_a_worker_with_a_port(case, ping, tmp_path):
         assert (code, words.startswith(silence), "Traceback" in words) == (1, True, False)
 
 
-def test_ping_knows_a_worker_without_a_port(tmp_path):
-    """In a network namespace of its own, where no other worker is seen."""
-    alone = ("unshare", "--net", "--map-root-user")
-    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("ATTENTION, A WORKER WITHOUT A PORT IS NOT TESTED: no namespace of networks is permitted")
-    program = f"""if True:
-        import os, signal, subprocess, sys, time
-        command = [sys.executable, {str(ROOT / "qtm.py")!r}]
-        ping = lambda: subprocess.run([*command, "ping"], capture_output=True, text=True)
-        def eventually(code):
-            deadline = time.monotonic() + {DEADLINE_SECONDS}
-            while (done := ping()).returncode != code and time.monotonic() < deadline:
-                pass
-            print(done.returncode, done.stdout.strip() or done.stderr.strip())
-        eventually(1)
-        worker = subprocess.Popen([*command, "worker"], stderr=subprocess.DEVNULL)
-        eventually(0)
-        for number, code in ((signal.SIGSTOP, 1), (signal.SIGCONT, 0), (signal.SIGTERM, 1)):
-            worker.send_signal(number)
-            if number == signal.SIGTERM:
-                print(worker.wait())
-            eventually(code)
-    """
-    given = without_settings(QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
-    command = [*alone, sys.executable, "-c", program]
-    options = {"cwd": tmp_path, "env": given, "timeout": 4 * DEADLINE_SECONDS}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options)
-    expected = [
-        "1 qtm: nothing answers at 127.0.0.1:8080: ",
-        "0 alive: 1 worker without a port",
-        "1 qtm: 1 of 1 workers without a port do not answer within 2 s; ",
-        "0 alive: 1 worker without a port",
-        "0",
-        "1 qtm: nothing answers at 127.0.0.1:8080: ",
-    ]
-    for line, beginning in zip(done.stdout.splitlines(), expected, strict=True):
-        assert line.startswith(beginning)
-
-
 def test_the_image_has_a_home_that_its_user_may_write_to_and_a_port_for_workers():
     lines = DOCKERFILE.replace("ENV ", "    ")
     environment = dict(re.findall(r"^ +?(?:ENV )?(\w+)=(\S+)", lines, re.MULTILINE))
