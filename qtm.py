@@ -10256,9 +10256,7 @@ class ProgressDisplay:
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        self._is_notebook = hasattr(shell, "kernel")
-        self._is_rewritten = self._is_notebook or self._stream.isatty()
-        self._handle: Any = None  # of the notebook's output
+        self._is_rewritten = self._stream.isatty() or hasattr(shell, "kernel")  # of a notebook
         self._shown = ""
         self.seconds = PROGRESS_SECONDS if self._is_rewritten else PLAIN_PROGRESS_SECONDS  # between two calls
 
@@ -10266,14 +10264,9 @@ class ProgressDisplay:
         full = int(BAR_WIDTH * batch.ended / max(batch.total, 1))
         bar = f"{'█' * full}{'░' * (BAR_WIDTH - full)} " if self._is_rewritten else ""
         text = f"{batch.name or batch.batch_id}: {bar}{progress_text(batch)}"
-        if self._is_notebook:
-            from IPython.display import display  # it runs this program
-
-            show = self._handle.update if self._handle else functools.partial(display, display_id=True)
-            self._handle = show({"text/plain": text}, raw=True) or self._handle
-        elif self._is_rewritten:
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r{text[:width]}\x1b[K" + "\n" * batch.is_final)
+        if self._is_rewritten:
+            width = shutil.get_terminal_size((80 if self._stream.isatty() else 160, 1)).columns - 1
+            self._stream.write(f"\r{text[:width]:{width}}" + "\n" * batch.is_final)
         elif text != self._shown:
             self._stream.write(f"{text}\n")
         self._shown = text
