@@ -15057,15 +15057,6 @@ def configure_logging(settings: Settings) -> None:
     threading.excepthook, sys.unraisablehook = log_end_of_thread, log_unraisable
 
 
-def log_from_handler(level: int, event: str, **fields: Any) -> None:
-    """`log_event` for a signal handler: it takes no lock, and does not wait for stderr's reader."""
-    record = logger.makeRecord(logger.name, level, __file__, 0, LogEvent(event, fields), (), None)
-    for handler in logger.handlers:
-        with contextlib.suppress(OSError):
-            if select.select([], [2], [], 0)[1]:
-                os.write(2, f"{handler.format(record)}\n".encode())
-
-
 # ==== 64 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
@@ -15217,7 +15208,6 @@ class ServiceSignals:
         self._asked_at = min(self._asked_at, now)
         self.stop()
         if now - self._asked_at >= SAME_STOP_SECONDS:
-            log_from_handler(logging.WARNING, "stopped at once", signal=signal.Signals(number).name)
             os._exit(128 + number)
 
     def stop(self) -> None:

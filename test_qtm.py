@@ -16505,7 +16505,6 @@ def test_a_second_signal_exits_at_once(tmp_path, thread):
         receiver = process.pid if thread == "main" else next(one for one in threads if one != process.pid)
         assert ctypes.CDLL(None).tgkill(process.pid, receiver, int(signal.SIGTERM)) == 0
         assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
-        assert process.stderr.readlines()[-1].endswith(' WARNING stopped at once signal="SIGTERM"\n')
         eventually(lambda: not any(is_alive(pid) for pid in below))
 
 
@@ -16520,35 +16519,6 @@ def test_a_signal_that_comes_twice_within_a_moment_is_one(monkeypatch):
     now[0] = 100.5
     signals._stop_asked(signal.SIGINT, None)
     assert exits == [128 + signal.SIGINT]
-
-
-def test_a_log_line_of_a_signal_handler_waits_for_no_lock_and_no_reader():
-    reading, writing = os.pipe()
-    run_program(
-        """if True:
-        import logging, os, threading
-        import qtm
-        qtm.configure_logging(qtm.Settings(log_format="json", api_token=("full-token",)))
-        holder = threading.Thread(target=qtm.logger.handlers[0].acquire)
-        holder.start()
-        holder.join()
-        qtm.log_from_handler(logging.INFO, "by no lock", text="full-token")
-        os.set_blocking(2, False)
-        try:
-            while True:
-                os.write(2, b"x" * 4096)
-        except BlockingIOError:
-            os.set_blocking(2, True)
-        qtm.log_from_handler(logging.INFO, "nobody reads this")
-        os._exit(0)
-        """,
-        stderr=writing,
-    )
-    os.close(writing)
-    with open(reading) as file:
-        first, _, rest = file.read().partition("\n")
-    line = json.loads(first)
-    assert (line["event"], line["text"], set(rest)) == ("by no lock", "***", {"x"})
 
 
 def test_a_hangup_of_the_terminal_is_a_stop_like_any_other_unless_nohup_wants_it_ignored(tmp_path):
