@@ -1997,7 +1997,7 @@ def thin_curve(curve: Sequence[Sequence[Any]], most: int) -> list[Any]:
 
 
 # ==== 10 Log and counters ===================================================================================
-# One log line per event; the counters of the database layer; what a forked child closes and forgets.
+# One log line per event; the counters of the database layer; what a forked child closes.
 
 REMINDER_SECONDS = 10.0  # between two lines about the same ongoing trouble
 MAX_ERROR_TEXT = 500  # characters of another library's error, in a message or a log line
@@ -2232,12 +2232,6 @@ class ConnectionPool:
             if connection is not None:
                 self._close(connection)
 
-    def forked(self, abandon: Callable[[Any], None]) -> None:
-        """This process is a child of the one that opened them: give up all connections."""
-        self._lock = LEFT_TO_PARENT
-        for connection in list(self._current):
-            abandon(connection)
-
     def snapshot(self) -> dict[str, int]:
         """``size``, ``in_use`` and ``waits`` (check-outs that had to wait) now."""
         return {"size": self.size, "in_use": max(0, self.size - len(self._free)), "waits": self._waits}
@@ -2341,7 +2335,6 @@ class SQLiteDialect:
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)  # one lock, whatever link the file is opened by
         self._lock_file: int | None = None  # written by open and close only
-        self._abandoned: list[Any] = []
 
     def open(self) -> None:
         """Take what is held while the database is in use. Raises SettingsError, DatabaseInUse."""
@@ -2408,10 +2401,6 @@ class SQLiteDialect:
     def is_usable(self, connection: Any) -> bool:
         """Whether an idle connection is still good, without a round trip: a file does not hang up."""
         return True
-
-    def abandon(self, connection: Any) -> None:
-        """In a forked child: leave a connection to the parent. SQLite forbids to close it here."""
-        self._abandoned.append(connection)
 
     def run(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> None:
         """Run one statement with ``:name`` parameters."""
@@ -2765,10 +2754,6 @@ class MySQLDialect:
         """Readable while idle means that the server hung up, or sent the reason."""
         return connection.is_reusable and connection.open and not connection.hangup.poll(0)
 
-    def abandon(self, connection: Any) -> None:
-        """Without a QUIT, by which the server would end the parent's session."""
-        close_inherited(connection._sock)
-
     def _literal(self, value: object) -> str:
         """A value as a literal. MySQL asks to escape the backslash and the quote, at every sql_mode that qtm
         sets; PyMySQL escapes more characters, one by one: 7 ms for a result of 120 kB in place of 0.2."""
@@ -2977,14 +2962,10 @@ class Database:
             connect = functools.partial(dialect.connect, read_only=True)
             self._readers = ConnectionPool(connect, dialect.is_usable, min(pool_size, SQLITE_READERS))
         dialect.open()
-        self._is_left = False  # written by forked
         give_up_when_forked(self)
 
     def forked(self) -> None:
-        """Leave it to the parent of this process."""
-        self._is_left, self.monitor = True, DatabaseMonitor()
-        for pool in {self._readers, self._writers}:
-            pool.forked(self.dialect.abandon)
+        """Close this process's copy of the file's lock. Its copies of connections are in nobody's reach."""
         self.dialect.close()
 
     def read(self, work: Callable[[Session], T]) -> T:
@@ -3131,8 +3112,6 @@ class Database:
 
     def close(self) -> None:
         """Close the readers first, so that the writer makes the last checkpoint; then release the file."""
-        if self._is_left:
-            return
         self._readers.close()
         self._writers.close()
         self.dialect.close()
@@ -14342,15 +14321,6 @@ class ApiServer(http.server.HTTPServer):
             choose = "QTM_HOST and QTM_PORT choose"
             raise SettingsError(f"cannot listen on {place}: {reason}; {choose}") from None
         self.socket.setblocking(False)
-        give_up_when_forked(self)
-
-    def forked(self) -> None:
-        """Leave port and clients to the parent of this process: here nobody would answer them."""
-        self.poller.close()
-        self._mailbox.close()
-        close_inherited(self.socket)
-        for connection in [*self._connections, *self._closing]:
-            close_inherited(connection.stream.socket)
 
     def server_bind(self) -> None:
         """Without the stock look-up of the host's full name, which can stall a start."""
