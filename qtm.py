@@ -7788,7 +7788,6 @@ def engine_server_main(arguments: Sequence[str]) -> int:
 
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
 MAX_OUTPUT_TAIL_BYTES = 4096  # of one attempt that are kept with its record
-STATE_SECONDS = 1.0  # between two states of one progress bar in the log
 
 
 def _last_state(line: bytes) -> bytes:
@@ -7797,17 +7796,12 @@ def _last_state(line: bytes) -> bytes:
 
 
 class OutputLog:
-    """Logs what an engine prints, a line as an ``event``, up to 64 KiB, and keeps the last 4 KiB.
+    """Logs what an engine prints, a line as an ``event``, up to 64 KiB, and keeps the last 4 KiB. A line that
+    ``\\r`` writes anew, as progress bars do, is logged in its last state."""
 
-    A line that ``\\r`` writes anew, as progress bars do, is logged in its last state, and meanwhile at most
-    once a second in the first half of the 64 KiB, so that there is room for what comes after it.
-    """
-
-    def __init__(self, event: str, clock: Callable[[], float] = time.monotonic, **fields: Any) -> None:
-        self._event, self._clock, self._fields = event, clock, fields
+    def __init__(self, event: str, **fields: Any) -> None:
+        self._event, self._fields = event, fields
         self._line = b""  # the last state of a line that has not ended
-        self._state = b""  # of this line, what was logged already
-        self._next_state = math.inf  # when it may be logged
         self._tail = b""  # the lines before it
         self._bytes = self._logged_bytes = 0
         self._is_cut = False
@@ -7826,9 +7820,10 @@ class OutputLog:
             lines = lines[-MAX_OUTPUT_TAIL_BYTES:]  # the tail holds no more of them
         ended = [_last_state(line) for line in lines]
         for line in ended:
-            self._end_line(line)
+            self._log(line)
         self._tail = (self._tail + b"".join(line + b"\n" for line in ended))[-MAX_OUTPUT_TAIL_BYTES:]
-        self._rewrite(rest)
+        # the end of the data may be in the middle of "\r\n"
+        self._line = _last_state(rest) + b"\r" * rest.endswith(b"\r")
         if len(self._line) > MAX_OUTPUT_BYTES:
             self._log(self._line)
             self._line = self._line[-MAX_OUTPUT_TAIL_BYTES:]
@@ -7836,29 +7831,10 @@ class OutputLog:
     def close(self) -> None:
         """Log the last line, which may lack its end, and how much was dropped."""
         if line := self._line.rstrip(b"\r"):
-            self._end_line(line)
+            self._log(line)
         if self._is_cut:
             kept = {"bytes": self._bytes, "kept_bytes": self._logged_bytes}
             log_event(logging.WARNING, f"{self._event} cut", **self._fields, **kept)
-
-    def _rewrite(self, line: bytes) -> None:
-        """Keep the last state of a line that has not ended, and log now and then a whole one."""
-        before, _, state = line.rstrip(b"\r").rpartition(b"\r")
-        whole = state if line.endswith(b"\r") else _last_state(before)
-        self._line = state + line[len(line.rstrip(b"\r")) :][:1]
-        if not whole:
-            return
-        now = self._clock()
-        # a bar that is quick is logged at its end alone
-        self._next_state = min(self._next_state, now + STATE_SECONDS)
-        if now >= self._next_state and self._logged_bytes < MAX_OUTPUT_BYTES // 2:
-            self._log(whole)
-            self._state, self._next_state = whole, now + STATE_SECONDS
-
-    def _end_line(self, line: bytes) -> None:
-        if not self._state or line != self._state:
-            self._log(line)
-        self._state, self._next_state = b"", math.inf
 
     def _log(self, line: bytes) -> None:
         room = MAX_OUTPUT_BYTES - self._logged_bytes

@@ -5826,7 +5826,7 @@ def test_of_a_line_that_is_written_anew_the_last_state_is_logged_however_it_arri
     data, lines = REWRITTEN[name][0].encode(), REWRITTEN[name][1]
     for cut in range(min(len(data), 40)):
         caplog.clear()
-        output = qtm.OutputLog("output", clock=lambda: 0.0)
+        output = qtm.OutputLog("output")
         for piece in (data[:cut], data[cut:]):
             output.feed(piece)
         output.close()
@@ -5834,32 +5834,10 @@ def test_of_a_line_that_is_written_anew_the_last_state_is_logged_however_it_arri
         assert output.tail.splitlines() == lines
 
 
-def test_a_long_bar_is_logged_once_a_second_at_most_and_leaves_room_for_what_comes_after_it(caplog):
-    caplog.set_level("INFO", logger="qtm")
-    clock = FakeClock()
-    output = qtm.OutputLog("output", clock=clock)
-    for tenth in range(50):
-        output.feed(b"\rstep %d" % tenth)
-        clock.now += 0.1
-    output.feed(b"\ndone\n")
-    assert logged(caplog, "output")[-2:] == ["step 49", "done"]
-    steps = [int(text.split()[1]) for text in logged(caplog, "output")[:-1]]
-    assert len(steps) == 5
-    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(steps[:-1]))
-    for second in range(20_000):
-        output.feed(b"second %d %s\r" % (second, b"#" * 80))
-        clock.now += 1.0
-    output.feed(b"\nthe last word\n")
-    output.close()
-    assert logged(caplog, "output")[-1] == output.tail.splitlines()[-1] == "the last word"
-    assert not [record for record in caplog.records if record.msg.event == "output cut"]
-    assert sum(len(text) + 1 for text in logged(caplog, "output")) <= qtm.MAX_OUTPUT_BYTES
-
-
 @pytest.mark.parametrize("piece", [b"x", b"\r", b"\n", b"x\r", b"x\n", b"\r\n"])
 def test_output_without_end_is_kept_in_bounds(caplog, piece):
     caplog.set_level("WARNING", logger="qtm")
-    output = qtm.OutputLog("output", clock=lambda: 0.0)
+    output = qtm.OutputLog("output")
     data = piece * (65536 // len(piece))
     tracemalloc.start()
     for _ in range(8):
