@@ -6304,38 +6304,6 @@ def _text_of(value: Any) -> str:
         return f"<{_library_name(type(value))}, whose text cannot be read: {type(error).__name__}>"
 
 
-def _are_texts(values: list[Any]) -> bool:
-    return set(map(type, values)) <= {str} and "".join(values) == _in_utf8("".join(values))
-
-
-# What the encoder of json takes, and whether it writes such values as they are.
-PLAIN_TYPES: Mapping[type, Callable[[list[Any]], bool]] = {
-    str: _are_texts,
-    int: lambda numbers: min(numbers) >= -(2**63) and max(numbers) < 2**64,
-    float: lambda numbers: all(map(math.isfinite, numbers)),
-    dict: lambda objects: _are_texts(list(itertools.chain(*objects))),  # their keys
-    **dict.fromkeys((list, tuple, bool, type(None)), lambda values: True),
-}
-
-
-def is_plain(value: Any, max_depth: int) -> bool:
-    """Whether this is what `ResultConverter` would make of it, at most so deep. Looks at a level at a time: a
-    list of 2,000 points takes 1 ms, where a walk in Python takes 5."""
-    level = [value]
-    for _ in range(max_depth + 1):
-        kinds = set(map(type, level))
-        by_kind: dict[type, list[Any]] = {kind: [one for one in level if type(one) is kind] for kind in kinds}
-        for kind, values in by_kind.items():
-            base = float if _library_name(kind) == "numpy.float64" else kind
-            if base not in PLAIN_TYPES or not PLAIN_TYPES[base](values):
-                return False
-        lists, objects = [*by_kind.get(list, ()), *by_kind.get(tuple, ())], by_kind.get(dict, [])
-        if not lists and not objects:
-            return True
-        level = list(itertools.chain(*lists, *(one.values() for one in objects)))
-    return False
-
-
 Convert = Callable[["ResultConverter", Any], Any]
 
 
@@ -6360,7 +6328,7 @@ def _numpy_array(converter: ResultConverter, array: Any) -> Any:
         return converter.value(array[()])
     if array.dtype.kind in "mMVc" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         return converter.items(array)  # tolist() would lose units, names or digits
-    return converter.plain_or_value(array.tolist())
+    return converter.value(array.tolist())
 
 
 def _time_texts(index: Any) -> list[str]:
@@ -6411,7 +6379,7 @@ def _pandas_frame(converter: ResultConverter, frame: Any) -> Any:
     if len(taken) < len(names):
         repeated = Counter(names).most_common(1)[0][0]
         raise ResultFault(f"two columns of a frame are named {repeated!r}, at {converter.path()[:200]}")
-    return converter.plain_or_value(
+    return converter.value(
         [dict(zip(names, row, strict=True)) for row in zip(*(values for _, values in columns), strict=True)]
     )
 
@@ -6420,7 +6388,7 @@ def _pandas_series(converter: ResultConverter, series: Any) -> Any:
     """A list; by time [time, value] pairs; by other labels an object, or pairs where two are equal."""
     index, values = series.index, series.tolist()
     if _is_plain_index(index):
-        return converter.plain_or_value(values)
+        return converter.value(values)
     if index.nlevels > 1:
         return _pandas_frame(converter, series.to_frame("value" if series.name is None else series.name))
     labels = _index_labels(index)
@@ -6429,7 +6397,7 @@ def _pandas_series(converter: ResultConverter, series: Any) -> Any:
         keys = [converter.key(label) for label in labels]
         if len(set(keys)) == len(keys):
             return converter.members(zip(keys, values, strict=True))
-    return converter.plain_or_value(list(zip(labels, values, strict=True)))
+    return converter.value(list(zip(labels, values, strict=True)))
 
 
 def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
@@ -6550,11 +6518,6 @@ class ResultConverter:
             return self.members(value.items())
         return self.items(value) if kind is list or kind is tuple else self._foreign(value)
 
-    def plain_or_value(self, value: Any) -> Any:
-        """The same, faster for much plain data."""
-        is_done = isinstance(value, (dict, list)) and is_plain(value, MAX_JSON_DEPTH - len(self._path))
-        return value if is_done else self.value(value)
-
     def items(self, values: Iterable[Any]) -> list[Any]:
         """A list."""
         self._go_down()
@@ -6568,14 +6531,13 @@ class ResultConverter:
         """An object. Raises ResultFault for keys that are equal as texts: one value of them would be lost."""
         self._go_down()
         found: dict[str, Any] = {}
-        convert = self.plain_or_value if len(self._path) == 1 else self.value
         for key, item in pairs:
             self._path[-1] = name = _in_utf8(self.key(key))
             if name in found:
                 raise ResultFault(
                     f"two keys of one object are the same as text, {self.path()[:200]!r}, and JSON holds only one"
                 )
-            found[name] = convert(item)
+            found[name] = self.value(item)
         self._path.pop()
         return found
 
