@@ -6307,28 +6307,30 @@ def _text_of(value: Any) -> str:
 Convert = Callable[["ResultConverter", Any], Any]
 
 
+def _by_method(name: str) -> Convert:
+    def convert(converter: ResultConverter, value: Any) -> Any:
+        found = getattr(value, name)()
+        return converter.as_text(value) if type(found) is type(value) else converter.value(found)
+
+    return convert
+
+
 def _numpy_scalar(converter: ResultConverter, value: Any) -> Any:
-    kind = value.dtype.kind
-    if kind in "mM" and value != value:
+    names, kind = value.dtype.names, value.dtype.kind
+    if names:
+        return converter.members([(name, value[name]) for name in names])
+    if kind not in "mM":
+        return _by_method("item")(converter, value)
+    if value != value:
         return converter.missing(value)
-    if kind == "V" and value.dtype.names:
-        return converter.members([(name, value[name]) for name in value.dtype.names])
-    # longdouble holds more digits than a double
-    if kind == "f" and (value.dtype.itemsize <= 8 or not math.isfinite(value)):
-        return converter.value(float(value))
-    return (
-        converter.value(str(value) if kind == "M" else value.item())
-        if kind in "biuUM"
-        else converter.as_text(value)
-    )
+    return str(value) if kind == "M" else converter.as_text(value)
 
 
 def _numpy_array(converter: ResultConverter, array: Any) -> Any:
-    if not array.ndim:
-        return converter.value(array[()])
-    if array.dtype.kind in "mMVc" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
-        return converter.items(array)  # tolist() would lose units, names or digits
-    return converter.value(array.tolist())
+    if array.dtype.kind not in "mMV":
+        return converter.value(array.tolist())
+    # tolist() would lose units or names
+    return converter.items(array) if array.ndim else converter.value(array[()])
 
 
 def _time_texts(index: Any) -> list[str]:
@@ -6406,42 +6408,24 @@ def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
     return converter.as_text(value) if math.isinf(number) and value.is_finite() else converter.value(number)
 
 
-def _by_method(name: str) -> Convert:
-    def convert(converter: ResultConverter, value: Any) -> Any:
-        found = getattr(value, name)()
-        return converter.as_text(value) if type(found) is type(value) else converter.value(found)
-
-    return convert
-
-
 # By the names of a value's class and of the classes above it, since numpy, pandas and polars are not imported
 # here.
 CONVERTERS: Mapping[str, Convert] = {
-    "numpy.MaskedConstant": lambda converter, value: converter.value(
-        None
-    ),  # as tolist() of a masked array has it
     "numpy.ndarray": _numpy_array,
     "numpy.generic": _numpy_scalar,
     "pandas.DataFrame": _pandas_frame,
     "pandas.Series": _pandas_series,
     "pandas.Index": lambda converter, index: converter.items(_index_labels(index)),
-    "polars.DataFrame": _by_method("to_dicts"),
-    "polars.Series": _by_method("to_list"),
     "enum.Enum": lambda converter, value: converter.value(value.value),
     "int": lambda converter, value: converter.value(int(value)),
     "float": lambda converter, value: converter.value(float(value)),
     "str": lambda converter, value: converter.value(str.__str__(value)),
     "decimal.Decimal": _decimal,
     **dict.fromkeys(("pandas.NaTType", "pandas.NAType"), lambda converter, value: converter.missing(value)),
-    **dict.fromkeys(("datetime.date", "datetime.time"), _by_method("isoformat")),
     **dict.fromkeys(
         ("bytes", "bytearray", "memoryview", "datetime.timedelta"),
         lambda converter, value: converter.as_text(value),
     ),
-}
-NATURAL_KEYS = {  # whose text says all of them
-    *("int", "float", "decimal.Decimal", "datetime.timedelta", "uuid.UUID", "numpy.generic"),
-    *("pandas.Period", "pandas.Interval", "pandas.NaTType", "pandas.NAType"),
 }
 
 
@@ -6461,7 +6445,8 @@ def _converter(kind: type[Any]) -> Convert:
         return lambda converter, value: converter.members(
             (item.name, getattr(value, item.name)) for item in dataclasses.fields(value)
         )
-    for method in ("tolist", "item", "to_dict", "isoformat"):  # arrays, scalars and times of other libraries
+    # frames, arrays, scalars and times, of polars and others
+    for method in ("to_dicts", "to_list", "tolist", "item", "to_dict", "isoformat"):
         if callable(getattr(kind, method, None)):
             return _by_method(method)
     return lambda converter, value: converter.as_text(value)
@@ -6492,10 +6477,10 @@ class ResultConverter:
         self.converted: list[dict[str, str]] = []
         self._path: list[str | int] = []  # of the value in hand, as it stands in the document
 
-    def path(self, *last: str) -> str:
+    def path(self) -> str:
         """Where the value in hand stands: ``curve[1].value``; ``metrics["a.b"]`` for a key with a dot."""
         text = ""
-        for step in [*self._path[:-1], *last] if last else self._path:
+        for step in self._path:
             if isinstance(step, int) or not step or re.search(r'[.\[\]"]', step):
                 text += f"[{dump_json(step)}]"
             else:
@@ -6542,7 +6527,7 @@ class ResultConverter:
         return found
 
     def key(self, key: Any) -> str:
-        """The text of a key; one that has no natural text is listed."""
+        """The text of a key, which is not listed."""
         if isinstance(key, enum.Enum):
             key = key.value
         elif type(key).__module__ == "numpy" and key.dtype.kind in "biuf":
@@ -6556,8 +6541,6 @@ class ResultConverter:
         # NaT, a datetime, is not equal to itself
         if isinstance(key, (datetime.date, datetime.time)) and key == key:
             return str(key.isoformat())
-        if not NATURAL_KEYS.intersection(map(_library_name, type(key).__mro__)):
-            self.converted.append({"path": self.path(_text_of(key)), "type": _library_name(type(key))})
         return _text_of(key)
 
     def as_text(self, value: Any) -> str:

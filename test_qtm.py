@@ -5099,7 +5099,7 @@ RESULT_VALUES = {
         {"5": 0, "1.5": 1, "true": 2, "null": 3, "a.1": 4, "red": 5, "1 day, 0:00:00": 6, "inf": 7},
         ([], []),
     ),
-    "key without a natural text": ({b"k": 1}, {"b'k'": 1}, kept("bytes", "x.b'k'")),
+    "key without a natural text": ({b"k": 1}, {"b'k'": 1}, ([], [])),
     "the deepest": (json.loads("[" * 63 + "]" * 63), json.loads("[" * 63 + "]" * 63), ([], [])),
 }  # fmt: skip
 
@@ -5161,7 +5161,6 @@ LIBRARY_VALUES = {  # the same of numpy, pandas and polars, as expressions
     "scalars that are not finite": ("[np.float64('-inf'), np.float32('nan')]", [None, None], (nan("x[0]", "-inf")[0] + nan("x[1]")[0], [])),
     "longdouble": ("np.longdouble('1.5')", "1.5", kept("numpy.longdouble")),
     "array of longdoubles": ("np.array([1.5], dtype=np.longdouble)", ["1.5"], kept("numpy.longdouble", "x[0]")),
-    "longdouble that is not finite": ("np.longdouble('nan')", None, nan("x")),
     "datetime64": ("np.datetime64('2020-01-02', 'ns')", "2020-01-02T00:00:00.000000000", ([], [])),
     "array of datetime64": ("np.array([[day, 'NaT']], dtype='M8[D]')", [["2020-01-02", None]], kept("numpy.datetime64", "x[0][1]")),
     "array of timedelta64": ("np.array([1], dtype='m8[ns]')", ["1 nanoseconds"], kept("numpy.timedelta64", "x[0]")),
@@ -5172,7 +5171,7 @@ LIBRARY_VALUES = {  # the same of numpy, pandas and polars, as expressions
     "record": ("np.rec.array([(1, nan)], dtype=[('a', 'i4'), ('b', 'f8')])[0]", {"a": 1, "b": None}, nan("x.b")),
     "masked arrays": ("[np.ma.array([1, 2], mask=[0, 1]), np.ma.array([day, day], dtype='M8[D]', mask=[0, 1])]",
                       [[1, None], ["2020-01-02", None]], ([], [])),
-    "complex numbers": ("np.array([1 + 2j])", ["(1+2j)"], kept("numpy.complex128", "x[0]")),
+    "complex numbers": ("np.array([1 + 2j])", ["(1+2j)"], kept("complex", "x[0]")),
     "polars frame": ("pl.DataFrame({'a': [1, None], 'd': [day, None]})", [{"a": 1, "d": "2020-01-02"}, {"a": None, "d": None}], ([], [])),
     "polars Series": ("pl.Series('x', [1.5, nan])", [1.5, None], nan("x[1]")),
     "polars durations": ("pl.Series([datetime.timedelta(1)])", ["1 day, 0:00:00"], kept("datetime.timedelta", "x[0]")),
