@@ -10342,6 +10342,8 @@ class SharedVerbs:
 # text of an answer where HTTP would only write the model again.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
+RANKING_SECONDS = 60.0  # that a page of a ranking is kept
+MAX_RANKINGS = 16  # of half a megabyte each
 MAX_PAGE = 10_000
 DRY_RUN_EXAMPLES = 10  # stock codes, params and refusals that a dry run lists
 EXPORT_TASKS = 1000  # of a page of an export: some hundred kilobytes, read and written in 30 ms
@@ -10362,6 +10364,8 @@ class TaskQueries(SharedVerbs):
         # The head of a long queue and until when it is good. Written and read as one by any thread; two that
         # read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
+        # pages of rankings, the one that was used last at the end, and until when each is good; the same
+        self._rankings: dict[Any, tuple[float, str]] = {}
 
     def _task(self, task_id: str) -> TaskInfo:
         task = self.dao.get(task_id)
@@ -10524,11 +10528,18 @@ class TaskQueries(SharedVerbs):
         return Ranking(**json.loads(self.rank_text(query)))
 
     def rank_text(self, query: RankQuery) -> str:
-        """The same as JSON text."""
+        """The same as JSON text, kept for a minute while the counts of the batches stay."""
         if faults := query.problems():
             raise invalid_request(faults)
         batches = [self._batch(one, COUNTS_SECONDS) for one in (query.batch_id, query.against) if one]
-        return self.dao.rank(query, batches[0].counts)
+        key = query, *((batch.created_at, *batch.counts.values()) for batch in batches)
+        until, text = self._rankings.pop(key, (0.0, ""))
+        if until < time.monotonic():
+            until, text = time.monotonic() + RANKING_SECONDS, self.dao.rank(query, batches[0].counts)
+        self._rankings[key] = until, text
+        for old in list(self._rankings)[:-MAX_RANKINGS]:
+            self._rankings.pop(old, None)
+        return text
 
     def export(
         self,
@@ -10849,7 +10860,7 @@ class TaskManager(TaskQueries):
         if not deleted:
             task = self.get_task_status(task_id)
             raise TaskNotFinished(f"the task is {task.status.value}: only ended ones can be deleted")
-        self.dao.delete_if_empty(deleted[0][1])
+        self._deleted(deleted[0][1])
 
     def delete_batch(self, batch_id: str) -> int:
         """Delete a batch that has ended, in short transactions: how many tasks, 0 for a repeat after a lost
@@ -10860,13 +10871,17 @@ class TaskManager(TaskQueries):
             raise TaskNotFinished(f"{counts}: only a batch that has ended can be deleted")
         steps = purge_steps(functools.partial(self.dao.delete_some, batch_id), PURGE_ROWS)
         count = sum(deleted for deleted, _ in steps)
-        self.dao.delete_if_empty(batch_id)
+        self._deleted(batch_id)
         if self.dao.get_batch(batch_id):
             words = "others were retried or added meanwhile and are kept"
             error = TaskNotFinished(f"{count} tasks are deleted; {words}")
             error.log = {"tasks": count}
             raise error
         return count
+
+    def _deleted(self, batch_id: str) -> None:
+        self.dao.delete_if_empty(batch_id)
+        self._rankings.clear()
 
     def listen(self, listener: Callable[[Sequence[str]], None] | None) -> None:
         """Have ``listener``, which must not block, called with the ids of what changes here."""

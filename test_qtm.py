@@ -2625,6 +2625,7 @@ def test_a_batch_is_deleted_when_all_of_it_has_ended_and_else_nothing_of_it(url,
 def test_what_is_deleted_is_in_no_ranking_and_no_count_a_moment_later(api, monkeypatch):
     monkeypatch.setattr(qtm, "LARGE_BATCH", 1)
     monkeypatch.setattr(qtm, "COUNTS_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(qtm, "RANKING_SECONDS", DEADLINE_SECONDS)
     dao = api.api.tasks.dao
 
     def shown() -> tuple:
@@ -4154,17 +4155,27 @@ def test_curves_of_tasks_that_have_none_are_errors_that_name_them(api):
             api.api.tasks.curves(*wrong)
 
 
-def test_a_ranking_shows_what_has_ended_and_refuses_wrong_arguments(api):
-    tasks = api.api.tasks
+def test_a_ranking_is_kept_until_its_batch_changes(api, monkeypatch):
+    tasks, asked = api.api.tasks, []
     sweep_of(tasks.dao, "b", {"A": [1.0, 2.0]})
-    assert [row["metrics"]["sharpe"] for row in tasks.rank("b").rows] == [2.0, 1.0]
+    honest = tasks.dao.rank
+    monkeypatch.setattr(tasks.dao, "rank", lambda *given: asked.append(given) or honest(*given))
+    for _ in range(2):
+        assert [row["metrics"]["sharpe"] for row in tasks.rank("b").rows] == [2.0, 1.0]
+    assert len(asked) == 1
     (added,) = add(tasks.dao, "B", batch_id="b")
     assert [row["task_id"] for row in tasks.rank("b").rows][2:] == [added]
     (one,) = tasks.dao.claim("w", 1)
     finish(tasks.dao, one, ranked({"sharpe": 9.0}))
     assert tasks.rank("b", by="sharpe").rows[0]["task_id"] == added
     assert [tasks.rank("b", limit=1, cursor=str(i)).next_cursor for i in range(3)] == ["1", "2", None]
-    assert tasks.rank("b", cursor="20").rows == []
+    assert len(asked) == 6
+    monkeypatch.setattr(qtm, "RANKING_SECONDS", 0.0)
+    for _ in range(2):
+        tasks.rank("b", order="asc")
+    assert len(asked) == 8
+    assert [tasks.rank("b", cursor=str(i)).rows for i in range(20, 40)] == [[]] * 20
+    assert len(tasks._rankings) <= qtm.MAX_RANKINGS
     for wrong in (
         {"by": ""},
         {"order": "up"},
