@@ -14570,12 +14570,21 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
 
 
 def read_job(name: str) -> Any:
-    """The body of createTask in a file, or for ``-`` on standard input. Raises QtmError, OSError."""
+    """The body of createTask in a file, or for ``-`` on standard input: JSON or, by the end ``.toml`` or a
+    first character other than {, TOML, whose dates become texts. Raises QtmError, OSError."""
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
         content = file.read()
+    is_toml = name.endswith(".toml") or (name == "-" and not content.lstrip().startswith(b"{"))
     try:
+        if is_toml and sys.version_info >= (3, 11):
+            import tomllib
+
+            values = tomllib.loads(content.decode())
+            content = json.dumps(values, default=lambda one: one.isoformat(), allow_nan=False).encode()
+        elif is_toml:
+            raise ValueError("TOML needs Python 3.11 or newer; JSON does not")
         return parse_json(content)
-    except QtmError as error:
+    except (ValueError, QtmError) as error:
         words = str(error).replace("the body", "it", 1)
         raise QtmError(f"{'standard input' if name == '-' else name}: {words}") from None
 
@@ -14691,7 +14700,7 @@ LIST: Mapping[str, Any] = {"action": "append"}
 STATUS_NAMES = tuple(status.value for status in TaskStatus)
 # fmt: off
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "FILE": {"help": "a body of createTask as JSON; - for standard input"},
+    "FILE": {"help": "a body of createTask as JSON, or as TOML where it ends with .toml; - for standard input"},
     "BATCH": {"help": "the id of a batch"},
     "TASK": {"help": "the id of a task"},
     "ID": {"help": "the id of a task or batch"},

@@ -16147,6 +16147,23 @@ def test_the_best_of_a_batch_run_again_with_changes_of_their_config(typist):
     assert found[0].config == {"strategy": "mine"} | changed
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_job_file_may_be_toml(typist, is_file):
+    text = """batch_id = "first"
+        stock_codes = ["A"]
+        [config]
+        strategy = "mine"
+        start_date = 2020-01-01
+        [sweep.grid]
+        fast = {from = 1, to = 4}"""
+    (typist.folder / "job.toml").write_text(text)
+    typist("submit", "job.toml" if is_file else "-", "--wait", given=text)
+    page = typist.tasks.get_tasks_by_batch("first").tasks
+    assert [task.params for task in page] == [{"fast": fast} for fast in (1, 2, 3, 4)]
+    assert page[0].config == CLIENT_CONFIG
+
+
 def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
     code, screen = typist.at_terminal("submit", "-", "--wait", typed=job() + "\n\x04")
     assert code == 0
