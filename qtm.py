@@ -10990,13 +10990,14 @@ SHOWN_BODY_BYTES = 200  # of an answer that is none of qtm's
 @dataclass
 class HttpReply:
     """The answer to a request; ``status`` is 0 where there is none, and ``body`` the reason. ``was_sent``:
-    the service may have carried the request out."""
+    the service may have carried the request out; ``is_repeat``: or one before it, whose answer was lost."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
     was_sent: bool = True
+    is_repeat: bool = False
     pieces: Iterator[str] | None = None  # of an export, in place of a body
 
     @functools.cached_property
@@ -11061,7 +11062,7 @@ class ServiceConnections:
         self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
         # without a request, the one that was used last at the end: any thread takes one, and puts it back
         self._idle: list[http.client.HTTPConnection] = []
-        self._is_there = False  # the service has been seen; written by any thread, only ever to True
+        self._has_answered = False  # written by any thread, only ever to True
         self._closed = threading.Event()
         give_up_when_forked(self)
 
@@ -11153,24 +11154,30 @@ class ServiceConnections:
         headers = {"Content-Type": "application/json"} if content else {}
         headers |= {"Idempotency-Key": key} if key else {}
         deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
-        pause = REPEAT_SECONDS[0]
+        pause, is_repeat = REPEAT_SECONDS[0], False
         while True:
             wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
             query = {} if content else {**values, "wait": f"{wait:.3f}"} if wait_until else values
             text = urllib.parse.urlencode(query, doseq=True, errors="replace")
             seconds = min(wait + self.timeout_seconds, max(deadline - time.monotonic(), 1.0))
             reply = self._once(f"/{path}?{text}".rstrip("?"), content, headers, seconds)
+            reply.is_repeat = is_repeat
             pause = max(pause, reply.retry_after_seconds or 0)
             is_late = time.monotonic() + pause > deadline
             if not self._is_passing(reply) or is_late or self.pause(pause):
                 return reply
+            # but for an unknown outcome, a 503 has changed nothing
+            has_changed_nothing = reply.status == 503 and not isinstance(reply.error, OutcomeUnknown)
+            is_repeat = is_repeat or (reply.was_sent and not has_changed_nothing)
             pause = min(2 * pause, REPEAT_SECONDS[1])
 
     def _is_passing(self, reply: HttpReply) -> bool:
-        """Whether a repeat may get another answer. Before a sign of the service, the URL may be wrong."""
-        is_gateway = reply.status in REPEATED_STATUSES and reply.retry_after_seconds is None
-        self._is_there = self._is_there or (reply.was_sent and not is_gateway)
-        return self._is_there and reply.status in (0, *REPEATED_STATUSES)
+        """Whether a repeat may get another answer. Before the first one, a silent port is a wrong URL."""
+        if reply.status and reply.status not in REPEATED_STATUSES:
+            self._has_answered = True
+            return False
+        is_lost = not reply.status and reply.was_sent
+        return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
 
 
 # ==== 48 Client =============================================================================================
@@ -11204,11 +11211,13 @@ def _remote(
     method: Callable[Concatenate[Any, P], R],
     parse: Callable[[Any], R],
     most: int = MAX_PAGE,
+    settled: tuple[type[QtmError], Callable[[Any, Any], R]] | None = None,
     **more: Any,
 ) -> Callable[Concatenate[Client, P], R]:
     """A method of Client with signature and docstring of one of TaskManager. Its arguments are sent by this
     verb, see `ServiceConnections.ask`, with a ``limit`` of at ``most`` so much, and ``more`` beside them;
-    with ``timeout_seconds`` it waits for an end."""
+    with ``timeout_seconds`` it waits for an end. Where a repeat after a lost answer gets the error
+    ``settled[0]``, the first has been carried out: ``settled[1]`` has the answer."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -11225,8 +11234,10 @@ def _remote(
             values["statuses"] = [status.value for status in values["statuses"]]
         if (seconds := values.pop("timeout_seconds", None)) is not None:
             return cast(R, client._wait(verb, values, seconds, parse))
-        sent = {SENT_NAMES.get(name, name): one for name, one in values.items()}
-        return client.service.ask(verb, sent).read(parse)
+        reply = client.service.ask(verb, {SENT_NAMES.get(name, name): one for name, one in values.items()})
+        if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
+            return settled[1](*given.args)
+        return reply.read(parse)
 
     return call
 
@@ -11271,10 +11282,14 @@ class Client(SharedVerbs):
     wait_batch = _remote("GET getTasksByBatch", TaskManager.wait_batch, _batch_info, limit=1)
     cancel_task = _remote("POST cancelTask", TaskManager.cancel_task, TaskInfo.from_dict)
     cancel_batch = _remote("POST cancelTask", TaskManager.cancel_batch, _changed_batch)
-    retry_task = _remote("POST retryTask", TaskManager.retry_task, TaskInfo.from_dict)
+    retry_task = _remote(
+        "POST retryTask", TaskManager.retry_task, TaskInfo.from_dict, settled=(TaskNotRetryable, SharedVerbs.get_task_status))
     retry_batch = _remote("POST retryTask", TaskManager.retry_batch, _changed_batch)
-    delete_task = _remote("POST deleteTask", TaskManager.delete_task, lambda _: None)
-    delete_batch = _remote("POST deleteBatch", TaskManager.delete_batch, operator.itemgetter("deleted"))
+    delete_task = _remote(
+        "POST deleteTask", TaskManager.delete_task, lambda _: None, settled=(TaskNotFound, lambda *_: None))
+    delete_batch = _remote(
+        "POST deleteBatch", TaskManager.delete_batch, operator.itemgetter("deleted"),
+        settled=(BatchNotFound, lambda *_: 0))
     # fmt: on
 
     def _create(
@@ -11316,10 +11331,9 @@ def connect(
     ``url`` (default: QTM_URL, else http://127.0.0.1:8080) may be https and have a path; ``token`` defaults to
     QTM_TOKEN. Proxies that the environment names are not used. A request is repeated for ``timeout_seconds``,
     beyond its wait for an end, when its answer is lost and when the service, or a proxy before it, cannot
-    answer now (502, 503, 504). It takes effect once; after a lost answer, the repeat counts what it changes
-    itself, and of a task that is retried or deleted by then it raises TaskNotRetryable or TaskNotFound. Then,
-    or at once where nothing has listened before, it raises ServiceUnreachable. Threads and a forked child may
-    share the client. Raises SettingsError."""
+    answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives is of what
+    the repeat changed. Then, or at once where nothing listens and the service has not answered before, it
+    raises ServiceUnreachable. Threads and a forked child may share the client. Raises SettingsError."""
     url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
     seconds = number_argument("timeout_seconds", timeout_seconds)

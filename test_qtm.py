@@ -9392,16 +9392,24 @@ def test_a_change_whose_answer_is_lost_is_made_once(both):
         assert (proxy.lose, created.repeated) == (0, False)
         assert [task.task_id for task in tasks.get_tasks_by_batch("b").tasks] == created.task_ids
         assert lossy.wait_batch("b", DEADLINE_SECONDS).counts["failed"] == 2
+        first, second = created.task_ids
+        proxy.lose = 2
+        assert lossy.retry_task(task_id=first).task_id == first
+        assert lossy.wait(first, DEADLINE_SECONDS).attempt > 1
         done = tasks.create_task(qtm.TaskRequest("A", {"strategy": "x"}, {"sharpe": 1})).task_ids[0]
         assert tasks.wait(done, DEADLINE_SECONDS).status is qtm.TaskStatus.COMPLETED
         with pytest.raises(qtm.TaskNotRetryable):
             lossy.retry_task(done)
         proxy.lose = 1
-        assert lossy.get_task_status(created.task_ids[1]).status is qtm.TaskStatus.FAILED
+        assert lossy.get_task_status(second).status is qtm.TaskStatus.FAILED
         proxy.lose = 1
-        with pytest.raises(qtm.TaskNotFound):  # of the repeat
+        lossy.delete_task(done)
+        with pytest.raises(qtm.TaskNotFound):
             lossy.delete_task(done)
-        assert proxy.lose == 0
+        proxy.lose = 1
+        assert lossy.batch("b").delete() in (0, 2)
+        with pytest.raises(qtm.BatchNotFound):
+            lossy.batch("b")
 
 
 @pytest.fixture
