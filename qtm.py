@@ -2226,9 +2226,7 @@ class ConnectionPool:
 MIGRATION_STATEMENT_SECONDS = 6 * 3600  # an index over many millions of rows takes its time
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_STATEMENTS = 32  # compiled ones that each connection keeps, some of them tens of kilobytes long
-SQLITE_FREE_BYTES = 1024 * 1024  # of its disk, or the service is not ready: larger creates fail, or soon will
 SQLITE_CACHE_KIB = 1024  # of pages, for each connection; the system's cache holds the file anyway
-SQLITE_HEAD = b"SQLite format 3\0"
 PRIVATE_MODE = 0o600  # of the files that qtm makes: tasks and results are for their owner alone
 
 
@@ -2264,34 +2262,12 @@ def _file_system(folder: str) -> str:
     return max(((len(point), kind) for point, kind in mounts if point in parents), default=(0, ""))[1]
 
 
-def sqlite_fault(path: str) -> str:
-    """Why no service could use or make this file, or an empty text; makes nothing."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        return f"there is no folder {folder} for {os.path.basename(path)}"
-    place = path if os.path.exists(path) else folder
-    return "" if os.access(place, os.W_OK) else f"this account cannot write to {place}"
-
-
-def _open_file(path: str, flags: int, database: str) -> int:
+def _open_file(path: str, flags: int) -> int:
     """A descriptor of this file, which is made if need be; one that is there keeps its mode."""
     try:
-        return os.open(path, os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_MODE)
+        return os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, PRIVATE_MODE)
     except OSError as error:
-        raise SettingsError(sqlite_fault(database) or f"{path} cannot be used: {error.strerror}") from None
-
-
-def _open_lock_file(database: str) -> int:
-    """In a shared folder another account may have put something in its place: raises SettingsError for a
-    link, by which qtm would write into another file, and for anything that holds more than a process id."""
-    path = database + ".lock"
-    descriptor = _open_file(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, database)
-    found, owners = os.fstat(descriptor), {os.geteuid(), os.stat(os.path.dirname(path)).st_uid}
-    is_ours = (found.st_uid in owners or os.geteuid() == 0) and found.st_nlink <= 1
-    if is_ours and stat.S_ISREG(found.st_mode) and re.fullmatch(rb"[0-9]{0,20}", os.pread(descriptor, 64, 0)):
-        return descriptor
-    os.close(descriptor)
-    raise SettingsError(f"{path} is not a lock file of this account's: move it away")
+        raise SettingsError(f"{path} cannot be used: {error.strerror}") from None
 
 
 class SQLiteDialect:
@@ -2318,7 +2294,7 @@ class SQLiteDialect:
 
     def open(self) -> None:
         """Take what is held while the database is in use. Raises SettingsError, DatabaseInUse."""
-        lock = _open_lock_file(self.path)
+        lock = _open_file(self.path + ".lock", os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -2328,28 +2304,12 @@ class SQLiteDialect:
             if holder == str(os.getpid()):
                 process = "this process: use the manager of its first qtm.start(), or close() it"
             raise DatabaseInUse(f"{self.path} is in use by {process}") from None
-        try:
-            self._check_file()
-        except SettingsError:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path + ".lock")  # a process that has opened it meanwhile meets the same fault
-            os.close(lock)
-            raise
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         self._lock_file = lock
-
-    def _check_file(self) -> None:
-        """Makes it, if need be, with a mode that SQLite gives the files beside it. Only while no connection
-        is open: closing a file drops the locks that this process has on it."""
-        for end in ("-wal", "-shm", "-journal"):
-            if os.path.islink(self.path + end):
-                raise SettingsError(f"{self.path}{end} is a symbolic link: remove it")
-        descriptor = _open_file(self.path, os.O_RDONLY, self.path)  # one that cannot be written is read
-        head = os.read(descriptor, len(SQLITE_HEAD))
-        os.close(descriptor)
-        if head not in (b"", SQLITE_HEAD):
-            raise SettingsError(f"{self.path} is not a SQLite database")
+        # Its mode is that of the files that SQLite makes beside it. Only while no connection is open: closing
+        # a file drops the locks that this process has on it.
+        os.close(_open_file(self.path, os.O_RDONLY))
 
     def close(self) -> None:
         """Release the lock, or a child's copy of it. The side file stays, as others may have opened it."""
@@ -2400,11 +2360,13 @@ class SQLiteDialect:
         if isinstance(error, sqlite3.OperationalError):
             if re.search("locked|busy", text):
                 return TransactionConflict(f"the database is busy: {text}")
-            if re.search("disk|full|unable to open|readonly|malformed|not a database", text):
+            if re.search("disk|full|unable to open|readonly|malformed", text):
                 # the log may hold the whole commit, which the next opening of the file finds
                 is_unclear = is_committing and "full" not in text
                 kind = OutcomeUnknown if is_unclear else DatabaseUnavailable
                 return kind(f"the database cannot be used: {text}")
+        if "not a database" in text:
+            return SettingsError(f"{self.path} is not a SQLite database")
         return QtmError(f"unexpected database error: {type(error).__name__}: {text}")
 
     def is_already(self, error: Exception) -> bool:
@@ -2450,12 +2412,6 @@ class SQLiteDialect:
             return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
         finally:
             cursor.execute(f"PRAGMA busy_timeout={round(1000 * SQLITE_BUSY_SECONDS)}")
-
-    def room_fault(self) -> str:
-        """Why larger writes would fail, or "". On a full disk small ones still fit the used part of the log."""
-        free = shutil.disk_usage(os.path.dirname(self.path)).free
-        is_little = free < SQLITE_FREE_BYTES
-        return f"{free} bytes are free on the disk, fewer than {SQLITE_FREE_BYTES}" if is_little else ""
 
 
 # ==== 13 MySQL ==============================================================================================
@@ -2859,9 +2815,6 @@ class MySQLDialect:
 
     def truncate_log(self, cursor: Any, wait_seconds: float) -> bool:
         return True
-
-    def room_fault(self) -> str:
-        return ""
 
 
 Dialect = SQLiteDialect | MySQLDialect
@@ -5410,8 +5363,6 @@ class UpkeepStatements(Statements):
             return int(session.rows("SELECT COALESCE(MAX(step), 0) FROM qtm_schema")[0][0])
 
         step = self.database.write(work, confirm=lambda session: None)
-        if fault := self.database.dialect.room_fault():
-            raise DatabaseUnavailable(f"the database cannot grow: {fault}", retry_after_seconds=5)
         # a newer one is a replica of the next version at work: this one goes on until it is replaced
         if step < known:
             message = f"the database has schema step {step}, this version needs {known}: run `migrate`"
@@ -14989,10 +14940,11 @@ def check_engine(settings: Settings) -> list[Finding]:
 def check_database(settings: Settings) -> list[Finding]:
     """The findings of the doctor, or the reason why it cannot examine the database."""
     parts = parse_database_url(settings.database_url)
-    if parts.kind == "sqlite" and (fault := sqlite_fault(parts.path)):
-        remedy = f"{URL_REMEDY}, or the folder and its permissions"
-        return [Finding("fault", "database", fault, NO_START, remedy)]
     if parts.kind == "sqlite" and not os.path.exists(parts.path):  # to open it would make it
+        folder = os.path.dirname(os.path.realpath(parts.path))
+        if not os.access(folder, os.W_OK):
+            fault = f"there is no folder {folder}, or this account cannot write to it"
+            return [Finding("fault", "database", fault, NO_START, URL_REMEDY)]
         return [Finding("good", "database", f"{parts.path} is not there yet; the first start makes it")]
     try:
         with contextlib.closing(Database(settings.database_url)) as database:
