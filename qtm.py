@@ -2493,39 +2493,10 @@ def _driver_text(error: Exception) -> str:
     return text[:MAX_ERROR_TEXT]
 
 
-class ClearTextLogin:
+def _refuse_clear_text(connection: Any) -> NoReturn:
     """PyMySQL's plugin for a login, which the server chooses, that sends the password as it is."""
-
-    def __init__(self, connection: Any) -> None:
-        """Nothing is kept."""
-
-    def authenticate(self, packet: Any) -> None:
-        """Before the password is sent."""
-        words = "the server asks for the password in clear text, which is sent over verified TLS only"
-        raise DatabaseRefused(f"{words}: {VERIFY}")
-
-
-def _connection_class(pymysql: Any, ssl_mode: str) -> Any:
-    """PyMySQL's connection with the URL's rule about TLS and four notes of ours. The rule overrides a private
-    method, since the releases differ where the server offers no TLS: 1.1 sends the password in clear text
-    even with a CA given, 1.2 refuses without being asked to."""
-    tls = pymysql.constants.CLIENT.SSL
-
-    class Connection(pymysql.connections.Connection):  # type: ignore[misc]
-        is_writable = True  # as its server was at connect
-        is_reusable = True  # False: its node was not ready, and the session is not set up
-        hangup: Any = None  # a poll object; its socket is readable while idle when the server has hung up
-        prepared: dict[str, str] | None = None  # PreparedStatements by name; None: the server takes none
-
-        def _request_authentication(self) -> None:
-            if not self.server_capabilities & tls:
-                if ssl_mode in ("required", "verify"):
-                    raise DatabaseRefused(f"the server offers no TLS, which ssl_mode={ssl_mode} needs")
-                self.ssl = self._ssl_required = False
-                self.client_flag &= ~tls
-            super()._request_authentication()
-
-    return Connection
+    words = "the server asks for the password in clear text, which is sent over verified TLS only"
+    raise DatabaseRefused(f"{words}: {VERIFY}")
 
 
 class MySQLDialect:
@@ -2552,10 +2523,13 @@ class MySQLDialect:
             import pymysql.converters
         except ImportError:
             raise SettingsError("a mysql:// database needs PyMySQL: python3 -m pip install pymysql") from None
-        self._pymysql = pymysql
+        if pymysql.VERSION < (1, 2):  # which goes on without TLS where the server offers none
+            raise SettingsError(
+                f"PyMySQL {pymysql.VERSION_STRING} is too old: python3 -m pip install -U pymysql"
+            )
+        self._pymysql: Any = pymysql
         self._url = url
         self._hosts = url.hosts  # the one that was connected to last first; written at connect by any thread
-        self._connection_class = _connection_class(pymysql, url.ssl_mode)
         # TIMESTAMP (7) and DATETIME (12) stay text, as we send it on
         converters = pymysql.converters.conversions.items()
         self._conversions = {kind: convert for kind, convert in converters if kind not in (7, 12)}
@@ -2593,7 +2567,7 @@ class MySQLDialect:
         url, client = self._url, self._pymysql.constants.CLIENT
         is_safe = url.ssl_mode == "verify" or "unix_socket" in url.options
         try:
-            connection = self._connection_class(
+            connection = self._pymysql.connections.Connection(
                 host=host.name,
                 port=host.port,
                 user=url.user,
@@ -2610,12 +2584,15 @@ class MySQLDialect:
                 ssl=self._ssl_context(),
                 ssl_disabled=url.ssl_mode == "disabled",
                 auth_plugin_map={
-                    name: ClearTextLogin for name in ("mysql_clear_password", "dialog") if not is_safe
+                    name: _refuse_clear_text for name in ("mysql_clear_password", "dialog") if not is_safe
                 },
                 init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
                 f"SET SESSION sql_mode='{MYSQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5, "
                 f"wait_timeout={MYSQL_IDLE_SECONDS}, group_concat_max_len={MYSQL_LONGEST_GROUP}",
+                defer_connect=True,
             )
+            connection._ssl_required = url.ssl_mode in ("required", "verify")
+            connection.connect()
         except (self._pymysql.Error, OSError, RuntimeError) as error:
             raise self._connect_error(error, host) from error
         try:
@@ -2623,7 +2600,7 @@ class MySQLDialect:
         except (self._pymysql.Error, OSError) as error:
             connection.close()
             raise self.error(error) from error
-        connection.hangup = select.poll()
+        connection.hangup = select.poll()  # its socket is readable while idle when the server has hung up
         connection.hangup.register(connection._sock.fileno(), select.POLLIN)
         return connection
 
@@ -2631,8 +2608,9 @@ class MySQLDialect:
         """Read the limits and the state of its server. A Galera node may lag behind what another node has
         acknowledged, so that a read misses a task that was just created: with wsrep_sync_wait=1, reads and
         BEGIN wait until the node has caught up."""
-        if "mariadb" in connection.server_version.lower():  # MySQL's EXECUTE takes no values
-            connection.prepared = {}
+        # PreparedStatements by name; None: the server takes none, as MySQL's EXECUTE takes no values
+        connection.prepared = {} if "mariadb" in connection.server_version.lower() else None
+        connection.is_reusable = True  # False: its node was not ready, and the session is not set up
         with connection.cursor() as cursor:
             cursor.execute("SELECT @@max_allowed_packet, @@read_only /*M!100101 , @@wsrep_on */")
             packet, read_only, *wsrep = cursor.fetchone()
