@@ -2808,7 +2808,6 @@ CONFLICT_SECONDS = 8.0  # and no new try after that: each may wait 5 s for a loc
 QUICK_FAILURE_SECONDS = 2.0
 SQLITE_READERS = 4
 NO_PARAMETERS: Mapping[str, Any] = {}
-PATCHED_MODULES = ("threading", "thread", "socket", "select", "subprocess", "os", "queue")
 
 
 class Session:
@@ -2843,24 +2842,10 @@ class Session:
         return next(iter(self.rows(sql, parameters)), None)
 
 
-def refuse_greenlets() -> None:
-    """Raises SettingsError where a library has put greenlets in the place of threads (gevent's ``patch_all``)."""
-    for name, module, test in (
-        ("gevent", "gevent.monkey", "is_module_patched"),
-        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
-    ):
-        if module in sys.modules and any(map(getattr(sys.modules[module], test), PATCHED_MODULES)):
-            raise SettingsError(
-                f"{name} has replaced parts of Python's own library that qtm needs (threads, sockets, "
-                "processes): run `qtm.py serve` as a process of its own, or do without the patch"
-            )
-
-
 class Database:
     """Transactions over the pools of one database, for any number of threads."""
 
     def __init__(self, url: str, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep) -> None:
-        refuse_greenlets()
         parts = parse_database_url(url)
         is_sqlite = parts.kind == "sqlite"
         dialect: Dialect = SQLiteDialect(parts.path) if is_sqlite else MySQLDialect(parts)
@@ -14099,7 +14084,6 @@ class ApiServer(http.server.HTTPServer):
     allow_reuse_address = True
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
-        refuse_greenlets()
         self.settings = settings
         self.api = TaskAPI(settings, routes)
         self.rules = AccessRules(settings, routes)

@@ -8259,49 +8259,6 @@ def test_within_another_program_engines_run_on_the_python_of_its_prefix(program,
     )
 
 
-EVENTLET = """
-import sys, types
-sys.modules["eventlet.patcher"] = types.SimpleNamespace(is_monkey_patched=lambda name: name == "thread")
-"""
-
-
-@pytest.mark.parametrize(
-    ("patch", "library"),
-    [
-        ("import gevent.monkey; gevent.monkey.patch_all()\nimport qtm", "gevent"),
-        ("import qtm\nimport gevent.monkey; gevent.monkey.patch_all()", "gevent"),
-        (
-            "import qtm\nimport gevent.monkey; gevent.monkey.patch_all(thread=False, select=False, subprocess=False)",
-            "gevent",
-        ),
-        (f"import qtm\n{EVENTLET}", "eventlet"),
-    ],
-    ids=["before the import", "after it", "in parts", "eventlet"],
-)
-def test_a_process_with_greenlets_for_threads_is_refused_in_words(patch, library, tmp_path):
-    program = f"""
-{patch}
-for begin in (qtm.start, lambda: qtm.Database("sqlite:///q.db"), lambda: sys.exit(qtm.main(["serve"]))):
-    try:
-        begin()
-    except (qtm.SettingsError, SystemExit) as error:
-        print(error)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "QTM_PORT": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{program}"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
-        timeout=DEADLINE_SECONDS,
-    )  # fmt: skip
-    words = f"{library} has replaced parts of Python's own library that qtm needs (threads, sockets, processes): run `qtm.py serve` as a "
-    first, second, code = done.stdout.splitlines()
-    assert (first.startswith(words), second == first, code, done.stderr) == (
-        True,
-        True,
-        "2",
-        f"qtm: {first}\n",
-    )
-
-
 def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_engine(tmp_path):
     url = f"sqlite:///{tmp_path}/x.db"
     with qtm.start(settings(url), scheduler=False) as tasks, pytest.raises(qtm.InvalidRequest) as refused:
