@@ -2394,10 +2394,8 @@ class SQLiteDialect:
 
     def facts(self, session: Session) -> dict[str, str]:
         """What `check` judges of the server, or of the place of the file."""
-        folder = os.path.dirname(self.path)
-        free = shutil.disk_usage(folder).free
-        kind = _file_system(folder)
-        return {"version": sqlite3.sqlite_version, "file_system": kind, "free_bytes": str(free)}
+        kind = _file_system(os.path.dirname(self.path))
+        return {"version": sqlite3.sqlite_version, "file_system": kind}
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -2763,26 +2761,14 @@ class MySQLDialect:
 
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, and their states; ``clock_skew``: seconds between the
-        clocks of the server and of this host; of several servers, ``unreachable``: why some cannot be used,
-        and ``clock_spread``: seconds between their clocks."""
+        clocks of the server and of this host."""
         rows = session.rows("SHOW VARIABLES") + session.rows("SHOW STATUS")
-        clock, errors, ahead = "SELECT UNIX_TIMESTAMP(NOW(6))", list[str](), list[float]()
-        skew = float(session.rows(clock)[0][0]) - time.time()
-        for host in self._url.hosts if len(self._url.hosts) > 1 else ():
-            try:
-                with contextlib.closing(self._connect_to(host)) as connection, connection.cursor() as cursor:
-                    cursor.execute(clock)
-                    ahead.append(float(cursor.fetchone()[0]) - time.time())
-            except (QtmError, self._pymysql.Error) as error:
-                errors.append(f"{host}: {error}"[:MAX_ERROR_TEXT])
+        skew = float(session.rows("SELECT UNIX_TIMESTAMP(NOW(6))")[0][0]) - time.time()
         return {
             **{name.lower(): value for name, value in rows},
             "is_remote": str(self._url.is_remote),
             "is_verified": str(self._url.ssl_mode == "verify"),
-            "servers": str(len(self._url.hosts)),
-            "unreachable": "; ".join(errors),
             "clock_skew": f"{abs(skew):.3f}",
-            "clock_spread": f"{max(ahead, default=0.0) - min(ahead, default=0.0):.3f}",
         }
 
     def close(self) -> None:
@@ -5391,7 +5377,6 @@ class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatement
 
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
-LITTLE_SPACE_BYTES = 1024 * 1024 * 1024
 NETWORK_FILE_SYSTEMS = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|fuse\.sshfs|ceph|fuse\.glusterfs|afs|lustre")
 
 
@@ -5471,18 +5456,9 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
      "what one node acknowledged is missed on another for a moment: 404 after a 201",
      "take sync_wait=0 out of QTM_DATABASE_URL"),
     ("good", "wsrep_sync_wait", lambda f: f["is_cluster"] and f["has_majority"], "{wsrep_sync_wait}", "", ""),
-    ("warning", "servers", lambda f: f["unreachable"], "{unreachable}", "there are fewer to go on with",
-     "start them, or take them out of QTM_DATABASE_URL"),
-    ("good", "servers", lambda f: _number(f, "servers") > 1, "all {servers} answer", "", ""),
-    ("warning", "server clocks", lambda f: _number(f, "clock_spread") >= CLOCK_SKEW_SECONDS,
-     "{clock_spread} s apart", "retries and retention come that much sooner or later",
-     "run a time service (NTP) on every server"),
-    ("good", "server clocks", lambda f: _number(f, "servers") > 1, "{clock_spread} s apart", "", ""),
     ("fault", "file system", lambda f: NETWORK_FILE_SYSTEMS.fullmatch(f["file_system"]),
      "the file lies on {file_system}", "SQLite's write-ahead log can corrupt a file on a network",
      "use a local disk, or MySQL or MariaDB"),
-    ("warning", "disk", lambda f: _number(f, "free_bytes", LITTLE_SPACE_BYTES) < LITTLE_SPACE_BYTES,
-     "{free_bytes} bytes are free", "a full disk refuses every write", "make room; QTM_RETENTION_DAYS"),
     ("warning", "clock", lambda f: _number(f, "clock_skew") >= CLOCK_SKEW_SECONDS,
      "{clock_skew} s from the database's", "log lines and lists disagree with the times of tasks",
      "run a time service (NTP) on both hosts"),
