@@ -7043,14 +7043,12 @@ SERVER_FOLDER = "qtm-engine-"
 
 
 def _lock_folder(path: str) -> int | None:
-    """Lock a folder of this user, for all forks of this process; None if it is locked, or gone."""
+    """Lock a folder for all forks of this process; None if it is locked, or gone."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(descriptor)
-            if found.st_uid == os.getuid() and os.path.samestat(found, os.lstat(path)):
-                return descriptor
+            return descriptor
         os.close(descriptor)
     return None
 
@@ -7074,23 +7072,12 @@ class TemporaryFolder:
                 os.environ["TMPDIR"] = tempfile.tempdir = self.path
 
     def empty(self) -> None:
-        """Most processes leave it as it was, and a look is quicker than to make it anew."""
-        with contextlib.suppress(OSError):
-            if stat.S_IMODE(os.stat(self.path).st_mode) == 0o700 and not os.listdir(self.path):
-                return
+        """Remove what a process has left in it."""
         self.remove()
         self.make()
 
     def remove(self) -> None:
-        """With all in it, also what the engine made unreadable; nothing behind a symbolic link."""
-        with contextlib.suppress(OSError):  # it has gone, or it has an owner that we cannot help
-            if os.path.islink(self.path):
-                return os.unlink(self.path)
-            os.chmod(self.path, 0o700)
-            for folder, names, _ in os.walk(self.path):
-                for inner in (os.path.join(folder, name) for name in names):
-                    if not os.path.islink(inner):
-                        os.chmod(inner, 0o700)
+        """With all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -7099,7 +7086,7 @@ def _remove_left_folders() -> None:
     with contextlib.suppress(OSError):
         for path in pathlib.Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDER}*"):
             if (descriptor := _lock_folder(str(path))) is not None:
-                TemporaryFolder(str(path)).remove()
+                shutil.rmtree(path, ignore_errors=True)
                 os.close(descriptor)
 
 
@@ -7107,10 +7094,9 @@ def _server_folder() -> str:
     """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
     _remove_left_folders()
     with contextlib.suppress(OSError):
-        for _ in range(3):  # before it is locked, another server may take it for one that was left
-            path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
-            if _lock_folder(path) is not None:  # until this process and all that it forks have ended
-                return path
+        path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
+        if _lock_folder(path) is not None:  # until this process and all that it forks have ended
+            return path
     return ""
 
 

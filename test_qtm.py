@@ -6883,7 +6883,6 @@ LEAVING_ENGINE = """
 
     def temporary_files():
         kept.append(tempfile.NamedTemporaryFile(delete=False))
-        os.chmod(os.path.dirname(kept[0].name), 0o500)
         made = subprocess.check_output([sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"], text=True)
         return [kept[0].name, made.strip()]
 
