@@ -8518,59 +8518,9 @@ class TaskStopped(Exception):
     """Raised by ``progress`` in the thread of an attempt that was stopped, so that its engine ends."""
 
 
-class ThreadSlot:
-    """Runs attempts of a plain callable, each in its own thread, which is abandoned at a stop or timeout."""
-
-    def __init__(self, engine: BacktestEngine, name: str, environment: str) -> None:
-        self._engine, self._name, self._environment = engine, name, environment
-        # attempts, abandoned ones too, and how they ended
-        self._ends: queue.SimpleQueue[tuple[Any, Outcome]] = queue.SimpleQueue()
-
-    def stop(self, attempt: Any) -> None:
-        """As `EngineSlot.stop`."""
-        self._ends.put((attempt, Outcome(error_type="stopped", message="the attempt was stopped")))
-
-    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
-        """As `EngineSlot.run`; ``more`` is not called, and progress is reported in the attempt's thread."""
-        is_over = threading.Event()
-        sender = ProgressSender(functools.partial(report_progress, events, first))
-
-        def progress(fraction: float, message: str = "") -> None:
-            if is_over.is_set():
-                raise TaskStopped("this attempt was stopped")
-            sender(fraction, message)
-
-        def work() -> None:
-            self._ends.put((first, run_attempt(self._engine, first.request(), progress, self._name)))
-
-        events.started(first, time.monotonic(), engine_version(self._engine))
-        thread = threading.Thread(target=work, name=f"engine-{first.task_id}", daemon=True)
-        thread.start()
-        outcome = self._await_end(first, thread)
-        is_over.set()
-        sender.close()
-        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
-
-    def _await_end(self, attempt: Any, thread: threading.Thread) -> Outcome:
-        deadline = time.monotonic() + attempt.timeout_seconds
-        try:
-            while True:
-                ended, outcome = self._ends.get(timeout=max(0.0, deadline - time.monotonic()))
-                if ended is attempt:
-                    return outcome
-        except queue.Empty:
-            limit = f"timeout_seconds ({attempt.timeout_seconds:g} s)"
-            message = f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
-            frame = sys._current_frames().get(cast(int, thread.ident))
-            stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
-            return Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
 class ThreadRunner:
-    """Runs a plain callable that was given to an embedded scheduler; as EngineServer for the rest."""
+    """Runs a plain callable that was given to an embedded scheduler, each attempt in its own thread, which is
+    abandoned at a stop or timeout; as EngineServer for the rest. It is the slot of any number of threads."""
 
     is_ready = True
 
@@ -8579,17 +8529,51 @@ class ThreadRunner:
         self._engine = engine
         named: Any = engine if hasattr(engine, "__qualname__") else type(engine)
         self._name = f"{named.__module__}:{named.__qualname__}"
+        self._ends: dict[Any, queue.SimpleQueue[Outcome]] = {}  # of the attempts that run
 
     @functools.cached_property
     def _environment(self) -> str:
         return run_environment(self._name)
 
+    def slot(self) -> ThreadRunner:
+        """It keeps nothing of a slot."""
+        return self
+
+    def stop(self, attempt: Any) -> None:
+        """As `EngineSlot.stop`."""
+        if ends := self._ends.get(attempt):
+            ends.put(Outcome(error_type="stopped", message="the attempt was stopped"))
+
+    def run(self, first: Any, more: Callable[[int], Sequence[Any]], events: SlotEvents) -> None:
+        """As `EngineSlot.run`; ``more`` is not called, and progress is reported in the attempt's thread."""
+        ends = self._ends[first] = queue.SimpleQueue()
+        sender = ProgressSender(functools.partial(report_progress, events, first))
+
+        def progress(fraction: float, message: str = "") -> None:
+            if first not in self._ends:
+                raise TaskStopped("this attempt was stopped")
+            sender(fraction, message)
+
+        def work() -> None:
+            ends.put(run_attempt(self._engine, first.request(), progress, self._name))
+
+        events.started(first, time.monotonic(), engine_version(self._engine))
+        thread = threading.Thread(target=work, name=f"engine-{first.task_id}", daemon=True)
+        thread.start()
+        try:
+            outcome = ends.get(timeout=first.timeout_seconds)
+        except queue.Empty:
+            limit = f"timeout_seconds ({first.timeout_seconds:g} s)"
+            message = f"the attempt ran longer than {limit}; its thread cannot be killed and was abandoned"
+            frame = sys._current_frames().get(cast(int, thread.ident))
+            stack = "".join(traceback.format_stack(frame))[-MAX_TRACEBACK:] if frame else None
+            outcome = Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
+        del self._ends[first]
+        sender.close()
+        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
+
     def ensure(self) -> None:
         """Nothing to start."""
-
-    def slot(self) -> ThreadSlot:
-        """A slot, for one thread."""
-        return ThreadSlot(self._engine, self._name, self._environment)
 
     def wait_ready(self, seconds: float) -> None:
         """It always is."""
@@ -8613,7 +8597,7 @@ class ThreadRunner:
         """Nothing to end."""
 
 
-Slot = EngineSlot | ThreadSlot  # runs attempts one after the other; `run` and `close` belong to one thread
+Slot = EngineSlot | ThreadRunner  # runs attempts one after the other; `run` and `close` belong to one thread
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
