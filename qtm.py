@@ -5917,15 +5917,6 @@ def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) 
         yield i + 1 >= slow and fast_sum * slow > slow_sum * fast
 
 
-class Books(NamedTuple):
-    """What a run leaves, in decimals: the equity at each close, the closed round trips, and how many bars
-    closed with shares held."""
-
-    equity: list[decimal.Decimal]
-    trades: list[dict[str, Any]]
-    bars_held: int
-
-
 ZERO = decimal.Decimal(0)
 
 
@@ -5964,8 +5955,9 @@ class Costs(NamedTuple):
 
 def trade(
     bars: Sequence[Bar], signals: Iterable[bool], cash: decimal.Decimal, costs: Costs, progress: Progress
-) -> Books:
-    """Trade at the open after each signal: all in, as many shares as the cash pays for, and all out again."""
+) -> tuple[list[decimal.Decimal], list[dict[str, Any]], int]:
+    """Trade at the open after each signal: all in, as many shares as the cash pays for, and all out again.
+    The equity at each close, the closed round trips, and how many bars closed with shares held."""
     equity, trades, bars_held = list[decimal.Decimal](), list[dict[str, Any]](), 0
     shares, cost, entry, is_wanted = 0, ZERO, bars[0], False
     for i, (bar, signal_at_close) in enumerate(zip(bars, signals, strict=True)):
@@ -5985,11 +5977,13 @@ def trade(
         is_wanted = signal_at_close
         if i % 250 == 0:
             progress(i / len(bars), f"{bar.date}: equity {equity[-1]:.2f}")
-    return Books(equity, trades, bars_held)
+    return equity, trades, bars_held
 
 
-def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, float | int | None]:
-    """The metrics of a run over its equity at each close.
+def backtest_metrics(
+    initial_cash: decimal.Decimal, equity: list[decimal.Decimal], trades: list[dict[str, Any]], bars_held: int
+) -> dict[str, float | int | None]:
+    """The metrics of a run over its equity at each close; see `trade`.
 
     total_return = final / initial - 1; annual_return = (final / initial) ^ (252 / daily returns) - 1;
     annual_volatility = sample deviation of the daily returns x sqrt(252), None for less than two of them;
@@ -5998,7 +5992,6 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
     and kurtosis of the daily returns are None where these do not vary. After an equity of 0, which only a
     least commission leaves, returns are 0.
     """
-    equity, trades = books.equity, books.trades
     count = len(equity) - 1
     returns = [float(equity[i + 1] / equity[i] - 1) if equity[i] else 0.0 for i in range(count)]
     mean = math.fsum(returns) / count if count else 0.0
@@ -6019,7 +6012,7 @@ def backtest_metrics(initial_cash: decimal.Decimal, books: Books) -> dict[str, f
         "annual_volatility": None if deviation is None else deviation * math.sqrt(TRADING_DAYS),
         "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
         "max_drawdown": float(drawdown),
-        "exposure": books.bars_held / len(equity),
+        "exposure": bars_held / len(equity),
         "trades": len(trades),
         "win_rate": sum(one["profit"] > 0 for one in trades) / len(trades) if trades else None,
         "bars": len(equity),
@@ -6154,10 +6147,10 @@ def run_backtest(task: TaskRequest, progress: Progress) -> dict[str, Any]:
     with decimal.localcontext(BOOKS):
         initial_cash = decimal.Decimal(str(config.get("initial_cash", DEFAULT_CASH)))
         signals = long_signals(bars, config["strategy"], task.params)
-        books = trade(bars, signals, initial_cash, Costs.of(config), progress)
-        metrics = backtest_metrics(initial_cash, books)
-    curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, books.equity, strict=True)]
-    return {"metrics": metrics, "equity_curve": curve, "trades": books.trades, "skipped_rows": skipped_rows}
+        equity, trades, bars_held = trade(bars, signals, initial_cash, Costs.of(config), progress)
+        metrics = backtest_metrics(initial_cash, equity, trades, bars_held)
+    curve = [[bar.date, round(float(value), 2)] for bar, value in zip(bars, equity, strict=True)]
+    return {"metrics": metrics, "equity_curve": curve, "trades": trades, "skipped_rows": skipped_rows}
 
 
 run_backtest.validate = validate_backtest  # type: ignore[attr-defined]

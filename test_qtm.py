@@ -4739,12 +4739,12 @@ def traded(days, signals, cash, costs):
     lot=st.sampled_from([1, 7, 100, 1_000_000]),
 )
 def test_costs_and_lots_equal_an_exact_computation(days, signals, cash, costs, lot):
-    books = traded(days, signals[: len(days)], cash, qtm.Costs(*costs, decimal.Decimal(lot)))
+    found = traded(days, signals[: len(days)], cash, qtm.Costs(*costs, decimal.Decimal(lot)))
     equity, trades = exact_books(days, signals[: len(days)], cash, costs, lot)
-    assert list(map(fractions.Fraction, books.equity)) == equity
-    assert [(one["shares"], one["profit"]) for one in books.trades] == trades
+    assert list(map(fractions.Fraction, found[0])) == equity
+    assert [(one["shares"], one["profit"]) for one in found[1]] == trades
     assert min(equity) >= 0
-    assert qtm.backtest_metrics(cash, books)["final_equity"] == float(equity[-1])
+    assert qtm.backtest_metrics(cash, *found)["final_equity"] == float(equity[-1])
 
 
 @hypothesis.settings(deadline=None)
@@ -4763,47 +4763,6 @@ def test_a_purchase_fits_the_cash_and_one_more_lot_does_not(cash, price, least, 
         assert more + max(least, commission * more) > cash
         left = costs.sell(shares, price)
         assert 0 <= left <= cost, "the same open cannot give more back"
-
-
-def former_trade(bars, signals, cash, commission):
-    """Of the version before there were costs and lots."""
-    equity, trades, bars_held = [], [], 0
-    shares, cost, entry, is_wanted = 0, decimal.Decimal(0), bars[0], False
-    for bar, signal_at_close in zip(bars, signals, strict=True):
-        if is_wanted and not shares:
-            each = bar.open * (1 + commission)
-            shares = int(qtm.TEN_DIGITS_LESS.plus(cash / each))
-            cost, entry = each * shares, bar
-            cash -= cost
-        elif shares and not is_wanted:
-            proceeds = bar.open * shares * (1 - commission)
-            profit = float(qtm.TEN_DIGITS_LESS.plus(proceeds) - qtm.TEN_DIGITS_LESS.plus(cost))
-            dates = {"entry_date": entry.date, "exit_date": bar.date}
-            prices = {"entry_price": float(entry.open), "exit_price": float(bar.open)}
-            trades.append({**dates, **prices, "shares": shares, "profit": profit})
-            cash, shares = cash + proceeds, 0
-        equity.append(cash + shares * bar.close)
-        bars_held += shares > 0
-        is_wanted = signal_at_close
-    return qtm.Books(equity, trades, bars_held)
-
-
-@hypothesis.settings(deadline=None)
-@hypothesis.given(
-    days=st.lists(
-        st.tuples(decimals("1e-12", "1e15", 20), decimals("1e-12", "1e15", 20)), min_size=1, max_size=12
-    ),
-    ratio=st.integers(1, 97),
-    signals=st.lists(st.booleans(), min_size=12, max_size=12),
-    cash=decimals("1e-9", "1e15", 9),
-    commission=COST_RATES,
-)
-def test_without_costs_and_lots_every_digit_is_as_before(days, ratio, signals, cash, commission):
-    with decimal.localcontext(qtm.BOOKS):  # adjusted opens have 50 digits
-        bars = [qtm.Bar(f"{i:02}", opening / ratio, close / ratio) for i, (opening, close) in enumerate(days)]
-        before = former_trade(bars, signals[: len(days)], cash, commission)
-    after = traded([(bar.open, bar.close) for bar in bars], signals[: len(days)], cash, qtm.Costs(commission))
-    assert after == before
 
 
 def test_costs_of_a_config_are_the_decimals_that_are_written():
