@@ -5848,20 +5848,16 @@ class PriceFile:
             self._refuse(f"column {self._header[place]!r}: {row[place][:100]!r} {error}")
 
     def dated_rows(self) -> Iterator[tuple[str, list[str]]]:
-        """Each row behind its date, which ascend or descend; every row has as many fields as the header."""
-        last, is_ascending, width = "", None, len(self._header)
-        column = f"column {self._header[self._columns['date']]!r}"
+        """Each row behind its date; every row has as many fields as the header."""
+        dates, width = set[str](), len(self._header)
         for row in self._rows():
             if len(row) != width:
                 more = "; a number must not hold a comma" if len(row) > width else ""
                 self._refuse(f"{len(row)} fields under a header of {width}: {','.join(row)[:200]!r}{more}")
             date = self._cell(row, "date", _date_text)
-            if date == last:
-                self._refuse(f"{column}: the date {date} stands twice")
-            if last and is_ascending not in (None, date > last):
-                order = "ascend" if is_ascending else "descend"
-                self._refuse(f"{column}: {date} after {last}, where dates {order}")
-            last, is_ascending = date, date > last if last else None
+            if date in dates:
+                self._refuse(f"column {self._header[self._columns['date']]!r}: the date {date} stands twice")
+            dates.add(date)
             yield date, row
 
     def bar(self, date: str, row: list[str]) -> Bar | None:
@@ -5882,8 +5878,8 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[lis
     them had no prices.
 
     The header names Date, Open and Close in any case and order, in English or Chinese (see PRICE_COLUMNS).
-    With a column Adj Close it is the close, and the open is open x Adj Close / Close. Dates ascend or
-    descend. Raises InvalidTask, with line, column and text, for whatever is ambiguous.
+    With a column Adj Close it is the close, and the open is open x Adj Close / Close. Raises InvalidTask,
+    with line, column and text, for whatever is ambiguous.
     """
     file, dates = PriceFile(path), []
     found: list[Bar | None] = []
