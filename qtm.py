@@ -102,9 +102,8 @@ if __name__ == "__main__":
     sys.exit(qtm.main())
 
 import _signal  # type: ignore[import-not-found]  # whose functions make no enums, as those of signal do
-import argparse
 import atexit
-import base64
+import binascii
 import bisect
 import codecs
 import contextlib
@@ -112,19 +111,13 @@ import csv
 import dataclasses
 import datetime
 import decimal
-import email.utils
 import enum
 import errno
 import faulthandler
 import fcntl
 import functools
 import gc
-import hashlib
-import hmac
-import html
 import http
-import http.client
-import http.server
 import importlib
 import inspect
 import io
@@ -142,20 +135,14 @@ import reprlib
 import resource
 import select
 import selectors
-import shutil
 import signal
 import socket
 import socketserver
-import sqlite3
 import stat
-import statistics
 import struct
-import subprocess
-import tempfile
 import threading
 import time
 import traceback
-import urllib.parse
 import weakref
 from collections import Counter, defaultdict, deque
 from collections.abc import (
@@ -170,8 +157,6 @@ from collections.abc import (
     Sequence,
     Set,
 )
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import (
     IO,
@@ -188,8 +173,47 @@ from typing import (
     cast,
 )
 
+
+class LazyModule:
+    """A module that few processes use; imported with its first use, which takes 1 to 20 ms and up to 3 MB."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
 if TYPE_CHECKING:
-    import ssl  # at run time only where TLS is used
+    import argparse
+    import asyncio
+    import ctypes
+    import html
+    import http.client as http_client
+    import importlib.metadata as importlib_metadata
+    import shutil
+    import sqlite3
+    import ssl
+    import statistics
+    import subprocess
+    import tempfile
+    import unicodedata
+    import urllib.parse as urllib_parse
+    from hashlib import blake2b, sha256
+    from hmac import compare_digest
+else:
+    for name in (
+        *("argparse", "asyncio", "ctypes", "html", "http.client", "importlib.metadata", "shutil", "sqlite3"),
+        *("ssl", "statistics", "subprocess", "tempfile", "unicodedata", "urllib.parse"),
+    ):
+        globals()[name.replace(".", "_")] = LazyModule(name)
+    from _blake2 import blake2b  # hashlib and hmac would load OpenSSL
+    from _operator import _compare_digest as compare_digest
+
+    for name in ("_sha2", "_sha256", "hashlib"):  # of Python 3.12, of older ones, of builds without its own
+        with contextlib.suppress(ImportError):
+            sha256 = importlib.import_module(name).sha256
+            break
 
 __version__ = "0.1.0"
 __all__ = [
@@ -382,7 +406,7 @@ def _mysql_host(text: str) -> DatabaseHost:
 
 def _mysql_options(query: str, host_count: int) -> dict[str, str]:
     """The options of a URL. Raises SettingsError, and ValueError for a text that is no query."""
-    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    pairs = urllib_parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     options = dict(pairs)
     unknown, empty = options.keys() - set(MYSQL_OPTIONS), [name for name, value in pairs if not value]
     mode, sync_wait = options.get("ssl_mode"), options.get("sync_wait", "1")
@@ -409,7 +433,7 @@ def parse_database_url(url: str) -> DatabaseUrl:
     mean the same as ``mysql://``. Raises SettingsError, without the password."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
-        path = urllib.parse.unquote(rest[1:])
+        path = urllib_parse.unquote(rest[1:])
         if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
             raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////folder/qtm.db")
         return DatabaseUrl("sqlite", path=path)
@@ -421,8 +445,8 @@ def parse_database_url(url: str) -> DatabaseUrl:
     if "@" in path + fragment or ("@" in query and "@" not in authority):
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
     account, _, servers = authority.rpartition("@")
-    user, _, password = map(urllib.parse.unquote, account.partition(":"))
-    name = urllib.parse.unquote(path.lstrip("/"))
+    user, _, password = map(urllib_parse.unquote, account.partition(":"))
+    name = urllib_parse.unquote(path.lstrip("/"))
     if not servers or not name:
         raise SettingsError(f"needs a host and a database name: {MYSQL_URL}")
     try:
@@ -1057,9 +1081,11 @@ def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dic
 # The requests of clients. They validate themselves: all faults at once, each with the path of its field.
 
 MAX_METRIC_NAME = 100  # characters
+
+
 STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "mean": lambda values: sum(values) / len(values),
-    "median": statistics.median,
+    "median": lambda values: statistics.median(values),  # noqa: PLW0108  nothing is imported now
     "min": min,
     "max": max,
 }
@@ -1629,14 +1655,18 @@ class TaskPage(NamedTuple):
 
 MAX_METRICS = 64  # of a result, kept beside the task
 TRADING_DAYS = 252  # in a year, for annual figures
-NORMAL = statistics.NormalDist()
 EULER_GAMMA = 0.5772156649015329
+
+
+@functools.cache
+def _normal() -> statistics.NormalDist:
+    return statistics.NormalDist()
 
 
 def params_key(params: Mapping[str, Any]) -> int:
     """63 bits of a hash of params in any order; among a million, two meet once in ten million times."""
     text = json.dumps(params, sort_keys=True).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def task_facts(task: TaskRequest) -> list[Any]:
@@ -1704,7 +1734,7 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
     0 for one trial. Bailey and Lopez de Prado, The Deflated Sharpe Ratio, 2014."""
     if trials < 2:
         return 0.0
-    best, next_best = NORMAL.inv_cdf(1 - 1 / trials), NORMAL.inv_cdf(1 - 1 / (trials * math.e))
+    best, next_best = _normal().inv_cdf(1 - 1 / trials), _normal().inv_cdf(1 - 1 / (trials * math.e))
     return math.sqrt(variance) * ((1 - EULER_GAMMA) * best + EULER_GAMMA * next_best)
 
 
@@ -1714,7 +1744,7 @@ def deflated_sharpe(
     """The probability that the best trial's true ratio exceeds ``expected_max``, both of one period, or
     None."""
     error = sharpe_error(sharpe, periods, skew, kurtosis)
-    return None if error is None else NORMAL.cdf((sharpe - expected_max) / error)
+    return None if error is None else _normal().cdf((sharpe - expected_max) / error)
 
 
 def _mean_ranks(values: Sequence[float]) -> list[float]:
@@ -1792,7 +1822,7 @@ class Luck(NamedTuple):
 
     def deflated(self, sharpe: float | None, error: float | None) -> float | None:
         """The deflated Sharpe ratio of one with this ratio and standard error, both of one period."""
-        return NORMAL.cdf((sharpe - self.expected_max) / error) if error and sharpe is not None else None
+        return _normal().cdf((sharpe - self.expected_max) / error) if error and sharpe is not None else None
 
 
 def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, float | None]) -> float | None:
@@ -2127,7 +2157,7 @@ class ConnectionPool:
         # guards the fields below; never held while connecting, closing or waiting
         self._lock = threading.Lock()
         self._free: list[Any] = [None] * size  # idle ones, and None for each that may be opened
-        self._waiting: deque[Future[Any]] = deque()  # empty while anything is free
+        self._waiting: deque[queue.SimpleQueue[Any]] = deque()  # empty while anything is free
         self._current: set[Any] = set()  # idle and checked out; others are closed instead of used again
         self._is_closed = False
         self._waits = 0  # check-outs that had to wait
@@ -2166,15 +2196,17 @@ class ConnectionPool:
                 raise DatabaseUnavailable("the database is closed")
             if self._free:
                 return self._free.pop()
-            turn: Future[Any] = Future()
+            turn: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of one connection
             self._waiting.append(turn)
             self._waits += 1
         try:
-            return turn.result(self._wait_seconds)
+            return turn.get(timeout=self._wait_seconds)
         except BaseException as error:  # it took too long, or the KeyboardInterrupt of an embedding program
-            if not turn.cancel():  # a connection came in the last moment
-                self._put(turn.result())
-            if not isinstance(error, FutureTimeout):
+            with self._lock, contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+            if not turn.empty():  # a connection came in the last moment
+                self._put(turn.get())
+            if not isinstance(error, queue.Empty):
                 raise
         words = f"no database connection of {self.size} came free within {self._wait_seconds} s"
         raise DatabaseUnavailable(words)
@@ -2182,11 +2214,8 @@ class ConnectionPool:
     def _put(self, connection: Any) -> None:
         with self._lock:
             returned = connection if connection in self._current and not self._is_closed else None
-            while self._waiting:
-                turn = self._waiting.popleft()
-                if turn.set_running_or_notify_cancel():
-                    turn.set_result(returned)
-                    break
+            if self._waiting:
+                self._waiting.popleft().put(returned)
             else:
                 self._free.append(returned)
         if connection is not returned:
@@ -2631,8 +2660,6 @@ class MySQLDialect:
         mode, options = self._url.ssl_mode, self._url.options
         if mode == "disabled":
             return None
-        import ssl
-
         try:
             if mode == "verify":
                 context = ssl.create_default_context(cafile=options.get("ssl_ca"))
@@ -5652,17 +5679,16 @@ def engine_version(engine: BacktestEngine) -> str | None:
 
 def _distribution_of(module: str) -> dict[str, str] | None:
     """Name and version of the installed distribution that a module comes from, or None."""
-    import importlib.metadata as metadata  # here, since it takes 20 ms
-
     top, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None) or ""
     is_installed = not {"site-packages", "dist-packages"}.isdisjoint(pathlib.Path(file).parts)
     with contextlib.suppress(Exception):  # whatever is installed beside it may be broken
         try:
-            found = metadata.distribution(top)
-        except metadata.PackageNotFoundError:
+            found = importlib_metadata.distribution(top)
+        except importlib_metadata.PackageNotFoundError:
             if not is_installed:
                 return None
-            found = metadata.distribution(metadata.packages_distributions()[top][0])  # reads files of all
+            names = importlib_metadata.packages_distributions()[top]  # reads files of all
+            found = importlib_metadata.distribution(names[0])
         if is_installed or found.read_text("direct_url.json"):  # it is editable, not another one of this name
             return {"name": found.metadata["Name"], "version": found.version}
     return None
@@ -5713,7 +5739,7 @@ PRICES = (decimal.Decimal("1e-12"), decimal.Decimal("1e15"))
 def price_file_name(stock_code: str) -> str:
     """The name of a stock's file in QTM_DATA_DIR: its code and ".csv". What a file name cannot hold ("/" and
     what is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``."""
-    quote = functools.partial(urllib.parse.quote, safe="", errors="surrogatepass")
+    quote = functools.partial(urllib_parse.quote, safe="", errors="surrogatepass")
     return (
         "".join(one if one.isprintable() and one not in "/%" else quote(one) for one in stock_code) + ".csv"
     )
@@ -5787,7 +5813,7 @@ def _price_text(path: pathlib.Path) -> str:
         return data.decode("utf-8-sig")
     except FileNotFoundError:
         fault = f"{path} does not exist (QTM_DATA_DIR names the folder)"
-        raise InvalidTask(f"there are no prices for {urllib.parse.unquote(path.stem)}: {fault}") from None
+        raise InvalidTask(f"there are no prices for {urllib_parse.unquote(path.stem)}: {fault}") from None
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         fault = f"byte {byte:#x} is not UTF-8; save the file as UTF-8"
@@ -6110,7 +6136,7 @@ def price_file(task: TaskRequest) -> pathlib.Path:
 
 @functools.lru_cache(maxsize=10_000)
 def _file_sha256(path: pathlib.Path, size: int, mtime_ns: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def price_data_version(task: TaskRequest) -> str:
@@ -6533,8 +6559,6 @@ def _completed(value: Any) -> Any:
     """What a call gave, awaited where it must be: an engine may be ``async def``."""
     if not inspect.isawaitable(value):
         return value
-    import asyncio  # here, since few engines need it
-
     return asyncio.run(_awaited(value))
 
 
@@ -6600,7 +6624,7 @@ def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]
     if hasattr(engine, "data_version") and not isinstance(version, str):
         raise TypeError(f"it gave {_short_repr(version)}, which is no text")
     parts = [name, engine_version(engine), task.stock_code, task.config, task.params, version]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
 
 
 def _key_facts(name: str, engine: Any, task: TaskRequest) -> tuple[str | None, str | None, str]:
@@ -6701,6 +6725,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 1
 # has an engine process write where it is
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # as `ps -e` and `top` show them
+SERVER_FOLDER = "qtm-engine-"  # begins the name of the folder that holds TMPDIR of all attempts
 SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
 # before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
 # last
@@ -6715,8 +6740,6 @@ MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task i
 @functools.cache
 def _find_prctl() -> Any:
     """The system call, or None where there is none: only Linux has it."""
-    import ctypes
-
     return getattr(ctypes.CDLL(None), "prctl", None)
 
 
@@ -6863,7 +6886,8 @@ class FreshState:
     """What the next attempt in a warm process must find as in a fresh one. Modules stay as they are."""
 
     def __init__(self, output: int) -> None:
-        self._folder = os.environ["TMPDIR"] if tempfile.tempdir == os.environ.get("TMPDIR") else None
+        folder = os.environ.get("TMPDIR", "")
+        self._folder = folder if SERVER_FOLDER in folder else ""
         self._output = output
         self._work_folder = os.getcwd()
         self._environment = dict(os.environ)
@@ -7019,7 +7043,6 @@ def engine_process(
 # TMPDIR of engine processes. A server has a locked folder, in which each of its hosts has one.
 
 MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
-SERVER_FOLDER = "qtm-engine-"
 
 
 def _lock_folder(path: str) -> int | None:
@@ -7049,7 +7072,9 @@ class TemporaryFolder:
         with contextlib.suppress(OSError):
             if self.path:
                 os.mkdir(self.path, 0o700)
-                os.environ["TMPDIR"] = tempfile.tempdir = self.path
+                os.environ["TMPDIR"] = self.path
+                if module := sys.modules.get("tempfile"):  # by the engine; with shutil it takes 5 ms
+                    vars(module)["tempdir"] = self.path
 
     def empty(self) -> None:
         """Remove what a process has left in it."""
@@ -7059,6 +7084,13 @@ class TemporaryFolder:
     def remove(self) -> None:
         """With all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _folder_of_servers() -> str:
+    """Where servers make their folders, as tempfile chooses it; that would take 5 ms to import."""
+    paths = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    paths = [path for path in (*paths, "/tmp", "/var/tmp") if path and os.access(path, os.W_OK | os.X_OK)]
+    return os.path.abspath(paths[0] if paths else ".")
 
 
 def _remove_left_folders() -> None:
@@ -7405,8 +7437,6 @@ def kill_strays(kept: Iterable[int] = ()) -> None:
 def trim_memory() -> None:
     """Return malloc's free memory to the system (glibc): a third of an idle service's, after its imports."""
     if sys.platform == "linux":
-        import ctypes
-
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -10615,9 +10645,9 @@ class TaskManager(TaskQueries):
     ) -> NewTasks | CreatedBatch:
         """All that is to be stored of a request, or what its key has created, where it would be refused now.
         Raises as `_asked`, and InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
-        sha256 = ""  # without a key nobody compares it
+        digest = ""  # without a key nobody compares it
         if idempotency_key is not None:
-            sha256 = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
+            digest = sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
             asked = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
@@ -10626,7 +10656,7 @@ class TaskManager(TaskQueries):
             sources = {place: known[key] for place, key in enumerate(keys) if key in known}
             self._limit.take(len(tasks) - len(sources))
         except (InvalidRequest, InvalidTask, BatchNotFound, EngineUnavailable, TooManyPending):
-            created = self.dao.repeated(idempotency_key, sha256)
+            created = self.dao.repeated(idempotency_key, digest)
             if created:
                 return created
             raise
@@ -10635,7 +10665,7 @@ class TaskManager(TaskQueries):
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
         attempts = batch.max_attempts or self.settings.max_attempts
         skipped = len(asked) - len(tasks)
-        ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, sha256)
+        ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, digest)
         by_id = {task_ids[place]: source for place, source in sources.items()}
         return ready._replace(tasks=tasks, skipped=skipped, sources=by_id)
 
@@ -10892,7 +10922,7 @@ class ServiceConnections:
     """Keep-alive connections to one service, for any threads; a forked child makes new ones."""
 
     def __init__(self, url: str, token: str, timeout_seconds: float) -> None:
-        parts = urllib.parse.urlsplit(url)
+        parts = urllib_parse.urlsplit(url)
         self.url = url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._is_https = parts.scheme == "https"
@@ -10901,7 +10931,7 @@ class ServiceConnections:
         self._headers = {"Accept": "application/json", "User-Agent": f"qtm/{__version__}"}
         self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
         # without a request, the one that was used last at the end: any thread takes one, and puts it back
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[http_client.HTTPConnection] = []
         self._has_answered = False  # written by any thread, only ever to True
         self._closed = threading.Event()
         give_up_when_forked(self)
@@ -10922,13 +10952,13 @@ class ServiceConnections:
         """Wait so long, or until it is closed; whether it is."""
         return self._closed.wait(seconds)
 
-    def _taken(self) -> Iterator[http.client.HTTPConnection]:
+    def _taken(self) -> Iterator[http_client.HTTPConnection]:
         """The idle connections, each taken by this thread alone, while there are any."""
         with contextlib.suppress(IndexError):
             while True:
                 yield self._idle.pop()
 
-    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+    def _connection(self, seconds: float) -> http_client.HTTPConnection:
         """An idle connection that the service has not closed, or a new one. Raises OSError."""
         for connection in self._taken():
             poll = select.poll()
@@ -10937,7 +10967,7 @@ class ServiceConnections:
                 connection.sock.settimeout(seconds)
                 return connection
             connection.close()
-        kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
+        kind = http_client.HTTPSConnection if self._is_https else http_client.HTTPConnection
         connection = kind(*self._address, timeout=min(seconds, CONNECT_SECONDS))
         connection.connect()
         connection.sock.settimeout(seconds)
@@ -10958,7 +10988,7 @@ class ServiceConnections:
                 pieces, connection = self._pieces(connection, answer), None
                 return HttpReply(self.url, answer.status, fields, b"", pieces=pieces)
             reply = HttpReply(self.url, answer.status, fields, answer.read())
-        except (OSError, UnicodeError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http_client.HTTPException) as error:
             words = "no answer from" if connection else "cannot connect to"
             reason = f"{words} {self.url}: {error or type(error).__name__}"
             return HttpReply(self.url, 0, {}, reason.encode(), was_sent=connection is not None)
@@ -10972,14 +11002,14 @@ class ServiceConnections:
                 connection.close()
 
     def _pieces(
-        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+        self, connection: http_client.HTTPConnection, answer: http_client.HTTPResponse
     ) -> Iterator[str]:
         """The text of an export as it comes. Raises ServiceUnreachable where it breaks off."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             while data := answer.read1(RECEIVED_BYTES):
                 yield decoder.decode(data)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http_client.HTTPException) as error:
             reason = f"the answer of {self.url} broke off: {error or type(error).__name__}"
             raise ServiceUnreachable(reason) from None
         finally:
@@ -10998,7 +11028,7 @@ class ServiceConnections:
         while True:
             wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
             query = {} if content else {**values, "wait": f"{wait:.3f}"} if wait_until else values
-            text = urllib.parse.urlencode(query, doseq=True, errors="replace")
+            text = urllib_parse.urlencode(query, doseq=True, errors="replace")
             seconds = min(wait + self.timeout_seconds, max(deadline - time.monotonic(), 1.0))
             reply = self._once(f"/{path}?{text}".rstrip("?"), content, headers, seconds)
             reply.is_repeat = is_repeat
@@ -11178,7 +11208,7 @@ def connect(
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
     seconds = number_argument("timeout_seconds", timeout_seconds)
     try:
-        parts = urllib.parse.urlsplit(url)
+        parts = urllib_parse.urlsplit(url)
         is_right = CLIENT_URL.fullmatch(url) and parts.hostname and parts.port != 0
     except ValueError:
         is_right = False
@@ -11246,9 +11276,16 @@ def fixed_fields_with(policy: str) -> str:
     )
 
 
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
 @functools.lru_cache(maxsize=1)
 def _http_date(second: int) -> str:
-    return email.utils.formatdate(second, usegmt=True)
+    """As email.utils.formatdate() gives it, which takes 14 ms to import; %a and %b depend on the locale."""
+    moment = time.gmtime(second)
+    form = f"{DAYS[moment.tm_wday]}, %d {MONTHS[moment.tm_mon - 1]} %Y %H:%M:%S GMT"
+    return time.strftime(form, moment)
 
 
 class Response(NamedTuple):
@@ -11312,7 +11349,7 @@ def failure(error: QtmError) -> Response:
 
 
 def _percent_decoded(text: str) -> str:
-    return urllib.parse.unquote(text, errors="strict") if "%" in text else text
+    return urllib_parse.unquote(text, errors="strict") if "%" in text else text
 
 
 def _parse_target(target: str) -> tuple[str, Mapping[str, list[str]]]:
@@ -12517,10 +12554,8 @@ def _page_text() -> str:
     PathNotFound."""
     path = pathlib.Path(__file__).with_name(PAGE_FILE)
     if not path.exists():
-        import importlib.metadata
-
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed = importlib.metadata.files("qtm") or ()
+        with contextlib.suppress(importlib_metadata.PackageNotFoundError):
+            installed = importlib_metadata.files("qtm") or ()
             path = next((pathlib.Path(file.locate()) for file in installed if file.name == PAGE_FILE), path)
     try:
         return path.read_text(encoding="utf-8")
@@ -12534,7 +12569,7 @@ def read_page() -> Response:
     markup. Raises PathNotFound with where to get the file."""
     text = _page_text()
     hashes = {
-        tag: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        tag: binascii.b2a_base64(sha256(content.encode()).digest(), newline=False).decode()
         for tag, content in re.findall(r"<(script|style)>(.*?)</\1>", text, re.DOTALL)
     }
     policy = (
@@ -12949,8 +12984,6 @@ def _pem_fault(settings: Settings) -> str:
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
-    import ssl
-
     cert, key = settings.tls_cert, settings.tls_key
 
     def refuse() -> str:  # or OpenSSL asks for the passphrase at the terminal, and the service waits for it
@@ -13006,7 +13039,7 @@ CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # 
 
 
 def _sha256(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+    return sha256(text.encode()).digest()
 
 
 def _sent_token(headers: Mapping[str, str]) -> str:
@@ -13112,7 +13145,7 @@ class AccessRules:
         """For each token of ours that was sent, whether it may write, and its name. All are compared, each in
         constant time; hashes, since texts of other lengths would differ sooner."""
         sent = _sha256(_sent_token(headers))
-        return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
+        return [known for token, known in self._tokens if compare_digest(token, sent)]
 
 
 # ==== 57 HTTP exchanges =====================================================================================
@@ -13193,8 +13226,6 @@ class TlsStream(Stream):
         return self._translated(self._tls.send, parts[0])
 
     def _translated(self, call: Callable[..., T], *given: Any) -> T:
-        import ssl
-
         try:
             return call(*given)
         except ssl.SSLWantReadError:
@@ -13989,7 +14020,7 @@ class Dispatcher:
 
 
 # ==== 60 HTTP server ========================================================================================
-# A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
+# A subclass of socketserver.TCPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. It caps the connections, in all and of one address, and its tick closes those past their deadline.
 
@@ -14001,7 +14032,7 @@ DRAIN_SECONDS = 5.0
 CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
 
-class ApiServer(http.server.HTTPServer):
+class ApiServer(socketserver.TCPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
     all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Raises
     SettingsError for an address or TLS files that cannot be used."""
@@ -14025,17 +14056,17 @@ class ApiServer(http.server.HTTPServer):
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
         try:
-            super().__init__((settings.host, settings.port), http.server.BaseHTTPRequestHandler)
+            super().__init__((settings.host, settings.port), socketserver.BaseRequestHandler)
         except OSError as error:
             place, reason = f"{settings.host}:{settings.port}", error.strerror or error
             choose = "QTM_HOST and QTM_PORT choose"
             raise SettingsError(f"cannot listen on {place}: {reason}; {choose}") from None
         self.socket.setblocking(False)
 
-    def server_bind(self) -> None:
-        """Without the stock look-up of the host's full name, which can stall a start."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    @property
+    def server_port(self) -> int:
+        """The port that it listens on; ``settings.port`` may be 0."""
+        return int(self.server_address[1])
 
     @property
     def url(self) -> str:
@@ -14271,8 +14302,6 @@ def _shown(value: Any) -> str:
 
 def _table(columns: Iterable[tuple[str, Iterable[Any]]]) -> str:
     """Aligned columns, each a head and its values; numbers stand on the right."""
-    import unicodedata
-
     shown = []
     for head, values in columns:
         cells = [_shown(head), *(_shown(value)[:SHOWN_CELL] for value in values)]
@@ -14663,7 +14692,7 @@ def secret_texts(settings: Settings) -> list[str]:
     found: set[str] = set()
     tokens = [token for _, token in named_tokens((*settings.api_token, *settings.read_token))]
     for text in (*tokens, password):
-        found |= {text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
+        found |= {text, urllib_parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 
 
@@ -14948,8 +14977,6 @@ def prepare_process(settings: Settings) -> Settings:
     if sys.platform == "linux":
         # One heap for all threads: else each keeps what its largest answers took, and Python's lock lets
         # them hardly meet there. Another C library than glibc has no mallopt.
-        import ctypes
-
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     return within_descriptors(settings)
@@ -15033,17 +15060,15 @@ def command_worker(settings: Settings, options: argparse.Namespace) -> int:
 def _health_fault(settings: Settings) -> str:
     """The fault of the service at the host and port of the settings; empty when it is alive."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    connect: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
+    connect: Callable[..., http_client.HTTPConnection] = http_client.HTTPConnection
     if settings.tls_cert:
-        import ssl
-
         context = ssl._create_unverified_context()  # the certificate does not name the loopback address
-        connect = functools.partial(http.client.HTTPSConnection, context=context)
+        connect = functools.partial(http_client.HTTPSConnection, context=context)
     try:
         with contextlib.closing(connect(host, settings.port, timeout=PING_SECONDS)) as connection:
             connection.request("GET", "/healthz")
             status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http_client.HTTPException) as error:
         return f"nothing answers at {host}:{settings.port}: {error or type(error).__name__}"
     return "" if status == 200 else f"{host}:{settings.port} answers with status {status}"
 

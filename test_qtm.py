@@ -40,6 +40,7 @@ import os
 import pathlib
 import platform
 import pydoc
+import queue
 import random
 import re
 import resource
@@ -1214,23 +1215,25 @@ def test_a_connection_that_comes_back_goes_to_the_thread_that_waits_longest():
 
 @pytest.mark.parametrize(
     ("interruption", "raised"),
-    [(qtm.FutureTimeout, qtm.DatabaseUnavailable), (KeyboardInterrupt, KeyboardInterrupt)],
+    [(queue.Empty, qtm.DatabaseUnavailable), (KeyboardInterrupt, KeyboardInterrupt)],
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["nothing came", "it came in the last moment"])
 def test_a_thread_that_stops_waiting_takes_no_connection_with_it(monkeypatch, interruption, raised, is_late):
     pool = fake_pool()
-    lending, honest = contextlib.ExitStack(), concurrent.futures.Future.result
+    lending = contextlib.ExitStack()
     first = lending.enter_context(pool.connection())
 
-    def result(turn, timeout=None):
+    class Turn(queue.SimpleQueue):
         """A wait that is interrupted, and maybe gets something before it ends."""
-        if timeout is None:
-            return honest(turn)
-        if is_late:
-            lending.close()
-        raise interruption
 
-    monkeypatch.setattr(concurrent.futures.Future, "result", result)
+        def get(self, timeout=None):
+            if timeout is None:
+                return super().get()
+            if is_late:
+                lending.close()
+            raise interruption
+
+    monkeypatch.setattr(queue, "SimpleQueue", Turn)
     with pytest.raises(raised), pool.connection():
         pass
     lending.close()
@@ -1442,7 +1445,7 @@ def test_a_password_may_have_any_characters(mariadb):
         f"CREATE OR REPLACE USER words@'127.0.0.1' IDENTIFIED BY '{escaped}'",
         "GRANT ALL ON qtm_words.* TO words@'127.0.0.1'",
     )
-    database = qtm.Database(url.replace("root@", f"words:{qtm.urllib.parse.quote(password, safe='')}@"))
+    database = qtm.Database(url.replace("root@", f"words:{urllib.parse.quote(password, safe='')}@"))
     assert qtm.migrate(database)
     database.close()
 
@@ -6138,7 +6141,7 @@ def test_an_engine_server_that_is_killed_before_it_read_a_word_is_replaced(tmp_p
             started[0].wait()
         return started[-1]
 
-    monkeypatch.setattr(qtm.subprocess, "Popen", start_and_kill_the_first)
+    monkeypatch.setattr(subprocess, "Popen", start_and_kill_the_first)
     with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines)) as tasks:
         assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
 
@@ -7471,7 +7474,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr(qtm.subprocess, "Popen", refuse)
+        patch.setattr(subprocess, "Popen", refuse)
         server.ensure()
         assert not server.is_ready
     server.ensure()
@@ -16569,12 +16572,12 @@ SECRETS["password"] = "ge/heim%\"'\\ \u00e4\u5bc6!"
 
 def told_secrets(text: str) -> list[str]:
     """Which of the secrets stand in a text, in any of the ways to write them."""
-    written = lambda value: (value, qtm.urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])  # noqa: E731
+    written = lambda value: (value, urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])  # noqa: E731
     return [name for name, value in SECRETS.items() if any(form in text for form in written(value))]
 
 
 def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
-    url = f"mysql://app:{qtm.urllib.parse.quote(SECRETS['password'], safe='')}@db/n"
+    url = f"mysql://app:{urllib.parse.quote(SECRETS['password'], safe='')}@db/n"
     tokens = {"api_token": (SECRETS["full"], SECRETS["other"]), "read_token": (SECRETS["look"],)}
     chosen = qtm.Settings(database_url=url, **tokens)
     for is_json in (False, True):
@@ -16815,7 +16818,7 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
     account, alter = "guarded@'127.0.0.1'", "ALTER USER guarded@'127.0.0.1' IDENTIFIED BY"
     grant = f"GRANT ALL ON qtm_faults.* TO {account}"
     server.execute(f"CREATE OR REPLACE USER {account} IDENTIFIED BY '{escaped}'", grant)
-    quoted = qtm.urllib.parse.quote(SECRETS["password"], safe="")
+    quoted = urllib.parse.quote(SECRETS["password"], safe="")
     url = f"mysql://guarded:{quoted}@127.0.0.1:{server.port}/qtm_faults"
     secrets = {"QTM_API_TOKEN": f"{SECRETS['full']},{SECRETS['other']}", "QTM_READ_TOKEN": SECRETS["look"]}
     told = []
