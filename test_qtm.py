@@ -314,7 +314,7 @@ def test_what_kubernetes_sets_for_a_service_called_qtm_is_no_setting():
 def test_a_password_is_refused_on_the_command_line():
     with pytest.raises(qtm.SettingsError, match="process list") as caught:
         load(database_url="mysql://u:geheim@h/n")
-    assert "geheim" not in str(caught.value)
+    assert "geheim" not in f"{caught.value} {qtm.Settings(database_url='mysql://u:geheim@h/n')!r}"
     assert load(database_url="mysql://u@h/n", allow_anonymous="1").allow_anonymous
 
 
@@ -395,16 +395,6 @@ def test_an_allowed_host_or_origin_that_could_never_match_is_a_fault(name):
     assert fault == f"QTM_{name.upper()}: '*', 'a b' {rule}"
 
 
-def test_secrets_are_in_no_repr_and_no_message():
-    shown = repr(qtm.Settings(database_url="mysql://u:geheim@h/n", api_token=("tokentoken",)))
-    assert "geheim" not in shown
-    assert "tokentoken" not in shown
-    for url in ("mysql://u:geheim@h:port/n", "mysql://u:geheim/n"):
-        with pytest.raises(qtm.SettingsError) as caught:
-            qtm.parse_database_url(url)
-        assert "geheim" not in caught.value.message
-
-
 LOCAL = (("127.0.0.1", 3306),)
 URLS = {
     "sqlite:///a.db": ("sqlite", "a.db", LOCAL, "", "", ""),
@@ -445,6 +435,10 @@ WRONG_URLS = [
         for hosts in ("h:x", "h:0", "h:65536", "h1,", ",h1", "h1,,h2", "::1", "[h1]:x", "[::1", "a b")
     ),
     *((f"mysql://u:geheimnis@h/n?{name}=", f"the option {name} must") for name in qtm.MYSQL_OPTIONS),
+    *(
+        (f"mysql://u:{rest}", "")
+        for rest in ("geheimnis/n", "12/geheimnis@h/n", "1#geheimnis@h/n", "1?geheimnis=2@h/n")
+    ),
     *(
         (f"mysql://u:geheimnis@{rest}", words)
         for rest, words in (
@@ -764,16 +758,6 @@ def test_more_than_a_million_values_are_refused_before_any_is_made(edge, case, m
         assert (status, answer["error"]) == (400, "malformed_json" if are_too_many else "invalid_request")
         assert ("too many values" in answer["message"]) == are_too_many
     assert bool(made) != are_too_many
-
-
-def test_requests_and_infos_survive_a_round_trip(dao):
-    (task_id,) = add(dao, "sh600000")
-    info = dao.get(task_id)
-    for result in (None, {"x": 1}):
-        info.result = result
-        assert qtm.TaskInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
-    request = qtm.TaskRequest("sh600000", CONFIG, PARAMS, priority=3)
-    assert qtm.TaskRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
 
 
 def test_task_ids_ascend_and_are_version_7():
@@ -1256,18 +1240,6 @@ def test_a_pool_that_is_used_up_says_so_and_a_failed_connect_gives_its_place_bac
             pass
 
 
-def test_a_transaction_that_fails_leaves_nothing(dao):
-    def work(session):
-        session.execute(
-            "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES ('b', 'n', UTC_TIMESTAMP(6))"
-        )
-        raise qtm.TaskNotFound("for the test")
-
-    with pytest.raises(qtm.TaskNotFound):
-        dao.database.write(work)
-    assert dao.get_batch("b") is None
-
-
 NONE_READ = "none"  # the reading back finds nothing
 # The error of each try (the last one repeats), what reading back gives, then the outcome and how many tries
 # there are.
@@ -1420,34 +1392,6 @@ def test_a_second_process_on_a_sqlite_file_is_refused_clearly(tmp_path):
     assert f"DatabaseInUse: {words}" in done.stderr
     first.close()
     qtm.Database(f"sqlite:///{tmp_path}/q.db").close()
-
-
-def test_mariadb_that_is_killed_and_restarted_needs_no_new_database():
-    with private_server() as server:
-        database = qtm.Database(server.create_database("qtm_test"))
-        qtm.migrate(database)
-        dao = qtm.TaskDAO(database)
-        (task_id,) = add(dao)
-        server.kill()
-        with pytest.raises(qtm.DatabaseUnavailable):
-            dao.get(task_id)
-        server.start()
-        assert dao.get(task_id).status is qtm.TaskStatus.PENDING
-        assert dao.cancel(task_id)
-        database.close()
-
-
-def test_a_password_may_have_any_characters(mariadb):
-    password = "g\u00e4\u5bc6'%/@: "
-    escaped = private_mariadb.pymysql.converters.escape_string(password)
-    url = mariadb.create_database("qtm_words")
-    mariadb.execute(
-        f"CREATE OR REPLACE USER words@'127.0.0.1' IDENTIFIED BY '{escaped}'",
-        "GRANT ALL ON qtm_words.* TO words@'127.0.0.1'",
-    )
-    database = qtm.Database(url.replace("root@", f"words:{urllib.parse.quote(password, safe='')}@"))
-    assert qtm.migrate(database)
-    database.close()
 
 
 def test_tls_is_used_where_the_server_offers_it_and_verified_by_a_ca(tmp_path, certificate):
@@ -1757,13 +1701,6 @@ OLDER_TASK = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, confi
     SELECT '0', 'b', '600519.SH', '{}', '{}', 'pending', '', 0, 0, 1, 1, 60, 0, 0, '2026-01-01', '2026-01-01'"""
 
 
-def test_migrating_twice_changes_nothing(url):
-    database = qtm.Database(url)
-    assert qtm.migrate(database) == sorted(qtm.schema_steps())
-    assert qtm.migrate(database) == []
-    database.close()
-
-
 @pytest.fixture
 def in_german(mariadb):
     """The server's messages, for sessions that begin now."""
@@ -1934,43 +1871,6 @@ def test_keys_and_stock_codes_are_compared_exactly(dao):
     assert (dao.cancel(other), dao.retry_batch("b "), dao.get(task_id).status.value) == (False, 0, "pending")
 
 
-def test_the_same_idempotency_key_creates_once_however_many_ask(dao):
-    request = qtm.BatchRequest(["A"], CONFIG)
-    barrier = threading.Barrier(6)
-
-    def create():
-        barrier.wait()
-        return store(dao, request, qtm.new_task_ids(1)[0], qtm.new_task_ids(1), 1.0, 1, "key", "hash")
-
-    with concurrent.futures.ThreadPoolExecutor(6) as threads:
-        created = [future.result() for future in [threads.submit(create) for _ in range(6)]]
-    assert len({tuple(one.task_ids) for one in created}) == 1
-    assert [one.repeated for one in created].count(False) == 1
-    assert len(listed(dao)) == 1
-    with pytest.raises(qtm.IdempotencyKeyReused):
-        store(dao, request, "other", qtm.new_task_ids(1), 1.0, 1, "key", "another hash")
-
-
-def test_a_commit_of_a_create_that_comes_through_late_creates_once(dao, monkeypatch):
-    """The server froze at COMMIT: reading back finds nothing, and then it thaws and applies it after all."""
-    request, ids = qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS]), qtm.new_task_ids(2)
-    honest, calls = dao.database._until_applied, []
-
-    def thawing(run, confirm):
-        calls.append(1)
-        honest(run, confirm)
-        return honest(run, confirm)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(dao.database, "_until_applied", thawing)
-        created = store(dao, request, ids[0], ids, 1.0, 1)
-        assert (created.task_ids, created.repeated, calls) == (ids, False, [1])
-        assert len(listed(dao)) == 2
-        many = [new_batch(code) for code in "CD"]
-        assert [answer.task_ids for answer in dao.create(many)] == [new.task_ids for new in many]
-    assert len(listed(dao)) == 4
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_create_that_is_there_already_and_cannot_be_read_back_is_in_doubt(dao, monkeypatch, count):
     """A lost COMMIT came through late, so that the next try meets its rows; and then the database goes
@@ -2083,14 +1983,6 @@ def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
     assert [answer.repeated for answer in answers[2:5]] == [False, False, True]
     assert sorted(task.stock_code for task in listed(dao)) == ["A", "AAPL", "C", "K"]
     assert dao.get_batch(last.batch_id).total == 1
-
-
-def test_a_document_that_no_packet_takes_is_the_clients_error(dao, monkeypatch):
-    monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 5000)
-    request = qtm.BatchRequest(["A"], CONFIG, [{"x": "y" * 6000}])
-    with pytest.raises(qtm.BodyTooLarge, match="more than the database takes in one packet"):
-        store(dao, request, "b", qtm.new_task_ids(1), 1.0, 1)
-    assert dao.get_batch("b") is None
 
 
 def test_a_clock_that_was_set_back_delays_no_task_beyond_the_longest_backoff(dao):
@@ -2237,26 +2129,6 @@ def test_times_of_an_attempt_are_those_of_its_engine(dao):
     assert took == pytest.approx(datetime.timedelta(seconds=4.0), abs=datetime.timedelta(milliseconds=1))
 
 
-def test_a_commit_of_a_group_of_outcomes_that_comes_through_late_is_read_back(dao, monkeypatch):
-    """Its first try was applied, and the second finds nothing to end; one task was cancelled before."""
-    ids, honest = add(dao, "A", "B", "C"), dao.database._until_applied
-    endings = [how_ended(one) for one in dao.claim("w", 3)]
-    assert dao.cancel(ids[1])
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            dao.database,
-            "_until_applied",
-            lambda run, confirm: (honest(run, confirm), honest(run, confirm))[1],
-        )
-        assert dao.record(endings) == ({(ids[0], 1), (ids[2], 1)}, set())
-    assert [dao.get(one).status.value for one in ids] == ["completed", "cancelled", "completed"]
-    assert [[one.ending for one in dao.get_attempts(task_id)] for task_id in ids] == [
-        ["completed"],
-        ["cancelled"],
-        ["completed"],
-    ]
-
-
 def test_an_outcome_whose_task_is_locked_keeps_no_other_waiting(mariadb_dao):
     dao = mariadb_dao
     locked, _free = add(dao, "A", "B")
@@ -2354,19 +2226,6 @@ def test_a_reclaim_needs_the_pair_to_stand_still(dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
-def test_a_lock_that_somebody_keeps_is_not_waited_for_again_and_again(mariadb_dao, monkeypatch):
-    dao = mariadb_dao
-    (task_id,) = add(dao)
-    monkeypatch.setattr(qtm, "CONFLICT_SECONDS", 0.5)
-    with contextlib.closing(dao.database.dialect.connect(False)) as frozen:
-        frozen.begin()
-        frozen.cursor().execute(f"SELECT 1 FROM backtest_tasks WHERE task_id = '{task_id}' FOR UPDATE")
-        started = time.monotonic()
-        with pytest.raises(qtm.TransactionConflict):
-            dao.cancel(task_id)
-        assert time.monotonic() - started < 9.0, "one lock wait is 5 s"
-
-
 def test_a_reclaim_does_not_wait_for_a_replica_that_froze_while_it_wrote(mariadb_dao):
     dao = mariadb_dao
     (task_id,) = add(dao)
@@ -2405,29 +2264,21 @@ def test_statuses_change_only_along_the_transitions(dao):
             (task_id,) = add(dao)
             (claimed,) = dao.claim("w", 1)
             (orphan,) = dao.running()
-            dao.database.write(
-                lambda s, to=status.value, one=task_id: s.execute(
-                    f"UPDATE backtest_tasks SET status = '{to}' WHERE task_id = '{one}'"
-                )
+            change(
+                dao, f"UPDATE backtest_tasks SET status = '{status.value}' WHERE task_id = :one", one=task_id
             )
-            if verb in outcomes:
-                finish(dao, claimed, outcomes[verb])
             actions = {
                 "claim": lambda: dao.claim("w", 1),
                 "cancel": lambda one=task_id: dao.cancel(one),
                 "retry": lambda one=task_id: dao.retry(one),
+                "again": lambda one=claimed: finish(dao, one, qtm.Outcome(error_type="x")),
+                "reclaim": lambda one=orphan: reclaim(dao, one),
             }
-            actions["again"] = lambda c=claimed: finish(dao, c, qtm.Outcome(error_type="x"))
-            actions["reclaim"] = lambda o=orphan: reclaim(dao, o)
-            actions.get(verb, lambda: None)()
+            actions.get(verb, lambda one=claimed, how=verb: finish(dao, one, outcomes[how]))()
             after = dao.get(task_id).status
             if after is not status:
                 changed.add((status, after))
-            dao.database.write(
-                lambda s, one=task_id: s.execute(
-                    f"UPDATE backtest_tasks SET status = 'completed' WHERE task_id = '{one}'"
-                )
-            )
+            change(dao, "UPDATE backtest_tasks SET status = 'completed' WHERE task_id = :one", one=task_id)
     assert changed == {(before, after) for before, afters in qtm.TRANSITIONS.items() for after in afters}
 
 
@@ -2467,16 +2318,6 @@ def rows_of(dao, *tables: str) -> dict[str, int]:
     """How many rows each table has."""
     names = tables or ("tasks", "results", "attempts", "metrics", "batches")
     return {name: dao.database.rows(f"SELECT COUNT(*) FROM backtest_{name}")[0][0] for name in names}
-
-
-def test_retry_of_a_batch_takes_the_statuses_that_it_is_given(dao):
-    ids = add(dao, "A", "B", "C", batch_id="b")
-    end_next(dao, qtm.Outcome(error_type="x", retryable=False))
-    dao.cancel(ids[1])
-    both = (qtm.TaskStatus.CANCELLED, qtm.TaskStatus.FAILED)
-    assert [dao.retry_batch("b", [status]) for status in both] == [1, 1]
-    dao.cancel_batch("b")
-    assert [dao.retry_batch("b"), dao.retry_batch("b", both)] == [0, 3]
 
 
 def test_a_deleted_task_is_gone_with_all_that_belongs_to_it_and_others_are_not(url):
@@ -2558,76 +2399,79 @@ def test_what_is_deleted_is_in_no_ranking_and_no_count_a_moment_later(api, monke
     assert shown() == ([third], 1, 1)
 
 
-def test_a_task_that_is_retried_while_its_batch_is_deleted_is_kept_with_its_records(url, monkeypatch):
-    """At whatever statement of the delete the retry comes: its task is gone, or stays as it is, and so does
-    its batch."""
+@pytest.mark.parametrize("how", ["deleted", "purged"])
+def test_a_task_that_is_retried_while_it_is_removed_is_gone_or_keeps_its_records(url, monkeypatch, how):
+    """At whatever statement the retry comes: the task is gone, or stays as it is, and so does its batch."""
     real, number, kept = qtm.Session.execute, 0, 0
     with (
         qtm.start(settings(url), scheduler=False) as tasks,
         concurrent.futures.ThreadPoolExecutor(1) as threads,
     ):
+        dao = tasks.dao
+        cutoff = dao.retention_cutoff(30.0)
         while True:
             number += 1
-            ids = add(tasks.dao, "A", "B", batch_id="b", max_attempts=1)
-            for _ in ids:
-                end_next(tasks.dao, qtm.Outcome(error_type="E", message="for the test"))
+            made = add(dao, "A", "B", batch_id="b", max_attempts=1)
+            for _ in made:
+                end_next(dao, qtm.Outcome(error_type="E", message="for the test"))
+            ids = grow_old(dao, *made)
             calls: list[str] = []
             retries: list[concurrent.futures.Future[bool]] = []
 
             def execute(
-                session,
-                sql,
-                parameters=qtm.NO_PARAMETERS,
-                last=ids[1],
-                calls=calls,
-                retries=retries,
-                n=number,
+                session, sql, parameters=qtm.NO_PARAMETERS, last=ids[1], found=(calls, retries, number)
             ):
+                calls, retries, place = found
                 if threading.current_thread() is threading.main_thread():
                     calls.append(sql)
-                    if len(calls) == n:
-                        retries.append(threads.submit(tasks.dao.retry, last))
+                    if len(calls) == place:
+                        retries.append(threads.submit(dao.retry, last))
                         concurrent.futures.wait(retries, timeout=0.2)
                 return real(session, sql, parameters)
 
             monkeypatch.setattr(qtm.Session, "execute", execute)
             with contextlib.suppress(qtm.TaskNotFinished):
-                tasks.delete_batch("b")
+                tasks.delete_batch("b") if how == "deleted" else dao.purge(cutoff)
             monkeypatch.undo()
             if not retries:
                 break
             was_retried = retries[0].result(DEADLINE_SECONDS)
-            left = [task.task_id for task in listed(tasks.dao)]
-            assert (ids[1] in left) == was_retried, calls
-            endings = [one.ending for one in tasks.dao.get_attempts(ids[1])]
-            assert (endings, tasks.dao.get_batch("b") is not None) == (
-                (["failed"], True) if was_retried else ([], False)
-            ), calls
+            left = [task.task_id for task in listed(dao)]
+            endings = [one.ending for one in dao.get_attempts(ids[1])]
+            assert (ids[1] in left, endings) == (was_retried, ["failed"] * was_retried), calls
+            assert (dao.get_batch("b") is not None) == was_retried or how == "purged", calls
             kept += was_retried and left == ids[1:]
             tasks.cancel_batch("b") if was_retried else None
             for task_id in left:
                 tasks.delete_task(task_id)
-            assert set(rows_of(tasks.dao).values()) == {0}
-    assert (number > 8, kept > 0) == (True, True)
+            dao.purge_batches(cutoff)
+            assert set(rows_of(dao).values()) == {0}
+    assert number > (8 if how == "deleted" else 4)
+    assert kept > 0 or how == "purged"
 
 
-def test_two_replicas_delete_one_batch_and_count_each_task_once(database, url):
+@pytest.mark.parametrize("how", ["delete", "purge"])
+def test_two_replicas_remove_the_same_tasks_and_count_each_once(database, url, how):
     first, second = qtm.TaskDAO(database), qtm.TaskDAO(database)
-    add(first, *["A"] * 900, batch_id="b")
+    ids = add(first, *["A"] * 900, batch_id="b")
     change(first, "UPDATE backtest_tasks SET status = 'cancelled'")
-    both = [qtm.TaskManager(dao, settings(url)) for dao in (first, second)]
+    if how == "purge":
+        grow_old(first, *ids)
     barrier = threading.Barrier(2)
 
-    def delete(tasks) -> int:
+    def remove(dao) -> int:
         barrier.wait()
-        try:
-            return tasks.delete_batch("b")
-        except qtm.BatchNotFound:
-            return 0
+        with contextlib.suppress(qtm.BatchNotFound):
+            return (
+                upkeep_pass(dao) if how == "purge" else qtm.TaskManager(dao, settings(url)).delete_batch("b")
+            )
+        return 0
 
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        counts = [one.result(DEADLINE_SECONDS) for one in [threads.submit(delete, tasks) for tasks in both]]
-    assert (sum(counts), set(rows_of(first).values())) == (900, {0})
+        counts = [
+            one.result(DEADLINE_SECONDS) for one in [threads.submit(remove, dao) for dao in (first, second)]
+        ]
+    assert (sum(counts), listed(first)) == (900, [])
 
 
 DELETING = """
@@ -2772,28 +2616,9 @@ def test_a_page_holds_its_tasks_in_their_order_however_the_database_made_it(dao,
         assert shown == [task.to_dict() for task in page.tasks] == expected[: len(shown)]
         assert page.next_cursor == (shown[-1]["task_id"] if len(shown) < len(expected) else None)
         assert len(shown) == min(len(expected), chosen.limit) or spoiled == "too long"
-
-
-def test_the_pages_of_a_batch_agree_with_its_counts_over_http_too(url):
-    with qtm.start(settings(url), scheduler=False) as tasks:
-        ids = varied_batch(tasks.dao)
-        api = qtm.TaskAPI(tasks.settings)
-        api.open(tasks)
-        beyond = {"stock_code": "A", "cursor": ids[2]}
-        for selection in ({}, {"limit": 3}, {"limit": 10}, {"statuses": ["failed"]}, beyond):
-            batch = tasks.get_tasks_by_batch("b", **selection)
-            page = {"tasks": [task.to_dict() for task in batch.tasks], "next_cursor": batch.next_cursor}
-            given = {name: one if isinstance(one, list) else [str(one)] for name, one in selection.items()}
-            query = {"batch_id": ["b"], **{name.replace("statuses", "status"): given[name] for name in given}}
-            (answer,) = BATCH_ROUTE.handler(api, [qtm.HttpRequest("GET", "/", query, {})])
-            shown, known = json.loads(answer.body)["data"], {**batch.summary(), **page}
-            rates = [[one.pop("tasks_per_second"), one.pop("eta_seconds")] for one in (shown, known)]
-            assert shown == known
-            assert None not in rates[0] + rates[1], "they are of two moments"
-            assert batch.counts == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
-            assert batch.progress == tasks.get_batch("b").progress == 0.16
-        with pytest.raises(qtm.BatchNotFound):
-            tasks.get_tasks_by_batch("nothing")
+    batch = dao.get_batch("b")
+    assert batch.counts == {"pending": 6, "running": 1, "completed": 1, "failed": 1, "cancelled": 1}
+    assert batch.progress == 0.16
 
 
 STEPS_PER_ROW = 150  # instructions of SQLite's machine for a row that is shown, by far the dearest
@@ -3271,48 +3096,6 @@ def test_retention_deletes_what_ended_long_ago_and_nothing_else(dao):
         assert [row[0] for row in rows] == [fresh]
 
 
-def test_a_task_that_is_retried_while_it_is_purged_is_gone_or_keeps_its_records(dao, monkeypatch):
-    """At whatever statement of the purge the retry comes."""
-    real, number = qtm.Session.execute, 0
-    with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        while True:
-            number += 1
-            (made,) = add(dao, max_attempts=1)
-            end_next(dao, qtm.Outcome(error_type="E", message="for the test"))
-            (task_id,) = grow_old(dao, made)
-            calls: list[str] = []
-            retries: list[concurrent.futures.Future[bool]] = []
-
-            def execute(
-                session,
-                sql,
-                parameters=qtm.NO_PARAMETERS,
-                task_id=task_id,
-                calls=calls,
-                retries=retries,
-                place=number,
-            ):
-                if threading.current_thread() is threading.main_thread():
-                    calls.append(sql)
-                    if len(calls) == place:
-                        retries.append(threads.submit(dao.retry, task_id))
-                        concurrent.futures.wait(retries, timeout=0.2)
-                return real(session, sql, parameters)
-
-            monkeypatch.setattr(qtm.Session, "execute", execute)
-            dao.purge(dao.retention_cutoff(30.0))
-            monkeypatch.undo()
-            if not retries:
-                break
-            was_retried = retries[0].result(DEADLINE_SECONDS)
-            task = dao.get(task_id)
-            assert was_retried == (task is not None), calls
-            assert [one.ending for one in dao.get_attempts(task_id)] == (["failed"] if task else []), calls
-            change(dao, "DELETE FROM backtest_tasks")
-            change(dao, "DELETE FROM backtest_attempts")
-    assert number > 4
-
-
 def test_a_key_is_kept_as_long_as_a_task_of_its_create(dao):
     """Else a repeat would run again what is still waiting, running, or kept for somebody to read."""
 
@@ -3379,18 +3162,6 @@ def test_a_step_of_the_retention_handles_a_bounded_number_of_rows(dao, monkeypat
     assert len([1 for name, _ in read if name == "idempotency_key"]) == 3
     assert dao.database.rows("SELECT COUNT(*) FROM backtest_idempotency_keys") == [(0,)]
     assert kept_batch.total == dao.get_batch("kept").total == len(kept)
-
-
-def test_two_replicas_purge_beside_each_other(dao):
-    ids = add(dao, *["A"] * 900)
-    change(dao, "UPDATE backtest_tasks SET status = 'cancelled'")
-    grow_old(dao, *ids)
-    with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        counts = [
-            one.result(DEADLINE_SECONDS) for one in [threads.submit(upkeep_pass, dao) for _ in range(2)]
-        ]
-    assert sum(counts) == 900
-    assert listed(dao) == []
 
 
 class PurgedDAO:
@@ -3540,26 +3311,6 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb_dao, monkeyp
         assert len(adding.result(DEADLINE_SECONDS)) == 2
         assert purging.result(DEADLINE_SECONDS) == (0, None)
     assert dao.get_batch("old").total == 2
-
-
-def test_workers_are_seen_while_they_live(dao):
-    assert not dao.has_worker(60)
-    dao.register_worker("w", 2)
-    assert dao.has_worker(60)
-    dao.heartbeat("w", [])
-    dao.remove_worker("w")
-    assert not dao.has_worker(60)
-
-
-def test_the_monitor_counts_statements_time_errors_and_pool_use(dao):
-    add(dao)
-    with pytest.raises(qtm.TaskNotFound):
-        dao.database.write(lambda session: (_ for _ in ()).throw(qtm.TaskNotFound("for the test")))
-    seen = dao.snapshot()
-    assert seen["statements"] > 0
-    assert seen["seconds"] > 0
-    assert seen["errors"]["task_not_found"] == 1
-    assert seen["pool"]["in_use"] == 0
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
@@ -3974,9 +3725,6 @@ def test_an_export_shows_chosen_columns_and_tasks(api, monkeypatch, page):
     for wrong in ({"format": "xml"}, {"fields": "a,,b"}, {"where": ["x"]}, {"statuses": ["x"]}):
         with pytest.raises(qtm.InvalidRequest, match=next(iter(wrong))):
             tasks.export("b", **wrong)
-    for wrong in ({"format": 1}, {"fields": 1}, {"where": 1}, {"statuses": 1}):
-        with pytest.raises(TypeError, match=next(iter(wrong))):
-            tasks.export("b", **wrong)
     with pytest.raises(qtm.BatchNotFound):
         tasks.export("none")
 
@@ -4065,9 +3813,6 @@ def test_curves_of_tasks_that_have_none_are_errors_that_name_them(api):
     for wrong in ({"points": 1}, {"points": 2001}):
         with pytest.raises(qtm.InvalidRequest, match="points"):
             api.api.tasks.curves([good], **wrong)
-    for wrong, words in (((1,), "task_id"), (([1],), "task_id"), (([good], "5"), "points")):
-        with pytest.raises(TypeError, match=words):
-            api.api.tasks.curves(*wrong)
 
 
 def test_a_ranking_is_kept_until_its_batch_changes(api, monkeypatch):
@@ -4099,9 +3844,6 @@ def test_a_ranking_is_kept_until_its_batch_changes(api, monkeypatch):
         {"cursor": "x"},
     ):
         with pytest.raises(qtm.InvalidRequest, match=next(iter(wrong))):
-            tasks.rank("b", **wrong)
-    for wrong in ({"by": 1}, {"where": 1}, {"where": [1]}, {"against": 1}, {"limit": "1"}):
-        with pytest.raises(TypeError, match=next(iter(wrong))):
             tasks.rank("b", **wrong)
 
 
@@ -5496,20 +5238,6 @@ def test_an_engine_of_its_own_signal_handlers_is_ended_as_before(tmp_path, monke
             assert record.exit_signal == "SIGTERM"
 
 
-def test_a_timeout_in_a_thread_shows_where_the_engine_was(tmp_path):
-    go = threading.Event()
-
-    def waits_here(task, progress):
-        go.wait(DEADLINE_SECONDS)
-        return {}
-
-    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db"), engine=waits_here) as tasks:
-        task = run_one(tasks, "any", timeout_seconds=0.2, max_attempts=1)
-        go.set()
-    assert task.error["type"] == "timeout"
-    assert "in waits_here\n" in task.error["traceback"]
-
-
 def test_a_cancel_frees_the_slot_even_when_the_host_hangs(running, tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "HOST_SECONDS", 0.1)
     pids = tmp_path / "pids"
@@ -5558,17 +5286,19 @@ def parent_of(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_nothing_is_left_when_a_host_is_killed(running, tmp_path):
+def test_nothing_is_left_when_a_host_is_killed(private_temporary_folder, running, tmp_path):
     pids = tmp_path / "pids"
     request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
     (task_id,) = running.create_task(request).task_ids
     engine, grandchild = map(
         int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
     )
+    folders = set(private_temporary_folder.glob("*/*"))
     os.kill(parent_of(engine), signal.SIGKILL)
     task = running.wait(task_id, DEADLINE_SECONDS)
     assert (task.status.value, task.error["type"]) == ("failed", "crashed")
     eventually(lambda: not is_alive(engine) and not is_alive(grandchild))
+    eventually(lambda: len(folders - set(private_temporary_folder.glob("*/*"))) == 1)
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
 
 
@@ -6722,12 +6452,14 @@ def test_files_of_the_working_folder_do_not_take_the_place_of_the_standard_libra
     )
 
 
-def test_what_an_import_prints_is_told_once_and_in_no_attempt(tmp_path, monkeypatch, caplog):
+def test_what_an_import_prints_is_logged_once_in_bounds_and_in_no_attempt(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "qtm")
     engine = """
-        import logging, sys
-        print("import says")
+        import logging, os, sys
+        print("one", flush=True)
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        os.write(2, b"two\\nthree")
+        os.write(1, b"x" * 200_000)
         def run(task, progress):
             logging.warning("attempt says")
             return {}
@@ -6736,7 +6468,10 @@ def test_what_an_import_prints_is_told_once_and_in_no_attempt(tmp_path, monkeypa
         for _ in range(2):
             (record,) = tasks.get_task_attempts(run_one(tasks, "any").task_id)
             assert record.output_tail == "attempt says\n"
-        eventually(lambda: logged(caplog, "engine output") == ["import says"])
+        eventually(lambda: "engine output cut" in {record.msg.event for record in caplog.records})
+    texts = logged(caplog, "engine output")
+    assert [text[:7] for text in texts] == ["one", "two", "threexx"]
+    assert sum(len(text) + 1 for text in texts) <= qtm.MAX_OUTPUT_BYTES + 1
 
 
 def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkeypatch):
@@ -6749,26 +6484,6 @@ def test_an_engine_that_blocks_signals_at_import_is_seen_to_end(tmp_path, monkey
     with with_engine(tmp_path, monkeypatch, "blocking_engine", engine) as tasks:
         task = run_one(tasks, "any", timeout_seconds=4 * DEADLINE_SECONDS)
     assert task.status is qtm.TaskStatus.COMPLETED
-
-
-def test_what_an_engine_prints_at_its_import_goes_to_the_log_line_by_line_and_is_capped(
-    tmp_path, monkeypatch, caplog
-):
-    caplog.set_level("INFO", "qtm")
-    engine = """
-        import os
-        print("one", flush=True)
-        os.write(2, b"two\\nthree")
-        os.write(1, b"x" * 200_000)
-        def run(task, progress):
-            return {}
-    """
-    with with_engine(tmp_path, monkeypatch, "talking_engine", engine) as tasks:
-        assert run_one(tasks, "any").status is qtm.TaskStatus.COMPLETED
-    eventually(lambda: "engine output cut" in {record.msg.event for record in caplog.records})
-    fields = [record.fields for record in caplog.records if record.msg.event == "engine output"]
-    assert [one["text"][:7] for one in fields] == ["one", "two", "threexx"]
-    assert sum(len(one["text"]) + 1 for one in fields) <= qtm.MAX_OUTPUT_BYTES + 1
 
 
 @pytest.mark.parametrize("version", [None, "mine 3"])
@@ -6951,19 +6666,6 @@ def test_a_resource_tracker_that_waits_for_a_cpu_may_finish(tmp_path, monkeypatc
         os.kill(int(tracker), signal.SIGCONT)
         eventually(lambda: not is_alive(int(tracker)))
         assert not os.path.exists(f"/dev/shm/{name}")
-
-
-def test_the_temporary_folder_of_an_attempt_whose_host_was_killed_is_removed(
-    private_temporary_folder, running, tmp_path
-):
-    pids = tmp_path / "pids"
-    request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
-    (task_id,) = running.create_task(request).task_ids
-    engine, _ = eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
-    folders = set(private_temporary_folder.glob("*/*"))
-    os.kill(parent_of(int(engine)), signal.SIGKILL)
-    assert running.wait(task_id, DEADLINE_SECONDS).error["type"] == "crashed"
-    eventually(lambda: len(folders - set(private_temporary_folder.glob("*/*"))) == 1)
 
 
 WARM_ENGINE = """
@@ -8167,6 +7869,7 @@ def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
         )
         task = tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
         assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+        assert "in engine\n" in task.error["traceback"], "where the engine was"
     release.set()
 
 
@@ -8513,31 +8216,6 @@ def test_an_argument_of_a_wrong_value_is_an_invalid_request_that_names_it(method
     ):
         getattr(tasks, method)(**arguments)
     assert refused.value.errors == (fault,)
-
-
-def test_the_managers_errors(url):
-    with qtm.start(settings(url), scheduler=False) as tasks:
-        created = tasks.create_task(qtm.BatchRequest(["A", "B"], CONFIG, [PARAMS], "b"))
-        for call in (tasks.get_task_status, tasks.cancel_task, tasks.get_task_result, tasks.retry_task):
-            with pytest.raises(qtm.TaskNotFound):
-                call("nothing")
-        for call in (tasks.get_tasks_by_batch, tasks.cancel_batch, tasks.retry_batch):
-            with pytest.raises(qtm.BatchNotFound):
-                call("nothing")
-        one, two = created.task_ids
-        with pytest.raises(qtm.TaskNotFinished):
-            tasks.get_task_result(one)
-        with pytest.raises(qtm.TaskNotRetryable):
-            tasks.retry_task(one)
-        assert [tasks.cancel_task(one).status.value for _ in range(2)] == ["cancelled"] * 2
-        assert tasks.get_task_result(one).result is None
-        end_next(tasks.dao, DONE)
-        with pytest.raises(qtm.TaskFinished, match="completed"):
-            tasks.cancel_task(two)
-        assert tasks.retry_task(one).status is qtm.TaskStatus.PENDING
-        assert tasks.get_tasks_by_batch("b", [qtm.TaskStatus.COMPLETED]).tasks[0].task_id == two
-        with pytest.raises(qtm.InvalidRequest):
-            tasks.create_task(qtm.TaskRequest("A", {**CONFIG, "extra": float("nan")}, PARAMS))
 
 
 def test_a_full_queue_refuses_creates_with_the_numbers_and_nothing_else(url):
@@ -10689,17 +10367,6 @@ def test_metrics_tell_what_was_done(url):
         assert low <= found(name) <= high, name
 
 
-def test_metrics_want_a_token_where_there_are_some_and_one_to_read_suffices(tmp_path):
-    tokens = {"api_token": ("full-token",), "read_token": ("look-token",)}
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **tokens)) as server:
-        assert call(server, "GET", "/metrics")[0] == 401
-        for token in ("full-token", "look-token"):
-            found = scrape(server, {"Authorization": f"Bearer {token}"})
-        assert found.requests("/metrics", "GET", 401) == 1
-        assert found("qtm_slots", state="busy") is None, "there is no scheduler here"
-        assert "-token" not in str(found)
-
-
 def test_the_age_of_the_queue_is_that_of_due_tasks_by_the_databases_clock(dao):
     assert dao.count_open() == ({"pending": 0, "running": 0}, 0.0)
     first, second, third = add(dao, "A", "B", "C")
@@ -10860,19 +10527,6 @@ def test_the_five_endpoints_and_their_envelope(api):
     assert data_of(api, "listBatches")["batches"][0]["total"] == 4
     assert call(api, "GET", "/healthz")[0] == 200
     assert call(api, "GET", "/readyz")[1]["data"]["status"] == "ready"
-
-
-def test_a_completed_task_cannot_be_cancelled_and_shows_its_result(url):
-    with serving(settings(url, port=0), scheduler=True) as server:
-        (task_id,) = data_of(server, "createTask", body(), 201)["task_ids"]
-        found = data_of(server, f"getTaskResult?task_id={task_id}&wait=30")
-        assert (found["result"]["metrics"]["bars"], found["non_finite"]) == (2013, [])
-        (attempt,) = data_of(server, f"getTaskAttempts?task_id={task_id}")["attempts"]
-        shown = {"attempt": 1, "ending": "completed", "exit_code": 0, "error": None}
-        assert {name: attempt[name] for name in shown} == shown
-        status, answer, _ = call(server, "POST", f"{A}/cancelTask", {"task_id": task_id})
-        assert (status, answer["code"], answer["error"]) == (409, 40902, "task_already_finished")
-        assert answer["message"] == "the task is completed and can no longer be cancelled"
 
 
 BAD_REQUESTS = {
@@ -11154,26 +10808,6 @@ def test_each_request_of_a_group_is_answered_for_itself(api, monkeypatch, error)
     ]
 
 
-def test_idempotency_key_over_http(api):
-    key = {"Idempotency-Key": "monday-run"}
-    first, second = (data_of(api, "createTask", body(), status, key) for status in (201, 200))
-    assert first == second
-    assert refused(api, "createTask", body(priority=1), key) == 42201
-    assert refused(api, "createTask", body(), {"Idempotency-Key": "a b"}) == 40001
-
-
-def test_a_full_queue_is_429_with_retry_after(tmp_path):
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_pending=1)) as server:
-        key = {"Idempotency-Key": "monday-run"}
-        data_of(server, "createTask", body(), 201, key)
-        status, answer, headers = call(server, "POST", f"{A}/createTask", body())
-        assert (status, answer["code"], answer["error"]) == (429, 42901, "too_many_pending")
-        assert headers["Retry-After"] == "10"
-        counts = "1 tasks are pending and 1 more were asked for, where QTM_MAX_PENDING allows 1"
-        assert answer["message"].startswith(counts)
-        data_of(server, "createTask", body(), 200, key)
-
-
 def test_options_of_the_whole_service_is_405_with_allow(edge):
     answer = raw(edge, b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HIDDEN)
     assert answered(answer) == [405, 200]
@@ -11249,15 +10883,6 @@ def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatc
             assert scrape(server)("qtm_database_up") == 1
         go_on.set()
         eventually(lambda: call(server, "GET", "/readyz")[0] == 200)
-
-
-def test_a_database_that_is_gone_gives_503_with_retry_after(api, monkeypatch):
-    def gone(work):
-        raise qtm.DatabaseUnavailable("gone", retry_after_seconds=3)
-
-    monkeypatch.setattr(api.api.tasks.dao.database, "read", gone)
-    status, answer, headers = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
-    assert (status, answer["code"], headers["Retry-After"]) == (503, 50301, "3")
 
 
 @pytest.mark.parametrize("fault", ["ZeroDivisionError", "backtest_tasks"], ids=["of ours", "of the database"])
@@ -13393,28 +13018,6 @@ def test_a_peer_with_wrong_tokens_slows_itself_alone_and_its_right_token_is_answ
     assert (told["client"], told["count"]) == ("127.0.0.2", 3)
 
 
-def test_tokens_are_rotated_by_a_time_in_which_both_are_taken(tmp_path):
-    url = f"sqlite:///{tmp_path}/q.db"
-    for tokens, good, bad in [
-        ("old-token", "old", "new"),
-        ("old-token, new-token", "old", ""),
-        ("new-token", "new", "old"),
-    ]:
-        chosen = dataclasses.replace(
-            qtm.Settings.load({"QTM_DATABASE_URL": url, "QTM_API_TOKEN": tokens}), port=0
-        )
-        with serving(chosen) as server:
-            assert (
-                call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {good}-token"})[0]
-                == 200
-            )
-            if bad:
-                assert (
-                    call(server, "GET", f"{A}/listTasks", None, {"Authorization": f"Bearer {bad}-token"})[0]
-                    == 401
-                )
-
-
 def test_a_task_names_the_token_that_created_it(url):
     """Alone, claimed by its create, and in one transaction with others; null without a name and by import."""
     tokens = ("desk:first-token", "night.run:second-token", "third-token")
@@ -14396,9 +13999,6 @@ def test_who_waits_for_an_end_hears_of_it_in_its_language(spoken):
         server.api.tasks.cancel_task(task_id)
         texts = [one.result(DEADLINE_SECONDS)[1]["data"]["status_text"] for one in asked]
     assert texts == ["Cancelled; it will not run.", "已取消，不会运行。"]
-
-
-(BATCH_ROUTE,) = (route for route in qtm.ROUTES if route.path.endswith("/getTasksByBatch"))
 
 
 def until_closed(sock) -> bytes:
@@ -16107,7 +15707,10 @@ def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatc
     until = clock.now + 25.0
 
     def open_database(chosen):
-        error = qtm.SchemaError if clock.now >= until else qtm.DatabaseUnavailable
+        error = (
+            qtm.TransactionConflict if clock.now == 1000.0 else qtm.DatabaseUnavailable
+        )  # a lost quorum, too
+        error = qtm.SchemaError if clock.now >= until else error
         raise error("refused" if clock.now < until - 3.0 else "no quorum")
 
     monkeypatch.setattr(signals, "wait", lambda seconds=None: setattr(clock, "now", clock.now + seconds))
@@ -16117,21 +15720,6 @@ def test_what_goes_on_for_long_is_logged_at_once_and_every_10_seconds(monkeypatc
         qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals)
     waits = [record for record in caplog.records if record.msg.event == "waiting for the database"]
     assert [record.fields["error"] for record in waits] == [*["refused"] * 3, "no quorum"]
-
-
-@pytest.mark.parametrize("error", [qtm.DatabaseUnavailable, qtm.TransactionConflict])
-def test_a_service_waits_for_a_database_that_is_away_or_losing_its_quorum(monkeypatch, tmp_path, error):
-    failures, signals, real = [error("for the test")] * 2, qtm.ServiceSignals(), qtm.open_database
-
-    def open_database(chosen):
-        if failures:
-            raise failures.pop()
-        return real(chosen)
-
-    monkeypatch.setattr(signals, "wait", lambda seconds=None: None)
-    monkeypatch.setattr(qtm, "open_database", open_database)
-    qtm.open_patiently(settings(f"sqlite:///{tmp_path}/q.db"), signals).close()
-    assert failures == []
 
 
 def test_a_stop_signal_that_comes_as_the_wait_begins_is_not_lost():
@@ -16591,13 +16179,6 @@ def test_secrets_that_others_put_into_a_message_are_taken_out_of_the_line():
         assert ("***" in line, told_secrets(line)) == (True, [])
     for url in ("mysql://u:qtm@db/n", "nonsense"):  # to hide a common word would tell it
         assert qtm.secret_texts(qtm.Settings(database_url=url)) == []
-
-
-@pytest.mark.parametrize("rest", ["12/gehe?im=1@h/n", "12/geheim@h/n", "1#geheim@h/n", "1?geheim=2@h/n"])
-def test_a_password_that_is_not_percent_encoded_is_in_no_message(rest):
-    with pytest.raises(qtm.SettingsError) as caught:
-        qtm.parse_database_url(f"mysql://u:{rest}")
-    assert "gehe" not in str(caught.value)
 
 
 def test_what_python_itself_would_print_over_many_lines_is_an_event_too():
@@ -17993,36 +17574,6 @@ def ask_date(port: int) -> datetime.datetime:
     """What a service takes for the time: the last poll by its own clock."""
     answer = ask(port, "/readyz")[1]["data"]["scheduler"]["last_poll_at"]
     return datetime.datetime.strptime(answer, "%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def test_a_clock_of_sqlite_that_is_set_back_keeps_no_task_waiting(tmp_path, monkeypatch):
-    """The database's clock is this machine's there: a task that was created before the step is due at once
-    all the same."""
-    stamp, shift = qtm._utc_timestamp, [datetime.timedelta(hours=1)]
-
-    def shifted(digits):
-        moment = datetime.datetime.fromisoformat(stamp(digits)) + shift[0]
-        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-
-    monkeypatch.setattr(qtm, "_utc_timestamp", shifted)
-    database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
-    before, failed = add(dao, "A", "B")
-    claims = dao.claim("w:1:x", 2)
-    assert dao.cancel(before)
-    assert dao.retry(before)
-    bad = qtm.Outcome(error_type="ValueError", message="for the test")
-    # in backoff, for 30 s of the clock as it was
-    assert finish(dao, claims[1], bad, 30.0, "", 0.0, None) is qtm.TaskStatus.PENDING
-    assert [claim.task_id for claim in dao.claim("w:1:x", 3)] == [before], "a backoff is waited for"
-    assert dao.cancel(before)
-    assert dao.retry(before)
-    shift[0] = datetime.timedelta(0)
-    (later,) = add(dao, "C")
-    assert {claim.task_id for claim in dao.claim("w:1:x", 3)} == {before, failed, later}
-    assert dao.seconds_to_next_run() is None
-    database.close()
 
 
 @pytest.mark.parametrize(("kind", "tasks_per_process"), [("sqlite", 20), ("mariadb", 1)])
