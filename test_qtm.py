@@ -436,7 +436,7 @@ WRONG_URLS = [
     ),
     *((f"mysql://u:geheimnis@h/n?{name}=", f"the option {name} must") for name in qtm.MYSQL_OPTIONS),
     *(
-        (f"mysql://u:{rest}", "")
+        (f"mysql://u:{rest}", "cannot be read")
         for rest in ("geheimnis/n", "12/geheimnis@h/n", "1#geheimnis@h/n", "1?geheimnis=2@h/n")
     ),
     *(
@@ -632,12 +632,12 @@ def test_any_printable_code_is_stored_listed_and_run_as_it_is(url):
             assert [one.stock_code for one in tasks.list_tasks(stock_code=code)[0]] == [code] * 3
 
 
-def test_a_code_travels_in_queries_as_it_is(api):
+def test_a_code_travels_in_queries_as_it_is(idle):
     codes = [code for code in STOCK_CODES if not code.isalnum()]
-    assert call(api, "POST", f"{A}/createTask", with_codes(*codes, batch_id="codes"))[0] == 201
+    assert call(idle, "POST", f"{A}/createTask", with_codes(*codes, batch_id="codes"))[0] == 201
     for code, verb in itertools.product(codes, ("listTasks", "getTasksByBatch")):
         query = urllib.parse.urlencode({"stock_code": code, "batch_id": "codes"})
-        status, answer, _ = call(api, "GET", f"{A}/{verb}?{query}")
+        status, answer, _ = call(idle, "GET", f"{A}/{verb}?{query}")
         assert (status, [task["stock_code"] for task in answer["data"]["tasks"]]) == (200, [code])
 
 
@@ -800,6 +800,13 @@ SWEEPS = {
         {"grid": {"a": [1, 2, 3, 4]}, "where": ["a>1", "3.5 >= a", "a != 2"]},
         [{"a": 3}],
     ),
+    "all comparisons": (
+        {
+            "grid": {"a": [1, 2, 3], "b": [1, 2, 3]},
+            "where": ["a<=b", "b >= 2", "a==1", "b!=2", "a < b", "b > a"],
+        },
+        [{"a": 1, "b": 3}],
+    ),
     "a sample of more than there is": ({"grid": {"a": [1, 2]}, "sample": 9}, [{"a": 1}, {"a": 2}]),
 }
 
@@ -882,28 +889,6 @@ def test_params_and_sweep_exclude_each_other_and_a_grid_in_params_is_told_of():
         qtm.BatchRequest.from_body({"stock_codes": ["A", "B"], "config": CONFIG, "sweep": too_many})
 
 
-@hypothesis.given(
-    st.dictionaries(
-        st.sampled_from("abcd"), st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=1
-    ),
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(sorted(qtm.OPERATORS)), st.integers(-3, 3))),
-)
-def test_a_sweep_is_the_product_filtered(grid, conditions):
-    conditions = [each for each in conditions if each[0] in grid]
-    product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    expected = [
-        params
-        for params in product
-        if all(qtm.OPERATORS[compare](params[name], number) for name, compare, number in conditions)
-    ]
-    where = [f"{name}{compare}{number}" for name, compare, number in conditions]
-    if expected:
-        assert swept({"grid": grid, "where": where}) == expected
-    else:
-        with pytest.raises(qtm.InvalidRequest):
-            swept({"grid": grid, "where": where})
-
-
 def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
     found = qtm.grid(
         fast=range(5, 15, 5), slow=numpy.array([5, 20]), stop=0.1, where=lambda p: p["fast"] < p["slow"]
@@ -921,20 +906,6 @@ def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
 
 
 # ==== 8-9 Ranking, Tables and curves ========================================================================
-
-
-def test_params_have_one_key_whatever_the_order_of_their_names():
-    some = [
-        {"fast": 5, "slow": 20},
-        {"slow": 20, "fast": 5},
-        {"fast": 5, "slow": 21},
-        {},
-        {"fast": {"a": [1, "\u00fc"]}},
-    ]
-    first, again, *others = map(qtm.params_key, some)
-    assert first == again
-    assert len({first, *others}) == 4
-    assert all(0 <= one < 2**63 for one in (first, *others))
 
 
 def test_skew_and_kurtosis_are_those_of_the_definition():
@@ -990,20 +961,6 @@ def test_params_with_skill_pass_the_luck_check_over_stocks_and_the_best_without_
         passed += is_good and not skill
     assert (luck.trials, is_good) == (200, True)
     assert passed <= 8
-
-
-def test_the_best_of_many_without_skill_passes_the_luck_check_in_few_batches():
-    """200 batches of 1,000 strategies whose returns are noise: the winner's deflated ratio exceeds 0.95 in
-    about one of twenty."""
-    noise, passed = numpy.random.default_rng(14), 0
-    for _ in range(200):
-        returns = noise.normal(0, 0.01, (1000, 120))
-        ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
-        winner = int(ratios.argmax())
-        moments = qtm.return_moments(returns[winner].tolist())
-        most = qtm.expected_max_sharpe(1000, float(ratios.var(ddof=1)))
-        passed += qtm.deflated_sharpe(float(ratios[winner]), most, 120, **moments) > 0.95
-    assert passed <= 16
 
 
 RANK_CORRELATIONS = {
@@ -1093,16 +1050,6 @@ def test_a_thinned_curve_has_its_ends_and_the_extremes_of_every_bucket_in_order(
     if buckets:
         known = [value for value in values if value is not None] or [None]
         assert {min(known), max(known)} <= {value for _, value in thinned}, "those of all"
-
-
-def test_columns_of_one_name_are_told_apart():
-    keys = [("", "rank"), ("params", "n"), ("params", "metrics.n"), ("metrics", "n"), ("metrics", "rank")]
-    heads = ["rank", "n", "metrics.n", "metrics.metrics.n", "metrics.rank"]
-    assert [*qtm.named_columns(keys * 2).values()] == heads
-    assert qtm.chosen_columns(["status", "params.a.b", "error.", "x", "nope.y", "status_text"]) == {
-        ("", "status"): "status", ("params", "a.b"): "params.a.b", ("*", "error."): "error.", ("*", "x"): "x",
-        ("*", "nope.y"): "nope.y", ("*", "status_text"): "status_text",
-    }  # fmt: skip
 
 
 # ==== 10-14 Log and counters, Connection pool, SQLite, MySQL, Transactions ==================================
@@ -1816,12 +1763,12 @@ def test_several_replicas_may_migrate_at_once(mariadb, before):
 
 def test_a_replica_waits_for_a_migration_longer_than_its_read_timeout(mariadb, monkeypatch):
     url = mariadb.create_database("qtm_slow")
-    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 6)
+    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 2)
     first, second = qtm.Database(url), qtm.Database(url)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         with first.single_connection() as connection, first.dialect.migration_lock(connection):
             done = thread.submit(qtm.migrate, second)
-            assert not concurrent.futures.wait([done], timeout=7.0).done, "it waits, and does not fail"
+            assert not concurrent.futures.wait([done], timeout=3.0).done, "it waits, and does not fail"
         assert done.result(DEADLINE_SECONDS) == sorted(qtm.schema_steps())
     first.close()
     second.close()
@@ -3469,6 +3416,7 @@ def test_params_are_ranked_over_their_stocks(dao):
             for table in ("backtest_tasks", "backtest_metrics")
         ]
     )
+    assert qtm.params_key({"fast": 10, "slow": 100}) == qtm.params_key({"slow": 100, "fast": 10})
     for stat, expected in GROUPED.items():
         for order, sign in (("desc", -1), ("asc", 1)):
             found = rank_of(dao, "b", group="params", stat=stat, order=order)
@@ -4157,12 +4105,6 @@ def test_the_documents_show_the_metrics_of_the_first_task():
     assert shown == qtm.run_backtest(qtm.TaskRequest("AAPL", CONFIG, PARAMS), lambda *_: None)["metrics"]
 
 
-def test_a_split_is_no_loss():
-    config = {**CONFIG, "start_date": "2005-02-01", "end_date": "2005-03-31", "strategy": "buy_and_hold"}
-    found = qtm.run_backtest(qtm.TaskRequest("AAPL", config), lambda *_: None)["metrics"]
-    assert found["max_drawdown"] > -0.2  # the price halved on 2005-02-28
-
-
 def test_an_adjusted_price_without_a_last_digit_buys_as_many_shares_as_a_fraction(tmp_path, monkeypatch):
     # bought and sold at an open of 20 x 2 / 6 = 6.66...: 100 buys exactly 15, and gives exactly 100 back
     rows = "Date,Open,Close,Adj Close\n2005-01-03,6,6,1\n2005-01-04,6,6,2\n2005-01-05,20,6,2\n2005-01-06,20,6,2\n"
@@ -4415,10 +4357,10 @@ def test_the_built_in_engine_refuses_what_it_would_ignore_or_miss(config, params
     assert [fault.field for fault in caught.value.errors] == fields
 
 
-def test_costs_are_checked_by_a_create_and_named_by_their_path(api):
+def test_costs_are_checked_by_a_create_and_named_by_their_path(idle):
     costs = {"commission": 0.00025, "min_commission": 5, "stamp_duty": 1, "slippage": 0}
     given = body(config={**CONFIG, "lot_size": 100, "costs": costs})
-    status, answer, _ = call(api, "POST", f"{A}/createTask", given)
+    status, answer, _ = call(idle, "POST", f"{A}/createTask", given)
     assert (status, answer["error"]) == (400, "invalid_task")
     assert answer["errors"] == [
         {"field": "config.costs.stamp_duty", "message": "must be less than 1"},
@@ -4426,7 +4368,7 @@ def test_costs_are_checked_by_a_create_and_named_by_their_path(api):
     ]
     costs |= {"stamp_duty": 0.0005, "commission": 0.001}
     given["config"].pop("commission")
-    assert call(api, "POST", f"{A}/createTask", given)[0] == 201
+    assert call(idle, "POST", f"{A}/createTask", given)[0] == 201
 
 
 def exact_books(bars, signals, cash, costs, lot):
@@ -4489,24 +4431,6 @@ def test_costs_and_lots_equal_an_exact_computation(days, signals, cash, costs, l
     assert [(one["shares"], one["profit"]) for one in found[1]] == trades
     assert min(equity) >= 0
     assert qtm.backtest_metrics(cash, *found)["final_equity"] == float(equity[-1])
-
-
-@hypothesis.settings(deadline=None)
-@hypothesis.given(
-    cash=decimals("0", "1000000", 2), price=decimals("0.01", "3000", 2), least=decimals("0", "50", 2),
-    rates=st.tuples(COST_RATES, COST_RATES, COST_RATES), lot=st.integers(1, 1000),
-)  # fmt: skip
-def test_a_purchase_fits_the_cash_and_one_more_lot_does_not(cash, price, least, rates, lot):
-    commission, duty, slippage = rates
-    costs = qtm.Costs(commission, least, duty, slippage, decimal.Decimal(lot))
-    with decimal.localcontext(qtm.BOOKS):
-        shares, cost = costs.buy(cash, price)
-        paid = price * (1 + slippage)
-        assert (shares % lot, cost <= cash, shares > 0) == (0, True, cost > 0)
-        more = paid * (shares + lot)
-        assert more + max(least, commission * more) > cash
-        left = costs.sell(shares, price)
-        assert 0 <= left <= cost, "the same open cannot give more back"
 
 
 def test_costs_of_a_config_are_the_decimals_that_are_written():
@@ -4906,17 +4830,6 @@ ENGINES = textwrap.dedent(
         for child in children:
             child.wait()
 
-    def prints(task, progress):
-        print("hello from the engine")
-        os.write(2, b"and from its stderr")
-        return {}
-
-    def floods(task, progress):
-        line = b"x" * 65535 + b"\\n"
-        for _ in range(1600):
-            os.write(1, line)
-        return {"flooded": True}
-
     def raises(task, progress):
         raise ValueError("no luck")
 
@@ -4972,10 +4885,6 @@ ENGINES = textwrap.dedent(
         while True:
             time.sleep(60)
 
-    def leaves_children(task, progress):
-        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-        return {"child": child.pid}
-
     def loops_in_c(task, progress):
         sum(itertools.repeat(0))
 
@@ -4996,9 +4905,9 @@ ENGINES = textwrap.dedent(
     def stops_itself(task, progress):
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def gigabyte(task, progress):
+    def prints_256_mib(task, progress):
         piece = b"x" * (1 << 20)
-        for _ in range(1024):
+        for _ in range(256):
             os.write(1, piece)
         return {"printed": True}
 
@@ -5277,11 +5186,6 @@ def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
     assert running.get_task_status(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
 
 
-def test_grandchildren_that_left_the_session_die_with_a_completed_attempt(running):
-    task = run_one(running, "leaves_children")
-    assert not is_alive(running.get_task_result(task.task_id).result["child"])
-
-
 def parent_of(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -5389,26 +5293,6 @@ def test_without_a_cap_an_error_that_a_library_makes_of_a_memory_error_is_its_ow
         assert run_one(tasks, "any", max_attempts=1).error["type"] == "ValueError"
 
 
-def test_what_an_engine_prints_goes_to_the_log_with_the_tasks_id_and_is_capped(running, caplog):
-    caplog.set_level("INFO", logger="qtm")
-    task = run_one(running, "prints")
-    lines = [
-        record.fields["text"]
-        for record in caplog.records
-        if getattr(record, "fields", {}).get("task_id") == task.task_id and "text" in record.fields
-    ]
-    assert lines == ["hello from the engine", "and from its stderr"]
-    caplog.clear()
-    task = run_one(running, "floods")
-    assert task.status is qtm.TaskStatus.COMPLETED
-    assert (
-        sum(
-            len(record.fields["text"]) for record in caplog.records if "text" in getattr(record, "fields", {})
-        )
-        <= qtm.MAX_OUTPUT_BYTES
-    )
-
-
 def logged(caplog, event: str) -> list[str]:
     """The texts of the lines of an engine's output in the log."""
     return [record.fields["text"] for record in caplog.records if record.msg.event == event]
@@ -5463,26 +5347,6 @@ def test_output_without_end_is_kept_in_bounds(caplog, piece):
     is_cut = piece not in (b"\r", b"x\r")  # of those one state is kept
     assert cut == ([{"bytes": 28 * len(data), "kept_bytes": qtm.MAX_OUTPUT_BYTES}] if is_cut else [])
     assert len(output.tail) <= qtm.MAX_OUTPUT_TAIL_BYTES
-
-
-def test_a_progress_bar_leaves_its_last_state_in_log_and_record(tmp_path, monkeypatch, caplog):
-    caplog.set_level("INFO", logger="qtm")
-    engine = """
-        import sys
-        def run(task, progress):
-            for number in range(3001):
-                sys.stderr.write(f"\\r{number}/3000 {'#' * 60}")
-                sys.stderr.flush()
-            sys.stderr.write("\\n")
-            print("three thousand steps later")
-            return {}
-    """
-    with with_engine(tmp_path, monkeypatch, "bar_engine", engine) as tasks:
-        task = run_one(tasks, "any")
-        (record,) = tasks.get_task_attempts(task.task_id)
-    lines = [f"3000/3000 {'#' * 60}", "three thousand steps later"]
-    assert logged(caplog, "task output")[-2:] == record.output_tail.splitlines()[-2:] == lines
-    assert not [record for record in caplog.records if record.msg.event == "task output cut"]
 
 
 def test_the_engines_own_validate_refuses_at_create(running):
@@ -5554,7 +5418,7 @@ HOSTILE = {
     "loops_in_c": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
     "backtracks": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
     "stops_itself": ("failed", "timeout", "longer than timeout_seconds (1 s)"),
-    "gigabyte": ("completed", None, None),
+    "prints_256_mib": ("completed", None, None),
     "huge_result": ("failed", "result_too_large", "have 104857612 bytes, more than 67108864"),
     "nan_result": ("completed", None, None),
     "cyclic": ("failed", "invalid_result", "holds itself"),
@@ -5632,21 +5496,20 @@ def spotless(private_temporary_folder, running):
     assert left_in(private_temporary_folder) == set()
 
 
-@pytest.mark.parametrize("strategy", HOSTILE)
-def test_a_hostile_engine_ends_in_the_right_state_with_the_right_words(spotless, strategy):
-    state, kind, words = HOSTILE[strategy]
-    quick = {"timeout_seconds": 1.0} if kind == "timeout" else {}
-    task = run_one(spotless, strategy, max_attempts=1, **quick)
-    assert (task.status.value, task.error and task.error["type"]) == (state, kind), task.error
-    assert words is None or words in task.error["message"]
-    result = spotless.get_task_result(task.task_id)
-    if strategy == "nan_result":
-        assert result.result == {"metrics": {"sharpe": None, "low": None}, "curve": [1.0, None]}
-        assert [(one["path"], one["kind"]) for one in result.non_finite] == [
-            ("metrics.sharpe", "nan"), ("metrics.low", "-inf"), ("curve[1]", "inf"),
-        ]  # fmt: skip
-    if strategy == "own_session":
-        assert not is_alive(result.result["child"])
+def test_a_hostile_engine_ends_in_the_right_state_with_the_right_words(spotless):
+    for strategy, (state, kind, words) in HOSTILE.items():
+        quick = {"timeout_seconds": 1.0} if kind == "timeout" else {}
+        task = run_one(spotless, strategy, max_attempts=1, **quick)
+        assert (task.status.value, task.error and task.error["type"]) == (state, kind), (strategy, task.error)
+        assert words is None or words in task.error["message"], strategy
+        result = spotless.get_task_result(task.task_id)
+        if strategy == "nan_result":
+            assert result.result == {"metrics": {"sharpe": None, "low": None}, "curve": [1.0, None]}
+            assert [(one["path"], one["kind"]) for one in result.non_finite] == [
+                ("metrics.sharpe", "nan"), ("metrics.low", "-inf"), ("curve[1]", "inf"),
+            ]  # fmt: skip
+        if strategy == "own_session":
+            assert not is_alive(result.result["child"])
 
 
 GARBAGE = {
@@ -5657,21 +5520,14 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("content", GARBAGE)
-def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless, content):
-    task = run_one(
-        spotless,
-        "writes_garbage",
-        {"bytes": bytes(GARBAGE[content]).hex()},
-        max_attempts=1,
-        timeout_seconds=20.0,
-    )
-    assert (task.status.value, task.error["type"]) == ("failed", "crashed"), task.error
-    assert "wrote on" in task.error["message"] or "without a result" in task.error["message"]
-    assert (
-        task.finished_at
-        < (datetime.datetime.fromisoformat(task.started_at[:-1]) + datetime.timedelta(seconds=15)).isoformat()
-    )
+def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless):
+    for name, content in GARBAGE.items():
+        given = {"bytes": bytes(content).hex()}
+        task = run_one(spotless, "writes_garbage", given, max_attempts=1, timeout_seconds=20.0)
+        assert (task.status.value, task.error["type"]) == ("failed", "crashed"), (name, task.error)
+        assert "wrote on" in task.error["message"] or "without a result" in task.error["message"], name
+        took = map(datetime.datetime.fromisoformat, (task.started_at[:-1], task.finished_at[:-1]))
+        assert functools.reduce(lambda start, end: end - start, took).total_seconds() < 15, name
 
 
 RANKING = '{"sharpe":1.5}\n[5,null,null,"k",252,0.1,null,"v"]'
@@ -6175,20 +6031,6 @@ def test_what_can_never_run_a_backtest_is_refused_with_the_signature_that_it_mus
     assert not (tmp_path / "q.db").exists()
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "check"])
-def test_a_command_says_of_an_engine_that_can_never_run_what_it_must_be(tmp_path, callables, command):
-    url = f"sqlite:///{tmp_path}/q.db"
-    done = run_command(
-        command,
-        QTM_DATABASE_URL=url,
-        QTM_ENGINE="callables:generator",
-        QTM_PORT="0",
-        PYTHONPATH=str(tmp_path),
-    )
-    assert done.returncode == (1 if command == "check" else 2)
-    assert NO_ENGINES["generator"] in (done.stdout if command == "check" else done.stderr)
-
-
 def test_an_async_engine_and_its_async_validate_run_in_a_process(tmp_path, monkeypatch):
     engine = """
         import asyncio, qtm
@@ -6468,7 +6310,7 @@ def test_what_an_import_prints_is_logged_once_in_bounds_and_in_no_attempt(tmp_pa
         for _ in range(2):
             (record,) = tasks.get_task_attempts(run_one(tasks, "any").task_id)
             assert record.output_tail == "attempt says\n"
-        eventually(lambda: "engine output cut" in {record.msg.event for record in caplog.records})
+    eventually(lambda: "engine output cut" in {record.msg.event for record in caplog.records})
     texts = logged(caplog, "engine output")
     assert [text[:7] for text in texts] == ["one", "two", "threexx"]
     assert sum(len(text) + 1 for text in texts) <= qtm.MAX_OUTPUT_BYTES + 1
@@ -7001,20 +6843,6 @@ def test_a_host_that_is_frozen_is_replaced_and_what_has_not_begun_is_released(tm
     assert diary.events == ["a started", "a completed", "b released", "c started", "c completed"]
 
 
-def test_a_quick_slot_fills_process_after_process(tmp_path, monkeypatch):
-    diary = SlotDiary()
-    with warm_slot(tmp_path, monkeypatch, tasks=20) as (_, run, _):
-        for start in range(0, 400, 100):
-            run(diary, *(SlotCase(f"t{start + number}", do="nothing") for number in range(100))).result(
-                DEADLINE_SECONDS
-            )
-    assert {outcome.ending for outcome in diary.outcomes.values()} == {"completed"}
-    started = [event for event in diary.events if event.endswith("started")]
-    assert started == [f"t{number} started" for number in range(400) if f"t{number} started" in started], (
-        "in their order"
-    )
-
-
 def test_tasks_larger_than_a_packet_reach_their_process_whole(tmp_path, monkeypatch):
     diary = SlotDiary()
     cases = [SlotCase(f"t{n}", do="nothing", text="x" * 3_000_000) for n in range(4)]
@@ -7495,19 +7323,6 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
     tasks.close()
 
 
-def test_stop_releases_running_tasks_without_using_up_their_attempt(url, engines, tmp_path):
-    pids = tmp_path / "pids"
-    with qtm.start(settings(url, engine=engines)) as tasks:
-        request = qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
-        created = tasks.create_task(request)
-        eventually(lambda: pids.exists() and pids.read_text())
-    assert not is_alive(int(pids.read_text()))
-    with qtm.start(settings(url), scheduler=False) as tasks:
-        task = tasks.get_task_status(created.task_ids[0])
-        assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
-        assert tasks.queue_position(task) == (1, "no_scheduler")
-
-
 @pytest.mark.parametrize("strategy", ["sleeps", "exits_at_sigterm"])
 def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strategy):
     """As systemd and scancel send it; one that goes to an engine alone counts."""
@@ -7547,17 +7362,6 @@ def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strate
         task = tasks.get_task_status(task_id)
         assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
         assert [one.ending for one in tasks.get_task_attempts(task_id)] == ["released"]
-
-
-def test_on_sqlite_a_task_that_was_running_is_taken_back_at_start(tmp_path, engines):
-    url = f"sqlite:///{tmp_path}/q.db"
-    with qtm.start(settings(url, engine=engines), scheduler=False) as tasks:
-        created = tasks.create_task(qtm.TaskRequest("X", {**CONFIG, "strategy": "good"}))
-        tasks.dao.claim("dead:1:x", 1)
-    with qtm.start(settings(url, engine=engines)) as tasks:
-        task = tasks.wait(created.task_ids[0], DEADLINE_SECONDS)
-        assert (task.status, task.attempt) == (qtm.TaskStatus.COMPLETED, 2)
-        eventually(lambda: tasks.scheduler.state()["attempts_ended"] == {"worker_lost": 1, "completed": 1})
 
 
 @pytest.mark.parametrize("stage", [2], indirect=True)
@@ -7843,14 +7647,6 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
 # ==== 43-48 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
-def test_the_embedded_form_runs_a_first_backtest(url):
-    with qtm.start(settings(url)) as tasks:
-        batch = tasks.create_task(qtm.TaskRequest(stock_code="AAPL", config=CONFIG, params=PARAMS))
-        info = tasks.wait(batch.task_ids[0], timeout_seconds=DEADLINE_SECONDS)
-        assert info.status is qtm.TaskStatus.COMPLETED
-        assert tasks.get_task_result(info.task_id).result["metrics"]["bars"] == 2013
-
-
 def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
     release = threading.Event()
 
@@ -7903,7 +7699,8 @@ def test_a_manager_whose_scheduler_has_failed_says_why(url, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("program", [None, "", "/usr/sbin/uwsgi"])
-def test_within_another_program_engines_run_on_the_python_of_its_prefix(program, url, monkeypatch):
+def test_within_another_program_engines_run_on_the_python_of_its_prefix(program, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/q.db"
     monkeypatch.setattr(sys, "executable", program)
     with qtm.start(settings(url)) as tasks:
         task = tasks.wait(tasks.create_task(SOME_TASK).task_ids[0], DEADLINE_SECONDS)
@@ -7926,19 +7723,6 @@ def test_a_single_request_is_refused_by_its_own_names_and_an_engines_name_is_no_
     assert [fault.field for fault in refused.value.errors] == ["stock_code", "params"]
     with pytest.raises(qtm.SettingsError, match="must be callable, not str"):
         qtm.start(settings(url), engine="my_engine:run")
-
-
-def test_a_text_for_settings_and_an_object_for_a_request_are_type_errors_that_say_what_is_wanted(tmp_path):
-    with pytest.raises(
-        TypeError, match=r"^start takes a qtm\.Settings, say qtm\.Settings\(database_url=\.\.\.\), not str$"
-    ):
-        qtm.start(f"sqlite:///{tmp_path}/x.db")
-    with qtm.start(settings(f"sqlite:///{tmp_path}/x.db"), scheduler=False) as tasks:
-        with pytest.raises(
-            TypeError, match=r"^create_task takes a qtm\.TaskRequest or a qtm\.BatchRequest, not dict$"
-        ):
-            tasks.create_task({"stock_code": "AAPL", "config": CONFIG, "params": PARAMS})
-        assert tasks.list_tasks() == ([], None)
 
 
 SOME_TASK = qtm.TaskRequest("AAPL", CONFIG, PARAMS)
@@ -8430,32 +8214,6 @@ def test_a_rerun_excludes_stocks_and_params():
         qtm.BatchRequest.from_body({"config": {}})
 
 
-def test_the_order_of_a_sweep_is_held_against_that_of_its_rerun_on_other_years(tmp_path):
-    """By the built-in engine, on the prices of the examples."""
-    config = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2008-12-31"}
-    grid = qtm.grid(fast=[5, 10, 20], slow=[20, 50, 100], where=["fast < slow"])
-    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", workers=2, data_dir="examples/prices")) as tasks:
-        tasks.create_task(qtm.BatchRequest(["AAPL", "IBM"], config, grid, "in"))
-        assert tasks.wait_batch("in", DEADLINE_SECONDS).counts["completed"] == 16
-        later = {"start_date": "2009-01-02", "end_date": "2012-12-31"}
-        tasks.rerun("in", top=3, group="params", config=later, new_batch_id="out")
-        assert tasks.wait_batch("out", DEADLINE_SECONDS).counts["completed"] == 6
-        best = [row["params"] for row in tasks.rank("in", group="params", limit=3).rows]
-        groups = tasks.rank("out", group="params", against="in")
-        assert sorted(map(str, best)) == sorted(str(row["params"]) for row in groups.rows)
-        assert -1 <= groups.rank_correlation <= 1
-        known = {
-            (row["stock_code"], str(row["params"])): row["metrics"]["sharpe"] for row in tasks.rank("in").rows
-        }
-        found = tasks.rank("out", against="in")
-        assert [row["other"] for row in found.rows] == [
-            known[row["stock_code"], str(row["params"])] for row in found.rows
-        ]
-        sides = [(row["metrics"]["sharpe"], row["other"]) for row in found.rows]
-        assert found.rank_correlation == pytest.approx(qtm.spearman(*zip(*sides, strict=True)))
-        assert not found.warnings
-
-
 def test_a_dry_run_makes_all_checks_and_stores_nothing(both):
     tasks, client = both
     many = qtm.BatchRequest(
@@ -8733,17 +8491,25 @@ def test_the_client_has_the_verbs_of_the_manager_with_their_signatures_and_docst
     assert "rank(self, batch_id: 'str', by: 'str' = 'sharpe'" in text
 
 
-@pytest.fixture
-def both(url):
+@contextlib.contextmanager
+def manager_and_client(url: str):
     """A manager whose engine fails for params without ``sharpe``, and a client of the service before it."""
 
     def engine(task, progress):
         return {"metrics": {"sharpe": task.params["sharpe"], "bars": 250}, "equity_curve": []}
 
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(settings(url, port=0, max_attempts=1), True, engine))
-        client = stack.enter_context(qtm.connect(f"http://127.0.0.1:{server.server_port}"))
+    with (
+        serving(settings(url, port=0, max_attempts=1), True, engine) as server,
+        qtm.connect(server.url) as client,
+    ):
         yield server.api.tasks, client
+
+
+@pytest.fixture
+def both(url):
+    """The two on each database."""
+    with manager_and_client(url) as found:
+        yield found
 
 
 def test_a_client_exports_and_gets_curves(both):
@@ -9012,16 +8778,6 @@ def test_a_refusal_for_now_is_asked_again_until_the_deadline(scripted):
         assert full.value.retry_after_seconds == 7
 
 
-def test_where_no_service_is_the_error_names_the_url_at_once():
-    url = f"http://127.0.0.1:{private_mariadb.free_port()}"
-    client = qtm.connect(url)
-    with pytest.raises(qtm.ServiceUnreachable, match=rf"^cannot connect to {url}: .*refused"):
-        client.list_batches()
-    client.close()
-    with pytest.raises(qtm.ServiceUnreachable, match=r"^this client is closed$"):
-        client.list_batches()
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -9108,9 +8864,10 @@ def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, ce
 
 
 @pytest.fixture(params=["manager", "client"])
-def verbs(both, request):
-    """One of the two."""
-    return both[request.param == "client"]
+def verbs(tmp_path, request):
+    """One of the two, on SQLite."""
+    with manager_and_client(f"sqlite:///{tmp_path}/q.db") as found:
+        yield found[request.param == "client"]
 
 
 def ended_batch(verbs, **options) -> qtm.Batch:
@@ -9801,15 +9558,6 @@ REFUSED_FRAMING = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_FRAMING.values(), ids=REFUSED_FRAMING)
-def test_framing_in_doubt_is_refused_and_closes(api, case):
-    data, status = case
-    answer = raw(api, data + GET + b"\r\n")
-    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert len(re.findall(rb"HTTP/1\.1 \d{3} ", answer)) == 1, "nothing after it is answered"
-    assert b"Connection: close" in answer
-
-
 HOSTILE_HEADS = {
     "spaces in a value": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * n + b"\x01",
     "tabs and spaces": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" \t" * (n // 2) + b"a\x7f",
@@ -9836,11 +9584,11 @@ def test_reading_a_head_takes_time_in_proportion_to_its_length(head):
     assert seconds(16_000) < 2.0
 
 
-def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(api):
+def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(idle):
     both = POST + b"Content-Length: 2\r\n\r\n{}" + GET + b"Connection: close\r\n\r\n"
-    answer = raw(api, both)
+    answer = raw(idle, both)
     assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)] == [400, 200]
-    with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
+    with socket.create_connection(("127.0.0.1", idle.server_port), timeout=DEADLINE_SECONDS) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for i in range(len(both)):
             sock.sendall(both[i : i + 1])
@@ -9848,11 +9596,6 @@ def test_pipelined_requests_are_answered_in_order_and_a_split_changes_nothing(ap
         while part := sock.recv(65536):
             slow += part
     assert re.findall(rb"HTTP/1\.1 (\d+)", slow) == [b"400", b"200"]
-
-
-def test_an_empty_line_between_requests_is_passed_over(api):
-    answer = raw(api, POST + b"Content-Length: 2\r\n\r\n{}\r\n" + GET + b"Connection: close\r\n\r\n")
-    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400", b"200"]
 
 
 TOLERATED = {  # the head of a create, and the status that it gets
@@ -9882,24 +9625,6 @@ def test_what_other_clients_send_is_understood_or_refused_for_what_it_is(edge, c
     assert json.loads(answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"] == {
         400: "invalid_request"
     }.get(status, "unsupported_media_type")
-
-
-def test_head_http_1_0_absolute_form_and_expect(api):
-    head = raw(api, b"HEAD /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ")
-    assert head.endswith(b"\r\n\r\n")
-    assert b"Connection: close" in raw(api, b"GET /healthz HTTP/1.0\r\n\r\n")
-    assert b"Connection: keep-alive\r\n" in raw(
-        api, b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
-    )
-    assert raw(
-        api, b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    ).startswith(b"HTTP/1.1 200 ")
-    with socket.create_connection(("127.0.0.1", api.server_port), timeout=DEADLINE_SECONDS) as sock:
-        sock.sendall(POST + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
-        assert sock.recv(1024) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        sock.sendall(b"{}")
-        assert sock.recv(1024).startswith(b"HTTP/1.1 400 ")
 
 
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -10022,15 +9747,14 @@ REFUSED_CHUNKS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_CHUNKS.values(), ids=REFUSED_CHUNKS)
-def test_a_chunked_body_in_doubt_is_refused_once_and_closes(tmp_path, case):
-    data, status = case
-    for pieces in splits(CHUNKED + data):
-        assert read_messages(pieces)[1] == status, [len(piece) for piece in pieces]
+def test_a_chunked_body_in_doubt_is_refused_once_and_closes(tmp_path):
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_body_bytes=1024)) as server:
-        answer = raw(server, CHUNKED + data + GET + b"\r\n")
-        assert answered(answer) == [status], "nothing after it is answered"
-        assert b"\r\nConnection: close\r\n" in answer
+        for name, (data, status) in REFUSED_CHUNKS.items():
+            for pieces in splits(CHUNKED + data):
+                assert read_messages(pieces)[1] == status, (name, [len(piece) for piece in pieces])
+            answer = raw(server, CHUNKED + data + GET + b"\r\n")
+            assert answered(answer) == [status], f"{name}: nothing after it is answered"
+            assert b"\r\nConnection: close\r\n" in answer
         assert server.api.tasks.list_tasks()[0] == []
 
 
@@ -10064,53 +9788,49 @@ def test_a_body_of_small_chunks_takes_the_memory_of_its_bytes():
         tracemalloc.stop()
 
 
-def test_a_chunked_create_is_201_and_the_connection_goes_on(api):
+def test_a_chunked_create_is_201_and_the_connection_goes_on(idle):
     text = json.dumps(body(params={"fast": 3, "slow": 9})).encode()
     chunks = b"".join(
         b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7)
     )
-    answer = raw(api, CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n" + GET + b"\r\n")
+    answer = raw(idle, CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n" + GET + b"\r\n")
     assert answered(answer) == [201, 200]
-    (task,) = api.api.tasks.list_tasks()[0]
+    (task,) = idle.api.tasks.list_tasks()[0]
     assert task.params == {"fast": 3, "slow": 9}
 
 
 # what a proxy takes for a body and we must not take for a request, or the other way round
 HIDDEN = GET + b"\r\n"
 SMUGGLING = {
-    "CL.TE": b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "TE.CL": b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\n{}   \r\n0\r\n\r\n" + HIDDEN,
-    "TE, identity": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "identity": b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}" + HIDDEN,
-    "identity alone": b"Transfer-Encoding: identity\r\n\r\n" + HIDDEN,
-    "TE twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "TE twice, chunked last": b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "xchunked": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "quoted": b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n' + HIDDEN,
-    "parameter": b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "list with nothing": b"Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "empty": b"Transfer-Encoding:\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "vertical tab": b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "space before the colon": b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "space before the name": b" Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "folded": b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "folded behind another": b"X: y\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "behind a bare lf": b"X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "behind a bare cr": b"X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "nul in the name": b"Transfer\0-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "high bytes": b"Transfer-Encoding: chunked\xa0\r\n\r\n0\r\n\r\n" + HIDDEN,
-    "CL list, other values": b"Content-Length: 2, 40\r\n\r\n{}" + HIDDEN,
-    "CL list, same values": b"Content-Length: 2, 2\r\n\r\n{}" + HIDDEN,
-    "CL twice": b"Content-Length: 2\r\ncontent-length: 40\r\n\r\n{}" + HIDDEN,
-    "CL with a minus": b"Content-Length: -2\r\n\r\n{}" + HIDDEN,
-    "CL with a point": b"Content-Length: 2.0\r\n\r\n{}" + HIDDEN,
-    "CL in hex": b"Content-Length: 0x2\r\n\r\n{}" + HIDDEN,
-    "CL with a space": b"Content-Length: 0 2\r\n\r\n{}" + HIDDEN,
-    "CL in other digits": "Content-Length: ٢\r\n\r\n{}".encode() + HIDDEN,
-    "CL empty": b"Content-Length:\r\n\r\n" + HIDDEN,
-    "CL of 20 digits": b"Content-Length: 18446744073709551618\r\n\r\n{}" + HIDDEN,
-    "head ends in bare lf": b"X: y\n\n" + HIDDEN,
-    "head ends in lf, cr lf": b"X: y\n\r\n" + HIDDEN,
+    "TE.CL": b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\n{}   \r\n0\r\n\r\n",
+    "TE, identity": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "identity": b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}",
+    "identity alone": b"Transfer-Encoding: identity\r\n\r\n",
+    "TE twice, chunked last": b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "xchunked": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "quoted": b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n',
+    "parameter": b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+    "list with nothing": b"Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n",
+    "empty": b"Transfer-Encoding:\r\n\r\n0\r\n\r\n",
+    "vertical tab": b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    "space before the colon": b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "space before the name": b" Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "TE folded": b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "folded behind another": b"X: y\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "behind a bare lf": b"X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "behind a bare cr": b"X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "nul in the name": b"Transfer\0-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "high bytes": b"Transfer-Encoding: chunked\xa0\r\n\r\n0\r\n\r\n",
+    "CL list, other values": b"Content-Length: 2, 40\r\n\r\n{}",
+    "CL with a minus": b"Content-Length: -2\r\n\r\n{}",
+    "CL with a point": b"Content-Length: 2.0\r\n\r\n{}",
+    "CL in hex": b"Content-Length: 0x2\r\n\r\n{}",
+    "CL with a space": b"Content-Length: 0 2\r\n\r\n{}",
+    "CL in other digits": "Content-Length: ٢\r\n\r\n{}".encode(),
+    "CL empty": b"Content-Length:\r\n\r\n",
+    "CL of 20 digits": b"Content-Length: 18446744073709551618\r\n\r\n{}",
+    "head ends in bare lf": b"X: y\n\n",
+    "head ends in lf, cr lf": b"X: y\n\r\n",
     "second host": b"Host: evil\r\nContent-Length: 2\r\n\r\n{}" + HIDDEN,
 }
 
@@ -10122,10 +9842,15 @@ def edge(tmp_path_factory):
         yield server
 
 
-@pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING)
-def test_a_request_that_another_could_read_differently_gets_one_answer_and_the_connection_closes(edge, rest):
-    answer = raw(edge, POST + rest)
-    assert answered(answer) == [400]
+IN_DOUBT = {**REFUSED_FRAMING, **{name: (POST + rest, 400) for name, rest in SMUGGLING.items()}}
+
+
+@pytest.mark.parametrize(("data", "status"), IN_DOUBT.values(), ids=IN_DOUBT)
+def test_a_request_that_another_could_read_differently_gets_one_answer_and_the_connection_closes(
+    edge, data, status
+):
+    answer = raw(edge, data + HIDDEN)
+    assert answered(answer) == [status]
     assert b"\r\nConnection: close\r\n" in answer
 
 
@@ -10141,59 +9866,6 @@ def test_a_request_inside_a_body_is_no_request(edge):
             POST.replace(b"createTask", b"nothing") + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
         )
     ) == [404]
-
-
-CONVERSATIONS = [
-    item for name, item in VALID.items() if name not in ("longest head", "longest line of a chunk")
-]
-
-
-def final_answers(data: bytes) -> list[tuple[int, bytes]]:
-    """Status and body of each answer, without interim ones and request ids."""
-    found = []
-    while data:
-        head, _, data = data.partition(b"\r\n\r\n")
-        status = int(head.split()[1])
-        length = re.search(rb"Content-Length: (\d+)", head)
-        if length:
-            size = int(length[1])
-            found.append((status, data[:size]))
-            data = data[size:]
-    return found
-
-
-def talk(server, pieces) -> list[tuple[int, bytes]]:
-    """What is answered to these bytes, sent piece by piece, until the server closes."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE_SECONDS) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in pieces:
-            sock.sendall(piece)
-        sock.shutdown(socket.SHUT_WR)
-        return final_answers(b"".join(iter(lambda: sock.recv(65536), b"")))
-
-
-@pytest.mark.parametrize("case", [item for item in CONVERSATIONS if b"HEAD " not in item[0]])
-def test_the_answers_are_the_same_when_every_byte_comes_alone(edge, case):
-    data, bodies = case
-    whole = talk(edge, [data])
-    assert len(whole) == len(bodies)
-    assert talk(edge, [data[i : i + 1] for i in range(len(data))]) == whole
-
-
-@hypothesis.settings(max_examples=60, deadline=None)
-@hypothesis.given(
-    st.lists(
-        st.sampled_from([item for item in CONVERSATIONS if b"HEAD " not in item[0]]), min_size=1, max_size=4
-    ),
-    st.data(),
-)
-def test_the_answers_are_the_same_however_a_pipeline_is_split(edge, cases, data):
-    stream = b"".join(item[0] for item in cases)
-    places = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
-    pieces = [stream[i:j] for i, j in zip([0, *places], [*places, len(stream)], strict=True)]
-    assert [status for status, _ in talk(edge, pieces)] == [
-        status for item in cases for status, _ in talk(edge, [item[0]])
-    ]
 
 
 FRAGMENTS = [
@@ -10245,6 +9917,7 @@ def test_head_gives_the_head_of_get_and_nothing_after_it(edge, path):
 def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     old = b"GET /healthz HTTP/1.0\r\n"
     assert answered(raw(edge, (old + b"\r\n") * 2)) == [200]
+    assert b"\r\nConnection: keep-alive\r\n" in raw(edge, old + b"Connection: Keep-Alive\r\n\r\n")
     assert answered(raw(edge, (old + b"Connection: Keep-Alive\r\n\r\n") * 2 + old + b"\r\n" + HIDDEN)) == [
         200,
         200,
@@ -10296,27 +9969,6 @@ def test_any_label_and_number_comes_back_from_the_official_parser(text, value):
     ((key, found),) = scraped(written).items()
     assert key == ("qtm_info", (("a", text), ("b", "1")))
     assert found == value or (math.isnan(found) and math.isnan(value))
-
-
-def test_answers_are_counted_by_whoever_at_once_and_clients_make_no_labels():
-    monitor = qtm.HttpMonitor([route.path for route in qtm.ROUTES])
-    barrier = threading.Barrier(4)
-
-    def work(seconds):
-        barrier.wait()
-        for i in range(1000):
-            monitor.observe("/healthz", "GET", 200, seconds)
-            monitor.observe(f"/made/up/{i}", f"MADE{i}", 404, 0.02)
-
-    with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, (0.0005, 0.0006, 61.0, 0.0)))
-    text = qtm.metrics_text(monitor.metrics())
-    found = scraped(text)
-    assert (found.requests("/healthz", "GET", 200), found.requests("other", "other", 404)) == (4000, 4000)
-    assert "made" not in text.lower()
-    steps = [found.seconds("bucket", "/healthz", le=le) for le in ("0.0005", "0.001", "60.0", "+Inf")]
-    assert steps == [2000, 3000, 3000, 4000], "a time on the bound is within it"
-    assert found.seconds("sum", "/healthz") == pytest.approx(61001.1)
 
 
 COUNTED = {
@@ -10588,13 +10240,12 @@ BAD_REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
-def test_bad_input_gets_its_own_clear_answer_and_stores_nothing(api, case):
-    verb, given, status, code = case
-    found, answer, _ = call(api, "GET" if given is None else "POST", f"{A}/{verb}", given)
-    assert (found, answer["code"]) == (status, code)
-    assert answer["message"]
-    assert "Traceback" not in json.dumps(answer)
+def test_bad_input_gets_its_own_clear_answer_and_stores_nothing(api):
+    for name, (verb, given, status, code) in BAD_REQUESTS.items():
+        found, answer, _ = call(api, "GET" if given is None else "POST", f"{A}/{verb}", given)
+        assert (found, answer["code"]) == (status, code), name
+        assert answer["message"]
+        assert "Traceback" not in json.dumps(answer)
     assert (api.api.tasks.list_tasks()[0], api.api.tasks.list_batches()[0]) == ([], [])
 
 
@@ -10605,8 +10256,8 @@ WAITS = {
 
 
 @pytest.mark.parametrize("text", WAITS)
-def test_a_number_in_a_query_is_one_of_json(idle, text):
-    assert call(idle, "GET", f"{A}/getTaskStatus?task_id=a&wait={text}")[0] == WAITS[text]
+def test_a_number_in_a_query_is_one_of_json(edge, text):
+    assert call(edge, "GET", f"{A}/getTaskStatus?task_id=a&wait={text}")[0] == WAITS[text]
 
 
 def test_results_are_read_together_unless_they_are_long(api, monkeypatch):
@@ -10733,31 +10384,31 @@ def test_an_engine_that_takes_its_time_over_creates_holds_up_nobody_else(tmp_pat
             assert [one.result(DEADLINE_SECONDS)[0] for one in (first, *group)] == [201] * 4
 
 
-def test_a_long_create_is_asked_about_alone(api, monkeypatch):
+def test_a_long_create_is_asked_about_alone(idle, monkeypatch):
     """In a group its answer, and all that it holds in memory, would wait for the others."""
-    go_on, sizes, create = threading.Event(), [], api.api.tasks.create_tasks
+    go_on, sizes, create = threading.Event(), [], idle.api.tasks.create_tasks
 
     def create_tasks(requests, **more):
         sizes.append(len(requests))
         return create(requests, **more)
 
-    monkeypatch.setattr(api.api.tasks, "create_tasks", create_tasks)
+    monkeypatch.setattr(idle.api.tasks, "create_tasks", create_tasks)
     runner = SlowRunner(lambda: go_on.wait(DEADLINE_SECONDS))
-    ask_engine_of(api.api.tasks, runner, monkeypatch)
+    ask_engine_of(idle.api.tasks, runner, monkeypatch)
     long = body(params={"x": "y" * (2 * qtm.QUICK_BODY_BYTES)})
     with concurrent.futures.ThreadPoolExecutor(7) as threads:
-        answers = [threads.submit(data_of, api, "createTask", body(), 201)]
+        answers = [threads.submit(data_of, idle, "createTask", body(), 201)]
         assert runner.asked.acquire(timeout=DEADLINE_SECONDS)
         for given in [long] * 3 + [body()] * 3:
-            answers.append(threads.submit(data_of, api, "createTask", given, 201))
-        eventually(lambda: api.snapshot()["queued"] == 6)
+            answers.append(threads.submit(data_of, idle, "createTask", given, 201))
+        eventually(lambda: idle.snapshot()["queued"] == 6)
         go_on.set()
         assert [answer.result()["count"] for answer in answers] == [1] * 7
     assert sorted(sizes) == [1, 1, 1, 1, 3]
 
 
-def test_creates_that_meet_a_database_that_is_away_are_all_told_by_the_first(api, monkeypatch):
-    tasks, counts = api.api.tasks, []
+def test_creates_that_meet_a_database_that_is_away_are_all_told_by_the_first(idle, monkeypatch):
+    tasks, counts = idle.api.tasks, []
 
     def away(most):
         counts.append(most)
@@ -10769,8 +10420,8 @@ def test_creates_that_meet_a_database_that_is_away_are_all_told_by_the_first(api
     assert ({type(answer) for answer in answers}, len(answers), counts) == ({qtm.DatabaseUnavailable}, 5, [2])
 
 
-def test_creates_that_are_answered_together_wait_no_longer_for_the_engine_than_one(api, monkeypatch):
-    clock, tasks = FakeClock(), api.api.tasks
+def test_creates_that_are_answered_together_wait_no_longer_for_the_engine_than_one(idle, monkeypatch):
+    clock, tasks = FakeClock(), idle.api.tasks
     pause = 0.6 * qtm.CHANNEL_TIMEOUT_SECONDS
     ask_engine_of(tasks, SlowRunner(lambda: setattr(clock, "now", clock.now + pause)), monkeypatch)
     request = qtm.BatchRequest(["A"], CONFIG, [PARAMS])
@@ -10815,10 +10466,10 @@ def test_options_of_the_whole_service_is_405_with_allow(edge):
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "secret"])
-def test_a_method_that_no_route_takes_is_405_with_allow_or_404(idle, method):
-    status, answer, headers = call(idle, method, f"{A}/createTask", b"{}")
+def test_a_method_that_no_route_takes_is_405_with_allow_or_404(edge, method):
+    status, answer, headers = call(edge, method, f"{A}/createTask", b"{}")
     assert (status, answer["code"], headers["Allow"]) == (405, 40501, "POST")
-    assert call(idle, method, "/nowhere")[0] == 404
+    assert call(edge, method, "/nowhere")[0] == 404
 
 
 def test_a_cursor_of_batches_is_a_time_and_an_id(api):
@@ -10911,8 +10562,8 @@ OPERATIONS = {
 }
 
 
-def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(api):
-    status, document, headers = call(api, "GET", "/openapi.json")
+def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(idle):
+    status, document, headers = call(idle, "GET", "/openapi.json")
     assert (status, headers["Content-Type"]) == (200, "application/json")
     openapi_spec_validator.validate(document)
     assert document["openapi"].startswith("3.1.")
@@ -11481,14 +11132,6 @@ def test_the_page_has_a_policy_of_its_own_and_every_other_answer_the_one_of_data
         assert re.findall(b"Content-Security-Policy: (.*)\r\n", answer) == [of_data], path
     answer = raw(idle, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     assert answer.count(b"Content-Security-Policy") == 1
-
-
-def test_the_page_is_open_like_the_probes_and_its_host_is_checked(tmp_path):
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",))) as server:
-        assert call(server, "GET", "/")[0] == call(server, "HEAD", "/?x=1")[0] == 200
-        assert call(server, "GET", "/", None, {"Host": "evil.example"})[1]["code"] == 42101
-        status, answer, headers = call(server, "POST", "/", {})
-        assert (status, answer["code"], headers["Allow"]) == (405, 40501, "GET, HEAD")
 
 
 def test_a_first_backtest_by_the_curl_of_the_page_is_shown_to_the_last_trade(tmp_path, show):
@@ -12924,9 +12567,9 @@ def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path, mo
         assert twice.startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_read_only_token_reads_and_never_writes(api):
-    (task_id,) = call(api, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
-    api.rules = qtm.AccessRules(
+def test_a_read_only_token_reads_and_never_writes(idle):
+    (task_id,) = call(idle, "POST", f"{A}/createTask", body())[1]["data"]["task_ids"]
+    idle.rules = qtm.AccessRules(
         settings("sqlite:///unused.db", api_token=("full-token",), read_token=("look-token",))
     )
     look, full = {"Authorization": "Bearer look-token"}, {"Authorization": "Bearer full-token"}
@@ -12934,7 +12577,7 @@ def test_a_read_only_token_reads_and_never_writes(api):
         if route.method == "POST":
             # before anything else of the request is judged
             for given in (body(), {"task_id": task_id}, b"{", b""):
-                status, answer, headers = call(api, "POST", route.path, given, look)
+                status, answer, headers = call(idle, "POST", route.path, given, look)
                 assert (status, answer["code"], answer["error"]) == (403, 40302, "read_only_token"), (
                     route.path
                 )
@@ -12947,10 +12590,10 @@ def test_a_read_only_token_reads_and_never_writes(api):
             }
             query = names.get(route.path.rpartition("/")[2], "")
             for method in ("GET", "HEAD"):
-                assert call_status(api, method, f"{route.path}?{query}", look) not in (401, 403), route.path
-    assert call(api, "GET", f"{A}/listTasks", None, look)[1]["data"]["tasks"][0]["status"] == "pending"
+                assert call_status(idle, method, f"{route.path}?{query}", look) not in (401, 403), route.path
+    assert call(idle, "GET", f"{A}/listTasks", None, look)[1]["data"]["tasks"][0]["status"] == "pending"
     assert (
-        call(api, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
+        call(idle, "POST", f"{A}/cancelTask", {"task_id": task_id}, full)[1]["data"]["status"] == "cancelled"
     )
 
 
@@ -13177,27 +12820,6 @@ def test_a_write_that_the_stop_cuts_off_has_an_audit_line_of_unknown_outcome(tmp
             go_on.set()
     outcome = {"status": 503, "error": "outcome_unknown", "token": "desk"}
     assert audit_lines(caplog) == [{"path": "createTask", **outcome}]
-
-
-@pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_service_writes_its_audit_lines_to_its_log(tmp_path, log_format):
-    chosen = {"QTM_LOG_FORMAT": log_format, "QTM_API_TOKEN": f"desk:{SECRETS['full']}"}
-    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", **chosen) as served:
-        made = served.data("POST", f"{A}/createTask", body(batch_id="b"))
-        assert served.ask("POST", f"{A}/cancelTask", {"batch_id": "b"}, token="wrong")[0] == 401
-        stop(served.process)
-    lines = [line for line in served.lines if "createTask" in line or "cancelTask" in line]
-    assert len(lines) == 2
-    if log_format == "text":
-        shown = r'\S+Z INFO audit client="127\.0\.0\.1" token="desk" method="POST" path="/api/v1/backtest/createTask" '
-        ids = f'batch_id="b" tasks=1 task_id="{made["task_ids"][0]}"'
-        assert re.fullmatch(shown + r'status=201 ms=[0-9.]+ request_id="[0-9a-f]{16}" ' + ids, lines[0])
-        assert " INFO audit " in lines[1]
-        assert lines[1].endswith('error="unauthorized"')
-        return
-    created, refused = map(json.loads, lines)
-    assert (created["event"], created["token"], created["status"]) == ("audit", "desk", 201)
-    assert (refused["event"], refused["error"], refused.get("token")) == ("audit", "unauthorized", None)
 
 
 def test_host_origin_media_type_and_token_are_checked(url):
@@ -13489,12 +13111,12 @@ def test_the_address_of_a_service_can_be_called_as_it_is_told(tmp_path):
     *(("a", True), ("Trace-01_x.y", True), ("f" * 64, True)),
     *(("f" * 65, False), ("a b", False), ("a,b", False), ('"x"', False), ("é", False), ("", False)),
 ])  # fmt: skip
-def test_a_request_keeps_the_id_that_its_client_chose(api, caplog, given, is_kept):
+def test_a_request_keeps_the_id_that_its_client_chose(edge, caplog, given, is_kept):
     caplog.set_level(logging.INFO, "qtm")
     head = (
         f"GET {A}/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Request-Id: {given}\r\n\r\n"
     )
-    answer = raw(api, head.encode("latin-1"))
+    answer = raw(edge, head.encode("latin-1"))
     (found,) = re.findall(rb"X-Request-Id: ([^\r]*)\r\n", answer)
     assert (found == given.encode()) == is_kept
     assert caplog.records[-1].fields["request_id"] == found.decode()
@@ -13516,17 +13138,6 @@ def test_what_is_refused_stands_in_the_log_by_its_request_id_and_reads_do_not(ap
     }
     assert [lines.pop(one) for one in ids] == [404, 400, 404, 400]
     assert lines == {}
-
-
-def test_idle_connections_do_not_delay_a_drain(tmp_path):
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
-        idle = socket.create_connection(("127.0.0.1", server.server_port))
-        eventually(lambda: server.snapshot()["connections"])
-        started = time.monotonic()
-        server.shutdown()
-        assert time.monotonic() - started < 3
-        assert not server.snapshot()["connections"]
-        idle.close()
 
 
 def test_a_client_that_disconnects_is_not_waited_for(edge):
@@ -14054,27 +13665,6 @@ def test_whoever_is_late_is_answered_once_if_it_began_and_closed(tmp_path, monke
         eventually(lambda: is_quiet(server))
 
 
-@contextlib.contextmanager
-def connected(tmp_path, sent: bytes):
-    """A connection of a server that does not serve yet, and the socket of its client, which has sent this."""
-    server = qtm.ApiServer(settings(f"sqlite:///{tmp_path}/q.db", port=0))
-    with contextlib.ExitStack() as stack:
-        stack.callback(server.shutdown)
-        ours, client = (stack.enter_context(sock) for sock in socket.socketpair())
-        client.settimeout(DEADLINE_SECONDS)
-        client.sendall(sent)
-        yield qtm.Connection(server, qtm.Stream(ours), "127.0.0.1"), client
-
-
-def test_a_body_that_began_with_its_head_has_that_for_its_rate(tmp_path):
-    with connected(tmp_path, POST + b"Content-Length: 99999\r\n\r\n" + b" " * 60_000) as (connection, _):
-        connection.on_event()
-        assert connection.phase is qtm.Phase.BODY
-        begun = time.monotonic()
-        assert not connection.is_over(begun + 60_000 / qtm.MIN_BODY_RATE - 1)
-        assert connection.is_over(begun + 60_000 / qtm.MIN_BODY_RATE + 1)
-
-
 def test_a_head_that_trickles_has_one_deadline_for_all_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 1.0)
     with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server, client_of(server, b"G") as sock:
@@ -14213,16 +13803,6 @@ def test_an_export_ends_when_its_client_has_gone(large, monkeypatch):
         eventually(lambda: in_phase(large, "sending"))
     eventually(lambda: is_quiet(large))
     assert len(pages) < 50
-
-
-def test_clients_that_export_take_turns(large, monkeypatch):
-    """One worker makes a page for each of them in turn."""
-    monkeypatch.setattr(qtm, "EXPORT_TASKS", 50)
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        received = [*pool.map(lambda _: raw(large, EXPORT), range(8))]
-    bodies = [chunked_body(one.partition(b"\r\n\r\n")[2]) for one in received]
-    assert [body.count(b"\r\n") for body in bodies] == [5001] * 8
-    eventually(lambda: is_quiet(large))
 
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
@@ -14457,34 +14037,6 @@ def test_500_slow_clients_of_all_kinds_hang_on_and_a_good_one_is_answered(
         if record.levelno > logging.DEBUG and 'method="POST"' not in record.getMessage()
     ]
     assert told == [], "clients that vanish are no news"
-
-
-def test_a_vanishing_client_costs_a_log_line_at_most(large, caplog):
-    caplog.set_level(logging.DEBUG, logger="qtm")
-    kinds = [
-        b"",
-        b"G",
-        GET,
-        GET + b"\r\n",
-        POST + b"Content-Length: 9\r\n\r\n{",
-        CHUNKED + b"5\r\n",
-        b"\x16\x03\x01",
-        b"x\r\n\r\n",
-        LARGE * 3,
-    ]
-    kinds += [
-        LARGE.replace(b"large", b"large&wait=60"),
-        LARGE.replace(b"GET", b"POST"),
-        (GET + b"\r\n") * 100,
-    ]
-    for sent in kinds * 4:
-        reset(client_of(large, sent))
-        client_of(large, sent).close()
-    eventually(lambda: is_quiet(large))
-    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
-    told = [record.fields for record in caplog.records if record.levelno > logging.DEBUG]
-    assert all(line["method"] == "POST" or line["status"] >= 400 for line in told)
-    assert len(told) <= 2 * 4 * len(kinds)
 
 
 LISTED = f"GET {A}/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
@@ -14845,22 +14397,12 @@ def test_waiting_clients_beyond_the_bound_are_answered_at_once_and_one_that_goes
             client.close()
 
 
-def test_a_wait_that_is_over_is_answered_as_things_stand(tmp_path):
-    with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, _):
-        assert (
-            call(server, "GET", f"{A}/getTaskStatus?task_id={task_id}&wait=0.1")[1]["data"]["status"]
-            == "running"
-        )
-        assert call(server, "GET", f"{A}/getTaskResult?task_id={task_id}&wait=0.1")[1]["code"] == 40901
-        assert (
-            call(server, "GET", f"{A}/getTasksByBatch?batch_id=b&wait=0.1")[1]["data"]["counts"]["running"]
-            == 1
-        )
-        assert server.snapshot()["waiting"] == 0
-
-
-def test_pipelined_requests_behind_a_wait_are_answered_after_it_and_in_order(tmp_path):
+def test_a_wait_that_is_over_is_answered_and_requests_behind_one_in_order(tmp_path):
     with waited_for(f"sqlite:///{tmp_path}/q.db") as (server, task_id, release):
+        found = data_of(server, f"getTaskStatus?task_id={task_id}&wait=0.1")
+        page = data_of(server, "getTasksByBatch?batch_id=b&wait=0.1")
+        assert (found["status"], page["counts"]["running"]) == ("running", 1), "as things stand"
+        assert refused(server, f"getTaskResult?task_id={task_id}&wait=0.1") == 40901
         client = client_of(
             server, asking(f"getTaskStatus?task_id={task_id}&wait=60") + asking("nothing") + HIDDEN
         )
@@ -15208,56 +14750,6 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
             assert time.monotonic() - started < DEADLINE_SECONDS / 2
             assert answer.result(DEADLINE_SECONDS)[0] == 200
         assert idle.connection.sock.recv(1024) == b""
-
-
-def test_a_storm_of_clients_loses_no_answer_and_leaves_nothing(tmp_path, caplog):
-    """Pipelines with waits in them, half-closed, reset and left in the middle, while tasks change all the
-    time."""
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
-        ids = server.api.tasks.create_task(qtm.BatchRequest(["S"] * 50, CONFIG, [PARAMS], "b")).task_ids
-        kinds = [
-            (HIDDEN, 200), (asking("nothing"), 404), (asking("listTasks?limit=20"), 200),
-            (asking("getTasksByBatch?batch_id=b&wait=0.05"), 200),
-            (POST + b"Content-Length: 2\r\n\r\n{}", 400), (CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", 400),
-            *[(asking(f"getTaskStatus?task_id={task_id}&wait=0.05"), 200) for task_id in ids[:3]],
-        ]  # fmt: skip
-
-        def client(number):
-            """What went wrong with 30 conversations."""
-            chance, wrong = random.Random(number), []
-            for _ in range(30):
-                asked = chance.choices(kinds, k=chance.randrange(1, 8))
-                data = b"".join(sent for sent, _ in asked)
-                is_whole = chance.random() < 0.7
-                sock = client_of(server, data if is_whole else data[: chance.randrange(1, len(data))])
-                if chance.random() < 0.4:
-                    (reset if chance.random() < 0.5 else socket.socket.close)(sock)
-                    continue
-                sock.shutdown(socket.SHUT_WR)
-                found, expected = answered(until_closed(sock)), [status for _, status in asked]
-                wrong += (
-                    [(found, expected)] if found != (expected if is_whole else expected[: len(found)]) else []
-                )
-                sock.close()
-            return wrong
-
-        stop = threading.Event()
-
-        def change():
-            while not stop.wait(0.002):
-                for verb in (server.api.tasks.cancel_task, server.api.tasks.retry_task):
-                    verb(ids[0])
-
-        telling = threading.Thread(target=change)
-        telling.start()
-        try:
-            with concurrent.futures.ThreadPoolExecutor(24) as threads:
-                assert [wrong for found in threads.map(client, range(24)) for wrong in found] == []
-        finally:
-            stop.set()
-            telling.join()
-        eventually(lambda: is_quiet(server))
-    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 # ==== 61-66 Command output, Client commands, Service log, Check, Service process, Command line ==============
@@ -15783,15 +15275,6 @@ def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
         eventually(lambda: not any(is_alive(pid) for pid in below))
 
 
-def test_a_service_that_is_killed_loses_nothing_and_leaves_no_process(tmp_path):
-    with stubborn_service(tmp_path, max_attempts=3) as (process, port, task_id, pids):
-        process.kill()
-        process.wait()
-        eventually(lambda: not any(is_alive(pid) for pid in pids()))
-    with ready_service(f"sqlite:///{tmp_path}/q.db", "serve", "--no-scheduler") as (process, port):
-        assert ask(port, f"{A}/getTaskStatus?task_id={task_id}")[1]["data"]["attempt"] == 1
-
-
 ALONE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL")  # as pid 1 of a container
 
 
@@ -15893,14 +15376,6 @@ def test_serve_warns_of_missing_prices_and_tokens_in_clear_in_the_words_of_check
         assert qtm.tokens_in_clear(dataclasses.replace(outside, **quiet)) is None
     assert qtm.missing_prices(qtm.Settings()) is None
     assert qtm.missing_prices(qtm.Settings(engine="mine:run", data_dir=str(tmp_path))) is None
-
-
-def test_tls_files_that_cannot_be_used_are_refused_before_the_database_is_touched(tmp_path, certificate):
-    cert, key = map(str, certificate)
-    files = {"QTM_TLS_CERT": key, "QTM_TLS_KEY": cert, "QTM_PORT": "0"}
-    done = run_command("serve", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db", **files)
-    assert (done.returncode, done.stderr) == (2, f"qtm: QTM_TLS_CERT: {key} holds no certificate in PEM\n")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_runs_what_a_replica_without_scheduler_took(mariadb):
@@ -17041,30 +16516,6 @@ def test_a_backtest_runs_on_while_its_mariadb_is_killed_and_restarted(served_on_
     assert call(api, "GET", f"{A}/getTaskStatus?task_id={quick}&wait=30")[1]["data"]["status"] == "completed"
     assert again.faults([quick]) == []
     again.close()
-
-
-@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
-def test_an_export_whose_mariadb_is_killed_in_the_middle_is_no_whole_answer(
-    served_on_mariadb, monkeypatch, caplog, version
-):
-    monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
-    server, tasks, api, _ = served_on_mariadb
-    api.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
-    ids, request = qtm.new_task_ids(5000), qtm.BatchRequest(["S"] * 5000, CONFIG, [PARAMS], "large")
-    store(tasks.dao, request, "large", ids, 60.0, 3)
-    with client_of(api, EXPORT.replace(b"HTTP/1.1", b"HTTP/" + version), receive_buffer=4096) as sock:
-        eventually(lambda: in_phase(api, "sending"))
-        server.kill()
-        received = b""
-        with contextlib.suppress(ConnectionResetError):
-            while part := sock.recv(65536):
-                received += part
-            assert version == b"1.1", "a reset, since the end of an answer of HTTP/1.0 is a close"
-    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert not received.endswith(b"\r\n0\r\n\r\n")
-    (line,) = [record.getMessage() for record in caplog.records if "answer cut off" in record.getMessage()]
-    assert "database_unavailable" in line
-    server.start()
 
 
 def test_a_frozen_mariadb_costs_answers_and_nothing_else(served_on_mariadb, tmp_path):
@@ -18819,21 +18270,3 @@ def test_an_older_python_is_told_what_qtm_needs():
         )
         assert (done.returncode, done.stdout) == (2 if name == "__main__" else 1, "")
         assert done.stderr == words if name == "__main__" else words in done.stderr
-
-
-def test_the_example_prices_are_what_the_readme_says():
-    for code in ("AAPL", "GOOG", "IBM", "MSFT"):
-        with (PRICES / f"{code}.csv").open() as file:
-            dates = [row["Date"] for row in csv.DictReader(file)]
-        assert dates == sorted(dates)
-    assert "public domain" in (PRICES / "SOURCE.md").read_text()
-
-
-def test_sqlite_files_of_the_service_are_ordinary_sqlite(tmp_path):
-    database = qtm.Database(f"sqlite:///{tmp_path}/q.db")
-    qtm.migrate(database)
-    add(qtm.TaskDAO(database))
-    database.close()
-    assert sqlite3.connect(tmp_path / "q.db").execute("SELECT COUNT(*) FROM backtest_tasks").fetchone() == (
-        1,
-    )
