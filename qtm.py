@@ -5677,10 +5677,22 @@ def engine_version(engine: BacktestEngine) -> str | None:
     return None if version is None else _clean(str(version))[:MAX_VERSION]
 
 
+def _has_metadata(name: str) -> bool:
+    """Whether a folder of a distribution may be of this name. importlib.metadata takes 20 ms to import."""
+    form = re.compile(rf"{re.escape(name).replace('_', '[-_.]')}[-_.].*-info", re.IGNORECASE)
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            if any(map(form.fullmatch, os.listdir(folder or "."))):
+                return True
+    return False
+
+
 def _distribution_of(module: str) -> dict[str, str] | None:
     """Name and version of the installed distribution that a module comes from, or None."""
     top, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None) or ""
     is_installed = not {"site-packages", "dist-packages"}.isdisjoint(pathlib.Path(file).parts)
+    if not is_installed and not _has_metadata(top):
+        return None
     with contextlib.suppress(Exception):  # whatever is installed beside it may be broken
         try:
             found = importlib_metadata.distribution(top)
@@ -7083,7 +7095,10 @@ class TemporaryFolder:
 
     def remove(self) -> None:
         """With all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            os.rmdir(self.path)
+        except OSError:  # there is something in it, for which shutil is worth its import
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _folder_of_servers() -> str:
@@ -7096,17 +7111,18 @@ def _folder_of_servers() -> str:
 def _remove_left_folders() -> None:
     """Remove the folders of servers whose processes were all killed."""
     with contextlib.suppress(OSError):
-        for path in pathlib.Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDER}*"):
-            if (descriptor := _lock_folder(str(path))) is not None:
-                shutil.rmtree(path, ignore_errors=True)
-                os.close(descriptor)
+        for entry in os.scandir(_folder_of_servers()):
+            if entry.name.startswith(SERVER_FOLDER) and (left := _lock_folder(entry.path)) is not None:
+                shutil.rmtree(entry.path, ignore_errors=True)
+                os.close(left)
 
 
 def _server_folder() -> str:
     """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
     _remove_left_folders()
     with contextlib.suppress(OSError):
-        path = tempfile.mkdtemp(prefix=SERVER_FOLDER)
+        path = os.path.join(_folder_of_servers(), SERVER_FOLDER + os.urandom(4).hex())
+        os.mkdir(path, 0o700)
         if _lock_folder(path) is not None:  # until this process and all that it forks have ended
             return path
     return ""
