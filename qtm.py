@@ -5821,17 +5821,12 @@ def _price(text: str) -> decimal.Decimal | None:
 def _price_text(path: pathlib.Path) -> str:
     """The text of a file of prices. Raises InvalidTask."""
     try:
-        data = path.read_bytes()
-        return data.decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         fault = f"{path} does not exist (QTM_DATA_DIR names the folder)"
         raise InvalidTask(f"there are no prices for {urllib_parse.unquote(path.stem)}: {fault}") from None
-    except UnicodeDecodeError as error:
-        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
-        fault = f"byte {byte:#x} is not UTF-8; save the file as UTF-8"
-        raise InvalidTask(f"{path.name}, line {line}: {fault}") from None
     except (OSError, ValueError) as error:
-        raise InvalidTask(f"{path.name} cannot be read: {error}") from None
+        raise InvalidTask(f"{path.name} cannot be read as UTF-8: {error}") from None
 
 
 class PriceFile:
@@ -6033,16 +6028,14 @@ def backtest_metrics(
         math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (count - 1)) if count > 1 else None
     )
     growth = equity[-1] / initial_cash
-    try:
-        annual_return = float(growth) ** (TRADING_DAYS / count) - 1 if count else 0.0
-    except OverflowError:  # a few days of a wild price
-        annual_return = math.inf
+    # a decimal, since a few days of a wild price are beyond a double
+    years = decimal.Decimal(count) / TRADING_DAYS
     peaks = itertools.accumulate(equity[1:], max, initial=max(initial_cash, equity[0]))
     drawdown = min(value / peak - 1 for value, peak in zip(equity, peaks, strict=True))
     return {
         "final_equity": float(equity[-1]),
         "total_return": float(growth - 1),
-        "annual_return": annual_return,
+        "annual_return": float(growth ** (1 / years) - 1) if count else 0.0,
         "annual_volatility": None if deviation is None else deviation * math.sqrt(TRADING_DAYS),
         "sharpe": mean / deviation * math.sqrt(TRADING_DAYS) if deviation else None,
         "max_drawdown": float(drawdown),

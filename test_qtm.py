@@ -4254,7 +4254,7 @@ REFUSED_PRICES = {
     "too small": (HEAD + "2020-01-03,1e-999,1\n", ["line 3", "'Open'", "'1e-999'"]),
     "an adjusted close": ("Date,Open,Close,Adj Close\n2020-01-03,1,1,x\n", ["line 2", "'Adj Close'", "'x'"]),
     "a quote without end": (HEAD + '2020-01-03,"1,1\n', ["line 3"]),
-    "not UTF-8": ("日期,开盘,收盘\n".encode("gbk"), ["line 1", "not UTF-8"]),
+    "not UTF-8": ("日期,开盘,收盘\n".encode("gbk"), ["cannot be read as UTF-8", "position 0"]),
     "no bar of the period": ("Date,Open,Close\n1999-01-04,1,1\n1999-01-05,1,1\n",
                              ["no bar from 2020-01-01 to 2020-12-31", "1999-01-04 to 1999-01-05"]),
     "no prices in the period": ("Date,Open,Close\n2020-01-04,,\n", ["no bar from", "rows of this period without prices: 1"]),
