@@ -5596,12 +5596,9 @@ def _call_fault(call: Any, wanted: inspect.Signature) -> str | None:
     nobody can tell."""
     if not callable(call):
         return f"is not callable but {type(call).__name__}"
-    inner = call
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    if isinstance(inner, type) and not issubclass(inner, Mapping):
+    if isinstance(call, type) and not issubclass(call, Mapping):
         return "is a class without __call__"
-    functions = (inner, type(inner).__call__)  # the latter for an instance
+    functions = (call, type(call).__call__)  # the latter for an instance
     if any(map(inspect.isgeneratorfunction, functions)) or any(map(inspect.isasyncgenfunction, functions)):
         return "is a generator function"
     try:
