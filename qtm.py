@@ -8214,7 +8214,6 @@ class EngineSlot:
 
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 QUESTIONS_PER_PROCESS = 1_000_000  # as good as no limit
-SLOW_IMPORT_SECONDS = 10.0  # an import that takes longer is told of
 # how the file of an interpreter begins; else it is a program that Python is a part of
 PYTHON_NAMES = ("python", "pypy")
 # a server that is killed while it imports is replaced; an import that ends every process is the engine's
@@ -8377,16 +8376,9 @@ class EngineServer:
 
     def _await_ready(self, control: Control, process: subprocess.Popen[bytes]) -> None:
         """A short thread of its own, for the server's only message."""
-        said: dict[str, Any] = {}
-        named: dict[str, Any] = {"engine": self._settings.engine}
-        with contextlib.suppress(OSError, ValueError):  # ValueError: closed before it was registered
-            arrival = select.poll()
-            arrival.register(control.socket, select.POLLIN)
-            if not arrival.poll(SLOW_IMPORT_SECONDS * 1000):
-                log_event(logging.INFO, "engine still importing", **named, seconds=SLOW_IMPORT_SECONDS)
-            while (messages := control.receive()) == []:  # a part of it
-                pass
-            said = messages[0] if messages else {}
+        while (messages := control.receive()) == []:  # a part of it
+            pass
+        said = messages[0] if messages else {}
         if "failed" in said:
             return self._fail(said["failed"])
         if not said:  # its socket ends a moment before the process does
@@ -8397,8 +8389,8 @@ class EngineServer:
             self._ready, self._validates = said, said["validates"]
             self._changed.notify_all()
         self.on_change()
-        named.update({"version": said["version"]} if said["version"] is not None else {})
-        log_event(logging.INFO, "engine ready", **named)
+        version = {} if said["version"] is None else {"version": said["version"]}
+        log_event(logging.INFO, "engine ready", engine=self._settings.engine, **version)
         if left := left_by_import(self._settings.engine, said):
             words = {"message": left.message, "why": left.why, "remedy": left.remedy}
             log_event(logging.WARNING, "left by the engine's import", **words)
