@@ -8222,19 +8222,10 @@ ENGINE_START_TRIES = 3
 
 
 def python_program() -> str:
-    """The path of this Python, also within another program (uWSGI). Raises EngineError if there is none."""
+    """The path of this Python, also within another program (uWSGI)."""
     if os.path.basename(sys.executable or "").lower().startswith(PYTHON_NAMES):
         return sys.executable
-    folders = list(dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix)))
-    for folder in folders:
-        for name in (f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3"):
-            path = os.path.join(folder, "bin", name)
-            if os.access(path, os.X_OK):
-                return path
-    raise EngineError(
-        f"there is no Python to run engines with: sys.executable is {sys.executable!r}, and there is none in bin of "
-        f"{' and '.join(folders)}; set sys.executable to the path of python3 before qtm.start()"
-    )
+    return os.path.join(sys.exec_prefix, "bin", "python3")
 
 
 def engine_path() -> tuple[list[str], list[str]]:
