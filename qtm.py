@@ -8938,15 +8938,6 @@ class LeaseWatch:
             self._seen[task.task_id] = (task, since if before == task else self._counted)
         return [task for task, since in self._seen.values() if self._counted - since >= self._lease_seconds]
 
-    def forget(self, task_id: str) -> None:
-        """Let the lease of this task begin again with the next poll."""
-        self._seen.pop(task_id, None)
-
-    def seconds_to_expiry(self) -> float:
-        """When to observe again for the first lease that would be over by then."""
-        since = min((since for _, since in self._seen.values()), default=math.inf)
-        return self._lease_seconds - (self._counted - since)
-
 
 class Health:
     """What the scheduler did last, for readiness and /metrics. Written by its thread, and by `stop`."""
@@ -9555,8 +9546,7 @@ class TaskScheduler:
         expired = self._leases.observe(now, running)
         ends = {one: (WORKER_LOST, retry_pause(self._settings, one.attempt)) for one in expired}
         self._reclaim(ORPHAN_EVENT, ends)
-        pause = max(0.05, self._leases.seconds_to_expiry())
-        self._next_beat = now + min(self._settings.heartbeat_seconds, pause)
+        self._next_beat = now + self._settings.heartbeat_seconds
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """Release what the database says we run, but no slot does: the answer to its claim was lost."""
@@ -9576,7 +9566,6 @@ class TaskScheduler:
 
         def refused(task: RunningTask, error: Exception) -> None:
             log_event(logging.ERROR, "task not reclaimed", **task.log_fields, error=_ascii_error_text(error))
-            self._leases.forget(task.task_id)
 
         for start in range(0, len(tasks), RESCUED_TOGETHER):
             in_halves(tasks[start : start + RESCUED_TOGETHER], reclaim, refused)
