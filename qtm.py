@@ -8612,7 +8612,7 @@ CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked 
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 # for readers; doubling from the first to the last with each try in vain
 CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)
-UPKEEP_RETRY_SECONDS = (1.0, 300.0)  # after a failure, doubling from the first to the last
+UPKEEP_RETRY_SECONDS = 30.0  # after a failure
 
 
 class Duty:
@@ -8625,7 +8625,6 @@ class Duty:
         self.due = -math.inf
         self._begin = begin
         self._steps = begin()
-        self._retry_seconds = UPKEEP_RETRY_SECONDS[0]
 
     def step(self, clock: Callable[[], float]) -> None:
         """Do one step, if it is due. Whatever fails is logged and tried again later, from the beginning."""
@@ -8633,14 +8632,13 @@ class Duty:
             return
         try:
             pause = next(self._steps)
-            self._retry_seconds = UPKEEP_RETRY_SECONDS[0]
         except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
             pause = self._failed(error)
         self.due = clock() + pause
 
     def _failed(self, error: Exception) -> float:
         self.failures += 1
-        pause = self._retry_seconds * random.uniform(0.5, 1.5)  # another replica may be at the same work
+        pause = UPKEEP_RETRY_SECONDS * random.uniform(0.5, 1.5)  # another replica may be at the same work
         words = {
             "error": str(error)[:MAX_ERROR_TEXT] or error_text(error),
             "next_try_seconds": round(pause, 1),
@@ -8648,7 +8646,6 @@ class Duty:
         log_event(logging.WARNING, "upkeep failed", duty=self.name, **words)
         logger.debug("upkeep failed", exc_info=True)
         self._steps = self._begin()
-        self._retry_seconds = min(2 * self._retry_seconds, UPKEEP_RETRY_SECONDS[1])
         return pause
 
 

@@ -3173,7 +3173,7 @@ def test_the_retention_paces_itself_by_what_its_steps_take():
     assert [limit for _, limit in dao.calls] == [25, 12, 6, 3, 1, 1]
 
 
-def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
+def test_a_failing_upkeep_is_tried_again():
     clock = FakeClock()
     dao = PurgedDAO(clock)
     dao.failure = ZeroDivisionError("for the test")
@@ -3185,8 +3185,7 @@ def test_a_failing_upkeep_is_tried_again_ever_more_seldom():
         clock.now += pauses[-1]
     (failures,) = [duty.failures for duty in upkeep.duties if duty.name == "retention"]
     assert failures == 12
-    assert pauses[0] <= 1.5
-    assert 150 <= pauses[-1] <= 450
+    assert 15 <= min(pauses) <= max(pauses) <= 45
     dao.failure, dao.left = None, {"tasks": 3}
     while upkeep.step() < 1.0:
         clock.now += 0.01
