@@ -8610,8 +8610,7 @@ PURGE_STEP_SECONDS = 0.02  # that a step may take: creates on SQLite wait for it
 CHECKPOINT_SECONDS = 5.0  # how often the size of the write-ahead log is looked at
 # beyond which it is to begin anew; by itself it does so at 4 MiB, when no reader is in it
 CHECKPOINT_BYTES = 8 * 1024 * 1024
-# for readers; doubling from the first to the last with each try in vain
-CHECKPOINT_WAIT_SECONDS = (0.02, 1.0)
+CHECKPOINT_WAIT_SECONDS = 0.1  # for readers
 UPKEEP_RETRY_SECONDS = 30.0  # after a failure
 
 
@@ -8726,11 +8725,10 @@ class Upkeep:
 
     def _checkpoint(self) -> Iterator[float]:
         """A log with readers that overlap never begins anew by itself."""
-        database, (wait, longest) = self._dao.database, CHECKPOINT_WAIT_SECONDS
+        database = self._dao.database
         while True:
             if database.dialect.log_bytes() > CHECKPOINT_BYTES:
-                is_done = database.truncate_log(wait)
-                wait = CHECKPOINT_WAIT_SECONDS[0] if is_done else min(2 * wait, longest)
+                database.truncate_log(CHECKPOINT_WAIT_SECONDS)
             yield CHECKPOINT_SECONDS
 
 
