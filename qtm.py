@@ -5826,81 +5826,55 @@ def _price_text(path: pathlib.Path) -> str:
         raise InvalidTask(f"{path.name} cannot be read as UTF-8: {error}") from None
 
 
-class PriceFile:
-    """The rows of one CSV file, in their own order. Whatever it cannot be sure of it refuses, with line,
-    column and text."""
+def _price_places(header: Sequence[str]) -> dict[str, int]:
+    """The place of each column: of those that are read by the names in PRICE_COLUMNS, of others by their own.
+    Raises ValueError."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        plain = re.sub(r"[\s._()（）<>-]", "", name).casefold()
+        column = COLUMN_OF_NAME.get(plain, name.casefold())
+        if name and column in places:
+            same = header[places[column]]
+            raise ValueError(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
+        if plain not in COLUMN_OF_NAME and UNREAD_ADJUSTMENT.match(plain):
+            fault = "adjusts prices in a way that is not known; give an Adj Close, or remove it"
+            raise ValueError(f"the column {name!r} {fault}")
+        places[column] = place
+    for column in ("date", "open", "close"):
+        if column not in places:
+            names = ", ".join(PRICE_COLUMNS[column])
+            hint = "; separate the columns by commas" if len(header) == 1 else ""
+            raise ValueError(f"has no column {column!r} (any of {names}); its header is {header}{hint}")
+    return places
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._name = path.name
-        self._reader = csv.reader(io.StringIO(_price_text(path), newline=""), strict=True)
-        self._header = next(self._rows(), [])
-        self._columns = self._places()
 
-    def _rows(self) -> Iterator[list[str]]:
-        """The cells of each line without spaces around them; lines without any text are passed over."""
-        try:
-            for row in self._reader:
-                cells = [cell.strip() for cell in row]
-                if any(cells):
-                    yield cells
-        except csv.Error as error:
-            self._refuse(str(error))
+def _cell(header: Sequence[str], row: Sequence[str], place: int, read: Callable[[str], T]) -> T:
+    try:
+        return read(row[place])
+    except ValueError as error:
+        raise ValueError(f"column {header[place]!r}: {row[place][:100]!r} {error}") from None
 
-    def _refuse(self, reason: str) -> NoReturn:
-        raise InvalidTask(f"{self._name}, line {self._reader.line_num}: {reason}") from None
 
-    def _places(self) -> dict[str, int]:
-        """The place of each column: of those that are read by the names in PRICE_COLUMNS, of others by their
-        own."""
-        places: dict[str, int] = {}
-        for place, name in enumerate(self._header):
-            plain = re.sub(r"[\s._()（）<>-]", "", name).casefold()
-            column = COLUMN_OF_NAME.get(plain, name.casefold())
-            if name and column in places:
-                same = self._header[places[column]]
-                self._refuse(f"the columns {same!r} and {name!r} are the same; keep the one that is meant")
-            if plain not in COLUMN_OF_NAME and UNREAD_ADJUSTMENT.match(plain):
-                fault = "adjusts prices in a way that is not known; give an Adj Close, or remove it"
-                self._refuse(f"the column {name!r} {fault}")
-            places[column] = place
-        for column in ("date", "open", "close"):
-            if column not in places:
-                names = ", ".join(PRICE_COLUMNS[column])
-                hint = "; separate the columns by commas" if len(self._header) == 1 else ""
-                self._refuse(f"has no column {column!r} (any of {names}); its header is {self._header}{hint}")
-        return places
-
-    def _cell(self, row: list[str], column: str, read: Callable[[str], T]) -> T:
-        place = self._columns[column]
-        try:
-            return read(row[place])
-        except ValueError as error:
-            self._refuse(f"column {self._header[place]!r}: {row[place][:100]!r} {error}")
-
-    def dated_rows(self) -> Iterator[tuple[str, list[str]]]:
-        """Each row behind its date; every row has as many fields as the header."""
-        dates, width = set[str](), len(self._header)
-        for row in self._rows():
-            if len(row) != width:
-                more = "; a number must not hold a comma" if len(row) > width else ""
-                self._refuse(f"{len(row)} fields under a header of {width}: {','.join(row)[:200]!r}{more}")
-            date = self._cell(row, "date", _date_text)
-            if date in dates:
-                self._refuse(f"column {self._header[self._columns['date']]!r}: the date {date} stands twice")
-            dates.add(date)
-            yield date, row
-
-    def bar(self, date: str, row: list[str]) -> Bar | None:
-        """The bar of a row, adjusted where the file says how; None where a price is missing, or 0 as of a
-        suspended day."""
-        columns = [name for name in ("open", "close", "adj close") if name in self._columns]
-        prices = [self._cell(row, column, _price) for column in columns]
-        if None in prices:
-            return None
-        opening, close, *adjusted = cast("list[decimal.Decimal]", prices)
-        return (
-            Bar(date, opening * adjusted[0] / close, adjusted[0]) if adjusted else Bar(date, opening, close)
-        )
+def _dated_prices(
+    rows: Iterator[Sequence[str]], start_date: str, end_date: str
+) -> Iterator[tuple[str, list[Any]]]:
+    """The date of each row behind the header, and in this period its open, close and, if there is one,
+    adjusted close. Raises ValueError, and csv.Error."""
+    header = next(rows, [])
+    places, dates = _price_places(header), set[str]()
+    columns = [places[name] for name in ("open", "close", "adj close") if name in places]
+    for row in rows:
+        if len(row) != len(header):
+            more = "; a number must not hold a comma" if len(row) > len(header) else ""
+            raise ValueError(
+                f"{len(row)} fields under a header of {len(header)}: {','.join(row)[:200]!r}{more}"
+            )
+        date = _cell(header, row, places["date"], _date_text)
+        if date in dates:
+            raise ValueError(f"column {header[places['date']]!r}: the date {date} stands twice")
+        dates.add(date)
+        read = columns if start_date <= date <= end_date else []
+        yield date, [_cell(header, row, place, _price) for place in read]
 
 
 def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[list[Bar], int]:
@@ -5911,16 +5885,17 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[lis
     With a column Adj Close it is the close, and the open is open x Adj Close / Close. Raises InvalidTask,
     with line, column and text, for whatever is ambiguous.
     """
-    file, dates = PriceFile(path), []
-    found: list[Bar | None] = []
+    reader = csv.reader(io.StringIO(_price_text(path), newline=""), strict=True)
+    rows = (cells for row in reader if any(cells := [cell.strip() for cell in row]))
+    try:
+        prices = dict(_dated_prices(rows, start_date, end_date))
+    except (ValueError, csv.Error) as error:
+        raise InvalidTask(f"{path.name}, line {reader.line_num}: {error}") from None
+    found = [(date, prices[date]) for date in sorted(prices) if prices[date]]
     with decimal.localcontext(BOOKS):
-        for date, row in file.dated_rows():
-            dates.append(date)
-            if start_date <= date <= end_date:
-                found.append(file.bar(date, row))
-    bars = sorted(bar for bar in found if bar is not None)
+        bars = [Bar(date, row[0] * row[-1] / row[1], row[-1]) for date, row in found if None not in row]
     if not bars:
-        held = f"it holds {min(dates)} to {max(dates)}" if dates else "it holds none at all"
+        held = f"it holds {min(prices)} to {max(prices)}" if prices else "it holds none at all"
         rest = f"{held}; rows of this period without prices: {len(found)}"
         raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {rest}")
     return bars, len(found) - len(bars)
