@@ -6771,7 +6771,6 @@ class ProcessPlan(NamedTuple):
     sys_path: list[str]
     memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
     start: str  # fork or spawn; empty: by what the import leaves
-    core_limit: int | None  # soft limit of the size of core files; None: as it is
 
 
 class SlotEnds(NamedTuple):
@@ -7577,9 +7576,6 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     plan, engine = ProcessPlan(**json.loads(arguments[2])), None
     sys.path[:] = plan.sys_path
     if not arguments[3:]:
-        if plan.core_limit is not None:
-            _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-            resource.setrlimit(resource.RLIMIT_CORE, (plan.core_limit, hard))
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
         atexit.register(_end_import)  # before the import's own, which come first then
         imported = _import_engine(control, plan)
@@ -8240,9 +8236,6 @@ class EngineServer:
     """The service's side of the engine server process. The scheduler thread alone starts and replaces it:
     PR_SET_PDEATHSIG ends the server with the thread that started it."""
 
-    # soft limit of the size of engines' core files, where this process has lowered its own
-    core_limit: ClassVar[int | None] = None
-
     def __init__(self, settings: Settings) -> None:
         # called when the server became ready, or failed; set by the scheduler
         self.on_change: Callable[[], None] = _nothing
@@ -8317,8 +8310,7 @@ class EngineServer:
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
         memory_bytes, start = self._settings.task_memory_mb * 1024 * 1024, self._settings.engine_start
-        path = [*before, *after]
-        plan = ProcessPlan(self._settings.engine, path, memory_bytes, start, self.core_limit)
+        plan = ProcessPlan(self._settings.engine, [*before, *after], memory_bytes, start)
         arguments = str(theirs.fileno()), str(os.getpid()), json.dumps(plan._asdict())
         command = [python_program(), "-c", program, "engine-server", *arguments]
         options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
@@ -14916,10 +14908,7 @@ def within_descriptors(settings: Settings) -> Settings:
 def prepare_process(settings: Settings) -> Settings:
     """Prepare a service before its first thread; the settings as `within_descriptors` gives them."""
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
-    # server is a program of its own, which has its own memory and sets the limit of core files back.
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    EngineServer.core_limit = soft
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    # server is a program of its own, which has its own memory.
     _prctl(PR_SET_DUMPABLE, 0)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # for what an engine server and a host leave when both are killed
     if sys.platform == "linux":
