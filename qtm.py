@@ -8936,14 +8936,10 @@ class Health:
         return {"last_poll_at": text, "last_poll_age_seconds": ages[0], "last_beat_age_seconds": ages[1]}
 
 
-def backoff_seconds(base_seconds: float, attempt: int, jitter: float) -> float:
-    """The wait after a failed ``attempt``, from 1 on: base x 2^(attempt - 1) x ``jitter``, at most 600 s."""
-    return min(MAX_BACKOFF_SECONDS, base_seconds * 2.0 ** min(attempt - 1, 60) * jitter)
-
-
 def retry_pause(settings: Settings, attempt: int) -> float:
-    """The wait after a failed ``attempt``, jittered."""
-    return backoff_seconds(settings.retry_backoff_seconds, attempt, random.uniform(0.75, 1.25))
+    """The wait after a failed ``attempt``, from 1 on: backoff x 2^(attempt - 1), jittered, at most 600 s."""
+    seconds = settings.retry_backoff_seconds * 2.0 ** min(attempt - 1, 60)
+    return min(MAX_BACKOFF_SECONDS, seconds * random.uniform(0.75, 1.25))
 
 
 def new_worker_id() -> str:

@@ -7246,9 +7246,11 @@ def test_a_scheduler_without_database_waits_and_goes_on(stage, dao, monkeypatch)
     eventually(lambda: dao.get(task_id).status is qtm.TaskStatus.COMPLETED)
 
 
-def test_backoff_doubles_and_is_bounded():
+def test_backoff_doubles_and_is_bounded(monkeypatch):
+    monkeypatch.setattr(qtm.random, "uniform", lambda low, high: 1.0)
     pauses = {1: 5.0, 2: 10.0, 3: 20.0, 8: 600.0, 100: 600.0}
-    assert {attempt: qtm.backoff_seconds(5.0, attempt, 1.0) for attempt in pauses} == pauses
+    chosen = settings("sqlite:///unused.db", retry_backoff_seconds=5.0)
+    assert {attempt: qtm.retry_pause(chosen, attempt) for attempt in pauses} == pauses
 
 
 def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stage, dao):
@@ -15895,7 +15897,7 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
 
 
 SPY_ENGINE = """
-import os, pathlib, resource
+import os, pathlib
 
 def told(path):
     try:
