@@ -2463,9 +2463,6 @@ MYSQL_CONFLICTS = _numbers("1020 1205 1213 1317 1969 3024")
 MYSQL_USELESS = _numbers(
     "3 20 1021 1026 1030 1037 1038 1040 1047 1053 1114 1152 1180 1184 1203 1226 1243 1290 1792 1836 1927 4031"
 )
-# Their texts quote a value or a piece of the statement: duplicate (1062), syntax (1064, 1149), wrong or not
-# in the character set (1292 to 1525), out of range (1690), wrong JSON (3140, 3141, 3146, 4038).
-MYSQL_QUOTES_VALUES = _numbers("1062 1064 1149 1292 1300 1366 1367 1411 1525 1690 3140 3141 3146 4038")
 MYSQL_ALREADY = _numbers("1050 1060 1061 1091")  # table, column or index is there already, or gone already
 # An account or a server that the operator must change, and how; the server's own text stands before it.
 DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema
@@ -2479,11 +2476,6 @@ MYSQL_REMEDIES = {
     **dict.fromkeys((1142, 1143, 1227, 1370), _GRANT),
     1665: BINLOG_REMEDY,
 }
-CONNECT_REMEDIES = (
-    (ConnectionRefusedError, "; start the server, or check host and port in QTM_DATABASE_URL"),
-    (socket.gaierror, "; check the host name in QTM_DATABASE_URL, or the name service"),
-    (RuntimeError, "; python3 -m pip install cryptography"),  # for caching_sha2_password without TLS
-)
 MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
 # as the tables have them, or no index helps
@@ -2511,13 +2503,9 @@ def _error_number(error: Exception) -> int:
 
 
 def _driver_text(error: Exception) -> str:
-    """The text of the server or the driver, without statements and values that it quotes."""
-    if len(error.args) < 2 or not _error_number(error):
-        return error_text(error)
-    text = str(error.args[1])
-    if _error_number(error) in MYSQL_QUOTES_VALUES:
-        text = re.sub("'.*'", "'...'", text, flags=re.DOTALL)
-    return text[:MAX_ERROR_TEXT]
+    """The text of the server or the driver, cut short."""
+    is_numbered = len(error.args) > 1 and _error_number(error)
+    return str(error.args[1])[:MAX_ERROR_TEXT] if is_numbered else error_text(error)
 
 
 def _refuse_clear_text(connection: Any) -> NoReturn:
@@ -2684,9 +2672,9 @@ class MySQLDialect:
         if refusal := self._refusal(error, f"at {place}, "):
             return refusal
         cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
-        remedy = next((text for kind, text in CONNECT_REMEDIES if isinstance(cause, kind)), "")
-        words = f"cannot connect to the database at {place}: {_driver_text(error)}{remedy}"
-        is_refused = isinstance(error, RuntimeError) or hasattr(cause, "verify_message")  # of a certificate
+        words = f"cannot connect to the database at {place}: {_driver_text(error)}"
+        # RuntimeError: the package cryptography is missing; the other is of a certificate
+        is_refused = isinstance(error, RuntimeError) or hasattr(cause, "verify_message")
         return DatabaseRefused(words) if is_refused else DatabaseUnavailable(words)
 
     def is_usable(self, connection: Any) -> bool:
