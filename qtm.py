@@ -3526,14 +3526,9 @@ def _in_list(values: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 BATCH_IS_EMPTY = "NOT EXISTS (SELECT 1 FROM backtest_tasks t WHERE t.batch_id = backtest_batches.batch_id)"
-# All tasks of an Idempotency-Key are gone. Ids grow: the oldest task of the batch is newer than the last of
-# the key's own, whose list ends with a quote and a bracket. The oldest of each status is one entry of the
-# index of batches, however large the batch.
-KEY_IS_SPENT = " AND ".join(
-    f"""COALESCE((SELECT t.task_id FROM backtest_tasks t /*! FORCE INDEX (backtest_tasks_batch) */
-        WHERE t.batch_id = backtest_idempotency_keys.batch_id AND t.status = '{status.value}'
-        ORDER BY t.batch_id, t.status, t.task_id LIMIT 1), '~') > SUBSTR(task_ids, -38, 36)"""
-    for status in TaskStatus
+# an Idempotency-Key is kept as long as its batch
+KEY_IS_SPENT = (
+    "NOT EXISTS (SELECT 1 FROM backtest_batches b WHERE b.batch_id = backtest_idempotency_keys.batch_id)"
 )
 
 
@@ -3658,8 +3653,8 @@ class NewTasks(NamedTuple):
 
     @property
     def key_row(self) -> list[Any]:
-        """The Idempotency-Key and the answer to a repeat: the ids, or their count and the last one; counts."""
-        ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids), self.task_ids[-1]]
+        """The Idempotency-Key and the answer to a repeat: the ids, or their count alone; counts."""
+        ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids)]
         counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
 
@@ -3970,8 +3965,8 @@ class CreateStatements(Statements):
         return int(self.database.rows(seen, {"ago": "-" + _time_text(within_seconds)})[0][0] or 0)
 
     def repeated(self, key: str | None, sha256: str) -> CreatedBatch | None:
-        """What was created by this key, without ids of deleted tasks; None when nothing was, or when all of
-        it is deleted, which frees the key. Raises IdempotencyKeyReused after another request."""
+        """What was created by this key; None when nothing was, or when its batch is deleted, which frees the
+        key. Raises IdempotencyKeyReused after another request."""
         if key is None:
             return None
         is_spent = f"CASE WHEN {KEY_IS_SPENT} THEN 1 ELSE 0 END"
@@ -3985,13 +3980,8 @@ class CreateStatements(Statements):
                 words = "this Idempotency-Key came before with another request"
                 raise IdempotencyKeyReused(f"{words}; use a new key for a new request")
             ids = json.loads(ids_json)
-            more = json.loads(counts)
-            if isinstance(ids[0], int):
-                return CreatedBatch(batch_id, ids[0], (), repeated=True, **more)
-            lists = _key_lists("SELECT task_id FROM backtest_tasks WHERE task_id IN", ids)
-            there = {row[0] for statement, keys in lists for row in self.database.rows(statement, keys)}
-            left = [task_id for task_id in ids if task_id in there]
-            return CreatedBatch(batch_id, len(left), left, repeated=True, **more)
+            count, listed = (ids[0], ()) if isinstance(ids[0], int) else (len(ids), ids)
+            return CreatedBatch(batch_id, count, listed, repeated=True, **json.loads(counts))
         return None
 
 
@@ -5284,7 +5274,7 @@ class UpkeepStatements(Statements):
 
     def purge_keys(self, cutoff: str, after: str = "", limit: int = PURGE_KEYS) -> Purged:
         """Look at the next ``limit`` Idempotency-Keys that came before ``cutoff``, the oldest first, and
-        delete those whose tasks are gone. Until then a repeat must find them."""
+        delete those whose batch is gone. Until then a repeat must find them."""
         table = "backtest_idempotency_keys"
         return self._purge_oldest(table, "idempotency_key", KEY_IS_SPENT, cutoff, after, limit)
 
