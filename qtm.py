@@ -1593,13 +1593,13 @@ class TaskResult:
     """A finished task with its result (None unless completed).
 
     ``non_finite`` lists what is null in it because it was NaN or infinite: ``{"path": "metrics.sharpe",
-    "kind": "nan"}``, or ``inf`` or ``-inf`` (None where an older version stored the result). ``converted``
-    lists what has no JSON form and is kept as its text, or as null where it stands for a missing value:
-    ``{"path": "trades[0].held", "type": "datetime.timedelta"}``."""
+    "kind": "nan"}``, or ``inf`` or ``-inf``. ``converted`` lists what has no JSON form and is kept as its text,
+    or as null where it stands for a missing value: ``{"path": "trades[0].held", "type":
+    "datetime.timedelta"}``."""
 
     task: TaskInfo
     result: dict[str, Any] | None
-    non_finite: Sequence[Mapping[str, str | None]]
+    non_finite: Sequence[Mapping[str, str]]
     converted: Sequence[Mapping[str, str]]
 
     def __repr__(self) -> str:
@@ -3364,13 +3364,6 @@ def _task_text(row: Sequence[Any]) -> TaskText:
     task_id, status, priority, run_at, head = _utf8(text).split(" ", 4)
     task_json = f'{head},"config":{config},"params":{params},"error":{error or "null"}}}'
     return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *result)
-
-
-def _with_kinds(non_finite_json: str) -> str:
-    """The version before stored paths alone, without their kinds."""
-    if not non_finite_json.startswith('["'):
-        return non_finite_json
-    return dump_json([{"path": path, "kind": None} for path in json.loads(non_finite_json)])
 
 
 def _iso(stamp: str | None) -> str | None:
@@ -10227,7 +10220,7 @@ class TaskQueries(SharedVerbs):
                 return TaskNotFinished(f"the task is {task.status.value}: it has no result yet")
             if task.non_finite_json is not None and task.result_json is None:
                 return None
-            lists = f'"non_finite":{_with_kinds(task.non_finite_json or "[]")},"converted":{task.converted_json or "[]"}'
+            lists = f'"non_finite":{task.non_finite_json or "[]"},"converted":{task.converted_json or "[]"}'
             return f'{task.json[:-1]},"result":{task.result_json or "null"},{lists}}}'
 
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}

@@ -1990,14 +1990,6 @@ def test_an_attempt_ends_completed_with_its_result(dao):
     )
 
 
-def test_a_result_of_the_version_before_is_read_without_its_kinds(dao):
-    (task_id,) = add(dao)
-    end_next(dao, qtm.Outcome('{"x":null}', '["x"]'), version="v1")
-    change(dao, "UPDATE backtest_results SET converted = NULL")
-    found = qtm.TaskManager(dao, qtm.Settings()).get_task_result(task_id)
-    assert (found.non_finite, found.converted) == ([{"path": "x", "kind": None}], [])
-
-
 def test_an_attempt_that_fails_waits_and_then_fails_for_good(dao):
     (task_id,) = add(dao, max_attempts=2)
     outcome = qtm.Outcome(error_type="ValueError", message="no")
