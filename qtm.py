@@ -3984,8 +3984,9 @@ class CreateStatements(Statements):
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-# in one transaction of a cancel or retry of a batch: some 50 ms, in which nobody waits long for a lock
-CHANGED_TASKS = 1000
+# in one transaction of a cancel or retry of a batch: some 10 ms, in which nobody waits long for a lock, and
+# few rows on a cluster, where many lose to every small transaction of another node
+CHANGED_TASKS = 200
 
 
 def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:
@@ -4235,7 +4236,7 @@ class TaskStatements(Statements):
 
     def cancel(self, task_id: str) -> bool:
         """pending or running -> cancelled; False when it was neither."""
-        return len(self._change_some(CANCEL, [_key(task_id)])[0]) == 1
+        return len(self._change_some(CANCEL, [_key(task_id)])) == 1
 
     def cancel_batch(self, batch_id: str) -> int:
         """Cancel all pending and running tasks of a batch; how many they were."""
@@ -4243,7 +4244,7 @@ class TaskStatements(Statements):
 
     def retry(self, task_id: str) -> bool:
         """failed or cancelled -> pending, with ``max_attempts`` new attempts; False when it was neither."""
-        return len(self._change_some(RETRY, [_key(task_id)])[0]) == 1
+        return len(self._change_some(RETRY, [_key(task_id)])) == 1
 
     def retry_batch(self, batch_id: str, statuses: Sequence[TaskStatus] = (TaskStatus.FAILED,)) -> int:
         """Retry all tasks of a batch that are failed, cancelled, or either; how many they were."""
@@ -4253,69 +4254,63 @@ class TaskStatements(Statements):
         """Change the tasks that match, a bounded number in each transaction, since a batch may have a
         million; how many they were. After a failure a repeat does the rest. They are looked for without
         locks, which in the index of batches would meet those of ending tasks in the opposite order."""
-        total, most, chosen = 0, CHANGED_TASKS, TaskFilter(batch_id, change.before, newest_first=False)
+        total, chosen = 0, TaskFilter(batch_id, change.before, newest_first=False)
         while True:
             sql = f"SELECT task_id FROM {chosen.source()}"
             ids = sorted(row[0] for row in self.database.rows(sql, chosen.parameters(CHANGED_TASKS)))
-            start = 0
-            while start < len(ids):
-                changed, tried = self._change_some(change, ids[start : start + most])
-                total, start, most = total + len(changed), start + tried, min(2 * tried, CHANGED_TASKS)
+            total += len(self._change_some(change, ids)) if ids else 0
             if len(ids) < CHANGED_TASKS:
                 return total
             chosen = dataclasses.replace(chosen, cursor=ids[-1])
 
-    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> tuple[list[str], int]:
-        """Those of the first tasks that were changed, and how many were tried: a tenth after each conflict,
-        since on a cluster many rows lose to every small transaction of another node. What was changed no
-        longer matches: so a lost COMMIT is read back."""
-        taken: list[str] = []
-        # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
-        doubtful: list[str] = []
-        sizes = [len(task_ids)]  # of each try, and of the next one
+    def _change_some(self, change: StatusChange, task_ids: Sequence[str]) -> list[str]:
+        """Those of the tasks that were changed."""
         before = ", ".join(f"'{status.value}'" for status in change.before)
         # COALESCE: left to itself, SQLite would walk all tasks of a status
         select = f"""SELECT task_id FROM backtest_tasks /*! FORCE INDEX (PRIMARY) */
             WHERE COALESCE(status, '') IN ({before}) AND task_id IN"""
         update = f"UPDATE backtest_tasks /*! FORCE INDEX (PRIMARY) */ SET {change.to} WHERE task_id IN"
 
-        def work(session: Session) -> list[str]:
-            names, keys = _in_list(task_ids[: sizes[-1]])
-            sizes.append(max(1, sizes[-1] // 10))
+        def take(session: Session) -> list[str]:
+            names, keys = _in_list(task_ids)
             rows = session.rows(f"{select} ({names}) ORDER BY task_id /*! FOR UPDATE */", keys)
-            taken[:] = [row[0] for row in rows]
+            taken = [row[0] for row in rows]
             if taken:
                 names, keys = _in_list(taken)
                 if change.ends_attempts:
                     session.execute(f"{CANCELLED_ATTEMPTS} ({names})", keys)
                 session.execute(f"{update} ({names})", keys)
+            return taken
+
+        return self._take(take, lambda session, first: session.row(f"{select} (:first)", {"first": first}))
+
+    def _take(self, take: Callable[[Session], list[T]], is_left: Callable[[Session, T], Any]) -> list[T]:
+        """What ``take`` has changed or deleted. It no longer matches: so a lost COMMIT is read back by its
+        first."""
+        taken: list[T] = []
+        # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        doubtful: list[T] = []
+
+        def work(session: Session) -> list[T]:
+            taken[:] = take(session)
             return taken or doubtful
 
-        def confirm(session: Session) -> list[str] | None:
+        def confirm(session: Session) -> list[T] | None:
             doubtful[:] = taken or doubtful
-            sizes[-1] = sizes[-2]  # no conflict: the same again
-            is_as_before = session.row(f"{select} (:first)", {"first": doubtful[0] if doubtful else ""})
-            return None if is_as_before else doubtful
+            return None if doubtful and is_left(session, doubtful[0]) else doubtful
 
-        return self.database.write(work, confirm), sizes[-2]
+        return self.database.write(work, confirm)
 
     def delete(self, task_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Delete those of these tasks that have ended; the task_id and batch_id of each. A lost COMMIT is read
-        back by the first of them."""
-        taken: list[tuple[str, str]] = []
-        doubtful: list[tuple[str, str]] = []  # as in `_change_some`
+        """Delete those of these tasks that have ended; the task_id and batch_id of each."""
+        there = "SELECT 1 FROM backtest_tasks WHERE task_id = :first"
+        if not task_ids:
+            return []
 
-        def work(session: Session) -> list[tuple[str, str]]:
-            taken[:] = _delete_tasks(session, task_ids, IS_ENDED, NO_PARAMETERS, "FOR UPDATE")
-            return taken or doubtful
+        def take(session: Session) -> list[tuple[str, str]]:
+            return _delete_tasks(session, task_ids, IS_ENDED, NO_PARAMETERS, "FOR UPDATE")
 
-        def confirm(session: Session) -> list[tuple[str, str]] | None:
-            doubtful[:] = taken or doubtful
-            first = {"first": doubtful[0][0] if doubtful else ""}
-            is_there = session.row("SELECT 1 FROM backtest_tasks WHERE task_id = :first", first)
-            return None if is_there else doubtful
-
-        return self.database.write(work, confirm) if task_ids else []
+        return self._take(take, lambda session, first: session.row(there, {"first": first[0]}))
 
     def delete_some(self, batch_id: str, after: str, limit: int) -> Purged:
         """Delete the next ``limit`` tasks of a batch after an id that have ended."""
