@@ -3375,62 +3375,10 @@ def _seconds_between(start: str, end: str) -> float:
     return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
 
 
-class StatusCounts(NamedTuple):
-    """The tasks of a batch by status (all five, zeros included), the sum of their progress, and the name of
-    the token that created the first one."""
-
-    counts: Mapping[str, int]
-    progress: float
-    created_by: str | None = None
-
-    @property
-    def total(self) -> int:
-        """How many tasks the batch has."""
-        return sum(self.counts.values())
-
-
 LARGE_BATCH = 20_000  # tasks, which are counted in some 10 ms; the counts of more are kept
 COUNTS_SECONDS = 1.0  # how old the counts of a large batch may be in an answer
 NEXT_PAGE_COUNTS_SECONDS = 60.0  # and in the pages after the first, which are not worth a count of their own
-MAX_KEPT_COUNTS = 1000  # batches
-
-
-class KeptCounts:
-    """The last counts of large batches, which each page of the batch shows: 600,000 tasks take a quarter of a
-    second to count. Any thread reads and writes; each step on the dict is atomic."""
-
-    def __init__(self) -> None:
-        # by batch, the oldest first; with the time before they were counted
-        self._kept: dict[str, tuple[float, StatusCounts]] = {}
-
-    def known(self, batch_ids: Sequence[str], max_age_seconds: float) -> dict[str, StatusCounts]:
-        """Those that are no older."""
-        since = time.monotonic() - max_age_seconds
-        found = ((batch_id, self._kept.get(batch_id)) for batch_id in batch_ids)
-        return {batch_id: one[1] for batch_id, one in found if one and one[0] >= since}
-
-    def keep(self, counted: Mapping[str, StatusCounts], counted_at: float) -> None:
-        """Keep those of large batches."""
-        for batch_id, counts in counted.items():
-            self.forget(batch_id)
-            if counts.total >= LARGE_BATCH:
-                self._kept[batch_id] = counted_at, counts
-        for batch_id in list(self._kept)[:-MAX_KEPT_COUNTS]:
-            self.forget(batch_id)
-
-    def forget(self, batch_id: str) -> None:
-        """Do not show them any more."""
-        self._kept.pop(batch_id, None)
-
-
-def _batch(row: Sequence[Any], found: StatusCounts) -> BatchInfo:
-    """A BatchInfo from a row of batch_id, name, created_at."""
-    batch_id, name, created_at = row
-    progress = round(found.progress / max(1, found.total), DECIMALS)
-    created = cast(str, _iso(created_at))
-    return BatchInfo(batch_id, name, created, found.counts, progress, created_by=found.created_by)
-
-
+MAX_KEPT_BATCHES = 1000
 RATE_TASKS = 200  # that ended last tell the rate of a batch
 PAUSE_SECONDS = 60.0  # without an end, beside the time of the longest task: another run has begun since
 
@@ -4039,7 +3987,9 @@ class TaskStatements(Statements):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._kept_counts = KeptCounts()
+        # The last counts of large batches, which each page of the batch shows, and the time before they were
+        # counted: 600,000 tasks take a quarter of a second. Any thread reads and writes; each step is atomic.
+        self._kept: dict[str, tuple[float, BatchInfo]] = {}
         dialect = database.dialect
         self._task_columns, self._task_json = _task_columns(dialect)
         where = "WHERE backtest_tasks.task_id IN"
@@ -4089,38 +4039,42 @@ class TaskStatements(Statements):
         def work(session: Session) -> BatchInfo | None:
             sql = "SELECT batch_id, name, created_at FROM backtest_batches WHERE batch_id = :batch_id"
             row = session.row(sql, {"batch_id": _key(batch_id)})
-            return _batch(row, self._counts(session, [batch_id], max_age_seconds)[batch_id]) if row else None
+            return self._counted(session, [row], max_age_seconds)[0] if row else None
 
         return self.database.read(work)
 
-    def _counts(
-        self, session: Session, batch_ids: Sequence[str], max_age_seconds: float
-    ) -> dict[str, StatusCounts]:
-        """Of each batch; those that are not known are counted by one statement."""
-        known = self._kept_counts.known(batch_ids, max_age_seconds) if max_age_seconds else {}
-        wanted = [batch_id for batch_id in batch_ids if batch_id not in known]
-        if not wanted:
-            return known
-        started, (names, parameters) = time.monotonic(), _in_list(wanted)
+    def _counted(
+        self, session: Session, rows: Sequence[Sequence[Any]], max_age_seconds: float
+    ) -> list[BatchInfo]:
+        """The batches of rows of batch_id, name and created_at; those that are not known are counted by one
+        statement."""
+        started = time.monotonic()
+        kept = {row[0]: self._kept.get(row[0]) for row in rows}
+        found = {key: one[1] for key, one in kept.items() if one and one[0] > started - max_age_seconds}
+        wanted = {row[0]: row for row in rows if row[0] not in found}
         counts = {batch_id: dict.fromkeys((status.value for status in TaskStatus), 0) for batch_id in wanted}
-        done = dict.fromkeys(wanted, 0.0)
-        rows = session.rows(
-            f"""{BOUNDED_SELECT} c.*, (SELECT created_by FROM backtest_tasks t WHERE t.task_id = c.first_id)
+        done, creators = dict.fromkeys(wanted, 0.0), dict[str, str | None]()
+        names, parameters = _in_list([*wanted])
+        sql = f"""{BOUNDED_SELECT} c.*, (SELECT created_by FROM backtest_tasks t WHERE t.task_id = c.first_id)
                 FROM (SELECT batch_id, status, COUNT(*), SUM(progress), MIN(task_id) AS first_id
                 FROM backtest_tasks /*! FORCE INDEX (backtest_tasks_batch) */
-                WHERE batch_id IN ({names}) GROUP BY batch_id, status) c""",
-            parameters,
-        )
-        creators = dict[str, str | None]()
-        for batch_id, status, count, progress, _, creator in sorted(
-            rows, key=lambda row: row[4], reverse=True
-        ):
+                WHERE batch_id IN ({names}) GROUP BY batch_id, status) c"""
+        counted = session.rows(sql, parameters) if wanted else []
+        for batch_id, status, count, progress, _, creator in sorted(counted, key=lambda row: row[4])[::-1]:
             counts[batch_id][status] = int(count)
             done[batch_id] += float(progress)
             creators[batch_id] = creator  # the last one is that of the first task
-        counted = {one: StatusCounts(counts[one], done[one], creators.get(one)) for one in wanted}
-        self._kept_counts.keep(counted, started)
-        return {**known, **counted}
+        for batch_id, name, created_at in wanted.values():
+            total = sum(counts[batch_id].values())
+            mean, created = round(done[batch_id] / max(1, total), DECIMALS), cast(str, _iso(created_at))
+            creator = creators.get(batch_id)
+            found[batch_id] = BatchInfo(batch_id, name, created, counts[batch_id], mean, created_by=creator)
+            self._kept.pop(batch_id, None)
+            if total >= LARGE_BATCH:
+                self._kept[batch_id] = started, found[batch_id]
+        if len(self._kept) > MAX_KEPT_BATCHES:
+            self._kept.clear()
+        return [found[row[0]] for row in rows]
 
     def with_rate(self, batch: BatchInfo) -> BatchInfo:
         """The batch with its rate, by the tasks that ended last: those before the newest one that runs, since
@@ -4193,9 +4147,8 @@ class TaskStatements(Statements):
                 {"stamp": stamp, "last": last, "limit": limit + 1},
             )
             page = rows[:limit]
-            counts = self._counts(session, [row[0] for row in page], COUNTS_SECONDS) if page else {}
             more = f"{page[-1][2]}~{page[-1][0]}" if len(rows) > limit else None
-            return [_batch(row, counts[row[0]]) for row in page], more
+            return self._counted(session, page, COUNTS_SECONDS), more
 
         batches, following = self.database.read(work)
         return [self.with_rate(batch) for batch in batches], following
@@ -4322,7 +4275,7 @@ class TaskStatements(Statements):
 
     def delete_if_empty(self, batch_id: str) -> None:
         """Tasks of this batch are deleted: delete the batch, too, if it has no others."""
-        self._kept_counts.forget(batch_id)
+        self._kept.pop(batch_id, None)
         sql = f"SELECT batch_id FROM backtest_batches WHERE batch_id = :batch_id AND {BATCH_IS_EMPTY}"
         empty = [row[0] for row in self.database.rows(sql, {"batch_id": _key(batch_id)})]
         self.delete_spent("backtest_batches", "batch_id", empty, BATCH_IS_EMPTY)
