@@ -2083,19 +2083,12 @@ class DatabaseMonitor:
             return {**counts, "errors": dict(self._errors)}
 
 
-@functools.cache
-def _inheritable() -> weakref.WeakSet[Any]:
-    """What gives up in a forked child. Forks are watched from the first call on."""
-    found: weakref.WeakSet[Any] = weakref.WeakSet()
-    os.register_at_fork(after_in_child=lambda: [one.forked() for one in list(found)])
-    return found
-
-
 def give_up_when_forked(one: Any) -> None:
     """Call ``one.forked()`` in every child process that an embedding program forks (qtm's own start as new
     programs), in its only thread. It drops what the child must not use: sockets, without a byte to the peer,
     and locks, which another thread of the parent may have held at the fork."""
-    _inheritable().add(one)
+    found = weakref.ref(one)
+    os.register_at_fork(after_in_child=lambda: (left := found()) and left.forked())
 
 
 def close_inherited(sock: socket.socket | None) -> None:
