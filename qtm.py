@@ -5280,13 +5280,6 @@ class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatement
 
     get_task = TaskStatements.get
 
-    def save_task(self, new: NewTasks) -> CreatedBatch:
-        """One `create`. Raises what it is refused for."""
-        (answer,) = self.create([new])
-        if isinstance(answer, QtmError):
-            raise answer
-        return answer
-
 
 # ==== 24 Doctor =============================================================================================
 # The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of
