@@ -595,21 +595,20 @@ class Settings:
         return [f"QTM_{name.upper()}: {message}" for name, message in self._faults().items()]
 
     def _faults(self, unread: Collection[str] = ()) -> dict[str, str]:
-        """Type and range of each field, then what the fields must mean together. A field without a value to
-        judge (by its type, or ``unread``: it stands at its default) takes part in no further check."""
-        mistyped, further = dict[str, str](), dict[str, str]()
+        """The type of each field, or else its range and what the fields must mean together. A field that is
+        ``unread`` stands at its default, and takes part in no further check."""
+        mistyped, faults = dict[str, str](), dict[str, str]()
         for item in dataclasses.fields(self):
             value, kind = getattr(self, item.name), type(item.default)
             low, high = item.metadata["low"], item.metadata["high"]
             if not isinstance(value, kind) and not (kind is float and type(value) is int):
                 mistyped[item.name] = f"must be {kind.__name__}, not {type(value).__name__}"
             elif kind in (int, float) and not low <= value <= high:
-                further[item.name] = f"must be from {low} to {high}, not {value}"
-        defaults: dict[str, Any] = {name: getattr(type(self), name) for name in mistyped}
-        for names, is_wrong, message in dataclasses.replace(self, **defaults)._checks():
-            if is_wrong and {*unread, *mistyped}.isdisjoint(names.split()):
-                further.setdefault(names.split()[0], message)
-        return {**mistyped, **further}
+                faults[item.name] = f"must be from {low} to {high}, not {value}"
+        for names, is_wrong, message in self._checks() if not mistyped else ():
+            if is_wrong and not {*unread} & {*names.split()}:
+                faults.setdefault(names.split()[0], message)
+        return mistyped | faults
 
     def _checks(self) -> Iterator[tuple[str, Any, str]]:
         """The fields that a check reads, the one to change first; whether they are wrong; and the message."""

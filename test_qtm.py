@@ -344,9 +344,10 @@ TOKENS = ("good-token", "other-token")
 TOKEN_RULE = "each token must have at least 8 of the characters A-Z a-z 0-9 . _ ~ + / -"
 WRONG_SETTINGS = [  # the fields, and the beginnings of their faults
     ({"host": "0.0.0.0", "engine": "x", "log_format": "y"}, ["LOG_FORMAT", "ENGINE", "HOST"]),
-    ({"lease_seconds": "45", "port": -1, "tls_key": "x"}, ["LEASE_SECONDS", "PORT", "TLS_CERT"]),
+    ({"lease_seconds": "45", "port": -1, "tls_key": "x"}, ["LEASE_SECONDS", "PORT"]),
     ({"heartbeat_seconds": None, "lease_seconds": 5.0}, ["HEARTBEAT_SECONDS"]),
     ({"engine": 5, "api_token": "text", "read_token": ("good-token",)}, ["API_TOKEN", "ENGINE"]),
+    ({"port": -1, "tls_key": "x"}, ["PORT", "TLS_CERT"]),
     ({"host": ""}, ["HOST"]),
     ({"api_token": ("short",)}, [f"API_TOKEN: {TOKEN_RULE}"]),
     ({"api_token": ("good-token", "bad token")}, [f"API_TOKEN: {TOKEN_RULE}"]),
