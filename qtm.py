@@ -2437,14 +2437,12 @@ MYSQL_ALREADY = _numbers("1050 1060 1061 1091")  # table, column or index is the
 # An account or a server that the operator must change, and how; the server's own text stands before it.
 DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema
 VERIFY = "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"
-BINLOG_REMEDY = "SET GLOBAL binlog_format = ROW (or MIXED), and in the server's file"
 _LOGIN = "check user and password in QTM_DATABASE_URL"
 _GRANT = f"GRANT {DATABASE_RIGHTS} ON {{name}}.* TO '{{user}}'@'%'"
 MYSQL_REMEDIES = {
     **dict.fromkeys((1045, 1130, 1698), _LOGIN),
     **dict.fromkeys((1044, 1049), f"CREATE DATABASE {{name}}; {_GRANT}"),
     **dict.fromkeys((1142, 1143, 1227, 1370), _GRANT),
-    1665: BINLOG_REMEDY,
 }
 MYSQL_LONGEST_GROUP = 2**30  # of group_concat_max_len; a server whose global sql_mode is strict takes no more
 MYSQL_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
@@ -5339,9 +5337,6 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
      lambda f: f["innodb_flush_log_at_trx_commit"] not in ("", "1"), "{innodb_flush_log_at_trx_commit}",
      "a crash of the server loses up to a second of acknowledged tasks",
      "SET GLOBAL innodb_flush_log_at_trx_commit = 1"),
-    ("fault", "binlog_format",
-     lambda f: f["log_bin"] not in ("", "OFF") and f["binlog_format"] == "STATEMENT", "STATEMENT",
-     "the server refuses every write of a READ COMMITTED session (error 1665)", BINLOG_REMEDY),
     ("fault", "read_only", lambda f: not f["is_writable"], "the server takes no writes",
      "no task can be created or run", "point QTM_DATABASE_URL to the primary"),
     ("warning", "encryption", lambda f: f["is_unverified"] and f["ssl_cipher"],
@@ -5386,9 +5381,6 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
     ("fault", "claim", lambda f: f["plan"], "the plan is {plan}",
      "schedulers would block each other, and every claim would read all pending tasks",
      "ANALYZE TABLE backtest_tasks; the index is in schema.sql"),
-    ("fault", "privileges", lambda f: f["write_error"], "{write_error}", "tasks cannot be created or run",
-     f"GRANT {DATABASE_RIGHTS} to the account; a table that is missing: see schema.sql"),
-    ("good", "privileges", lambda f: f["plan"] and not f["file_system"], "all tables can be written", "", ""),
     ("warning", "leases", lambda f: f["abandoned"],
      "{abandoned} running tasks have no living scheduler, such as {task_id} at {worker_id}, seen {seen_at}",
      "they wait to be rescued", "start a scheduler: `serve` or `worker`"),
@@ -5417,15 +5409,6 @@ def _explained(database: Database, sql: str, **parameters: Any) -> tuple[str, st
         return "", error.message
 
 
-def _write_error(database: Database) -> str:
-    """MySQL explains a write only to an account that may do it, and does not do it."""
-    for table in re.findall(r"CREATE TABLE (\w+)", SCHEMA):
-        for write in (f"INSERT INTO {table} SELECT * FROM {table}", f"DELETE FROM {table}"):
-            if error := _explained(database, f"{write} WHERE 1 = 0")[1]:
-                return error
-    return ""
-
-
 def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     """Everything to say about a database; it changes nothing. Raises DatabaseUnavailable."""
     database = dao.database
@@ -5436,8 +5419,7 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     if facts["step"] != facts["newest_step"] or not facts["is_writable"]:  # which would not explain a claim
         return judge(facts)
     facts["plan"], facts["claim_error"] = _explained(database, CLAIMABLE, limit=1)
-    facts["write_error"] = _write_error(database)
-    if not facts["claim_error"] and not facts["write_error"]:
+    if not facts["claim_error"]:
         abandoned = dao.abandoned(lease_seconds)
         facts["abandoned"] = len(abandoned)
         if abandoned:

@@ -1716,18 +1716,6 @@ def test_whatever_the_servers_sql_mode_is_tasks_are_served(mariadb, mode):
         mariadb.execute(f"SET GLOBAL sql_mode = '{before}'")
 
 
-def test_a_binary_log_of_statements_is_refused_with_the_remedy_of_check():
-    with private_server(
-        ["--log-bin", "--binlog-format=STATEMENT", "--server-id=1", "--lc-messages=de_DE"]
-    ) as server:
-        mine = settings(server.create_database("qtm_log"))
-        with pytest.raises(qtm.DatabaseRefused) as caught:
-            qtm.start(mine)
-        (found,) = [found for found in qtm.check_database(mine) if found.subject == "binlog_format"]
-        assert found.level == "fault"
-        assert caught.value.message.endswith(f"error 1665); {found.remedy}")
-
-
 NEWER_STEP = "INSERT INTO qtm_schema (step, statement, applied_at) VALUES (99, 0, '2026-01-01 00:00:00')"
 
 
@@ -3907,7 +3895,6 @@ WRONG_FACTS = [
     ("isolation", "fault", {"transaction_isolation": "", "tx_isolation": "SERIALIZABLE"}),
     ("max_allowed_packet", "warning", {"max_allowed_packet": "1048576"}),
     ("innodb_flush_log_at_trx_commit", "warning", {"innodb_flush_log_at_trx_commit": "2"}),
-    ("binlog_format", "fault", {"binlog_format": "STATEMENT"}),
     ("read_only", "fault", {"read_only": "ON"}),
     ("encryption", "warning", {**REMOTE, "ssl_cipher": ""}),
     ("encryption", "warning", {**REMOTE, "ssl_cipher": "TLS_AES_256_GCM_SHA384"}),
@@ -3936,23 +3923,20 @@ def test_a_claim_that_would_sort_is_a_fault(dao):
     assert levels(qtm.diagnose(dao, 45.0))["claim"] == "fault"
 
 
-def test_the_doctor_names_what_an_account_or_a_server_lacks(mariadb, mariadb_dao):
+def test_the_doctor_names_what_a_server_lacks(mariadb, mariadb_dao):
     """The fixture's database is `qtm_test`."""
 
-    def faults(account: str = "reader:p") -> list[qtm.Finding]:
-        chosen = settings(f"mysql://{account}@127.0.0.1:{mariadb.port}/qtm_test")
-        return [found for found in qtm.check_database(chosen) if found.level == "fault"]
+    def faults() -> list[str]:
+        chosen = settings(f"mysql://root@127.0.0.1:{mariadb.port}/qtm_test")
+        return [found.subject for found in qtm.check_database(chosen) if found.level == "fault"]
 
-    mariadb.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'p'")
-    mariadb.execute("GRANT SELECT, INSERT, UPDATE ON qtm_test.* TO reader@'%'")
-    assert [(found.subject, "1142" in found.message) for found in faults()] == [("privileges", True)]
     mariadb.execute("SET GLOBAL read_only = 1")
     try:
-        assert [found.subject for found in faults()] == ["read_only"]
+        assert faults() == ["read_only"]
     finally:
         mariadb.execute("SET GLOBAL read_only = 0")
     mariadb.execute("DROP TABLE qtm_test.backtest_tasks")
-    assert {found.subject for found in faults("root")} == {"claim", "privileges"}
+    assert faults() == ["claim"]
 
 
 def test_check_names_the_files_that_everybody_can_read():
