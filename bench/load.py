@@ -14,6 +14,7 @@ import math
 import os
 import select
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -328,6 +329,13 @@ def call(port: int, method: str, path: str, body: str | bytes | None = None) -> 
 # --------------------------------------------------------------------------------------------------------
 
 
+def client_tls() -> ssl.SSLContext:
+    """Of a client that believes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def end_process(process: subprocess.Popen[bytes] | None) -> None:
     """SIGTERM, and SIGKILL after 30 s; nothing for one that has ended."""
     if process and process.poll() is None:
@@ -389,7 +397,8 @@ class ServerProcess:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5.0) as sock:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5.0) as plain:
+                sock = client_tls().wrap_socket(plain) if "QTM_TLS_CERT" in self._environment else plain
                 sock.sendall(self._probe.data)
                 return sock.recv(64).startswith(b"HTTP/1.1 2")
         except OSError:

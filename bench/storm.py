@@ -2,6 +2,7 @@
 
     python bench/storm.py                                    a million requests on SQLite
     python bench/storm.py --database mariadb --requests 100000 --seed 7
+    python bench/storm.py --tls --requests 100000            clients and service speak TLS
     python bench/storm.py --replay /tmp/qtm-storm-x/finding-1-4711.json
 
 One service runs as users run it, with the built-in engine. A few client processes throw scripts at it, each on a connection
@@ -10,6 +11,9 @@ must refuse; bytes of requests flipped, cut and spliced; noise of other protocol
 and the client then half-closes, waits, reads slowly, resets or vanishes. Script number N of a seed is always the same (task
 ids apart, which are the service's own), and one that showed a fault is saved as JSON with its bytes in hexadecimal, to be sent
 again by ``--replay``, also after it was cut down by hand.
+
+With --tls, a client half-closes by close_notify, every second one by a FIN behind it; a script that begins with noise is sent
+without TLS by every second one, behind some bytes of a handshake, and has no answer.
 
 What is known of a script judges the answers. Requests whose framing is sound get one answer each, in their order; one that
 closes the connection gets the last one; what follows a framing in doubt gets none, also when the doubt is in the body of a
@@ -48,8 +52,10 @@ import re
 import select
 import shutil
 import socket
+import ssl
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -62,7 +68,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from load import spread
+from load import client_tls, spread
 from private_mariadb import PrivateMariaDB, die_with_parent
 from service import children, memory_mb, service
 
@@ -794,6 +800,7 @@ class Writer:
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]+")
 FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
 REQUEST_ID = re.compile(rb"[0-9a-f]{16}")
+CHOSEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # that a mutant may have happened to ask for
 CHUNK_SIZE = re.compile(rb"([0-9a-f]{1,8})\r\n")
 NEEDED_FIELDS = (b"date", b"content-type", b"x-request-id")
 
@@ -940,7 +947,7 @@ class Judge:
             yield "internal", shown
         if REQUEST_ID.fullmatch(fields[b"x-request-id"]):
             self.request_ids.append(int(fields[b"x-request-id"], 16))
-        else:
+        elif piece or not CHOSEN_ID.fullmatch(fields[b"x-request-id"]):
             yield "malformed", f"X-Request-Id is {fields[b'x-request-id']!r}"
         if (status == 503 and not fields.get(b"retry-after", b"").isdigit()) or (
             status == 405 and b"allow" not in fields
@@ -1014,6 +1021,7 @@ class Task:
     requests: int
     seconds: float
     folder: str
+    is_tls: bool = False
 
 
 @dataclass
@@ -1042,10 +1050,107 @@ class Tally:
         self.seconds = max(self.seconds, other.seconds)
 
 
+class TlsSocket:
+    """TLS on a connected socket, with the methods of a socket that does not block. It keeps no ciphertext back
+    when its end is sent, or OpenSSL would answer that with an alert instead of the end."""
+
+    def __init__(self, sock: socket.socket, ends_tcp: bool) -> None:
+        self.fileno, self.setsockopt, self.close = sock.fileno, sock.setsockopt, sock.close
+        self._socket, self._ends_tcp = sock, ends_tcp
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = client_tls().wrap_bio(self._incoming, self._outgoing)
+        self._plain, self._is_over = b"", False
+        self._record, self._taken = b"", 0  # one that is on its way, and how many bytes it is of
+        self.is_ready = False  # the handshake is over
+        self.on_ready: Callable[[], None] = lambda: None  # called then
+        self._shake()
+
+    def _shake(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._socket.send(self._outgoing.read())
+            return
+        self._socket.send(self._outgoing.read())
+        self.is_ready = True
+        self.on_ready()
+
+    @staticmethod
+    def hello() -> bytes:
+        """The first message of a handshake."""
+        outgoing = ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client_tls().wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+        return outgoing.read()
+
+    def send(self, data: memoryview) -> int:
+        """How many bytes went out. Raises BlockingIOError: to be called again with the same."""
+        if not self._record:
+            self._taken = self._tls.write(data[:16384])
+            self._record = self._outgoing.read()
+        while self._record:
+            self._record = self._record[self._socket.send(self._record) :]
+        return self._taken
+
+    def shutdown(self, how: int) -> None:
+        """Send the end."""
+        with contextlib.suppress(ssl.SSLError):  # it wants to read the other's
+            self._tls.unwrap()
+        with contextlib.suppress(BlockingIOError):
+            self._socket.send(self._outgoing.read())
+        if self._ends_tcp:
+            self._socket.shutdown(how)
+
+    def recv(self, most: int) -> bytes:
+        """What has arrived, ``b""`` at the end. Raises BlockingIOError, OSError."""
+        while not (self._plain or self._is_over):
+            data = self._socket.recv(most)
+            self._incoming.write(data) if data else self._incoming.write_eof()
+            if not self.is_ready:
+                self._shake()
+                raise BlockingIOError
+            self._decrypt()
+        data, self._plain = self._plain[:most], self._plain[most:]
+        return data
+
+    def _decrypt(self) -> None:
+        try:
+            while part := self._tls.read(16384):
+                self._plain += part
+            self._is_over = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # after its own end; a TCP end without one of TLS
+            self._is_over = True
+
+
+class NoTlsSocket:
+    """For a script that is no TLS: what comes back is an alert at most, which nobody reads."""
+
+    def __init__(self, sock: socket.socket, hello: bytes) -> None:
+        self.fileno, self.setsockopt, self.close = sock.fileno, sock.setsockopt, sock.close
+        self.send, self.shutdown, self._socket = sock.send, sock.shutdown, sock
+        sock.send(hello)
+
+    def recv(self, most: int) -> bytes:
+        """Nothing, at the end."""
+        while self._socket.recv(most):
+            pass
+        return b""
+
+
+def secured(sock: socket.socket, script: Script) -> TlsSocket | NoTlsSocket:
+    """The socket of a client of a service with TLS."""
+    if script.number % 2 or (script.pieces and script.pieces[0].is_sound):
+        return TlsSocket(sock, ends_tcp=script.number % 4 < 2)
+    hello = TlsSocket.hello()
+    return NoTlsSocket(sock, hello[: script.number // 2 % (len(hello) + 1)])
+
+
 class Session:
     """A connection and the script that is played on it."""
 
-    def __init__(self, sock: socket.socket, script: Script, now: float) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket | NoTlsSocket, script: Script, now: float) -> None:
         self.socket = sock
         self.former: list[int] = []  # numbers of the scripts that were played on this connection before
         self.begin(script, now)
@@ -1146,7 +1251,7 @@ class Client:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         self._tally.connections += 1
-        session = Session(sock, script, time.monotonic())
+        session = Session(secured(sock, script) if self._task.is_tls else sock, script, time.monotonic())
         self._sessions[sock.fileno()] = session
         self._epoll.register(sock.fileno(), session.events)
         self._began(session)
@@ -1159,7 +1264,10 @@ class Client:
         tally.sent += sum(1 for piece in script.pieces if piece.data)
         if script.manner == "slow":
             self._later(session, 0.02)
-        self._send(session)
+        if isinstance(session.socket, TlsSocket) and not session.socket.is_ready:
+            session.socket.on_ready = lambda: self._send(session)
+        else:
+            self._send(session)
 
     def _later(self, session: Session, seconds: float) -> None:
         self._turns += 1
@@ -1339,12 +1447,16 @@ class Sample(NamedTuple):
 class Caller:
     """Single requests, each on a connection of its own."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, is_tls: bool = False) -> None:
+        self._port, self._is_tls = port, is_tls
 
     def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """The status and the data. Raises OSError, HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SESSION_SECONDS)
+        if self._is_tls:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self._port, timeout=SESSION_SECONDS, context=client_tls()
+            )
         with contextlib.closing(connection):
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
@@ -1397,9 +1509,9 @@ class Caller:
 class Watch:
     """Looks at the service from outside."""
 
-    def __init__(self, pid: int, port: int, database_port: int) -> None:
+    def __init__(self, pid: int, caller: Caller, database_port: int) -> None:
         self.samples: list[Sample] = []
-        self._pid, self._port, self._database_port = pid, port, database_port
+        self._pid, self._caller, self._database_port = pid, caller, database_port
         self._database_sockets: set[str] = set()  # all that were seen
 
     def resources(self) -> dict[str, int]:
@@ -1448,9 +1560,7 @@ class Watch:
         """One more sample."""
         began = time.monotonic()
         try:
-            health = (
-                time.monotonic() - began if Caller(self._port).call("GET", "/healthz")[0] == 200 else math.inf
-            )
+            health = time.monotonic() - began if self._caller.call("GET", "/healthz")[0] == 200 else math.inf
         except (OSError, http.client.HTTPException, ValueError):
             health = math.inf
         links, threads = self._links(self._pid), len(os.listdir(f"/proc/{self._pid}/task"))
@@ -1558,12 +1668,32 @@ class StormReport:
         yield "nothing was found" if self.is_good else "FAILED"
 
 
+def certificate(folder: pathlib.Path) -> dict[str, str]:
+    """The settings of a service with a certificate that it has signed itself."""
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    subprocess.run([*made, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return {"QTM_TLS_CERT": cert, "QTM_TLS_KEY": key}
+
+
 class Storm:
     """One storm on one database. Main thread only; `run` once."""
 
     def __init__(
-        self, url: str, database: str, requests: int, seed: int, seconds: float, folder: pathlib.Path
-    ) -> None:
+        self, url: str, database: str, requests: int, seed: int, seconds: float, folder: pathlib.Path,
+        is_tls: bool = False,
+    ) -> None:  # fmt: skip
         self._database, self._requests, self._seed, self._seconds, self._folder = (
             database,
             requests,
@@ -1572,7 +1702,8 @@ class Storm:
             folder,
         )
         self._database_port = urllib.parse.urlsplit(url).port or 0
-        self._server = service(url, folder)
+        self._server = service(url, folder, environment=certificate(folder) if is_tls else {})
+        self._is_tls = is_tls
         self._counts: Counter[str] = Counter()
         self._evidence: list[str] = []
 
@@ -1583,7 +1714,8 @@ class Storm:
     def run(self) -> StormReport:
         """All of it; the folder keeps log, database and saved scripts."""
         with self._server as server, self._processes() as executor:
-            watch, caller = Watch(server.pid, server.port, self._database_port), Caller(server.port)
+            caller = Caller(server.port, self._is_tls)
+            watch = Watch(server.pid, caller, self._database_port)
             ids = caller.make_ids()
             warm_up = self._rage(
                 executor, watch, ids, -self._seed - 1, max(MIN_WARM_UP, self._requests // WARM_UP_SHARE)
@@ -1628,6 +1760,7 @@ class Storm:
                     requests // CLIENTS,
                     self._seconds,
                     str(self._folder),
+                    self._is_tls,
                 ),
             )
             for i in range(CLIENTS)
@@ -1705,15 +1838,16 @@ def database_url(database: str, folder: pathlib.Path) -> Iterator[str]:
 
 
 def run_storm(
-    database: str, requests: int, seed: int, folder: pathlib.Path, seconds: float = math.inf
-) -> StormReport:
+    database: str, requests: int, seed: int, folder: pathlib.Path, seconds: float = math.inf,
+    is_tls: bool = False,
+) -> StormReport:  # fmt: skip
     """A storm on ``sqlite`` or ``mariadb`` (a private server), of ``requests`` or ``seconds``, whichever ends
     first; a short warm-up comes on top. ``folder`` must be empty. Raises MariaDBMissing. Main thread only."""
     with database_url(database, folder) as url:
-        return Storm(url, database, requests, seed, seconds, folder).run()
+        return Storm(url, database, requests, seed, seconds, folder, is_tls).run()
 
 
-def replay(file: pathlib.Path, database: str, folder: pathlib.Path) -> list[str]:
+def replay(file: pathlib.Path, database: str, folder: pathlib.Path, is_tls: bool = False) -> list[str]:
     """Play a saved script on a fresh service, tell its answers, and return what is wrong with them."""
 
     def tell(answer: Answer) -> None:
@@ -1724,10 +1858,11 @@ def replay(file: pathlib.Path, database: str, folder: pathlib.Path) -> list[str]
             flush=True,
         )
 
-    with database_url(database, folder) as url, service(url, folder) as server:
-        ids = Caller(server.port).make_ids()
+    settings = certificate(folder) if is_tls else {}
+    with database_url(database, folder) as url, service(url, folder, environment=settings) as server:
+        ids = Caller(server.port, is_tls).make_ids()
         script = script_from(file.read_text(), ids.tasks)
-        task = Task(server.port, 0, ids, 0, 1, sys.maxsize, math.inf, str(folder))
+        task = Task(server.port, 0, ids, 0, 1, sys.maxsize, math.inf, str(folder), is_tls)
         tally = Client(task, iter([script]), tell).run()
     return [*tally.evidence, *look_into_log(folder / "log")[1]]
 
@@ -1747,14 +1882,15 @@ def main() -> int:
         metavar="FILE",
         help="play one saved script instead, and show the answers",
     )
+    parser.add_argument("--tls", action="store_true", help="with a certificate made by openssl")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-storm-"))
     if options.replay:
-        findings = replay(options.replay, options.database, folder)
+        findings = replay(options.replay, options.database, folder, options.tls)
         lines = iter([*findings, "FAILED" if findings else "nothing was found"])
     else:
-        report = run_storm(options.database, options.requests, seed, folder, options.seconds)
+        report = run_storm(options.database, options.requests, seed, folder, options.seconds, options.tls)
         findings, lines = report.findings, report.lines()
     for line in lines:
         print(line, flush=True)
