@@ -3290,10 +3290,10 @@ def _task_metrics(dialect: Dialect) -> str:
         AND m.task_id = backtest_tasks.task_id), {members("'null'", "'null'", "'false'")})"""
 
 
-def _task_columns(dialect: Dialect) -> tuple[str, str]:
-    """The columns of `_task_text`, and the expression for the JSON of a whole task, which HTTP sends as it
-    is: a driver takes twice as long for the values of nineteen columns. The documents are columns of their
-    own where one task is read, since the server makes NULL of a text beyond max_allowed_packet."""
+def _task_columns(dialect: Dialect) -> tuple[str, str, str]:
+    """The column of `_task_text`, or four of them; and the expression for the JSON of a whole task, which HTTP
+    sends as it is: a driver takes longer for each column, and twice as long for nineteen. Four, with the
+    documents apart, are for what the server makes NULL in one: a text beyond max_allowed_packet."""
 
     def quoted(column: str) -> str:
         return f"@COALESCE(JSON_QUOTE({column}), 'null')@"
@@ -3319,9 +3319,10 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
         f'"worker_id":{quoted("worker_id")},"engine_version":{quoted("engine_version")},'
         f'"created_by":{quoted("created_by")},"result_of":{quoted("result_of")}'
     )
-    columns = dialect.filled(f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {head}")
+    head_of_all = f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {head}"
     documents = ""","config":@config@,"params":@params@,"error":@COALESCE(error, 'null')@}"""
-    return f"{columns}, config, params, error", dialect.filled(head + documents)
+    columns = f"{dialect.filled(head_of_all)}, config, params, error"
+    return dialect.filled(head_of_all + documents), columns, dialect.filled(head + documents)
 
 
 class TaskText(NamedTuple):
@@ -3344,10 +3345,12 @@ def _utf8(text: str | bytes) -> str:
 
 
 def _task_text(row: Sequence[Any]) -> TaskText:
-    text, config, params, error, *result = row
-    task_id, status, priority, run_at, head = _utf8(text).split(" ", 4)
-    task_json = f'{head},"config":{config},"params":{params},"error":{error or "null"}}}'
-    return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *result)
+    text, *rest = row
+    task_id, status, priority, run_at, task_json = _utf8(text).split(" ", 4)
+    if rest:
+        config, params, error, *rest = rest
+        task_json += f',"config":{config},"params":{params},"error":{error or "null"}}}'
+    return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *rest)
 
 
 def _iso(stamp: str | None) -> str | None:
@@ -3975,9 +3978,12 @@ class TaskStatements(Statements):
         # counted: 600,000 tasks take a quarter of a second. Any thread reads and writes; each step is atomic.
         self._kept: dict[str, tuple[float, BatchInfo]] = {}
         dialect = database.dialect
-        self._task_columns, self._task_json = _task_columns(dialect)
+        self._task_column, self._task_columns, self._task_json = _task_columns(dialect)
         where = "WHERE backtest_tasks.task_id IN"
-        self._select_task = f"SELECT {self._task_columns} FROM backtest_tasks {where}"
+        self._select_task, self._select_parts = (
+            f"SELECT {columns} FROM backtest_tasks {where}"
+            for columns in (self._task_column, self._task_columns)
+        )
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
         self._select_result, self._select_results, self._select_card = (
             f"""SELECT {self._task_columns}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
@@ -3995,9 +4001,14 @@ class TaskStatements(Statements):
         sql = self._select_task
         if with_results:
             sql = self._select_results if len(task_ids) > 1 else self._select_result
-        lists = _key_lists(sql, task_ids)
-        rows = [row for statement, keys in lists for row in self.database.rows(statement, keys)]
+        rows = self._rows_of(sql, task_ids)
+        if any(row[0] is None for row in rows):
+            rows = self._rows_of(self._select_parts, task_ids)
         return {task.task_id: task for task in map(_task_text, rows)}
+
+    def _rows_of(self, sql: str, task_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        lists = _key_lists(sql, task_ids)
+        return [row for statement, keys in lists for row in self.database.rows(statement, keys)]
 
     def get_run_card(self, task_id: str) -> tuple[TaskInfo, dict[str, Any]] | None:
         """The task, or None if it is not there; and what is stored of its run, nothing unless completed."""
