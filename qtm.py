@@ -272,7 +272,6 @@ class Unauthorized(QtmError, code=40101):
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.is_wrong = reason == "invalid_token"
         self.challenge = 'Bearer realm="qtm"' + (f', error="{reason}"' if reason else "")
 
 
@@ -307,7 +306,7 @@ class TooManyPending(QtmError, code=42901): """This create would exceed ``QTM_MA
 class HeadTooLarge(QtmError, code=43101): """The request line and headers are over 16 KiB or 64 fields."""
 class DatabaseUnavailable(QtmError, code=50301): """The database cannot be used now; try again."""
 class OutcomeUnknown(DatabaseUnavailable, code=50302): """Whether the write was applied is not known."""
-class TooManyConnections(QtmError, code=50303): """Too many are open, in all or from one address."""
+class TooManyConnections(QtmError, code=50303): """Too many are open."""
 class EngineUnavailable(QtmError, code=50304): """The engine is being imported, or replaced."""
 class TransactionConflict(QtmError, code=50305, error="database_busy"): """It is busy; nothing was applied."""
 class DatabaseRefused(DatabaseUnavailable, code=50306): """Account refused, or no such database."""
@@ -12701,81 +12700,11 @@ WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/met
 
 
 # ==== 56 Access =============================================================================================
-# Checks of a request's head by the event loop, before its body is read: Host, token, Origin, media type. The
-# answers to many wrong tokens of a peer are delayed. Also the certificate of the service.
+# Checks of a request's head by the event loop, before its body is read: Host, token, Origin, media type. Also
+# the certificate of the service.
 
 STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000\r\n"  # a year without plain HTTP
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
-FREE_FAILURES = 10  # requests of a peer without a right token that are answered at once, and logged each
-FAILURE_SECONDS = 1.0  # between the answers to further wrong tokens of a peer
-MAX_PAUSE_SECONDS = 5.0  # until a wrong token is answered, however many came before it
-FORGIVEN_SECONDS = 60.0  # without a failure, after which a peer begins anew; sums are logged as often
-MAX_FAILING_PEERS = 1024
-
-
-def peer_of(client: str) -> str:
-    """What counts as one peer: an IPv4 address, or the /64 network from which an IPv6 host may take any
-    address."""
-    if ":" not in client:
-        return client
-    network = socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8]
-    return f"{socket.inet_ntop(socket.AF_INET6, network + bytes(8))}/64"
-
-
-@dataclass
-class _Failures:
-    """The requests of one peer that had no right token."""
-
-    count: int = 0  # since it began anew
-    unlogged: int = 0  # since the last sum
-    last_at: float = 0.0
-    answer_at: float = 0.0  # when the last one that is paused is answered
-
-
-class TokenFailures:
-    """The requests of each peer that had no right token. Beyond the first few, the answers to wrong tokens
-    are paused, one behind the other, and all failures are summed up in the log. A right token is never
-    paused: behind a proxy all clients are one peer."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._peers: dict[str, _Failures] = {}  # the peer that failed last stands last
-        self._unlogged_others = 0  # of peers that had to make room
-        self._next_sum = clock() + FORGIVEN_SECONDS
-
-    def note(self, peer: str, is_wrong: bool) -> tuple[bool, float]:
-        """Count one; whether it is logged by itself, and for how many seconds its answer is paused."""
-        now = self._clock()
-        found = self._peers.pop(peer, None) or _Failures()
-        if now - found.last_at > FORGIVEN_SECONDS:
-            found.count = 0
-        if len(self._peers) >= MAX_FAILING_PEERS:
-            self._unlogged_others += self._peers.pop(next(iter(self._peers))).unlogged
-        self._peers[peer] = found
-        found.count, found.last_at = found.count + 1, now
-        if found.count <= FREE_FAILURES:
-            return True, 0.0
-        found.unlogged += 1
-        if not is_wrong:
-            return False, 0.0
-        found.answer_at = min(max(found.answer_at, now) + FAILURE_SECONDS, now + MAX_PAUSE_SECONDS)
-        return False, found.answer_at - now
-
-    def log_sums(self, is_due: bool = False) -> None:
-        """Log how many failures of which peer have no line of their own, once a minute or when ``is_due``."""
-        now = self._clock()
-        if now < self._next_sum and not is_due:
-            return
-        self._next_sum = now + FORGIVEN_SECONDS
-        counts = {peer: found.unlogged for peer, found in self._peers.items()}
-        for peer, count in {**counts, "others": self._unlogged_others}.items():
-            if count:
-                log_event(logging.WARNING, "more requests without a right token", client=peer, count=count)
-        self._unlogged_others = 0
-        for peer in counts:
-            self._peers[peer].unlogged = 0
-            if now - self._peers[peer].last_at > FORGIVEN_SECONDS:
-                del self._peers[peer]
 
 
 def _pem_fault(settings: Settings) -> str:
@@ -12872,7 +12801,6 @@ class AccessRules:
     length."""
 
     def __init__(self, settings: Settings, routes: Sequence[Route] = ROUTES) -> None:
-        self.failures = TokenFailures()
         self.certificate = Certificate(settings) if settings.tls_cert else None
         self._routes = {route.path: route for route in routes}
         self._max_body_bytes = settings.max_body_bytes
@@ -13063,7 +12991,6 @@ class Phase(enum.Enum):
     BUSY = "busy"  # the request waits for a worker, or a worker answers it
     WAITING = "waiting"  # the request waits for a task or batch to end
     SENDING = "sending"  # the client has not taken all of the answer
-    PAUSED = "paused"  # the answer to a wrong token is held back for a while
     DISCARDING = "discarding"  # the body of a refused request goes by
     LINGERING = "lingering"  # answered for the last time; what still comes is dropped
     CLOSED = "closed"
@@ -13071,8 +12998,8 @@ class Phase(enum.Enum):
 
 UNASKED = (Phase.IDLE, Phase.HEAD)
 READING = (*UNASKED, Phase.BODY, Phase.DISCARDING)
-ANSWERING = (Phase.BUSY, Phase.WAITING, Phase.PAUSED)  # the next request is not read before the answer
-UNUSED = (*UNASKED, Phase.PAUSED, Phase.DISCARDING)  # without a request, or it was refused
+ANSWERING = (Phase.BUSY, Phase.WAITING)  # the next request is not read before the answer
+UNUSED = (*UNASKED, Phase.DISCARDING)  # without a request, or it was refused
 RECEIVING = (Phase.BODY, Phase.DISCARDING, Phase.LINGERING)  # a body comes, which must not be too slow
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # that a client may choose
@@ -13087,12 +13014,10 @@ class Exchange:
     request: HttpRequest = NO_REQUEST
     request_id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")  # or the client's own
     route: Route = field(init=False)  # set once the request is admitted
-    refusal: Response = field(init=False)  # set while it is paused
     queued_at: float = 0.0
     status: int = 0  # of the answer
     is_head: bool = False  # a HEAD: the answer has no body
     is_alone: bool = False  # answered in a call of its own, for its body or its answer is long
-    is_logged: bool = True  # by a line of its own
     closes: bool = False  # the connection closes after the answer
     discards: bool = False  # its body is unwanted, and goes by
     is_cut_off: bool = False  # the client may be sending what cannot be cut into requests
@@ -13119,7 +13044,7 @@ class Exchange:
         and none is missing. That of a write is its audit line: who did what, and what came of it."""
         status, is_write = response.status, self.request.method == "POST"
         # 409 "not finished" is asked again and again
-        is_notable = self.is_logged and (is_write or (status >= 400 and status != 409))
+        is_notable = is_write or (status >= 400 and status != 409)
         level = logging.ERROR if status == 500 else logging.INFO if is_notable else logging.DEBUG
         event, to = ("audit", audit_logger) if is_write else ("request", logger)
         if to.isEnabledFor(level):
@@ -13166,7 +13091,7 @@ class ByteBudget:
 #
 #   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
 #    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
-#    |        +--> PAUSED ----> SENDING --> DISCARDING    more pieces of the answer: SENDING --> BUSY
+#    |                       SENDING --> DISCARDING       more pieces of the answer: SENDING --> BUSY
 #    +--------------------------+-----------+
 
 IDLE_SECONDS = 75.0  # a kept connection without a request
@@ -13215,13 +13140,9 @@ class Connection:
         phase = self.phase
         if phase is Phase.WAITING:
             self._server.dispatcher.end_wait(self.exchange)
-        elif phase is Phase.PAUSED:
-            self.answer(self.exchange.refusal)
-            self.advance()
-        elif self.rejection and self.is_on_trial and type(self.stream) is Stream:
-            self._refuse_framing(self.rejection)
         elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.size):
-            self._refuse_framing(RequestTimeout(f"the {phase.value} did not arrive in time"))
+            late = RequestTimeout(f"the {phase.value} did not arrive in time")
+            self._refuse_framing(self.rejection or late)
         else:
             if phase is Phase.SENDING:
                 log_event(logging.DEBUG, "answer not taken", request_id=self.exchange.request_id)
@@ -13243,11 +13164,6 @@ class Connection:
             if self.phase in UNUSED:
                 self.close()
         return self.phase is Phase.CLOSED
-
-    @property
-    def is_on_trial(self) -> bool:
-        """Whether it is one too many, and has not asked for anything yet."""
-        return self.rejection is not None and self.phase in UNASKED
 
     def watch(self, events: int) -> None:
         self.stream.watch(self._server.poller, events, (self, self.on_event))
@@ -13371,7 +13287,8 @@ class Connection:
             exchange.is_cut_off = expects or (request.length or 0) > most
             exchange.discards = request.length != 0 and not exchange.is_cut_off
             exchange.closes = exchange.closes or exchange.is_cut_off
-            self._refuse(error)
+            self.phase = Phase.BUSY
+            self._server.dispatcher.complete_soon(exchange, failure(error))
             return False
         if request.length != 0:
             self._become(Phase.BODY, BODY_SECONDS)
@@ -13382,19 +13299,6 @@ class Connection:
         return True
 
     # -- answers out
-
-    def _refuse(self, error: QtmError) -> None:
-        """Answer a request that was not admitted; to a peer with many wrong tokens a little later."""
-        exchange, pause = self.exchange, 0.0
-        if type(error) is Unauthorized:
-            failures = self._server.rules.failures
-            exchange.is_logged, pause = failures.note(peer_of(self.client), error.is_wrong)
-        if pause:
-            exchange.refusal = failure(error)
-            self._become(Phase.PAUSED, pause)
-        else:
-            self.phase = Phase.BUSY
-            self._server.dispatcher.complete_soon(exchange, failure(error))
 
     def _refuse_framing(self, error: QtmError) -> None:
         exchange = self.exchange
@@ -13485,9 +13389,10 @@ class Connection:
         request before they read."""
         if self.phase is not Phase.LINGERING:
             self.stream.shut(self.exchange.is_cut_off)
-            if self.has_ended or not self._server.let_linger(self):
+            if self.has_ended:
                 self.close()
                 return
+            self._server.let_linger(self)
             self._reader = MessageReader()
             self._become(Phase.LINGERING, BODY_SECONDS)
         self.deadline = min(time.monotonic() + LINGER_SECONDS, self.since + BODY_SECONDS)
@@ -13833,7 +13738,7 @@ class Dispatcher:
 # ==== 60 HTTP server ========================================================================================
 # A subclass of socketserver.TCPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
-# lock. It caps the connections, in all and of one address, and its tick closes those past their deadline.
+# lock. It caps the connections, and its tick closes those past their deadline.
 
 MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
 MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
@@ -13956,7 +13861,6 @@ class ApiServer(socketserver.TCPServer):
                 self._guard(connection, connection.on_deadline)
         self.dispatcher.complete_overdue(now - LATE_SECONDS, _too_late)
         self.dispatcher.trim(now)
-        self.rules.failures.log_sums()
         if self.rules.certificate:
             self.rules.certificate.refresh(now)
         # after `_accept` ran out of descriptors; a drain has closed the listener, which no poller looks up
@@ -13995,45 +13899,27 @@ class ApiServer(socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """The cap: whether there is a place for a new client, or the one that is idle longest gives way."""
-        crowd, now = self._crowd(peer_of(client_address[0])), time.monotonic()
+        if len(self._connections) < self.settings.max_connections:
+            return True
+        crowd, now = list(self._connections), time.monotonic()
         crowd.sort(key=lambda one: (one.phase is not Phase.IDLE, one.since))
-        return not crowd or any(one.give_way(now) for one in crowd)
-
-    def _crowd(self, peer: str) -> list[Connection]:
-        """The connections that leave no place for another one of this peer: all, or its own. One peer gets
-        three quarters of the places: more could leave nobody else any, and a proxy needs many."""
-        most = self.settings.max_connections
-        share = most - most // 4
-        if len(self._connections) < share:
-            return []
-        own = [one for one in self._connections if peer_of(one.client) == peer]
-        return own if len(own) >= share else list(self._connections) if len(self._connections) >= most else []
+        return any(one.give_way(now) for one in crowd)
 
     def _reject(self, connection: Connection) -> None:
         """One too many: only a probe is answered, and until it has asked it does not count."""
-        del self._connections[connection]
-        peer = peer_of(connection.client)
-        crowd = self._crowd(peer)
-        whose = f" from {peer}" if all(peer_of(one.client) == peer for one in crowd) else ""
-        message = f"there are {len(crowd)} connections{whose} already"
-        silent = next((one for one in self._closing if one.is_on_trial), None)
-        if silent and len(self._closing) >= MAX_CLOSING:  # the oldest: or silent clients keep probes out
-            silent.close()
-        if self.let_linger(connection):
-            connection.rejection = TooManyConnections(message, retry_after_seconds=1)
-            connection.deadline = connection.since + TRIAL_SECONDS
-        else:
-            connection.close()
+        self.let_linger(connection)
+        message = f"there are {self.settings.max_connections} connections already"
+        connection.rejection = TooManyConnections(message, retry_after_seconds=1)
+        connection.deadline = connection.since + TRIAL_SECONDS
 
     # -- what connections ask for
 
-    def let_linger(self, connection: Connection) -> bool:
-        """Whether there is room for one more that closes slowly; it no longer counts as a connection."""
+    def let_linger(self, connection: Connection) -> None:
+        """It closes slowly, and no longer counts as a connection. The oldest of too many is closed at once."""
         if len(self._closing) >= MAX_CLOSING and connection not in self._closing:
-            return False
+            next(iter(self._closing)).close()
         self._closing[connection] = None
         self._connections.pop(connection, None)
-        return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
@@ -14059,7 +13945,6 @@ class ApiServer(socketserver.TCPServer):
             for thread in (self._loop, *workers):
                 thread.join(max(0.0, deadline - time.monotonic()))
             self.dispatcher.workers = []
-            self.rules.failures.log_sums(is_due=True)
         self._mailbox.close()
         self.poller.close()
         self.server_close()
@@ -14071,9 +13956,7 @@ class ApiServer(socketserver.TCPServer):
         self.server_close()
         self.dispatcher.end_waits((), {*self.dispatcher.waiters.values()})
         for connection in list(self._connections):
-            if connection.phase is Phase.PAUSED:
-                self._guard(connection, connection.on_deadline)
-            elif connection.phase in UNASKED:  # what has arrived is still answered
+            if connection.phase in UNASKED:  # what has arrived is still answered
                 self._guard(connection, connection.give_way)
 
     def _cut_off(self) -> None:
