@@ -2278,6 +2278,7 @@ class SQLiteDialect:
     listed_number = "{}"  # for GROUP_CONCAT, which writes a double with 15 digits
     # of a parameter: the number as it is written, or the text, at a path
     json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN params -> {0} END"
+    schema_table = "SELECT 1 FROM sqlite_master WHERE name = 'qtm_schema'"  # a row where it is there
     json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
         WHEN 'text' THEN JSON_EXTRACT(params, {0}) END"""
     json_keys = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH({}))"  # a list of the names of an object
@@ -2491,6 +2492,8 @@ class MySQLDialect:
     listed_number = "{} + 0e0"  # a text would make the temporary table of a GROUP BY wide
     json_number = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('INTEGER', 'DOUBLE', 'DECIMAL',
         'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) END"""
+    schema_table = """SELECT 1 FROM information_schema.tables
+        WHERE table_schema = DATABASE() AND table_name = 'qtm_schema'"""
     json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
         THEN CAST(JSON_UNQUOTE(JSON_EXTRACT(params, {0})) AS BINARY) END"""
     json_keys = "JSON_KEYS({})"
@@ -3183,13 +3186,9 @@ def schema_steps(text: str = SCHEMA) -> dict[int, list[str]]:
 
 def _recorded(database: Database) -> set[tuple[int, int]]:
     """Step and place of each statement that is done."""
-    try:
-        rows = database.rows("SELECT step, statement FROM qtm_schema")
-        return {(int(step), int(place)) for step, place in rows}
-    except (DatabaseUnavailable, TransactionConflict):
-        raise
-    except QtmError:  # there is no such table
-        return set()
+    is_there = database.rows(database.dialect.schema_table)
+    rows = database.rows("SELECT step, statement FROM qtm_schema") if is_there else ()
+    return {(int(step), int(place)) for step, place in rows}
 
 
 def schema_step(database: Database) -> int:

@@ -1667,6 +1667,7 @@ def test_a_fresh_install_equals_an_upgrade_interrupted_at_any_statement(url, mar
                 last = f"DELETE FROM qtm_schema WHERE step = {step} AND statement = {count - 1}"
                 database.write(lambda session, sql=last: session.execute(sql))
             qtm.migrate(database)
+            assert database.snapshot()["errors"] == {}, "to find no table is none"
             found = shape_of(database)
             expected = expected or found
             assert found == expected
