@@ -1084,7 +1084,9 @@ def rank_condition(text: str) -> tuple[str, str, float | str]:
     if not match:
         raise ValueError(CONDITION_FAULT)
     name, sign, value = match.groups()
-    is_number = name != "stock_code" and NUMBER.fullmatch(value) and math.isfinite(float(value))
+    is_number = name != "stock_code" and NUMBER.fullmatch(value)
+    if is_number and not math.isfinite(float(value)):
+        raise ValueError(f"must compare with a number of 64 bits, not {value[:60]}")
     return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
 
 
