@@ -1515,7 +1515,7 @@ MAX_LISTED_IDS = 10_000  # of a create, in its answer: 400 kB
 class CreatedBatch:
     """The answer to a create: how many tasks, and their ids, stock-major; none where they are more than
     10,000. ``repeated`` is true when the Idempotency-Key was known; ``skipped`` tasks were refused by the
-    engine and left out; ``reused`` ones have taken over the result of another."""
+    engine and left out; ``reused`` ones have taken over the result of another. ``warnings``: of a rerun."""
 
     batch_id: str
     count: int
@@ -1523,6 +1523,7 @@ class CreatedBatch:
     repeated: bool = False
     skipped: int = 0
     reused: int = 0
+    warnings: Sequence[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -1540,6 +1541,7 @@ class DryRun:
     refused: int
     refusals: Sequence[Mapping[str, Any]]
     estimate_seconds: float | None
+    warnings: Sequence[str]  # as of CreatedBatch
 
 
 @dataclass(frozen=True)
@@ -3570,6 +3572,7 @@ class NewTasks(NamedTuple):
     @property
     def combinations(self) -> Sequence[Combination]:
         """Its tasks, in the order of their ids."""
+    warnings: Sequence[str] = ()
         return self.tasks or self.request.combinations()
 
     @property
@@ -3577,13 +3580,15 @@ class NewTasks(NamedTuple):
         """The answer once it is stored."""
         count = len(self.task_ids)
         listed = self.task_ids if count <= MAX_LISTED_IDS else ()
-        return CreatedBatch(self.batch_id, count, listed, skipped=self.skipped, reused=len(self.sources))
+        return CreatedBatch(
+            self.batch_id, count, listed, False, self.skipped, len(self.sources), [*self.warnings]
+        )
 
     @property
     def key_row(self) -> list[Any]:
         """The Idempotency-Key and the answer to a repeat: the ids, or their count alone; counts."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids)]
-        counts = dump_json({"skipped": self.skipped, "reused": len(self.sources)})
+        counts = dump_json({"skipped": self.skipped, "reused": len(self.sources), "warnings": self.warnings})
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
 
     @property
@@ -10385,8 +10390,9 @@ class TaskManager(TaskQueries):
         self._wait_ready()
         return self.would_create(batch)
 
-    def _asked(self, batch: BatchRequest) -> Sequence[Combination]:
-        """The tasks that this request asks for. Raises BatchNotFound, InvalidRequest where it is a rerun."""
+    def _asked(self, batch: BatchRequest) -> tuple[Sequence[Combination], Sequence[str]]:
+        """The tasks that this request asks for, and warnings. Raises BatchNotFound, InvalidRequest where it is
+        a rerun."""
         if batch.rerun is None:
             return batch.combinations()
         counts = self._batch(batch.rerun.batch_id, 0.0).counts
@@ -10394,7 +10400,8 @@ class TaskManager(TaskQueries):
 
     def would_create(self, batch: BatchRequest) -> DryRun:
         """The same as `dry_run`, of a request that was checked."""
-        asked = tasks = self._asked(batch)
+        asked, warnings = self._asked(batch)
+        tasks = asked
         found = self._engine.refusals(asked, time.monotonic() + CHANNEL_TIMEOUT_SECONDS, len(asked))
         if found and batch.invalid == "skip":
             tasks = [task for place, task in enumerate(asked) if place not in found]
@@ -10410,7 +10417,7 @@ class TaskManager(TaskQueries):
         codes = list(dict.fromkeys(code for code, _, _ in tasks))[:DRY_RUN_EXAMPLES]
         examples = list({id(params): params for _, _, params in tasks}.values())[:DRY_RUN_EXAMPLES]
         skipped = len(asked) - len(tasks)
-        return DryRun(len(tasks), codes, examples, skipped, len(found), refusals, seconds)
+        return DryRun(len(tasks), codes, examples, skipped, len(found), refusals, seconds, warnings)
 
     def create_tasks(
         self,
@@ -10460,7 +10467,7 @@ class TaskManager(TaskQueries):
         if idempotency_key is not None:
             digest = sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
-            asked = self._asked(batch)
+            asked, warnings = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
             keys = list(self._engine.run_keys(tasks)) if batch.reuse else []
             known = self.dao.known_runs({key for key in keys if key}) if any(keys) else {}
@@ -10478,7 +10485,7 @@ class TaskManager(TaskQueries):
         skipped = len(asked) - len(tasks)
         ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, digest)
         by_id = {task_ids[place]: source for place, source in sources.items()}
-        return ready._replace(tasks=tasks, skipped=skipped, sources=by_id)
+        return ready._replace(tasks=tasks, skipped=skipped, sources=by_id, warnings=warnings)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; again is no error. Raises TaskNotFound, TaskFinished."""
@@ -11777,9 +11784,10 @@ RunCard = {OF_RUN}, engine: str|null,
     seed: any "Of params, else of config; null where neither has one."
 Distribution = name: str, version: str
 Created = batch_id: str, count: count, task_ids: str* "None of more than {MAX_LISTED_IDS} tasks.",
-    skipped: count "See invalid.", reused: count "That took over a result."
+    skipped: count "See invalid.", reused: count "That took over a result.", {WARNINGS}
 DryRun = count: count, stock_codes: str*, params: Params*, skipped: count, refused: count, refusals: Refusal*,
-    estimate_seconds: float|null
+WARNINGS = 'warnings: str* "That a rerun takes the best of a batch that has not ended."'
+    estimate_seconds: float|null, {WARNINGS}
 Refusal = stock_code: str, params: Params, message: str
 StatusCounts = {", ".join(f"{status.value}: count" for status in TaskStatus)}
 Batch = {BATCH}
@@ -12488,8 +12496,7 @@ class TaskAPI:
         if isinstance(created, QtmError):
             created.log = {"batch_id": batch.batch_id} if batch.batch_id else {}
             return created
-        data = {"batch_id": created.batch_id, "count": created.count, "task_ids": created.task_ids}
-        data |= {"skipped": created.skipped, "reused": created.reused}
+        data = {name: value for name, value in vars(created).items() if name != "repeated"}
         log = {"batch_id": created.batch_id, "tasks": created.count}
         if created.count == 1:
             log["task_id"] = created.task_ids[0]
@@ -14219,11 +14226,17 @@ def _status(client: Client, options: argparse.Namespace) -> None:
 def _top(client: Client, options: argparse.Namespace) -> None:
     query = {"batch_id": options.batch, "limit": 10}
     query |= _given(options, "by order group stat where against limit")
+def _warn(data: Mapping[str, Any]) -> None:
+    """Show the warnings of an answer."""
+    sys.stderr.write("".join(f"qtm: warning: {_shown(text)}\n" for text in data.get("warnings", ())))
+
+
     data = _answer(options, client.service.ask("GET rankTasks", query), _leaderboard)
-    sys.stderr.write("".join(f"qtm: warning: {_shown(warning)}\n" for warning in data["warnings"]))
+    _warn(data)
 
 
 def _result(client: Client, options: argparse.Namespace) -> int:
+        _warn(data)
     reply = client.service.ask("GET getTaskResult", {"task_id": options.task})
     return int(_answer(options, reply, _result_lines)["result"] is None)
 
@@ -14234,6 +14247,7 @@ def _export(client: Client, options: argparse.Namespace) -> None:
         raise QtmError("give either --format or -o, whose name ends with .csv or .ndjson")
     if options.o:
         Batch(client, options.batch).export(options.o, **more)
+    _warn(data)
         return
     for piece in Client.export(client, options.batch, options.format or "csv", **more):
         sys.stdout.buffer.write(piece.encode())

@@ -8124,6 +8124,15 @@ BAD_RERUNS = {
     "of none and with more": ({"batch_id": "b", "top": 0, "more": 1}, ["rerun.more", "rerun.top"]),
 }
 
+    assert first.warnings == dry.warnings == []
+    tasks.wait_batch(own.batch_id, DEADLINE_SECONDS)
+    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE task_id = :one"
+    change(tasks.dao, waits, one=ran[0].task_id)
+    words = f"the batch {own.batch_id} has not ended (1 pending): these are its best so far"
+    early = qtm.BatchRequest(rerun=qtm.Rerun(own.batch_id, top=1))
+    answers = [verb(early) for verbs in both for verb in (verbs.dry_run, verbs.create_task)]
+    answers += [verbs.create_task(early, "early") for verbs in both]
+    assert [answer.warnings for answer in answers] == [[words]] * 6
 
 @pytest.mark.parametrize("name", BAD_RERUNS)
 def test_a_wrong_rerun_is_refused_with_the_paths_of_its_fields(name):
@@ -14951,6 +14960,11 @@ def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
         assert (code, screen.replace(typed, "", 1)) == outcome
 
 
+    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE batch_id = 'again'"
+    change(typist.tasks.dao, f"{waits} AND stock_code = 'A'")
+    warned = "qtm: warning: the batch again has not ended (1 pending): these are its best so far\n"
+    for more in ((), ("--dry-run",)):
+        assert typist("rerun", "again", *more)[1].endswith(warned)
 def hear_signals() -> None:
     """What runs in the background of a shell has SIGINT ignored, and a blocked one is inherited, too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
