@@ -2278,11 +2278,11 @@ class SQLiteDialect:
     name = "sqlite"
     begin = "BEGIN IMMEDIATE"
     explain = "EXPLAIN QUERY PLAN"  # before a query: its plan as rows
+    schema_table = "SELECT 1 FROM sqlite_master WHERE name = 'qtm_schema'"  # a row where it is there
     json_member = "{0} -> {1}"  # of a document, at a path: a number as it is written
     listed_number = "{}"  # for GROUP_CONCAT, which writes a double with 15 digits
     # of a parameter: the number as it is written, or the text, at a path
     json_number = "CASE WHEN JSON_TYPE(params, {0}) IN ('integer', 'real') THEN params -> {0} END"
-    schema_table = "SELECT 1 FROM sqlite_master WHERE name = 'qtm_schema'"  # a row where it is there
     json_text = """CASE JSON_TYPE(params, {0}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'
         WHEN 'text' THEN JSON_EXTRACT(params, {0}) END"""
     json_keys = "(SELECT JSON_GROUP_ARRAY(key) FROM JSON_EACH({}))"  # a list of the names of an object
@@ -2492,12 +2492,12 @@ class MySQLDialect:
     name = "mysql"
     begin = "BEGIN"
     explain = "EXPLAIN FORMAT=TRADITIONAL"  # MySQL 9 draws a tree else
+    schema_table = """SELECT 1 FROM information_schema.tables
+        WHERE table_schema = DATABASE() AND table_name = 'qtm_schema'"""
     json_member = "JSON_EXTRACT({0}, {1})"
     listed_number = "{} + 0e0"  # a text would make the temporary table of a GROUP BY wide
     json_number = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('INTEGER', 'DOUBLE', 'DECIMAL',
         'UNSIGNED INTEGER') THEN JSON_EXTRACT(params, {0}) END"""
-    schema_table = """SELECT 1 FROM information_schema.tables
-        WHERE table_schema = DATABASE() AND table_name = 'qtm_schema'"""
     json_text = """CASE WHEN JSON_TYPE(JSON_EXTRACT(params, {0})) IN ('STRING', 'BOOLEAN')
         THEN CAST(JSON_UNQUOTE(JSON_EXTRACT(params, {0})) AS BINARY) END"""
     json_keys = "JSON_KEYS({})"
@@ -3161,6 +3161,10 @@ CREATE TABLE backtest_reuses (
   task_id   CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   PRIMARY KEY (result_of, task_id)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 7: the version of the data beside the metrics
+-- As the engine's data_version gave it; NULL where it gives none, and of tasks that completed before
+ALTER TABLE backtest_metrics ADD COLUMN data_version VARCHAR(200) NULL;
 """
 
 # Which statements of which steps are done. It is made before the steps. Readiness proves that it can write by
@@ -3568,11 +3572,11 @@ class NewTasks(NamedTuple):
     tasks: Sequence[Combination] = ()
     skipped: int = 0
     sources: Mapping[str, str] = NO_PARAMETERS
+    warnings: Sequence[str] = ()
 
     @property
     def combinations(self) -> Sequence[Combination]:
         """Its tasks, in the order of their ids."""
-    warnings: Sequence[str] = ()
         return self.tasks or self.request.combinations()
 
     @property
@@ -3586,7 +3590,7 @@ class NewTasks(NamedTuple):
 
     @property
     def key_row(self) -> list[Any]:
-        """The Idempotency-Key and the answer to a repeat: the ids, or their count alone; counts."""
+        """The Idempotency-Key and the answer to a repeat: the ids, or their count alone; the rest."""
         ids: list[Any] = list(self.created.task_ids) or [len(self.task_ids)]
         counts = dump_json({"skipped": self.skipped, "reused": len(self.sources), "warnings": self.warnings})
         return [self.idempotency_key, self.request_sha256, self.batch_id, dump_json(ids), counts]
@@ -3740,7 +3744,9 @@ class CreateStatements(Statements):
         is_source = f"backtest_tasks.task_id = r.task_id AND {is_done}"
         self._touch_sources = dialect.update_from(named, is_source, "heartbeat = heartbeat + 1")
         own = [f"NULLIF(r.{name}, '')" if name == "created_by" else f"r.{name}" for name in columns]
-        copied = "params_key, start_date, end_date, engine_version, periods_per_year, period_sharpe"
+        copied = (
+            "params_key, start_date, end_date, engine_version, periods_per_year, period_sharpe, data_version"
+        )
         names = [f"{copied}, sharpe_error, metrics, run_key, drift", "batch_id, task_id, stock_code, params"]
         from_source = ", ".join(f"m.{name}" for name in names[0].split(", "))
         self._take_over = (
@@ -4501,7 +4507,7 @@ ENDED = (
 )
 STATUS_PLACE = ENDED.index("new_status")
 RESULT_COLUMNS = ("task_id", "result", "non_finite", "converted", "run_card")
-METRICS_ROW = ("task_id", "drift", "metrics", *RunFacts._fields[:-1])  # the rest is the task's own
+METRICS_ROW = ("task_id", "drift", "metrics", *RunFacts._fields)  # the rest is the task's own
 
 
 def _run_card(one: Attempt, times: Sequence[str]) -> str:
@@ -4717,7 +4723,7 @@ class RunStatements(Statements):
         for task_id, own, facts in ranked:
             other = first.setdefault(facts.run_key, own) if facts.run_key else own
             drift = int(other != own and json.loads(other) != json.loads(own))
-            yield task_id, drift, own, *facts[:-1]
+            yield task_id, drift, own, *facts
 
     def _end(self, session: Session, rows: Sequence[list[Any]]) -> None:
         """running -> completed, failed or pending for locked tasks, and the records of their attempts."""
@@ -4824,6 +4830,16 @@ def _rank_parameters(query: RankQuery) -> dict[str, Any]:
     return found | _condition_parameters(query.where)
 
 
+class BatchFacts(NamedTuple):
+    """Of the completed tasks of a batch. A kind has one period and engine version: start, end, version; how
+    many tasks, and with a Sharpe ratio; the sum of those of one period, less that of some task lest digits
+    cancel, and of its squares; the shortest and longest year; how many drifted."""
+
+    kinds: Sequence[Sequence[Any]]
+    mixed_stocks: int  # whose tasks ran on different data; those of an unknown version do not count
+    mixed_stock: str | None  # one of them
+
+
 class RankStatements(Statements):
     """The rankings of batches."""
 
@@ -4834,8 +4850,13 @@ class RankStatements(Statements):
         return dialect.json_number.format(":by") if is_param else dialect.json_member.format("metrics", ":by")
 
     def _order_value(self, query: RankQuery) -> str:
-        """Its value, greatest for the first row."""
-        return f"{'-' if query.order == 'asc' else ''}(({self._number(query)}) + 0e0)"
+        """Its value, greatest for the first row. A Sharpe ratio, to a rounding, from its column: to read it
+        in the JSON of the metrics takes five times as long."""
+        number = f"({self._number(query)}) + 0e0"
+        if query.by == "sharpe":
+            annual = f"period_sharpe * {math.sqrt(TRADING_DAYS)!r}e0"
+            number = f"CASE WHEN periods_per_year = {TRADING_DAYS} THEN {annual} ELSE {number} END"
+        return f"{'-' if query.order == 'asc' else ''}({number})"
 
     def _where(self, where: Sequence[str], metrics: str = "metrics") -> str:
         """Conditions of backtest_metrics, or of backtest_tasks with an expression for the ``metrics``."""
@@ -4850,11 +4871,12 @@ class RankStatements(Statements):
             parts.append(f"{found} {sign} :wanted_{i}")
         return " AND ".join(parts)
 
-    def rank(self, query: RankQuery, counts: Mapping[str, int]) -> str:
+    def rank(self, query: RankQuery, counts: Mapping[str, int], facts: BatchFacts | None = None) -> str:
         """A page as the JSON text of a Ranking; ``counts`` are those of the batch by status."""
+        known = facts or self.batch_facts(query)
 
         def work(session: Session) -> str:
-            warnings, luck = self._summary(session, query, counts)
+            warnings, luck = self._summary(query, counts, known)
             has_groups = query.group or query.against
             groups = self._groups(session, query, counts if query.group else {}) if has_groups else {}
             others = self._others(session, query)
@@ -4898,30 +4920,50 @@ class RankStatements(Statements):
             if not any(session.rows(f"{BOUNDED_SELECT} 1 {source} LIMIT 1", given) for source in sources):
                 yield f"no task of the batch has a metric or parameter {name!r}, which a condition names"
 
-    def _summary(
-        self, session: Session, query: RankQuery, counts: Mapping[str, int]
-    ) -> tuple[list[str], Luck]:
-        """What makes the rows of a batch incomparable, and how lucky its best may be."""
-        columns, given = ("start_date", "end_date", "engine_version"), {"batch_id": _key(query.batch_id)}
+    def batch_facts(self, query: RankQuery) -> BatchFacts:
+        """What all rankings of a batch, or of one against another, have in common."""
+        columns, of_batch = (
+            ("start_date", "end_date", "engine_version"),
+            "FROM backtest_metrics WHERE batch_id",
+        )
+        given: dict[str, Any] = {"batch_id": _key(query.batch_id)}
+        any_ratio = f"SELECT period_sharpe {of_batch} = :batch_id AND period_sharpe IS NOT NULL LIMIT 1"
+        given["shift"] = next((row[0] for row in self.database.rows(any_ratio, given)), 0.0)
         ends = ", ".join(f"MIN(COALESCE({one}, '')), MAX(COALESCE({one}, ''))" for one in columns)
-        sums = """COUNT(*), COUNT(period_sharpe), SUM(period_sharpe), SUM(period_sharpe * period_sharpe),
-            MIN(periods_per_year), MAX(periods_per_year), SUM(drift)
-            FROM backtest_metrics WHERE batch_id = :batch_id"""
+        sums = f"""COUNT(*), COUNT(period_sharpe), SUM(period_sharpe - :shift),
+            SUM((period_sharpe - :shift) * (period_sharpe - :shift)), MIN(periods_per_year),
+            MAX(periods_per_year), SUM(drift), MIN(data_version), MAX(data_version) {of_batch} = :batch_id"""
         # of one kind, as most batches are: to group them takes SQLite half as long again
-        (all_of,) = session.rows(f"{BOUNDED_SELECT} {ends}, {sums}", given)
-        kinds = [(*all_of[:6:2], *all_of[6:])]
+        (all_of,) = self.database.rows(f"{BOUNDED_SELECT} {ends}, {sums}", given)
+        kinds, mixed = [(*all_of[:6:2], *all_of[6:])], (0, None)
         if all_of[:6:2] != all_of[1:6:2]:
             by = ", ".join(columns)
-            kinds = session.rows(f"{BOUNDED_SELECT} {by}, {sums} GROUP BY {by} LIMIT {MAX_RANKED}", given)
+            sql = f"{BOUNDED_SELECT} {by}, {sums} GROUP BY {by} LIMIT {MAX_RANKED}"
+            kinds = self.database.rows(sql, given)
+        if all_of[-2] != all_of[-1] or query.against:  # those of different stocks always differ
+            by_stock = f"""SELECT stock_code {of_batch} IN (:batch_id, :other)
+                GROUP BY stock_code HAVING MIN(data_version) <> MAX(data_version)"""
+            sql = f"{BOUNDED_SELECT} COUNT(*), MIN(stock_code) FROM ({by_stock}) AS mixed"
+            (mixed,) = self.database.rows(sql, {**given, "other": _key(query.against or query.batch_id)})
+        return BatchFacts(kinds, *mixed)
+
+    def _summary(
+        self, query: RankQuery, counts: Mapping[str, int], facts: BatchFacts
+    ) -> tuple[list[str], Luck]:
+        """What makes the rows of a batch incomparable, and how lucky its best may be."""
         warnings, periods, versions = list[str](), Counter[str](), Counter[str]()
-        for start, end, version, count, *_ in kinds:
+        for start, end, version, count, *_ in facts.kinds:
             periods[f"{start or '?'} to {end or '?'}"] += count
             versions[version or "unknown"] += count
         for words, found in (("periods", periods), ("engine versions", versions)):
             if len(found) > 1:
                 listed = ", ".join(f"{name} ({count})" for name, count in found.most_common(3))
                 warnings.append(f"tasks of {len(found)} {words}: {listed}{', ...' * (len(found) > 3)}")
-        if drifting := sum(int(kind[9] or 0) for kind in kinds):
+        if facts.mixed_stocks:
+            where = " in the two batches" if query.against else ""
+            words = f"{where} have different data versions, such as those of {facts.mixed_stock}"
+            warnings.append(f"tasks of {facts.mixed_stocks} stocks{words}")
+        if drifting := sum(int(kind[9] or 0) for kind in facts.kinds):
             cause = "have other metrics than an earlier task of the same run_key: they cannot be reproduced"
             warnings.append(f"{drifting} tasks {cause}")
         if lacking := ", ".join(f"{counts[one]} {one}" for one in NOT_COMPLETED if counts[one]):
@@ -4929,9 +4971,9 @@ class RankStatements(Statements):
             warnings.append(f"{subject} that have not completed: {lacking}")
         if (unknown := counts["completed"] - sum(periods.values())) > 0:
             warnings.append(f"{unknown} completed tasks are not ranked: they ran before metrics were kept")
-        trials, total, squares = (sum(kind[i] or 0 for kind in kinds) for i in (4, 5, 6))
+        trials, total, squares = (sum(kind[i] or 0 for kind in facts.kinds) for i in (4, 5, 6))
         variance = max(0.0, (squares - total * total / trials) / (trials - 1)) if trials > 1 else 0.0
-        a_year = [kind[i] for kind in kinds for i in (7, 8) if kind[i]] or [TRADING_DAYS]
+        a_year = [kind[i] for kind in facts.kinds for i in (7, 8) if kind[i]] or [TRADING_DAYS]
         if query.by == "sharpe" and min(a_year) != max(a_year):
             warnings.append(f"years of {min(a_year):g} to {max(a_year):g} periods")
         return warnings, Luck(int(trials), expected_max_sharpe(int(trials), variance), max(a_year))
@@ -10051,7 +10093,7 @@ class TaskQueries(SharedVerbs):
         # read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
         # pages of rankings, the one that was used last at the end, and until when each is good; the same
-        self._rankings: dict[Any, tuple[float, str]] = {}
+        self._rankings: dict[Any, tuple[float, Any]] = {}
 
     def _task(self, task_id: str) -> TaskInfo:
         task = self.dao.get(task_id)
@@ -10218,14 +10260,23 @@ class TaskQueries(SharedVerbs):
         if faults := query.problems():
             raise invalid_request(faults)
         batches = [self._batch(one, COUNTS_SECONDS) for one in (query.batch_id, query.against) if one]
-        key = query, *((batch.created_at, *batch.counts.values()) for batch in batches)
-        until, text = self._rankings.pop(key, (0.0, ""))
+        state = [(batch.batch_id, batch.created_at, *batch.counts.values()) for batch in batches]
+
+        def rank() -> str:
+            facts = self._kept(("facts", *state), lambda: self.dao.batch_facts(query))
+            return self.dao.rank(query, batches[0].counts, facts)
+
+        return self._kept((query, *state), rank)
+
+    def _kept(self, key: Any, make: Callable[[], T]) -> T:
+        """What was made for this key in the last minute, else what is made now."""
+        until, found = self._rankings.pop(key, (0.0, None))
         if until < time.monotonic():
-            until, text = time.monotonic() + RANKING_SECONDS, self.dao.rank(query, batches[0].counts)
-        self._rankings[key] = until, text
+            until, found = time.monotonic() + RANKING_SECONDS, make()
+        self._rankings[key] = until, found
         for old in list(self._rankings)[:-MAX_RANKINGS]:
             self._rankings.pop(old, None)
-        return text
+        return cast(T, found)
 
     def export(
         self,
@@ -10394,9 +10445,11 @@ class TaskManager(TaskQueries):
         """The tasks that this request asks for, and warnings. Raises BatchNotFound, InvalidRequest where it is
         a rerun."""
         if batch.rerun is None:
-            return batch.combinations()
+            return batch.combinations(), []
         counts = self._batch(batch.rerun.batch_id, 0.0).counts
-        return rerun_tasks(batch, self.dao.best(batch.rerun.query, counts))
+        left = ", ".join(f"{counts[one]} {one}" for one in ("pending", "running") if counts[one])
+        words = f"the batch {batch.rerun.batch_id} has not ended ({left}): these are its best so far"
+        return rerun_tasks(batch, self.dao.best(batch.rerun.query, counts)), [words] if left else []
 
     def would_create(self, batch: BatchRequest) -> DryRun:
         """The same as `dry_run`, of a request that was checked."""
@@ -11733,6 +11786,7 @@ def _choice(values: Iterable[str]) -> str:
 
 
 MANY = f"1..{MAX_TASKS_PER_CREATE}"
+WARNINGS = 'warnings: str* "That a rerun takes the best of a batch that has not ended."'
 NEXT_CURSOR = 'next_cursor: str|null "null: the last page."'
 OF_RUN = """run_key: str|null "SHA-256 of engine, version, stock, config, params and data version.",
     drift: bool "Whether an earlier task of this run_key has other metrics.",
@@ -11786,7 +11840,6 @@ Distribution = name: str, version: str
 Created = batch_id: str, count: count, task_ids: str* "None of more than {MAX_LISTED_IDS} tasks.",
     skipped: count "See invalid.", reused: count "That took over a result.", {WARNINGS}
 DryRun = count: count, stock_codes: str*, params: Params*, skipped: count, refused: count, refusals: Refusal*,
-WARNINGS = 'warnings: str* "That a rerun takes the best of a batch that has not ended."'
     estimate_seconds: float|null, {WARNINGS}
 Refusal = stock_code: str, params: Params, message: str
 StatusCounts = {", ".join(f"{status.value}: count" for status in TaskStatus)}
@@ -14173,11 +14226,17 @@ def read_job(name: str) -> Any:
         raise QtmError(f"{'standard input' if name == '-' else name}: {words}") from None
 
 
+def _warn(data: Mapping[str, Any]) -> None:
+    """Show the warnings of an answer."""
+    sys.stderr.write("".join(f"qtm: warning: {_shown(text)}\n" for text in data.get("warnings", ())))
+
+
 def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
     """createTask, and the wait for its end. stdout has the id of the batch alone."""
     if options.dry_run and isinstance(body, dict):
         reply = client.service.ask("POST createTask", {**body, "dry_run": True})
         data = _answer(options, reply, _dry_run_lines)
+        _warn(data)
         return 2 if data["refused"] > data["skipped"] else 0
     reply = client.service.ask("POST createTask", body, options.key or os.urandom(16).hex())
     data = reply.read(dict)
@@ -14188,6 +14247,7 @@ def _create(client: Client, options: argparse.Namespace, body: Any) -> int:
     words = [f"{data[name]} {name}" for name in ("skipped", "reused") if data.get(name)]
     hint = "" if options.wait else f"; `qtm watch {options.batch}` follows the batch"
     sys.stderr.write(f"{', '.join(['tasks created: ' + str(data['count']), *words])}{hint}\n")
+    _warn(data)
     return _watch(client, options) if options.wait else 0
 
 
@@ -14226,17 +14286,11 @@ def _status(client: Client, options: argparse.Namespace) -> None:
 def _top(client: Client, options: argparse.Namespace) -> None:
     query = {"batch_id": options.batch, "limit": 10}
     query |= _given(options, "by order group stat where against limit")
-def _warn(data: Mapping[str, Any]) -> None:
-    """Show the warnings of an answer."""
-    sys.stderr.write("".join(f"qtm: warning: {_shown(text)}\n" for text in data.get("warnings", ())))
-
-
     data = _answer(options, client.service.ask("GET rankTasks", query), _leaderboard)
     _warn(data)
 
 
 def _result(client: Client, options: argparse.Namespace) -> int:
-        _warn(data)
     reply = client.service.ask("GET getTaskResult", {"task_id": options.task})
     return int(_answer(options, reply, _result_lines)["result"] is None)
 
@@ -14247,7 +14301,6 @@ def _export(client: Client, options: argparse.Namespace) -> None:
         raise QtmError("give either --format or -o, whose name ends with .csv or .ndjson")
     if options.o:
         Batch(client, options.batch).export(options.o, **more)
-    _warn(data)
         return
     for piece in Client.export(client, options.batch, options.format or "csv", **more):
         sys.stdout.buffer.write(piece.encode())

@@ -168,3 +168,7 @@ CREATE TABLE backtest_reuses (
   task_id   CHAR(36) /*! CHARACTER SET ascii COLLATE ascii_bin */ NOT NULL,
   PRIMARY KEY (result_of, task_id)
 ) /*! ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */;
+
+-- step 7: the version of the data beside the metrics
+-- As the engine's data_version gave it; NULL where it gives none, and of tasks that completed before
+ALTER TABLE backtest_metrics ADD COLUMN data_version VARCHAR(200) NULL;

@@ -3422,6 +3422,44 @@ def test_a_ranking_warns_of_what_makes_its_rows_incomparable(dao):
     ]
 
 
+def test_a_ranking_warns_where_tasks_of_one_stock_ran_on_different_data(dao):
+    """Data of different stocks always differ; that of an unknown version is compared with nothing."""
+    ids = {batch: sweep_of(dao, batch, {"A": [1.0, 2.0], "B": [3.0, 4.0]}) for batch in ("b", "other")}
+    words = "stocks{} have different data versions, such as those of"
+    here, both = words.format(""), words.format(" in the two batches")
+    for batch, versions, against, expected in (
+        ("b", (None, "a", "b", "b"), None, []),
+        ("b", ("a", "a", "b", "b"), None, []),
+        ("b", ("a", "a", "c", "b"), None, [f"tasks of 1 {here} B"]),
+        ("b", ("a", "d", "c", "b"), None, [f"tasks of 2 {here} A"]),
+        ("b", ("a", "a", "b", "b"), "other", []),
+        ("other", ("a", None, "b", "b"), "b", []),
+        ("other", ("a", "a", "c", "c"), "b", [f"tasks of 1 {both} B"]),
+    ):
+        for task_id, version in zip(ids[batch], versions, strict=True):
+            sql = "UPDATE backtest_metrics SET data_version = :version WHERE task_id = :task_id"
+            change(dao, sql, version=version, task_id=task_id)
+        for chosen in ({}, {"by": "n"}, {"group": "params"}):
+            assert rank_of(dao, batch, against=against, **chosen)["warnings"] == expected, versions
+
+
+def test_the_luck_check_loses_no_digits_where_ratios_are_nearly_equal(dao):
+    sharpes = [1e6 + i / 1024 for i in range(8)]
+    sweep_of(dao, "b", {"A": sharpes})
+    most = qtm.expected_max_sharpe(8, numpy.var(sharpes, ddof=1))
+    assert rank_of(dao, "b")["expected_max_sharpe"] == pytest.approx(most, rel=1e-6)
+
+
+def test_ratios_of_any_year_and_size_are_ranked_together(dao):
+    """Those of 252 periods a year by their column, others by the metric."""
+    for year, sharpes in ((252, [2.0, 1e300, -1.0]), (365, [3.0, 0.5, -2.0]), (-1, [2.5, 0.0, -1e300])):
+        sweep_of(dao, "b", {f"{year}": sharpes}, periods_per_year=year)
+    for order, sign in (("desc", -1), ("asc", 1)):
+        found = [row["metrics"]["sharpe"] for row in rank_of(dao, "b", order=order)["rows"]]
+        assert found == sorted(found, key=lambda sharpe: sign * sharpe)
+        assert len(found) == 9
+
+
 def best_of(dao, batch_id: str, **chosen) -> list[tuple]:
     """What a rerun takes of a batch."""
     rerun = qtm.Rerun(batch_id, **chosen)
@@ -3778,6 +3816,10 @@ def test_params_of_any_shape_and_names_of_any_text_are_ranked(dao):
     ):
         assert rank_of(dao, "b", where=[text])["rows"] == [], text
     assert [row["max"] for row in rank_of(dao, "b", by="tiny", group="params")["rows"]] == [5e-324] * 2
+    for text in ("big>1e400", f"big<{'9' * 400}"):
+        (fault,) = qtm.RankQuery("b", where=["fast<5", text]).problems()
+        assert fault.field == "where[1]"
+        assert fault.message.startswith("must compare with a number of 64 bits, not ")
 
 
 def test_a_task_drifts_from_the_first_of_its_run_key_where_a_number_differs(dao):
@@ -3816,10 +3858,6 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     finish(dao, two, ranked({}))
     finish(dao, three, qtm.Outcome(error_type="x", retryable=False))
     found = {task.task_id: task.metrics for task in listed(dao, "b")}
-    for text in ("big>1e400", f"big<{'9' * 400}"):
-        (fault,) = qtm.RankQuery("b", where=["fast<5", text]).problems()
-        assert fault.field == "where[1]"
-        assert fault.message.startswith("must compare with a number of 64 bits, not ")
     assert found == {done: metrics, bare: None, failed: None, pending: None}
     assert dao.get(done).metrics == metrics
     columns = "task_id, stock_code, params, start_date, end_date, engine_version, period_sharpe"
@@ -8086,6 +8124,15 @@ def test_a_rerun_makes_a_batch_of_the_best_of_another(both):
     assert configs == {"2011-01-01": 12, "2010-01-01": 1}, "each has its own"
     with pytest.raises(qtm.IdempotencyKeyReused):
         client.create_task(dataclasses.replace(request, config={"n": 3}), "key")
+    assert first.warnings == dry.warnings == []
+    tasks.wait_batch(own.batch_id, DEADLINE_SECONDS)
+    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE task_id = :one"
+    change(tasks.dao, waits, one=ran[0].task_id)
+    words = f"the batch {own.batch_id} has not ended (1 pending): these are its best so far"
+    early = qtm.BatchRequest(rerun=qtm.Rerun(own.batch_id, top=1))
+    answers = [verb(early) for verbs in both for verb in (verbs.dry_run, verbs.create_task)]
+    answers += [verbs.create_task(early, "early") for verbs in both]
+    assert [answer.warnings for answer in answers] == [[words]] * 6
     tasks.delete_batch("old")
     assert tasks.create_task(request, "key").task_ids == first.task_ids, "a repeat needs no batch"
     assert client.batch("new").rerun(top=1).created.count == 1
@@ -8124,15 +8171,6 @@ BAD_RERUNS = {
     "of none and with more": ({"batch_id": "b", "top": 0, "more": 1}, ["rerun.more", "rerun.top"]),
 }
 
-    assert first.warnings == dry.warnings == []
-    tasks.wait_batch(own.batch_id, DEADLINE_SECONDS)
-    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE task_id = :one"
-    change(tasks.dao, waits, one=ran[0].task_id)
-    words = f"the batch {own.batch_id} has not ended (1 pending): these are its best so far"
-    early = qtm.BatchRequest(rerun=qtm.Rerun(own.batch_id, top=1))
-    answers = [verb(early) for verbs in both for verb in (verbs.dry_run, verbs.create_task)]
-    answers += [verbs.create_task(early, "early") for verbs in both]
-    assert [answer.warnings for answer in answers] == [[words]] * 6
 
 @pytest.mark.parametrize("name", BAD_RERUNS)
 def test_a_wrong_rerun_is_refused_with_the_paths_of_its_fields(name):
@@ -9092,6 +9130,9 @@ def test_a_run_card_says_what_is_needed_to_run_a_task_again(url, data_engine):
         assert call(server, "GET", path, None, sent)[0] == 409
         assert call(server, "GET", f"{A}/getRunCard?task_id=none", None, sent)[0] == 404
         (large,) = run_all(tasks, [{"size": 100_000, "data": "long"}])  # stored by another statement
+        for one in (task_id, large.task_id):
+            stored = "SELECT data_version FROM backtest_metrics WHERE task_id = :one"
+            assert tasks.dao.database.rows(stored, {"one": one}) == [(tasks.run_card(one)["data_version"],)]
         assert tasks.run_card(large.task_id)["data_version"] == ("1.5" * 100)[:200]
         change(tasks.dao, "UPDATE backtest_results SET run_card = NULL")  # of an older version
         old = tasks.run_card(task_id)
@@ -9176,6 +9217,8 @@ def test_a_sweep_of_which_half_is_known_runs_the_other_half(url, data_engine):
                 assert tasks.get_task_attempts(task_id) == []
         assert tasks.wait_batch("second", DEADLINE_SECONDS).counts["completed"] == 5
         second = tasks.get_tasks_by_batch("second").tasks
+        versions = "SELECT DISTINCT data_version FROM backtest_metrics"
+        assert tasks.dao.database.rows(versions) == [("1.5",)], "taken over, too"
         third = run_all(tasks, [{"a": 1}], reuse="completed")[0]
         assert third.result_of == done[1].task_id, "the one that ran"
         card, result = tasks.run_card(done[1].task_id), tasks.get_task_result(done[1].task_id).result
@@ -14917,6 +14960,11 @@ def test_the_best_of_a_batch_run_again_with_changes_of_their_config(typist):
         "qtm: config.start_date: "
     )
     assert typist(*again, "--wait")[0] == "again\n"
+    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE batch_id = 'again'"
+    change(typist.tasks.dao, f"{waits} AND stock_code = 'A'")
+    warned = "qtm: warning: the batch again has not ended (1 pending): these are its best so far\n"
+    for more in ((), ("--dry-run",)):
+        assert typist("rerun", "again", *more)[1].endswith(warned)
     found = typist.tasks.get_tasks_by_batch("again").tasks
     assert [(task.stock_code, task.params["fast"]) for task in found] == [("A", 2), ("平安银行", 2)]
     changed = {"start_date": "2013-01-01", "fee": 0.5, "code": "7", "note": ""}
@@ -14960,11 +15008,6 @@ def test_a_terminal_gets_a_bar_a_bold_head_and_a_question(typist):
         assert (code, screen.replace(typed, "", 1)) == outcome
 
 
-    waits = "UPDATE backtest_tasks SET status = 'pending', run_at = ADDTIME(UTC_TIMESTAMP(6), '0:09:00') WHERE batch_id = 'again'"
-    change(typist.tasks.dao, f"{waits} AND stock_code = 'A'")
-    warned = "qtm: warning: the batch again has not ended (1 pending): these are its best so far\n"
-    for more in ((), ("--dry-run",)):
-        assert typist("rerun", "again", *more)[1].endswith(warned)
 def hear_signals() -> None:
     """What runs in the background of a shell has SIGINT ignored, and a blocked one is inherited, too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -15379,7 +15422,7 @@ def test_migrate_check_and_their_exit_codes(url):
         assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {expected}\n"
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     done = run_command("check", QTM_DATABASE_URL=url)
-    assert (done.returncode, "good     schema: step 6 of 6" in done.stdout) == (0, True)
+    assert (done.returncode, "good     schema: step 7 of 7" in done.stdout) == (0, True)
     findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
     assert {finding["level"] for finding in findings} == {"good"}
     for fault, environment in {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import random
@@ -35,7 +36,7 @@ TEMPLATE_TABLE = """
 CREATE TEMPORARY TABLE bench_rows (
   place INTEGER PRIMARY KEY, id_tail VARCHAR(24), stock_code VARCHAR(32), params VARCHAR(100), status VARCHAR(9),
   progress DOUBLE, message VARCHAR(100), started VARCHAR(12), finished VARCHAR(12), error VARCHAR(200), params_key BIGINT,
-  period_sharpe DOUBLE, metrics TEXT
+  period_sharpe DOUBLE, metrics TEXT, data_version VARCHAR(64)
 )"""
 
 INSERT_BATCH = "INSERT INTO backtest_batches (batch_id, name, created_at) VALUES (?, ?, ?)"
@@ -54,8 +55,9 @@ SELECT ? || id_tail, ?, '[]' FROM bench_rows WHERE status = 'completed' ORDER BY
 
 INSERT_METRICS = """
 INSERT INTO backtest_metrics (batch_id, task_id, stock_code, params, params_key, start_date, end_date, engine_version,
-  periods_per_year, period_sharpe, sharpe_error, metrics)
-SELECT ?, ? || id_tail, stock_code, params, params_key, '2005-01-03', '2012-12-31', 'qtm 0.1.0', 252, period_sharpe, 0.02236, metrics
+  periods_per_year, period_sharpe, sharpe_error, metrics, data_version)
+SELECT ?, ? || id_tail, stock_code, params, params_key, '2005-01-03', '2012-12-31', 'qtm 0.1.0', 252, period_sharpe, 0.02236, metrics,
+  data_version
 FROM bench_rows WHERE status = 'completed' ORDER BY place"""
 
 METRICS = (
@@ -181,7 +183,8 @@ def _template_row(place: int) -> tuple[Any, ...]:
         finished,
         error,
     )
-    return *head, key, metrics["sharpe"] / 252**0.5, text
+    data = hashlib.sha256(stock_code(place).encode()).hexdigest()
+    return *head, key, metrics["sharpe"] / 252**0.5, text, data
 
 
 def result_json() -> str:
@@ -212,7 +215,7 @@ def fill(
     config, result = json.dumps(CONFIG, separators=(",", ":")), result_json()
     with _open(url) as (cursor, mark):
         cursor.execute(TEMPLATE_TABLE)
-        values = ", ".join([mark] * 13)
+        values = ", ".join([mark] * 14)
         cursor.executemany(
             f"INSERT INTO bench_rows VALUES ({values})",
             [_template_row(place) for place in range(BATCH_TASKS)],

@@ -157,7 +157,7 @@ def main() -> None:
             print(f"{kind}: {options.rows} tasks filled in {time.perf_counter() - started:.0f} s")
             with qtm.start(qtm.Settings(database_url=url), scheduler=False) as tasks:
                 columns = """task_id, stock_code, params, params_key, start_date, end_date, engine_version,
-                    periods_per_year, period_sharpe, sharpe_error, metrics"""
+                    periods_per_year, period_sharpe, sharpe_error, metrics, data_version"""
                 copy = f"""INSERT INTO backtest_metrics (batch_id, {columns}) SELECT 'small', {columns}
                     FROM backtest_metrics WHERE batch_id = :batch ORDER BY task_id LIMIT :many"""
                 batch = "INSERT INTO backtest_batches VALUES ('small', NULL, UTC_TIMESTAMP(6))"
