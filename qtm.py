@@ -2391,10 +2391,6 @@ class SQLiteDialect:
         texts = [text.replace("'", "''").replace("%", "%%") for text in template.split("@")[::2]]
         return f"printf('{'%s'.join(texts)}', {', '.join(template.split('@')[1::2])})"
 
-    def migration_lock(self, connection: Any) -> contextlib.AbstractContextManager[None]:
-        """Held while migrating, so that several starting replicas take turns. Here the side file is it."""
-        return contextlib.nullcontext()
-
     def facts(self, session: Session) -> dict[str, str]:
         """What `check` judges of the server, or of the place of the file."""
         kind = _file_system(os.path.dirname(self.path))
@@ -2421,7 +2417,6 @@ class SQLiteDialect:
 CONNECT_TIMEOUT_SECONDS = 5
 MYSQL_IO_TIMEOUT_SECONDS = 12  # one statement; above innodb_lock_wait_timeout, which we set to 5
 MYSQL_IDLE_SECONDS = 30  # then the server hangs up, and a replica that froze in a transaction loses its locks
-MIGRATION_LOCK_TRIES = 12  # of 5 s each
 
 
 def _numbers(text: str) -> frozenset[int]:
@@ -2735,19 +2730,6 @@ class MySQLDialect:
         parts[::2] = ["'" + text.replace("'", "''") + "'" for text in parts[::2]]
         return f"CONCAT(CAST({parts[0]} AS BINARY), {', '.join(parts[1:])})"
 
-    @contextlib.contextmanager
-    def migration_lock(self, connection: Any) -> Iterator[None]:
-        """A named lock of the server, which goes with its connection. A name has 64 characters at most."""
-        name = "CONCAT('qtm migrate ', LEFT(SHA2(DATABASE(), 256), 40))"  # MySQL 9 has no MD5
-        with connection.cursor() as cursor:
-            for _ in range(MIGRATION_LOCK_TRIES):
-                cursor.execute(f"SELECT GET_LOCK({name}, 5)")
-                if cursor.fetchone()[0] == 1:
-                    yield
-                    cursor.execute(f"SELECT RELEASE_LOCK({name})")
-                    return
-        raise DatabaseUnavailable("another replica is migrating this database for over 60 s")
-
     def facts(self, session: Session) -> dict[str, str]:
         """Variables of this session and its server, and their states; ``clock_skew``: seconds between the
         clocks of the server and of this host."""
@@ -2988,7 +2970,8 @@ class Database:
 # ==== 15 Migrations =========================================================================================
 # The schema is a list of numbered steps; steps are only appended. schema.sql is a copy of this text for
 # people and their tools (`qtm.py migrate --print`). Each statement is recorded when it is done: an
-# interrupted migration continues where it stopped, and of several starting replicas one migrates at a time.
+# interrupted migration continues where it stopped. Several starting replicas apply the same statements; the
+# server lets one of them through, and the others find each done already.
 
 SCHEMA = """\
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
@@ -3226,16 +3209,16 @@ def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: s
     with database.single_connection() as connection:
         cursor = connection.cursor()
         try:
-            with dialect.migration_lock(connection):
-                cursor.execute(SCHEMA_TABLE)
-                for step, place, sql in _missing_statements(database, steps):
-                    try:
-                        cursor.execute(sql)
-                    except Exception as error:
-                        if not dialect.is_already(error):  # it ran, and a crash kept it from being recorded
-                            raise
-                    dialect.run(cursor, RECORD_STATEMENT, {"step": step, "statement": place})
-                    changed.add(step)
+            cursor.execute(SCHEMA_TABLE)
+            for step, place, sql in _missing_statements(database, steps):
+                try:
+                    cursor.execute(sql)
+                except Exception as error:
+                    # it ran, in another replica or before a crash, and is not recorded yet
+                    if not dialect.is_already(error):
+                        raise
+                dialect.run(cursor, RECORD_STATEMENT, {"step": step, "statement": place})
+                changed.add(step)
         except QtmError:
             raise
         except Exception as error:  # the driver's own, translated as in every transaction
@@ -3255,7 +3238,7 @@ def migrate(database: Database, steps: Mapping[int, list[str]] | None = None) ->
             for step in sorted(changed):
                 log_event(logging.INFO, "schema step applied", step=step)
             return sorted(changed)
-        except DuplicateKey:  # another replica was first: nodes of a cluster do not share the named lock
+        except DuplicateKey:  # another replica was first
             log_event(logging.INFO, "another replica migrates the database, too")
         except TransactionConflict:
             if time.monotonic() - begun > CONFLICT_SECONDS:

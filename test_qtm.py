@@ -1736,23 +1736,10 @@ def test_several_replicas_may_migrate_at_once(mariadb, before):
         mariadb.execute("USE qtm_many", OLDER_TASK)
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         done = list(threads.map(qtm.migrate, databases))
-    assert sorted(done) == [[], [], [], [step for step in sorted(steps) if step > before]]
+    assert {*itertools.chain(*done)} == {step for step in steps if step > before}
     assert [task.stock_code for task in listed(qtm.TaskDAO(databases[0]))] == ["600519.SH"] * (before > 0)
     for database in databases:
         database.close()
-
-
-def test_a_replica_waits_for_a_migration_longer_than_its_read_timeout(mariadb, monkeypatch):
-    url = mariadb.create_database("qtm_slow")
-    monkeypatch.setattr(qtm, "MYSQL_IO_TIMEOUT_SECONDS", 2)
-    first, second = qtm.Database(url), qtm.Database(url)
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        with first.single_connection() as connection, first.dialect.migration_lock(connection):
-            done = thread.submit(qtm.migrate, second)
-            assert not concurrent.futures.wait([done], timeout=3.0).done, "it waits, and does not fail"
-        assert done.result(DEADLINE_SECONDS) == sorted(qtm.schema_steps())
-    first.close()
-    second.close()
 
 
 def test_schema_sql_is_the_schema():
@@ -16991,7 +16978,7 @@ def databases(*urls):
 
 
 def test_replicas_that_start_together_on_an_empty_cluster_all_start(galera):
-    """GET_LOCK is local to a node, so that they apply the same statements at the same time."""
+    """They apply the same statements at the same time."""
     for trial in range(6):
         _, urls = galera.create_database(f"qtm_start_{trial}")
         with concurrent.futures.ThreadPoolExecutor(3) as threads:
