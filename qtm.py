@@ -1703,7 +1703,7 @@ def result_metrics(result: Mapping[str, Any]) -> tuple[dict[str, float], int]:
 
 
 def sharpe_error(sharpe: float, periods: float, skew: float, kurtosis: float) -> float | None:
-    """The standard error of a Sharpe ratio of one period, or None, see `deflated_sharpe`."""
+    """The standard error of a Sharpe ratio of one period, or None where it is not defined."""
     variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe * sharpe
     is_defined = periods > 1 and 0 < variance < math.inf
     return math.sqrt(variance / (periods - 1)) if is_defined else None
@@ -1718,15 +1718,6 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
     return math.sqrt(variance) * ((1 - EULER_GAMMA) * best + EULER_GAMMA * next_best)
 
 
-def deflated_sharpe(
-    sharpe: float, expected_max: float, periods: float, skew: float = 0.0, kurtosis: float = 3.0
-) -> float | None:
-    """The probability that the best trial's true ratio exceeds ``expected_max``, both of one period, or
-    None."""
-    error = sharpe_error(sharpe, periods, skew, kurtosis)
-    return None if error is None else _normal().cdf((sharpe - expected_max) / error)
-
-
 def _mean_ranks(values: Sequence[float]) -> list[float]:
     """The rank of each value, 1 for the least; equal ones have the mean of theirs."""
     ranks, before = [0.0] * len(values), 0
@@ -1737,14 +1728,6 @@ def _mean_ranks(values: Sequence[float]) -> list[float]:
             ranks[place] = before + (len(ties) + 1) / 2
         before += len(ties)
     return ranks
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation of two lists of equal length, -1 to 1; None where one does not vary."""
-    try:
-        return statistics.correlation(_mean_ranks(first), _mean_ranks(second))
-    except statistics.StatisticsError:
-        return None
 
 
 def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
@@ -1809,7 +1792,10 @@ def rank_correlation(first: Mapping[Any, float | None], second: Mapping[Any, flo
     """Spearman's, over the keys that have a value in both."""
     pairs = [(one, second.get(key)) for key, one in first.items()]
     both = [(one, other) for one, other in pairs if one is not None and other is not None]
-    return spearman([one for one, _ in both], [other for _, other in both])
+    try:
+        return statistics.correlation(*(_mean_ranks(values) for values in zip(*both, strict=True)))
+    except (statistics.StatisticsError, TypeError):  # one does not vary, or there is no pair
+        return None
 
 
 # ==== 9 Tables and curves ===================================================================================

@@ -914,13 +914,17 @@ def test_skew_and_kurtosis_are_those_of_the_definition():
         assert qtm.return_moments(some) == {}, some
 
 
+def deflated(sharpe, most, periods, skew=0.0, kurtosis=3.0):
+    return qtm.Luck(2, most, 252).deflated(sharpe, qtm.sharpe_error(sharpe, periods, skew, kurtosis))
+
+
 def test_the_deflated_sharpe_ratio_is_that_of_the_papers_example():
     """Annual ratio 2.5 of 1,250 days, best of 100 trials whose annual ratios have a variance of 1/2."""
     most = qtm.expected_max_sharpe(100, 0.5 / 250)
     assert round(most, 4) == 0.1132
-    assert round(qtm.deflated_sharpe(2.5 / math.sqrt(250), most, 1250, -3, 10), 4) == 0.9004
+    assert round(deflated(2.5 / math.sqrt(250), most, 1250, -3, 10), 4) == 0.9004
     assert (qtm.expected_max_sharpe(1, 1.0), qtm.expected_max_sharpe(9, 0.0)) == (0.0, 0.0)
-    assert [qtm.deflated_sharpe(*one) for one in ((1, 0, 1), (1, 0, 100, 3.0), (1e308, 0, 100))] == [None] * 3
+    assert [deflated(*one) for one in ((1, 0, 1), (1, 0, 100, 3.0), (1e308, 0, 100))] == [None] * 3
 
 
 def test_the_deflated_sharpe_ratio_is_that_of_another_library():
@@ -940,7 +944,7 @@ def test_the_deflated_sharpe_ratio_is_that_of_another_library():
         expected = holdout.deflated_sharpe_ratio(
             sharpe, periods, n_trials=trials, trials_variance=variance, skewness=skew, kurtosis=kurtosis
         )
-        found = qtm.deflated_sharpe(sharpe, most, periods, skew, kurtosis)
+        found = deflated(sharpe, most, periods, skew, kurtosis)
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
@@ -972,7 +976,8 @@ RANK_CORRELATIONS = {
 
 @pytest.mark.parametrize(("first", "second", "expected"), RANK_CORRELATIONS.values(), ids=RANK_CORRELATIONS)
 def test_rank_correlation_of_two_lists(first, second, expected):
-    assert qtm.spearman(first, second) == (None if expected is None else pytest.approx(expected))
+    found = qtm.rank_correlation(dict(enumerate(first)), dict(enumerate(second)))
+    assert found == (None if expected is None else pytest.approx(expected))
 
 
 CURVE = [["2024-01-02", 100.0], ["2024-01-03", 110.0], ["2024-01-04", 99.0], ["2024-01-05", 120]]
@@ -3300,9 +3305,7 @@ def test_tasks_are_ranked_by_a_metric_and_those_without_it_are_last(dao):
     variance = numpy.var(values, ddof=1) / 252
     most = qtm.expected_max_sharpe(9, variance)
     assert (best["trials"], best["expected_max_sharpe"]) == (9, pytest.approx(most * math.sqrt(252)))
-    assert best["rows"][0]["deflated_sharpe"] == pytest.approx(
-        qtm.deflated_sharpe(3.25 / math.sqrt(252), most, 500)
-    )
+    assert best["rows"][0]["deflated_sharpe"] == pytest.approx(deflated(3.25 / math.sqrt(252), most, 500))
     assert best["warnings"] == ["tasks that have not completed: 2 failed"]
     assert [best["stat"], best["rank_correlation"]] == [None, None]
     unknown = ["tasks that have not completed: 2 failed", "none of these tasks has the metric 'nope'"]
