@@ -3360,32 +3360,22 @@ class Purged(NamedTuple):
     last: str | None
 
 
-class QueueHead:
-    """The first 10,000 pending tasks in the order of claims at ``now``, and whether a scheduler was seen."""
+class QueueHead(NamedTuple):
+    """The first 10,000 pending tasks, by rank and id, in the order of claims at ``now``."""
 
-    def __init__(self, now: str, latest: str, has_worker: bool, entries: Sequence[str]) -> None:
-        self.now = now
-        self.has_worker = has_worker
-        self._latest = latest
-        self._entries = entries
-        self._places = {entry: place for place, entry in enumerate(entries, 1)}
+    now: str
+    latest: str  # that a run_at is waited for, see IS_DUE
+    has_worker: bool  # a scheduler was seen
+    entries: Sequence[str]
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def place(self, task_id: str, priority: int, run_at: str) -> int:
-        """Where this pending task stands, 1 for the next, 10,000 at most. One that is not among them came
-        after ``now``, or stands behind them all, or has just left the queue."""
-        rank = QUEUE_RANK_OFFSET - priority
-        place = self._places.get(f"{rank}{task_id}")
-        if place is None:
-            is_behind = run_at > self.now or len(self) >= MAX_QUEUE_POSITION
-            place = bisect.bisect_right(self._entries, f"{rank}~") + 1 if is_behind else 1
-        return min(place, MAX_QUEUE_POSITION)
+    def place(self, task_id: str, priority: int) -> int:
+        """Where this pending task stands, 1 for the next, 10,000 at most."""
+        place = bisect.bisect_left(self.entries, f"{QUEUE_RANK_OFFSET - priority}{task_id}")
+        return min(place + 1, MAX_QUEUE_POSITION)
 
     def is_in_backoff(self, run_at: str) -> bool:
         """Whether a task waits for this time; see IS_DUE."""
-        return self.now < run_at <= self._latest
+        return self.now < run_at <= self.latest
 
 
 def _attempt(row: Sequence[Any]) -> TaskAttempt:
@@ -4149,7 +4139,7 @@ class TaskStatements(Statements):
                       ORDER BY priority_rank, created_at, task_id LIMIT :limit) AS head""",
             {"ago": "-" + _time_text(within_seconds), "limit": MAX_QUEUE_POSITION},
         )
-        waiting = _utf8(entries).split(",") if entries else []
+        waiting = sorted(_utf8(entries).split(",")) if entries else []
         return QueueHead(f"{now}Z", f"{latest}Z", bool(has_worker), waiting)
 
     # -- change what clients ask for
@@ -10087,7 +10077,7 @@ class TaskQueries(SharedVerbs):
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
 
     def _place(self, task: TaskInfo | TaskText, queue: QueueHead) -> tuple[int, str]:
-        position = queue.place(task.task_id, task.priority, task.run_at)
+        position = queue.place(task.task_id, task.priority)
         if queue.is_in_backoff(task.run_at):
             return position, "backoff"
         return position, "slot" if self.scheduler is not None or queue.has_worker else "no_scheduler"
@@ -10097,7 +10087,7 @@ class TaskQueries(SharedVerbs):
         if self._queue and time.monotonic() < self._queue[1]:
             return self._queue[0]
         queue = self.dao.queue_head(3 * self.settings.poll_seconds)
-        self._queue = (queue, time.monotonic() + (QUEUE_SECONDS if len(queue) > LONG_QUEUE else 0.0))
+        self._queue = (queue, time.monotonic() + (QUEUE_SECONDS if len(queue.entries) > LONG_QUEUE else 0.0))
         return queue
 
     def get_batch_page(self, chosen: TaskFilter, has_waited: bool = False) -> tuple[BatchInfo, TaskPage]:
