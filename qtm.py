@@ -8648,19 +8648,18 @@ class Attempts:
         self._seconds: deque[float] = deque(maxlen=PACE_ATTEMPTS)  # that the last ones took of their slots
         self._request_bytes = 1  # of the largest request of the last claim
 
-    def add(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Queue attempts just claimed. The older ones of the same tasks: they were cancelled and retried
-        elsewhere between two heartbeats, which do not see it, since the worker is the same."""
-        now, task_ids = self.clock(), {one.task_id for one in attempts}
+    def add(self, attempts: Sequence[Attempt]) -> None:
+        """The end of a claim: queue its attempts."""
+        now = self.clock()
         with self.changed:
-            older = [one for one in self.known.values() if one.task_id in task_ids]
+            self.is_claiming = False
             for one in attempts:
                 one.claimed_at, self.known[one.key] = now, one
                 self.of_batch[one.batch_id] += 1
             self.queue.extend(attempts)
-            self._request_bytes = max(len(one.request_text) for one in attempts)
+            sizes = (len(one.request_text) for one in attempts)
+            self._request_bytes = max(sizes, default=self._request_bytes)
             self.changed.notify_all()
-        return older
 
     def take(self, slot: SlotWorker, most: int = 1, wait: bool = False) -> list[Attempt]:
         """Up to so many attempts for a slot; none once the threads are to end."""
@@ -9407,16 +9406,6 @@ class TaskScheduler:
             self._board.notify(task.task_id)
             self.wake()
 
-    def _take(self, claimed: Sequence[Attempt]) -> None:
-        """The end of a claim: its attempts wait for a slot, unless a stop has come meanwhile."""
-        older = self.attempts.add(claimed) if claimed else []
-        with self.attempts.changed:
-            self.attempts.is_claiming = False
-            self.attempts.changed.notify_all()
-        self._end(older, AttemptState.LOST)
-        if self.attempts.draining.is_set():
-            self._end(claimed, AttemptState.RELEASED)
-
     def _claim(self) -> float:
         """Claim what the slots can begin soon; seconds until there may be more to claim."""
         attempts = self.attempts
@@ -9437,7 +9426,9 @@ class TaskScheduler:
             claimed = self.dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
-            self._take(claimed)
+            attempts.add(claimed)
+            if attempts.draining.is_set():  # a stop has come meanwhile
+                self._end(claimed, AttemptState.RELEASED)
         if len(claimed) >= free:
             return math.inf
         due = self.dao.seconds_to_next_run()

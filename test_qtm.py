@@ -7031,11 +7031,11 @@ class FakeClock:
 
 
 @pytest.fixture
-def stage(dao, request):
+def stage(dao):
     """A scheduler whose steps, clock and engine the test moves; only its slots and its recorder are
     threads."""
     runner, clock = HeldRunner(), FakeClock()
-    options = settings("sqlite:///unused.db", poll_seconds=30.0, workers=getattr(request, "param", 1))
+    options = settings("sqlite:///unused.db", poll_seconds=30.0, workers=1)
     scheduler = qtm.TaskScheduler(dao, runner, options, clock=clock)
     threads = [
         threading.Thread(target=work, daemon=True)
@@ -7318,19 +7318,6 @@ def test_a_stop_signal_to_every_process_uses_up_no_attempt(url, tmp_path, strate
         task = tasks.get_task_status(task_id)
         assert (task.status, task.attempt, task.error) == (qtm.TaskStatus.PENDING, 1, None)
         assert [one.ending for one in tasks.get_task_attempts(task_id)] == ["released"]
-
-
-@pytest.mark.parametrize("stage", [2], indirect=True)
-def test_a_task_cancelled_and_retried_elsewhere_between_two_beats_ends_its_older_attempt(stage, dao):
-    scheduler, runner, _ = stage
-    (task_id,) = begin_some(stage, dao)
-    assert dao.cancel(task_id)
-    assert dao.retry(task_id)
-    scheduler.step()
-    eventually(runner.handles[0].done.is_set)  # told to stop
-    eventually(lambda: len(runner.handles) == 2)
-    assert (dao.get(task_id).status, dao.get(task_id).attempt) == (qtm.TaskStatus.RUNNING, 2)
-    eventually(lambda: scheduler.state()["running"] == [task_id])
 
 
 def claimed_ahead(stage, dao) -> list[str]:
