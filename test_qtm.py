@@ -5678,7 +5678,7 @@ def test_an_engine_process_whose_host_died_at_once_runs_nothing():
         import os, socket, qtm
         ends = qtm.SlotEnds(socket.socketpair()[0], os.pipe()[1], os.pipe()[1], b"")
         nobody = os.getpid()  # certainly not the parent
-        qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, "", None), 1, ends, nobody)
+        qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, ""), 1, ends, nobody)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False)
