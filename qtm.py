@@ -9445,28 +9445,17 @@ PENDING_SHARE = 10  # times as long as it took, a count of the pending tasks is 
 DATE_AT_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T00:00:00(\.0+)?")
 
 
-def _type_error(name: str, wanted: str, value: Any) -> TypeError:
-    return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
-
-
 def text_argument(name: str, value: Any) -> str:
     """A text; of a TaskStatus its own."""
     if not isinstance(value, str):
-        raise _type_error(name, "a text", value)
+        raise TypeError(f"{name} must be a text, not {type(value).__name__}")
     return str.__str__(value)
 
 
-def optional_text(name: str, value: Any) -> str | None:
-    """A text or None."""
-    return None if value is None else text_argument(name, value)
-
-
-def texts_argument(name: str, value: Any, wanted: str = "a text or a list of texts") -> tuple[str, ...]:
+def texts_argument(name: str, value: Any) -> tuple[str, ...]:
     """One text or several."""
-    if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise _type_error(name, wanted, value)
     many = [value] if isinstance(value, str) else value
-    return tuple(text_argument(f"{name}[{i}]", text) for i, text in enumerate(many))
+    return tuple(text_argument(name, text) for text in many)
 
 
 def fields_argument(name: str, value: Any) -> tuple[str, ...]:
@@ -9478,22 +9467,16 @@ def fields_argument(name: str, value: Any) -> tuple[str, ...]:
 
 def statuses_argument(name: str, value: Any) -> tuple[TaskStatus, ...]:
     """Statuses, each a TaskStatus or its text; one alone will do."""
-    texts, known = texts_argument(name, value, "a list of texts"), list(STATUS_TEXTS)
-    words = f"must be one of {', '.join(known)}"
-    if faults := [FieldError(f"{name}[{i}]", words) for i, text in enumerate(texts) if text not in known]:
-        raise invalid_request(faults)
-    return tuple(TaskStatus(text) for text in texts)
+    texts, known = texts_argument(name, value), list(STATUS_TEXTS)
+    if not set(texts) <= set(known):
+        raise invalid_request([FieldError(name, f"must be of {', '.join(known)}")])
+    return tuple(map(TaskStatus, texts))
 
 
-def number_argument(name: str, value: Any, least: int | None = None) -> Any:
-    """A number of Python or numpy; a whole one where there is a ``least``."""
-    number = _without_numpy(value)
-    if isinstance(number, bool) or not isinstance(number, (int, float) if least is None else int):
-        raise _type_error(name, "a number" if least is None else "a whole number", value)
-    if number != number:
-        raise invalid_request([FieldError(name, "must be a number, not nan")])
-    if least is not None and number < least:
-        raise invalid_request([FieldError(name, f"must be at least {least}, not {number}")])
+def size_argument(name: str, value: Any) -> int:
+    """A whole number of Python or numpy, at least 1."""
+    if (number := int(value)) < 1:
+        raise invalid_request([FieldError(name, f"must be at least 1, not {value}")])
     return number
 
 
@@ -9501,28 +9484,25 @@ ARGUMENTS_OF_VERBS: Mapping[str, Callable[[str, Any], Any]] = {
     "statuses": statuses_argument,
     "fields": fields_argument,
     **dict.fromkeys(("where", "task_ids"), texts_argument),
-    **dict.fromkeys(("batch_id", "stock_code", "cursor", "group", "against"), optional_text),
-    **dict.fromkeys(("limit", "top"), functools.partial(number_argument, least=1)),
-    "points": functools.partial(number_argument, least=0),
-    "timeout_seconds": number_argument,
+    **dict.fromkeys(("limit", "points"), size_argument),
 }
 
 
 def checked(**arguments: Any) -> dict[str, Any]:
-    """Arguments of a verb by the rules for their names; those without a rule are texts. Raises TypeError, and
-    InvalidRequest for a value out of range; both name the argument."""
+    """Arguments of a verb by the rules for their names; those without a rule are texts, and any may be None.
+    Raises TypeError, and InvalidRequest for a value out of range."""
     text: Callable[[str, Any], Any] = text_argument
-    return {name: ARGUMENTS_OF_VERBS.get(name, text)(name, value) for name, value in arguments.items()}
+    return {
+        name: None if value is None else ARGUMENTS_OF_VERBS.get(name, text)(name, value)
+        for name, value in arguments.items()
+        if name != "timeout_seconds"
+    }
 
 
 def checked_filter(chosen: TaskFilter) -> TaskFilter:
     """The filter of a caller. Raises as `checked` does."""
     names = ("batch_id", "statuses", "stock_code", "limit", "cursor")
     return dataclasses.replace(chosen, **checked(**{name: getattr(chosen, name) for name in names}))
-
-
-def _is_list(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
 
 
 NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrogate pair"}
@@ -9545,13 +9525,6 @@ def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
     return document
 
 
-def python_rerun(rerun: Rerun) -> Rerun:
-    """The same as JSON holds it. Raises as `checked` does."""
-    if not isinstance(rerun, Rerun):
-        raise _type_error("rerun", "a qtm.Rerun", rerun)
-    return Rerun(**checked(**vars(rerun)))
-
-
 def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> list[Combination]:
     """The tasks of a rerun by those that were found to be the best. Raises InvalidRequest."""
     if not best:
@@ -9565,51 +9538,40 @@ def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> li
     return [(code, configs[config], params[text]) for code, config, text in best]
 
 
-def python_request(request: TaskRequest | BatchRequest) -> BatchRequest:
-    """A valid request of a Python caller, with JSON values only. Raises InvalidRequest with every fault."""
-    is_single, faults = isinstance(request, TaskRequest), list[FieldError]()
-    is_one = is_single or isinstance(request.params, Mapping)
-    given = [request.stock_code] if isinstance(request, TaskRequest) else request.stock_codes
-    codes = _list_of(given, MAX_TASKS_PER_CREATE)
-    if isinstance(codes, list):
-        codes = [str(code) if isinstance(code, str) else code for code in codes]
-    params: Any = [request.params] if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
-    if isinstance(params, list):
-        path = "params" if is_one else "params[{}]"
-        params = [_document_argument(path.format(i), item, faults) for i, item in enumerate(params)]
-    config = _document_argument("config", request.config, faults)
+def body_of(request: TaskRequest | BatchRequest, may_sweep: bool = False) -> dict[str, Any]:
+    """The body of createTask that asks for this, of JSON values; ``params`` that have a ``grid`` are a sweep
+    where that ``may_sweep``. Raises InvalidRequest for what has no JSON form; `BatchRequest.from_body` checks
+    the rest."""
+    if not isinstance(request, (TaskRequest, BatchRequest)):
+        raise TypeError(f"a qtm.TaskRequest or qtm.BatchRequest is wanted, not {type(request).__name__}")
+    faults = list[FieldError]()
+    body = {name: _without_numpy(getattr(request, name, None)) for name in SHARED_RULES}
+    body = {name: value for name, value in body.items() if value is not None}
+    body["config"] = config = _document_argument("config", request.config, faults)
     for name in ("start_date", "end_date") if isinstance(config, dict) else ():
         match = DATE_AT_MIDNIGHT.fullmatch(str(config.get(name)))
         if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
             config[name] = match[1]
-    shared = {name: _without_numpy(getattr(request, name)) for name in SHARED_FIELDS}
-    if isinstance(request, BatchRequest):
-        rerun = None if request.rerun is None else python_rerun(request.rerun)
-        shared |= {"invalid": request.invalid, "reuse": request.reuse}
-        shared |= {"rerun": rerun, "origin": "rerun" if rerun else "params"}
-    found = BatchRequest(codes, config, params, **shared)
-    faults = faults or found.problems(is_single, is_one)
+    if isinstance(request, TaskRequest):
+        body["stock_code"] = _without_numpy(request.stock_code)
+    elif request.stock_codes is not BatchRequest.stock_codes:
+        body["stock_codes"] = _list_of(request.stock_codes, MAX_TASKS_PER_CREATE)
+    if isinstance(request, BatchRequest) and request.rerun is not None:
+        rerun = vars(request.rerun) | checked(where=request.rerun.where)
+        body["rerun"] = _document_argument("rerun", rerun, faults)
+    if isinstance(request.params, Mapping) and may_sweep:
+        name = "sweep" if isinstance(request.params.get("grid"), Mapping) else "params"
+        body[name] = _document_argument(name, request.params, faults)
+    elif request.params is not BatchRequest.params:
+        is_one = isinstance(request.params, Mapping)
+        params = [request.params] if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
+        path = "params" if is_one else "params[{}]"
+        if isinstance(params, list):
+            params = [_document_argument(path.format(i), item, faults) for i, item in enumerate(params)]
+        body["params"] = params
     if faults:
         raise invalid_request(faults)
-    return found
-
-
-def checked_create(
-    request: TaskRequest | BatchRequest, idempotency_key: str | None, verb: str = "create_task"
-) -> BatchRequest:
-    """The request as it can be stored. Raises InvalidRequest with every fault, TypeError for a wrong type."""
-    if not isinstance(request, (TaskRequest, BatchRequest)):
-        wanted = "a qtm.TaskRequest or a qtm.BatchRequest"
-        raise TypeError(f"{verb} takes {wanted}, not {type(request).__name__}")
-    key = optional_text("idempotency_key", idempotency_key)
-    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
-    return python_request(request)
-
-
-def create_body(batch: BatchRequest) -> dict[str, Any]:
-    """The body of createTask that asks for this."""
-    return {name: value for name, value in batch.asked().items() if value is not None}
+    return body
 
 
 class PendingLimit:
@@ -9808,7 +9770,7 @@ class Batch:
     def wait(self, progress: bool = True, timeout_seconds: float | None = None) -> BatchInfo:
         """Wait until all of it has ended, or for ``timeout_seconds``: the batch with its counts then. With
         ``progress`` it shows how far it is on stderr or in the notebook's cell."""
-        timeout = math.inf if timeout_seconds is None else number_argument("timeout_seconds", timeout_seconds)
+        timeout = math.inf if timeout_seconds is None else timeout_seconds
         deadline, show = time.monotonic() + timeout, ProgressDisplay() if progress else None
         while True:
             left = deadline - time.monotonic()
@@ -9909,9 +9871,8 @@ class SharedVerbs:
     """The verbs that a TaskManager and a Client have from here; each class has the four steps that differ."""
 
     _task: Callable[[str], TaskInfo]
-    _create: Callable[[TaskRequest | BatchRequest, BatchRequest, str | None], CreatedBatch]
-    _create_by_body: Callable[[dict[str, Any], str | None], CreatedBatch]
-    _dry_run: Callable[[TaskRequest | BatchRequest, BatchRequest], DryRun]
+    _create: Callable[[dict[str, Any], str | None], CreatedBatch]
+    _dry_run: Callable[[dict[str, Any]], DryRun]
     get_task_result: Any
     close: Callable[[], None]
 
@@ -9924,8 +9885,6 @@ class SharedVerbs:
     def get_task_status(self, task_id: str, with_result: bool = False) -> TaskInfo:
         """The task; a completed one has its ``result`` where that is asked for. Raises TaskNotFound."""
         task = self._task(text_argument("task_id", task_id))
-        if not isinstance(with_result, bool):
-            raise _type_error("with_result", "True or False", with_result)
         if with_result and task.status is TaskStatus.COMPLETED:
             task.result = self.get_task_result(task_id).result
         return task
@@ -9937,12 +9896,17 @@ class SharedVerbs:
         engine is being imported. Raises InvalidRequest or InvalidTask with every fault, TooManyPending,
         IdempotencyKeyReused, EngineUnavailable, DatabaseUnavailable, and EngineError where the import has
         failed."""
-        return self._create(request, checked_create(request, idempotency_key), idempotency_key)
+        return self._new_batch(body_of(request), idempotency_key)
+
+    def _new_batch(self, body: dict[str, Any], key: str | None) -> CreatedBatch:
+        if key is not None and not IDEMPOTENCY_KEY.fullmatch(text_argument("idempotency_key", key)):
+            raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
+        return self._create(body, key)
 
     def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
         """What `create_task` would do with this request; nothing is stored. Makes all checks of a create and
         raises what they raise, TooManyPending too, but counts and lists what the engine refuses."""
-        return self._dry_run(request, checked_create(request, None, "dry_run"))
+        return self._dry_run(body_of(request))
 
     def batch(self, batch_id: str) -> Batch:
         """The batch of this id. Raises BatchNotFound."""
@@ -9989,21 +9953,8 @@ class SharedVerbs:
         of BatchRequest: ``name``, ``batch_id``, ``priority``, ``timeout_seconds``, ``max_attempts``,
         ``invalid``, ``reuse``. Raises what create_task raises."""
         codes = [stock_codes] if isinstance(stock_codes, str) else stock_codes
-        is_sweep = isinstance(params, Mapping) and isinstance(params.get("grid"), Mapping)
-        if isinstance(params, Mapping) and params and all(map(_is_list, params.values())):
-            words = 'each value is a list: did you mean {"grid": params}? For one set of lists give [params]'
-            raise invalid_request([FieldError("params", words)])
-        request = BatchRequest(codes, config, cast(Any, [{}] if is_sweep else params), **options)
-        if is_sweep:
-            faults = list[FieldError]()
-            body = create_body(checked_create(request, idempotency_key))
-            body["sweep"] = _document_argument("sweep", params, faults)
-            del body["params"]
-            if faults:
-                raise invalid_request(faults)
-            created = self._create_by_body(body, idempotency_key)
-        else:
-            created = self.create_task(request, idempotency_key)
+        request = BatchRequest(codes, config, cast(Any, params), **options)
+        created = self._new_batch(body_of(request, may_sweep=True), idempotency_key)
         return Batch(self, created.batch_id, created)
 
 
@@ -10063,8 +10014,6 @@ class TaskQueries(SharedVerbs):
 
     def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
         """Of a pending task its place (1: next), and slot, backoff or no_scheduler; else two None."""
-        if not isinstance(task, TaskInfo):
-            raise _type_error("task", "a qtm.TaskInfo", task)
         return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
 
     def _place(self, task: TaskInfo | TaskText, queue: QueueHead) -> tuple[int, str]:
@@ -10191,7 +10140,7 @@ class TaskQueries(SharedVerbs):
         BatchNotFound, InvalidRequest."""
         given = checked(batch_id=batch_id, by=by, order=order, group=group, stat=stat, where=where)
         given |= checked(against=against, limit=limit)
-        start = optional_text("cursor", cursor) or "0"
+        start = cursor or "0"
         if not start.isdecimal():
             raise invalid_request([FieldError("cursor", "must be the next_cursor of the page before")])
         query = RankQuery(**{**given, "limit": min(given["limit"], MAX_RANKED)}, start=int(start))
@@ -10267,7 +10216,7 @@ class TaskQueries(SharedVerbs):
         """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000),
         see `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
         ids = [*dict.fromkeys(texts_argument("task_ids", task_ids))]
-        points = number_argument("points", points, least=0)
+        points = size_argument("points", points)
         faults = _number_fault("points", points, *CURVE_POINTS, whole=True)
         if not 1 <= len(ids) <= MAX_CURVES:
             faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))
@@ -10290,7 +10239,7 @@ class TaskQueries(SharedVerbs):
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
-        limit, cursor = number_argument("limit", limit, least=1), optional_text("cursor", cursor)
+        limit = size_argument("limit", limit)
         try:
             datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
         except ValueError:  # such as a 31st of February, which MySQL would call an error
@@ -10311,7 +10260,7 @@ class TaskQueries(SharedVerbs):
         return self.get_batch(batch_id)
 
     def _wait(self, key: str, timeout_seconds: float, has_ended: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + number_argument("timeout_seconds", timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
         with self._board.watch(key) as event:
             while not has_ended() and (remaining := deadline - time.monotonic()) > 0:
                 if self._board.is_closed:
@@ -10364,24 +10313,22 @@ class TaskManager(TaskQueries):
         """See `EngineCheck.asks`."""
         return self._engine.asks
 
-    def _create(self, _: Any, batch: BatchRequest, idempotency_key: str | None) -> CreatedBatch:
+    def _create(self, body: dict[str, Any], idempotency_key: str | None) -> CreatedBatch:
+        batch = BatchRequest.from_body(body)
         self._wait_ready(batch.reuse is not None)
-        (created,) = self.create_tasks([(batch, idempotency_key)], are_checked=True)
+        (created,) = self.create_tasks([(batch, idempotency_key)])
         if isinstance(created, QtmError):
             raise created
         return created
-
-    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
-        return self._create(None, BatchRequest.from_body(body), idempotency_key)
 
     def _wait_ready(self, reuses: bool = False) -> None:
         self._check_scheduler()
         if self._runner is not None and (self.asks_engine or reuses):
             self._runner.wait_ready(self.settings.engine_start_seconds)
 
-    def _dry_run(self, _: Any, batch: BatchRequest) -> DryRun:
+    def _dry_run(self, body: dict[str, Any]) -> DryRun:
         self._wait_ready()
-        return self.would_create(batch)
+        return self.would_create(BatchRequest.from_body(body))
 
     def _asked(self, batch: BatchRequest) -> tuple[Sequence[Combination], Sequence[str]]:
         """The tasks that this request asks for, and warnings. Raises BatchNotFound, InvalidRequest where it is
@@ -10416,23 +10363,17 @@ class TaskManager(TaskQueries):
 
     def create_tasks(
         self,
-        requests: Iterable[tuple[TaskRequest | BatchRequest, str | None]],
-        are_checked: bool = False,
+        asked: Sequence[tuple[BatchRequest, str | None]],
         creators: Sequence[str | None] = (),
     ) -> list[CreatedBatch | QtmError]:
-        """Requests that wait at the same time, each with its Idempotency-Key or None: what `create_task`
-        gives or raises for each. Small ones share a transaction, and none suffers for the faults of another.
-        ``are_checked``: by `BatchRequest.from_body`, keys too. ``creators``: the name of the token of
-        each."""
-        asked = list(requests)
-        if not are_checked:
-            self._check_scheduler()
+        """Requests of `BatchRequest.from_body` that wait at the same time, each with its Idempotency-Key or
+        None: what `create_task` gives or raises for each. Small ones share a transaction, and none suffers
+        for the faults of another. ``creators``: the name of the token of each."""
         ready: dict[int, NewTasks] = {}
         answers: dict[int, CreatedBatch | QtmError] = {}
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
-        for number, (request, key) in enumerate(asked):
+        for number, (batch, key) in enumerate(asked):
             try:
-                batch = cast(BatchRequest, request) if are_checked else checked_create(request, key)
                 found = self._new_tasks(batch, key, deadline)
                 if isinstance(found, NewTasks):
                     ready[number] = found._replace(created_by=creators[number]) if creators else found
@@ -10614,17 +10555,8 @@ def start(
     of its own: handy in a notebook, but a timeout or cancel can then only abandon it. ``database`` is one
     from `open_database`; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable."""
     settings = Settings() if settings is None else settings
-    if not isinstance(scheduler, bool):
-        raise _type_error("scheduler", "True or False", scheduler)
-    if not isinstance(database, (Database, type(None))):
-        raise _type_error("database", "a qtm.Database or None", database)
-    if not isinstance(settings, Settings):
-        wanted = "a qtm.Settings, say qtm.Settings(database_url=...)"
-        raise TypeError(f"start takes {wanted}, not {type(settings).__name__}")
     faults = settings.problems()
-    if isinstance(engine, str):
-        faults.append("engine: must be callable, not str; its name goes into Settings(engine=...)")
-    elif engine is not None:
+    if engine is not None:
         try:
             engine = usable_engine(engine, getattr(engine, "__name__", type(engine).__name__))
         except EngineError as error:
@@ -10658,7 +10590,8 @@ def start(
 API = "/api/v1/backtest"
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_RULE = f"must look like {DEFAULT_URL} or https://example.com/qtm; a token goes into token= or QTM_TOKEN"
-CLIENT_URL = re.compile(r"https?://[^/?#@\x00-\x20]+(/[^?#\x00-\x20]*)?", re.IGNORECASE)
+CLIENT_HOST = r"([^][/?#@:\x00-\x20]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+CLIENT_URL = re.compile(rf"https?://{CLIENT_HOST}(/[^?#\x00-\x20]*)?", re.IGNORECASE)
 BEARER = re.compile(r"[\x21-\x7e]*")
 MAX_WAIT_SECONDS = 60.0  # for an end, of one request
 CLIENT_WAIT_SECONDS = 30.0  # of those: many proxies give up after 60
@@ -10833,7 +10766,7 @@ class ServiceConnections:
         body, again and again until the answer is no passing trouble: see `connect`. The service waits for an
         end until ``wait_until``, by the monotonic clock."""
         method, _, path = verb.partition(" ")
-        content = dump_json(values).encode(errors="replace") if method == "POST" else None
+        content = dump_json(values).encode(errors="surrogatepass") if method == "POST" else None
         headers = {"Content-Type": "application/json"} if content else {}
         headers |= {"Idempotency-Key": key} if key else {}
         deadline = max(time.monotonic(), wait_until) + self.timeout_seconds
@@ -10907,7 +10840,7 @@ def _remote(
     def call(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
         given = signature.bind(client, *args, **kwargs)
         given.apply_defaults()
-        _, *pairs = given.arguments.items()
+        (_, *pairs), seconds = given.arguments.items(), given.arguments.get("timeout_seconds")
         values = {name: one for name, one in checked(**dict(pairs)).items() if one is not None} | more
         if "limit" in values:
             values["limit"] = min(values["limit"], most)
@@ -10915,7 +10848,7 @@ def _remote(
             values["fields"] = [",".join(values["fields"])] if values["fields"] else []
         if "statuses" in values:
             values["statuses"] = [status.value for status in values["statuses"]]
-        if (seconds := values.pop("timeout_seconds", None)) is not None:
+        if seconds is not None:
             return cast(R, client._wait(verb, values, seconds, parse))
         reply = client.service.ask(verb, {SENT_NAMES.get(name, name): one for name, one in values.items()})
         if settled and reply.is_repeat and isinstance(reply.error, settled[0]):
@@ -10923,13 +10856,6 @@ def _remote(
         return reply.read(parse)
 
     return call
-
-
-def _request_body(request: TaskRequest | BatchRequest, batch: BatchRequest) -> dict[str, Any]:
-    body = create_body(batch)
-    if isinstance(request, TaskRequest):  # so that faults have the paths of the caller's fields
-        body |= {"stock_code": body.pop("stock_codes")[0], "params": body["params"][0]}
-    return body
 
 
 class Client(SharedVerbs):
@@ -10975,20 +10901,16 @@ class Client(SharedVerbs):
         settled=(BatchNotFound, lambda *_: 0))
     # fmt: on
 
-    def _create(
-        self, request: TaskRequest | BatchRequest, batch: BatchRequest, idempotency_key: str | None
-    ) -> CreatedBatch:
-        return self._create_by_body(_request_body(request, batch), idempotency_key)
-
-    def _create_by_body(self, body: Mapping[str, Any], idempotency_key: str | None) -> CreatedBatch:
+    def _create(self, body: dict[str, Any], idempotency_key: str | None) -> CreatedBatch:
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
         reply = self.service.ask("POST createTask", body, key)
         is_repeated = reply.status == 200 and idempotency_key is not None
         return reply.read(lambda data: _model(CreatedBatch, data, repeated=is_repeated))
 
-    def _dry_run(self, request: TaskRequest | BatchRequest, batch: BatchRequest) -> DryRun:
-        body = {**_request_body(request, batch), "dry_run": True}
-        return self.service.ask("POST createTask", body).read(functools.partial(_model, DryRun))
+    def _dry_run(self, body: dict[str, Any]) -> DryRun:
+        return self.service.ask("POST createTask", {**body, "dry_run": True}).read(
+            functools.partial(_model, DryRun)
+        )
 
     def _wait(self, verb: str, query: Mapping[str, Any], seconds: float, parse: Callable[[Any], Any]) -> Any:
         until = time.monotonic() + seconds
@@ -11017,19 +10939,13 @@ def connect(
     answer now (502, 503, 504). It takes effect once; after a lost answer, the count that it gives is of what
     the repeat changed. Then, or at once where nothing listens and the service has not answered before, it
     raises ServiceUnreachable. Threads and a forked child may share the client. Raises SettingsError."""
-    url = optional_text("url", url) or os.environ.get("QTM_URL") or DEFAULT_URL
+    url = url or os.environ.get("QTM_URL") or DEFAULT_URL
     token = os.environ.get("QTM_TOKEN", "") if token is None else text_argument("token", token)
-    seconds = number_argument("timeout_seconds", timeout_seconds)
-    try:
-        parts = urllib_parse.urlsplit(url)
-        is_right = CLIENT_URL.fullmatch(url) and parts.hostname and parts.port != 0
-    except ValueError:
-        is_right = False
-    if not is_right:
+    if not CLIENT_URL.fullmatch(url):
         raise SettingsError(f"the URL of a service {URL_RULE}")
     if not BEARER.fullmatch(token):
         raise SettingsError("the token must be of visible ASCII characters, without spaces")
-    return Client(ServiceConnections(url, token, seconds))
+    return Client(ServiceConnections(url, token, timeout_seconds))
 
 
 # ==== 49 HTTP messages ======================================================================================
@@ -12477,7 +12393,7 @@ class TaskAPI:
         stored = [call for i, call in enumerate(calls) if i not in dry]
         asked = [(call.values["batch"], call.values["Idempotency-Key"]) for call in stored]
         creators = [call.request.token_name for call in stored]
-        created = iter(self.tasks.create_tasks(asked, are_checked=True, creators=creators))
+        created = iter(self.tasks.create_tasks(asked, creators))
         return [
             dry[i] if i in dry else self._created(call.values["batch"], next(created))
             for i, call in enumerate(calls)

@@ -72,7 +72,7 @@ def measure(name: str, url: str, tasks: int, server_seconds: Callable[[], float]
                 count = manager.would_create(batch).count
             else:
                 key = f"{name} {kind} {number}"
-                (created,) = manager.create_tasks([(batch, key)], are_checked=True)
+                (created,) = manager.create_tasks([(batch, key)])
                 if not isinstance(created, qtm.CreatedBatch):
                     raise SystemExit(f"{name}: {created!r}")
                 count = manager.get_batch(created.batch_id).counts["pending"]
