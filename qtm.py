@@ -14430,30 +14430,6 @@ def check_settings(settings: Settings) -> Finding:
     return tokens_in_clear(settings) or Finding("good", "settings", "all are in range")
 
 
-def _others_can_read(path: str) -> bool:
-    """Whether any account of this machine can: by the mode of the file, and of the folders above it."""
-    try:
-        real = pathlib.Path(path).resolve()
-        is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
-        return bool(is_reachable and real.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False
-
-
-def check_files(settings: Settings) -> Finding | None:
-    """A finding when every account of this machine can read the database or a key."""
-    parts = parse_database_url(settings.database_url)
-    paths = [parts.options.get("ssl_key", "")]
-    if parts.kind == "sqlite":
-        paths = [parts.path + end for end in ("", "-wal", "-shm", ".lock")]
-    found = [path for path in (*paths, settings.tls_key) if path and _others_can_read(path)]
-    if not found:
-        return None
-    why = "every account of this machine can copy tasks and results, or the key of the certificate"
-    message, remedy = f"others can read {', '.join(found)}", f"chmod o= {' '.join(found)}"
-    return Finding("warning", "files", message, why, remedy)
-
-
 def check_engine(settings: Settings) -> list[Finding]:
     """Whether the engine can be imported, what the import leaves behind, whether there are prices."""
     server = EngineServer(settings)
@@ -14712,9 +14688,7 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
 
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
     """Settings, files, engine and database: every finding, and 1 if there is a fault. Changes nothing."""
-    files = check_files(settings)
-    findings = [check_settings(settings), *([files] if files else [])]
-    findings += [*check_engine(settings), *check_database(settings)]
+    findings = [check_settings(settings), *check_engine(settings), *check_database(settings)]
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 

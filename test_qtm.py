@@ -3960,22 +3960,6 @@ def test_the_doctor_names_what_a_server_lacks(mariadb, mariadb_dao):
     assert faults() == ["claim"]
 
 
-def test_check_names_the_files_that_everybody_can_read():
-    with tempfile.TemporaryDirectory() as folder:  # the folders of pytest are private
-        os.chmod(folder, 0o755)
-        key = pathlib.Path(folder, "key.pem")
-        key.touch(0o644)
-        mine = settings(f"sqlite:///{folder}/q.db", tls_key=str(key), tls_cert="unused.pem")
-        with qtm.start(dataclasses.replace(mine, tls_key="", tls_cert=""), scheduler=False):
-            pass
-        finding = qtm.check_files(mine)
-        assert (finding.level, finding.message) == ("warning", f"others can read {key}")
-        os.chmod(f"{folder}/q.db", 0o644)
-        assert qtm.check_files(mine).remedy == f"chmod o= {folder}/q.db {key}"
-        os.chmod(folder, 0o750)
-        assert qtm.check_files(mine) is None
-
-
 # ==== 25 Backtest engine ====================================================================================
 
 
