@@ -12136,7 +12136,6 @@ ERRORS_OF_DATABASE = {DatabaseUnavailable, DatabaseRefused, TransactionConflict}
 ERRORS_OF_WRITES = {MalformedJSON, ForeignOrigin, UnsupportedMediaType, OutcomeUnknown}
 # the data of answers that may be of two kinds
 EITHER = {"DryRun": "Created|DryRun", "Cancelled": "Task|CancelledBatch", "Retried": "Task|RetriedBatch"}
-CREATED = {"task_id": "$response.body#/data/task_ids/0", "batch_id": "$response.body#/data/batch_id"}
 CONFIG_EXAMPLE = {"strategy": "sma_cross", "start_date": "2005-01-03", "end_date": "2012-12-31"}
 EXAMPLES: Mapping[str, Any] = {
     "CreateTask": {
@@ -12177,24 +12176,13 @@ def _response(words: str, content: Mapping[str, str], *headers: str) -> dict[str
     }
 
 
-def _links(routes: Iterable[Route]) -> dict[str, Any]:
-    """Links from the answer of a create to the routes that need its ids."""
-    found: dict[str, Any] = {}
-    for route in routes:
-        asked = {item.name: CREATED[item.name] for item in route.parameters if item.is_required}
-        if route.takes and route.takes != "CreateTask":
-            name = "batch_id" if route.takes == "DeleteBatch" else "task_id"
-            found[_operation_id(route)] = {"requestBody": {name: CREATED[name]}}
-        elif asked:
-            found[_operation_id(route)] = {"parameters": asked}
-    return {name: {"operationId": name, **link} for name, link in found.items()}
-
-
-def _successes(route: Route, routes: Iterable[Route]) -> dict[str, Any]:
+def _successes(route: Route) -> dict[str, Any]:
     """What a route answers to good requests, by status."""
     if route.takes == "CreateTask":
-        created = _response("Created", {JSON_TYPE: "CreatedAnswer"}) | {"links": _links(routes)}
-        return {"201": created, "200": _response("OK", {JSON_TYPE: "DryRunAnswer"})}
+        return {
+            "201": _response("Created", {JSON_TYPE: "CreatedAnswer"}),
+            "200": _response("OK", {JSON_TYPE: "DryRunAnswer"}),
+        }
     content = {route.gives: "str"} if "/" in route.gives else {JSON_TYPE: f"{route.gives}Answer"}
     if route.gives == JSON_TYPE:
         content = {JSON_TYPE: "Document"}
@@ -12244,7 +12232,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
         failed = _failures(route, needs_token)
         failures.update(failed.values())
         shared = {status: {"$ref": f"#/components/responses/{name}"} for status, (name, _) in failed.items()}
-        responses = {"responses": _successes(route, routes) | shared}
+        responses = {"responses": _successes(route) | shared}
         paths[route.path] = {route.method.lower(): _operation(route, needs_token) | responses}
     data = {route.gives: route.gives for route in routes if "/" not in route.gives} | EITHER
     answers = {

@@ -10645,7 +10645,7 @@ def test_every_error_with_a_code_is_declared_by_some_route():
 
 SCHEMATHESIS = f"""
 generation.database = "none"
-# the links of the document are enough, and guessed ones would keep it from createTask
+# guessed links would keep it from createTask
 phases.stateful.inference.algorithms = []
 generation.allow-x00 = false  # the schema cannot say that texts in config and params hold no NUL
 
@@ -10714,9 +10714,8 @@ def disagreements(monkeypatch):
 
 
 def test_whatever_schemathesis_makes_of_the_document_the_service_keeps_to_it(tmp_path, disagreements):
-    """Examples, coverage of the schemas, valid and invalid requests, and sequences along the links. A few
-    that are the same each time (but for the links that are followed); TEST_EXAMPLES=1000 makes up to that
-    many for each route, others each time."""
+    """Examples, coverage of the schemas, valid and invalid requests. A few that are the same each time;
+    TEST_EXAMPLES=1000 makes up to that many for each route, others each time."""
     examples = os.environ.get("TEST_EXAMPLES")
     chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, api_token=("first-token",), workers=2)
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
