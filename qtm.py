@@ -14480,8 +14480,6 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
-OWN_DESCRIPTORS = 48  # for files, the engine server, and clients beyond the cap
-SLOT_DESCRIPTORS = 7  # two to wake it, and five of its host
 
 
 class ServiceSignals:
@@ -14536,21 +14534,10 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
             log_event(logging.WARNING, event, message=found.message, why=found.why, remedy=found.remedy)
 
 
-def within_descriptors(settings: Settings) -> Settings:
-    """Open as many files as the system allows. Where these are too few for all connections and slots, allow
-    fewer connections, so that the rest get an answer and no slot lacks a pipe."""
+def prepare_process() -> None:
+    """Prepare a service before its first thread; it may open as many files as the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    room = max(1, most - OWN_DESCRIPTORS - SLOT_DESCRIPTORS * settings.workers - settings.pool_size)
-    asked = settings.max_connections
-    if most == resource.RLIM_INFINITY or room >= asked:
-        return settings
-    log_event(logging.WARNING, "too few open files", limit=most, max_connections=room, asked=asked)
-    return dataclasses.replace(settings, max_connections=room)
-
-
-def prepare_process(settings: Settings) -> Settings:
-    """Prepare a service before its first thread; the settings as `within_descriptors` gives them."""
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
     # server is a program of its own, which has its own memory.
     _prctl(PR_SET_DUMPABLE, 0)
@@ -14560,7 +14547,6 @@ def prepare_process(settings: Settings) -> Settings:
         # them hardly meet there. Another C library than glibc has no mallopt.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    return within_descriptors(settings)
 
 
 def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | None:
@@ -14583,7 +14569,7 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | No
 def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: bool) -> int:
     """Listen, unless there are no routes, then connect to the database and serve until a signal, or until the
     scheduler fails; the exit code. Probes are answered from the first moment."""
-    settings = prepare_process(settings)
+    prepare_process()
     look_ahead(settings, bool(routes), with_scheduler)
     signals = ServiceSignals()
     signals.install()

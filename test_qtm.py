@@ -15492,39 +15492,6 @@ def run(task, progress):
         shutil.rmtree(path.parent)
 
 
-def test_a_service_that_may_open_few_files_takes_fewer_connections(tmp_path):
-    """Else those beyond would hang without a word, and attempts would fail for want of a pipe."""
-    few = ("sh", "-c", 'ulimit -n 152 && exec "$@"', "sh")
-    with logged_service(tmp_path, f"sqlite:///{tmp_path}/q.db", prefix=few, QTM_WORKERS="4") as served:
-        with contextlib.ExitStack() as stack:
-            for _ in range(120):
-                stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
-            assert served.ask("GET", "/healthz")[0] == 200, "a probe has a place of its own"
-        eventually(lambda: served.ask("GET", f"{A}/listTasks")[0] == 200)
-        with contextlib.ExitStack() as stack:
-            for _ in range(30):
-                stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
-            made = served.data("POST", f"{A}/createTask", body(stock_code=..., stock_codes=list("ABCDEFGH")))
-            for task_id in made["task_ids"]:
-                found = served.data("GET", f"{A}/getTaskStatus?task_id={task_id}&wait=30")
-                assert found["status"] == "completed"
-        stop(served.process)
-    (line,) = [line for line in served.lines if "too few open files" in line]
-    assert "limit=152 max_connections=68 asked=512" in line
-    assert {line.split()[1] for line in served.lines} <= {"INFO", "WARNING"}
-
-
-LIMITS = {qtm.resource.RLIM_INFINITY: 65_536, 1 << 20: 65_536, 1024: 1024 - 48 - 7 - 8, 10: 1}
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_where_the_system_sets_no_limit_nothing_is_taken_away(monkeypatch, limit):
-    monkeypatch.setattr(qtm.resource, "setrlimit", lambda *_: None)
-    monkeypatch.setattr(qtm.resource, "getrlimit", lambda _: (limit, limit))
-    found = qtm.within_descriptors(settings("sqlite:///q.db", max_connections=65_536))
-    assert found.max_connections == LIMITS[limit]
-
-
 FORGED = {
     "/%0Aforged%1b%5B31m": "/\nforged\x1b[31m", "/%E2%80%A8%C2%85%22%5C": '/\u2028\x85"\\', "/%00": "/\ufffd",
     "/%0d%0aevent": "/\r\nevent",
