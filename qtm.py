@@ -14699,18 +14699,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def fill_standard_descriptors() -> None:
-    """Open /dev/null for closed descriptors 0 to 2: the next file would get them."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)
-    os.close(number)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a folder's name may be of bytes that no encoding has
-        sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
-
-
 def read_settings(options: argparse.Namespace) -> Settings:
     """From environment and flags. Raises SettingsError; `check --json` prints the faults first."""
     names = [item.name for item in dataclasses.fields(Settings)]
@@ -14729,7 +14717,9 @@ def read_settings(options: argparse.Namespace) -> Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    fill_standard_descriptors()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a folder's name may be of bytes that no encoding has
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])

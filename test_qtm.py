@@ -15662,19 +15662,6 @@ def drop_connections(server) -> None:
                 cursor.execute(f"KILL {number}")
 
 
-def test_closed_descriptors_are_filled_before_another_file_gets_their_numbers():
-    run_program("""if True:
-        import os, sys
-        import qtm
-        os.closerange(0, 3)
-        sys.stdout = sys.stderr = None
-        qtm.fill_standard_descriptors()
-        print("nobody reads this", file=sys.stderr, flush=True)
-        kept = [os.readlink(f"/proc/self/fd/{n}") == "/dev/null" and os.get_inheritable(n) for n in range(3)]
-        os._exit(0 if all(kept) else 1)
-    """)
-
-
 # ==== Faults ================================================================================================
 # Every fault is made on purpose, at every place where it can happen; the oracle of bench/faults.py tells what
 # became of it.
