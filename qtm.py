@@ -14357,21 +14357,15 @@ class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]  # it takes 
             self.handleError(record)
 
 
-def _log_exception(event: str, error: BaseException | None, **fields: Any) -> None:
-    lines = traceback.format_exception(error, limit=-8) if error else []
-    text = error_text(error) if error else None
-    log_event(logging.ERROR, event, **fields, error=text, traceback="".join(lines))
-
-
 def configure_logging(settings: Settings) -> None:
     """Send qtm's log to stderr, and warnings and exceptions that end a thread, which Python would print over
     many lines. Only the command line does this; `import qtm` leaves logging to its host."""
 
-    def log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
-        _log_exception("thread failed", ended.exc_value, thread=ended.thread.name if ended.thread else "?")
-
-    def log_unraisable(raised: Any) -> None:
-        _log_exception("exception ignored", raised.exc_value, where=repr(raised.object))
+    def log_exception(raised: Any) -> None:
+        error, where = raised.exc_value, getattr(raised, "thread", None) or raised.object
+        lines = traceback.format_exception(error, limit=-8) if error else []
+        words = {"where": str(where), "error": error and error_text(error), "traceback": "".join(lines)}
+        log_event(logging.ERROR, "unhandled exception", **words)
 
     handler = LineHandler()
     handler.setFormatter(LogFormatter(settings.log_format == "json", secret_texts(settings)))
@@ -14380,7 +14374,7 @@ def configure_logging(settings: Settings) -> None:
     logger.propagate = False
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
-    threading.excepthook, sys.unraisablehook = log_end_of_thread, log_unraisable
+    threading.excepthook = sys.unraisablehook = log_exception
 
 
 # ==== 64 Check ==============================================================================================
