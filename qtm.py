@@ -10012,11 +10012,7 @@ class TaskQueries(SharedVerbs):
 
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
 
-    def queue_position(self, task: TaskInfo) -> tuple[int | None, str | None]:
-        """Of a pending task its place (1: next), and slot, backoff or no_scheduler; else two None."""
-        return self._place(task, self._queue_head()) if task.status is TaskStatus.PENDING else (None, None)
-
-    def _place(self, task: TaskInfo | TaskText, queue: QueueHead) -> tuple[int, str]:
+    def _place(self, task: TaskText, queue: QueueHead) -> tuple[int, str]:
         position = queue.place(task.task_id, task.priority)
         if queue.is_in_backoff(task.run_at):
             return position, "backoff"

@@ -8259,7 +8259,7 @@ CLIENT_VERBS = [name for name in vars(qtm.Client) if not name.startswith("_") an
 
 MANAGER_ONLY = {  # names of the manager that no client has
     "asks_engine", "create_tasks", "drain", "ended", "forked", "get_batch_page", "get_result_texts", "get_status_texts",
-    "list_page", "listen", "queue_position", "rank_text", "would_create",
+    "list_page", "listen", "rank_text", "would_create",
 }  # fmt: skip
 
 
