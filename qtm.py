@@ -9732,21 +9732,15 @@ class ProgressDisplay:
 
 
 class Batch:
-    """The tasks of one batch, from ``submit`` or ``batch``. Its methods raise what the verbs raise; ``repr``
-    shows the counts that the last of them has seen."""
+    """The tasks of one batch, from ``submit`` or ``batch``. Its methods raise what the verbs raise."""
 
     def __init__(self, verbs: Any, batch_id: str, created: CreatedBatch | None = None) -> None:
         self.batch_id = batch_id
         self.created = created  # the answer to `submit` and `rerun`
         self._verbs: TaskManager = verbs  # or a Client, which has the same
-        self._seen: BatchInfo | None = None  # written by any thread: the newest known
 
     def __repr__(self) -> str:
-        counts = self._seen.counts.items() if self._seen else ()
-        total = self._seen.total if self._seen else self.created.count if self.created else None
-        parts = [] if total is None else [f"{total:,} task{'s' * (total != 1)}"]
-        parts += [f"{n:,} {name}" for name, n in counts if n]
-        return f"<Batch {self.batch_id!r}{': ' if parts else ''}{', '.join(parts)}>"
+        return f"<Batch {self.batch_id!r}>"
 
     def _repr_html_(self) -> str:
         batch = self.info()
@@ -9755,8 +9749,7 @@ class Batch:
 
     def info(self) -> BatchInfo:
         """The batch with its counts as they are now, without tasks."""
-        self._seen = self._verbs.get_batch(self.batch_id)
-        return self._seen
+        return self._verbs.get_batch(self.batch_id)
 
     def tasks(self, statuses: Sequence[TaskStatus] = ()) -> Iterator[TaskInfo]:
         """All its tasks, or those of these statuses, in the order of creation."""
@@ -9775,7 +9768,7 @@ class Batch:
         while True:
             left = deadline - time.monotonic()
             seconds = min(left, show.seconds if show else math.inf)
-            self._seen = batch = self._verbs.wait_batch(self.batch_id, max(seconds, 0.0))
+            batch = self._verbs.wait_batch(self.batch_id, max(seconds, 0.0))
             if show:
                 show(batch)
             if batch.is_final or left <= 0:
@@ -9787,7 +9780,7 @@ class Batch:
         starts, ids = list[str | None]([None]), set[str]()  # the cursors of those pages; the tasks that came
         known, seconds = {*starts}, 0.0
         while True:
-            self._seen = batch = self._verbs.wait_batch(self.batch_id, seconds)
+            batch = self._verbs.wait_batch(self.batch_id, seconds)
             unread, starts, seconds = deque(starts), [], PROGRESS_SECONDS
             while unread and (batch.is_final or len(ids) < batch.ended):
                 start = unread.popleft()
@@ -9854,13 +9847,11 @@ class Batch:
 
     def cancel(self) -> int:
         """Cancel what has not ended; how many tasks."""
-        count, self._seen = self._verbs.cancel_batch(self.batch_id)
-        return count
+        return self._verbs.cancel_batch(self.batch_id)[0]
 
     def retry(self, **options: Any) -> int:
         """Retry what has failed, or tasks of other ``statuses``, see `TaskManager.retry_batch`; how many."""
-        count, self._seen = self._verbs.retry_batch(self.batch_id, **options)
-        return count
+        return self._verbs.retry_batch(self.batch_id, **options)[0]
 
     def delete(self) -> int:
         """Delete it with its tasks, all of which have ended; how many. Raises TaskNotFinished."""
