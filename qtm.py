@@ -13898,9 +13898,7 @@ def _table(columns: Iterable[tuple[str, Iterable[Any]]]) -> str:
         pads = [" " * (max(widths) - width) for width in widths]
         both = zip(pads, cells, strict=True)
         shown.append([pad + cell if is_number else cell + pad for pad, cell in both])
-    head, *lines = ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
-    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
-    return "\n".join([head if is_plain else f"\x1b[1m{head}\x1b[0m", *lines, ""])  # bold, by ECMA-48
+    return "".join("  ".join(row).rstrip() + "\n" for row in zip(*shown, strict=True))
 
 
 def _facts(pairs: Mapping[str, Any]) -> str:
