@@ -2240,16 +2240,6 @@ def _add_time(stamp: str, amount: str) -> str:
     return _stamp_text(datetime.datetime.fromisoformat(stamp) + (-total if amount.startswith("-") else total))
 
 
-def _file_system(folder: str) -> str:
-    """The type of the file system that holds the folder, or an empty text where the system does not tell."""
-    try:
-        mounts = [line.split()[1:3] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    parents = {folder, *map(str, pathlib.Path(folder).parents)}
-    return max(((len(point), kind) for point, kind in mounts if point in parents), default=(0, ""))[1]
-
-
 def _open_file(path: str, flags: int) -> int:
     """A descriptor of this file, which is made if need be; one that is there keeps its mode."""
     try:
@@ -2378,9 +2368,8 @@ class SQLiteDialect:
         return f"printf('{'%s'.join(texts)}', {', '.join(template.split('@')[1::2])})"
 
     def facts(self, session: Session) -> dict[str, str]:
-        """What `check` judges of the server, or of the place of the file."""
-        kind = _file_system(os.path.dirname(self.path))
-        return {"version": sqlite3.sqlite_version, "file_system": kind}
+        """What `check` judges."""
+        return {"version": sqlite3.sqlite_version, "is_sqlite": "True"}
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -5293,7 +5282,6 @@ class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatement
 
 CLOCK_SKEW_SECONDS = 2.0
 SMALL_PACKET_BYTES = 16 * 1024 * 1024  # the default of MariaDB 10.11 and a quarter of MySQL 8's
-NETWORK_FILE_SYSTEMS = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|fuse\.sshfs|ceph|fuse\.glusterfs|afs|lustre")
 
 
 class Finding(NamedTuple):
@@ -5314,7 +5302,7 @@ def known_facts(given: Mapping[str, Any]) -> Facts:
     facts = Facts(str, given)
     # SKIP LOCKED came with MySQL 8.0 and MariaDB 10.6; SQLite has JSON since 3.38
     servers = (10, 6) if "mariadb" in facts["version"].lower() else (8, 0)
-    least = (3, 38) if facts["file_system"] else servers
+    least = (3, 38) if facts["is_sqlite"] else servers
     facts["is_old"] = (*map(int, re.findall(r"[0-9]+", facts["version"])[:2]),) < least
     facts["isolation"] = facts["transaction_isolation"] or facts["tx_isolation"]  # by the server's version
     facts["is_cluster"] = facts["wsrep_on"] == "ON"  # a node of Galera works while it sees the majority
@@ -5369,9 +5357,6 @@ CHECKS: Sequence[tuple[str, str, Callable[[Facts], Any], str, str, str]] = (
      "what one node acknowledged is missed on another for a moment: 404 after a 201",
      "take sync_wait=0 out of QTM_DATABASE_URL"),
     ("good", "wsrep_sync_wait", lambda f: f["is_cluster"] and f["has_majority"], "{wsrep_sync_wait}", "", ""),
-    ("fault", "file system", lambda f: NETWORK_FILE_SYSTEMS.fullmatch(f["file_system"]),
-     "the file lies on {file_system}", "SQLite's write-ahead log can corrupt a file on a network",
-     "use a local disk, or MySQL or MariaDB"),
     ("warning", "clock", lambda f: _number(f, "clock_skew") >= CLOCK_SKEW_SECONDS,
      "{clock_skew} s from the database's", "log lines and lists disagree with the times of tasks",
      "run a time service (NTP) on both hosts"),
