@@ -3170,14 +3170,15 @@ def _missing_statements(database: Database, steps: Mapping[int, list[str]]) -> I
 
 def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: set[int]) -> None:
     """Apply and record what is missing. DuplicateKey, TransactionConflict: another replica does so, too."""
-    if not any(_missing_statements(database, steps)):
+    missing = [*_missing_statements(database, steps)]
+    if not missing:
         return  # the account needs no right to change tables
     dialect = database.dialect
     with database.single_connection() as connection:
         cursor = connection.cursor()
         try:
             cursor.execute(SCHEMA_TABLE)
-            for step, place, sql in _missing_statements(database, steps):
+            for step, place, sql in missing:
                 try:
                     cursor.execute(sql)
                 except Exception as error:
@@ -3186,8 +3187,6 @@ def _migrate_once(database: Database, steps: Mapping[int, list[str]], changed: s
                         raise
                 dialect.run(cursor, RECORD_STATEMENT, {"step": step, "statement": place})
                 changed.add(step)
-        except QtmError:
-            raise
         except Exception as error:  # the driver's own, translated as in every transaction
             raise dialect.error(error) from error
 
