@@ -2045,24 +2045,21 @@ class DatabaseMonitor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._statements = self._retries = 0
-        self._seconds = 0.0
+        self._counts: dict[str, float] = {"statements": 0, "seconds": 0.0, "retries": 0}
         self._errors: Counter[str] = Counter()
 
-    def add(self, statements: int = 0, seconds: float = 0.0, retries: int = 0, error: str = "") -> None:
+    def add(self, error: str = "", **counts: float) -> None:
         """Count statements and their time, transactions that are tried again, an error by its stable name."""
         with self._lock:
-            self._statements += statements
-            self._seconds += seconds
-            self._retries += retries
+            for name, count in counts.items():
+                self._counts[name] += count
             if error:
                 self._errors[error] += 1
 
     def snapshot(self) -> dict[str, Any]:
         """All counters as one dict."""
         with self._lock:
-            counts = {"statements": self._statements, "seconds": self._seconds, "retries": self._retries}
-            return {**counts, "errors": dict(self._errors)}
+            return {**self._counts, "errors": dict(self._errors)}
 
 
 def give_up_when_forked(one: Any) -> None:
@@ -2753,7 +2750,7 @@ class Session:
         try:
             self._dialect.run(self.cursor, sql, parameters)
         finally:
-            self._monitor.add(1, time.perf_counter() - started)
+            self._monitor.add(statements=1, seconds=time.perf_counter() - started)
         return int(self.cursor.rowcount)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> list[tuple[Any, ...]]:
@@ -2837,7 +2834,7 @@ class Database:
                 for answered, _ in enumerate(self.dialect.run_all(session.cursor, script, parameters), 1):
                     session.is_committing = answered == len(script) - 1
             finally:
-                self.monitor.add(1, time.perf_counter() - started)
+                self.monitor.add(statements=1, seconds=time.perf_counter() - started)
             return value
 
         return self._until_applied(run, confirm)
