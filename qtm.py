@@ -3338,11 +3338,8 @@ def _rate(ends: Sequence[Sequence[float]], is_all: bool) -> float | None:
     return len(starts) / max(*starts, 0.001) if is_all else (len(starts) - 1) / max(last, 0.001)
 
 
-class Purged(NamedTuple):
-    """One step of a purge: how many rows it deleted, and where the next step goes on; None at the end."""
-
-    deleted: int
-    last: str | None
+# one step of a purge: how many rows it deleted, and where the next step goes on; None at the end
+Purged = tuple[int, str | None]
 
 
 class QueueHead(NamedTuple):
@@ -4213,7 +4210,7 @@ class TaskStatements(Statements):
         chosen = TaskFilter(batch_id, statuses, cursor=after, newest_first=False)
         rows = self.database.rows(f"SELECT task_id FROM {chosen.source()}", chosen.parameters(limit))
         ids = sorted(row[0] for row in rows)
-        return Purged(len(self.delete(ids)), ids[-1] if len(ids) == limit else None)
+        return len(self.delete(ids)), ids[-1] if len(ids) == limit else None
 
     def delete_if_empty(self, batch_id: str) -> None:
         """Tasks of this batch are deleted: delete the batch, too, if it has no others."""
@@ -5185,7 +5182,7 @@ class UpkeepStatements(Statements):
 
         expired = [row[0] for row in rows if row[1]]
         deleted = self.database.write(work, confirm=lambda session: 0) if expired else 0
-        return Purged(deleted, rows[-1][0] if len(rows) == limit else None)
+        return deleted, rows[-1][0] if len(rows) == limit else None
 
     def purge_batches(self, cutoff: str, after: str = "", limit: int = PURGE_ROWS) -> Purged:
         """Look at the next ``limit`` batches from before ``cutoff``, and delete those without tasks."""
@@ -5208,7 +5205,7 @@ class UpkeepStatements(Statements):
             {"cutoff": cutoff, "stamp": stamp or "1000-01-01 00:00:00", "last": last, "limit": limit},
         )
         deleted = self.delete_spent(table, key, [row[0] for row in rows if row[1]], is_spent)
-        return Purged(deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None)
+        return deleted, f"{rows[-1][2]}~{rows[-1][0]}" if len(rows) == limit else None
 
     def probe(self) -> None:
         """Prove that the database can be written and has the schema of this version, or raise a QtmError."""
@@ -5268,8 +5265,6 @@ class UpkeepStatements(Statements):
 
 class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatements):
     """The statements of all rooms over one database."""
-
-    get_task = TaskStatements.get
 
 
 # ==== 24 Doctor =============================================================================================
@@ -8536,7 +8531,7 @@ class Upkeep:
 
     def _purge_tasks(self, cutoff: str, after: str, limit: int) -> Purged:
         purged = self._dao.purge(cutoff, after, limit)
-        self.purged_tasks += purged.deleted
+        self.purged_tasks += purged[0]
         return purged
 
     def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int) -> Iterator[float]:

@@ -1878,9 +1878,9 @@ def test_a_large_create_takes_several_statements_and_is_all_or_nothing(dao, monk
     assert dao.create([again]) == [qtm.CreatedBatch("b", 25, (), repeated=True)]
     assert [task.task_id for task in listed(dao, newest_first=False)] == new.task_ids
     change(dao, f"UPDATE backtest_idempotency_keys SET created_at = '{LONG_AGO}'")
-    assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 0
+    assert dao.purge_keys(dao.retention_cutoff(30.0))[0] == 0
     change(dao, "DELETE FROM backtest_batches")
-    assert dao.purge_keys(dao.retention_cutoff(30.0)).deleted == 1
+    assert dao.purge_keys(dao.retention_cutoff(30.0))[0] == 1
 
 
 def test_one_create_that_fails_spoils_no_other_of_its_group(dao):
@@ -3008,10 +3008,10 @@ def test_a_key_is_kept_as_long_as_its_batch(dao):
     change(dao, "UPDATE backtest_batches SET created_at = '2020-01-01 00:00:00.000000'")
     cutoff = dao.retention_cutoff(30.0)
     change(dao, "DELETE FROM backtest_tasks WHERE task_id <> :last", last=created["second"][1])
-    assert (dao.purge_batches(cutoff).deleted, dao.purge_keys(cutoff).deleted) == (0, 0)
+    assert (dao.purge_batches(cutoff)[0], dao.purge_keys(cutoff)[0]) == (0, 0)
     assert {key: create(key) for key in created} == created
     change(dao, "DELETE FROM backtest_tasks")
-    assert (dao.purge_batches(cutoff).deleted, dao.purge_keys(cutoff).deleted) == (1, 2)
+    assert (dao.purge_batches(cutoff)[0], dao.purge_keys(cutoff)[0]) == (1, 2)
     assert create("second") != created["second"]
 
 
@@ -3067,7 +3067,7 @@ class PurgedDAO:
         deleted = min(limit, self.left.get(name, 0))
         self.left[name] = self.left.get(name, 0) - deleted
         self.clock.now += self.seconds_a_row * deleted
-        return qtm.Purged(deleted, "x" if self.left[name] else None)
+        return deleted, "x" if self.left[name] else None
 
     def purge(self, cutoff, after, limit):
         return self._step("tasks", limit)
@@ -3858,7 +3858,7 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     assert finish(dao, nested, ranked(metrics, deep)) is qtm.TaskStatus.COMPLETED
     assert dao.get(ids[0]).metrics == metrics
     cutoff = (datetime.datetime.now() + datetime.timedelta(days=1)).isoformat(" ", "microseconds")
-    assert dao.purge(cutoff).deleted == 4
+    assert dao.purge(cutoff)[0] == 4
     assert dao.database.rows("SELECT * FROM backtest_metrics") == []
 
 
