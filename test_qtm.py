@@ -2659,29 +2659,6 @@ def test_every_list_and_verb_reads_few_rows_whatever_there_is(url, monkeypatch):
     counter.database.close()
 
 
-MINUTE = [(60.0 - i, 59.0 - i) for i in range(60)]  # one slot, a second each
-RATES = {  # seconds since each task started and ended, whether these are all, and the rate
-    "nothing has ended": ([], True, None),
-    "the first of one slot": ([(4.0, 2.0)], True, 0.25),
-    "the first of four slots": ([(2.5, 0.5)] * 4, True, 1.6),
-    "one slot": (MINUTE, True, 1.0),
-    "one slot, others before": (MINUTE, False, 1.0),
-    "many slots, others before": ([(i / 8 + 30.0, i / 8) for i in range(1, 201)], False, 7.96),
-    "slow tasks": ([(7200.0, 3600.0), (3600.0, 0.0)], True, 1 / 3600),
-    "an earlier run": ([*MINUTE, (4000.0, 3999.0), (4001.0, 4000.0)], False, 1.0),
-    "the only run is long ago": ([(4000.0, 3999.0)] * 200, False, None),
-    "a task that takes long has not ended": ([(4000.0, 2000.0)], True, 1 / 4000),
-    "the clock went back": ([(0.0, -1.0)], True, 1000.0),
-}
-
-
-@pytest.mark.parametrize("case", RATES.values(), ids=RATES)
-def test_the_rate_of_a_batch_is_of_the_tasks_that_ended_last(case):
-    ends, is_all, rate = case
-    for order in (ends, ends[::-1]):
-        assert qtm._rate(order, is_all) == (None if rate is None else pytest.approx(rate, rel=0.02))
-
-
 def ended_since(dao, ids: list[str], status: str, start: float, end: float) -> None:
     """Tasks that started and ended so many seconds ago."""
     names, ids = qtm._in_list(ids)
