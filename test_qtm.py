@@ -4924,6 +4924,15 @@ def run_one(tasks, strategy: str, params=None, **options) -> qtm.TaskInfo:
     return tasks.wait(tasks.create_task(request).task_ids[0], DEADLINE_SECONDS)
 
 
+def begin_engine(tasks, strategy: str, folder, count: int = 1, **options) -> tuple[str, list[int]]:
+    """Have an engine begin that writes the pids of its so many processes into a file: its task and these."""
+    file = folder / f"pids of {strategy}"
+    request = qtm.TaskRequest("X", {**CONFIG, "strategy": strategy}, {"file": str(file)}, **options)
+    (task_id,) = tasks.create_task(request).task_ids
+    found = eventually(lambda: file.exists() and len(pids := file.read_text().split()) == count and pids)
+    return task_id, [*map(int, found)]
+
+
 def process_name(pid: int) -> str:
     with contextlib.suppress(OSError):
         return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
@@ -5035,18 +5044,6 @@ def test_an_engine_of_its_own_signal_handlers_is_ended_as_before(tmp_path, monke
             assert record.exit_signal == "SIGTERM"
 
 
-def test_a_cancel_frees_the_slot_even_when_the_host_hangs(running, tmp_path, monkeypatch):
-    monkeypatch.setattr(qtm, "HOST_SECONDS", 0.1)
-    pids = tmp_path / "pids"
-    created = running.create_task(
-        qtm.TaskRequest("X", {**CONFIG, "strategy": "freezes_its_host"}, {"file": str(pids)})
-    )
-    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-    running.cancel_task(created.task_ids[0])
-    eventually(lambda: not running.scheduler.attempts.known)
-    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
-
-
 def test_outcomes_arrive_when_descriptors_are_beyond_1024(url, engines):
     """Those of the engine server too, which was started while so many were open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -5061,30 +5058,12 @@ def test_outcomes_arrive_when_descriptors_are_beyond_1024(url, engines):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_cancel_of_a_running_task_kills_its_process(running, tmp_path):
-    pids = tmp_path / "pids"
-    created = running.create_task(
-        qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)})
-    )
-    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-    assert running.cancel_task(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
-    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
-    eventually(lambda: not running.scheduler.attempts.known)
-    assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
-    assert running.get_task_status(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
-
-
 def parent_of(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_nothing_is_left_when_a_host_is_killed(private_temporary_folder, running, tmp_path):
-    pids = tmp_path / "pids"
-    request = qtm.TaskRequest("X", {**CONFIG, "strategy": "stubborn"}, {"file": str(pids)}, max_attempts=1)
-    (task_id,) = running.create_task(request).task_ids
-    engine, grandchild = map(
-        int, eventually(lambda: pids.exists() and len(found := pids.read_text().split()) == 2 and found)
-    )
+    task_id, (engine, grandchild) = begin_engine(running, "stubborn", tmp_path, 2, max_attempts=1)
     folders = set(private_temporary_folder.glob("*/*"))
     os.kill(parent_of(engine), signal.SIGKILL)
     task = running.wait(task_id, DEADLINE_SECONDS)
@@ -5466,10 +5445,7 @@ def test_one_strict_reader_takes_the_frames_of_qtm_and_no_others():
 
 
 def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
-    pids = tmp_path / "pids"
-    other = qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(pids)})
-    (other_id,) = running.create_task(other).task_ids
-    eventually(lambda: pids.exists() and pids.read_text())
+    other_id, _ = begin_engine(running, "sleeps", tmp_path)
     begins = '{"task":0,"pid":5,"at":1,"version":null}'
     ends = GOOD_FRAMES[4].replace("[1000,0.5]", "null")
     cases = [[frame] for frame in FORGED_FRAMES[4::9]] + [[ends, "x"], [begins]]
@@ -5495,15 +5471,22 @@ def test_a_forged_answer_of_validate_refuses_its_request_alone(running):
         run_one(running, "refused")
 
 
-def test_all_processes_of_a_fork_bomb_end_with_its_cancel(spotless, tmp_path):
-    pids = tmp_path / "pids"
-    created = spotless.create_task(
-        qtm.TaskRequest("X", {**CONFIG, "strategy": "fork_bomb"}, {"file": str(pids)})
-    )
-    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 32)
-    spotless.cancel_task(created.task_ids[0])
-    eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
-    assert spotless.get_task_status(created.task_ids[0]).status is qtm.TaskStatus.CANCELLED
+CANCELLED = {"stubborn": 2, "freezes_its_host": 2, "fork_bomb": 32}  # engines, and their processes
+
+
+@pytest.mark.parametrize("strategy", CANCELLED)
+def test_a_cancel_kills_all_processes_of_its_task_and_frees_the_slot(
+    request, tmp_path, monkeypatch, strategy
+):
+    hangs = strategy == "freezes_its_host"
+    tasks = request.getfixturevalue("running" if hangs else "spotless")
+    monkeypatch.setattr(qtm, "HOST_SECONDS", 0.1 if hangs else qtm.HOST_SECONDS)
+    task_id, pids = begin_engine(tasks, strategy, tmp_path, CANCELLED[strategy])
+    assert tasks.cancel_task(task_id).status is qtm.TaskStatus.CANCELLED
+    eventually(lambda: not any(map(is_alive, pids)))
+    eventually(lambda: not tasks.scheduler.attempts.known)
+    assert run_one(tasks, "good").status is qtm.TaskStatus.COMPLETED
+    assert tasks.get_task_status(task_id).status is qtm.TaskStatus.CANCELLED
 
 
 def test_names_of_what_is_not_finite_count_to_the_size_of_a_result(spotless, monkeypatch):
@@ -5557,10 +5540,7 @@ def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(
 ):
     monkeypatch.setattr(qtm, "START_SECONDS", 1.0)
     with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=2)) as tasks:
-        other = tasks.create_task(
-            qtm.TaskRequest("X", {**CONFIG, "strategy": "sleeps"}, {"file": str(tmp_path / "pid")})
-        ).task_ids[0]
-        eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        other, _ = begin_engine(tasks, "sleeps", tmp_path)
         frozen = engine_server_pid()
         os.kill(frozen, signal.SIGSTOP)
         # which begins when the engine does
