@@ -8486,8 +8486,7 @@ def test_threads_and_forked_children_share_a_client(both):
 
 
 def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, certificate, monkeypatch):
-    path, key = certificate
-    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(path), tls_key=str(key))
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(certificate))
     with serving(chosen) as server:
         url = f"https://127.0.0.1:{server.server_port}"
         with (
@@ -8495,7 +8494,7 @@ def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, ce
             pytest.raises(qtm.ServiceUnreachable, match="certificate verify failed"),
         ):
             client.list_batches()
-        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
         with qtm.connect(url) as client:
             assert client.list_batches() == ([], None)
 
@@ -12385,6 +12384,11 @@ def certificate(tmp_path_factory):
     return self_signed(tmp_path_factory.mktemp("tls"))
 
 
+def tls_files(certificate) -> dict[str, str]:
+    """The settings that name the files of a certificate."""
+    return dict(zip(("tls_cert", "tls_key"), map(str, certificate), strict=True))
+
+
 def self_signed(folder):
     folder.mkdir(exist_ok=True)
     made = (
@@ -12398,11 +12402,7 @@ def self_signed(folder):
 @pytest.fixture
 def secure(tmp_path, certificate):
     """An API served over TLS."""
-    with serving(
-        settings(
-            f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
-        )
-    ) as server:
+    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(certificate))) as server:
         yield server
 
 
@@ -12464,9 +12464,8 @@ def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes
     old, new, used = (self_signed(tmp_path / name) for name in ("old", "new", "used"))
     for source, target in zip(old, used, strict=True):
         target.write_bytes(source.read_bytes())
-    files = {"tls_cert": str(used[0]), "tls_key": str(used[1])}
     with (
-        serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **files)) as server,
+        serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(used))) as server,
         secured(server, old) as kept,
     ):
         assert kept.call("GET", "/healthz")[0] == 200
@@ -12555,12 +12554,7 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
             qtm.check_settings(settings("sqlite:///q.db", tls_cert=str(chain), tls_key=str(key))).level
             == "fault"
         )
-    assert (
-        qtm.check_settings(
-            settings("sqlite:///q.db", tls_cert=str(certificate[0]), tls_key=str(certificate[1]))
-        ).level
-        == "good"
-    )
+    assert qtm.check_settings(settings("sqlite:///q.db", **tls_files(certificate))).level == "good"
     assert qtm.Settings(tls_cert="x").problems() == ["QTM_TLS_KEY: HTTPS needs it beside QTM_TLS_CERT"]
     assert qtm.Settings(tls_key="x").problems() == ["QTM_TLS_CERT: HTTPS needs it beside QTM_TLS_KEY"]
 
@@ -12679,9 +12673,7 @@ def reset(sock) -> None:
 
 def test_clients_that_reset_before_they_are_accepted_cost_nothing(tmp_path, certificate, caplog):
     caplog.set_level(logging.DEBUG, logger="qtm")
-    chosen = settings(
-        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
-    )
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(certificate))
     with qtm.start(chosen, scheduler=False) as tasks:
         server = qtm.ApiServer(chosen)
         for _ in range(20):  # all are in the queue when the first is accepted; one of them ended a thread
@@ -12784,9 +12776,7 @@ def test_a_handshake_that_trickles_holds_up_nobody_and_ends_at_its_deadline(
     tmp_path, certificate, monkeypatch
 ):
     monkeypatch.setattr(qtm, "HEAD_SECONDS", 1.5)
-    chosen = settings(
-        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
-    )
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(certificate))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
@@ -13612,8 +13602,9 @@ def test_clients_beyond_the_cap_are_answered_over_tls_and_silent_ones_are_bounde
 ):
     for name, value in {"BODY_GRACE_SECONDS": 600.0, "MAX_CLOSING": 20}.items():
         monkeypatch.setattr(qtm, name, value)
-    files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1, **files)) as server:
+    with serving(
+        settings(f"sqlite:///{tmp_path}/q.db", port=0, max_connections=1, **tls_files(certificate))
+    ) as server:
         with secured(server, certificate) as holder:
             holder.connection.connect()
             holder.connection.sock.sendall(BUSY)
@@ -14163,9 +14154,12 @@ def test_a_refusal_reaches_urllib_and_a_client_over_tls(guarded, tmp_path, certi
         urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS)
     with error.value as answer:
         assert (answer.code, json.load(answer)["error"]) == (401, "unauthorized")
-    files = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
     chosen = settings(
-        f"sqlite:///{tmp_path}/q.db", port=0, api_token=("full-token",), read_token=("look-token",), **files
+        f"sqlite:///{tmp_path}/q.db",
+        port=0,
+        api_token=("full-token",),
+        read_token=("look-token",),
+        **tls_files(certificate),
     )
     with serving(chosen) as server:
         for status in REFUSALS:
@@ -14195,9 +14189,7 @@ def test_a_body_that_is_refused_for_want_of_room_is_passed_over(guarded, monkeyp
 
 
 def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(tmp_path, certificate):
-    chosen = settings(
-        f"sqlite:///{tmp_path}/q.db", port=0, tls_cert=str(certificate[0]), tls_key=str(certificate[1])
-    )
+    chosen = settings(f"sqlite:///{tmp_path}/q.db", port=0, **tls_files(certificate))
     with (
         serving(chosen) as server,
         secured(server, certificate) as idle,
