@@ -4913,9 +4913,9 @@ def engines(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def running(url, engines):
-    """A scheduler in this process with the hostile engines."""
-    with qtm.start(settings(url, engine=engines, workers=2)) as tasks:
+def running(tmp_path, engines):
+    """A scheduler in this process with the hostile engines; what becomes of them is the same for each database."""
+    with qtm.start(settings(f"sqlite:///{tmp_path}/q.db", engine=engines, workers=2)) as tasks:
         yield tasks
 
 
@@ -4988,13 +4988,14 @@ def test_the_record_of_an_attempt_tells_how_its_process_ended_and_what_it_used(r
     assert record.max_rss_bytes > 60_000_000
 
 
-def test_a_timeout_ends_all_processes_of_the_attempt(running, tmp_path):
-    for strategy in ("sleeps", "stubborn"):
-        pids = tmp_path / strategy
-        task = run_one(running, strategy, {"file": str(pids)}, timeout_seconds=1.0, max_attempts=1)
-        assert (task.status.value, task.error["type"]) == ("failed", "timeout")
-        assert "1 s" in task.error["message"]
-        assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+def test_a_timeout_ends_all_processes_of_the_attempt(url, engines, tmp_path):
+    with qtm.start(settings(url, engine=engines)) as running:
+        for strategy in ("sleeps", "stubborn"):
+            pids = tmp_path / strategy
+            task = run_one(running, strategy, {"file": str(pids)}, timeout_seconds=1.0, max_attempts=1)
+            assert (task.status.value, task.error["type"]) == ("failed", "timeout")
+            assert "1 s" in task.error["message"]
+            assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
 
 
 WHERE = {  # functions that the stacks of an engine must name when its time is over
@@ -15988,48 +15989,6 @@ def test_a_mariadb_with_too_many_connections_is_waited_for(served_on_mariadb, tm
     ends_completed_once(api, oracle, tmp_path, task_id, "go")
 
 
-def test_lock_waits_and_deadlocks_of_mariadb_are_tried_again(mariadb, monkeypatch):
-    url = mariadb.create_database("qtm_locks")
-    database = qtm.Database(url)
-    connect = database.dialect.connect
-
-    def impatient(**options):
-        connection = connect(**options)
-        connection.cursor().execute("SET SESSION innodb_lock_wait_timeout = 1")
-        return connection
-
-    database.dialect.connect = impatient
-    qtm.migrate(database)
-    dao = qtm.TaskDAO(database)
-    ids = add(dao, "A", "B", batch_id="both")
-    other = private_mariadb.pymysql.connect(
-        host="127.0.0.1", port=mariadb.port, user="root", database="qtm_locks"
-    )
-    with other.cursor() as cursor, concurrent.futures.ThreadPoolExecutor(1) as threads:
-        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
-        cancelled = threads.submit(dao.cancel, ids[0])
-        eventually(lambda: dao.snapshot()["errors"].get("database_busy"))  # 1205
-        assert dao.get(ids[0]).status is qtm.TaskStatus.PENDING
-        other.rollback()
-        assert cancelled.result(DEADLINE_SECONDS)
-        before = dao.snapshot()["errors"]["database_busy"]
-        assert dao.retry(ids[0])
-        # The server ends the transaction that changed fewer rows: that must be qtm's.
-        cursor.execute("CREATE TABLE weight (n INTEGER PRIMARY KEY)")
-        cursor.executemany("INSERT INTO weight VALUES (%s)", [(number,) for number in range(1000)])
-        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[1],))
-        both = threads.submit(dao.cancel_batch, "both")  # locks the first and waits for the second
-        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        # InnoDB shows the same to who asks again within 0.1 s
-        eventually(lambda: mariadb.execute(waits), every=0.15)
-        cursor.execute("SELECT 1 FROM backtest_tasks WHERE task_id = %s FOR UPDATE", (ids[0],))
-        other.rollback()
-        assert both.result(DEADLINE_SECONDS) == 2
-    assert dao.snapshot()["errors"]["database_busy"] > before
-    other.close()
-    database.close()
-
-
 def test_what_is_larger_than_a_packet_of_mariadb_is_refused_or_fails_alone(served_on_mariadb, tmp_path):
     _, _, api, oracle = served_on_mariadb
     status, answer, _ = call(api, "POST", f"{A}/createTask", body(params={"x": "y" * 1_200_000}))
@@ -16146,6 +16105,8 @@ def test_a_sqlite_file_that_is_read_only_is_read_and_written_afterwards(monkeypa
 
 
 POINTS = ("claimed", "started", "half way", "result sent", "outcome written")
+# On SQLite nobody else sees a task between its start and its outcome.
+KILLED_AT = [("sqlite", point) for point in POINTS[::2]] + [("mariadb", point) for point in POINTS]
 LEASE, POLL = 1.5, 1.0
 MACHINE_SECONDS = 10.0  # what a busy machine may add
 
@@ -16226,7 +16187,7 @@ def completed_within(held: HeldService, task_id: str, since: float) -> None:
     assert held.oracle.faults([task_id]) == []
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("url", "point"), KILLED_AT, indirect=["url"])
 def test_a_service_that_is_killed_at_any_point_leaves_a_task_with_one_outcome(held, url, tmp_path, point):
     held = held(point)
     process, port = held.first
@@ -16246,7 +16207,14 @@ def test_a_service_that_is_killed_at_any_point_leaves_a_task_with_one_outcome(he
     eventually(lambda: not any(is_alive(pid) for pid in [*below, *held.attempts().values()]))
 
 
-@pytest.mark.parametrize("point", ["claimed", "result sent", "outcome written"])
+@pytest.mark.parametrize(
+    ("url", "point"),
+    [
+        ("sqlite", "outcome written"),
+        *(("mariadb", point) for point in ("claimed", "result sent", "outcome written")),
+    ],
+    indirect=["url"],
+)
 def test_a_service_that_is_killed_with_a_group_under_way_costs_its_tasks_one_attempt(
     held, url, tmp_path, point
 ):
@@ -16270,7 +16238,9 @@ def test_a_service_that_is_killed_with_a_group_under_way_costs_its_tasks_one_att
     assert 5 <= list(attempts.values()).count(2) == sum(attempt > 1 for attempt in attempts.values())
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("url", "point"), [("sqlite", "half way"), *(("mariadb", point) for point in POINTS)], indirect=["url"]
+)
 def test_a_service_that_is_frozen_past_its_lease_at_any_point_changes_nothing_when_it_wakes(
     held, url, tmp_path, point
 ):
