@@ -593,7 +593,8 @@ def test_a_wrong_task_request_lists_every_fault_with_its_path(case):
     with pytest.raises(qtm.InvalidRequest) as caught:
         qtm.TaskRequest(**given).validate()
     assert {fault.field for fault in caught.value.errors} == fields
-    assert qtm.TaskRequest(**body()).validate() is None
+    good = qtm.TaskRequest(**body())
+    assert (good.validate(), qtm.TaskRequest.from_dict(good.to_dict())) == (None, good)
 
 
 def test_what_is_no_stock_code_is_told_what_one_is():
@@ -7990,6 +7991,7 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
             waiting: {"queue_position": 1, "waiting_for": "no_scheduler"},
             later: {"queue_position": 2, "waiting_for": "no_scheduler"},
         }
+        assert tasks.queue_position(tasks.get_task_status(later)) == (2, "no_scheduler")
         for key, text in answers.items():
             assert json.loads(text) == {**tasks.get_task_status(key).to_dict(), **places.get(key, expected)}
         results = tasks.get_result_texts(asked)
@@ -8498,6 +8500,8 @@ def test_a_client_speaks_https_to_a_service_that_its_context_trusts(tmp_path, ce
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
         with qtm.connect(url) as client:
             assert client.list_batches() == ([], None)
+        with pytest.raises(qtm.ServiceUnreachable, match=r"^this client is closed$"):
+            client.list_batches()
 
 
 @pytest.fixture(params=["manager", "client"])
@@ -8839,6 +8843,9 @@ def test_an_engine_that_does_not_know_its_data_version_fails_no_task(tmp_path, d
         )
         lines = ["qtm: the task has no run_key: data_version: " + why for why in whys]
         assert is_threaded or [tail.strip() for tail in tails] == lines
+        if not is_threaded:
+            (task,) = run_all(tasks, [{"data": "dies"}], reuse="completed")
+            assert task.error["type"] == "crashed", "where it runs: the create is not refused"
     sys.modules.pop("data_engine", None)
 
 
