@@ -14967,11 +14967,13 @@ def test_migrate_check_and_their_exit_codes(url):
     steps = ", ".join(map(str, qtm.schema_steps()))
     for expected in (steps, "none, it is current"):
         assert run_command("migrate", QTM_DATABASE_URL=url).stdout == f"applied schema steps: {expected}\n"
+    findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
+    assert {finding["level"] for finding in findings} == {"good"}
+    if url.startswith("mysql"):
+        return  # the rest is the same for each database
     assert run_command("migrate", "--print").stdout == qtm.SCHEMA
     done = run_command("check", QTM_DATABASE_URL=url)
     assert (done.returncode, "good     schema: step 7 of 7" in done.stdout) == (0, True)
-    findings = json.loads(run_command("check", "--json", QTM_DATABASE_URL=url).stdout)
-    assert {finding["level"] for finding in findings} == {"good"}
     for fault, environment in {
         "engine": {"QTM_DATABASE_URL": url, "QTM_ENGINE": "nothing_like_this:run"},
         "database": {"QTM_DATABASE_URL": "mysql://u:geheim@127.0.0.1:1/n"},
@@ -15019,13 +15021,18 @@ def test_folders_whose_names_are_no_utf_8_are_folders_like_any_other(tmp_path):
         process.kill()
         log = process.communicate()[1]
     assert "Traceback" not in log
-    for arguments in (("check",), ("check", "--json"), ("migrate",)):
-        for url in ("sqlite:///qtm.db", f"sqlite:///{folder}/none/q.db"):
-            given = {**environment, "QTM_DATABASE_URL": url, "QTM_DATA_DIR": str(folder)}
-            whole = [*command, *arguments]
-            done = subprocess.run(whole, env=given, stdout=subprocess.PIPE, check=False, **options)
-            assert (done.returncode in (0, 1, 2), "Traceback" in done.stderr) == (True, False), done.stderr
-            assert "--json" not in arguments or all(finding["level"] for finding in json.loads(done.stdout))
+    none = f"sqlite:///{folder}/none/q.db"
+    for arguments, url in (
+        (("check", "--json"), "sqlite:///qtm.db"),
+        (("check",), none),
+        (("migrate",), none),
+    ):
+        given = {**environment, "QTM_DATABASE_URL": url, "QTM_DATA_DIR": str(folder)}
+        done = subprocess.run(
+            [*command, *arguments], env=given, stdout=subprocess.PIPE, check=False, **options
+        )
+        assert (done.returncode in (0, 1, 2), "Traceback" in done.stderr) == (True, False), done.stderr
+        assert "--json" not in arguments or all(finding["level"] for finding in json.loads(done.stdout))
 
 
 def test_check_finds_no_fault_in_a_file_that_a_service_uses(tmp_path):
@@ -17342,7 +17349,11 @@ def test_the_python_of_the_readme_gives_the_same_without_a_service(fresh_folder)
     folder, environment = fresh_folder
     (client,) = [block.text for block in blocks_of("README.md") if "qtm.connect" in block.text]
     (start,) = re.findall(r"`(qtm\.start\(.*?sqlite.*?\))`", PAGES["README.md"])
-    few = client.replace("range(30, 130, 10)", "[40]").replace('qtm.connect("http://127.0.0.1:8080")', start)
+    few = (
+        client.replace("range(5, 30, 5)", "[10, 20]")
+        .replace("range(30, 130, 10)", "[40]")
+        .replace('qtm.connect("http://127.0.0.1:8080")', start)
+    )
     (folder / "typed.py").write_text(few)
     given = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
     best = ast.literal_eval(subprocess.run([sys.executable, "typed.py"], check=True, **given).stdout)
