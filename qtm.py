@@ -41,7 +41,7 @@ cancelled or another scheduler owns it: this one kills the engine process and di
 
 Threads and processes::
 
-    service process                                    engine server process (imports the engine once)
+    service process                    -- fork -->     engine server process (imports the engine once)
       main              waits for a signal               |- fork per slot
       http-loop         reads, checks, writes, waits     v
       http-worker-N     compute answers                engine host (one per slot: forks ahead, reaps, kills)
@@ -90,11 +90,19 @@ if sys.version_info < (3, 10):  # noqa: UP036  an installer knows; whoever copie
 if __name__ == "__main__":
     import os
 
-    # a script is compiled anew, and the 28 MB that this took would stay: begin again
+    # a script is compiled anew, and the 28 MB that this took would stay: begin again; secrets go by a file in
+    # memory, since a fork of the new process is to run engines, see `take_secrets`
     if __spec__ is None and sys.executable:
+        secrets = None
+        if hasattr(os, "memfd_create"):
+            names = ("QTM_DATABASE_URL", "QTM_API_TOKEN", "QTM_READ_TOKEN")  # and each with _FILE
+            texts = [f"{name}={os.environ.pop(name)}" for name in [*os.environ] if name.startswith(names)]
+            secrets = os.memfd_create("secrets", 0)
+            os.write(secrets, os.fsencode("\0".join(texts)))
         flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
         name = ascii(sys.argv[0])[1:-1]  # at the end, so that `pgrep -f 'qtm.py serve'` finds the process
-        program = f"import sys; sys.path[0] = {sys.path[0]!r}; import qtm; sys.exit(qtm.main())  # {name}"
+        run = f"import qtm; sys.exit(qtm.main(secrets={secrets}))"
+        program = f"import sys; sys.path[0] = {sys.path[0]!r}; {run}  # {name}"
         os.execv(sys.executable, [sys.orig_argv[0], *flags, "-c", program, *sys.argv[1:]])
 
     import qtm
@@ -169,6 +177,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
+    TypeAlias,
     TypeVar,
     cast,
 )
@@ -463,6 +472,7 @@ SERVICE_LINK = re.compile(r"QTM_(PORT=\w+://|(PORT|SERVICE)_\w+=).*")
 CLIENT_NAMES = ("QTM_URL", "QTM_TOKEN")  # of clients of a service: no settings of its own
 SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
 SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
+SECRET_VARIABLES = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
 
 
 def usable_cpus(cgroups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> float:
@@ -6596,6 +6606,15 @@ def _write_own(name: str, value: int) -> None:
         os.close(file)
 
 
+def _write_command_line(text: str) -> None:
+    """Have `ps -f` and `pgrep -f` show this text for the process; on Linux alone."""
+    with contextlib.suppress(OSError):
+        fields = read_small_file("/proc/self/stat").rpartition(b")")[2].split()
+        begin, end = map(int, fields[45:47])  # arg_start and arg_end, see proc(5)
+        ctypes.memset(begin, 0, end - begin)
+        ctypes.memmove(begin, text.encode(), min(len(text), end - begin - 1))
+
+
 def _children(pid: int | str = "self") -> list[int]:
     """The pids of a process's children, of all its threads; empty where the system does not tell."""
     found: list[int] = []
@@ -6620,6 +6639,8 @@ class ProcessPlan(NamedTuple):
     sys_path: list[str]
     memory_bytes: int  # of all processes of an attempt together, and of each; 0 sets no limit
     start: str  # fork or spawn; empty: by what the import leaves
+    data_dir: str  # QTM_DATA_DIR
+    command: list[str]  # begins the command line of an engine server
 
 
 class SlotEnds(NamedTuple):
@@ -7320,12 +7341,13 @@ def _end_import(*by_signal: Any) -> None:
 
 def _other_threads() -> list[str]:
     """All threads of this process but this one, those of libraries too: by Python's name or the system's."""
-    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    own = threading.current_thread(), threading.get_native_id()  # in a fork, the former has an older number
+    names = {thread.native_id: thread.name for thread in threading.enumerate() if thread is not own[0]}
     with contextlib.suppress(OSError):  # no /proc
         for number in map(int, os.listdir("/proc/self/task")):
             with contextlib.suppress(OSError):  # it has just ended
                 names.setdefault(number, read_small_file(f"/proc/self/task/{number}/comm").strip().decode())
-    del names[threading.get_native_id()]
+    names.pop(own[1], None)
     return sorted(names.values())
 
 
@@ -7412,9 +7434,16 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
     return engine, spawns
 
 
+def _received_plan(control: Control) -> ProcessPlan:
+    """The first message from the service; the process ends where there is none."""
+    while (messages := control.receive()) == []:  # a part of it
+        pass
+    return ProcessPlan(**messages[0]) if messages else sys.exit(0)
+
+
 def engine_server_main(arguments: Sequence[str]) -> int:
-    """The engine server process: ``engine-server FD PARENT_PID PLAN [spawned]``. It imports the engine, says so,
-    and forks hosts on demand. For spawn it begins anew without the engine."""
+    """The engine server process: ``engine-server FD PARENT_PID [PLAN]``. It imports the engine, says so, and forks
+    hosts on demand. For spawn it begins anew without the engine, with the plan that the service has sent."""
     control = Control(socket.socket(fileno=int(arguments[0])))
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
@@ -7422,9 +7451,9 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1  # the service died before the line above
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    plan, engine = ProcessPlan(**json.loads(arguments[2])), None
-    sys.path[:] = plan.sys_path
-    if not arguments[3:]:
+    plan = ProcessPlan(**json.loads(arguments[2])) if arguments[2:] else _received_plan(control)
+    os.environ["QTM_DATA_DIR"], sys.path[:], engine = plan.data_dir, plan.sys_path, None
+    if not arguments[2:]:
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
         atexit.register(_end_import)  # before the import's own, which come first then
         imported = _import_engine(control, plan)
@@ -7433,12 +7462,60 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         engine, spawns = imported
         if spawns:
             _end_import()
-            os.execv(sys.executable, [*sys.orig_argv, "spawned"])
+            control.socket.set_inheritable(True)
+            os.execv(plan.command[0], [*plan.command, *arguments, json.dumps(plan._asdict())])
     _serve_hosts(control, engine, plan)
     signal.signal(signal.SIGALRM, _end_import)
     signal.setitimer(signal.ITIMER_REAL, IMPORT_END_SECONDS)
     return 0
 
+
+class ForkedServer:
+    """An engine server that is a fork of this process, as `subprocess.Popen` has others: it starts at once, and
+    shares the memory of all imports. Its command line must not look like that of the service."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        output, printed = os.pipe()
+        self.returncode: int | None = None
+        self._lock = threading.Lock()  # guards the end of the child, and the field above
+        gc.freeze()  # a collection would copy what the processes share
+        parent, self.pid = os.getpid(), os.fork()
+        if self.pid == 0:
+            ours.close()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            _print_to(printed)
+            descriptor = theirs.detach()
+            os.closerange(3, descriptor)
+            os.closerange(descriptor + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            _write_command_line(SERVER_NAME)
+            sys.exit(engine_server_main([str(descriptor), str(parent)]))
+        theirs.close()
+        os.close(printed)
+        self.control, self.stdout = Control(ours), open(output, "rb", 0)
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        with self._lock, contextlib.suppress(ChildProcessError):
+            if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+                self.returncode = os.waitstatus_to_exitcode(found[1])
+        return self.returncode
+
+    def wait(self, timeout: float = math.inf) -> None:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(SERVER_NAME, timeout)
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """By SIGKILL, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+ServerProcess: TypeAlias = "subprocess.Popen[bytes] | ForkedServer"
 
 # ==== 33 Engine output ======================================================================================
 # What engines print, into the log and into the records of attempts.
@@ -7575,7 +7652,7 @@ def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[Any]]:
 class HostLink:
     """The service's ends of a host: tasks go in, frames and output come out. Of one thread."""
 
-    def __init__(self, server: subprocess.Popen[bytes], control: socket.socket, wake: int) -> None:
+    def __init__(self, server: ServerProcess, control: socket.socket, wake: int) -> None:
         self.server = server  # that was asked to fork the host
         self.environment = ""  # of its engine, see `run_environment`
         self.pid = 0  # of the host, until it has said so
@@ -8085,13 +8162,16 @@ class EngineServer:
     """The service's side of the engine server process. The scheduler thread alone starts and replaces it:
     PR_SET_PDEATHSIG ends the server with the thread that started it."""
 
+    # a server that was forked before this process read a secret or started a thread; the first to be used
+    forked_ahead: ClassVar[ForkedServer | None] = None
+
     def __init__(self, settings: Settings) -> None:
         # called when the server became ready, or failed; set by the scheduler
         self.on_change: Callable[[], None] = _nothing
         self._settings = settings
         # guards the fields below; nothing blocking but one sendmsg of 20 bytes under it
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
         self._control: Control | None = None
         self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
         self._validates: bool | None = None  # what the newest server that was ready said of its engine
@@ -8120,7 +8200,7 @@ class EngineServer:
         ready = self._ready
         return bool(ready and ready["spawns"])
 
-    def has_replaced(self, server: subprocess.Popen[bytes]) -> bool:
+    def has_replaced(self, server: ServerProcess) -> bool:
         """Whether another server than this is ready."""
         return self.is_ready and self._process is not server
 
@@ -8150,22 +8230,29 @@ class EngineServer:
             log_event(logging.WARNING, "engine server not started, trying again", error=str(error))
             self._forget(kill=True)
 
-    def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        secrets = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
-        environment = {name: text for name, text in os.environ.items() if name not in secrets}
-        environment["QTM_DATA_DIR"] = self._settings.data_dir
+    def _plan(self) -> ProcessPlan:
         before, after = engine_path()
         # Imported, not run as a script: an import finds its compiled code in the cache.
         program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
-        memory_bytes, start = self._settings.task_memory_mb * 1024 * 1024, self._settings.engine_start
-        plan = ProcessPlan(self._settings.engine, [*before, *after], memory_bytes, start)
-        arguments = str(theirs.fileno()), str(os.getpid()), json.dumps(plan._asdict())
-        command = [python_program(), "-c", program, "engine-server", *arguments]
-        options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
-        options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process, control = subprocess.Popen(command, 0, **options), Control(ours)
-        theirs.close()
+        command, settings = [python_program(), "-c", program, "engine-server"], self._settings
+        more = settings.task_memory_mb * 1024 * 1024, settings.engine_start, settings.data_dir, command
+        return ProcessPlan(settings.engine, [*before, *after], *more)
+
+    def _launch(self) -> None:
+        process: ServerProcess
+        plan, ahead = self._plan(), EngineServer.forked_ahead
+        EngineServer.forked_ahead = None
+        if ahead:
+            process, control = ahead, ahead.control
+        else:
+            ours, theirs = socket.socketpair()
+            environment = {name: os.environ[name] for name in os.environ if name not in SECRET_VARIABLES}
+            options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
+            options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            command = [*plan.command, str(theirs.fileno()), str(os.getpid())]
+            process, control = subprocess.Popen(command, 0, **options), Control(ours)
+            theirs.close()
+        control.send(plan._asdict())
         with self._lock:
             self._process, self._control, self._ready = process, control, None
             self._started_at = time.monotonic()
@@ -8173,7 +8260,7 @@ class EngineServer:
         threading.Thread(target=self._await_ready, name="engine-ready", **options).start()
         threading.Thread(target=self._log_output, name="engine-output", **options).start()
 
-    def _log_output(self, _control: Control, process: subprocess.Popen[bytes]) -> None:
+    def _log_output(self, _control: Control, process: ServerProcess) -> None:
         """A thread of its own: log what the import prints, until all that print there have ended."""
         log = OutputLog("engine output")
         with cast("IO[bytes]", process.stdout) as stream:
@@ -8181,7 +8268,7 @@ class EngineServer:
                 log.feed(data)
         log.close()
 
-    def _await_ready(self, control: Control, process: subprocess.Popen[bytes]) -> None:
+    def _await_ready(self, control: Control, process: ServerProcess) -> None:
         """A short thread of its own, for the server's only message."""
         while (messages := control.receive()) == []:  # a part of it
             pass
@@ -8234,7 +8321,7 @@ class EngineServer:
         """A slot, for one thread."""
         return EngineSlot(self, self._settings, self._settings.tasks_per_process)
 
-    def end_frozen(self, server: subprocess.Popen[bytes]) -> None:
+    def end_frozen(self, server: ServerProcess) -> None:
         """Kill a server that does not fork; called by any thread. The scheduler thread starts another."""
         if server.poll() is None:
             log_event(logging.WARNING, "engine server does not answer, replacing it", seconds=START_SECONDS)
@@ -10508,7 +10595,7 @@ def open_database(settings: Settings) -> Database:
 
 def start(
     settings: Settings | None = None,
-    engine: BacktestEngine | None = None,
+    engine: BacktestEngine | EngineServer | None = None,
     scheduler: bool = True,
     database: Database | None = None,
 ) -> TaskManager:
@@ -10519,7 +10606,7 @@ def start(
     from `open_database`; the manager closes it. Raises SettingsError, SchemaError, DatabaseUnavailable."""
     settings = Settings() if settings is None else settings
     faults = settings.problems()
-    if engine is not None:
+    if engine is not None and not isinstance(engine, EngineServer):
         try:
             engine = usable_engine(engine, getattr(engine, "__name__", type(engine).__name__))
         except EngineError as error:
@@ -10531,7 +10618,8 @@ def start(
     runner: Runner | None = None
     own: TaskScheduler | None = None
     if scheduler:
-        runner = ThreadRunner(engine) if engine is not None else EngineServer(settings)
+        engine = EngineServer(settings) if engine is None else engine
+        runner = engine if isinstance(engine, EngineServer) else ThreadRunner(engine)
         own = TaskScheduler(dao, runner, settings, board)
         runner.on_change = own.wake
     tasks = TaskManager(dao, settings, own, runner, board)
@@ -14528,6 +14616,9 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     look_ahead(settings, bool(routes), with_scheduler)
     signals = ServiceSignals()
     signals.install()
+    runner = EngineServer(settings) if with_scheduler else None
+    if runner:
+        runner.ensure()  # it imports the engine while the database is opened
     with contextlib.ExitStack() as stack:  # whatever fails at the end, the tasks are released
         server = ApiServer(settings, routes) if routes else None
         if server:
@@ -14537,7 +14628,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
         if database is None:
             return 0
         stack.callback(database.close)
-        tasks = start(settings, scheduler=with_scheduler, database=database)
+        tasks = start(settings, runner, with_scheduler, database)
         stack.callback(tasks.close)
         if server:
             stack.callback(server.shutdown)
@@ -14670,14 +14761,27 @@ def read_settings(options: argparse.Namespace) -> Settings:
         raise
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+def take_secrets(arguments: Sequence[str], file: int | None) -> None:
+    """Fork an engine server for a service as long as no secret is in this process, then take the secrets from
+    the file where the script has left them."""
+    runs_tasks = arguments[:1] in (["serve"], ["worker"]) and "--no-scheduler" not in arguments
+    if runs_tasks and SECRET_VARIABLES.isdisjoint(os.environ):
+        EngineServer.forked_ahead = ForkedServer()
+    if file is not None:
+        texts = os.fsdecode(os.pread(file, os.fstat(file).st_size, 0)).split("\0")
+        os.environ.update(text.partition("=")[::2] for text in texts if text)
+        os.close(file)
+
+
+def main(argv: Sequence[str] | None = None, secrets: int | None = None) -> int:
+    """Run one command; its exit code. ``secrets`` is a file of variables of the environment."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # a folder's name may be of bytes that no encoding has
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
+    take_secrets(arguments, secrets)
     options = build_parser().parse_args(arguments)
     if options.command in CLIENT_COMMANDS:
         return run_client_command(options)

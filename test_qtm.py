@@ -5580,7 +5580,7 @@ def test_an_engine_process_whose_host_died_at_once_runs_nothing():
         import os, socket, qtm
         ends = qtm.SlotEnds(socket.socketpair()[0], os.pipe()[1], os.pipe()[1], b"")
         nobody = os.getpid()  # certainly not the parent
-        qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, ""), 1, ends, nobody)
+        qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, "", "", []), 1, ends, nobody)
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=30, check=False)
@@ -14728,6 +14728,8 @@ def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
     with ready_service(url) as (process, port):
         command_line = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
         assert "qtm.py serve" in command_line, "as `pgrep -f` looks for it"
+        (server,) = qtm._children(process.pid)
+        assert pathlib.Path(f"/proc/{server}/cmdline").read_text().strip("\0") == "qtm-server", "it is a fork"
         sweep = {"stock_codes": ["AAPL", "GOOG", "IBM", "MSFT"], "params": [PARAMS, {"fast": 20, "slow": 50}]}
         made = ask(port, f"{A}/createTask", {"config": CONFIG, **sweep})[1]["data"]
         batch = ask(port, f"{A}/getTasksByBatch?batch_id={made['batch_id']}&wait=30")[1]["data"]
@@ -15094,6 +15096,15 @@ SECRETS = {"full": "full-token+/1", "other": "other-token_2", "look": "look-toke
 SECRETS["password"] = "ge/heim%\"'\\ \u00e4\u5bc6!"
 
 
+def memory_text(pid: int) -> str:
+    """What the writable memory of a process holds."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        places = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps if " rw" in line]
+        return "".join(
+            os.pread(memory.fileno(), end - begin, begin).decode("latin-1") for begin, end in places
+        )
+
+
 def told_secrets(text: str) -> list[str]:
     """Which of the secrets stand in a text, in any of the ways to write them."""
     written = lambda value: (value, urllib.parse.quote(value, safe=""), json.dumps(value)[1:-1])  # noqa: E731
@@ -15330,6 +15341,7 @@ def test_a_secret_is_in_no_log_metric_answer_process_list_or_finding(server_of_f
         below = descendants(served.process.pid)
         told += [pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in (served.process.pid, *below)]
         told += [pathlib.Path(f"/proc/{pid}/environ").read_text() for pid in below]
+        told += [memory_text(pid) for pid in below]
         server.execute(f"{alter} 'changed meanwhile'")
         drop_connections(server)
         eventually(lambda: ask("GET", f"{A}/listTasks")[0] == 503 and "50306" in served.answers[-1])
