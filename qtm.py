@@ -3525,11 +3525,9 @@ class NewTasks(NamedTuple):
     @property
     def created(self) -> CreatedBatch:
         """The answer once it is stored."""
-        count = len(self.task_ids)
+        count, more = len(self.task_ids), (self.skipped, len(self.sources), [*self.warnings])
         listed = self.task_ids if count <= MAX_LISTED_IDS else ()
-        return CreatedBatch(
-            self.batch_id, count, listed, False, self.skipped, len(self.sources), [*self.warnings]
-        )
+        return CreatedBatch(self.batch_id, count, listed, False, *more)
 
     @property
     def key_row(self) -> list[Any]:
@@ -4834,10 +4832,12 @@ class RankStatements(Statements):
             mine = {key: group.statistic(query.stat) for key, group in groups.items()}
             correlation = rank_correlation(mine, others) if query.against else None
             head: dict[str, Any] = {"batch_id": query.batch_id, "by": query.by, "order": query.order}
-            head |= {"stat": query.stat if query.group else None, "trials": None, "expected_max_sharpe": None}
-            if query.by == "sharpe":
-                annual = luck.expected_max * math.sqrt(luck.periods_per_year)
-                head |= {"trials": luck.trials, "expected_max_sharpe": annual}
+            annual, is_sharpe = luck.expected_max * math.sqrt(luck.periods_per_year), query.by == "sharpe"
+            head |= {
+                "stat": query.stat if query.group else None,
+                "trials": luck.trials if is_sharpe else None,
+            }
+            head |= {"expected_max_sharpe": annual if is_sharpe else None}
             following = str(query.start + query.limit) if len(rows) > query.limit else None
             if rows and counts["completed"] and not query.start:
                 best = json.loads(rows[0])
@@ -4866,7 +4866,7 @@ class RankStatements(Statements):
     def batch_facts(self, query: RankQuery) -> BatchFacts:
         """What all rankings of a batch, or of one against another, have in common."""
         columns, of_batch = (
-            ("start_date", "end_date", "engine_version"),
+            ["start_date", "end_date", "engine_version"],
             "FROM backtest_metrics WHERE batch_id",
         )
         given: dict[str, Any] = {"batch_id": _key(query.batch_id)}
@@ -10017,7 +10017,7 @@ class SharedVerbs:
 # text of an answer where HTTP would only write the model again.
 
 WAIT_POLL_SECONDS = 1.0  # how late a waiting caller learns of a change that another replica made
-RANKING_SECONDS = 60.0  # that a page of a ranking is kept
+RANKING_SECONDS = 60.0  # that a page of a ranking is kept, and what all pages of a batch have in common
 MAX_RANKINGS = 16  # of half a megabyte each
 MAX_PAGE = 10_000
 DRY_RUN_EXAMPLES = 10  # stock codes, params and refusals that a dry run lists
@@ -10039,7 +10039,7 @@ class TaskQueries(SharedVerbs):
         # The head of a long queue and until when it is good. Written and read as one by any thread; two that
         # read it anew do no harm.
         self._queue: tuple[QueueHead, float] | None = None
-        # pages of rankings, the one that was used last at the end, and until when each is good; the same
+        # pages and facts of rankings, those used last at the end, and until when each is good; the same
         self._rankings: dict[Any, tuple[float, Any]] = {}
 
     def _task(self, task_id: str) -> TaskInfo:
