@@ -51,6 +51,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import statistics
 import struct
 import subprocess
 import symtable
@@ -3310,7 +3311,9 @@ def test_params_are_ranked_over_their_stocks(dao):
     most = qtm.expected_max_sharpe(4, numpy.var(means, ddof=1))
     assert first["expected_max_sharpe"] == pytest.approx(most * math.sqrt(252)), "of the groups' means"
     errors = [qtm.sharpe_error(sharpe / math.sqrt(252), 500, 0, 3) for sharpe in (3.25, 1.0)]
-    assert row["deflated_sharpe"] == pytest.approx(qtm.NORMAL.cdf((means[2] - most) / numpy.mean(errors)))
+    assert row["deflated_sharpe"] == pytest.approx(
+        statistics.NormalDist().cdf((means[2] - most) / numpy.mean(errors))
+    )
     assert (first["next_cursor"], first["stat"], first["trials"], values) == ("1", "mean", 4, values)
     for chosen in ({"stat": "max"}, {"stat": "min", "where": ["fast==30"]}):
         found = rank_of(dao, "b", group="params", **chosen)
