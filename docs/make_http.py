@@ -71,7 +71,7 @@ $ERROR_ANSWER
   `QTM_MAX_CONNECTIONS` may wait; further requests are answered at once with the current state.
 - Lists are pages: `next_cursor` asks for the next one, and is null on the last. A page ends when `limit`
   tasks or 8 MiB are reached.
-- Bounds: a body of 8 MiB (`QTM_MAX_BODY_BYTES`) and 1,000,000 values; its `config` and `params` times its
+- Bounds: a body of 8 MiB (`QTM_MAX_BODY_BYTES`) and 1,000,000 commas, brackets and braces; its `config` and `params` times its
   tasks 64 MiB; a head of 16 KiB and 64 fields. JSON is strict: no duplicate keys, no NaN, at most 64
   levels.
 
