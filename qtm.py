@@ -157,7 +157,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -11006,8 +11005,6 @@ def connect(
 MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 64
 MAX_CACHED_BYTES = 1024  # longer blocks of header fields are parsed anew each time
-MAX_EMPTY_BYTES = 64  # of empty lines before a request; one is what old clients send
-MAX_CHUNK_LINE_BYTES = 256
 MAX_CHUNK_FRAMING_BYTES = 64 * 1024  # of lines with chunk sizes, beyond the bytes that the chunks hold
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -11015,11 +11012,9 @@ REQUEST_LINE = re.compile(rf"({TOKEN}{{1,40}}) (\S+) HTTP/([0-9])\.([0-9])".enco
 # it must match in one way only, or backtracking is quadratic
 FIELD_LINE = re.compile(rf"({TOKEN}+):([\t\x20-\x7e\x80-\xff]*)".encode())
 STRAY_CONTROL = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\0")
-CHUNK_LINE = re.compile(
-    rf'([0-9A-Fa-f]{{1,8}})(?:;{TOKEN}+(?:=(?:{TOKEN}+|"[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]*"))?)*'.encode()
-)
+MAX_CHUNK_DIGITS = 8
+CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
-ABSOLUTE_FORM = re.compile(r"https?://([^/?#@\\]+)((?:[/?].*)?)", re.IGNORECASE)
 BAD_TARGET = re.compile(r"%(?![0-9A-Fa-f]{2})|[^\x21\x22\x24-\x7e]")  # a fragment has no place in one, either
 SINGLE_FIELDS = re.compile(
     "host|content-length|transfer-encoding|content-type|authorization|idempotency-key|origin|expect"
@@ -11150,11 +11145,6 @@ def _parse_target(target: str) -> tuple[str, Mapping[str, list[str]]]:
     return decoded, query
 
 
-def _check_authority(text: str) -> None:
-    if not HOST.fullmatch(text):
-        raise MalformedHTTP("the host is not NAME or NAME:PORT")
-
-
 def _body_length(headers: Mapping[str, str], is_old: bool) -> int | None:
     """The length of the body, or None for a chunked one."""
     if "transfer-encoding" in headers:
@@ -11187,7 +11177,8 @@ def _parse_fields(block: bytes, is_old: bool) -> tuple[Mapping[str, str], int | 
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if "host" not in headers and not is_old:
         raise MalformedHTTP("HTTP/1.1 demands a Host header")
-    _check_authority(headers.get("host", "localhost"))
+    if not HOST.fullmatch(headers.get("host", "localhost")):
+        raise MalformedHTTP("the host is not NAME or NAME:PORT")
     length = _body_length(headers, is_old)
     expects = "expect" in headers and not is_old
     if expects and headers["expect"].lower() != "100-continue":
@@ -11214,15 +11205,8 @@ def parse_head(head: bytes) -> HttpRequest:
     is_old = match[4] == b"0"  # RFC 9110 2.5: a later minor version is read as the known one
     parse = _cached_fields if len(block) <= MAX_CACHED_BYTES else _parse_fields
     headers, length, closes, expects = parse(block, is_old)
-    target = match[2].decode("latin-1")
-    absolute = None if target.startswith("/") else ABSOLUTE_FORM.fullmatch(target)
-    if absolute:  # its authority counts instead of the Host field (RFC 9112 3.2.2)
-        _check_authority(absolute[1])
-        headers = {**headers, "host": absolute[1]}
-        target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
-    method = match[1].decode()
-    path, query = ("*", {}) if (method, target) == ("OPTIONS", "*") else _parse_target(target)
-    return HttpRequest(method, path, query, headers, is_old, b"", True, length, closes, expects)
+    path, query = _parse_target(match[2].decode("latin-1"))
+    return HttpRequest(match[1].decode(), path, query, headers, is_old, b"", True, length, closes, expects)
 
 
 def _take_until(end: bytes, buffer: bytearray, most: int, error: type[QtmError]) -> bytes | None:
@@ -11239,12 +11223,6 @@ def _take_until(end: bytes, buffer: bytearray, most: int, error: type[QtmError])
     return None
 
 
-def _chunk_line(buffer: bytearray, most: int) -> Generator[None, None, bytes]:
-    while (line := _take_until(b"\r\n", buffer, most, MalformedHTTP)) is None:
-        yield
-    return line
-
-
 def _move(buffer: bytearray, body: bytearray, size: int) -> Iterator[None]:
     """Move so many bytes from the front of ``buffer`` to ``body``. Yields while bytes are missing."""
     while size:
@@ -11257,20 +11235,17 @@ def _move(buffer: bytearray, body: bytearray, size: int) -> Iterator[None]:
 
 
 def _move_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterator[None]:
-    """The same with a chunked body (RFC 9112 7.1), strictly and bounded; extensions and trailers are checked
-    and dropped."""
-    size = framing = 0
-    while True:
-        line = yield from _chunk_line(buffer, MAX_CHUNK_LINE_BYTES)
+    """The same with a chunked body (RFC 9112 7.1), strictly and bounded, without extensions and trailers."""
+    size, framing, length = 0, 0, -1
+    while length:
+        while (line := _take_until(b"\r\n", buffer, MAX_CHUNK_DIGITS, MalformedHTTP)) is None:
+            yield
         framing += len(line) + 2
         if framing > MAX_CHUNK_FRAMING_BYTES + size:
             raise MalformedHTTP("the chunks are so small that their framing outweighs their data")
-        match = CHUNK_LINE.fullmatch(line)
-        if match is None:
-            raise MalformedHTTP("a chunk does not begin with its size in hexadecimal digits")
-        length = int(match[1], 16)
-        if not length:
-            break
+        if CHUNK_SIZE.fullmatch(line) is None:
+            raise MalformedHTTP("a chunk does not begin with its size in hexadecimal digits alone")
+        length = int(line, 16)
         size += length
         if size > max_bytes:
             raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
@@ -11278,15 +11253,8 @@ def _move_chunks(buffer: bytearray, body: bytearray, max_bytes: int) -> Iterator
         while len(buffer) < 2:
             yield
         if not buffer.startswith(b"\r\n"):
-            raise MalformedHTTP("a chunk is longer than its size")
+            raise MalformedHTTP("a chunk is longer than its size, or trailer fields follow the last one")
         del buffer[:2]
-    for _ in range(MAX_FIELDS + 1):
-        line = yield from _chunk_line(buffer, MAX_HEAD_BYTES)
-        if not line:
-            return
-        if FIELD_LINE.fullmatch(line) is None:
-            raise MalformedHTTP("a trailer line is not NAME: VALUE")
-    raise HeadTooLarge(f"more than {MAX_FIELDS} trailer fields")
 
 
 NOTHING: Iterator[None] = iter(())  # to move
@@ -11297,7 +11265,6 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._empty_bytes = 0  # of empty lines before the head
         self._body = bytearray()  # what has arrived of it; chunks as objects would weigh many times as much
         self._moves = NOTHING  # ends when the body is whole
 
@@ -11310,22 +11277,11 @@ class MessageReader:
         """How many bytes have arrived and were not taken."""
         return len(self._buffer)
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether anything has come since the last request, be it an empty line."""
-        return bool(self._buffer or self._empty_bytes)
-
     def head(self) -> bytes | None:
         """The next head without its empty line, once it is whole. Raises MalformedHTTP, HeadTooLarge."""
         while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: old clients end a body with one
             del self._buffer[:2]
-            self._empty_bytes += 2
-            if self._empty_bytes > MAX_EMPTY_BYTES:
-                raise MalformedHTTP("empty lines instead of a request")
-        head = _take_until(b"\r\n\r\n", self._buffer, MAX_HEAD_BYTES, HeadTooLarge)
-        if head is not None:
-            self._empty_bytes = 0
-        return head
+        return _take_until(b"\r\n\r\n", self._buffer, MAX_HEAD_BYTES, HeadTooLarge)
 
     def expect_body(self, length: int | None, max_bytes: int) -> None:
         """A body of ``length`` bytes comes next, or a chunked one (None) of at most ``max_bytes``."""
@@ -11336,7 +11292,7 @@ class MessageReader:
             self._moves = _move(self._buffer, self._body, length)
 
     def body(self) -> bytes | None:
-        """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge, HeadTooLarge."""
+        """The body, once it is whole. Raises MalformedHTTP, BodyTooLarge."""
         if next(self._moves, True) is None:
             return None
         body = bytes(self._body)
@@ -11345,7 +11301,7 @@ class MessageReader:
 
     def discard(self) -> bool:
         """Drop what has arrived of an unwanted body; whether that was all of it. Raises MalformedHTTP,
-        BodyTooLarge, HeadTooLarge."""
+        BodyTooLarge."""
         is_whole = next(self._moves, True) is not None
         self._body.clear()
         return is_whole
@@ -12787,9 +12743,6 @@ class AccessRules:
         return route
 
     def _find(self, method: str, path: str) -> Route:
-        if path == "*":
-            allow = ", ".join(sorted({one for route in self._routes.values() for one in route.methods}))
-            raise MethodNotAllowed("there is no OPTIONS", allow)
         route = self._routes.get(path)
         if route is None:
             is_api = f"{API}/createTask" in self._routes
@@ -13205,7 +13158,7 @@ class Connection:
         self._server.dispatcher.submit(self.exchange)
 
     def _await_bytes(self) -> None:
-        if self.phase is Phase.IDLE and self._reader.has_begun:
+        if self.phase is Phase.IDLE and self._reader.size:
             self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
         is_unwanted = self._server.dispatcher.is_draining and self.phase in UNASKED
         if self.has_ended or is_unwanted:

@@ -9162,11 +9162,8 @@ REFUSED_FRAMING = {
     "empty host": (b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 400),
     "host with a user": (b"GET /healthz HTTP/1.1\r\nHost: u@127.0.0.1\r\n\r\n", 400),
     "host with a path": (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1/x\r\n\r\n", 400),
-    "host behind absolute form": (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-    "authority with a percent": (b"GET http://%zz/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
-    "authority of other bytes": (b"GET http://a\x80\x7f<>/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
-    "authority with a user": (b"GET http://u@127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
-    "port that is none": (b"GET http://127.0.0.1:abc/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "absolute form": (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "asterisk form": (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
     "encoded slash": (b"GET /api%2fv1/backtest/listTasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
     "version": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\n\r\n", 400),
@@ -9202,7 +9199,6 @@ HOSTILE_HEADS = {
     "a long name": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * n,
     "a long method": lambda n: b"x" * n + b" / HTTP/1.1",
     "spaces in the request line": lambda n: b"GET /" + b" " * n + b" HTTP/1.1",
-    "an authority without end": lambda n: b"GET http://" + b"a" * n + b" HTTP/1.1\r\nHost: a",
     "percents": lambda n: b"GET /?" + b"%61" * (n // 3) + b"%6 HTTP/1.1\r\nHost: a",
     "ampersands": lambda n: b"GET /?" + b"&" * n + b"% HTTP/1.1\r\nHost: a",
     "words of Connection": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"," * n,
@@ -9267,7 +9263,7 @@ def test_what_other_clients_send_is_understood_or_refused_for_what_it_is(edge, c
 
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LONGEST_HEAD = GET + b"X: " + b"a" * (qtm.MAX_HEAD_BYTES - len(GET) - 3) + b"\r\n\r\n"
-LONGEST_SIZE = CHUNKED + b"2;" + b"x" * (qtm.MAX_CHUNK_LINE_BYTES - 2) + b"\r\n{}\r\n0\r\n\r\n"
+LONGEST_SIZE = CHUNKED + b"00000002\r\n{}\r\n0\r\n\r\n"
 VALID = {
     "get": (GET + b"\r\n", [b""]),
     "head": (b"HEAD /healthz?a=%E4%BD%A0+b&a= HTTP/1.1\r\nhost:127.0.0.1\r\n\r\n", [b""]),
@@ -9277,12 +9273,8 @@ VALID = {
     "chunked": (CHUNKED + b"3\r\n{\r\n\r\n2\r\n }\r\n0\r\n\r\n", [b"{\r\n }"]),
     "chunked, nothing in it": (CHUNKED + b"0\r\n\r\n" + GET + b"\r\n", [b"", b""]),
     "chunks of one byte": (CHUNKED + b"".join(b"1\r\n%c\r\n" % c for c in b'{"a": 1}') + b"00\r\n\r\n", [b'{"a": 1}']),
-    "extensions": (CHUNKED + b'2;a;b=c;d="e; \t\xe9";!=~\r\n{}\r\n0;z\r\n\r\n', [b"{}"]),
     "capital digits, leading zeros": (CHUNKED + b"0000000A\r\n0123456789\r\n0\r\n\r\n", [b"0123456789"]),
-    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\nX-Sum: 1\r\nContent-Length: 5\r\n\r\n" + GET + b"\r\n", [b"{}", b""]),
     "coding in capitals": (POST + b"Transfer-Encoding: Chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", [b"{}"]),
-    "absolute form": (b"GET http://127.0.0.1:8080/healthz?x=1 HTTP/1.1\r\nHost: other\r\n\r\n", [b""]),
-    "absolute form without a path": (b"GET HTTP://127.0.0.1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", [b""]),
     "empty lines before": (b"\r\n" * 32 + GET + b"\r\n", [b""]),
     "empty line between": (POST + b"Content-Length: 2\r\n\r\n{}\r\n" + GET + b"\r\n", [b"{}", b""]),
     "expect": (POST + b"Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n{}", [b"{}"]),
@@ -9366,19 +9358,9 @@ REFUSED_CHUNKS = {
     "no line end after the data": (b"2\r\n{}0\r\n\r\n", 400),
     "longer than its size": (b"1\r\n{}\r\n0\r\n\r\n", 400),
     "shorter than its size": (b"3\r\n{}\r\n0\r\n\r\n", 400),
-    "extension without a name": (b"2;\r\n{}\r\n0\r\n\r\n", 400),
-    "extension without a value": (b"2;a=\r\n{}\r\n0\r\n\r\n", 400),
-    "extension with an open quote": (b'2;a="b\r\n{}\r\n0\r\n\r\n', 400),
-    "extension with a bare lf": (b"2;a\nb\r\n{}\r\n0\r\n\r\n", 400),
-    "nul in an extension": (b'2;a="\0"\r\n{}\r\n0\r\n\r\n', 400),
-    "endless extension": (b"2;" + b"x" * 300, 400),
-    "trailer without a colon": (b"2\r\n{}\r\n0\r\nX\r\n\r\n", 400),
-    "trailer with a space before the colon": (b"2\r\n{}\r\n0\r\nX : y\r\n\r\n", 400),
-    "folded trailer": (b"2\r\n{}\r\n0\r\nX: y\r\n z\r\n\r\n", 400),
-    "trailer with a bare lf": (b"2\r\n{}\r\n0\r\nX: y\n\r\n\r\n", 400),
+    "extension": (b"2;a=b\r\n{}\r\n0\r\n\r\n", 400),
+    "trailer": (b"2\r\n{}\r\n0\r\nX: y\r\n\r\n", 400),
     "bare lf at the end": (b"2\r\n{}\r\n0\r\n\n", 400),
-    "too many trailers": (b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 65 + b"\r\n", 431),
-    "endless trailer": (b"2\r\n{}\r\n0\r\nX: " + b"y" * 17_000, 400),
     "too long at once": (b"401\r\n", 413),
     "too long in the end": (b"400\r\n" + b" " * 1024 + b"\r\n1\r\n", 413),
     "too long by far": (b"ffffffff\r\n", 413),
@@ -9413,7 +9395,7 @@ def chunked_body(chunks: bytes, times: int = 1) -> bytes | None:
 
 def test_chunks_whose_framing_outweighs_their_data_are_refused():
     with pytest.raises(qtm.MalformedHTTP, match="outweighs"):
-        chunked_body(b"".join(b"1;%s\r\nx\r\n" % (b"x" * 200) for _ in range(400)))
+        chunked_body(b"00000001\r\nx\r\n" * 8_000)
     assert chunked_body(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n") == b"x" * 20_000
 
 
@@ -9429,9 +9411,9 @@ def test_a_body_of_small_chunks_takes_the_memory_of_its_bytes():
 def test_a_chunked_create_is_201_and_the_connection_goes_on(idle):
     text = json.dumps(body(params={"fast": 3, "slow": 9})).encode()
     chunks = b"".join(
-        b"%x;n=%d\r\n%s\r\n" % (len(text[i : i + 7]), i, text[i : i + 7]) for i in range(0, len(text), 7)
+        b"%x\r\n%s\r\n" % (len(text[i : i + 7]), text[i : i + 7]) for i in range(0, len(text), 7)
     )
-    answer = raw(idle, CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n" + GET + b"\r\n")
+    answer = raw(idle, CHUNKED + chunks + b"0\r\n\r\n" + GET + b"\r\n")
     assert answered(answer) == [201, 200]
     (task,) = idle.api.tasks.list_tasks()[0]
     assert task.params == {"fast": 3, "slow": 9}
@@ -10095,12 +10077,6 @@ def test_each_request_of_a_group_is_answered_for_itself(api, monkeypatch, error)
         {"task_id": ids[0], "tasks": 1},
         *([{"tasks": 1}] * 2 if is_away else [{"task_id": one, "tasks": 1} for one in ids[1:]]),
     ]
-
-
-def test_options_of_the_whole_service_is_405_with_allow(edge):
-    answer = raw(edge, b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HIDDEN)
-    assert answered(answer) == [405, 200]
-    assert b"\r\nAllow: GET, HEAD, POST\r\n" in answer
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "secret"])
@@ -12540,20 +12516,20 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
     (tmp_path / "empty.pem").write_text("")
     (tmp_path / "wrong.pem").write_text(certificate[0].read_text().replace("M", "N"))
     other = other_ca(tmp_path)
-    (cert, key), missing = certificate, "cannot be read: No such file or directory"
+    (cert, key), both = certificate, "QTM_TLS_CERT, QTM_TLS_KEY: "
     cases = [
-        (tmp_path / "missing.pem", key, f"QTM_TLS_CERT: {tmp_path}/missing.pem {missing}"),
-        (cert, tmp_path / "missing.key", f"QTM_TLS_KEY: {tmp_path}/missing.key {missing}"),
-        (tmp_path, key, f"QTM_TLS_CERT: {tmp_path} cannot be read: Is a directory"),
-        (tmp_path / "empty.pem", key, f"QTM_TLS_CERT: {tmp_path}/empty.pem holds no certificate in PEM"),
-        (key, cert, f"QTM_TLS_CERT: {key} holds no certificate in PEM"),
-        (cert, cert, f"QTM_TLS_KEY: {cert} holds no private key in PEM"),
+        (tmp_path / "missing.pem", key, f"QTM_TLS_CERT: there is no file {tmp_path}/missing.pem"),
+        (cert, tmp_path / "missing.key", f"QTM_TLS_KEY: there is no file {tmp_path}/missing.key"),
+        (tmp_path, key, f"{both}{tmp_path} and {key} cannot be used: "),
+        (tmp_path / "empty.pem", key, f"{both}{tmp_path}/empty.pem and {key} cannot be used: "),
+        (key, cert, f"{both}{key} and {cert} cannot be used: "),
+        (cert, cert, f"{both}{cert} and {cert} cannot be used: "),
         (
             tmp_path / "wrong.pem",
             key,
-            f"QTM_TLS_CERT, QTM_TLS_KEY: {tmp_path}/wrong.pem and {key} cannot be used: ",
+            f"{both}{tmp_path}/wrong.pem and {key} cannot be used: ",
         ),
-        (other, key, f"QTM_TLS_CERT, QTM_TLS_KEY: {other} and {key} cannot be used: "),
+        (other, key, f"{both}{other} and {key} cannot be used: "),
     ]
     for chain, key, fault in cases:
         with pytest.raises(qtm.SettingsError) as refused:
@@ -13539,7 +13515,6 @@ def crowded(tmp_path, monkeypatch, *sent: tuple[str, bytes], most: int = 4):
         "BODY_GRACE_SECONDS": 600.0,
         "HEAD_SECONDS": 600.0,
         "MIN_IDLE_SECONDS": 0.0,
-        "TRIAL_SECONDS": 0.2,
     }.items():
         monkeypatch.setattr(qtm, name, value)
     with (
@@ -13566,7 +13541,7 @@ def test_probes_are_answered_beyond_the_cap_and_others_get_503_with_retry_after(
                 answer = until_closed(sock)
                 assert answered(answer) == [200]
                 assert b"\r\nConnection: close\r\n" in answer
-        for sent in (LISTED, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000, b"GET /x"):
+        for sent in (LISTED, POST + b"Content-Length: 300000\r\n\r\n" + b" " * 300_000):
             with client_of(server, sent) as sock:
                 answer = until_closed(sock)
                 assert answered(answer) == [503], sent[:40]

@@ -313,13 +313,16 @@ REFUSED = {
     "no version": (400, "GET /healthz\r\n\r\n"),
     "no target": (400, f"GET HTTP/1.1{REQUEST_END}\r\n"),
     "asterisk of another method": (400, f"GET * HTTP/1.1{REQUEST_END}\r\n"),
+    "absolute form": (400, "GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: other\r\n\r\n"),
+    "asterisk": (400, f"OPTIONS * HTTP/1.1{REQUEST_END}\r\n"),
+    "extension": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n2;a=b\r\n{{}}\r\n0\r\n\r\n"),
+    "trailer": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nX: y\r\n\r\n"),
     "asterisk and more": (400, f"OPTIONS *?x HTTP/1.1{REQUEST_END}\r\n"),
     "authority": (400, f"CONNECT 127.0.0.1:80 HTTP/1.1{REQUEST_END}\r\n"),
     "fragment": (400, f"GET /healthz#x HTTP/1.1{REQUEST_END}\r\n"),
     "raw letters": (400, f"GET /h\xe9 HTTP/1.1{REQUEST_END}\r\n"),
     "preface of HTTP/2": (400, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"),
     "proxy protocol": (400, f"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /healthz HTTP/1.1{REQUEST_END}\r\n"),
-    "many empty lines": (400, "\r\n" * 40 + f"GET /healthz HTTP/1.1{REQUEST_END}\r\n"),
     "long method": (400, f"{'M' * 50} /healthz HTTP/1.1{REQUEST_END}\r\n"),
     "many fields": (
         431,
@@ -336,7 +339,6 @@ REFUSED = {
     "long chunk": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n1\r\n{{}}\r\n0\r\n\r\n"),
     "huge chunk": (413, f"{CREATE}Transfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n{{}}\r\n0\r\n\r\n"),
     "chunk with a bare line feed": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n2\n{{}}\r\n0\r\n\r\n"),
-    "bad extension": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n2;=\r\n{{}}\r\n0\r\n\r\n"),
     "bad trailer": (400, f"{CREATE}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nnothing\r\n\r\n"),
 }
 # What clients of other protocols say first: TLS, version 2 of the proxy protocol, and so on.
@@ -375,9 +377,6 @@ def refused_at_once(body: str) -> Piece:
 
 ODD_FORMS = (
     form("HTTP/1.0 kept", 200, "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
-    form("absolute form", 200, "GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: other\r\n\r\n"),
-    form("absolute form", 404, "GET HTTP://LOCALHOST:1/x HTTP/1.1\r\nHost: other\r\n\r\n"),
-    form("absolute form", 421, f"GET http://evil.example{API}/listTasks HTTP/1.1{REQUEST_END}\r\n"),
     form("empty lines before", 200, f"\r\n\r\nGET /healthz HTTP/1.1{REQUEST_END}\r\n"),
     form("encoded path", 200, f"GET /%68ealthz HTTP/1.1{REQUEST_END}\r\n"),
     form("GET with a body", 200, f"GET /healthz? HTTP/1.1{REQUEST_END}Content-Length: 3\r\n\r\nabc"),
@@ -395,8 +394,6 @@ ODD_FORMS = (
         404,
         f"POST /x HTTP/1.9{REQUEST_END}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     ),
-    form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}\r\n"),
-    form("OPTIONS *", 405, f"OPTIONS * HTTP/1.1{REQUEST_END}Content-Length: 3\r\n\r\nabc"),
 )
 LAST_FORMS = (
     form("close", 200, f"GET /healthz HTTP/1.1{REQUEST_END}Connection: close\r\n\r\n", True),
@@ -614,14 +611,9 @@ class Writer:
                 if len(body) < 2000
                 else body[at : at + 4000]
             )
-            extension = rng.choice(("", "", ";a", ";a=b", ';a="b c"'))
-            parts.append(
-                f"{len(part):{rng.choice(('x', 'X', '06x'))}}{extension}\r\n".encode() + part + b"\r\n"
-            )
+            parts.append(f"{len(part):{rng.choice(('x', 'X', '06x'))}}\r\n".encode() + part + b"\r\n")
             at += len(part)
-        return b"".join(parts) + rng.choice(
-            (b"0\r\n\r\n", b"0\r\n\r\n", b"000\r\n\r\n", b"0;last\r\nX-Trailer: 1\r\n\r\n")
-        )
+        return b"".join(parts) + rng.choice((b"0\r\n\r\n", b"0\r\n\r\n", b"000\r\n\r\n"))
 
     def _post(self) -> Piece:
         """createTask, once in a while as it should be: those run."""
