@@ -11385,11 +11385,10 @@ def metrics_text(families: Mapping[str, Sequence[Sample]]) -> str:
 
 class HttpMonitor:
     """Counts answers by route, method and status. Unknown paths and methods are "other", so that clients
-    cannot make labels. Thread-safe."""
+    cannot make labels. The event loop counts; any thread reads."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.server: Callable[[], Mapping[str, Any]] = dict  # ApiServer.snapshot, before the first scrape
-        self._lock = threading.Lock()  # guards the counts; held for additions only
         self._answers: dict[tuple[str, str, int], int] = {}
         self._buckets = {path: [0] * (len(DURATION_BUCKETS) + 1) for path in (*paths, "other")}
         self._seconds = dict.fromkeys(self._buckets, 0.0)
@@ -11399,20 +11398,16 @@ class HttpMonitor:
         route = path if path in self._buckets else "other"
         key = (route, method if method in METHODS else "other", status)
         bucket = bisect.bisect_left(DURATION_BUCKETS, seconds)
-        with self._lock:
-            self._answers[key] = self._answers.get(key, 0) + 1
-            self._buckets[route][bucket] += 1
-            self._seconds[route] += seconds
+        self._answers[key] = self._answers.get(key, 0) + 1
+        self._buckets[route][bucket] += 1
+        self._seconds[route] += seconds
 
     def metrics(self) -> dict[str, list[Sample]]:
         """All families of HTTP."""
-        with self._lock:
-            answers = sorted(self._answers.items())
-            routes = [(path, [*counts], self._seconds[path]) for path, counts in self._buckets.items()]
-        server = self.server()
+        answers, server = sorted(self._answers.copy().items()), self.server()
         durations: list[Sample] = []
-        for path, counts, seconds in routes:
-            totals = [*itertools.accumulate(counts)]
+        for path, counts in self._buckets.items():
+            totals, seconds = [*itertools.accumulate(counts)], self._seconds[path]
             bounds = zip((*DURATION_BUCKETS, "+Inf"), totals, strict=True)
             durations += [("_bucket", {"route": path, "le": str(bound)}, total) for bound, total in bounds]
             durations += [("_sum", {"route": path}, seconds), ("_count", {"route": path}, totals[-1])]
@@ -12621,21 +12616,6 @@ STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000\r\n"  # a year w
 RENEWAL_SECONDS = 10.0  # how late a new certificate is noticed
 
 
-def _pem_fault(settings: Settings) -> str:
-    """Which of the files of the certificate is not in PEM; empty when both look right."""
-    for name, path, label in (
-        ("QTM_TLS_CERT", settings.tls_cert, "CERTIFICATE"),
-        ("QTM_TLS_KEY", settings.tls_key, "PRIVATE KEY"),
-    ):
-        try:
-            text = pathlib.Path(path).read_bytes()
-        except OSError as error:
-            return f"{name}: {path} cannot be read: {error.strerror}"
-        if f"{label}-----".encode() not in text:
-            return f"{name}: {path} holds no {label.lower()} in PEM"
-    return ""
-
-
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """For TLS 1.2 and newer, with the certificate and key of the settings. Raises SettingsError."""
     cert, key = settings.tls_cert, settings.tls_key
@@ -12643,6 +12623,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     def refuse() -> str:  # or OpenSSL asks for the passphrase at the terminal, and the service waits for it
         raise SettingsError(f"QTM_TLS_KEY: {key} is encrypted; store the key without a passphrase")
 
+    for name, path in (("QTM_TLS_CERT", cert), ("QTM_TLS_KEY", key)):
+        if not os.access(path, os.R_OK):
+            raise SettingsError(f"{name}: there is no file {path}, or this account cannot read it")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # its handshakes would cost us more than the client
@@ -12650,8 +12633,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         context.load_cert_chain(cert, key, password=refuse)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
-        fault = f"QTM_TLS_CERT, QTM_TLS_KEY: {cert} and {key} cannot be used: {reason}"
-        raise SettingsError(_pem_fault(settings) or fault) from None
+        names = "QTM_TLS_CERT, QTM_TLS_KEY"
+        raise SettingsError(f"{names}: {cert} and {key} cannot be used: {reason}") from None
     return context
 
 
@@ -12836,19 +12819,17 @@ class Stream:
         gone."""
         unsent = self.unsent
         while unsent:
-            count = self.send(unsent)
-            while unsent and count >= len(unsent[0]):
-                count -= len(unsent.pop(0))
-            if count:
-                unsent[0] = unsent[0][count:]
+            unsent[0] = unsent[0][self.send(unsent[0]) :]
+            if not unsent[0]:
+                unsent.pop(0)
 
     def receive(self) -> bytes:
         """What has arrived; nothing at the end. Raises BlockingIOError, OSError."""
         return self.socket.recv(RECEIVE_BYTES)
 
-    def send(self, parts: Sequence[memoryview]) -> int:
+    def send(self, data: memoryview) -> int:
         """How many bytes went out. Raises BlockingIOError, OSError."""
-        return self.socket.send(parts[0]) if len(parts) == 1 else self.socket.sendmsg(parts)
+        return self.socket.send(data)
 
     def shut(self, is_client_sending: bool) -> None:
         """Send the end of the stream."""
@@ -12871,9 +12852,9 @@ class TlsStream(Stream):
             data += self._tls.recv(more)
         return data
 
-    def send(self, parts: Sequence[memoryview]) -> int:
-        """One part at a time."""
-        return self._translated(self._tls.send, parts[0])
+    def send(self, data: memoryview) -> int:
+        """The same, encrypted."""
+        return self._translated(self._tls.send, data)
 
     def _translated(self, call: Callable[..., T], *given: Any) -> T:
         try:
@@ -12936,14 +12917,13 @@ class Exchange:
 
     def joins(self, first: Exchange) -> bool:
         """Whether it is answered by the same call of the handler."""
-        route, request = self.route, self.request
-        if route is not first.route or self.is_alone or first.is_alone:
+        if self.route is not first.route or self.is_alone or first.is_alone:
             return False
-        if not route.is_shared:
-            return True
-        texts = (one.headers.get("accept-language", "") for one in (request, first.request))
-        is_equal = (request.query, request.may_wait) == (first.request.query, first.request.may_wait)
-        return is_equal and len({*map(prefers_chinese, texts)}) == 1
+        mine, other = (
+            (one.query, one.may_wait, one.headers.get("accept-language"))
+            for one in (self.request, first.request)
+        )
+        return not self.route.is_shared or mine == other
 
     def count(self, monitor: HttpMonitor) -> None:
         """Count it at its end, from the first byte of its head to the last byte of its answer."""
@@ -13007,7 +12987,6 @@ class ByteBudget:
 
 IDLE_SECONDS = 75.0  # a kept connection without a request
 MIN_IDLE_SECONDS = 1.0  # after which it may have to make room for another
-TRIAL_SECONDS = 2.0  # for the head of a client beyond the cap, which may be a probe
 HEAD_SECONDS = 10.0  # for the whole head, from its first byte
 BODY_SECONDS = 120.0  # for the whole body, also for one that is dropped
 BODY_GRACE_SECONDS = 5.0  # after which a body must have come at MIN_BODY_RATE
@@ -13052,8 +13031,7 @@ class Connection:
         if phase is Phase.WAITING:
             self._server.dispatcher.end_wait(self.exchange)
         elif phase is Phase.BODY or (phase is Phase.HEAD and self._reader.size):
-            late = RequestTimeout(f"the {phase.value} did not arrive in time")
-            self._refuse_framing(self.rejection or late)
+            self._refuse_framing(RequestTimeout(f"the {phase.value} did not arrive in time"))
         else:
             if phase is Phase.SENDING:
                 log_event(logging.DEBUG, "answer not taken", request_id=self.exchange.request_id)
@@ -13159,7 +13137,7 @@ class Connection:
 
     def _await_bytes(self) -> None:
         if self.phase is Phase.IDLE and self._reader.size:
-            self._become(Phase.HEAD, TRIAL_SECONDS if self.rejection else HEAD_SECONDS)
+            self._become(Phase.HEAD, HEAD_SECONDS)
         is_unwanted = self._server.dispatcher.is_draining and self.phase in UNASKED
         if self.has_ended or is_unwanted:
             self.close()
@@ -13479,10 +13457,8 @@ class Waiters(dict["Exchange", WaitKey]):
 
 
 def _too_late(lane: Lane) -> Response:
-    if lane is Lane.ENGINE:
-        message = f"earlier creates have waited for the engine, or for the database, for {LATE_SECONDS} s"
-        return failure(EngineUnavailable(message, retry_after_seconds=2))
-    return failure(DatabaseUnavailable(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2))
+    error = EngineUnavailable if lane is Lane.ENGINE else DatabaseUnavailable
+    return failure(error(f"no worker came free within {LATE_SECONDS} s", retry_after_seconds=2))
 
 
 def _failed(exchange: Exchange, error: Exception) -> Response:
@@ -13821,7 +13797,6 @@ class ApiServer(socketserver.TCPServer):
         self.let_linger(connection)
         message = f"there are {self.settings.max_connections} connections already"
         connection.rejection = TooManyConnections(message, retry_after_seconds=1)
-        connection.deadline = connection.since + TRIAL_SECONDS
 
     # -- what connections ask for
 
