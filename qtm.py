@@ -13317,6 +13317,7 @@ QUEUED_LANES: Sequence[Lane] = [lane for lane in Lane if lane is not Lane.NOW]
 WORKERS = {lane: 2 if lane in (Lane.READ, Lane.WRITE, Lane.LONG) else 1 for lane in QUEUED_LANES}
 MAX_GROUP = 64  # requests that are answered together
 GATHER_SECONDS = 0.005  # after which a second worker of a lane helps the first
+ENOUGH_READS = 8  # for the second: the database answers one group while the loop reads the next
 LATE_SECONDS = 10.0  # a request that no worker has taken by then is answered with 503
 LOOK_SECONDS = 0.5  # how late a waiting client learns of a change that another replica made
 TRIM_SECONDS = 1.0  # after the last long request, until what it left in the heap is given back
@@ -13381,9 +13382,10 @@ class LaneQueue:
 
     def is_gathering(self, now: float) -> bool:
         """Whether requests wait for the worker that is at work, as one group, which takes less CPU than two
-        groups; until it has been held up for a while."""
+        groups; until it has been held up for a while, or the group is large."""
         is_idle = len(self.idle) == WORKERS[self.lane] or self.lane not in (Lane.READ, Lane.WRITE)
-        return not is_idle and now - self.waiting[0].queued_at < GATHER_SECONDS
+        is_large = self.lane is Lane.READ and len(self.waiting) >= ENOUGH_READS
+        return not (is_idle or is_large) and now - self.waiting[0].queued_at < GATHER_SECONDS
 
     def take_group(self) -> list[Exchange]:
         """The oldest request, and others that are answered by the same call."""
