@@ -12646,30 +12646,32 @@ class Certificate:
         self.context = tls_context(settings)
         self._settings = settings
         self._files = self._read()
-        self._fault = ""  # why the files could not be used the last time
         self._next_look = 0.0
 
     def _read(self) -> list[bytes]:
-        paths = (self._settings.tls_cert, self._settings.tls_key)
-        return [pathlib.Path(path).read_bytes() if os.path.exists(path) else b"" for path in paths]
+        found = []
+        for path in (self._settings.tls_cert, self._settings.tls_key):
+            try:
+                found.append(pathlib.Path(path).read_bytes())
+            except OSError as error:
+                found.append(str(error).encode())
+        return found
 
     def refresh(self, now: float) -> None:
-        """Look at the files now and then. A pair that cannot be used changes nothing and is tried again, the
-        same fault logged once: it may be half replaced, or unreadable for want of rights or descriptors."""
+        """Look at the files now and then. A pair that cannot be used changes nothing, and is tried again once
+        it has changed."""
         if now < self._next_look:
             return
         self._next_look = now + RENEWAL_SECONDS
+        files = self._read()
+        if files == self._files:
+            return
+        self._files = files
         try:
-            files = self._read()
-            if files == self._files:
-                return
             self.context = tls_context(self._settings)
-            self._files, self._fault = files, ""
             log_event(logging.INFO, "certificate renewed", file=self._settings.tls_cert)
-        except (OSError, SettingsError) as error:
-            if str(error) != self._fault:
-                log_event(logging.WARNING, "certificate not renewed", error=str(error))
-            self._fault = str(error)
+        except SettingsError as error:
+            log_event(logging.WARNING, "certificate not renewed", error=str(error))
 
 
 CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # another one than UTF-8
@@ -12682,15 +12684,6 @@ def _sha256(text: str) -> bytes:
 def _sent_token(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip(" \t") if scheme.lower() == "bearer" else ""
-
-
-def _without_default_port(origin: str) -> str:
-    """An origin as browsers send it."""
-    match = ORIGIN.fullmatch(origin)
-    if match is None:
-        return origin
-    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
-    return scheme + host + ("" if (scheme, port) in (("http://", ":80"), ("https://", ":443")) else port)
 
 
 class AccessRules:
@@ -12708,7 +12701,7 @@ class AccessRules:
         ]
         names = (*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts)
         self._hosts = {host.strip("[]").lower() for host in names}
-        self._origins = {_without_default_port(origin) for origin in settings.allowed_origins}
+        self._origins = {origin.lower() for origin in settings.allowed_origins}
         self._is_wildcard = settings.host in ("0.0.0.0", "::")
         self._is_served = functools.lru_cache(maxsize=64)(self._is_host_of_ours)
 
@@ -12763,8 +12756,8 @@ class AccessRules:
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
         host, origin = headers.get("host", ""), headers.get("origin")
-        of_same_host = (None, f"http://{host}", f"https://{host}")  # a proxy may speak TLS
-        if origin not in of_same_host and _without_default_port(origin or "") not in self._origins:
+        # a proxy may speak TLS
+        if origin not in (None, f"http://{host}", f"https://{host}") and origin not in self._origins:
             raise ForeignOrigin(
                 f"a page of the origin {origin!r:.100} may not write to the host {host!r:.100}; if it is qtm's "
                 "own behind a proxy, have the proxy pass the Host on, or add the origin to QTM_ALLOWED_ORIGINS"
@@ -13629,10 +13622,8 @@ class Dispatcher:
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. It caps the connections, and its tick closes those past their deadline.
 
-MAX_ACCEPTED = 64  # connections in a row, before the others get their turn
 MAX_CLOSING = 256  # connections that linger, and clients beyond the cap that have asked for nothing yet
-TICK_SECONDS = 0.5  # how late a deadline is noticed
-WAITING_TICK_SECONDS = 0.1  # the same, while clients wait for an end
+TICK_SECONDS = 0.2  # how late a deadline is noticed
 DRAIN_SECONDS = 5.0
 CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
@@ -13716,14 +13707,13 @@ class ApiServer(socketserver.TCPServer):
         dispatcher = self.dispatcher
         while not dispatcher.is_draining or self._connections or self._closing:
             most = dispatcher.dispatch()
-            pause = WAITING_TICK_SECONDS if dispatcher.waiters else poll_interval
-            seconds = max(0.0, self._last_tick + pause - time.monotonic())
+            seconds = max(0.0, self._last_tick + poll_interval - time.monotonic())
             for key, _ in self._mailbox.sleep(self.poller, min(seconds, most)):
                 connection, on_event = key.data
                 self._guard(connection, on_event)
             for call, given in self._mailbox.take():
                 self._guard(None, call, *given)
-            if time.monotonic() >= self._last_tick + pause:
+            if time.monotonic() >= self._last_tick + poll_interval:
                 self._guard(None, self.service_actions)
 
     def _guard(self, connection: Connection | None, call: Callable[..., object], *given: Any) -> None:
@@ -13759,20 +13749,19 @@ class ApiServer(socketserver.TCPServer):
     # -- clients
 
     def _accept(self) -> None:
-        for _ in range(MAX_ACCEPTED):
-            try:
-                request, address = self.get_request()
-            except BlockingIOError:
-                return
-            except OSError as error:  # out of descriptors, most likely: the tick tries again
-                log_event(logging.WARNING, "accepting failed", error=error_text(error))
-                self.poller.unregister(self.socket)
-                return
-            try:
-                self.process_request(request, (str(address[0]).removeprefix("::ffff:"), address[1]))
-            except OSError as error:  # reset since: TLS looks for the peer
-                log_event(logging.DEBUG, "client gone", error=error_text(error))
-                request.close()
+        try:
+            request, address = self.get_request()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors, most likely: the tick tries again
+            log_event(logging.WARNING, "accepting failed", error=error_text(error))
+            self.poller.unregister(self.socket)
+            return
+        try:
+            self.process_request(request, (str(address[0]).removeprefix("::ffff:"), address[1]))
+        except OSError as error:  # reset since: TLS looks for the peer
+            log_event(logging.DEBUG, "client gone", error=error_text(error))
+            request.close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Register a new client. Raises OSError."""

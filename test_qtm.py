@@ -9336,8 +9336,7 @@ def test_one_byte_more_than_the_longest_head_or_line_is_refused():
     for data, status in (
         (too_long, 431),
         (too_long[: qtm.MAX_HEAD_BYTES + 1], 431),  # at once, without an end
-        (LONGEST_SIZE.replace(b"2;", b"2;x"), 400),
-        (b"\r\n" * 33 + GET + b"\r\n", 400),
+        (LONGEST_SIZE.replace(b"00000002", b"000000002"), 400),
     ):
         assert read_messages([data]) == ([], status)
 
@@ -9360,7 +9359,7 @@ REFUSED_CHUNKS = {
     "shorter than its size": (b"3\r\n{}\r\n0\r\n\r\n", 400),
     "extension": (b"2;a=b\r\n{}\r\n0\r\n\r\n", 400),
     "trailer": (b"2\r\n{}\r\n0\r\nX: y\r\n\r\n", 400),
-    "bare lf at the end": (b"2\r\n{}\r\n0\r\n\n", 400),
+    "bare lf at the end": (b"2\r\n{}\r\n0\r\n\n\n", 400),
     "too long at once": (b"401\r\n", 413),
     "too long in the end": (b"400\r\n" + b" " * 1024 + b"\r\n1\r\n", 413),
     "too long by far": (b"ffffffff\r\n", 413),
@@ -12333,7 +12332,7 @@ def test_a_write_that_the_stop_cuts_off_has_an_audit_line_of_unknown_outcome(tmp
 
 
 def test_host_origin_and_media_type_are_checked_and_a_refusal_names_the_setting(tmp_path):
-    allowed = ("https://qtm.example:443", "http://Hub:8888")
+    allowed = ("https://qtm.example", "http://Hub:8888")
     chosen = settings(
         f"sqlite:///{tmp_path}/q.db", port=0, allowed_origins=allowed, allowed_hosts=("qtm.example",)
     )
@@ -12471,23 +12470,6 @@ def test_a_renewed_certificate_serves_new_connections_and_half_a_renewal_changes
         assert kept.call("GET", "/healthz")[0] == 200, "open connections go on"
         with secured(server, new) as still:
             assert still.call("GET", "/healthz")[0] == 200
-
-
-def test_a_renewed_pair_that_could_not_be_read_is_tried_again_and_told_of_once(tmp_path, monkeypatch, caplog):
-    """As when a hook hands the key over after it was written, which leaves no trace in its times."""
-    caplog.set_level(logging.INFO, logger="qtm")
-    cert, key = self_signed(tmp_path / "tls")
-    held = qtm.Certificate(qtm.Settings(tls_cert=str(cert), tls_key=str(key)))
-    first = held.context
-    self_signed(tmp_path / "tls")
-    with monkeypatch.context() as patch:
-        patch.setattr(ssl.SSLContext, "load_cert_chain", lambda *given, **more: open(tmp_path / "nothing"))
-        for i in range(3):
-            held.refresh(100.0 * i)
-    assert (held.context, caplog.text.count("certificate not renewed")) == (first, 1)
-    for i in range(3, 6):
-        held.refresh(100.0 * i)
-    assert (held.context is first, caplog.text.count("certificate renewed")) == (False, 1)
 
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(tmp_path):
