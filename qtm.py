@@ -2616,13 +2616,8 @@ class MySQLDialect:
 
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         place = f"{host}/{self._url.name}"
-        if refusal := self._refusal(error, f"at {place}, "):
-            return refusal
-        cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__ or error
         words = f"cannot connect to the database at {place}: {_driver_text(error)}"
-        # RuntimeError: the package cryptography is missing; the other is of a certificate
-        is_refused = isinstance(error, RuntimeError) or hasattr(cause, "verify_message")
-        return DatabaseRefused(words) if is_refused else DatabaseUnavailable(words)
+        return self._refusal(error, f"at {place}, ") or DatabaseUnavailable(words)
 
     def is_usable(self, connection: Any) -> bool:
         """Readable while idle means that the server hung up, or sent the reason."""
