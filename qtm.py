@@ -3236,10 +3236,10 @@ def _task_metrics(dialect: Dialect) -> str:
         AND m.task_id = backtest_tasks.task_id), {members("'null'", "'null'", "'false'")})"""
 
 
-def _task_columns(dialect: Dialect) -> tuple[str, str, str]:
-    """The column of `_task_text`, or four of them; and the expression for the JSON of a whole task, which HTTP
-    sends as it is: a driver takes longer for each column, and twice as long for nineteen. Four, with the
-    documents apart, are for what the server makes NULL in one: a text beyond max_allowed_packet."""
+def _task_columns(dialect: Dialect) -> tuple[str, str]:
+    """The column of `_task_text`, and the expression for the JSON of a whole task, which HTTP sends as it is: a
+    driver takes longer for each column, and twice as long for nineteen. Creates hold the documents of a task
+    to half of max_allowed_packet, beyond which the server makes NULL of a text."""
 
     def quoted(column: str) -> str:
         return f"@COALESCE(JSON_QUOTE({column}), 'null')@"
@@ -3255,7 +3255,7 @@ def _task_columns(dialect: Dialect) -> tuple[str, str, str]:
         WHEN status = 'pending' AND attempt > 0 THEN {dialect.filled(RETRIED_TEXTS[0])}
         ELSE CASE status {" ".join(others)} END END"""
     run_at = "@REPLACE(run_at, ' ', 'T')@Z"
-    head = (
+    whole = (
         '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
         f'"stock_code":{quoted("stock_code")},"status":"@status@",{STATUS_TEXT_NAME}"@{status_text}@",'
         f'"progress":@progress@,"message":{quoted("message")},@{_task_metrics(dialect)}@,"attempt":@attempt@,'
@@ -3263,12 +3263,11 @@ def _task_columns(dialect: Dialect) -> tuple[str, str, str]:
         f'"created_at":"@REPLACE(created_at, \' \', \'T\')@Z","run_at":"{run_at}",'
         f'"started_at":{stamp("started_at")},"finished_at":{stamp("finished_at")},'
         f'"worker_id":{quoted("worker_id")},"engine_version":{quoted("engine_version")},'
-        f'"created_by":{quoted("created_by")},"result_of":{quoted("result_of")}'
+        f'"created_by":{quoted("created_by")},"result_of":{quoted("result_of")},"config":@config@,'
+        """"params":@params@,"error":@COALESCE(error, 'null')@}"""
     )
-    head_of_all = f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {head}"
-    documents = ""","config":@config@,"params":@params@,"error":@COALESCE(error, 'null')@}"""
-    columns = f"{dialect.filled(head_of_all)}, config, params, error"
-    return dialect.filled(head_of_all + documents), columns, dialect.filled(head + documents)
+    line = f"@backtest_tasks.task_id@ @status@ @-priority_rank@ {run_at} {whole}"
+    return dialect.filled(line), dialect.filled(whole)
 
 
 class TaskText(NamedTuple):
@@ -3291,12 +3290,9 @@ def _utf8(text: str | bytes) -> str:
 
 
 def _task_text(row: Sequence[Any]) -> TaskText:
-    text, *rest = row
+    text, *result = row
     task_id, status, priority, run_at, task_json = _utf8(text).split(" ", 4)
-    if rest:
-        config, params, error, *rest = rest
-        task_json += f',"config":{config},"params":{params},"error":{error or "null"}}}'
-    return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *rest)
+    return TaskText(task_id, TaskStatus(status), int(priority), run_at, task_json, *result)
 
 
 def _iso(stamp: str | None) -> str | None:
@@ -3854,6 +3850,7 @@ class CreateStatements(Statements):
 # returns whether it won, and raises nothing if it lost.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
+TASK_BYTES = 2000  # of the JSON of a task beside its documents, at most but for a long message
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 # in one transaction of a cancel or retry of a batch: some 10 ms, in which nobody waits long for a lock, and
 # few rows on a cluster, where many lose to every small transaction of another node
@@ -3914,15 +3911,12 @@ class TaskStatements(Statements):
         # counted: 600,000 tasks take a quarter of a second. Any thread reads and writes; each step is atomic.
         self._kept: dict[str, tuple[float, BatchInfo]] = {}
         dialect = database.dialect
-        self._task_column, self._task_columns, self._task_json = _task_columns(dialect)
+        self._task_column, self._task_json = _task_columns(dialect)
         where = "WHERE backtest_tasks.task_id IN"
-        self._select_task, self._select_parts = (
-            f"SELECT {columns} FROM backtest_tasks {where}"
-            for columns in (self._task_column, self._task_columns)
-        )
+        self._select_task = f"SELECT {self._task_column} FROM backtest_tasks {where}"
         short = f"CASE WHEN LENGTH(result) <= {RESULT_TOGETHER_BYTES} THEN result END"
         self._select_result, self._select_results, self._select_card = (
-            f"""SELECT {self._task_columns}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
+            f"""SELECT {self._task_column}, {columns} FROM backtest_tasks LEFT JOIN backtest_results
                 ON backtest_results.task_id = COALESCE(result_of, backtest_tasks.task_id) {where}"""
             for columns in (*(f"{result}, non_finite, converted" for result in ("result", short)), "run_card")
         )
@@ -3937,19 +3931,14 @@ class TaskStatements(Statements):
         sql = self._select_task
         if with_results:
             sql = self._select_results if len(task_ids) > 1 else self._select_result
-        rows = self._rows_of(sql, task_ids)
-        if any(row[0] is None for row in rows):
-            rows = self._rows_of(self._select_parts, task_ids)
-        return {task.task_id: task for task in map(_task_text, rows)}
-
-    def _rows_of(self, sql: str, task_ids: Sequence[str]) -> list[tuple[Any, ...]]:
         lists = _key_lists(sql, task_ids)
-        return [row for statement, keys in lists for row in self.database.rows(statement, keys)]
+        rows = [row for statement, keys in lists for row in self.database.rows(statement, keys)]
+        return {task.task_id: task for task in map(_task_text, rows)}
 
     def get_run_card(self, task_id: str) -> tuple[TaskInfo, dict[str, Any]] | None:
         """The task, or None if it is not there; and what is stored of its run, nothing unless completed."""
         for row in self.database.rows(f"{self._select_card} (:task_id)", {"task_id": _key(task_id)}):
-            task, card = _task_text(row[:4]), json.loads(row[4] or "{}")
+            task, card = _task_text(row[:1]), json.loads(row[1] or "{}")
             return TaskInfo.from_dict(json.loads(task.json)), card
         return None
 
@@ -4029,11 +4018,12 @@ class TaskStatements(Statements):
         page = f"{columns} FROM {chosen.source()} {PAGE_ROWS}"
         return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
 
-    def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool, int]:
-        """The ids of a page, whether more follow, and the bytes of its documents, PAGE_BYTES or one task's."""
+    def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool]:
+        """The ids of a page of PAGE_BYTES or one task, and whether more follow. A server cuts off what a packet
+        does not take; the page is half of one at most."""
         dialect = self.database.dialect
         texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), _task_metrics(dialect)]
-        size = " + ".join(map(dialect.byte_length.format, texts))
+        size = " + ".join([*map(dialect.byte_length.format, texts), str(TASK_BYTES)])
         entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
         ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
         entries = sorted(_utf8(text).split(","), reverse=chosen.newest_first) if text else []
@@ -4044,27 +4034,22 @@ class TaskStatements(Statements):
                 break
             ids.append(task_id)
             total += int(length)
-        return ids, len(entries) > len(ids), total
+        return ids, len(entries) > len(ids)
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
         """A page of tasks by their ids, as a text of the database: parsing rows takes fifty times as long."""
-        ids, has_more, documents = self._page_ids(chosen)
+        ids, has_more = self._page_ids(chosen)
         if not ids:
             return TaskPage("", None)
-        parameters = chosen.parameters(chosen.limit, ids[-1])
-        columns = f"GROUP_CONCAT(backtest_tasks.task_id), GROUP_CONCAT({self._task_json})"
-        ((ids_text, text),) = self._page(chosen, columns, parameters)
-        found = ids_text.split(",") if ids_text else []
-        # A server cuts off what a packet does not take, and promises no order: what is not surely whole (half
-        # a packet is far from the cut) and in order is read row by row.
-        is_whole = max(documents, len(text or "")) < self.database.dialect.max_document_bytes
-        if not is_whole or found != sorted(found, reverse=chosen.newest_first):
-            rows = self._page(chosen, self._task_columns, parameters)
-            tasks = sorted(map(_task_text, rows), reverse=chosen.newest_first)
-            found, text = [task.task_id for task in tasks], ",".join([task.json for task in tasks])
+        # each text ends with a line feed, of which JSON that is stored has none
+        column = f"GROUP_CONCAT({self.database.dialect.filled(f'@{self._task_column}@{chr(10)}')})"
+        ((text,),) = self._page(chosen, column, chosen.parameters(chosen.limit, ids[-1]))
+        lines = [line.split(" ", 4) for line in _utf8(text)[:-1].split("\n,")] if text else []
+        lines.sort(reverse=chosen.newest_first)
         # The texts were read after the ids: tasks that came between them may have filled the page.
-        is_other_end = len(found) == chosen.limit and found[-1] != ids[-1]
-        return TaskPage(_utf8(text or ""), found[-1] if is_other_end else ids[-1] if has_more else None)
+        is_other_end = len(lines) == chosen.limit and lines[-1][0] != ids[-1]
+        following = lines[-1][0] if is_other_end else ids[-1] if has_more else None
+        return TaskPage(",".join([line[4] for line in lines]), following)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
