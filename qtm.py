@@ -3236,6 +3236,9 @@ def _task_metrics(dialect: Dialect) -> str:
         AND m.task_id = backtest_tasks.task_id), {members("'null'", "'null'", "'false'")})"""
 
 
+TASK_HEAD = '{"task_id":"'  # of the JSON of a task; then its id, by which the texts of tasks are sorted
+
+
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
     """The column of `_task_text`, and the expression for the JSON of a whole task, which HTTP sends as it is: a
     driver takes longer for each column, and twice as long for nineteen. Creates hold the documents of a task
@@ -3256,7 +3259,7 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
         ELSE CASE status {" ".join(others)} END END"""
     run_at = "@REPLACE(run_at, ' ', 'T')@Z"
     whole = (
-        '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
+        f'{TASK_HEAD}@backtest_tasks.task_id@","batch_id":"@batch_id@",'
         f'"stock_code":{quoted("stock_code")},"status":"@status@",{STATUS_TEXT_NAME}"@{status_text}@",'
         f'"progress":@progress@,"message":{quoted("message")},@{_task_metrics(dialect)}@,"attempt":@attempt@,'
         '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
@@ -4042,14 +4045,13 @@ class TaskStatements(Statements):
         if not ids:
             return TaskPage("", None)
         # each text ends with a line feed, of which JSON that is stored has none
-        column = f"GROUP_CONCAT({self.database.dialect.filled(f'@{self._task_column}@{chr(10)}')})"
+        column = f"GROUP_CONCAT({self.database.dialect.filled(f'@{self._task_json}@{chr(10)}')})"
         ((text,),) = self._page(chosen, column, chosen.parameters(chosen.limit, ids[-1]))
-        lines = [line.split(" ", 4) for line in _utf8(text)[:-1].split("\n,")] if text else []
-        lines.sort(reverse=chosen.newest_first)
+        tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
         # The texts were read after the ids: tasks that came between them may have filled the page.
-        is_other_end = len(lines) == chosen.limit and lines[-1][0] != ids[-1]
-        following = lines[-1][0] if is_other_end else ids[-1] if has_more else None
-        return TaskPage(",".join([line[4] for line in lines]), following)
+        last = tasks[-1][len(TASK_HEAD) : len(TASK_HEAD) + len(ids[-1])] if tasks else ids[-1]
+        is_other_end = len(tasks) == chosen.limit and last != ids[-1]
+        return TaskPage(",".join(tasks), last if is_other_end else ids[-1] if has_more else None)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
