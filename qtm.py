@@ -3853,7 +3853,9 @@ class CreateStatements(Statements):
 # returns whether it won, and raises nothing if it lost.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
-TASK_BYTES = 2000  # of the JSON of a task beside its documents, at most but for a long message
+TASK_BYTES = (
+    1000  # of the JSON of a task beside its message, its metrics and its documents; twice that at worst
+)
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
 # in one transaction of a cancel or retry of a batch: some 10 ms, in which nobody waits long for a lock, and
 # few rows on a cluster, where many lose to every small transaction of another node
@@ -4025,7 +4027,8 @@ class TaskStatements(Statements):
         """The ids of a page of PAGE_BYTES or one task, and whether more follow. A server cuts off what a packet
         does not take; the page is half of one at most."""
         dialect = self.database.dialect
-        texts = [*(f"COALESCE({name}, '')" for name in ("config", "params", "error")), _task_metrics(dialect)]
+        names = ("message", "config", "params", "error")
+        texts = [*(f"COALESCE({name}, '')" for name in names), _task_metrics(dialect)]
         size = " + ".join([*map(dialect.byte_length.format, texts), str(TASK_BYTES)])
         entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
         ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
