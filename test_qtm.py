@@ -2210,8 +2210,7 @@ def test_a_deleted_task_is_gone_with_all_that_belongs_to_it_and_others_are_not(u
         for _ in range(2):
             end_next(dao, ranked({"sharpe": 1.0}))
         dao.claim("w", 2)
-        dao.database.write(lambda session: session.execute(
-            "UPDATE backtest_tasks SET status = 'pending' WHERE task_id = :key", {"key": waiting}))  # fmt: skip
+        change(dao, "UPDATE backtest_tasks SET status = 'pending' WHERE task_id = :key", key=waiting)
         for task_id, status in ((waiting, "pending"), (running, "running")):
             with pytest.raises(qtm.TaskNotFinished, match=f"^the task is {status}: only ended"):
                 tasks.delete_task(task_id)
@@ -2907,7 +2906,7 @@ def grow_old(dao, *task_ids: str) -> list[str]:
         ),
     ]
     for sql in statements:
-        dao.database.write(lambda s, sql=sql: s.execute(sql))
+        change(dao, sql)
     return ["0" * 8 + task_id[8:] for task_id in task_ids]
 
 
@@ -3266,12 +3265,8 @@ def test_params_are_ranked_over_their_stocks(dao):
     sweep_of(dao, "b", {one: RANKED_SWEEP[one] for one in ("A", "\u5e73\u5b89")})
     other = "C D, 'E'"
     sweep_of(dao, "b2", {other: RANKED_SWEEP[other]})
-    dao.database.write(
-        lambda s: [
-            s.execute(f"UPDATE {table} SET batch_id = 'b' WHERE batch_id = 'b2'")
-            for table in ("backtest_tasks", "backtest_metrics")
-        ]
-    )
+    for table in ("backtest_tasks", "backtest_metrics"):
+        change(dao, f"UPDATE {table} SET batch_id = 'b' WHERE batch_id = 'b2'")
     assert qtm.params_key({"fast": 10, "slow": 100}) == qtm.params_key({"slow": 100, "fast": 10})
     for stat, expected in GROUPED.items():
         for order, sign in (("desc", -1), ("asc", 1)):
@@ -9624,11 +9619,11 @@ def test_the_age_of_the_queue_is_that_of_due_tasks_by_the_databases_clock(dao):
     first, second, third = add(dao, "A", "B", "C")
     dao.claim("w", 1)
     waits = "UPDATE backtest_tasks SET run_at = ADDTIME(UTC_TIMESTAMP(6), :by) WHERE task_id = :id"
-    dao.database.write(lambda session: session.execute(waits, {"by": "0:05:00", "id": second}))
+    change(dao, waits, by="0:05:00", id=second)
     counts, age = dao.count_open()
     assert counts == {"pending": 2, "running": 1}
     assert 0 <= age < 30, "one in backoff has no age"
-    dao.database.write(lambda session: session.execute(waits, {"by": "-2:00:00", "id": third}))
+    change(dao, waits, by="-2:00:00", id=third)
     assert 7200 <= dao.count_open()[1] < 7230
     dao.cancel(first)
     dao.cancel(second)
@@ -9713,10 +9708,9 @@ def test_tasks_are_counted_no_more_often_than_their_number_allows(monkeypatch):
 
 
 def test_tasks_are_counted_in_bounded_statements(dao, monkeypatch):
-    change = "UPDATE backtest_tasks SET status = :to WHERE task_id = :id"
     for number, task_id in enumerate(add(dao, *["A"] * 12)):
-        keys = {"id": task_id, "to": "completed" if number < 7 else "failed"}
-        dao.database.write(lambda session, keys=keys: session.execute(change, keys))
+        status = "completed" if number < 7 else "failed"
+        change(dao, f"UPDATE backtest_tasks SET status = '{status}' WHERE task_id = :id", id=task_id)
     read, real = [], dao.count_status
 
     def count_status(status, after):
@@ -9726,15 +9720,6 @@ def test_tasks_are_counted_in_bounded_statements(dao, monkeypatch):
     monkeypatch.setattr(dao, "count_status", count_status)
     assert dao.count_ended() == {"completed": 7, "failed": 5, "cancelled": 0}
     assert read == [5, 2, 5, 0, 0]
-
-
-def test_a_scrape_without_database_answers_with_the_rest(tmp_path):
-    with serving(settings(f"sqlite:///{tmp_path}/q.db", port=0)) as server:
-        server.api.tasks.dao.database._readers.close()
-        found = scrape(server)
-    assert (found("qtm_database_up"), found("qtm_tasks", status="pending")) == (0, None)
-    assert found("qtm_info", version=qtm.__version__) == 1
-    assert found("qtm_database_errors_total", kind="database_unavailable") >= 1
 
 
 # ==== 51-55 Schemas, Routes, OpenAPI, Page, API =============================================================
@@ -10099,7 +10084,7 @@ def test_a_retention_that_fails_or_hangs_stops_neither_rounds_nor_readiness(url,
 
 
 def test_readyz_of_a_database_with_an_older_schema_says_so(api):
-    api.api.tasks.dao.database.write(lambda s: s.execute("DELETE FROM qtm_schema WHERE step > 1"))
+    change(api.api.tasks.dao, "DELETE FROM qtm_schema WHERE step > 1")
     assert call(api, "GET", "/readyz")[1]["message"] == "not ready: the schema is not current"
 
 
@@ -10132,16 +10117,11 @@ def test_probes_of_a_database_that_hangs_hold_up_one_worker(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("fault", ["ZeroDivisionError", "backtest_tasks"], ids=["of ours", "of the database"])
 def test_a_fault_of_no_known_class_is_500_and_its_reason_is_in_the_log_alone(api, monkeypatch, caplog, fault):
-    database = api.api.tasks.dao.database
     if fault == "ZeroDivisionError":
         monkeypatch.setattr(api.api.tasks.dao, "get_texts", lambda task_ids: 1 / 0)
     else:
-        database.write(lambda session: session.execute("ALTER TABLE backtest_tasks RENAME TO hidden"))
-    try:
-        status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
-    finally:
-        if fault == "backtest_tasks":
-            database.write(lambda session: session.execute("ALTER TABLE hidden RENAME TO backtest_tasks"))
+        change(api.api.tasks.dao, "ALTER TABLE backtest_tasks RENAME TO hidden")
+    status, answer, _ = call(api, "GET", f"{A}/getTaskStatus?task_id=a")
     assert (status, answer["code"], fault in json.dumps(answer)) == (500, 50001, False)
     assert any(fault in str(getattr(record, "fields", {})) for record in caplog.records)
     # it is there before the answer
