@@ -14392,12 +14392,8 @@ def check_database(settings: Settings) -> list[Finding]:
         message, remedy = error.message.rpartition(": ")[0], "stop that process to have the file examined"
         return [Finding("good", "database", message, why, remedy)]
     except QtmError as error:
-        why, remedy = "it cannot be examined", "the message has the reason; schema.sql has the tables"
-        if isinstance(error, SettingsError):
-            why, remedy = NO_START, URL_REMEDY
-        elif isinstance(error, DatabaseUnavailable):
-            why, remedy = "nothing can be stored", f"{URL_REMEDY}, or start the database"
-        return [Finding("fault", "database", error.message, why, remedy)]
+        remedy = f"{URL_REMEDY}, or start or repair the database; schema.sql has its tables"
+        return [Finding("fault", "database", error.message, NO_START, remedy)]
 
 
 def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
