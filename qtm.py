@@ -5250,6 +5250,15 @@ class UpkeepStatements(Statements):
 class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatements):
     """The statements of all rooms over one database."""
 
+    get_task = TaskStatements.get
+
+    def save_task(self, new: NewTasks) -> CreatedBatch:
+        """One `create`. Raises what it is refused for."""
+        (answer,) = self.create([new])
+        if isinstance(answer, QtmError):
+            raise answer
+        return answer
+
 
 # ==== 24 Doctor =============================================================================================
 # The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of

@@ -187,10 +187,7 @@ def change(dao, sql: str, **parameters) -> None:
 
 def store(dao, *new) -> qtm.CreatedBatch:
     """Store one create, of which the fields of a NewTasks are given."""
-    (answer,) = dao.create([qtm.NewTasks(*new)])
-    if isinstance(answer, qtm.QtmError):
-        raise answer
-    return answer
+    return dao.save_task(qtm.NewTasks(*new))
 
 
 def add(dao, *codes: str, batch_id: str | None = None, **options) -> list[str]:
