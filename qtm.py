@@ -135,7 +135,6 @@ import logging
 import math
 import operator
 import os
-import pathlib
 import queue
 import random
 import re
@@ -199,6 +198,7 @@ if TYPE_CHECKING:
     import html
     import http.client as http_client
     import importlib.metadata as importlib_metadata
+    import pathlib
     import shutil
     import sqlite3
     import ssl
@@ -211,8 +211,8 @@ if TYPE_CHECKING:
     from hmac import compare_digest
 else:
     for name in (
-        *("argparse", "asyncio", "ctypes", "html", "http.client", "importlib.metadata", "shutil", "sqlite3"),
-        *("ssl", "statistics", "subprocess", "tempfile", "unicodedata", "urllib.parse"),
+        *("argparse", "asyncio", "ctypes", "html", "http.client", "importlib.metadata", "pathlib", "shutil"),
+        *("sqlite3", "ssl", "statistics", "subprocess", "tempfile", "unicodedata", "urllib.parse"),
     ):
         globals()[name.replace(".", "_")] = LazyModule(name)
     from _blake2 import blake2b  # hashlib and hmac would load OpenSSL
@@ -348,7 +348,7 @@ def without_traceback(error: E) -> E:
 # `problems()` returns all faults at once, each under the environment variable's name. No repr and no message
 # contains a secret (tokens, the database password).
 
-BASE_DIR = pathlib.Path(__file__).resolve().parent
+BASE_DIR = os.path.dirname(os.path.realpath(__file__))
 TIMEOUT_SECONDS = (0.001, 31_536_000)  # of one attempt: the least and the greatest, in settings and requests
 ATTEMPTS = (1, 100)
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -423,13 +423,17 @@ def _mysql_options(query: str) -> dict[str, str]:
     return options
 
 
+def _unquoted(text: str) -> str:
+    return urllib_parse.unquote(text) if "%" in text else text  # most services need not import it
+
+
 def parse_database_url(url: str) -> DatabaseUrl:
     """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or
     ``mysql://user:password@host1:3306,[::1]:3306/name?ssl_ca=file``; ``mariadb://`` and ``mysql+pymysql://``
     mean the same as ``mysql://``. Raises SettingsError, without the password."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
-        path = urllib_parse.unquote(rest[1:])
+        path = _unquoted(rest[1:])
         if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
             raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////folder/qtm.db")
         return DatabaseUrl("sqlite", path=path)
@@ -441,8 +445,8 @@ def parse_database_url(url: str) -> DatabaseUrl:
     if "@" in path + fragment or ("@" in query and "@" not in authority):
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
     account, _, servers = authority.rpartition("@")
-    user, _, password = map(urllib_parse.unquote, account.partition(":"))
-    name = urllib_parse.unquote(path.lstrip("/"))
+    user, _, password = map(_unquoted, account.partition(":"))
+    name = _unquoted(path.lstrip("/"))
     if not servers or not name:
         raise SettingsError(f"needs a host and a database name: {MYSQL_URL}")
     try:
@@ -474,13 +478,13 @@ SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
 SECRET_VARIABLES = {f"QTM_{name.upper()}" for name in (*SECRET_NAMES, *SECRET_FILES)}
 
 
-def usable_cpus(cgroups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> float:
+def usable_cpus(cgroups: str = "/sys/fs/cgroup") -> float:
     """The CPUs that this process may use: those of its affinity, or fewer by the quota of its container
     (cgroup v2, ``cpu.max``: microseconds of a period, or ``max``)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         group = pathlib.Path("/proc/self/cgroup").read_text().split("0::/")[-1].strip()
-        quota, period = (cgroups / group / "cpu.max").read_text().split()
+        quota, period = (pathlib.Path(cgroups) / group / "cpu.max").read_text().split()
         return min(count, int(quota) / int(period))
     except (OSError, ValueError):  # no cgroup v2, or no quota
         return count
@@ -539,7 +543,7 @@ class Settings:
     engine: str = _setting("qtm:run_backtest", "the engine, as package.module:attribute")
     engine_start: str = _setting("", "fork or spawn; default: spawn where the import leaves threads")
     engine_start_seconds: float = _setting(300.0, "time for the import of the engine, at most", 0.1, 86_400)
-    data_dir: str = _setting(str(BASE_DIR / "examples" / "prices"), "prices of the built-in engine")
+    data_dir: str = _setting(os.path.join(BASE_DIR, "examples", "prices"), "prices of the built-in engine")
     workers: int = _setting(1, "how many tasks run at the same time; auto: one less than the CPUs", 1, 256)
     tasks_per_process: int = _setting(1, "tasks of an engine process; above 1 it stays warm", 1, 100_000)
     poll_seconds: float = _setting(30.0, "how often the scheduler looks for work by itself", 0.05, 3600)
@@ -5529,7 +5533,7 @@ def _has_metadata(name: str) -> bool:
 def _distribution_of(module: str) -> dict[str, str] | None:
     """Name and version of the installed distribution that a module comes from, or None."""
     top, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None) or ""
-    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(pathlib.Path(file).parts)
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
     if not is_installed and not _has_metadata(top):
         return None
     with contextlib.suppress(Exception):  # whatever is installed beside it may be broken
@@ -7397,6 +7401,8 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
     except EngineError as error:
         control.send({"failed": _clean(error.message)[:8000]})
         return None
+    if plan.engine.startswith(f"{__name__}:"):
+        price_path(".", "")  # which imports pathlib here instead of in every fork
     # else every fork would print again what the import has left in them
     for stream in (sys.stdout, sys.stderr):
         # the import may have closed or replaced them
@@ -8112,7 +8118,7 @@ def engine_path() -> tuple[list[str], list[str]]:
     """Where an engine server looks for modules: up to the standard library, and behind it. The working folder
     and that of qtm.py come behind, as a csv.py there must not replace the library's."""
     library = os.path.dirname(os.__file__)
-    own = list(dict.fromkeys([os.getcwd(), str(BASE_DIR)]))
+    own = list(dict.fromkeys([os.getcwd(), BASE_DIR]))
     others = [entry for entry in sys.path if entry and entry not in own]
     place = max(
         (i for i, entry in enumerate(others, 1) if entry in (library, os.path.join(library, "lib-dynload"))),
@@ -8216,7 +8222,7 @@ class EngineServer:
     def _plan(self) -> ProcessPlan:
         before, after = engine_path()
         # Imported, not run as a script: an import finds its compiled code in the cache.
-        program = f"import sys; sys.path[:] = {[*before, str(BASE_DIR)]!a}; import qtm; sys.exit(qtm.main())"
+        program = f"import sys; sys.path[:] = {[*before, BASE_DIR]!a}; import qtm; sys.exit(qtm.main())"
         command, settings = [python_program(), "-c", program, "engine-server"], self._settings
         more = settings.task_memory_mb * 1024 * 1024, settings.engine_start, settings.data_dir, command
         return ProcessPlan(settings.engine, [*before, *after], *more)
@@ -14251,7 +14257,7 @@ def secret_texts(settings: Settings) -> list[str]:
         password = ""
     found: set[str] = set()
     tokens = [token for _, token in named_tokens((*settings.api_token, *settings.read_token))]
-    for text in (*tokens, password):
+    for text in filter(None, (*tokens, password)):
         found |= {text, urllib_parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 
@@ -14624,8 +14630,9 @@ COMMANDS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line: every setting is a flag, but for secrets, which a process list would show."""
+def build_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The command line: every setting is a flag, but for secrets, which a process list would show. With all
+    commands, unless ``chosen`` is one of them: each takes half a millisecond."""
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("settings (each also as QTM_NAME in the environment)")
     for item in dataclasses.fields(Settings):
@@ -14637,10 +14644,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
     parser.add_argument("--version", action="version", version=f"qtm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        add_command(commands, name, command, parents=[shared])
-    for name, command in CLIENT_COMMANDS.items():
-        add_command(commands, name, command, "--url" if name == "export" else "--json --url")
+    for name, command in (COMMANDS | CLIENT_COMMANDS).items():
+        if name == chosen or chosen not in COMMANDS | CLIENT_COMMANDS:
+            more: dict[str, Any] = {"parents": [shared]} if name in COMMANDS else {}
+            url = "" if more else "--url" if name == "export" else "--json --url"
+            add_command(commands, name, command, url, **more)
     return parser
 
 
@@ -14681,7 +14689,7 @@ def main(argv: Sequence[str] | None = None, secrets: int | None = None) -> int:
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
     take_secrets(arguments, secrets)
-    options = build_parser().parse_args(arguments)
+    options = build_parser(*arguments[:1]).parse_args(arguments)
     if options.command in CLIENT_COMMANDS:
         return run_client_command(options)
     try:
