@@ -1554,7 +1554,7 @@ class DryRun:
     refused: int
     refusals: Sequence[Mapping[str, Any]]
     estimate_seconds: float | None
-    warnings: Sequence[str]  # as of CreatedBatch
+    warnings: Sequence[str] = field(default_factory=list)  # as of CreatedBatch
 
 
 @dataclass(frozen=True)
@@ -4843,10 +4843,8 @@ class RankStatements(Statements):
 
     def batch_facts(self, query: RankQuery) -> BatchFacts:
         """What all rankings of a batch, or of one against another, have in common."""
-        columns, of_batch = (
-            ["start_date", "end_date", "engine_version"],
-            "FROM backtest_metrics WHERE batch_id",
-        )
+        of_batch = "FROM backtest_metrics WHERE batch_id"
+        columns = ("start_date", "end_date", "engine_version")
         given: dict[str, Any] = {"batch_id": _key(query.batch_id)}
         any_ratio = f"SELECT period_sharpe {of_batch} = :batch_id AND period_sharpe IS NOT NULL LIMIT 1"
         given["shift"] = next((row[0] for row in self.database.rows(any_ratio, given)), 0.0)

@@ -7895,7 +7895,7 @@ def test_a_dry_run_over_http_answers_200_and_ignores_its_key(api):
     refusal = dry["refusals"][0]["message"]
     assert dry == {
         "count": 4, "stock_codes": ["A"], "skipped": 0, "refused": 1, "estimate_seconds": None,
-        "params": qtm.grid(fast=[5, 20], slow=[10, 30]),
+        "params": qtm.grid(fast=[5, 20], slow=[10, 30]), "warnings": [],
         "refusals": [{"stock_code": "A", "params": {"fast": 20, "slow": 10}, "message": refusal}],
     }  # fmt: skip
     assert "params.fast (20) must be less" in refusal
