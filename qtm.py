@@ -14671,7 +14671,8 @@ def take_secrets(arguments: Sequence[str], file: int | None) -> None:
     the file where the script has left them."""
     runs_tasks = arguments[:1] in (["serve"], ["worker"]) and "--no-scheduler" not in arguments
     if runs_tasks and SECRET_VARIABLES.isdisjoint(os.environ):
-        EngineServer.forked_ahead = ForkedServer()
+        with contextlib.suppress(OSError):  # the system gives no process now: the scheduler tries again
+            EngineServer.forked_ahead = ForkedServer()
     if file is not None:
         texts = os.fsdecode(os.pread(file, os.fstat(file).st_size, 0)).split("\0")
         os.environ.update(text.partition("=")[::2] for text in texts if text)
@@ -14686,7 +14687,8 @@ def main(argv: Sequence[str] | None = None, secrets: int | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["engine-server"]:  # started by EngineServer, not by people
         return engine_server_main(arguments[1:])
-    take_secrets(arguments, secrets)
+    if argv is None:  # this process is all ours
+        take_secrets(arguments, secrets)
     options = build_parser(*arguments[:1]).parse_args(arguments)
     if options.command in CLIENT_COMMANDS:
         return run_client_command(options)
