@@ -16179,7 +16179,9 @@ def test_a_service_that_is_killed_with_a_group_under_way_costs_its_tasks_one_att
     assert held.oracle.faults(ids) == []
     attempts = {task_id: held.status(task_id)[1] for task_id in ids}
     assert {attempts[task_id] for task_id in written} <= {1}
-    assert 1 <= list(attempts.values()).count(2) == sum(attempt > 1 for attempt in attempts.values())
+    again = [attempt for attempt in attempts.values() if attempt > 1]
+    assert set(again) <= {2}
+    assert again or point == "outcome written", "when none may be claimed ahead any more"
 
 
 @pytest.mark.parametrize(
