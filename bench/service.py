@@ -331,9 +331,9 @@ def measure_first_lines(site: Site, plan: Plan) -> None:
 
 
 def await_engine(folder: Path) -> None:
-    """Until the engine server process has imported the engine."""
-    log = folder / "log"
-    poll(lambda: " engine ready " in log.read_text(), "the engine server")
+    """Until the engine server process has imported the engine, and the service has opened its database."""
+    log, lines = folder / "log", (" engine ready ", " serving ")
+    poll(lambda: all(line in log.read_text() for line in lines), "the engine server")
 
 
 # -- weight
