@@ -4264,8 +4264,7 @@ class RunFacts(NamedTuple):
     data_version: str | None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended: with a result, an error, or released (then it may have one more)."""
 
     result_json: str | None = None
@@ -6445,7 +6444,7 @@ def _error_outcome(error: BaseException) -> Outcome:
             return found
         setting = f"the process stood at its cap, QTM_TASK_MEMORY_MB ({cap >> 20} MB)"
         message = f"{setting}: {found.error_type}: {found.message}"[:MAX_ERROR_MESSAGE]
-        return dataclasses.replace(found, error_type="out_of_memory", message=message)
+        return found._replace(error_type="out_of_memory", message=message)
     except (MemoryError, OSError):  # OSError: of /proc, for want of memory
         return OUT_OF_MEMORY
 
@@ -6486,8 +6485,10 @@ def run_attempt(engine: BacktestEngine, task: TaskRequest, progress: Progress, n
         document = result_document(result)
         metrics, left_out = result_metrics(document.plain)
         ranked = RunFacts._make([*facts, key, *sharpe_facts(metrics), data_version])
-        listed = dump_json(document.non_finite), dump_json(document.converted)
-        found = Outcome(document.text, *listed, dump_json(metrics), ranked)
+        # most are empty, and to encode one takes 3 us
+        listed = document.non_finite, document.converted
+        non_finite, converted = (dump_json(one) if one else "[]" for one in listed)
+        found = Outcome(document.text, non_finite, converted, dump_json(metrics) if metrics else "{}", ranked)
     except BaseException as error:  # conversion calls methods of user objects
         failed = _error_outcome(error)
         if failed.error_type == "out_of_memory":
@@ -6647,26 +6648,40 @@ class SlotEnds(NamedTuple):
     frames: int
     output: int
     marker: bytes  # begins each piece of a frame, and ends the output of an attempt
+    unsent: bytearray  # pieces of frames: an outcome is written together with the start of the next task
     turn: int = -1  # of each process alone: gives a byte when it is to take tasks
 
-    def send(self, frame: Mapping[str, Any], *documents: str) -> None:
-        """Send a frame, and documents of JSON behind it, each a line."""
+    def send(self, frame: Mapping[str, Any], *documents: str, is_held: bool = False) -> None:
+        """Send a frame, and documents of JSON behind it, each a line; ``is_held``: with the next frame, or
+        before the next wait for a task."""
         body = "\n".join((dump_json(frame), *documents)).encode()
         for start in range(0, len(body), PIECE_BYTES):
             piece = body[start : start + PIECE_BYTES]
-            is_last = start + PIECE_BYTES >= len(body)
-            os.write(self.frames, PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), is_last) + piece)
+            head = PIECE_HEAD.pack(self.marker, os.getpid(), len(piece), start + PIECE_BYTES >= len(body))
+            if len(self.unsent) + len(head) + len(piece) > select.PIPE_BUF:
+                self.flush()
+            self.unsent.extend(head + piece)
+        if not is_held:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self.unsent:
+            os.write(self.frames, self.unsent)
+            self.unsent.clear()
 
     def receive(self) -> tuple[int, Any] | None:
         """Wait for a task: its number, and the task. None when the service has gone."""
-        arrival = select.poll()
-        arrival.register(self.tasks, select.POLLIN)
         while True:
-            # not blocked in recv(): a process that is killed there may take a task with it
-            with contextlib.suppress(BlockingIOError):
+            try:
+                # not blocked in recv(): a process that is killed there may take a task with it
                 data, files = receive_descriptors(self.tasks, MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
                 break
-            arrival.poll()
+            except BlockingIOError:
+                self.flush()
+                arrival = select.poll()
+                arrival.register(self.tasks, select.POLLIN)
+                arrival.poll()
         for file in files:
             with open(file, "rb") as stream:
                 data = stream.read()
@@ -6736,7 +6751,7 @@ class FreshState:
         self._environment = dict(os.environ)
         self._raw_environment = dict(os.environ._data)  # type: ignore[attr-defined]  # compared in 2 us instead of 70
         self._threads = threading.active_count()
-        self._signals = {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
+        self._signals = list(map(_signal.getsignal, range(1, signal.NSIG)))
         self._streams = sys.stdout, sys.stderr
         self._logging = list(logging.root.handlers), logging.root.level
         numpy_random = sys.modules.get("numpy.random")
@@ -6771,7 +6786,7 @@ class FreshState:
             os.environ.update(self._environment)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number, handler in self._signals.items():
+        for number, handler in enumerate(self._signals, 1):
             if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         sys.stdout, sys.stderr = self._streams
@@ -6791,9 +6806,10 @@ class FreshState:
 def _send_outcome(ends: SlotEnds, frame: dict[str, Any], outcome: Outcome) -> None:
     if outcome.result_json is not None:
         listed = outcome.non_finite_json, outcome.converted_json
-        return ends.send(frame, outcome.result_json, *listed, outcome.metrics_json, dump_json(outcome.facts))
+        documents = outcome.result_json, *listed, outcome.metrics_json
+        return ends.send({**frame, "facts": outcome.facts}, *documents, is_held=True)
     error = outcome.error_type, outcome.message, outcome.traceback, outcome.retryable
-    ends.send({**frame, "error": error})
+    ends.send({**frame, "error": error}, is_held=True)
 
 
 def _run_one(
@@ -6833,7 +6849,7 @@ def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) ->
             ending["usage"] = None
             _send_outcome(ends, ending, OUT_OF_MEMORY)
         if ending["usage"] is None:
-            return
+            return ends.flush()
 
 
 def _spawned_engine(reference: str) -> BacktestEngine:
@@ -7239,7 +7255,7 @@ def _be_host(
     """The life of a host. The request has ``tasks``, how many a process runs, and the slot's ``marker``."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
-    ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]))
+    ends = SlotEnds(tasks, frames, output, bytes.fromhex(request["marker"]), bytearray())
     _prctl(PR_SET_NAME, ENGINE_HOST_NAME.encode())  # before it leaves the server's session, see `kill_strays`
     os.setsid()
     _write_own("oom_score_adj", TASK_OOM_SCORE)
@@ -7597,11 +7613,15 @@ SHAPES: Sequence[Mapping[str, Any]] = (
     {"task": COUNT, "pid": COUNT, "at": float, "version": (MAX_VERSION, None)},
     {"task": COUNT, "progress": float, "message": MAX_MESSAGE},
     {"task": COUNT, "ignored": MAX_IGNORED},
-    RESULT := {"task": COUNT, "usage": (USAGE, None)},
-    {**RESULT, "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool]},
+    RESULT := {"task": COUNT, "usage": (USAGE, None), "facts": (list, None)},
+    {
+        "task": COUNT,
+        "usage": (USAGE, None),
+        "error": [MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, (MAX_TRACEBACK, None), bool],
+    },
 )
 FRAMES = {frozenset(shape): shape for shape in SHAPES}
-RESULT_DOCUMENTS = 5  # itself, its non_finite, its converted, its metrics, its RunFacts
+RESULT_DOCUMENTS = 4  # itself, its non_finite, its converted, its metrics
 
 
 def has_shape(value: Any, shape: Any) -> bool:
@@ -7625,24 +7645,22 @@ def has_shape(value: Any, shape: Any) -> bool:
     return value is shape or type(value) is shape
 
 
-def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[Any]]:
+def read_frame(body: bytes | bytearray) -> tuple[dict[str, Any], list[str]]:
     """A frame and its documents, each a line. Raises ForgedFrame for what has no shape of SHAPES.
 
-    Documents but RunFacts are not parsed again: their frame's marker says that qtm's own code made them, and
+    Documents are not parsed again: their frame's marker says that qtm's own code made them, and
     a long result would hold up all threads. An engine that looks for the marker can forge its own outcome.
     """
     try:
-        head, *lines = body.decode().split("\n")
-        documents: list[Any] = lines
+        head, *documents = body.decode().split("\n")
         frame = json.loads(head)
         shape = FRAMES.get(frozenset(frame))
         is_whole = len(documents) == (RESULT_DOCUMENTS if shape is RESULT else 0)
         is_right = has_shape(frame, shape) and frame.get("progress", 0) <= 1
         if not is_whole or not is_right or ("\\u" in head and _bad_text(frame)):
             raise ForgedFrame
-        if documents:
-            facts = json.loads(documents[-1])
-            documents[-1] = None if facts is None else RunFacts._make(facts)
+        if facts := frame.get("facts"):
+            frame["facts"] = RunFacts._make(facts)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ForgedFrame from None
     return frame, documents
@@ -7683,19 +7701,19 @@ class HostLink:
 
     def send(self, number: int, text: str) -> bool:
         """Send a task; a large one as a file. False when there is no room for it now."""
-        data, files = b"%d %s" % (number, text.encode()), list[int]()
-        with contextlib.ExitStack() as stack:
-            if len(data) > MAX_PACKET_BYTES:
-                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-                file.write(data)
-                file.seek(0)
-                data, files = b"%d" % number, [file.fileno()]
-            try:
-                socket.send_fds(self._tasks, [data], files)
-            except BlockingIOError:
-                return False
-            except OSError as error:  # the host has gone, which `wait` tells
-                return error.errno != errno.ENOBUFS
+        data = b"%d %s" % (number, text.encode())
+        try:
+            if len(data) <= MAX_PACKET_BYTES:
+                self._tasks.send(data)
+            else:
+                with tempfile.TemporaryFile(buffering=0) as file:
+                    file.write(data)
+                    file.seek(0)
+                    socket.send_fds(self._tasks, [b"%d" % number], [file.fileno()])
+        except BlockingIOError:
+            return False
+        except OSError as error:  # the host has gone, which `wait` tells
+            return error.errno != errno.ENOBUFS
         return True
 
     def take_back(self) -> list[int]:
@@ -7719,10 +7737,10 @@ class HostLink:
         self._poll.register(self.output, select.POLLIN if may_read else 0)
         return {descriptor for descriptor, _ in self._poll.poll(1000 * min(seconds, 3600.0))}
 
-    def frames(self) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    def frames(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """The whole frames that have come, each with its documents. Raises ForgedFrame after those before."""
         with contextlib.suppress(BlockingIOError):
-            self._received += os.read(self._frames, 1 << 20)
+            self._received += os.read(self._frames, 1 << 16)
         data = self._received
         while len(data) >= PIECE_HEAD.size:
             marker, pid, size, is_last = PIECE_HEAD.unpack_from(data)
@@ -7787,6 +7805,7 @@ EARLY_ENDS = 3  # engine processes in a row that ended before they took a task: 
 SENT_AHEAD = 64  # tasks, at most
 # of their work, so that a process need not wait when the service's threads wait for each other
 SENT_AHEAD_SECONDS = 0.1
+FRAMES_SECONDS = 0.002  # for frames of quick attempts to come together
 
 
 def _nothing() -> None:
@@ -7950,6 +7969,10 @@ class EngineSlot:
         before, flight = time.monotonic(), self._begun
         pause = min(flight.deadline, flight.kill_deadline) - before if flight else START_CHECK_SECONDS
         ready = link.wait(max(0.0, pause), flight is not None)
+        if (
+            len(self._flights) > 2
+        ):  # quick ones: to read their frames one by one would cost more than all else
+            time.sleep(min(FRAMES_SECONDS, self._pace_seconds * len(self._flights) / 4))
         try:
             self._take_frames(link)
         except ForgedFrame:
@@ -8029,8 +8052,8 @@ class EngineSlot:
         elif "progress" in frame or "ignored" in frame:
             report_progress(self._events, flight.attempt, frame)
         else:
-            of_result, error = documents or (None, "[]", "[]", "{}", None), frame.get("error", ())
-            fields: list[Any] = [*of_result, link.environment, *error]
+            of_result, error = documents or (None, "[]", "[]", "{}"), frame.get("error", ())
+            fields: list[Any] = [*of_result, frame.get("facts"), link.environment, *error]
             flight.outcome = Outcome(*fields)
             flight.deadline = time.monotonic() + END_SECONDS
             if frame["usage"]:  # the process lives on
@@ -8080,7 +8103,7 @@ class EngineSlot:
         if self._flights:
             next(iter(self._flights.values())).since = now
         usage = usage._replace(output_tail=flight.log.tail)
-        self._events.ended(flight.attempt, dataclasses.replace(cast(Outcome, flight.outcome), usage=usage))
+        self._events.ended(flight.attempt, cast(Outcome, flight.outcome)._replace(usage=usage))
 
     def _end_host(self, event: str, **fields: Any) -> None:
         """The host is gone, and with it the attempt that runs; release those that have not begun."""
@@ -8471,7 +8494,7 @@ class ThreadRunner:
             outcome = Outcome(error_type="timeout", message=message, traceback=stack and _clean(stack))
         del self._ends[first]
         sender.close()
-        events.ended(first, dataclasses.replace(outcome, environment=self._environment))
+        events.ended(first, outcome._replace(environment=self._environment))
 
     def ensure(self) -> None:
         """Nothing to start."""
@@ -8950,7 +8973,7 @@ class Recorder:
         size = outcome.stored_bytes
         with self._attempts.changed:
             if not attempt.move(AttemptState.RECORDING):
-                outcome = dataclasses.replace(CANCELLED, usage=outcome.usage)
+                outcome = CANCELLED._replace(usage=outcome.usage)
             attempt.outcome, attempt.delay_seconds = outcome, delay_seconds
             attempt.next_write, attempt.refusals = 0.0, 0
             self._reports.pop(attempt, None)
@@ -9017,7 +9040,7 @@ class Recorder:
             if one.key in found.locked:
                 one.next_write = self._clock() + OUTCOME_RETRY_SECONDS[0]
             elif one.key not in found.keys:
-                one.outcome = dataclasses.replace(CANCELLED, usage=one.outcome.usage)
+                one.outcome = CANCELLED._replace(usage=one.outcome.usage)
         self._let_go([one for one in group if one.key not in found.locked])
 
     def _let_go(self, attempts: Sequence[Attempt]) -> None:
@@ -9180,7 +9203,7 @@ class SlotWorker(SlotEvents):
         is_released = attempt.state is AttemptState.RELEASED
         usage, limit = outcome.usage, self._dialect.max_document_bytes
         if outcome.result_json is None and (is_released or self._is_of_stop(outcome)):
-            outcome = dataclasses.replace(RELEASED, usage=usage)
+            outcome = RELEASED._replace(usage=usage)
         elif outcome.result_json is not None and (size := outcome.result_bytes) > limit:
             message = (
                 f"the result, its non_finite and converted have {size} bytes, "

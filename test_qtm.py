@@ -5377,17 +5377,16 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless):
         assert functools.reduce(lambda start, end: end - start, took).total_seconds() < 15, name
 
 
-RANKING = '{"sharpe":1.5}\n[5,null,null,"k",252,0.1,null,"v"]'
-OF_RESULT = '{"task":0,"usage":null}\n'
+OF_RESULT = '{"task":0,"usage":null,"facts":[5,null,null,"k",252,0.1,null,"v"]}\n'
 GOOD_FRAMES = [
     '{"host":5}',
     '{"exit":-9,"usage":[1000,0.5],"out_of_memory":false,"stacks":""}',
     '{"task":0,"pid":5,"at":1.5,"version":null}',
     '{"task":0,"progress":1,"message":"half"}',
     '{"task":0,"usage":[1000,0.5],"error":["ValueError","",null,true]}',
-    OF_RESULT + f'{{"a":"\\ud83d\\ude00 \\\\ud800 \\u0000"}}\n[{{"path":"","kind":"nan"}}]\n[]\n{RANKING}',
-    OF_RESULT + f'{{"a":1e400,"b":{10**30}}}\n[]\n[{{"path":"x","type":"y"}}]\n{RANKING}',
-    OF_RESULT + '{"a":' * 64 + "1" + "}" * 64 + f"\n[]\n[]\n{RANKING}",
+    OF_RESULT + '{"a":"\\ud83d\\ude00 \\\\ud800 \\u0000"}\n[{"path":"","kind":"nan"}]\n[]\n{"sharpe":1.5}',
+    OF_RESULT + f'{{"a":1e400,"b":{10**30}}}\n[]\n[{{"path":"x","type":"y"}}]\n{{}}',
+    '{"task":0,"usage":null,"facts":null}\n' + '{"a":' * 64 + "1" + "}" * 64 + "\n[]\n[]\n{}",
 ]
 FORGED_FRAMES = [
     *("null", "[]", "x", "", "[" * 200_000, "{}", '{"host":-1}', '{"host":"5"}', '{"no_process":5}'),
@@ -5407,17 +5406,20 @@ FORGED_FRAMES = [
         f'{{"task":0,"usage":null,"error":{value}}}'
         for value in ("{}", '[{},"",null,true]', '["x",[1],null,true]', '["x","",null,1]', '["x","",null,true,1]')
     ),
-    *(OF_RESULT + f"{{}}\n[]\n[]\n{{}}\n{facts}" for facts in ("", "[5]", "{}", "x", "[1,2,3,4,5,6,7,8,9]")),
-    *(OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
+    *(
+        f'{{"task":0,"usage":null,"facts":{facts}}}\n{{}}\n[]\n[]\n{{}}'
+        for facts in ("", "[5]", "{}", "x", "[1,2,3,4,5,6,7,8,9]")
+    ),
+    *(OF_RESULT + "{}\n[]\n[]\n{}\n{}", OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
 ]  # fmt: skip
 
 
 def test_one_strict_reader_takes_the_frames_of_qtm_and_no_others():
     for frame in GOOD_FRAMES:
         head, *documents = frame.split("\n")
-        facts = [json.loads(one) for one in documents[4:]]
         read, found = qtm.read_frame(frame.encode())
-        assert (read, found[:4], [*map(list, found[4:])]) == (json.loads(head), documents[:4], facts)
+        facts = {"facts": list(read["facts"])} if read.get("facts") else {}
+        assert ({**read, **facts}, found) == (json.loads(head), documents)
     no_utf_8 = (b'{"task":0,"ignored":"\xff"}', b'\xef\xbb\xbf{"host":5}')
     for frame in (*map(str.encode, FORGED_FRAMES), *no_utf_8):
         with pytest.raises(qtm.ForgedFrame):
@@ -5556,7 +5558,7 @@ def test_a_create_that_meets_a_frozen_engine_server_is_no_fault_of_the_client(tm
 def test_an_engine_process_whose_host_died_at_once_runs_nothing():
     program = """if True:
         import os, socket, qtm
-        ends = qtm.SlotEnds(socket.socketpair()[0], os.pipe()[1], os.pipe()[1], b"")
+        ends = qtm.SlotEnds(socket.socketpair()[0], os.pipe()[1], os.pipe()[1], b"", bytearray())
         nobody = os.getpid()  # certainly not the parent
         qtm.engine_process(None, qtm.ProcessPlan("qtm:run_backtest", [], 0, "", "", []), 1, ends, nobody)
     """
@@ -15651,7 +15653,7 @@ GOOD = DONE
 BAD = qtm.Outcome(error_type="ValueError", message="for the test", retryable=True)
 LIVES = {
     "retried": ([BAD, GOOD], "completed", 2),
-    "refused": ([dataclasses.replace(BAD, retryable=False)], "failed", 1),
+    "refused": ([BAD._replace(retryable=False)], "failed", 1),
     "released": ([qtm.Outcome(released=True), GOOD], "completed", 2),
     "taken back": ([GOOD], "completed", 2),
 }
