@@ -15208,12 +15208,14 @@ def test_every_line_of_a_services_log_is_one_event_whatever_clients_and_engines_
     for line in map(json.loads, served.lines):
         events[line["event"]].append(line)
     assert "forged" not in events
-    for name in ("attempt started", "attempt ended", "task output"):
+    for name in ("attempt ended", "task output"):
         assert {(event["task_id"], event["attempt"]) for event in events[name]} == {(one, 1) for one in ids}
+    starts = [*events["attempt started"], *(one for one in events["attempt ended"] if "stock_code" in one)]
+    assert sorted(one["task_id"] for one in starts) == sorted(ids), "a quick attempt has one line for both"
     first = next(event["text"] for event in events["task output"] if event["task_id"] == ids[0])
     assert first.startswith("first line\x1b[31m \u2028 \x85")
     assert [event["text"] for event in events["engine output"]][:2] == ["import says", "this \x1b[31m"]
-    assert {"batch_id", "worker_id", "stock_code"} <= set(events["attempt started"][0])
+    assert {"batch_id", "worker_id", "stock_code"} <= set(starts[0])
     # the probe was asked until it was ready
     requests = events.pop("audit")
     assert all(len(event["request_id"]) == 16 for event in requests)
