@@ -4389,10 +4389,6 @@ class Attempt:
         """What its engine gets."""
         return TaskRequest.from_dict(json.loads(self.request_text))
 
-    def request_json(self) -> str:
-        """The same as JSON."""
-        return self.request_text
-
     @property
     def is_wanted(self) -> bool:
         """Whether it shall begin, or run on."""
@@ -4441,7 +4437,6 @@ ENDED = (
 )
 INSERT_ATTEMPTS = f"REPLACE INTO backtest_attempts (task_id, attempt, {', '.join(ATTEMPT_FIELDS)}) VALUES"
 INSERT_RESULTS = "INSERT INTO backtest_results (task_id, result, non_finite, converted, run_card) VALUES"
-STATUS_PLACE = ENDED.index("new_status")
 METRICS_ROW = ("task_id", "drift", *RunFacts._fields, "metrics")  # the rest is the task's own
 
 
@@ -4685,7 +4680,7 @@ class RunStatements(Statements):
                 outcome, delay = orphans[orphan]
                 times = _stamps(now)(time.monotonic() + delay), started_at, now
                 rows.append(_ended_rows(orphan.key, limit, worker_id, outcome, times))
-                statuses[orphan] = TaskStatus(rows[-1][0][STATUS_PLACE])
+                statuses[orphan] = TaskStatus(rows[-1][0][ENDED.index("new_status")])
             if rows:
                 self._end(session, rows)
             return statuses
@@ -7814,7 +7809,7 @@ def _nothing() -> None:
 
 class SlotEvents:
     """What happens to a slot's attempts, in the slot's thread; reports of a plain callable in the attempt's. An
-    attempt has ``task_id``, ``attempt``, ``timeout_seconds``, and for its engine `request_json()`."""
+    attempt has ``task_id``, ``attempt``, ``timeout_seconds``, and for its engine ``request_text``."""
 
     def started(self, attempt: Any, at: float, version: str | None) -> None:
         """The engine has begun, ``at`` this time of `time.monotonic`; the engine's version."""
@@ -7959,7 +7954,7 @@ class EngineSlot:
         if len(self._waiting) < room:
             self._waiting.extend(self._more(room - len(self._waiting)))
         for _ in range(min(room, len(self._waiting))):
-            if not link.send(self._last_number + 1, self._waiting[0].request_json()):
+            if not link.send(self._last_number + 1, self._waiting[0].request_text):
                 break
             self._last_number += 1
             self._flights[self._last_number] = Flight(self._last_number, self._waiting.popleft())
@@ -8169,11 +8164,7 @@ class Question(SlotEvents):
         self.task_id = verb  # as log lines name it
         self.timeout_seconds = CHANNEL_TIMEOUT_SECONDS
         self.outcome = RELEASED
-        self._text = text
-
-    def request_json(self) -> str:
-        """What the engine process gets."""
-        return self._text
+        self.request_text = text
 
     def ended(self, attempt: Any, outcome: Outcome) -> None:
         """The answer is its result."""

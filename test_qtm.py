@@ -6539,7 +6539,8 @@ class SlotCase:
     def __init__(self, name: str, **params):
         self.task_id, self.params = name, params
 
-    def request_json(self) -> str:
+    @property
+    def request_text(self) -> str:
         return json.dumps(
             {"stock_code": "X", "config": {}, "params": self.params, "task_id": self.task_id, "attempt": 1}
         )
