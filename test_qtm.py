@@ -3114,31 +3114,6 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb_dao, monkeyp
     assert dao.get_batch("old").total == 2
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry"])
-def test_a_change_of_a_batch_takes_fewer_rows_after_each_conflict_and_more_again_later(
-    dao, monkeypatch, verb
-):
-    """As on a cluster, where a transaction of many rows may lose to small ones for ever: here those of more
-    than ten do."""
-    add(dao, *["A"] * 130, batch_id="b")
-    if verb == "retry":
-        change(dao, "UPDATE backtest_tasks SET status = 'failed'")
-    sizes, execute = [], qtm.Session.execute
-
-    def losing(session, sql, parameters=qtm.NO_PARAMETERS):
-        if sql.startswith("UPDATE backtest_tasks"):
-            sizes.append(len(parameters))
-            if len(parameters) > 10:
-                raise qtm.TransactionConflict("for the test")
-        return execute(session, sql, parameters)
-
-    monkeypatch.setattr(qtm.Session, "execute", losing)
-    assert (dao.cancel_batch("b") if verb == "cancel" else dao.retry_batch("b")) == 130
-    assert dao.get_batch("b").counts["cancelled" if verb == "cancel" else "pending"] == 130
-    assert sizes[:4] == [130, 13, 1, 2]
-    assert max(sizes[4:]) > 10, "it grows until the next conflict"
-
-
 def ranked(metrics: dict, params=PARAMS, run_key=None, config=CONFIG) -> qtm.Outcome:
     """The outcome of a result with these metrics."""
     facts = [*qtm.task_facts(qtm.TaskRequest("A", config, params)), run_key, *qtm.sharpe_facts(metrics), None]
