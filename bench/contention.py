@@ -245,7 +245,7 @@ def run_fleet(mariadb: PrivateMariaDB, fleet: Fleet, plan: Plan, folder: Path) -
             for i in range(fleet.replicas)
         ]
         for replica in replicas:
-            await_engine(replica.folder)
+            await_engine(replica.folder, [" engine ready "])
         caller = Caller(api.port)
         before, server, served = counters(mariadb), server_cpu(mariadb), cpu_times(api.pid).own
         used = [replica.cpu() for replica in replicas]

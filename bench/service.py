@@ -330,10 +330,10 @@ def measure_first_lines(site: Site, plan: Plan) -> None:
     site.created += plan.first_lines
 
 
-def await_engine(folder: Path) -> None:
-    """Until the engine server process has imported the engine, and the service has opened its database."""
-    log, lines = folder / "log", (" engine ready ", " serving ")
-    poll(lambda: all(line in log.read_text() for line in lines), "the engine server")
+def await_engine(folder: Path, events: Sequence[str] = (" engine ready ", " serving ")) -> None:
+    """Until the engine server process has imported the engine, and a service with a port its database."""
+    log = folder / "log"
+    poll(lambda: all(event in log.read_text() for event in events), "the engine server")
 
 
 # -- weight
