@@ -1614,6 +1614,16 @@ class TaskResult:
     def __repr__(self) -> str:
         return f"<TaskResult of {self.task!r}: {', '.join(self.result or ()) or None}>"
 
+    def _repr_html_(self) -> str:
+        task, members = self.task, dict(self.result or {})
+        metrics = members.pop("metrics", None)
+        members = {**(metrics if isinstance(metrics, dict) else {}), **members}
+        rows = [
+            {"name": name, "value": f"{len(one)} items" if isinstance(one, (list, dict)) else one}
+            for name, one in members.items()
+        ]
+        return html_table(f"{task.stock_code} {dump_json(task.params)}: {task.status_text}", rows)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskResult:
         """From the data that getTaskResult answers."""

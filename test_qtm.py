@@ -8573,6 +8573,8 @@ def test_what_a_notebook_shows_is_short_and_escaped(verbs):
         result, result={"<x>": "<y>", "metrics": 5, "long": [1] * 2000, "none": None}
     )
     assert len(repr(hostile)) < 200
+    shown = hostile._repr_html_()
+    assert "<tr><td>&lt;x&gt;</td><td>&lt;y&gt;</td></tr><tr><td>long</td><td>2000 items</td></tr>" in shown
     shown = dataclasses.replace(ranking, warnings=["<w>"])._repr_html_()
     assert "<caption>b by sharpe, best of 2 without skill: 0 | &lt;w&gt;</caption>" in shown
     assert (shown.count("<tr>"), "<td>A</td>" in shown) == (5, True)
