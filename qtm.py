@@ -111,7 +111,7 @@ if __name__ == "__main__":
 
 import _signal  # type: ignore[import-not-found]  # whose functions make no enums, as those of signal do
 import atexit
-import binascii
+import base64
 import bisect
 import codecs
 import contextlib
@@ -125,7 +125,11 @@ import faulthandler
 import fcntl
 import functools
 import gc
-import http
+import hashlib
+import hmac
+import html
+import http.client
+import http.server
 import importlib
 import inspect
 import io
@@ -142,6 +146,7 @@ import reprlib
 import resource
 import select
 import selectors
+import shutil
 import signal
 import socket
 import socketserver
@@ -150,6 +155,7 @@ import struct
 import threading
 import time
 import traceback
+import urllib.parse
 import weakref
 from collections import Counter, defaultdict, deque
 from collections.abc import (
@@ -195,33 +201,20 @@ if TYPE_CHECKING:
     import argparse
     import asyncio
     import ctypes
-    import html
-    import http.client as http_client
     import importlib.metadata as importlib_metadata
     import pathlib
-    import shutil
     import sqlite3
     import ssl
     import statistics
     import subprocess
     import tempfile
     import unicodedata
-    import urllib.parse as urllib_parse
-    from hashlib import blake2b, sha256
-    from hmac import compare_digest
 else:
     for name in (
-        *("argparse", "asyncio", "ctypes", "html", "http.client", "importlib.metadata", "pathlib", "shutil"),
-        *("sqlite3", "ssl", "statistics", "subprocess", "tempfile", "unicodedata", "urllib.parse"),
+        *("argparse", "asyncio", "ctypes", "importlib.metadata", "pathlib", "sqlite3", "ssl"),
+        *("statistics", "subprocess", "tempfile", "unicodedata"),
     ):
         globals()[name.replace(".", "_")] = LazyModule(name)
-    from _blake2 import blake2b  # hashlib and hmac would load OpenSSL
-    from _operator import _compare_digest as compare_digest
-
-    for name in ("_sha2", "_sha256", "hashlib"):  # of Python 3.12, of older ones, of builds without its own
-        with contextlib.suppress(ImportError):
-            sha256 = importlib.import_module(name).sha256
-            break
 
 __version__ = "0.1.0"
 __all__ = [
@@ -413,7 +406,7 @@ def _mysql_host(text: str) -> DatabaseHost:
 
 def _mysql_options(query: str) -> dict[str, str]:
     """The options of a URL. Raises SettingsError, and ValueError for a text that is no query."""
-    options = dict(urllib_parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     choices = {"ssl_mode": SSL_MODES, "sync_wait": ("0", "1")}
     for name, value in options.items():
         if name not in MYSQL_OPTIONS:
@@ -423,17 +416,13 @@ def _mysql_options(query: str) -> dict[str, str]:
     return options
 
 
-def _unquoted(text: str) -> str:
-    return urllib_parse.unquote(text) if "%" in text else text  # most services need not import it
-
-
 def parse_database_url(url: str) -> DatabaseUrl:
     """``sqlite:///file.db`` (relative), ``sqlite:////abs/file.db`` or
     ``mysql://user:password@host1:3306,[::1]:3306/name?ssl_ca=file``; ``mariadb://`` and ``mysql+pymysql://``
     mean the same as ``mysql://``. Raises SettingsError, without the password."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator:
-        path = _unquoted(rest[1:])
+        path = urllib.parse.unquote(rest[1:])
         if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
             raise SettingsError("a SQLite database is a file: sqlite:///qtm.db or sqlite:////folder/qtm.db")
         return DatabaseUrl("sqlite", path=path)
@@ -445,8 +434,8 @@ def parse_database_url(url: str) -> DatabaseUrl:
     if "@" in path + fragment or ("@" in query and "@" not in authority):
         raise SettingsError("cannot be read: special characters of user and password must be percent-encoded")
     account, _, servers = authority.rpartition("@")
-    user, _, password = map(_unquoted, account.partition(":"))
-    name = _unquoted(path.lstrip("/"))
+    user, _, password = map(urllib.parse.unquote, account.partition(":"))
+    name = urllib.parse.unquote(path.lstrip("/"))
     if not servers or not name:
         raise SettingsError(f"needs a host and a database name: {MYSQL_URL}")
     try:
@@ -1659,7 +1648,7 @@ def _normal() -> statistics.NormalDist:
 def params_key(params: Mapping[str, Any]) -> int:
     """63 bits of a hash of params in any order; among a million, two meet once in ten million times."""
     text = json.dumps(params, sort_keys=True).encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def task_facts(task: TaskRequest) -> list[Any]:
@@ -5608,7 +5597,7 @@ PRICES = (decimal.Decimal("1e-12"), decimal.Decimal("1e15"))
 def price_file_name(stock_code: str) -> str:
     """The name of a stock's file in QTM_DATA_DIR: its code and ".csv". What a file name cannot hold ("/" and
     what is not printable), and "%", is percent-encoded: ``BTC%2FUSDT.csv``."""
-    quote = functools.partial(urllib_parse.quote, safe="", errors="surrogatepass")
+    quote = functools.partial(urllib.parse.quote, safe="", errors="surrogatepass")
     return (
         "".join(one if one.isprintable() and one not in "/%" else quote(one) for one in stock_code) + ".csv"
     )
@@ -5681,7 +5670,7 @@ def _price_text(path: pathlib.Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         fault = f"{path} does not exist (QTM_DATA_DIR names the folder)"
-        raise InvalidTask(f"there are no prices for {urllib_parse.unquote(path.stem)}: {fault}") from None
+        raise InvalidTask(f"there are no prices for {urllib.parse.unquote(path.stem)}: {fault}") from None
     except (OSError, ValueError) as error:
         raise InvalidTask(f"{path.name} cannot be read as UTF-8: {error}") from None
 
@@ -5973,7 +5962,7 @@ def price_file(task: TaskRequest) -> pathlib.Path:
 
 @functools.lru_cache(maxsize=10_000)
 def _file_sha256(path: pathlib.Path, size: int, mtime_ns: int) -> str:
-    return sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def price_data_version(task: TaskRequest) -> str:
@@ -6461,7 +6450,7 @@ def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]
     if hasattr(engine, "data_version") and not isinstance(version, str):
         raise TypeError(f"it gave {_short_repr(version)}, which is no text")
     parts = [name, engine_version(engine), task.stock_code, task.config, task.params, version]
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
 
 
 def _key_facts(name: str, engine: Any, task: TaskRequest) -> tuple[str | None, str | None, str]:
@@ -10478,7 +10467,7 @@ class TaskManager(TaskQueries):
         Raises as `_asked`, and InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
         digest = ""  # without a key nobody compares it
         if idempotency_key is not None:
-            digest = sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
+            digest = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
             asked, warnings = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
@@ -10746,7 +10735,7 @@ class ServiceConnections:
     """Keep-alive connections to one service, for any threads; a forked child makes new ones."""
 
     def __init__(self, url: str, token: str, timeout_seconds: float) -> None:
-        parts = urllib_parse.urlsplit(url)
+        parts = urllib.parse.urlsplit(url)
         self.url = url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._is_https = parts.scheme == "https"
@@ -10755,7 +10744,7 @@ class ServiceConnections:
         self._headers = {"Accept": "application/json", "User-Agent": f"qtm/{__version__}"}
         self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
         # without a request, the one that was used last at the end: any thread takes one, and puts it back
-        self._idle: list[http_client.HTTPConnection] = []
+        self._idle: list[http.client.HTTPConnection] = []
         self._has_answered = False  # written by any thread, only ever to True
         self._closed = threading.Event()
         give_up_when_forked(self)
@@ -10776,13 +10765,13 @@ class ServiceConnections:
         """Wait so long, or until it is closed; whether it is."""
         return self._closed.wait(seconds)
 
-    def _taken(self) -> Iterator[http_client.HTTPConnection]:
+    def _taken(self) -> Iterator[http.client.HTTPConnection]:
         """The idle connections, each taken by this thread alone, while there are any."""
         with contextlib.suppress(IndexError):
             while True:
                 yield self._idle.pop()
 
-    def _connection(self, seconds: float) -> http_client.HTTPConnection:
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
         """An idle connection that the service has not closed, or a new one. Raises OSError."""
         for connection in self._taken():
             poll = select.poll()
@@ -10791,7 +10780,7 @@ class ServiceConnections:
                 connection.sock.settimeout(seconds)
                 return connection
             connection.close()
-        kind = http_client.HTTPSConnection if self._is_https else http_client.HTTPConnection
+        kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
         connection = kind(*self._address, timeout=min(seconds, CONNECT_SECONDS))
         connection.connect()
         connection.sock.settimeout(seconds)
@@ -10812,7 +10801,7 @@ class ServiceConnections:
                 pieces, connection = self._pieces(connection, answer), None
                 return HttpReply(self.url, answer.status, fields, b"", pieces=pieces)
             reply = HttpReply(self.url, answer.status, fields, answer.read())
-        except (OSError, UnicodeError, http_client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             words = "no answer from" if connection else "cannot connect to"
             reason = f"{words} {self.url}: {error or type(error).__name__}"
             return HttpReply(self.url, 0, {}, reason.encode(), was_sent=connection is not None)
@@ -10826,14 +10815,14 @@ class ServiceConnections:
                 connection.close()
 
     def _pieces(
-        self, connection: http_client.HTTPConnection, answer: http_client.HTTPResponse
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
     ) -> Iterator[str]:
         """The text of an export as it comes. Raises ServiceUnreachable where it breaks off."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             while data := answer.read1(RECEIVED_BYTES):
                 yield decoder.decode(data)
-        except (OSError, http_client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = f"the answer of {self.url} broke off: {error or type(error).__name__}"
             raise ServiceUnreachable(reason) from None
         finally:
@@ -10852,7 +10841,7 @@ class ServiceConnections:
         while True:
             wait = min(max(wait_until - time.monotonic(), 0.0), CLIENT_WAIT_SECONDS)
             query = {} if content else {**values, "wait": f"{wait:.3f}"} if wait_until else values
-            text = urllib_parse.urlencode(query, doseq=True, errors="replace")
+            text = urllib.parse.urlencode(query, doseq=True, errors="replace")
             seconds = min(wait + self.timeout_seconds, max(deadline - time.monotonic(), 1.0))
             reply = self._once(f"/{path}?{text}".rstrip("?"), content, headers, seconds)
             reply.is_repeat = is_repeat
@@ -11152,7 +11141,7 @@ def failure(error: QtmError) -> Response:
 
 
 def _percent_decoded(text: str) -> str:
-    return urllib_parse.unquote(text, errors="strict") if "%" in text else text
+    return urllib.parse.unquote(text, errors="strict") if "%" in text else text
 
 
 def _parse_target(target: str) -> tuple[str, Mapping[str, list[str]]]:
@@ -12317,7 +12306,7 @@ def read_page() -> Response:
     markup. Raises PathNotFound with where to get the file."""
     text = _page_text()
     hashes = {
-        tag: binascii.b2a_base64(sha256(content.encode()).digest(), newline=False).decode()
+        tag: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         for tag, content in re.findall(r"<(script|style)>(.*?)</\1>", text, re.DOTALL)
     }
     policy = (
@@ -12706,7 +12695,7 @@ CHARSET = re.compile(r"\s*charset\s*=\s*(?!\"?utf-8\"?\s*$)", re.IGNORECASE)  # 
 
 
 def _sha256(text: str) -> bytes:
-    return sha256(text.encode()).digest()
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _sent_token(headers: Mapping[str, str]) -> str:
@@ -12799,7 +12788,7 @@ class AccessRules:
         """For each token of ours that was sent, whether it may write, and its name. All are compared, each in
         constant time; hashes, since texts of other lengths would differ sooner."""
         sent = _sha256(_sent_token(headers))
-        return [known for token, known in self._tokens if compare_digest(token, sent)]
+        return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
 # ==== 57 HTTP exchanges =====================================================================================
@@ -13646,7 +13635,7 @@ class Dispatcher:
 
 
 # ==== 60 HTTP server ========================================================================================
-# A subclass of socketserver.TCPServer. Its `serve_forever` is the event loop in the thread http-loop, which
+# A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. It caps the connections, and its tick closes those past their deadline.
 
@@ -13656,7 +13645,7 @@ DRAIN_SECONDS = 5.0
 CUT_OFF_SECONDS = 1.0  # for the loop and the workers to end, after all connections were closed
 
 
-class ApiServer(socketserver.TCPServer):
+class ApiServer(http.server.HTTPServer):
     """Listens from the start, so that a port in use is known before a task runs; serves from `begin` on, and
     all that needs the database from `open` on: before, requests for it get 503 database_unavailable. Raises
     SettingsError for an address or TLS files that cannot be used."""
@@ -13680,17 +13669,17 @@ class ApiServer(socketserver.TCPServer):
         if ":" in settings.host:
             self.address_family = socket.AF_INET6
         try:
-            super().__init__((settings.host, settings.port), socketserver.BaseRequestHandler)
+            super().__init__((settings.host, settings.port), http.server.BaseHTTPRequestHandler)
         except OSError as error:
             place, reason = f"{settings.host}:{settings.port}", error.strerror or error
             choose = "QTM_HOST and QTM_PORT choose"
             raise SettingsError(f"cannot listen on {place}: {reason}; {choose}") from None
         self.socket.setblocking(False)
 
-    @property
-    def server_port(self) -> int:
-        """The port that it listens on; ``settings.port`` may be 0."""
-        return int(self.server_address[1])
+    def server_bind(self) -> None:
+        """As TCPServer binds; HTTPServer asks the name service for the host's name, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     @property
     def url(self) -> str:
@@ -14296,7 +14285,7 @@ def secret_texts(settings: Settings) -> list[str]:
     found: set[str] = set()
     tokens = [token for _, token in named_tokens((*settings.api_token, *settings.read_token))]
     for text in filter(None, (*tokens, password)):
-        found |= {text, urllib_parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
+        found |= {text, urllib.parse.quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1]}
     return sorted((text for text in found if len(text) >= MIN_HIDDEN_LENGTH), key=len, reverse=True)
 
 
@@ -14616,15 +14605,15 @@ def command_worker(settings: Settings, options: argparse.Namespace) -> int:
 def _health_fault(settings: Settings) -> str:
     """The fault of the service at the host and port of the settings; empty when it is alive."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    connect: Callable[..., http_client.HTTPConnection] = http_client.HTTPConnection
+    connect: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
     if settings.tls_cert:
         context = ssl._create_unverified_context()  # the certificate does not name the loopback address
-        connect = functools.partial(http_client.HTTPSConnection, context=context)
+        connect = functools.partial(http.client.HTTPSConnection, context=context)
     try:
         with contextlib.closing(connect(host, settings.port, timeout=PING_SECONDS)) as connection:
             connection.request("GET", "/healthz")
             status = connection.getresponse().status
-    except (OSError, http_client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {host}:{settings.port}: {error or type(error).__name__}"
     return "" if status == 200 else f"{host}:{settings.port} answers with status {status}"
 
