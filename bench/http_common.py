@@ -261,6 +261,9 @@ def _status_text(status: str, attempt: int, progress: float) -> str:
     return STATUS_TEXTS[status]
 
 
+UNUSED: Document = {"run_key": None, "drift": False, "created_by": None, "result_of": None}  # by its tasks
+
+
 def _task(row: Sequence[Any]) -> Document:
     """A row of SHOWN as the API shows it."""
     (
@@ -300,6 +303,7 @@ def _task(row: Sequence[Any]) -> Document:
         "error": None if error is None else from_json(error),
         "engine_version": engine_version,
         "metrics": None if metrics is None else from_json(metrics),
+        **UNUSED,
     }
 
 
@@ -431,6 +435,9 @@ class Service:
             "total": sum(counts.values()),
             "counts": counts,
             "progress": round(done / max(1, sum(counts.values())), 6),
+            "created_by": None,
+            "tasks_per_second": None,  # of a batch that runs, which none of the bench does
+            "eta_seconds": None,
         }
         shown = [_task(row) for row in rows[:limit]]
         return success(
