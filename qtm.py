@@ -460,7 +460,7 @@ SETTING_FORMS = {  # of the text of a setting, by its type
     float: ("a number", r"-?[0-9]+(\.[0-9]+)?"),
 }
 # Kubernetes sets these for a Service that is called qtm
-SERVICE_LINK = re.compile(r"QTM_(PORT=\w+://|(PORT|SERVICE)_\w+=).*")
+SERVICE_LINK = re.compile(r"QTM_(PORT=\w+://|PORT_[0-9]|SERVICE_).*")
 CLIENT_NAMES = ("QTM_URL", "QTM_TOKEN")  # of clients of a service: no settings of its own
 SECRET_NAMES = ("database_url", "api_token", "read_token")  # each also as a file that holds it
 SECRET_FILES = {f"{name}_file" for name in SECRET_NAMES}
@@ -3872,13 +3872,13 @@ class CreateStatements(Statements):
 # returns whether it won, and raises nothing if it lost.
 
 PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends there
-TASK_BYTES = (
-    1000  # of the JSON of a task beside its message, its metrics and its documents; twice that at worst
-)
+# of the JSON of a task beside its message, its metrics and its documents; twice that at worst
+TASK_BYTES = 1000
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-# in one transaction of a cancel or retry of a batch: some 10 ms, in which nobody waits long for a lock, and
-# few rows on a cluster, where many lose to every small transaction of another node
-CHANGED_TASKS = 200
+CHANGED_TASKS = (
+    200  # in one transaction of a cancel or retry of a batch: 10 ms, in which others wait for locks
+)
+CHANGED_ON_CLUSTER = 20  # the same there, where many rows lose to every small transaction of another node
 
 
 def _delete_metrics(tasks: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:
@@ -4148,11 +4148,12 @@ class TaskStatements(Statements):
         million; how many they were. After a failure a repeat does the rest. They are looked for without
         locks, which in the index of batches would meet those of ending tasks in the opposite order."""
         total, chosen = 0, TaskFilter(batch_id, change.before, newest_first=False)
+        most = CHANGED_ON_CLUSTER if self.database.dialect.is_cluster else CHANGED_TASKS
         while True:
             sql = f"SELECT task_id FROM {chosen.source()}"
-            ids = sorted(row[0] for row in self.database.rows(sql, chosen.parameters(CHANGED_TASKS)))
+            ids = sorted(row[0] for row in self.database.rows(sql, chosen.parameters(most)))
             total += len(self._change_some(change, ids)) if ids else 0
-            if len(ids) < CHANGED_TASKS:
+            if len(ids) < most:
                 return total
             chosen = dataclasses.replace(chosen, cursor=ids[-1])
 

@@ -7947,7 +7947,6 @@ def test_each_of_many_who_ask_gets_its_own_answer_or_error(url):
             waiting: {"queue_position": 1, "waiting_for": "no_scheduler"},
             later: {"queue_position": 2, "waiting_for": "no_scheduler"},
         }
-        assert tasks.queue_position(tasks.get_task_status(later)) == (2, "no_scheduler")
         for key, text in answers.items():
             assert json.loads(text) == {**tasks.get_task_status(key).to_dict(), **places.get(key, expected)}
         results = tasks.get_result_texts(asked)
@@ -9950,9 +9949,9 @@ def test_a_long_create_is_asked_about_alone(idle, monkeypatch):
     """In a group its answer, and all that it holds in memory, would wait for the others."""
     go_on, sizes, create = threading.Event(), [], idle.api.tasks.create_tasks
 
-    def create_tasks(requests, **more):
+    def create_tasks(requests, creators):
         sizes.append(len(requests))
-        return create(requests, **more)
+        return create(requests, creators)
 
     monkeypatch.setattr(idle.api.tasks, "create_tasks", create_tasks)
     runner = SlowRunner(lambda: go_on.wait(DEADLINE_SECONDS))
@@ -10252,7 +10251,7 @@ def test_examples_work_and_every_success_is_as_declared_for_tasks_in_every_statu
     dao.cancel(dao.claim("w", 1)[0].task_id)
     ids = add(dao, "A", "B", "C", "D", "E", batch_id="all", name="every status")
     _running, completed, failed = dao.claim("w", 3)
-    result = qtm.Outcome(result_json='{"x":null}', non_finite_json='["x"]')
+    result = qtm.Outcome(result_json='{"x":null}', non_finite_json='[{"path":"x","kind":"nan"}]')
     finish(dao, completed, result, 0.0, "", 1.0, "v1")
     error = qtm.Outcome(error_type="E", message="no", traceback="here", retryable=False)
     finish(dao, failed, error, 0.0, "", 0.5, None)
@@ -14754,7 +14753,7 @@ def test_a_service_may_start_before_its_database():
         url = server.create_database("qtm_late")
         server.kill()
         with service(url) as (process, port):
-            assert "waiting for the database" in eventually(process.stderr.readline)
+            eventually(lambda: "waiting for the database" in process.stderr.readline())
             assert process.poll() is None
             assert ask(port, "/healthz")[0] == 200
             for path, given in STARTING.items():
@@ -16720,6 +16719,7 @@ def test_expressions_are_promql_and_name_metrics_and_labels_that_qtm_has(tmp_pat
         )  # after the first poll, of which ages are
         text = urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics").read().decode()
     labels = collections.defaultdict(set)
+    labels["qtm_database_errors_total"].add(("", ""))  # left out until there is an error
     for family in prometheus_client.parser.text_string_to_metric_families(text):
         for sample in family.samples:
             labels[sample.name].add(("", ""))
