@@ -13043,7 +13043,7 @@ LATE = {
     "nothing at all": ({"HEAD_SECONDS": 0.2}, b"", []),
     "an empty line": ({"HEAD_SECONDS": 0.2}, b"\r\n", []),
     "nothing after an answer": ({"IDLE_SECONDS": 0.2}, HIDDEN, [200]),
-    "an empty line after an answer": ({"HEAD_SECONDS": 0.2}, HIDDEN + b"\r\n", [200]),
+    "an empty line after an answer": ({"IDLE_SECONDS": 0.2}, HIDDEN + b"\r\n", [200]),
 }  # fmt: skip
 
 
