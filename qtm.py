@@ -2834,10 +2834,11 @@ class Database:
 
     def write_at_once(
         self, statements: Sequence[str], parameters: Mapping[str, Any], value: T,
-        confirm: Callable[[Session], T | None],
+        confirm: Callable[[Session], T | None], row_counts: list[int] | None = None,
     ) -> T:  # fmt: skip
         """Statements that depend on no answer in between, in one transaction and where possible in one round
-        trip; ``value`` when it is committed. The rest is as in `write`."""
+        trip; ``value`` when it is committed, and in ``row_counts`` how many rows each has matched, BEGIN and
+        COMMIT too. The rest is as in `write`."""
         script = [self.dialect.begin, *statements, "COMMIT"]
 
         def run(session: Session) -> T:
@@ -2846,6 +2847,8 @@ class Database:
             try:
                 for answered, _ in enumerate(self.dialect.run_all(session.cursor, script, parameters), 1):
                     session.is_committing = answered == len(script) - 1
+                    if row_counts is not None:
+                        row_counts.append(session.cursor.rowcount)
             finally:
                 self.monitor.add(statements=1, seconds=time.perf_counter() - started)
             return value
@@ -4429,6 +4432,17 @@ class RunningTask(NamedTuple):
         return {"task_id": self.task_id, "attempt": self.attempt, "worker_id": self.worker_id}
 
 
+# A task that is created while a slot is free and nothing is pending is ours from the start.
+INSERT_CLAIMED = """INSERT INTO backtest_tasks (task_id, batch_id, stock_code, config, params, priority_rank,
+        timeout_seconds, max_attempts, attempt_limit, status, attempt, worker_id, heartbeat, progress, message,
+        created_by, created_at, run_at, started_at)
+    SELECT :task_id, :batch_id, :stock_code, :config, :params, :priority_rank,
+        :timeout_seconds, :max_attempts, :max_attempts, 'running', 1, :worker_id, 1, 0.0, '',
+        NULLIF(:created_by, ''), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE NOT EXISTS (SELECT 1 FROM backtest_tasks WHERE status = 'pending')"""
+INSERT_ITS_BATCH = """INSERT INTO backtest_batches (batch_id, name, created_at)
+    SELECT :batch_id, :name, UTC_TIMESTAMP(6) /*! FROM DUAL */
+    WHERE EXISTS (SELECT 1 FROM backtest_tasks WHERE task_id = :task_id)"""
 # What the end of an attempt makes of its task, as a row of JSON, by names that tasks do not have. The longest
 # come last: JSON_TABLE reads a row up to each of its columns.
 ENDED = (
@@ -4567,6 +4581,20 @@ class RunStatements(Statements):
             return [one for one in taken if one.key in owned] or (None if taken else [])
 
         return self.database.write(work, confirm)
+
+    def create_claimed(self, new: NewTasks, worker_id: str) -> list[Attempt]:
+        """Create its only task as ours, running and on its first attempt, unless another is pending: one
+        transaction less before it begins. Empty when nothing is surely stored."""
+        (task_id,), most, counts = new.task_ids, new.max_attempts, list[int]()
+        ((code, _, document),) = new.combinations
+        values = dict(zip(SHARED_COLUMNS, new.shared, strict=True)) | {"name": new.request.name}
+        values |= {"task_id": task_id, "stock_code": code, "worker_id": worker_id}
+        values["params"] = params = dump_json(document)
+        row = [task_id, 1, most, new.batch_id, code, values["timeout_seconds"], 0, values["config"], params]
+        claimed = [Attempt.from_row(worker_id, [*row, new.request.priority, most])]
+        script = [INSERT_CLAIMED, INSERT_ITS_BATCH]
+        found = self.database.write_at_once(script, values, claimed, lambda session: [], counts)
+        return found if counts[-3:-2] == [1] else []
 
     def heartbeat(self, worker_id: str, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
         """Count up the heartbeat of these attempts and of the worker; which are no longer this worker's."""
@@ -9337,6 +9365,25 @@ class TaskScheduler:
         if is_claiming:
             self._doubt()
 
+    def create(self, new: NewTasks) -> bool:
+        """Store a create's only task as ours, running, if a slot is free and nothing is pending. False if
+        it is not surely stored. Raises DatabaseUnavailable."""
+        is_grouped = new.idempotency_key is not None or new.request.batch_id or len(new.task_ids) > 1
+        with self.attempts.changed:
+            if is_grouped or new.sources or self._free_slots() <= 0 or not self._may_claim():
+                return False
+            self.attempts.is_claiming = True
+        claimed: list[Attempt] = []
+        try:
+            claimed = self.dao.create_claimed(new, self.worker_id)
+        except DatabaseUnavailable:  # the create that follows would wait for the same
+            raise
+        except QtmError:
+            pass
+        finally:
+            self._take(claimed)
+        return bool(claimed)
+
     def drain(self) -> None:
         """Claim and begin no more from now on; the grace of `stop` counts from here."""
         if not self.attempts.draining.is_set():
@@ -9461,6 +9508,8 @@ class TaskScheduler:
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
         """Release what the database says we run, but no slot does: the answer to its claim was lost."""
         with self.attempts.changed:
+            if self.attempts.is_claiming:  # by a create, whose attempt is not known yet
+                return
             ours = [one for one in running if one.worker_id == self.worker_id]
             unknown = [one for one in ours if one.key not in self.attempts.known]
         self._reclaim("unknown claim given back", dict.fromkeys(unknown, (RELEASED, 0.0)))
@@ -9486,29 +9535,38 @@ class TaskScheduler:
             self._board.notify(task.task_id)
             self.wake()
 
+    def _free_slots(self) -> int:
+        return sum(slot.begun_at is None for slot in self.slots) - len(self.attempts.queue)
+
+    def _may_claim(self) -> bool:
+        is_held = self.attempts.is_claiming or self.attempts.draining.is_set() or self.recorder.is_full
+        return self._runner.is_ready and not is_held
+
+    def _take(self, claimed: Sequence[Attempt]) -> None:
+        """The end of a claim: its attempts wait for a slot, unless a stop has come meanwhile."""
+        self.attempts.add(claimed)
+        if self.attempts.draining.is_set():
+            self._end(claimed, AttemptState.RELEASED)
+
     def _claim(self) -> float:
         """Claim what the slots can begin soon; seconds until there may be more to claim."""
         attempts = self.attempts
         with attempts.changed:
-            waiting = len(attempts.select(AttemptState.CLAIMED))
-            free = sum(slot.begun_at is None for slot in self.slots) - len(attempts.queue)
+            waiting, free = len(attempts.select(AttemptState.CLAIMED)), self._free_slots()
             is_risky = attempts.is_lost_on_probation()
             window = 0 if is_risky else attempts.window(sum(not slot.is_slow() for slot in self.slots))
             wanted = max(free, window - waiting if 2 * waiting <= window else 0)
-            is_held = attempts.draining.is_set() or self.recorder.is_full or not self._runner.is_ready
-            if wanted <= 0 or is_held:
+            if wanted <= 0 or not self._may_claim():
                 if wanted > 0:
                     attempts.refill_at = window // 2
-                return math.inf
+                return 0.01 if attempts.is_claiming else math.inf
             attempts.is_claiming = True
         claimed: list[Attempt] = []
         try:
             claimed = self.dao.claim(self.worker_id, wanted, free > 0 and waiting == 0 and not is_risky)
             attempts.refill_at = window // 2 if len(claimed) == wanted else -1
         finally:
-            attempts.add(claimed)
-            if attempts.draining.is_set():  # a stop has come meanwhile
-                self._end(claimed, AttemptState.RELEASED)
+            self._take(claimed)
         if len(claimed) >= free:
             return math.inf
         due = self.dao.seconds_to_next_run()
@@ -10456,6 +10514,11 @@ class TaskManager(TaskQueries):
 
     def _stored(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
         """The answer to each of these creates, which are stored now."""
+        try:
+            if len(creates) == 1 and self.scheduler and self.scheduler.create(creates[0]):
+                return [creates[0].created]
+        except DatabaseUnavailable as error:
+            return [without_traceback(error)]
         answers = self.dao.create(creates)
         if self.scheduler and any(isinstance(one, CreatedBatch) and not one.repeated for one in answers):
             self.scheduler.wake()

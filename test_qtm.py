@@ -7010,6 +7010,23 @@ def test_a_claim_whose_answer_was_lost_is_given_back(stage, dao):
     assert dao.get(task_id).status is qtm.TaskStatus.RUNNING
 
 
+def test_a_heartbeat_while_a_create_claims_its_task_releases_nothing(stage, dao, monkeypatch):
+    scheduler, runner, _ = stage
+    scheduler.step()
+    claim = dao.create_claimed
+
+    def seen_by_a_heartbeat(*arguments):
+        claimed = claim(*arguments)
+        later(stage, 10.0)
+        return claimed
+
+    monkeypatch.setattr(dao, "create_claimed", seen_by_a_heartbeat)
+    tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db", engine="mine:run"), scheduler)
+    (task_id,) = tasks.create_task(SOME_TASK).task_ids
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    assert (dao.get(task_id).status.value, dao.get(task_id).attempt) == ("running", 1)
+
+
 def test_a_lease_counts_only_time_between_successful_polls():
     leases = qtm.LeaseWatch(45.0)
     task = qtm.RunningTask("t", 1, 7, "w")
@@ -7055,7 +7072,8 @@ def test_a_drained_scheduler_claims_no_more_and_its_grace_counts_from_there(stag
 
 
 @pytest.mark.parametrize("act", ["stop", "cancel"])
-def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
+@pytest.mark.parametrize("how", ["claim", "create_claimed"])
+def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, how, monkeypatch):
     claimed, go, ran = threading.Event(), threading.Event(), []
 
     def engine(task, progress):
@@ -7065,7 +7083,7 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
             time.sleep(0.01)
 
     tasks = qtm.start(settings(url, heartbeat_seconds=3600.0, lease_seconds=7200.0), engine=engine)
-    real = tasks.dao.claim
+    real = getattr(tasks.dao, how)
 
     def held(*arguments):
         found = real(*arguments)
@@ -7074,7 +7092,11 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
             assert go.wait(DEADLINE_SECONDS)
         return found
 
-    monkeypatch.setattr(tasks.dao, "claim", held)
+    # while it claims for the first time, no create is a claim
+    scheduler = tasks.scheduler
+    eventually(lambda: scheduler.state()["last_poll_at"] and not scheduler.attempts.is_claiming)
+    monkeypatch.setattr(tasks.dao, "create_claimed", lambda *_: [])
+    monkeypatch.setattr(tasks.dao, how, held)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         threads.submit(tasks.create_task, qtm.TaskRequest("X", CONFIG, max_attempts=1))
         assert claimed.wait(DEADLINE_SECONDS)
@@ -7092,6 +7114,31 @@ def test_nothing_gets_lost_between_a_claim_and_its_slot(url, act, monkeypatch):
     assert (task.status.value, task.attempt) == expected
     assert act == "cancel" or ran == []
     tasks.close()
+
+
+def test_a_task_that_is_created_while_a_slot_is_free_is_claimed_by_its_create(stage, dao):
+    """Unless another one is pending, which comes first, or the slot is taken."""
+    scheduler, runner, _ = stage
+    tasks = qtm.TaskManager(dao, settings("sqlite:///unused.db", engine="mine:run"), scheduler)
+    names = {"name": "ü", "priority": 7, "timeout_seconds": 9.5, "max_attempts": 2}
+    created = tasks.create_task(qtm.TaskRequest("A", CONFIG, {"x": "'\\%"}, **names))
+    eventually(lambda: runner.handles and runner.handles[0].report)
+    task, (attempt,) = dao.get(created.task_ids[0]), dao.get_attempts(created.task_ids[0])
+    assert (task.status.value, task.attempt, task.worker_id) == ("running", 1, scheduler.worker_id)
+    assert (task.params, task.config, task.batch_id) == ({"x": "'\\%"}, CONFIG, created.batch_id)
+    assert (task.priority, task.timeout_seconds, task.max_attempts, attempt.attempt) == (7, 9.5, 2, 1)
+    asked = runner.handles[0].attempt.request()
+    assert (asked.task_id, asked.params) == (task.task_id, task.params)
+    assert (asked.priority, asked.timeout_seconds) == (7, 9.5)
+    assert dao.get_batch(created.batch_id).name == "ü"
+    second = tasks.create_task(SOME_TASK).task_ids[0]
+    assert dao.get(second).status is qtm.TaskStatus.PENDING
+    runner.handles[0].outcome = qtm.Outcome(error_type="E")
+    runner.handles[0].done.set()
+    eventually(lambda: not scheduler.attempts.known)
+    third = tasks.create_task(SOME_TASK).task_ids[0]
+    assert [dao.get(one).status.value for one in (task.task_id, second, third)] == ["pending"] * 3
+    assert dao.get_batch(dao.get(third).batch_id).total == 1
 
 
 @pytest.mark.parametrize("strategy", ["sleeps", "exits_at_sigterm"])
