@@ -62,17 +62,17 @@ Rooms (search for the rule "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
     9 Tables and curves.
   Database: 10 Log and counters, 11 Connection pool, 12 SQLite, 13 MySQL, 14 Transactions, 15 Migrations,
-    16 Rows, 17 Create statements, 18 Task statements, 19 Attempts, 20 Run statements, 21 Rank statements,
-    22 Export statements, 23 Upkeep statements, 24 Doctor.
-  Engine: 25 Backtest engine, 26 Library values, 27 Results, 28 Engine calls, 29 Engine process,
-    30 Temporary folders, 31 Engine host, 32 Engine server process, 33 Engine output, 34 Host links,
-    35 Engine slots, 36 Engine server, 37 Thread runner.
-  Scheduler: 38 Upkeep, 39 Leases and waits, 40 Recorder, 41 Slot workers, 42 TaskScheduler.
-  Verbs: 43 Admission, 44 Batches, 45 Task queries, 46 TaskManager, 47 Service connections, 48 Client.
-  HTTP: 49 HTTP messages, 50 Metrics, 51 Schemas, 52 Routes, 53 OpenAPI, 54 Page, 55 API, 56 Access,
-    57 HTTP exchanges, 58 HTTP connections, 59 HTTP dispatch, 60 HTTP server.
-  Program: 61 Command output, 62 Client commands, 63 Service log, 64 Check, 65 Service process,
-    66 Command line.
+    16 Rows, 17 New tasks, 18 Create statements, 19 Task statements, 20 Attempts, 21 Run statements,
+    22 Rank statements, 23 Export statements, 24 Upkeep statements, 25 Doctor.
+  Engine: 26 Engines, 27 Prices, 28 Backtest engine, 29 Library values, 30 Results, 31 Engine calls,
+    32 Engine process, 33 Temporary folders, 34 Engine host, 35 Engine server process, 36 Engine output,
+    37 Host links, 38 Engine slots, 39 Engine server, 40 Thread runner.
+  Scheduler: 41 Upkeep, 42 Leases and waits, 43 Recorder, 44 Slot workers, 45 TaskScheduler.
+  Verbs: 46 Admission, 47 Batches, 48 Task queries, 49 TaskManager, 50 Service connections, 51 Client.
+  HTTP: 52 HTTP messages, 53 Metrics, 54 Schemas, 55 Routes, 56 OpenAPI, 57 Page, 58 API, 59 Access,
+    60 HTTP exchanges, 61 HTTP connections, 62 HTTP dispatch, 63 HTTP server.
+  Program: 64 Command output, 65 Client commands, 66 Service log, 67 Check, 68 Service process,
+    69 Command line.
 """
 
 from __future__ import annotations
@@ -3496,9 +3496,8 @@ class TaskFilter:
         }
 
 
-# ==== 17 Create statements ==================================================================================
-# The SQL of creates, and of what admits them. Only Rows and the statement rooms have SQL about tasks: models
-# go in and out, no cursors and no SQL. Each method is one transaction.
+# ==== 17 New tasks ==========================================================================================
+# The tasks of one create as the rows that it stores.
 
 # The columns that each task of a create has for itself, and those that all have in common.
 TASK_COLUMNS = ("task_id", "stock_code", "params")
@@ -3567,6 +3566,10 @@ class NewTasks(NamedTuple):
             source = f',"{self.sources[task_id]}"' if with_source else ""
             yield f'["{task_id}",{codes[code]},{texts[id(params)]}{rests[id(config)]}{source}]'
 
+
+# ==== 18 Create statements ==================================================================================
+# The SQL of creates, and of what admits them. Only Rows and the statement rooms have SQL about tasks: models
+# go in and out, no cursors and no SQL. Each method is one transaction.
 
 RECENT_TASKS = 300  # whose durations an estimate is made of
 MAX_GROUP_CREATES = 64  # that share a transaction: enough to share its cost, and each waits for few others
@@ -3647,6 +3650,23 @@ class Statements:
             return session.execute(f"DELETE FROM {table} WHERE {chosen} AND {is_spent}", parameters)
 
         return self.database.write(work, confirm=lambda session: None) if keys else 0
+
+    def _take(self, take: Callable[[Session], list[T]], is_left: Callable[[Session, T], Any]) -> list[T]:
+        """What ``take`` has changed or deleted. It no longer matches: so a lost COMMIT is read back by its
+        first."""
+        taken: list[T] = []
+        # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
+        doubtful: list[T] = []
+
+        def work(session: Session) -> list[T]:
+            taken[:] = take(session)
+            return taken or doubtful
+
+        def confirm(session: Session) -> list[T] | None:
+            doubtful[:] = taken or doubtful
+            return None if doubtful and is_left(session, doubtful[0]) else doubtful
+
+        return self.database.write(work, confirm)
 
 
 def _first_of_run_keys(dialect: Dialect, column: str) -> str:
@@ -3870,7 +3890,7 @@ class CreateStatements(Statements):
         return None
 
 
-# ==== 18 Task statements ====================================================================================
+# ==== 19 Task statements ====================================================================================
 # The SQL of clients: read, list, cancel, retry, delete. A status changes only by a compare-and-set; a method
 # returns whether it won, and raises nothing if it lost.
 
@@ -3878,9 +3898,7 @@ PAGE_BYTES = 8 * 1024 * 1024  # of the documents of a page of tasks, which ends 
 # of the JSON of a task beside its message, its metrics and its documents; twice that at worst
 TASK_BYTES = 1000
 RESULT_TOGETHER_BYTES = 64 * 1024  # of a result that is read with others; a longer one is read alone
-CHANGED_TASKS = (
-    200  # in one transaction of a cancel or retry of a batch: 10 ms, in which others wait for locks
-)
+CHANGED_TASKS = 200  # in one transaction of a cancel or retry of a batch: 10 ms, in which others wait
 CHANGED_ON_CLUSTER = 20  # the same there, where many rows lose to every small transaction of another node
 
 
@@ -4181,23 +4199,6 @@ class TaskStatements(Statements):
 
         return self._take(take, lambda session, first: session.row(f"{select} (:first)", {"first": first}))
 
-    def _take(self, take: Callable[[Session], list[T]], is_left: Callable[[Session, T], Any]) -> list[T]:
-        """What ``take`` has changed or deleted. It no longer matches: so a lost COMMIT is read back by its
-        first."""
-        taken: list[T] = []
-        # of a try whose COMMIT was lost: if a later one finds nothing, that one had done it
-        doubtful: list[T] = []
-
-        def work(session: Session) -> list[T]:
-            taken[:] = take(session)
-            return taken or doubtful
-
-        def confirm(session: Session) -> list[T] | None:
-            doubtful[:] = taken or doubtful
-            return None if doubtful and is_left(session, doubtful[0]) else doubtful
-
-        return self.database.write(work, confirm)
-
     def delete(self, task_ids: Sequence[str]) -> list[tuple[str, str]]:
         """Delete those of these tasks that have ended; the task_id and batch_id of each."""
         there = "SELECT 1 FROM backtest_tasks WHERE task_id = :first"
@@ -4225,7 +4226,7 @@ class TaskStatements(Statements):
         self.delete_spent("backtest_batches", "batch_id", empty, BATCH_IS_EMPTY)
 
 
-# ==== 19 Attempts ===========================================================================================
+# ==== 20 Attempts ===========================================================================================
 # One attempt of a task in this process: its states, its outcome, and the rows that the recorder writes of it.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
@@ -4491,7 +4492,7 @@ def _ended_rows(
     return task, [*key, runner, *ran, outcome.ending, error, *usage, tail or ""]
 
 
-# ==== 20 Run statements =====================================================================================
+# ==== 21 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
 # of tasks, which it gets as rows of JSON, and changes only those whose attempt and worker id match.
 
@@ -4761,7 +4762,7 @@ class RunStatements(Statements):
         return [(task_id, worker_id, _iso(seen_at)) for task_id, worker_id, seen_at in rows]
 
 
-# ==== 21 Rank statements ====================================================================================
+# ==== 22 Rank statements ====================================================================================
 # The SQL of rankTasks, by the table backtest_metrics alone where it can: it is narrow, so that ranking a
 # batch reads few pages.
 
@@ -5078,7 +5079,7 @@ class RankStatements(Statements):
         return rows
 
 
-# ==== 22 Export statements ==================================================================================
+# ==== 23 Export statements ==================================================================================
 # The SQL of exportTasks and getCurves.
 
 LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
@@ -5166,7 +5167,7 @@ class ExportStatements(TaskStatements, RankStatements):
             return found.get("equity_curve") if isinstance(found, dict) else found
 
 
-# ==== 23 Upkeep statements ==================================================================================
+# ==== 24 Upkeep statements ==================================================================================
 # The SQL of retention, probes and the counts for /metrics. Each statement reads and changes a bounded number
 # of rows.
 
@@ -5296,7 +5297,7 @@ class TaskDAO(CreateStatements, ExportStatements, RunStatements, UpkeepStatement
         return answer
 
 
-# ==== 24 Doctor =============================================================================================
+# ==== 25 Doctor =============================================================================================
 # The findings of `check` about a database; nothing is changed. Facts are collected first, then a table of
 # rules judges them, so that a test can check each rule with invented facts.
 
@@ -5444,14 +5445,9 @@ def diagnose(dao: TaskDAO, lease_seconds: float) -> list[Finding]:
     return judge(facts)
 
 
-# ==== 25 Backtest engine ====================================================================================
-# The interface of engines, how one is loaded, and the built-in reference engine. It computes in decimals of
-# 50 digits, with prices as they stand in the file, so that rounding changes neither a crossing nor a share
-# count. Only the final metrics are floats.
+# ==== 26 Engines ============================================================================================
+# The interface of engines, how one is loaded and called, and what is known of its version.
 
-BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
-# rounds to it what may be off at the 50th, so that equal amounts are equal
-TEN_DIGITS_LESS = decimal.Context(prec=40)
 MAX_VERSION = 100  # characters of an engine's version
 Progress = Callable[..., None]
 
@@ -5587,6 +5583,10 @@ def run_environment(engine: str) -> str:
     versions = {"python": ".".join(map(str, sys.version_info[:3])), "qtm": __version__}
     distribution, host = _distribution_of(engine.partition(":")[0]), socket.gethostname()
     return dump_json({"engine": engine, **versions, "distribution": distribution, "host": host})
+
+
+# ==== 27 Prices =============================================================================================
+# The files of prices that the built-in engine reads: their names, columns, dates and numbers.
 
 
 class Bar(NamedTuple):
@@ -5777,6 +5777,15 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[lis
         rest = f"{held}; rows of this period without prices: {len(found)}"
         raise InvalidTask(f"{path.name} has no bar from {start_date} to {end_date}; {rest}")
     return bars, len(found) - len(bars)
+
+
+# ==== 28 Backtest engine ====================================================================================
+# The built-in reference engine. It computes in decimals of 50 digits, with prices as they stand in the file,
+# so that rounding changes neither a crossing nor a share count. Only the final metrics are floats.
+
+BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
+# rounds to it what may be off at the 50th, so that equal amounts are equal
+TEN_DIGITS_LESS = decimal.Context(prec=40)
 
 
 def long_signals(bars: Sequence[Bar], strategy: str, params: Mapping[str, Any]) -> Iterator[bool]:
@@ -6026,7 +6035,7 @@ run_backtest.data_version = price_data_version  # type: ignore[attr-defined]
 run_backtest.version = f"qtm {__version__}"  # type: ignore[attr-defined]
 
 
-# ==== 26 Library values =====================================================================================
+# ==== 29 Library values =====================================================================================
 # What numpy, pandas, polars and others put into a result, as plain data, told by the names of their classes:
 # none of them is imported here.
 
@@ -6203,7 +6212,7 @@ def _converter(kind: type[Any]) -> Convert:
     return lambda converter, value: converter.as_text(value)
 
 
-# ==== 27 Results ============================================================================================
+# ==== 30 Results ============================================================================================
 # An engine's result as strict JSON, whatever is in it.
 
 
@@ -6338,7 +6347,7 @@ def result_document(result: Any) -> ResultDocument:
     return ResultDocument(dump_json(plain), converter.non_finite, converter.converted, plain)
 
 
-# ==== 28 Engine calls =======================================================================================
+# ==== 31 Engine calls =======================================================================================
 # One attempt on the engine, or a question to it, in the process or thread of the caller. Whatever the engine does
 # comes out as an Outcome.
 
@@ -6567,7 +6576,7 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
     return Outcome(dump_json(found))
 
 
-# ==== 29 Engine process =====================================================================================
+# ==== 32 Engine process =====================================================================================
 # The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
 # datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
 # pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
@@ -6625,15 +6634,6 @@ def _write_own(name: str, value: int) -> None:
         file = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(file, b"%d" % value)
         os.close(file)
-
-
-def _write_command_line(text: str) -> None:
-    """Have `ps -f` and `pgrep -f` show this text for the process; on Linux alone."""
-    with contextlib.suppress(OSError):
-        fields = read_small_file("/proc/self/stat").rpartition(b")")[2].split()
-        begin, end = map(int, fields[45:47])  # arg_start and arg_end, see proc(5)
-        ctypes.memset(begin, 0, end - begin)
-        ctypes.memmove(begin, text.encode(), min(len(text), end - begin - 1))
 
 
 def _children(pid: int | str = "self") -> list[int]:
@@ -6921,7 +6921,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 30 Temporary folders ==================================================================================
+# ==== 33 Temporary folders ==================================================================================
 # TMPDIR of engine processes. A server has a locked folder, in which each of its hosts has one.
 
 MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
@@ -6998,7 +6998,7 @@ def _server_folder() -> str:
     return ""
 
 
-# ==== 31 Engine host ========================================================================================
+# ==== 34 Engine host ========================================================================================
 # The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
 # and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
 # (child subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, it
@@ -7295,7 +7295,7 @@ def _be_host(
             ends.send({"no_process": str(error)})
 
 
-# ==== 32 Engine server process ==============================================================================
+# ==== 35 Engine server process ==============================================================================
 # The process that imports the engine once and forks one host per slot. It kills what hosts leave that were
 # killed.
 
@@ -7508,6 +7508,15 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _write_command_line(text: str) -> None:
+    """Have `ps -f` and `pgrep -f` show this text for the process; on Linux alone."""
+    with contextlib.suppress(OSError):
+        fields = read_small_file("/proc/self/stat").rpartition(b")")[2].split()
+        begin, end = map(int, fields[45:47])  # arg_start and arg_end, see proc(5)
+        ctypes.memset(begin, 0, end - begin)
+        ctypes.memmove(begin, text.encode(), min(len(text), end - begin - 1))
+
+
 class ForkedServer:
     """An engine server that is a fork of this process, as `subprocess.Popen` has others: it starts at once, and
     shares the memory of all imports. Its command line must not look like that of the service."""
@@ -7555,7 +7564,7 @@ class ForkedServer:
 
 ServerProcess: TypeAlias = "subprocess.Popen[bytes] | ForkedServer"
 
-# ==== 33 Engine output ======================================================================================
+# ==== 36 Engine output ======================================================================================
 # What engines print, into the log and into the records of attempts.
 
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
@@ -7616,7 +7625,7 @@ class OutputLog:
             log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
 
 
-# ==== 34 Host links =========================================================================================
+# ==== 37 Host links =========================================================================================
 # The service's ends of a host: tasks go in, frames and output come out. Frames are checked before the service
 # acts on them.
 
@@ -7811,7 +7820,7 @@ class HostLink:
             os.close(descriptor)
 
 
-# ==== 35 Engine slots =======================================================================================
+# ==== 38 Engine slots =======================================================================================
 # The service's side of a slot. Its thread sends attempts to the engine processes of a host, several in advance
 # while attempts are short, and reads frames until each has ended. Every wait for another process has a
 # deadline.
@@ -8150,7 +8159,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 36 Engine server ======================================================================================
+# ==== 39 Engine server ======================================================================================
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
@@ -8452,7 +8461,7 @@ class EngineServer:
                 process.wait()
 
 
-# ==== 37 Thread runner ======================================================================================
+# ==== 40 Thread runner ======================================================================================
 # The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
 # is over, but its thread runs until the function returns.
 
@@ -8544,7 +8553,7 @@ Slot = EngineSlot | ThreadRunner  # runs attempts one after the other; `run` and
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 38 Upkeep =============================================================================================
+# ==== 41 Upkeep =============================================================================================
 # A thread for retention and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
@@ -8676,7 +8685,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 39 Leases and waits ===================================================================================
+# ==== 42 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change, attempts of this process and their
 # durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
 # used: this process's monotonic clock and the database's.
@@ -8924,7 +8933,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 40 Recorder ===========================================================================================
+# ==== 43 Recorder ===========================================================================================
 # A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
@@ -9123,7 +9132,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 41 Slot workers =======================================================================================
+# ==== 44 Slot workers =======================================================================================
 # The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
 # them, and gives their outcomes to the recorder.
 
@@ -9262,7 +9271,7 @@ class SlotWorker(SlotEvents):
             self.ended(one, RELEASED)
 
 
-# ==== 42 TaskScheduler ======================================================================================
+# ==== 45 TaskScheduler ======================================================================================
 # The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
 # one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
 
@@ -9573,7 +9582,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 43 Admission ==========================================================================================
+# ==== 46 Admission ==========================================================================================
 # The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
 # and the engine's own validation.
 
@@ -9824,7 +9833,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 44 Batches ============================================================================================
+# ==== 47 Batches ============================================================================================
 # A batch as an object, over the verbs of a TaskManager or a Client, and the verbs that both have from here.
 # Only calls of its methods make requests.
 
@@ -10087,7 +10096,7 @@ class SharedVerbs:
         return Batch(self, created.batch_id, created)
 
 
-# ==== 45 Task queries =======================================================================================
+# ==== 48 Task queries =======================================================================================
 # The public verbs that change nothing. They raise the errors of the first room and return models, or the JSON
 # text of an answer where HTTP would only write the model again.
 
@@ -10406,7 +10415,7 @@ class TaskQueries(SharedVerbs):
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
 
-# ==== 46 TaskManager ========================================================================================
+# ==== 49 TaskManager ========================================================================================
 # The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
 
 
@@ -10714,7 +10723,7 @@ def start(
     return tasks
 
 
-# ==== 47 Service connections ================================================================================
+# ==== 50 Service connections ================================================================================
 # Requests to a running service. One is repeated when its answer is lost: creates have an Idempotency-Key, and
 # the other changes ask for a state, not for a step.
 
@@ -10927,7 +10936,7 @@ class ServiceConnections:
         return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
 
 
-# ==== 48 Client =============================================================================================
+# ==== 51 Client =============================================================================================
 # The verbs of TaskManager against a running service, by HTTP.
 
 
@@ -11079,7 +11088,7 @@ def connect(
     return Client(ServiceConnections(url, token, timeout_seconds))
 
 
-# ==== 49 HTTP messages ======================================================================================
+# ==== 52 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -11388,7 +11397,7 @@ class MessageReader:
         return is_whole
 
 
-# ==== 50 Metrics ============================================================================================
+# ==== 53 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -11620,7 +11629,7 @@ def process_metrics() -> dict[str, list[Sample]]:
     }
 
 
-# ==== 51 Schemas ============================================================================================
+# ==== 54 Schemas ============================================================================================
 # The JSON schemas of parameters, bodies and answers, in short form, for the checks of parameters and for the
 # OpenAPI document. They are made from the models and their limits. Every object is a named component, because
 # generators of clients derive type names from it.
@@ -11860,7 +11869,7 @@ def component_schemas() -> dict[str, Any]:
     return found
 
 
-# ==== 52 Routes =============================================================================================
+# ==== 55 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -12199,7 +12208,7 @@ class Route:
             return without_traceback(error) if isinstance(error, QtmError) else error
 
 
-# ==== 53 OpenAPI ============================================================================================
+# ==== 56 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one.
 
@@ -12338,7 +12347,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 54 Page ===============================================================================================
+# ==== 57 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -12381,7 +12390,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 55 API ================================================================================================
+# ==== 58 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -12689,7 +12698,7 @@ ROUTES = (
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
-# ==== 56 Access =============================================================================================
+# ==== 59 Access =============================================================================================
 # Checks of a request's head by the event loop, before its body is read: Host, token, Origin, media type. Also
 # the certificate of the service.
 
@@ -12855,7 +12864,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 57 HTTP exchanges =====================================================================================
+# ==== 60 HTTP exchanges =====================================================================================
 # What one connection is made of: its stream of bytes, a request with its answer, and its share of the bytes
 # that all connections may keep in memory together.
 
@@ -13049,7 +13058,7 @@ class ByteBudget:
         return Overloaded(message, retry_after_seconds=1)
 
 
-# ==== 58 HTTP connections ===================================================================================
+# ==== 61 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline, and a body a least rate, so that a slow client
 # costs one descriptor for a while and no thread; the rooms before and after bound its memory and its number.
@@ -13379,7 +13388,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 59 HTTP dispatch ======================================================================================
+# ==== 62 HTTP dispatch ======================================================================================
 # Requests on their way from the event loop to workers and back. Worker threads take groups of alike requests
 # from a SimpleQueue and compute the answers, which return through a deque; a socket pair wakes the loop.
 # Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
@@ -13698,7 +13707,7 @@ class Dispatcher:
             trim_memory()
 
 
-# ==== 60 HTTP server ========================================================================================
+# ==== 63 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. It caps the connections, and its tick closes those past their deadline.
@@ -13933,7 +13942,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 61 Command output =====================================================================================
+# ==== 64 Command output =====================================================================================
 # What the client commands print for people; with --json they print the data of the answer instead.
 
 SHOWN_CELL = 64  # characters of a cell in a table
@@ -14053,7 +14062,7 @@ def _leaderboard(data: Mapping[str, Any]) -> str:
     return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
 
 
-# ==== 62 Client commands ====================================================================================
+# ==== 65 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -14334,7 +14343,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 63 Service log ========================================================================================
+# ==== 66 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -14426,7 +14435,7 @@ def configure_logging(settings: Settings) -> None:
     threading.excepthook = sys.unraisablehook = log_exception
 
 
-# ==== 64 Check ==============================================================================================
+# ==== 67 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -14513,7 +14522,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 65 Service process ====================================================================================
+# ==== 68 Service process ====================================================================================
 # A service from its first signal handler to its end.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -14647,7 +14656,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 66 Command line =======================================================================================
+# ==== 69 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

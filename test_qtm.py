@@ -1737,7 +1737,7 @@ def test_schema_sql_is_the_schema():
     assert (ROOT / "schema.sql").read_text() == qtm.SCHEMA, "run: python3 qtm.py migrate --print > schema.sql"
 
 
-# ==== 16-23 Rows, Create statements, Task statements, Attempts, Run statements, Rank statements, Export statements, Upkeep statements ==
+# ==== 16-21 Rows, New tasks, Create statements, Task statements, Attempts, Run statements ===================
 
 
 def test_create_stores_every_stock_times_every_params_stock_major(dao):
@@ -3114,6 +3114,9 @@ def test_a_purge_spares_an_old_batch_to_which_a_create_adds(mariadb_dao, monkeyp
     assert dao.get_batch("old").total == 2
 
 
+# ==== 22-24 Rank statements, Export statements, Upkeep statements ===========================================
+
+
 def ranked(metrics: dict, params=PARAMS, run_key=None, config=CONFIG) -> qtm.Outcome:
     """The outcome of a result with these metrics."""
     facts = [*qtm.task_facts(qtm.TaskRequest("A", config, params)), run_key, *qtm.sharpe_facts(metrics), None]
@@ -3753,7 +3756,7 @@ def test_metrics_stand_beside_a_task_from_its_end_to_its_deletion(dao):
     assert dao.database.rows("SELECT * FROM backtest_metrics") == []
 
 
-# ==== 24 Doctor =============================================================================================
+# ==== 25 Doctor =============================================================================================
 
 
 def levels(findings) -> dict[str, str]:
@@ -3850,7 +3853,7 @@ def test_the_doctor_names_what_a_server_lacks(mariadb, mariadb_dao):
     assert faults() == ["claim"]
 
 
-# ==== 25 Backtest engine ====================================================================================
+# ==== 26-28 Engines, Prices, Backtest engine ================================================================
 
 
 def exact_metrics(
@@ -4392,7 +4395,7 @@ def test_an_engine_that_is_named_by_its_file_is_asked_for_by_its_module(tmp_path
         qtm.load_engine("filed_engine.py:run")
 
 
-# ==== 26-27 Library values, Results =========================================================================
+# ==== 29-30 Library values, Results =========================================================================
 
 
 @dataclasses.dataclass
@@ -4624,7 +4627,7 @@ def test_results_that_would_lose_something_are_refused_with_their_path():
             qtm.result_document(wrong)
 
 
-# ==== 28-32 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
+# ==== 31-35 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
 
 
 ENGINES = textwrap.dedent(
@@ -6503,7 +6506,7 @@ def test_what_ends_a_warm_process_early_ends_no_other_attempt(tmp_path, monkeypa
         assert run_warm(tasks, "nothing")[1]["count"] == 2
 
 
-# ==== 33-37 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
+# ==== 36-40 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
 
 
 class SlotCase:
@@ -6798,7 +6801,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 38-42 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
+# ==== 41-45 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -7433,7 +7436,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 43-48 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
+# ==== 46-51 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
 def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
@@ -9019,7 +9022,7 @@ def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, 
         assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
-# ==== 49 HTTP messages ======================================================================================
+# ==== 52 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -9545,7 +9548,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 50 Metrics ============================================================================================
+# ==== 53 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -9745,7 +9748,7 @@ def test_tasks_are_counted_in_bounded_statements(dao, monkeypatch):
     assert read == [5, 2, 5, 0, 0]
 
 
-# ==== 51-55 Schemas, Routes, OpenAPI, Page, API =============================================================
+# ==== 54-58 Schemas, Routes, OpenAPI, Page, API =============================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -12091,7 +12094,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 56 Access =============================================================================================
+# ==== 59 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):
@@ -12512,7 +12515,7 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
     assert qtm.Settings(tls_key="x").problems() == ["QTM_TLS_CERT: HTTPS needs it beside QTM_TLS_KEY"]
 
 
-# ==== 57-60 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
+# ==== 60-63 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -14159,7 +14162,7 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
         assert idle.connection.sock.recv(1024) == b""
 
 
-# ==== 61-66 Command output, Client commands, Service log, Check, Service process, Command line ==============
+# ==== 64-69 Command output, Client commands, Service log, Check, Service process, Command line ==============
 
 
 @contextlib.contextmanager
@@ -17512,9 +17515,15 @@ def test_banners_equal_the_docstrings_list():
     assert in_tests == banners
 
 
+def test_a_room_has_at_most_350_lines():
+    rooms = re.split(r"^# ==== ([0-9]+ .+?) =+$", SOURCE, flags=re.MULTILINE)[1:]
+    lengths = {name: text.count("\n") for name, text in zip(rooms[::2], rooms[1::2], strict=True)}
+    assert {name: length for name, length in lengths.items() if length > 350} == {}
+
+
 def test_sql_stands_only_in_the_rooms_from_dialects_to_doctor():
-    starts = {name: SOURCE.index(f" {name} ====") for name in ("Connection pool", "Backtest engine")}
-    outside = SOURCE[: starts["Connection pool"]] + SOURCE[starts["Backtest engine"] :]
+    starts = {name: SOURCE.index(f" {name} ====") for name in ("Connection pool", "Engines")}
+    outside = SOURCE[: starts["Connection pool"]] + SOURCE[starts["Engines"] :]
     assert re.findall(r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM) [a-z*]", outside) == []
 
 
