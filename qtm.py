@@ -4083,15 +4083,19 @@ class TaskStatements(Statements):
         return ids, len(entries) > len(ids)
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
-        """A page of tasks by their ids, as a text of the database: parsing rows takes fifty times as long."""
-        ids, has_more = self._page_ids(chosen)
-        if not ids:
-            return TaskPage("", None)
+        """A page of tasks by their ids, as a text of the database: parsing rows takes fifty times as long. It is
+        empty where nothing follows: the texts are read after the ids, and tasks leave a status meanwhile."""
         # each text ends with a line feed, of which JSON that is stored has none
         column = f"GROUP_CONCAT({self.database.dialect.filled(f'@{self._task_json}@{chr(10)}')})"
-        ((text,),) = self._page(chosen, column, chosen.parameters(chosen.limit, ids[-1]))
-        tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
-        # The texts were read after the ids: tasks that came between them may have filled the page.
+        tasks, has_more = list[str](), True
+        while not tasks and has_more:
+            ids, has_more = self._page_ids(chosen)
+            if not ids:
+                return TaskPage("", None)
+            ((text,),) = self._page(chosen, column, chosen.parameters(chosen.limit, ids[-1]))
+            tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
+            chosen = dataclasses.replace(chosen, cursor=ids[-1])
+        # tasks that came between the two reads may have filled the page
         last = tasks[-1][len(TASK_HEAD) : len(TASK_HEAD) + len(ids[-1])] if tasks else ids[-1]
         is_other_end = len(tasks) == chosen.limit and last != ids[-1]
         return TaskPage(",".join(tasks), last if is_other_end else ids[-1] if has_more else None)

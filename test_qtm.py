@@ -2787,6 +2787,21 @@ def test_pages_go_through_everything_once(dao):
     assert dao.list_batches(1, "0001-01-01 00:00:00.000000~x") == ([], None)
 
 
+def test_a_page_is_empty_only_where_nothing_follows(dao, monkeypatch):
+    """The first task on it may leave the status between the read of its id and that of its text."""
+    ids = add(dao, *"ABC")
+    read = dao._page_ids
+
+    def page_ids(chosen):
+        found = read(chosen)
+        dao.cancel(ids[2])
+        return found
+
+    monkeypatch.setattr(dao, "_page_ids", page_ids)
+    page = dao.list_page(qtm.TaskFilter(statuses=[qtm.TaskStatus.PENDING], limit=1))
+    assert [task.task_id for task in page.tasks] == [page.next_cursor] == [ids[1]]
+
+
 def test_queue_positions_follow_the_order_of_claims(dao):
     ids = [add(dao, priority=priority)[0] for priority in (0, 5, 0, -100, 100)]
     order = [ids[4], ids[1], ids[0], ids[2], ids[3]]
