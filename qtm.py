@@ -5592,6 +5592,8 @@ def run_environment(engine: str) -> str:
 # ==== 27 Prices =============================================================================================
 # The files of prices that the built-in engine reads: their names, columns, dates and numbers.
 
+BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
+
 
 class Bar(NamedTuple):
     """One day of one stock: what the built-in engine needs of it."""
@@ -5787,7 +5789,6 @@ def read_prices(path: pathlib.Path, start_date: str, end_date: str) -> tuple[lis
 # The built-in reference engine. It computes in decimals of 50 digits, with prices as they stand in the file,
 # so that rounding changes neither a crossing nor a share count. Only the final metrics are floats.
 
-BOOKS = decimal.Context(prec=50)  # sums and products of prices stay exact; divisions round at the 50th digit
 # rounds to it what may be off at the 50th, so that equal amounts are equal
 TEN_DIGITS_LESS = decimal.Context(prec=40)
 
