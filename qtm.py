@@ -93,11 +93,13 @@ if __name__ == "__main__":
     # a script is compiled anew, and the 28 MB that this took would stay: begin again; secrets go by a file in
     # memory, since a fork of the new process is to run engines, see `take_secrets`
     if __spec__ is None and sys.executable:
-        secrets = None
-        if hasattr(os, "memfd_create"):
+        try:
+            secrets = os.memfd_create("secrets", 0)
+        except (AttributeError, OSError):  # not Linux, or a sandbox that refuses it: they stay where they are
+            secrets = None
+        else:
             names = ("QTM_DATABASE_URL", "QTM_API_TOKEN", "QTM_READ_TOKEN")  # and each with _FILE
             texts = [f"{name}={os.environ.pop(name)}" for name in [*os.environ] if name.startswith(names)]
-            secrets = os.memfd_create("secrets", 0)
             os.write(secrets, os.fsencode("\0".join(texts)))
         flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
         name = ascii(sys.argv[0])[1:-1]  # at the end, so that `pgrep -f 'qtm.py serve'` finds the process
@@ -7534,14 +7536,17 @@ class ForkedServer:
         gc.freeze()  # a collection would copy what the processes share
         parent, self.pid = os.getpid(), os.fork()
         if self.pid == 0:
-            ours.close()
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            _print_to(printed)
-            descriptor = theirs.detach()
-            os.closerange(3, descriptor)
-            os.closerange(descriptor + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            _write_command_line(SERVER_NAME)
-            sys.exit(engine_server_main([str(descriptor), str(parent)]))
+            try:
+                ours.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                _print_to(printed)
+                descriptor = theirs.detach()
+                os.closerange(3, descriptor)
+                os.closerange(descriptor + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+                _write_command_line(SERVER_NAME)
+                sys.exit(engine_server_main([str(descriptor), str(parent)]))
+            except OSError as error:  # as far as the caller, it would go on as a second service
+                sys.exit(f"engine server ended: {error}")
         theirs.close()
         os.close(printed)
         self.control, self.stdout = Control(ours), open(output, "rb", 0)

@@ -15381,6 +15381,21 @@ def test_no_engine_can_read_the_secrets_of_the_service(tmp_path):
     assert (told_secrets(told), [name for name in hidden if name in told]) == ([], [])
 
 
+@pytest.mark.parametrize("refused", ["memfd_create", "dup2"])
+def test_a_service_starts_where_the_system_refuses_what_its_fork_needs(refused, tmp_path):
+    """Without a file in memory, the secrets stay in the environment; a fork that fails is no second service."""
+    refuse = f"import os\ndef refuse(*_):\n    raise PermissionError(1, 'refused')\nos.{refused} = refuse\n"
+    (tmp_path / "sitecustomize.py").write_text(refuse)
+    source = os.path.join(qtm.BASE_DIR, "qtm.py")
+    program = "import os, sys; sys.argv[1:] = ['worker', '--workers', 'x']; import qtm; sys.exit(qtm.main())"
+    command = [source, "check", "--json"] if refused == "memfd_create" else ["-c", program]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{qtm.BASE_DIR}", "QTM_WORKERS": "x"}
+    options: typing.Any = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, *command], check=False, **options)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr.count("QTM_WORKERS")) == (2, 1)
+
+
 def drop_connections(server) -> None:
     """Hang up on all clients but this one."""
     connected = private_mariadb.pymysql.connect(host="127.0.0.1", port=server.port, user="root")
