@@ -7046,6 +7046,12 @@ class Control:
         *lines, self._text = (self._text + data).split(b"\n")
         return [json.loads(line) for line in lines] if data else None
 
+    def first(self) -> dict[str, Any] | None:
+        """The first message, once all of it is there, or None at the end."""
+        while (messages := self.receive()) == []:
+            pass
+        return messages[0] if messages else None
+
     def take(self, count: int) -> list[int]:
         """The next descriptors that came with messages."""
         return [self._descriptors.popleft() for _ in range(count)]
@@ -7479,13 +7485,6 @@ def _import_engine(control: Control, plan: ProcessPlan) -> tuple[BacktestEngine,
     return engine, spawns
 
 
-def _received_plan(control: Control) -> ProcessPlan:
-    """The first message from the service; the process ends where there is none."""
-    while (messages := control.receive()) == []:  # a part of it
-        pass
-    return ProcessPlan(**messages[0]) if messages else sys.exit(0)
-
-
 def engine_server_main(arguments: Sequence[str]) -> int:
     """The engine server process: ``engine-server FD PARENT_PID [PLAN]``. It imports the engine, says so, and forks
     hosts on demand. For spawn it begins anew without the engine, with the plan that the service has sent."""
@@ -7496,7 +7495,10 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1  # the service died before the line above
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    plan = ProcessPlan(**json.loads(arguments[2])) if arguments[2:] else _received_plan(control)
+    given = json.loads(arguments[2]) if arguments[2:] else control.first()
+    if given is None:
+        return 0  # the service has ended
+    plan = ProcessPlan(**given)
     os.environ["QTM_DATA_DIR"], sys.path[:], engine = plan.data_dir, plan.sys_path, None
     if not arguments[2:]:
         sys.argv[1:] = []  # an import that parses the command line is not meant by ours
@@ -7575,6 +7577,7 @@ class ForkedServer:
 
 
 ServerProcess: TypeAlias = "subprocess.Popen[bytes] | ForkedServer"
+
 
 # ==== 36 Engine output ======================================================================================
 # What engines print, into the log and into the records of attempts.
@@ -8013,9 +8016,8 @@ class EngineSlot:
         before, flight = time.monotonic(), self._begun
         pause = min(flight.deadline, flight.kill_deadline) - before if flight else START_CHECK_SECONDS
         ready = link.wait(max(0.0, pause), flight is not None)
-        if (
-            len(self._flights) > 2
-        ):  # quick ones: to read their frames one by one would cost more than all else
+        # quick ones, whose frames one by one would cost more than all else: let them come together
+        if len(self._flights) > 2:
             time.sleep(min(FRAMES_SECONDS, self._pace_seconds * len(self._flights) / 4))
         try:
             self._take_frames(link)
@@ -8332,9 +8334,7 @@ class EngineServer:
 
     def _await_ready(self, control: Control, process: ServerProcess) -> None:
         """A short thread of its own, for the server's only message."""
-        while (messages := control.receive()) == []:  # a part of it
-            pass
-        said = messages[0] if messages else {}
+        said = control.first() or {}
         if "failed" in said:
             return self._fail(said["failed"])
         if not said:  # its socket ends a moment before the process does
@@ -14599,7 +14599,7 @@ def prepare_process() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
-    # server is a program of its own, which has its own memory.
+    # server does not inherit this: it was forked before, or is started as a program of its own.
     _prctl(PR_SET_DUMPABLE, 0)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # for what an engine server and a host leave when both are killed
     if sys.platform == "linux":
