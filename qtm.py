@@ -1662,11 +1662,11 @@ def task_facts(task: TaskRequest) -> list[Any]:
 def return_moments(returns: Sequence[float]) -> dict[str, float]:
     """``skew`` and ``kurtosis`` (3 for a normal distribution) of returns; neither where they do not vary."""
     try:
-        mean = math.fsum(returns) / len(returns)
-        squares = [(one - mean) ** 2 for one in returns]
-        variance = math.fsum(squares) / len(returns)
-        third = math.fsum(square * (one - mean) for square, one in zip(squares, returns, strict=True))
-        fourth = math.fsum(square * square for square in squares)
+        mean = math.fsum(returns) / len(returns)  # exact, so that equal ones deviate by 0
+        deviations = [one - mean for one in returns]
+        squares = list(map(operator.mul, deviations, deviations))
+        variance = sum(squares) / len(returns)
+        third, fourth = (sum(map(operator.mul, squares, factors)) for factors in (deviations, squares))
         skew = third / len(returns) / variance**1.5
         kurtosis = fourth / len(returns) / variance**2
     except (ArithmeticError, ValueError):  # fsum refuses inf - inf
@@ -6071,6 +6071,12 @@ def _text_of(value: Any) -> str:
         return f"<{_library_name(type(value))}, whose text cannot be read: {type(error).__name__}>"
 
 
+def _is_plain(values: Sequence[Any]) -> bool:
+    """Whether these are finite floats, or texts in ASCII: to look at one by one takes thirty times as long."""
+    kinds = set(map(type, values))
+    return (kinds == {float} and math.isfinite(sum(values))) or (kinds == {str} and "".join(values).isascii())
+
+
 Convert = Callable[["ResultConverter", Any], Any]
 
 
@@ -6166,7 +6172,8 @@ def _pandas_series(converter: ResultConverter, series: Any) -> Any:
         keys = [converter.key(label) for label in labels]
         if len(set(keys)) == len(keys):
             return converter.members(zip(keys, values, strict=True))
-    return converter.value(list(zip(labels, values, strict=True)))
+    pairs = list(zip(labels, values, strict=True))
+    return pairs if _is_plain(labels) and _is_plain(values) else converter.value(pairs)
 
 
 def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
