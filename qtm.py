@@ -1662,11 +1662,11 @@ def task_facts(task: TaskRequest) -> list[Any]:
 def return_moments(returns: Sequence[float]) -> dict[str, float]:
     """``skew`` and ``kurtosis`` (3 for a normal distribution) of returns; neither where they do not vary."""
     try:
-        mean = math.fsum(returns) / len(returns)  # exact, so that equal ones deviate by 0
-        deviations = [one - mean for one in returns]
-        squares = list(map(operator.mul, deviations, deviations))
-        variance = sum(squares) / len(returns)
-        third, fourth = (sum(map(operator.mul, squares, factors)) for factors in (deviations, squares))
+        mean = math.fsum(returns) / len(returns)
+        squares = [(one - mean) ** 2 for one in returns]
+        variance = math.fsum(squares) / len(returns)
+        third = math.fsum(square * (one - mean) for square, one in zip(squares, returns, strict=True))
+        fourth = math.fsum(square * square for square in squares)
         skew = third / len(returns) / variance**1.5
         kurtosis = fourth / len(returns) / variance**2
     except (ArithmeticError, ValueError):  # fsum refuses inf - inf
@@ -6173,7 +6173,9 @@ def _pandas_series(converter: ResultConverter, series: Any) -> Any:
         if len(set(keys)) == len(keys):
             return converter.members(zip(keys, values, strict=True))
     pairs = list(zip(labels, values, strict=True))
-    return pairs if _is_plain(labels) and _is_plain(values) else converter.value(pairs)
+    if not (_is_plain(labels) and _is_plain(values)):
+        return converter.value(pairs)
+    return [*converter.value(pairs[:1]), *pairs[1:]]  # the first tells whether they nest too deep
 
 
 def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
