@@ -4658,8 +4658,6 @@ ENGINES = textwrap.dedent(
             raise qtm.InvalidTask("refused by the engine")
         if task.config["strategy"] == "validate_dies":
             os._exit(3)
-        if task.config["strategy"] == "validate_writes":
-            write_frames(task.params["frames"])
         if task.config["strategy"] == "fields" and task.params["window"] < 0:
             faults = [qtm.FieldError("params.window", "params.window must be positive"), qtm.FieldError("config.strategy", "not with that")]
             raise qtm.InvalidTask("params.window must be positive", [*faults, "no fault"])
@@ -4802,20 +4800,17 @@ ENGINES = textwrap.dedent(
                 pass
         return {}
 
-    def write_frames(frames):  # as qtm itself does, in the pipe of frames with its marker
+    def writes_frames(task, progress):  # as qtm itself does, in the pipe of frames with its marker
         caller = sys._getframe()
         while "ends" not in caller.f_locals:
             caller = caller.f_back
         ends, number = caller.f_locals["ends"], caller.f_locals["number"]
-        for frame in frames:
+        for frame in task.params["frames"]:
             body = bytes.fromhex(frame).replace(b'"task":0', b'"task":%d' % number)
             for piece in range(0, len(body), qtm.PIECE_BYTES):
                 part = body[piece : piece + qtm.PIECE_BYTES]
                 is_last = piece + qtm.PIECE_BYTES >= len(body)
                 os.write(ends.frames, qtm.PIECE_HEAD.pack(ends.marker, os.getpid(), len(part), is_last) + part)
-
-    def writes_frames(task, progress):
-        write_frames(task.params["frames"])
         while True:
             time.sleep(60)
 
@@ -5370,80 +5365,23 @@ def test_an_engine_that_writes_on_every_descriptor_crashes_alone(spotless):
         assert functools.reduce(lambda start, end: end - start, took).total_seconds() < 15, name
 
 
-OF_RESULT = '{"task":0,"usage":null,"facts":[5,null,null,"k",252,0.1,null,"v"]}\n'
-GOOD_FRAMES = [
-    '{"host":5}',
-    '{"exit":-9,"usage":[1000,0.5],"out_of_memory":false,"stacks":""}',
-    '{"task":0,"pid":5,"at":1.5,"version":null}',
-    '{"task":0,"progress":1,"message":"half"}',
-    '{"task":0,"usage":[1000,0.5],"error":["ValueError","",null,true]}',
-    OF_RESULT + '{"a":"\\ud83d\\ude00 \\\\ud800 \\u0000"}\n[{"path":"","kind":"nan"}]\n[]\n{"sharpe":1.5}',
-    OF_RESULT + f'{{"a":1e400,"b":{10**30}}}\n[]\n[{{"path":"x","type":"y"}}]\n{{}}',
-    '{"task":0,"usage":null,"facts":null}\n' + '{"a":' * 64 + "1" + "}" * 64 + "\n[]\n[]\n{}",
-]
-FORGED_FRAMES = [
-    *("null", "[]", "x", "", "[" * 200_000, "{}", '{"host":-1}', '{"host":"5"}', '{"no_process":5}'),
-    '{"exit":null,"usage":[1000,0.5],"out_of_memory":false,"stacks":""}',
-    '{"exit":0,"usage":[1000,-0.5],"out_of_memory":false,"stacks":""}',
-    '{"exit":0,"usage":null,"out_of_memory":false,"stacks":""}',
-    *(f'{{"task":0,"pid":5,"at":1,"version":{value}}}' for value in ("{}", "5", json.dumps("x" * 101))),
-    *(f'{{"task":0,"pid":5,"at":{value},"version":null}}' for value in ("true", "-1", "null")),
-    *(f'{{"task":0,"progress":{value},"message":""}}' for value in ("1.5", "-1", "true", '"1"', "NaN", "1e999")),
-    *(
-        f'{{"task":0,"progress":0.5,"message":{value}}}'
-        for value in ('{"a":1}', "null", json.dumps("x" * 501), '"\\ud800"', '"\\u0000"', '"",')
-    ),
-    *('{"task":0,"progress":0.5}', '{"task":0,"ignored":{}}'),
-    *('{"task":"0","ignored":"x"}', '{"task":0,"ignored":"x","more":1}', '{"task":0,"ignored":"x"}\n{}'),
-    *(
-        f'{{"task":0,"usage":null,"error":{value}}}'
-        for value in ("{}", '[{},"",null,true]', '["x",[1],null,true]', '["x","",null,1]', '["x","",null,true,1]')
-    ),
-    *(
-        f'{{"task":0,"usage":null,"facts":{facts}}}\n{{}}\n[]\n[]\n{{}}'
-        for facts in ("", "[5]", "{}", "x", "[1,2,3,4,5,6,7,8,9]")
-    ),
-    *(OF_RESULT + "{}\n[]\n[]\n{}\n{}", OF_RESULT, OF_RESULT + "{}", '{"task":0,"usage":null,"error":["x","",null,true]}\n{}'),
-]  # fmt: skip
+FORGED_FRAMES = (
+    *("null", "[]", "x", "[" * 200_000, "{}", '{"host":"5"}', '{"task":0,"pid":5,"at":1,"version":null}'),
+    *('{"task":0,"progress":"1","message":""}', '{"task":0,"progress":0.5}', '{"task":0,"usage":null,"facts":[5]}'),
+    *('{"task":0,"usage":null,"error":["x",{},null,true]}', '{"task":0,"usage":null,"error":["x","","","","",""]}'),
+)  # fmt: skip
 
 
-def test_one_strict_reader_takes_the_frames_of_qtm_and_no_others():
-    for frame in GOOD_FRAMES:
-        head, *documents = frame.split("\n")
-        read, found = qtm.read_frame(frame.encode())
-        facts = {"facts": list(read["facts"])} if read.get("facts") else {}
-        assert ({**read, **facts}, found) == (json.loads(head), documents)
-    no_utf_8 = (b'{"task":0,"ignored":"\xff"}', b'\xef\xbb\xbf{"host":5}')
-    for frame in (*map(str.encode, FORGED_FRAMES), *no_utf_8):
-        with pytest.raises(qtm.ForgedFrame):
-            pytest.fail(f"{frame[:90]} is {qtm.read_frame(frame)}")
-
-
-def test_a_forged_frame_crashes_its_attempt_and_no_other(running, tmp_path):
+def test_a_frame_that_an_engine_makes_up_fails_its_attempt_and_no_other(running, tmp_path):
     other_id, _ = begin_engine(running, "sleeps", tmp_path)
-    begins = '{"task":0,"pid":5,"at":1,"version":null}'
-    ends = GOOD_FRAMES[4].replace("[1000,0.5]", "null")
-    cases = [[frame] for frame in FORGED_FRAMES[4::9]] + [[ends, "x"], [begins]]
-    for frames in cases:
-        forged = {"frames": [frame.encode().hex() for frame in frames]}
-        task = run_one(running, "writes_frames", forged, max_attempts=1)
-        assert (task.status.value, task.error["type"], task.attempt) == ("failed", "crashed", 1), frames
-        assert "wrote on the descriptor" in task.error["message"], frames
+    for frame in FORGED_FRAMES:
+        forged = {"frames": [frame.encode().hex()]}
+        task = run_one(running, "writes_frames", forged, timeout_seconds=3.0, max_attempts=1)
+        assert (task.status.value, task.attempt) == ("failed", 1), frame
         assert running.scheduler.is_fresh()
     task = running.get_task_status(other_id)
     assert (task.status.value, task.attempt) == ("running", 1)
-    assert running.scheduler.state()["attempts_ended"] == {"crashed": len(cases)}
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
-
-
-def test_a_forged_answer_of_validate_refuses_its_request_alone(running):
-    faults = [f'{{"task":0,"faults":{value}}}' for value in ("{}", "[1]", '[[9,"x","x"]]', '[["0","x","x"]]')]
-    for frame in (*faults, "[]", "x", "[" * 200_000):
-        with pytest.raises(qtm.InvalidTask, match="ended its process"):
-            run_one(running, "validate_writes", {"frames": [frame.encode().hex()]})
-        assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED, frame
-    with pytest.raises(qtm.InvalidTask, match="refused by the engine"):
-        run_one(running, "refused")
 
 
 CANCELLED = {"stubborn": 2, "freezes_its_host": 2, "fork_bomb": 32}  # engines, and their processes
