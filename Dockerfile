@@ -21,8 +21,9 @@ RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--require
 WORKDIR /app
 COPY qtm.py dashboard.html schema.sql ./
 COPY examples/prices examples/prices
-# Compiled once here, since the service cannot write to /app.
+# Compiled once here, since the service cannot write to /app; `-m qtm` finds it by the .pth file, from every folder.
 RUN ["python", "-m", "compileall", "-q", "qtm.py"]
+RUN ["python", "-c", "import site; open(site.getsitepackages()[0] + '/qtm.pth', 'w').write('/app')"]
 # The folder of the database (mount a volume on it), and a home for the caches of engines (numba, matplotlib).
 RUN ["python", "-c", "import os; [(os.mkdir(path), os.chown(path, 10001, 10001)) for path in ('/data', '/home/qtm')]"]
 
@@ -44,5 +45,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
     CMD ["python", "-c", "import sys; sys.path.insert(0, '/app'); import qtm; sys.exit(qtm.main(['ping']))"]
 
 # Bound to all addresses, so it asks for QTM_API_TOKEN (or QTM_ALLOW_ANONYMOUS=1) at `docker run`.
-ENTRYPOINT ["python", "/app/qtm.py"]
+# -P: no module is imported from /data, where engines may write.
+ENTRYPOINT ["python", "-P", "-m", "qtm"]
 CMD ["serve"]

@@ -88,24 +88,31 @@ if sys.version_info < (3, 10):  # noqa: UP036  an installer knows; whoever copie
 
 # one copy of every class: the script runs as the module that everybody else imports
 if __name__ == "__main__":
+    import fcntl
     import os
 
-    # a script is compiled anew, and the 28 MB that this took would stay: begin again; secrets go by a file in
-    # memory, since a fork of the new process is to run engines, see `take_secrets`
-    if __spec__ is None and sys.executable:
+    # a script is compiled anew, and the 28 MB that this took would stay; `-m qtm` alone finds what was compiled.
+    # Both begin again as `-c`; secrets go by a file in memory, since a fork of the new process is to run engines,
+    # see `take_secrets`. Not when a profiler or another program runs this code.
+    with_runpy = 2 if __spec__ else 0
+    if sys.executable and sys._getframe(with_runpy).f_back is None:
         try:
-            secrets = os.memfd_create("secrets", 0)
+            # above the numbers of the standard streams, one of which may be closed
+            secrets = fcntl.fcntl(os.memfd_create("secrets"), fcntl.F_DUPFD, 3)
         except (AttributeError, OSError):  # not Linux, or a sandbox that refuses it: they stay where they are
-            secrets = None
+            secrets = -1
         else:
             names = ("QTM_DATABASE_URL", "QTM_API_TOKEN", "QTM_READ_TOKEN")  # and each with _FILE
             texts = [f"{name}={os.environ.pop(name)}" for name in [*os.environ] if name.startswith(names)]
             os.write(secrets, os.fsencode("\0".join(texts)))
-        flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
+        *flags, last = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+        if __spec__ and last == "qtm":
+            last = flags.pop() + last  # -m qtm, as -mqtm
+        flags.append(last.removesuffix("mqtm") + "c" if __spec__ else "-c")
         name = ascii(sys.argv[0])[1:-1]  # at the end, so that `pgrep -f 'qtm.py serve'` finds the process
         run = f"import qtm; sys.exit(qtm.main(secrets={secrets}))"
         program = f"import sys; sys.path[0] = {sys.path[0]!r}; {run}  # {name}"
-        os.execv(sys.executable, [sys.orig_argv[0], *flags, "-c", program, *sys.argv[1:]])
+        os.execv(sys.executable, [sys.orig_argv[0], *flags, program, *sys.argv[1:]])
 
     import qtm
 
@@ -7540,6 +7547,9 @@ class ForkedServer:
     shares the memory of all imports. Its command line must not look like that of the service."""
 
     def __init__(self) -> None:
+        while (other := os.open(os.devnull, os.O_RDWR)) < 3:
+            pass  # it was closed; a socket of ours must not take the place of a standard stream
+        os.close(other)
         ours, theirs = socket.socketpair()
         output, printed = os.pipe()
         self.returncode: int | None = None
@@ -14726,21 +14736,21 @@ def read_settings(options: argparse.Namespace) -> Settings:
         raise
 
 
-def take_secrets(arguments: Sequence[str], file: int | None) -> None:
+def take_secrets(arguments: Sequence[str], file: int) -> None:
     """Fork an engine server for a service as long as no secret is in this process, then take the secrets from
-    the file where the script has left them."""
+    the file where the script has left them, unless it is -1."""
     runs_tasks = arguments[:1] in (["serve"], ["worker"]) and "--no-scheduler" not in arguments
     if runs_tasks and SECRET_VARIABLES.isdisjoint(os.environ):
         with contextlib.suppress(OSError):  # the system gives no process now: the scheduler tries again
             EngineServer.forked_ahead = ForkedServer()
-    if file is not None:
+    if file >= 0:
         texts = os.fsdecode(os.pread(file, os.fstat(file).st_size, 0)).split("\0")
         os.environ.update(text.partition("=")[::2] for text in texts if text)
         os.close(file)
 
 
-def main(argv: Sequence[str] | None = None, secrets: int | None = None) -> int:
-    """Run one command; its exit code. ``secrets`` is a file of variables of the environment."""
+def main(argv: Sequence[str] | None = None, secrets: int = -1) -> int:
+    """Run one command; its exit code. ``secrets`` is a file of variables of the environment, or -1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # a folder's name may be of bytes that no encoding has
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -14119,10 +14119,12 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
 
 
 @contextlib.contextmanager
-def service(url: str, *arguments: str, prefix=(), stderr=subprocess.PIPE, port=0, **environment: str):
+def service(
+    url: str, *arguments: str, prefix=(), program=(), stderr=subprocess.PIPE, port=0, **environment: str
+):
     """`python qtm.py serve` in a process of its own, on a free port or this one: the process and its port."""
     port = port or private_mariadb.free_port()
-    command = [*prefix, sys.executable, str(ROOT / "qtm.py"), *(arguments or ("serve",))]
+    command = [*prefix, sys.executable, *(program or (str(ROOT / "qtm.py"),)), *(arguments or ("serve",))]
     given = {**os.environ, **({"QTM_DATABASE_URL": url} if url else {}), "QTM_PORT": str(port), **environment}
     process = subprocess.Popen(command, env=given, stderr=stderr, text=True)
     try:
@@ -14622,6 +14624,26 @@ def test_the_threads_of_a_service_share_one_heap(tmp_path):
     ]
     assert threads > 5
     assert heaps == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what /proc shows")
+@pytest.mark.parametrize(
+    "program", [("-m", "qtm"), ("-Bm", "qtm"), ("-B", "-mqtm"), (ROOT / "qtm.py",)], ids=str
+)
+@pytest.mark.parametrize("closed", ["", "<&-", "<&- >&- 2>&-"])
+def test_a_service_forks_its_engine_server_however_it_is_started(program, closed, tmp_path):
+    """With a secret in its environment; with standard streams closed, whose numbers sockets must not get."""
+    shell = ("sh", "-c", f'exec "$@" {closed}', "sh")
+    options = {"prefix": shell, "program": tuple(map(str, program)), "PYTHONPATH": str(ROOT)}
+    with ready_service(f"sqlite:///{tmp_path}/q.db", **options) as (process, port):
+        (server,) = qtm._children(process.pid)
+        assert pathlib.Path(f"/proc/{server}/cmdline").read_text().strip("\0") == "qtm-server"
+        streams = [
+            os.readlink(f"/proc/{pid}/fd/{number}") for pid in (process.pid, server) for number in range(3)
+        ]
+        assert [target for target in streams if target.startswith("socket:")] == []
+        assert ended(port, created(port))["status"] == "completed"
+        stop(process)
 
 
 def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
@@ -16597,7 +16619,7 @@ def deployed() -> dict[str, tuple[list[str], dict[str, str], int]]:
         )  # fmt: skip
     lines = unit()
     given = dict(value.split("=", 1) for key, value in lines if key == "Environment")
-    command = dict(lines)["ExecStart"].split()[2:]
+    command = dict(lines)["ExecStart"].partition(" -m qtm ")[2].split()
     found["systemd"] = (command, given, seconds_of(dict(lines)["TimeoutStopSec"]))
     return found
 

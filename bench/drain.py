@@ -12,8 +12,8 @@ a process for each task get ``--tasks`` of them, all others ten times as many, s
 Compiled bytecode is kept (PYTHONDONTWRITEBYTECODE is not passed on), as for all that pip installs: the first start makes it.
 
 The service is `qtm.py serve` in a process of its own, with a backlog of tasks that were created before or, for pickups, one task after
-another. The clock of a drain runs from the first task's first line to the answer that says that all have ended. ``warm`` is
-QTM_TASKS_PER_PROCESS=1000.
+another; the row ``start`` has `-m qtm serve` too. The clock of a drain runs from the first task's first line to the answer that says that
+all have ended. ``warm`` is QTM_TASKS_PER_PROCESS=1000.
 
 Figures are min – median – max of the rounds, after Ctrl-C of those so far; ratios and goals compare medians. On a machine that is busy
 with other things they say little (see the load averages), the less since qtm's engines run at nice 10 and the rivals do not; CPU a task
@@ -68,6 +68,7 @@ from service import (
 import qtm
 
 MODES: dict[str, dict[str, str]] = {"fresh": {}, "warm": {"QTM_TASKS_PER_PROCESS": "1000"}}
+SCRIPT = (str(ROOT / "qtm.py"),)  # as the README starts it
 PAUSE_SECONDS = 0.02  # between two pickups, so that the former's processes are gone
 STATUS_CLIENTS = 8
 CLAIM_GROUP = 200
@@ -205,7 +206,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def serving(url: str, folder: Path, mode: str, slots: int = 1, imports: str = "") -> Iterator[ServerProcess]:
+def serving(
+    url: str, folder: Path, mode: str, slots: int = 1, imports: str = "", program: Sequence[str] = SCRIPT
+) -> Iterator[ServerProcess]:
     """The service with the engine of this benchmark, from its first answer on."""
     environment = {
         **MODES[mode],
@@ -215,7 +218,7 @@ def serving(url: str, folder: Path, mode: str, slots: int = 1, imports: str = ""
         "BENCH_FIRST_LINE": str(folder / "first"),
         "BENCH_IMPORTS": imports,
     }
-    with service(url, folder, environment=environment, path="/healthz") as server:
+    with service(url, folder, environment=environment, path="/healthz", program=program) as server:
         yield server
 
 
@@ -257,19 +260,26 @@ class Drained(NamedTuple):
 
     tasks_per_second: float
     start_ms: float
+    start_cpu_ms: float  # of all processes until then
     service_cpu_ms: float  # a task
     all_cpu_ms: float  # with the engine's processes
 
 
 def drained(
-    bench: Bench, database: str, mode: str, request: qtm.BatchRequest, slots: int = 1, imports: str = ""
+    bench: Bench,
+    database: str,
+    mode: str,
+    request: qtm.BatchRequest,
+    slots: int = 1,
+    imports: str = "",
+    program: Sequence[str] = SCRIPT,
 ) -> Drained:
     """Create the tasks, start the service, and wait until all have completed."""
     url, folder = bench.place(database)
     batch = create(url, request)
-    with serving(url, folder, mode, slots, imports) as server:
+    with serving(url, folder, mode, slots, imports, program) as server:
         poll((folder / "first").exists, "the engine's first line")
-        cpu, all_cpu = contention.cpu_times(server.pid).own, cpu_of_all(server.pid)
+        cpu, start_cpu = contention.cpu_times(server.pid).own, cpu_of_all(server.pid)
         caller, ended = Caller(server.port), False
         target = f"{API}/getTasksByBatch?batch_id={batch.batch_id}&limit=1&wait={WAIT_SECONDS / 2:g}"
         deadline = time.monotonic() + RIVAL_SECONDS
@@ -277,7 +287,7 @@ def drained(
             answer, _ = caller.ask(get_request(server.port, target, SUCCESS))
             ended = answer["counts"]["pending"] + answer["counts"]["running"] == 0
             expect(time.monotonic() < deadline, f"after {RIVAL_SECONDS:g} s the tasks are {answer['counts']}")
-        cpu, all_cpu = contention.cpu_times(server.pid).own - cpu, cpu_of_all(server.pid) - all_cpu
+        cpu, all_cpu = contention.cpu_times(server.pid).own - cpu, cpu_of_all(server.pid) - start_cpu
         expect(
             answer["counts"]["completed"] == batch.count,
             f"of {batch.count} tasks not all completed: {answer['counts']}",
@@ -287,6 +297,7 @@ def drained(
     return Drained(
         batch.count / seconds,
         1000 * (first - server.started),
+        1000 * start_cpu,
         1000 * cpu / batch.count,
         1000 * all_cpu / batch.count,
     )
@@ -299,7 +310,19 @@ def measure_drain(bench: Bench, database: str, mode: str) -> None:
     bench.add("drain", name, found.tasks_per_second)
     bench.add("cpu", f"{name}, the service", found.service_cpu_ms)
     bench.add("cpu", f"{name}, with the engine's processes", found.all_cpu_ms)
+    add_start(bench, name, found)
+
+
+def add_start(bench: Bench, name: str, found: Drained) -> None:
+    """The time of the start, and its CPU."""
     bench.add("start", name, found.start_ms)
+    bench.add("start", f"CPU of all processes, {name}", found.start_cpu_ms)
+
+
+def measure_module_start(bench: Bench, database: str, mode: str) -> None:
+    """The start by `python -m qtm serve`, which finds compiled bytecode."""
+    found = drained(bench, database, mode, no_ops(bench.plan.tasks), program=("-m", "qtm"))
+    add_start(bench, f"qtm {mode} by -m, {database}", found)
 
 
 def measure_pandas(bench: Bench, database: str, mode: str) -> None:
@@ -437,6 +460,7 @@ class Step(NamedTuple):
 
 QTM_STEPS: Sequence[tuple[tuple[str, ...], Callable[[Bench, str, str], None]]] = (
     (("drain", "cpu", "start"), measure_drain),
+    (("start",), measure_module_start),
     (("pandas",), measure_pandas),
     (("metrics",), measure_metrics),
     (("backtests",), measure_backtests),

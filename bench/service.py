@@ -135,13 +135,13 @@ def service(
     flags: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     path: str = "/readyz",
+    program: Sequence[str] = (str(ROOT / "qtm.py"),),
 ) -> ServerProcess:
-    """`qtm.py serve` on this database, run as the README says."""
+    """`qtm.py serve` on this database, run as the README says, or by other arguments of Python."""
     port = free_port()
     settings = {"QTM_DATABASE_URL": url, "QTM_PORT": str(port), **(environment or {})}
-    return ServerProcess(
-        [sys.executable, str(ROOT / "qtm.py"), "serve", *flags], settings, port, folder / "log", path
-    )
+    command = [sys.executable, *program, "serve", *flags]
+    return ServerProcess(command, settings, port, folder / "log", path)
 
 
 class Caller:
