@@ -14283,8 +14283,9 @@ CLIENT_COMMANDS = {
 def add_command(commands: Any, name: str, command: Command, more: str = "", **options: Any) -> None:
     """A parser for a command, with its own arguments and ``more``, and its example if it has one."""
     _, meaning, arguments, example = command
-    epilog = f"example: {example}" if example else None
-    parser = commands.add_parser(name, help=meaning, description=meaning, epilog=epilog, **options)
+    options["epilog"] = f"example: {example}" if example else None
+    options["allow_abbrev"] = False  # `--no-sched` is a mistake, which `take_secrets` would not know
+    parser = commands.add_parser(name, help=meaning, description=meaning, **options)
     for argument in f"{arguments} {more}".split():
         words = {"metavar": argument.strip("[]")} if argument.isupper() else {}
         parser.add_argument(argument.strip("[]").lower(), **words, **ARGUMENTS[argument])
@@ -14709,7 +14710,8 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
             optional: dict[str, Any] = {"nargs": "?", "const": "1"} if isinstance(item.default, bool) else {}
             text = f"{item.metadata['meaning']} (default {default})"
             group.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE", help=text, **optional)
-    parser = argparse.ArgumentParser(prog="qtm", description="The backtest task manager of a quant engine.")
+    meaning = "The backtest task manager of a quant engine."
+    parser = argparse.ArgumentParser(prog="qtm", description=meaning, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"qtm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in (COMMANDS | CLIENT_COMMANDS).items():

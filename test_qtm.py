@@ -14909,6 +14909,13 @@ def test_migrate_check_and_their_exit_codes(url):
     assert run_command("nonsense").returncode == 2
 
 
+@pytest.mark.parametrize("line", ["serve --no-sched --port 1", "check --js", "top --lim 3 b"])
+def test_a_flag_is_written_out(line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        qtm.main(line.split())
+    assert (ended.value.code, "unrecognized arguments: --" in capsys.readouterr().err) == (2, True)
+
+
 def test_check_refuses_what_serve_refuses_and_makes_no_file(tmp_path):
     done = run_command("check", QTM_DATABASE_URL=f"sqlite:///{tmp_path}/q.db")
     assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
