@@ -3267,7 +3267,8 @@ def _task_metrics(dialect: Dialect) -> str:
         AND m.task_id = backtest_tasks.task_id), {members("'null'", "'null'", "'false'")})"""
 
 
-TASK_HEAD = '{"task_id":"'  # of the JSON of a task; then its id, by which the texts of tasks are sorted
+OF_METRICS = """(SELECT m.{} FROM backtest_metrics AS m
+    WHERE m.batch_id = backtest_tasks.batch_id AND m.task_id = backtest_tasks.task_id)"""
 
 
 def _task_columns(dialect: Dialect) -> tuple[str, str]:
@@ -3290,7 +3291,7 @@ def _task_columns(dialect: Dialect) -> tuple[str, str]:
         ELSE CASE status {" ".join(others)} END END"""
     run_at = "@REPLACE(run_at, ' ', 'T')@Z"
     whole = (
-        f'{TASK_HEAD}@backtest_tasks.task_id@","batch_id":"@batch_id@",'
+        '{"task_id":"@backtest_tasks.task_id@","batch_id":"@batch_id@",'
         f'"stock_code":{quoted("stock_code")},"status":"@status@",{STATUS_TEXT_NAME}"@{status_text}@",'
         f'"progress":@progress@,"message":{quoted("message")},@{_task_metrics(dialect)}@,"attempt":@attempt@,'
         '"max_attempts":@max_attempts@,"timeout_seconds":@timeout_seconds@,"priority":@-priority_rank@,'
@@ -3481,26 +3482,23 @@ class TaskFilter:
         statuses = sorted({status.value for status in self.statuses or (TaskStatus if wanted else ())})
         parts = [name.partition("_")[0] for name in wanted or ["status"]]
         index = "_".join(["backtest_tasks", *parts]) if wanted or statuses else "PRIMARY"
-        order, beyond, up_to = ("DESC", "<", ">=") if self.newest_first else ("ASC", ">", "<=")
+        order, beyond = ("DESC", "<") if self.newest_first else ("ASC", ">")
         page = f"ORDER BY task_id {order} LIMIT :limit"
         head = f"SELECT task_id FROM backtest_tasks /*! FORCE INDEX ({index}) */ WHERE"
-        conditions = [*(f"{name} = :{name}" for name in wanted), f"task_id {beyond} :cursor"]
-        where = " AND ".join([*conditions, f"task_id {up_to} :last"])
+        where = " AND ".join([*(f"{name} = :{name}" for name in wanted), f"task_id {beyond} :cursor"])
         selects = [f"{head} status = '{status}' AND {where} {page}" for status in statuses]
         if len(selects) < 2:
             return f"({selects[0] if selects else f'{head} {where} {page}'}) AS page"
         branches = [f"SELECT task_id FROM ({select}) AS branch_{i}" for i, select in enumerate(selects)]
         return f"(SELECT task_id FROM ({' UNION ALL '.join(branches)}) AS branches {page}) AS page"
 
-    def parameters(self, limit: int, last: str | None = None) -> dict[str, Any]:
-        """For at most ``limit`` ids, up to ``last``."""
-        first, end = ("~", "") if self.newest_first else ("", "~")
+    def parameters(self, limit: int) -> dict[str, Any]:
+        """For at most ``limit`` ids."""
         code = self.stock_code or ""
         return {
             "batch_id": _key(self.batch_id or ""),
             "stock_code": "" if code.endswith(" ") else code,  # which MySQL before 8.0.17 ignores
-            "cursor": self.cursor or first,
-            "last": end if last is None else last,
+            "cursor": self.cursor or ("~" if self.newest_first else ""),
             "limit": limit,
         }
 
@@ -4060,54 +4058,42 @@ class TaskStatements(Statements):
             WHERE batch_id = :batch_id AND status = 'running'"""
         ((cursor,),) = self.database.rows(newest, {"batch_id": batch.batch_id})
         ended = TaskFilter(batch.batch_id, (TaskStatus.COMPLETED, TaskStatus.FAILED), cursor=cursor)
-        columns = "started_at, finished_at, UTC_TIMESTAMP(6)"
-        rows = self._page(ended, columns, ended.parameters(RATE_TASKS))
+        columns = "/*! STRAIGHT_JOIN */ started_at, finished_at, UTC_TIMESTAMP(6)"
+        sql = f"{BOUNDED_SELECT} {columns} FROM {ended.source()} {PAGE_ROWS}"
+        rows = self.database.rows(sql, ended.parameters(RATE_TASKS))
         ends = [[_seconds_between(at, now) for at in times] for *times, now in rows if all(times)]
         if not (rate := _rate(ends, is_all=len(rows) < RATE_TASKS)):
             return batch
         eta = round((counts["pending"] + counts["running"]) / rate, 1)
         return dataclasses.replace(batch, tasks_per_second=round(rate, DECIMALS), eta_seconds=eta)
 
-    def _page(self, chosen: TaskFilter, columns: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        page = f"{columns} FROM {chosen.source()} {PAGE_ROWS}"
-        return self.database.rows(f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {page}", parameters)
-
-    def _page_ids(self, chosen: TaskFilter) -> tuple[list[str], bool]:
-        """The ids of a page of PAGE_BYTES or one task, and whether more follow. A server cuts off what a packet
-        does not take; the page is half of one at most."""
-        dialect = self.database.dialect
-        names = ("message", "config", "params", "error")
-        texts = [*(f"COALESCE({name}, '')" for name in names), _task_metrics(dialect)]
-        size = " + ".join([*map(dialect.byte_length.format, texts), str(TASK_BYTES)])
-        entries_sql = f"GROUP_CONCAT({dialect.filled(f'@backtest_tasks.task_id@ @({size})@')})"
-        ((text,),) = self._page(chosen, entries_sql, chosen.parameters(chosen.limit + 1))
-        entries = sorted(_utf8(text).split(","), reverse=chosen.newest_first) if text else []
-        most, total = min(PAGE_BYTES, dialect.max_document_bytes), 0
-        ids: list[str] = []
-        for task_id, length in (entry.split(" ") for entry in entries[: chosen.limit]):
-            if ids and total + int(length) > most:
-                break
-            ids.append(task_id)
-            total += int(length)
-        return ids, len(entries) > len(ids)
+    def _bounded_page(
+        self, chosen: TaskFilter, columns: str, texts: Sequence[str], most_bytes: int, **parameters: Any
+    ) -> list[tuple[Any, ...]]:
+        """These columns of the tasks of a page, which ends at so many bytes of these texts, but has one task at
+        least. ``found`` among the columns is how many tasks there are, one more than the limit where more follow."""
+        sizes = [self.database.dialect.byte_length.format(f"COALESCE({text}, '')") for text in texts]
+        order = f"(ORDER BY page.task_id {'DESC' if chosen.newest_first else 'ASC'})"
+        sized = f"""SELECT /*! STRAIGHT_JOIN */ page.task_id, COUNT(*) OVER () AS found, COUNT(*) OVER {order} AS place,
+            SUM({" + ".join([*sizes, str(TASK_BYTES)])}) OVER {order} AS bytes FROM {chosen.source()} {PAGE_ROWS}"""
+        bounds = "WHERE place <= :most_tasks AND (place = 1 OR bytes <= :most_bytes)"
+        given = {**chosen.parameters(chosen.limit + 1), "most_tasks": chosen.limit, "most_bytes": most_bytes}
+        sql = f"{BOUNDED_SELECT} /*! STRAIGHT_JOIN */ {columns} FROM ({sized}) AS page {PAGE_ROWS} {bounds}"
+        return self.database.rows(sql, {**given, **parameters})
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
-        """A page of tasks by their ids, as a text of the database: parsing rows takes fifty times as long. It is
-        empty where nothing follows: the texts are read after the ids, and tasks leave a status meanwhile."""
+        """A page of tasks as a text of the database: parsing rows takes fifty times as long. A server cuts off
+        what a packet does not take; the page is half of one at most."""
+        dialect = self.database.dialect
         # each text ends with a line feed, of which JSON that is stored has none
-        column = f"GROUP_CONCAT({self.database.dialect.filled(f'@{self._task_json}@{chr(10)}')})"
-        tasks, has_more = list[str](), True
-        while not tasks and has_more:
-            ids, has_more = self._page_ids(chosen)
-            if not ids:
-                return TaskPage("", None)
-            ((text,),) = self._page(chosen, column, chosen.parameters(chosen.limit, ids[-1]))
-            tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
-            chosen = dataclasses.replace(chosen, cursor=ids[-1])
-        # tasks that came between the two reads may have filled the page
-        last = tasks[-1][len(TASK_HEAD) : len(TASK_HEAD) + len(ids[-1])] if tasks else ids[-1]
-        is_other_end = len(tasks) == chosen.limit and last != ids[-1]
-        return TaskPage(",".join(tasks), last if is_other_end else ids[-1] if has_more else None)
+        last = f"{'MIN' if chosen.newest_first else 'MAX'}(page.task_id)"
+        page = dialect.filled(f"@{self._task_json}@{chr(10)}")
+        columns = f"GROUP_CONCAT({page}), {last}, COUNT(*), MAX(found)"
+        texts = ("message", "config", "params", "error", OF_METRICS.format("metrics"))
+        most = min(PAGE_BYTES, dialect.max_document_bytes)
+        ((text, last, count, found),) = self._bounded_page(chosen, columns, texts, most)
+        tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
+        return TaskPage(",".join(tasks), last if count and found > count else None)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -5095,11 +5081,7 @@ class RankStatements(Statements):
 # ==== 23 Export statements ==================================================================================
 # The SQL of exportTasks and getCurves.
 
-LONG_BYTES = 16 * 1024  # of the documents of a task; longer ones are read alone, so that a page stays small
-
-
-OF_METRICS = """(SELECT m.{} FROM backtest_metrics AS m
-    WHERE m.batch_id = backtest_tasks.batch_id AND m.task_id = backtest_tasks.task_id)"""
+EXPORT_BYTES = 2 * 1024 * 1024  # of the documents of a page, which ends there
 
 
 def _export_column(name: str) -> str:
@@ -5121,23 +5103,17 @@ class ExportStatements(TaskStatements, RankStatements):
         fields, or without any the JSON of the whole task; and None after each page, which is a statement of
         its own, so that no connection is held between two."""
         documents = [name for name in ("config", "params", "error") if name in fields or not fields]
-        sizes = [self.database.dialect.byte_length.format(f"COALESCE({name}, '')") for name in documents]
-        is_long = f"{' + '.join(sizes) or '0'} > {LONG_BYTES}"
-        short = f"CASE WHEN {is_long} THEN NULL ELSE {{}} END"
-        columns = [(short if one in documents else "{}").format(_export_column(one)) for one in fields]
         is_wanted = f"CASE WHEN 1{self._where(where, OF_METRICS.format('metrics'))} THEN 1 ELSE 0 END"
-        selected = ", ".join([is_wanted, is_long, *(columns or [short.format(self._task_json)])])
-        while True:
-            given = chosen.parameters(chosen.limit) | _condition_parameters(where)
-            rows = self._page(chosen, f"backtest_tasks.task_id, {selected}", given)
+        values = [*map(_export_column, fields)] or [self._task_json]
+        columns, given = ", ".join(["page.task_id, found", is_wanted, *values]), _condition_parameters(where)
+        has_more = True
+        while has_more:
+            rows = self._bounded_page(chosen, columns, documents, EXPORT_BYTES, **given)
             rows.sort(key=operator.itemgetter(0))
-            for task_id, wanted, long, *values in rows:
-                if wanted:
-                    yield from self._export_alone(task_id, fields) if long else (values,)
+            yield from (row[3:] for row in rows if row[2])
             yield None
-            if len(rows) < chosen.limit:
-                return
-            chosen = dataclasses.replace(chosen, cursor=rows[-1][0])
+            has_more = bool(rows) and rows[0][1] > len(rows)
+            chosen = dataclasses.replace(chosen, cursor=rows[-1][0]) if has_more else chosen
 
     def export_names(self, chosen: TaskFilter, where: Sequence[str]) -> Iterator[tuple[str, Iterable[str]]]:
         """Names that these tasks have in "params" or "metrics", a page of tasks at a time."""
@@ -5157,14 +5133,6 @@ class ExportStatements(TaskStatements, RankStatements):
             if sum(row[3] for row in rows) < chosen.limit:
                 return
             chosen = dataclasses.replace(chosen, cursor=max(row[4] for row in rows))
-
-    def _export_alone(self, task_id: str, fields: Sequence[str]) -> list[Sequence[Any]]:
-        """The row of one task, if it is still there."""
-        if not fields:
-            return [(task.json,) for task in self.get_texts([task_id]).values()]
-        columns = ", ".join(map(_export_column, fields))
-        sql = f"SELECT {columns} FROM backtest_tasks WHERE task_id = :task_id"
-        return [*self.database.rows(sql, {"task_id": task_id})]
 
     def get_curve(self, task_id: str) -> Any:
         """The equity curve of a result, if it has one. Where none is found the whole result is read: MariaDB

@@ -2576,9 +2576,8 @@ PLACES = {
     "old batch, common stock": {"batch_id": "small", "stock_code": "BIG"},
     "new batch, common stock": {"batch_id": "newest", "stock_code": "BIG"},
 }
-# for ten tasks: five statuses, each asked for eleven, twice, by way of temporary tables, and the rows
-# themselves
-PAGE_ROWS_READ = 400
+# for ten tasks: five statuses, each asked for eleven, by way of temporary tables, and the rows themselves
+PAGE_ROWS_READ = 450
 OVER_OR_NOT = ["large", "waiting", "small", "none"] * 10
 WAITING = "SELECT task_id FROM backtest_tasks WHERE status = 'pending' LIMIT 2"
 RANKED = "SELECT task_id FROM backtest_metrics LIMIT 1"
@@ -2785,21 +2784,6 @@ def test_pages_go_through_everything_once(dao):
     assert first + second == [dao.get_batch(batch.batch_id) for batch in first + second]
     assert [batch.total for batch in first + second] == [1, 1, 1, 1, 10]
     assert dao.list_batches(1, "0001-01-01 00:00:00.000000~x") == ([], None)
-
-
-def test_a_page_is_empty_only_where_nothing_follows(dao, monkeypatch):
-    """The first task on it may leave the status between the read of its id and that of its text."""
-    ids = add(dao, *"ABC")
-    read = dao._page_ids
-
-    def page_ids(chosen):
-        found = read(chosen)
-        dao.cancel(ids[2])
-        return found
-
-    monkeypatch.setattr(dao, "_page_ids", page_ids)
-    page = dao.list_page(qtm.TaskFilter(statuses=[qtm.TaskStatus.PENDING], limit=1))
-    assert [task.task_id for task in page.tasks] == [page.next_cursor] == [ids[1]]
 
 
 def test_queue_positions_follow_the_order_of_claims(dao):
@@ -3471,7 +3455,9 @@ def exported(server, query: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
-@pytest.mark.parametrize("more", [{}, {"EXPORT_TASKS": 2}, {"LONG_BYTES": 0}, {"PIECE_LENGTH": 10}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"EXPORT_TASKS": 2}, {"EXPORT_BYTES": 0}, {"PIECE_LENGTH": 10}], ids=str
+)
 def test_an_export_is_csv_with_a_column_for_each_param_and_metric(api, monkeypatch, more):
     for name, value in more.items():
         monkeypatch.setattr(qtm, name, value)
@@ -3500,7 +3486,7 @@ def test_an_export_is_csv_with_a_column_for_each_param_and_metric(api, monkeypat
     assert "".join(api.api.tasks.export("b")) == text
 
 
-@pytest.mark.parametrize("more", [{}, {"EXPORT_TASKS": 2}, {"LONG_BYTES": 0}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"EXPORT_TASKS": 2}, {"EXPORT_BYTES": 0}], ids=str)
 def test_an_export_of_json_lines_has_the_tasks_as_lists_show_them(api, monkeypatch, more):
     for name, value in more.items():
         monkeypatch.setattr(qtm, name, value)
@@ -13184,8 +13170,9 @@ def test_a_client_that_takes_its_export_slowly_holds_no_worker_and_gets_all_of_i
 
 def test_an_export_ends_when_its_client_has_gone(large, monkeypatch):
     monkeypatch.setattr(qtm, "EXPORT_TASKS", 100)
-    pages, honest = [], large.api.tasks.dao._page
-    monkeypatch.setattr(large.api.tasks.dao, "_page", lambda *given: pages.append(1) or honest(*given))
+    pages, database = [], large.api.tasks.dao.database
+    honest = database.rows
+    monkeypatch.setattr(database, "rows", lambda *given: pages.append(1) or honest(*given))
     with client_of(large, EXPORT, receive_buffer=4096):
         eventually(lambda: in_phase(large, "sending"))
     eventually(lambda: is_quiet(large))
@@ -13226,15 +13213,17 @@ def test_an_export_that_fails_in_the_middle_is_no_whole_answer(large, monkeypatc
 
 def test_a_client_of_python_raises_where_its_export_breaks_off(large, monkeypatch):
     monkeypatch.setattr(qtm, "EXPORT_TASKS", 500)
-    dao, pages, honest = large.api.tasks.dao, [], large.api.tasks.dao._page
+    dao, pages, honest = large.api.tasks.dao, [], large.api.tasks.dao.export_rows
 
     def hides_the_table(*given):
-        pages.append(given)
-        if len(pages) == 5:
-            change(dao, "ALTER TABLE backtest_tasks RENAME TO hidden")
-        return honest(*given)
+        for row in honest(*given):
+            yield row
+            if row is None:
+                pages.append(row)
+            if row is None and len(pages) == 5:
+                change(dao, "ALTER TABLE backtest_tasks RENAME TO hidden")
 
-    monkeypatch.setattr(dao, "_page", hides_the_table)
+    monkeypatch.setattr(dao, "export_rows", hides_the_table)
     with qtm.connect(large.url) as client, pytest.raises(qtm.ServiceUnreachable, match="broke off"):
         "".join(client.export("large", format="ndjson"))
 
