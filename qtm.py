@@ -190,7 +190,6 @@ from typing import (
     NoReturn,
     ParamSpec,
     Protocol,
-    TypeAlias,
     TypeVar,
     cast,
 )
@@ -215,13 +214,12 @@ if TYPE_CHECKING:
     import sqlite3
     import ssl
     import statistics
-    import subprocess
     import tempfile
     import unicodedata
 else:
     for name in (
         *("argparse", "asyncio", "ctypes", "importlib.metadata", "pathlib", "sqlite3", "ssl"),
-        *("statistics", "subprocess", "tempfile", "unicodedata"),
+        *("statistics", "tempfile", "unicodedata"),
     ):
         globals()[name.replace(".", "_")] = LazyModule(name)
 
@@ -6582,7 +6580,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 1
 # has an engine process write where it is
 STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # as `ps -e` and `top` show them
-SERVER_FOLDER = "qtm-engine-"  # begins the name of the folder that holds TMPDIR of all attempts
+HOST_FOLDER = "qtm-engine-"  # begins the name of the folder that holds TMPDIR of attempts
 SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
 # before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
 # last
@@ -6759,7 +6757,7 @@ class FreshState:
 
     def __init__(self, output: int) -> None:
         folder = os.environ.get("TMPDIR", "")
-        self._folder = folder if SERVER_FOLDER in folder else ""
+        self._folder = folder if HOST_FOLDER in folder else ""
         self._output = output
         self._work_folder = os.getcwd()
         self._environment = dict(os.environ)
@@ -6913,7 +6911,7 @@ def engine_process(
 
 
 # ==== 33 Temporary folders ==================================================================================
-# TMPDIR of engine processes. A server has a locked folder, in which each of its hosts has one.
+# TMPDIR of engine processes. Each host has one, in a folder that is locked as long as one of its processes lives.
 
 MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
 
@@ -6929,64 +6927,49 @@ def _lock_folder(path: str) -> int | None:
     return None
 
 
-def _remove_empty(path: str) -> None:
-    with contextlib.suppress(OSError):  # the folder of another host is in it
-        os.rmdir(path)
-
-
-class TemporaryFolder:
-    """TMPDIR of a host's processes, empty whenever one begins; not used where it cannot be made."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path if len(os.fsencode(path)) <= MAX_FOLDER_BYTES else ""
-
-    def make(self) -> None:
-        """Make it, for this process and those below it."""
-        with contextlib.suppress(OSError):
-            if self.path:
-                os.mkdir(self.path, 0o700)
-                os.environ["TMPDIR"] = self.path
-                if module := sys.modules.get("tempfile"):  # by the engine; with shutil it takes 5 ms
-                    vars(module)["tempdir"] = self.path
-
-    def empty(self) -> None:
-        """Remove what a process has left in it."""
-        self.remove()
-        self.make()
-
-    def remove(self) -> None:
-        """With all in it."""
-        try:
-            os.rmdir(self.path)
-        except OSError:  # there is something in it, for which shutil is worth its import
-            shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _folder_of_servers() -> str:
-    """Where servers make their folders, as tempfile chooses it; that would take 5 ms to import."""
+def _folder_of_hosts() -> str:
+    """Where hosts make their folders, as tempfile chooses it; that would take 5 ms to import."""
     paths = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     paths = [path for path in (*paths, "/tmp", "/var/tmp") if path and os.access(path, os.W_OK | os.X_OK)]
     return os.path.abspath(paths[0] if paths else ".")
 
 
-def _remove_left_folders() -> None:
-    """Remove the folders of servers whose processes were all killed."""
+def remove_left_folders() -> None:
+    """Remove the folders of hosts that were killed, once all of their processes have ended."""
     with contextlib.suppress(OSError):
-        for entry in os.scandir(_folder_of_servers()):
-            if entry.name.startswith(SERVER_FOLDER) and (left := _lock_folder(entry.path)) is not None:
+        for entry in os.scandir(_folder_of_hosts()):
+            if entry.name.startswith(HOST_FOLDER) and (left := _lock_folder(entry.path)) is not None:
                 shutil.rmtree(entry.path, ignore_errors=True)
                 os.close(left)
 
 
-def _server_folder() -> str:
-    """Make the folder for the temporary folders of this server's hosts. Empty where none can be made."""
-    _remove_left_folders()
-    with contextlib.suppress(OSError):
-        path = os.path.join(_folder_of_servers(), SERVER_FOLDER + os.urandom(4).hex())
-        os.mkdir(path, 0o700)
-        if _lock_folder(path) is not None:  # until this process and all that it forks have ended
-            return path
-    return ""
+class TemporaryFolder:
+    """TMPDIR of this host and all below it, empty whenever a process begins; not used where it cannot be made."""
+
+    def __init__(self) -> None:
+        self._path, parent, name = "", _folder_of_hosts(), HOST_FOLDER + os.urandom(4).hex()
+        path, hidden = os.path.join(parent, name, "attempts"), os.path.join(parent, f".{name}")
+        if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
+            return
+        with contextlib.suppress(OSError):
+            os.mkdir(hidden, 0o700)
+            if _lock_folder(hidden) is None:
+                return
+            os.rename(hidden, os.path.dirname(path))  # not before it is locked: servers remove others
+            os.environ["TMPDIR"] = self._path = path
+            if module := sys.modules.get("tempfile"):  # by the engine
+                vars(module)["tempdir"] = path
+            self.empty()
+
+    def empty(self) -> None:
+        """Remove what a process has left in it."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.mkdir(self._path, 0o700)
+
+    def remove(self) -> None:
+        """With all in it."""
+        shutil.rmtree(os.path.dirname(self._path), ignore_errors=True)
 
 
 # ==== 34 Engine host ========================================================================================
@@ -7011,8 +6994,8 @@ class Control:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self.descriptors: list[int] = []  # that came with the last message; a read ends behind them
         self._text = b""
-        self._descriptors: deque[int] = deque()  # received, not taken yet
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """In ASCII, as names of folders may be no UTF-8. `receive` finds out when the other end has gone."""
@@ -7023,10 +7006,9 @@ class Control:
         """The messages that have arrived, or None at the end."""
         try:
             flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-            data, found = receive_descriptors(self.socket, 1 << 16, flags)
+            data, self.descriptors = receive_descriptors(self.socket, 1 << 16, flags)
         except OSError:
             return None
-        self._descriptors.extend(found)
         *lines, self._text = (self._text + data).split(b"\n")
         return [json.loads(line) for line in lines] if data else None
 
@@ -7035,10 +7017,6 @@ class Control:
         while (messages := self.receive()) == []:
             pass
         return messages[0] if messages else None
-
-    def take(self, count: int) -> list[int]:
-        """The next descriptors that came with messages."""
-        return [self._descriptors.popleft() for _ in range(count)]
 
 
 def _ignore_signal(_number: int, _frame: Any) -> None:
@@ -7136,13 +7114,7 @@ class HostedProcess:
                 kill(self.pid, number)
 
     def read_stacks(self, pipe: int) -> None:
-        """Read the Python stacks of all its threads, if it has a handler: else the signal would end it."""
-        status = ""
-        with contextlib.suppress(OSError):  # it has just ended, or there is no /proc
-            status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-        if caught is None or not int(caught[1], 16) >> (STACKS_SIGNAL - 1) & 1:
-            return
+        """Have it write the Python stacks of all its threads, and read them."""
         os.kill(self.pid, STACKS_SIGNAL)  # not reaped yet: the pid is its own
         found, deadline = b"", time.monotonic() + STACKS_SECONDS
         while len(found) < MAX_STACKS_BYTES and (left := deadline - time.monotonic()) > 0:
@@ -7159,9 +7131,8 @@ class EngineHost:
     """A slot's host. Single-threaded; a signal only wakes it."""
 
     def __init__(
-        self, control: Control, ends: SlotEnds, begin: Callable[[SlotEnds, int], None], memory_bytes: int,
-        folder: TemporaryFolder,
-    ) -> None:  # fmt: skip
+        self, control: Control, ends: SlotEnds, begin: Callable[[SlotEnds, int], None], memory_bytes: int
+    ) -> None:
         self._stacks, stacks = os.pipe()
         # in C, since a Python handler waits for C code to return; for the processes that are forked
         faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=False)
@@ -7169,7 +7140,7 @@ class EngineHost:
         self._ends = ends
         self._memory_bytes = memory_bytes  # of a process and all below it; 0: without limit
         self._begin = begin  # the life of an engine process
-        self._folder = folder
+        self._folder = TemporaryFolder()
         self._process: HostedProcess  # whose turn it is
         self._standby: HostedProcess | None = None  # the next
 
@@ -7192,7 +7163,6 @@ class EngineHost:
         finally:
             self._kill_children(set())
             self._folder.remove()
-            _remove_empty(os.path.dirname(self._folder.path))
 
     def _obey(self) -> bool:
         messages = self._control.receive()
@@ -7269,9 +7239,8 @@ class EngineHost:
 
 
 def _be_host(
-    request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan,
-    folder: TemporaryFolder,
-) -> None:  # fmt: skip
+    request: Mapping[str, Any], descriptors: Sequence[int], engine: BacktestEngine | None, plan: ProcessPlan
+) -> None:
     """The life of a host. The request has ``tasks``, how many a process runs, and the slot's ``marker``."""
     control, tasks = (socket.socket(fileno=one) for one in descriptors[:2])
     frames, output = descriptors[2:]
@@ -7283,10 +7252,9 @@ def _be_host(
     _print_to(ends.output)
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
-    folder.make()
     begin = functools.partial(engine_process, engine, plan, request["tasks"])
     try:
-        EngineHost(Control(control), ends, begin, plan.memory_bytes, folder).run()
+        EngineHost(Control(control), ends, begin, plan.memory_bytes).run()
     except OSError as error:
         with contextlib.suppress(OSError):  # the service has gone
             ends.send({"no_process": str(error)})
@@ -7329,37 +7297,34 @@ def _serve_hosts(control: Control, engine: BacktestEngine | None, plan: ProcessP
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_PDEATHSIG, 0)  # from now on the end of the control socket says that the service has gone
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the engine's import may have blocked SIGCHLD
-    started_by_import = _children()
-    children, folders = ChildSignal(control), dict[int, TemporaryFolder]()  # by the pid of the host
-    own_folder = _server_folder()
+    started_by_import, hosts = _children(), set[int]()
+    children = ChildSignal(control)
+    remove_left_folders()
     gc.collect()
     trim_memory()
     gc.freeze()  # a collection in a fork would copy every page that holds an object
     while True:
         while not children.wait():
-            kill_strays({*started_by_import, *folders})
+            kill_strays({*started_by_import, *hosts})
             with contextlib.suppress(ChildProcessError):
                 while pid := os.waitpid(-1, os.WNOHANG)[0]:
-                    if pid in folders:  # it was perhaps killed before it could remove it
-                        folders.pop(pid).remove()
+                    hosts.discard(pid)
+            remove_left_folders()
         messages = control.receive()
         if messages is None:
-            _remove_empty(own_folder)
-            return _remove_left_folders()  # a host of a server before this one was killed after it
+            return remove_left_folders()
         for request in messages:
-            descriptors, path = control.take(4), os.path.join(own_folder, os.urandom(4).hex())
-            folder = TemporaryFolder(path if own_folder else "")
             try:
-                folders[pid := os.fork()] = folder
-                if pid == 0:
+                if (pid := os.fork()) == 0:
                     try:
                         control.socket.close()
-                        _be_host(request, descriptors, engine, plan, folder)
+                        _be_host(request, control.descriptors, engine, plan)
                     finally:
                         os._exit(0)
+                hosts.add(pid)
             except OSError as error:
                 print(f"no process for a host: {error}", file=sys.stderr, flush=True)
-            for descriptor in descriptors:
+            for descriptor in control.descriptors:
                 os.close(descriptor)
 
 
@@ -7419,16 +7384,15 @@ HELD_LESS_FIRMLY = (
 )
 
 
-def _count_and_names(names: Sequence[str], what: str) -> str:
-    """How many there are, and what they are called: ``2 threads (pool_0, pool_1)``."""
-    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:MAX_LEFT])})"
-
-
 def left_by_import(engine: str, ready: Mapping[str, Any]) -> Finding | None:
     """What to say of threads and sockets that the engine's import has left, as its server lists them."""
     threads, sockets, spawns = ready["threads"], ready["sockets"], ready["spawns"]
     named = (threads, "thread"), (sockets, "open socket")
-    left = [_count_and_names(names, what) for names, what in named if names]
+    left = [
+        f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:MAX_LEFT])})"
+        for names, what in named
+        if names
+    ]
     found = []
     if threads:
         found.append(THREADS_SPAWNED if spawns else THREADS_LOST)
@@ -7477,6 +7441,11 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # those that are open: a limit of a billion files takes minutes to close one by one
+    for other in {*map(int, os.listdir("/dev/fd"))} - {0, 1, 2, control.socket.fileno()}:
+        with contextlib.suppress(OSError):  # that of the listing itself
+            os.close(other)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     given = json.loads(arguments[2]) if arguments[2:] else control.first()
@@ -7510,37 +7479,46 @@ def _write_command_line(text: str) -> None:
         ctypes.memmove(begin, text.encode(), min(len(text), end - begin - 1))
 
 
-class ForkedServer:
-    """An engine server that is a fork of this process, as `subprocess.Popen` has others: it starts at once, and
-    shares the memory of all imports. Its command line must not look like that of the service."""
+class ServerProcess:
+    """The engine server as the service sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
+        """Start this program; without one, a fork of this process, which starts at once and shares the memory of
+        all imports. Raises OSError."""
         while (other := os.open(os.devnull, os.O_RDWR)) < 3:
             pass  # it was closed; a socket of ours must not take the place of a standard stream
         os.close(other)
         ours, theirs = socket.socketpair()
-        output, printed = os.pipe()
+        reads, writes = os.pipe()
+        self.control, self.output, printed = Control(ours), open(reads, "rb", 0), open(writes, "wb", 0)
+        self.ready: dict[str, Any] | None = None  # its only message, once the engine is imported
+        self.started_at = time.monotonic()
         self.returncode: int | None = None
         self._lock = threading.Lock()  # guards the end of the child, and the field above
-        gc.freeze()  # a collection would copy what the processes share
-        parent, self.pid = os.getpid(), os.fork()
-        if self.pid == 0:
-            try:
-                ours.close()
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                _print_to(printed)
-                descriptor = theirs.detach()
-                # those that are open: a limit of a billion files takes minutes to close one by one
-                for other in {*map(int, os.listdir("/dev/fd"))} - {0, 1, 2, descriptor}:
-                    with contextlib.suppress(OSError):  # that of the listing itself
-                        os.close(other)
-                _write_command_line(SERVER_NAME)
-                sys.exit(engine_server_main([str(descriptor), str(parent)]))
-            except OSError as error:  # as far as the caller, it would go on as a second service
-                sys.exit(f"engine server ended: {error}")
+        arguments = [str(theirs.fileno()), str(os.getpid())]
+        if command:
+            theirs.set_inheritable(True)
+            prints = [(os.POSIX_SPAWN_DUP2, writes, number) for number in (1, 2)]
+            self.pid = os.posix_spawnp(command[0], [*command, *arguments], environment, file_actions=prints)
+        else:
+            gc.freeze()  # a collection would copy what the processes share
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._be_server(theirs, printed, arguments)
         theirs.close()
-        os.close(printed)
-        self.control, self.stdout = Control(ours), open(output, "rb", 0)
+        printed.close()
+
+    def _be_server(self, theirs: socket.socket, printed: IO[bytes], arguments: Sequence[str]) -> NoReturn:
+        """In the fork. Its command line must not look like that of the service."""
+        try:
+            _print_to(printed.fileno())
+            theirs.detach()
+            for one in (self.control.socket, self.output, printed):
+                one.close()
+            _write_command_line(SERVER_NAME)
+            sys.exit(engine_server_main(arguments))
+        except OSError as error:  # as far as the caller, it would go on as a second service
+            sys.exit(f"engine server ended: {error}")
 
     def poll(self) -> int | None:
         """The exit code, or None while it runs."""
@@ -7549,21 +7527,18 @@ class ForkedServer:
                 self.returncode = os.waitstatus_to_exitcode(found[1])
         return self.returncode
 
-    def wait(self, timeout: float = math.inf) -> None:
-        """Wait for its end. Raises subprocess.TimeoutExpired."""
-        deadline = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(SERVER_NAME, timeout)
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends within this time."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
+        return self.poll() is not None
 
     def kill(self) -> None:
-        """By SIGKILL, unless it has ended."""
+        """By SIGKILL. One that is in the kernel may live on."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
-
-
-ServerProcess: TypeAlias = "subprocess.Popen[bytes] | ForkedServer"
+            self.wait(KILL_GRACE_SECONDS)
 
 
 # ==== 36 Engine output ======================================================================================
@@ -8104,6 +8079,7 @@ class EngineSlot:
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
+SERVER_END_SECONDS = 2.0  # for the server to end by itself
 CHANNEL_TIMEOUT_SECONDS = 10.0  # for the engine's ``validate``
 QUESTIONS_PER_PROCESS = 1_000_000  # as good as no limit
 # how the file of an interpreter begins; else it is a program that Python is a part of
@@ -8154,21 +8130,18 @@ class EngineServer:
     PR_SET_PDEATHSIG ends the server with the thread that started it."""
 
     # a server that was forked before this process read a secret or started a thread; the first to be used
-    forked_ahead: ClassVar[ForkedServer | None] = None
+    forked_ahead: ClassVar[ServerProcess | None] = None
 
     def __init__(self, settings: Settings) -> None:
         # called when the server became ready, or failed; set by the scheduler
         self.on_change: Callable[[], None] = _nothing
         self._settings = settings
-        # guards the fields below; nothing blocking but one sendmsg of 20 bytes under it
-        self._lock = threading.Lock()
-        self._process: ServerProcess | None = None
-        self._control: Control | None = None
-        self._ready: dict[str, Any] | None = None  # the server's own words, once the engine is imported
+        # guards the fields below; notified when a server is ready, or the engine has failed; nothing blocking but
+        # one sendmsg of 20 bytes under it
+        self._changed = threading.Condition()
+        self._server: ServerProcess | None = None
         self._validates: bool | None = None  # what the newest server that was ready said of its engine
-        self._changed = threading.Condition(self._lock)  # told when _ready or _failure changes
         self._failure: EngineError | None = None
-        self._started_at = 0.0
         # servers in a row that ended before they were ready; of the scheduler thread alone
         self._early_ends = 0
         self._validator_lock = threading.Lock()  # one question at a time; held while its answer is awaited
@@ -8177,8 +8150,13 @@ class EngineServer:
 
     def forked(self) -> None:
         """Leave it to the parent of this process, whose end it shall see."""
-        if self._control:
-            close_inherited(self._control.socket)
+        if self._server:
+            close_inherited(self._server.control.socket)
+
+    @property
+    def _ready(self) -> dict[str, Any] | None:
+        server = self._server
+        return server.ready if server else None
 
     @property
     def is_ready(self) -> bool:
@@ -8193,33 +8171,31 @@ class EngineServer:
 
     def has_replaced(self, server: ServerProcess) -> bool:
         """Whether another server than this is ready."""
-        return self.is_ready and self._process is not server
+        return self.is_ready and self._server is not server
 
     def ensure(self) -> None:
         """Start the server or replace a dead one. For the scheduler thread alone. Raises EngineError."""
         if self._failure:
             raise self._failure
-        engine, limit, process = self._settings.engine, self._settings.engine_start_seconds, self._process
-        if process is not None and process.poll() is None:
-            if self._ready is None and time.monotonic() - self._started_at > limit:
-                process.kill()
-                process.wait()
+        server, engine = self._server, self._settings.engine
+        if server and server.poll() is None:
+            limit = self._settings.engine_start_seconds
+            if server.ready is None and time.monotonic() - server.started_at > limit:
+                server.kill()
                 self._fail(f"engine {engine} was not imported within QTM_ENGINE_START_SECONDS ({limit:g} s)")
             return
-        if process is not None:
-            self._early_ends = self._early_ends + 1 if self._ready is None else 0
+        if server:
+            self._early_ends = self._early_ends + 1 if server.ready is None else 0
             if self._early_ends == ENGINE_START_TRIES:
-                times = f"{ENGINE_START_TRIES} times, at last with code {process.returncode},"
+                times = f"{ENGINE_START_TRIES} times, at last with code {server.returncode},"
                 return self._fail(f"the engine server process ended {times} while it imported {engine}")
-            log_event(logging.WARNING, "engine server ended, starting another", exit_code=process.returncode)
-            self._forget()
+            log_event(logging.WARNING, "engine server ended, starting another", exit_code=server.returncode)
+            self._end()
         try:
             self._launch()
-        except EngineError as error:
-            self._fail(error.message)
         except (OSError, RuntimeError) as error:  # no process, thread or descriptor now
             log_event(logging.WARNING, "engine server not started, trying again", error=str(error))
-            self._forget(kill=True)
+            self._end()
 
     def _plan(self) -> ProcessPlan:
         before, after = engine_path()
@@ -8230,46 +8206,32 @@ class EngineServer:
         return ProcessPlan(settings.engine, [*before, *after], *more)
 
     def _launch(self) -> None:
-        process: ServerProcess
-        plan, ahead = self._plan(), EngineServer.forked_ahead
+        plan, server = self._plan(), EngineServer.forked_ahead
         EngineServer.forked_ahead = None
-        if ahead:
-            process, control = ahead, ahead.control
-        else:
-            ours, theirs = socket.socketpair()
-            environment = {name: os.environ[name] for name in os.environ if name not in SECRET_VARIABLES}
-            options: dict[str, Any] = {"env": environment, "pass_fds": [theirs.fileno()]}
-            options |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            command = [*plan.command, str(theirs.fileno()), str(os.getpid())]
-            process, control = subprocess.Popen(command, 0, **options), Control(ours)
-            theirs.close()
-        control.send(plan._asdict())
-        with self._lock:
-            self._process, self._control, self._ready = process, control, None
-            self._started_at = time.monotonic()
-        options = {"args": (control, process), "daemon": True}
-        threading.Thread(target=self._await_ready, name="engine-ready", **options).start()
-        threading.Thread(target=self._log_output, name="engine-output", **options).start()
+        environment = {name: os.environ[name] for name in os.environ if name not in SECRET_VARIABLES}
+        self._server = server = server or ServerProcess(plan.command, environment)
+        server.control.send(plan._asdict())
+        for name, work in (("engine-ready", self._await_ready), ("engine-output", self._log_output)):
+            threading.Thread(target=work, args=(server,), name=name, daemon=True).start()
 
-    def _log_output(self, _control: Control, process: ServerProcess) -> None:
+    def _log_output(self, server: ServerProcess) -> None:
         """A thread of its own: log what the import prints, until all that print there have ended."""
         log = OutputLog("engine output")
-        with cast("IO[bytes]", process.stdout) as stream:
-            while data := stream.read(65536):
+        with server.output:
+            while data := server.output.read(65536):
                 log.feed(data)
         log.close()
 
-    def _await_ready(self, control: Control, process: ServerProcess) -> None:
+    def _await_ready(self, server: ServerProcess) -> None:
         """A short thread of its own, for the server's only message."""
-        said = control.first() or {}
+        said = server.control.first() or {}
         if "failed" in said:
             return self._fail(said["failed"])
         if not said:  # its socket ends a moment before the process does
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1.0)
+            server.wait(1.0)
             return self.on_change()  # so that it is replaced now and not at the next poll
         with self._changed:
-            self._ready, self._validates = said, said["validates"]
+            server.ready, self._validates = said, said["validates"]
             self._changed.notify_all()
         self.on_change()
         version = {} if said["version"] is None else {"version": said["version"]}
@@ -8286,15 +8248,14 @@ class EngineServer:
             self._changed.notify_all()
         self.on_change()
 
-    def _forget(self, kill: bool = False) -> None:
-        with self._lock:
-            process, control = self._process, self._control
-            self._process = self._control = self._ready = None
-        if control:
-            control.socket.close()
-        if process and kill:
-            process.kill()
-            process.wait()
+    def _end(self) -> None:
+        """End the server, if there is one; it is still importing, or ends at the end of its socket."""
+        with self._changed:
+            server, self._server = self._server, None
+        if server:
+            server.control.socket.close()
+            if not server.wait(SERVER_END_SECONDS):
+                server.kill()
 
     def wait_ready(self, seconds: float) -> dict[str, Any]:
         """What the server says once it is ready. Raises EngineError, or EngineUnavailable in time."""
@@ -8315,22 +8276,19 @@ class EngineServer:
         if server.poll() is None:
             log_event(logging.WARNING, "engine server does not answer, replacing it", seconds=START_SECONDS)
             server.kill()
-            # it is in the kernel; the heartbeat's round looks again
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(KILL_GRACE_SECONDS)
         self.on_change()
 
     def open_host(self, wake: int, tasks_per_process: int) -> HostLink:
         """Have a host forked, whose waits end when ``wake`` is readable. Raises EngineUnavailable."""
-        with self._lock:
-            server = self._process
-            if server is None or self._control is None or self._ready is None:
+        with self._changed:
+            server = self._server
+            if server is None or server.ready is None:
                 raise EngineUnavailable("the engine server is not running", retry_after_seconds=1)
             ours, theirs = socket.socketpair()
             link = HostLink(server, ours, wake)
-            link.environment = self._ready["environment"]
+            link.environment = server.ready["environment"]
             request = {"tasks": tasks_per_process, "marker": link.marker.hex()}
-            self._control.send(request, [theirs.fileno(), *link.given])
+            server.control.send(request, [theirs.fileno(), *link.given])
         theirs.close()
         for descriptor in link.given[1:]:
             os.close(descriptor)
@@ -8387,14 +8345,7 @@ class EngineServer:
         with self._validator_lock:
             if self._validator:
                 self._validator.close()
-        process = self._process
-        self._forget()
-        if process is not None:
-            try:
-                process.wait(2.0)
-            except subprocess.TimeoutExpired:  # it is still importing
-                process.kill()
-                process.wait()
+        self._end()
 
 
 # ==== 40 Thread runner ======================================================================================
@@ -14712,7 +14663,7 @@ def take_secrets(arguments: Sequence[str], file: int) -> None:
     runs_tasks = arguments[:1] in (["serve"], ["worker"]) and "--no-scheduler" not in arguments
     if runs_tasks and SECRET_VARIABLES.isdisjoint(os.environ):
         with contextlib.suppress(OSError):  # the system gives no process now: the scheduler tries again
-            EngineServer.forked_ahead = ForkedServer()
+            EngineServer.forked_ahead = ServerProcess()
     if file >= 0:
         texts = os.fsdecode(os.pread(file, os.fstat(file).st_size, 0)).split("\0")
         os.environ.update(text.partition("=")[::2] for text in texts if text)

@@ -4980,24 +4980,6 @@ def test_a_timeout_shows_where_the_engine_was(tmp_path, engines):
                 ), "the main thread comes first"
 
 
-def test_an_engine_of_its_own_signal_handlers_is_ended_as_before(tmp_path, monkeypatch):
-    engine = """
-        import os, qtm, signal, sys, time
-        def run(task, progress):
-            if task.params["how"] == "default":
-                signal.signal(qtm.STACKS_SIGNAL, signal.SIG_DFL)
-            if task.params["how"] == "other program":
-                os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-            time.sleep(600)
-    """
-    with with_engine(tmp_path, monkeypatch, "odd_engine", engine) as tasks:
-        for how in ("default", "other program"):
-            task = run_one(tasks, "any", {"how": how}, timeout_seconds=1.0, max_attempts=1)
-            assert (task.error["type"], task.error.get("traceback")) == ("timeout", None)
-            (record,) = tasks.get_task_attempts(task.task_id)
-            assert record.exit_signal == "SIGTERM"
-
-
 def test_outcomes_arrive_when_descriptors_are_beyond_1024(url, engines):
     """Those of the engine server too, which was started while so many were open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -5420,18 +5402,17 @@ def test_an_import_that_never_ends_or_ends_its_process_is_told(tmp_path, monkeyp
         assert not tasks.scheduler.is_fresh()
         with pytest.raises(qtm.EngineError, match=re.escape(words)):
             run_one(tasks, "any")
-        process = tasks.scheduler._runner._process
+        process = tasks.scheduler._runner._server
     assert process.poll() is not None
     eventually(lambda: len(open_descriptors()) <= before)
 
 
 def test_an_engine_server_that_is_killed_is_replaced(running):
     run_one(running, "good")
-    process = running.scheduler._runner._process
-    process.kill()
-    process.wait()
+    server = running.scheduler._runner._server
+    server.kill()
     assert run_one(running, "good").status is qtm.TaskStatus.COMPLETED
-    assert running.scheduler._runner._process is not process
+    assert running.scheduler._runner._server is not server
 
 
 def test_an_engine_server_that_is_frozen_is_replaced_and_its_tasks_are_released(
@@ -6504,7 +6485,7 @@ def warm_slot(tmp_path, monkeypatch, tasks: int = 100, **options):
 
 
 def host_pid(server) -> int:
-    (pid,) = filter(is_alive, qtm._children(server._process.pid))
+    (pid,) = filter(is_alive, qtm._children(server._server.pid))
     return pid
 
 
@@ -6718,9 +6699,9 @@ def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     server = qtm.EngineServer(settings("sqlite:///unused.db", engine="starting_engine:run"))
     server.ensure()
-    pid, process = int(server.wait_ready(DEADLINE_SECONDS)["version"]), server._process
-    server._control.socket.shutdown(socket.SHUT_RDWR)  # as when the service dies
-    assert process.wait(DEADLINE_SECONDS) == 0
+    pid, process = int(server.wait_ready(DEADLINE_SECONDS)["version"]), server._server
+    process.control.socket.shutdown(socket.SHUT_RDWR)  # as when the service dies
+    eventually(lambda: process.poll() == 0)
     eventually(lambda: not is_alive(pid))
     server.close()
 
@@ -6732,7 +6713,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", refuse)
+        patch.setattr(os, "posix_spawnp", refuse)
         server.ensure()
         assert not server.is_ready
     server.ensure()
