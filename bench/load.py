@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from array import array
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -375,6 +376,24 @@ class ServerProcess:
     def exit_code(self) -> int | None:
         """Of the command, once it has ended; negative for a signal."""
         return self._process.returncode if self._process else None
+
+    def state(self) -> str:
+        """How it is, or how it ended; its memory by /proc while it is there, and the end of its log."""
+        assert self._process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2.0)  # it may be about to end
+        code = self._process.poll()
+        lines = [f"process {self.pid} " + ("runs" if code is None else f"ended with code {code}")]
+        with contextlib.suppress(OSError):  # it has ended
+            status = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+            lines += [line for line in status if line.startswith(("Vm", "Rss", "Threads", "State"))]
+        meminfo = Path("/proc/meminfo").read_text().splitlines()
+        lines += [line for line in meminfo if line.startswith(("MemTotal", "MemAvailable", "SwapFree"))]
+        with self._log.open(errors="replace") as log:
+            odd = deque((line for line in log if " INFO " not in line), 30)
+            log.seek(0)
+            lines += ["its last log lines that are no INFO:", *odd, "the end of its log:", *deque(log, 30)]
+        return "\n  ".join(map(str.rstrip, lines))
 
     def __enter__(self) -> ServerProcess:
         with self._log.open("ab") as log:

@@ -1708,17 +1708,22 @@ class Storm:
         with self._server as server, self._processes() as executor:
             caller = Caller(server.port, self._is_tls)
             watch = Watch(server.pid, caller, self._database_port)
-            ids = caller.make_ids()
-            warm_up = self._rage(
-                executor, watch, ids, -self._seed - 1, max(MIN_WARM_UP, self._requests // WARM_UP_SHARE)
-            )
-            caller.end_all()
-            before = watch.calm_resources()
-            watch.samples.clear()
-            began = time.monotonic()
-            tally = self._rage(executor, watch, ids, self._seed, self._requests)
-            seconds = time.monotonic() - began
-            after, tasks = self._aftermath(watch, caller, before)
+            try:
+                ids = caller.make_ids()
+                warm_up = self._rage(
+                    executor, watch, ids, -self._seed - 1, max(MIN_WARM_UP, self._requests // WARM_UP_SHARE)
+                )
+                caller.end_all()
+                before = watch.calm_resources()
+                watch.samples.clear()
+                began = time.monotonic()
+                tally = self._rage(executor, watch, ids, self._seed, self._requests)
+                seconds = time.monotonic() - began
+                after, tasks = self._aftermath(watch, caller, before)
+            except Exception:  # the service is gone, or a client has failed
+                samples = "\n  ".join(map(str, watch.samples[-10:]))
+                print(f"the storm broke off; {server.state()}\nthe last samples:\n  {samples}", flush=True)
+                raise
         if server.exit_code != 0:
             self._find("end", f"the service ended with code {server.exit_code}")
         self._judge(watch)
@@ -1878,6 +1883,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qtm-storm-"))
+    print(f"log and scripts, kept unless all is well: {folder}", flush=True)
     if options.replay:
         findings = replay(options.replay, options.database, folder, options.tls)
         lines = iter([*findings, "FAILED" if findings else "nothing was found"])
@@ -1887,7 +1893,6 @@ def main() -> int:
     for line in lines:
         print(line, flush=True)
     if findings:
-        print(f"  log and scripts: {folder}", flush=True)
         return 1
     shutil.rmtree(folder)
     return 0
