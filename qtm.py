@@ -322,6 +322,7 @@ class Overloaded(QtmError, code=50307): """Too many bytes of bodies and answers 
 class DuplicateKey(QtmError): """A unique key exists already. The DAO answers it; callers never see it."""
 class ForkedProcess(QtmError): """A manager or a database is used in a child process of its own process."""
 class SettingsError(QtmError): """Settings are missing or wrong; the message lists every fault."""
+class DatabaseTlsFault(DatabaseRefused, SettingsError): """The URL asks for TLS that the server does not have."""
 class DatabaseInUse(SettingsError): """Another process holds the SQLite file."""
 class EngineError(QtmError): """The engine cannot be imported, or can never run a backtest."""
 class SchemaError(QtmError): """The database has a schema that this version cannot work with."""
@@ -2422,7 +2423,9 @@ MYSQL_ALREADY = _numbers("1050 1060 1061 1091")  # table, column or index is the
 DATABASE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"  # the last three for a new schema
 VERIFY = "add ?ssl_ca=FILE or ssl_mode=verify to QTM_DATABASE_URL"
 _LOGIN = "check user and password in QTM_DATABASE_URL"
+_TLS = "check ssl_mode, ssl_ca and the host's name in QTM_DATABASE_URL, and the certificate of the server"
 _GRANT = f"GRANT {DATABASE_RIGHTS} ON {{name}}.* TO '{{user}}'@'%'"
+MYSQL_NO_TLS = 2026  # of the driver, where the URL requires TLS
 MYSQL_REMEDIES = {
     **dict.fromkeys((1045, 1130, 1698), _LOGIN),
     **dict.fromkeys((1044, 1049), f"CREATE DATABASE {{name}}; {_GRANT}"),
@@ -2525,9 +2528,9 @@ class MySQLDialect:
                 break
         if found:
             return found
-        is_refused = all(isinstance(error, DatabaseRefused) for error in failures)
         words = "; ".join(dict.fromkeys(error.message for error in failures))
-        raise DatabaseRefused(words) if is_refused else DatabaseUnavailable(words)
+        kinds = DatabaseTlsFault, DatabaseRefused, DatabaseUnavailable
+        raise next(kind for kind in kinds if all(isinstance(error, kind) for error in failures))(words)
 
     def _connect_to(self, host: DatabaseHost, timeout_seconds: float | None = None) -> Any:
         url, client = self._url, self._pymysql.constants.CLIENT
@@ -2609,7 +2612,7 @@ class MySQLDialect:
                 context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
             return context
         except (OSError, ssl.SSLError) as error:
-            raise DatabaseRefused(f"the database's TLS files cannot be used: {error}") from None
+            raise DatabaseTlsFault(f"the database's TLS files cannot be used: {error}") from None
 
     def _refusal(self, error: Exception, place: str = "") -> DatabaseRefused | None:
         number = _error_number(error)
@@ -2621,6 +2624,8 @@ class MySQLDialect:
     def _connect_error(self, error: Exception, host: DatabaseHost) -> DatabaseUnavailable:
         place = f"{host}/{self._url.name}"
         words = f"cannot connect to the database at {place}: {_driver_text(error)}"
+        if _error_number(error) == MYSQL_NO_TLS or "CERTIFICATE_VERIFY_FAILED" in words:
+            return DatabaseTlsFault(f"{words}; {_TLS}")
         return self._refusal(error, f"at {place}, ") or DatabaseUnavailable(words)
 
     def is_usable(self, connection: Any) -> bool:
@@ -14492,7 +14497,7 @@ def open_patiently(settings: Settings, signals: ServiceSignals) -> Database | No
         try:
             return open_database(settings)
         except DatabaseRefused:
-            raise
+            raise  # to wait would change nothing
         except (DatabaseUnavailable, TransactionConflict) as error:  # a cluster that is losing its quorum
             if time.monotonic() > deadline:
                 raise
