@@ -8459,40 +8459,6 @@ CHECKPOINT_WAIT_SECONDS = 0.1  # for readers
 UPKEEP_RETRY_SECONDS = 30.0  # after a failure
 
 
-class Duty:
-    """One kind of upkeep: ``begin`` gives a generator that does a short step at a time and yields the seconds
-    until the next. Written by the upkeep thread alone."""
-
-    def __init__(self, name: str, begin: Callable[[], Iterator[float]]) -> None:
-        self.name = name
-        self.failures = 0
-        self.due = -math.inf
-        self._begin = begin
-        self._steps = begin()
-
-    def step(self, clock: Callable[[], float]) -> None:
-        """Do one step, if it is due. Whatever fails is logged and tried again later, from the beginning."""
-        if clock() < self.due:
-            return
-        try:
-            pause = next(self._steps)
-        except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
-            pause = self._failed(error)
-        self.due = clock() + pause
-
-    def _failed(self, error: Exception) -> float:
-        self.failures += 1
-        pause = UPKEEP_RETRY_SECONDS * random.uniform(0.5, 1.5)  # another replica may be at the same work
-        words = {
-            "error": str(error)[:MAX_ERROR_TEXT] or error_text(error),
-            "next_try_seconds": round(pause, 1),
-        }
-        log_event(logging.WARNING, "upkeep failed", duty=self.name, **words)
-        logger.debug("upkeep failed", exc_info=True)
-        self._steps = self._begin()
-        return pause
-
-
 def purge_steps(
     purge: Callable[[str, int], Purged], most: int, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[int, float]]:
@@ -8511,14 +8477,19 @@ def purge_steps(
 
 
 class Upkeep:
-    """The thread ``upkeep`` of every process with a manager. Replicas delete what no other has locked, and
-    begin their passes at random times."""
+    """The thread ``upkeep`` of every process with a manager. Each duty is a generator that does a short step at a
+    time, and yields the seconds until the next. Replicas delete what no other has locked, and begin their passes
+    at random times."""
 
     def __init__(self, dao: TaskDAO, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self.purged_tasks = 0  # written by the upkeep thread, as the duties are; read by all
-        self.duties = [Duty("retention", self._retention)] if settings.retention_days else []
+        self._begin = {"retention": self._retention} if settings.retention_days else {}
         if dao.database.dialect.has_log:
-            self.duties.append(Duty("checkpoint", self._checkpoint))
+            self._begin["checkpoint"] = self._checkpoint
+        # by duty; these three are written by the upkeep thread, and read by all
+        self.due = dict.fromkeys(self._begin, -math.inf)
+        self.failures = dict.fromkeys(self._begin, 0)
+        self.purged_tasks = 0
+        self._steps = {name: begin() for name, begin in self._begin.items()}
         self._dao = dao
         self._settings = settings
         self._clock = clock
@@ -8527,7 +8498,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin, if there is anything to do."""
-        if self.duties:
+        if self.due:
             self._thread.start()
 
     def stop(self) -> None:
@@ -8542,31 +8513,39 @@ class Upkeep:
 
     def step(self) -> float:
         """One step of each duty that is due; seconds until there is another."""
-        for duty in self.duties:
-            if not self._stopped.is_set():
-                duty.step(self._clock)
-        return max(0.0, min(duty.due for duty in self.duties) - self._clock())
+        for name, due in self.due.items():
+            if due <= self._clock() and not self._stopped.is_set():
+                pause = self._step(name)
+                self.due[name] = self._clock() + pause
+        return max(0.0, min(self.due.values()) - self._clock())
+
+    def _step(self, name: str) -> float:
+        """Whatever fails is logged and tried again later, from the beginning."""
+        try:
+            return next(self._steps[name])
+        except Exception as error:  # a fault of ours too: it must end neither the other duties nor the thread
+            self.failures[name] += 1
+            pause = UPKEEP_RETRY_SECONDS * random.uniform(0.5, 1.5)  # another replica may be at the same work
+            text = str(error)[:MAX_ERROR_TEXT] or error_text(error)
+            words = {"duty": name, "error": text, "next_try_seconds": round(pause, 1)}
+            log_event(logging.WARNING, "upkeep failed", **words)
+            logger.debug("upkeep failed", exc_info=True)
+            self._steps[name] = self._begin[name]()
+            return pause
 
     def _retention(self) -> Iterator[float]:
-        days = self._settings.retention_days
+        """Passes over three tables, with pauses of about the length of each step."""
+        days, dao = self._settings.retention_days, self._dao
         while True:
-            cutoff, before = self._dao.retention_cutoff(days), self.purged_tasks
-            yield from self._pass(self._purge_tasks, cutoff, PURGE_ROWS)
-            yield from self._pass(self._dao.purge_batches, cutoff, PURGE_ROWS)
-            yield from self._pass(self._dao.purge_keys, cutoff, PURGE_KEYS)
-            if deleted := self.purged_tasks - before:
-                log_event(logging.INFO, "old tasks deleted", tasks=deleted, retention_days=days)
+            cutoff, before = dao.retention_cutoff(days), self.purged_tasks
+            tables = (dao.purge, PURGE_ROWS), (dao.purge_batches, PURGE_ROWS), (dao.purge_keys, PURGE_KEYS)
+            for purge, most in tables:
+                for deleted, took in purge_steps(functools.partial(purge, cutoff), most, self._clock):
+                    self.purged_tasks += deleted if purge == dao.purge else 0
+                    yield took * random.uniform(0.5, 1.0)
+            if tasks := self.purged_tasks - before:
+                log_event(logging.INFO, "old tasks deleted", tasks=tasks, retention_days=days)
             yield PURGE_PASS_SECONDS * random.uniform(0.5, 1.5)
-
-    def _purge_tasks(self, cutoff: str, after: str, limit: int) -> Purged:
-        purged = self._dao.purge(cutoff, after, limit)
-        self.purged_tasks += purged[0]
-        return purged
-
-    def _pass(self, purge: Callable[[str, str, int], Purged], cutoff: str, most: int) -> Iterator[float]:
-        """Steps over a table, with pauses of about their own length."""
-        for _, took in purge_steps(functools.partial(purge, cutoff), most, self._clock):
-            yield took * random.uniform(0.5, 1.0)
 
     def _checkpoint(self) -> Iterator[float]:
         """A log with readers that overlap never begins anew by itself."""
@@ -8642,7 +8621,6 @@ class Attempts:
         # guards all fields and the states; notified when an attempt comes or leaves; nothing slow under it
         self.changed = threading.Condition()
         self.known: dict[tuple[str, int], Attempt] = {}
-        self.of_batch: Counter[str] = Counter()  # how many of a batch are known
         self.queue: deque[Attempt] = deque()
         self.is_claiming = False  # tasks may be ours in the database that are not known yet
         self.refill_at = -1  # with so many in the queue the scheduler is to claim more
@@ -8660,7 +8638,6 @@ class Attempts:
             self.is_claiming = False
             for one in attempts:
                 one.claimed_at, self.known[one.key] = now, one
-                self.of_batch[one.batch_id] += 1
             self.queue.extend(attempts)
             sizes = (len(one.request_text) for one in attempts)
             self._request_bytes = max(sizes, default=self._request_bytes)
@@ -8695,12 +8672,9 @@ class Attempts:
                 one.move(AttemptState.RECORDED)
                 self.ended[one.outcome.ending] += 1
                 del self.known[one.key]
-            self.of_batch.subtract(one.batch_id for one in attempts)
-            idle = [name for name in {one.batch_id for one in attempts} if not self.of_batch[name]]
-            for name in idle:
-                del self.of_batch[name]
+            idle = {one.batch_id for one in attempts} - {one.batch_id for one in self.known.values()}
             self.changed.notify_all()
-        return idle
+        return list(idle)
 
     def select(self, *states: AttemptState) -> list[Attempt]:
         """Those in one of these states."""
@@ -11485,7 +11459,7 @@ def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
         "qtm_database_pool_size": _by("pool", {name: pool["size"] for name, pool in pools.items()}),
         "qtm_database_pool_in_use": _by("pool", {name: pool["in_use"] for name, pool in pools.items()}),
         "qtm_database_pool_waits_total": _by("pool", {name: pool["waits"] for name, pool in pools.items()}),
-        "qtm_upkeep_failures_total": _by("duty", {duty.name: duty.failures for duty in tasks.upkeep.duties}),
+        "qtm_upkeep_failures_total": _by("duty", tasks.upkeep.failures),
         "qtm_purged_tasks_total": _one(tasks.upkeep.purged_tasks),
     }
     if tasks.scheduler:

@@ -2924,11 +2924,10 @@ def upkeep_pass(dao, **options) -> int:
     """All steps of one pass of the retention; how many tasks are gone."""
     clock = FakeClock()
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0, **options), clock)
-    (retention,) = [duty for duty in upkeep.duties if duty.name == "retention"]
-    while retention.due < clock.now + qtm.PURGE_PASS_SECONDS / 2:
+    while upkeep.due["retention"] < clock.now + qtm.PURGE_PASS_SECONDS / 2:
         upkeep.step()
         clock.now += 0.001
-    assert retention.failures == 0
+    assert upkeep.failures["retention"] == 0
     return upkeep.purged_tasks
 
 
@@ -3034,7 +3033,6 @@ def test_the_retention_paces_itself_by_what_its_steps_take():
     dao = PurgedDAO(clock)
     dao.left, dao.seconds_a_row = {"tasks": 2000}, 0.0001
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db", retention_days=30.0), clock)
-    upkeep.duties = [duty for duty in upkeep.duties if duty.name == "retention"]
 
     def until_idle() -> list[tuple[str, int]]:
         dao.calls[:] = []
@@ -3070,7 +3068,6 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     qtm.migrate(database)
     dao, clock, log = qtm.TaskDAO(database), FakeClock(), tmp_path / "q.db-wal"
     upkeep = qtm.Upkeep(dao, settings("sqlite:///unused.db"), clock)
-    upkeep.duties = [duty for duty in upkeep.duties if duty.name == "checkpoint"]
     reader = sqlite3.connect(tmp_path / "q.db", isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM backtest_tasks").fetchone()
@@ -3091,7 +3088,7 @@ def test_the_log_of_sqlite_is_cut_once_its_readers_let_go_of_it(tmp_path):
     clock.now += upkeep.step()
     upkeep.step()
     assert log.stat().st_size == 0
-    assert [duty.failures for duty in upkeep.duties] == [0]
+    assert upkeep.failures == {"checkpoint": 0}
     add(dao)
     assert database.rows("SELECT COUNT(*) FROM backtest_tasks") == [(16,)]
     database.close()
