@@ -9465,51 +9465,31 @@ def text_argument(name: str, value: Any) -> str:
     return str.__str__(value)
 
 
-def texts_argument(name: str, value: Any) -> tuple[str, ...]:
-    """One text or several."""
-    many = [value] if isinstance(value, str) else value
-    return tuple(text_argument(name, text) for text in many)
-
-
-def fields_argument(name: str, value: Any) -> tuple[str, ...]:
-    """The columns of an export: texts, or one text with commas and perhaps blanks."""
-    if isinstance(value, str):
-        return tuple(column.strip() for column in value.split(",")) if value else ()
-    return texts_argument(name, value)
-
-
-def statuses_argument(name: str, value: Any) -> tuple[TaskStatus, ...]:
-    """Statuses, each a TaskStatus or its text; one alone will do."""
-    texts, known = texts_argument(name, value), list(STATUS_TEXTS)
-    if not set(texts) <= set(known):
-        raise invalid_request([FieldError(name, f"must be of {', '.join(known)}")])
-    return tuple(map(TaskStatus, texts))
-
-
-def size_argument(name: str, value: Any) -> int:
-    """A whole number of Python or numpy, at least 1."""
-    if (number := int(value)) < 1:
-        raise invalid_request([FieldError(name, f"must be at least 1, not {value}")])
-    return number
-
-
-ARGUMENTS_OF_VERBS: Mapping[str, Callable[[str, Any], Any]] = {
-    "statuses": statuses_argument,
-    "fields": fields_argument,
-    **dict.fromkeys(("where", "task_ids"), texts_argument),
-    **dict.fromkeys(("limit", "points"), size_argument),
-}
-
-
 def checked(**arguments: Any) -> dict[str, Any]:
-    """Arguments of a verb by the rules for their names; those without a rule are texts, and any may be None.
-    Raises TypeError, and InvalidRequest for a value out of range."""
-    text: Callable[[str, Any], Any] = text_argument
-    return {
-        name: None if value is None else ARGUMENTS_OF_VERBS.get(name, text)(name, value)
-        for name, value in arguments.items()
-        if name != "timeout_seconds"
-    }
+    """Arguments of a verb by their names: texts, lists of texts (one text alone will do), and whole numbers of
+    Python or numpy; any may be None. Raises TypeError, and InvalidRequest for a value out of range."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        fault = ""
+        if value is None:
+            found[name] = None
+        elif name in ("limit", "points"):
+            found[name] = int(value)
+            fault = "" if found[name] >= 1 else f"must be at least 1, not {value}"
+        elif name in ("statuses", "fields", "where", "task_ids"):
+            many = [value] if isinstance(value, str) else value
+            if name == "fields" and isinstance(value, str):
+                many = map(str.strip, value.split(",")) if value else ()
+            found[name] = tuple(text_argument(name, text) for text in many)
+            if name == "statuses" and not set(found[name]) <= set(STATUS_TEXTS):
+                fault = f"must be of {', '.join(STATUS_TEXTS)}"
+            elif name == "statuses":
+                found[name] = tuple(map(TaskStatus, found[name]))
+        elif name != "timeout_seconds":
+            found[name] = text_argument(name, value)
+        if fault:
+            raise invalid_request([FieldError(name, fault)])
+    return found
 
 
 def checked_filter(chosen: TaskFilter) -> TaskFilter:
@@ -9521,21 +9501,19 @@ def checked_filter(chosen: TaskFilter) -> TaskFilter:
 NO_JSON_FORM = {"int": "a whole number beyond 64 bits", "str": "half of a surrogate pair"}
 
 
-def _document_argument(path: str, value: Any, faults: list[FieldError]) -> Any:
-    """A Python caller's document, converted as results are; what has no JSON form is a fault."""
-    if not isinstance(value, Mapping):
-        return value
+def _json_member(name: str, value: Any, faults: list[FieldError]) -> Any:
+    """A member of a Python caller's body, converted as results are; what has no JSON form is a fault."""
     try:
-        found = result_document(value)
-        document = parse_json(found.text.encode())
+        found = result_document({name: value})
+        member = parse_json(found.text.encode())[name]
     except (ResultFault, MalformedJSON) as error:
-        faults.append(FieldError(path, str(error).removeprefix("the body is not strict JSON: ")))
-        return value
-    lost = [(one["path"], f"{one['kind']} is not JSON") for one in found.non_finite]
+        faults.append(FieldError(name, str(error).removeprefix("the body is not strict JSON: ")))
+        return None
+    faults += [FieldError(one["path"], f"{one['kind']} is not JSON") for one in found.non_finite]
     for place, kind in (one.values() for one in found.converted):
-        lost.append((place, f"{NO_JSON_FORM.get(kind, f'a value of type {kind}')} has no JSON form"))
-    faults += [FieldError(f"{path}.{place}", message) for place, message in lost]
-    return document
+        words = NO_JSON_FORM.get(kind, f"a value of type {kind}")
+        faults.append(FieldError(place, f"{words} has no JSON form"))
+    return member
 
 
 def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> list[Combination]:
@@ -9557,33 +9535,28 @@ def body_of(request: TaskRequest | BatchRequest, may_sweep: bool = False) -> dic
     the rest."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
         raise TypeError(f"a qtm.TaskRequest or qtm.BatchRequest is wanted, not {type(request).__name__}")
+    given = {name: getattr(request, name, None) for name in (*SHARED_RULES, "config", "stock_code")}
+    given = {name: value for name, value in given.items() if value is not None}
+    is_one = isinstance(request.params, Mapping)
+    grid_of = request.params.get("grid") if isinstance(request.params, Mapping) and may_sweep else None
+    if request.params is not BatchRequest.params:
+        params = request.params if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
+        given["sweep" if isinstance(grid_of, Mapping) else "params"] = params
+    if isinstance(request, BatchRequest):
+        if request.stock_codes is not BatchRequest.stock_codes:
+            given["stock_codes"] = _list_of(request.stock_codes, MAX_TASKS_PER_CREATE)
+        if request.rerun is not None:
+            given["rerun"] = vars(request.rerun) | checked(where=request.rerun.where)
     faults = list[FieldError]()
-    body = {name: _without_numpy(getattr(request, name, None)) for name in SHARED_RULES}
-    body = {name: value for name, value in body.items() if value is not None}
-    body["config"] = config = _document_argument("config", request.config, faults)
-    for name in ("start_date", "end_date") if isinstance(config, dict) else ():
-        match = DATE_AT_MIDNIGHT.fullmatch(str(config.get(name)))
-        if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
-            config[name] = match[1]
-    if isinstance(request, TaskRequest):
-        body["stock_code"] = _without_numpy(request.stock_code)
-    elif request.stock_codes is not BatchRequest.stock_codes:
-        body["stock_codes"] = _list_of(request.stock_codes, MAX_TASKS_PER_CREATE)
-    if isinstance(request, BatchRequest) and request.rerun is not None:
-        rerun = vars(request.rerun) | checked(where=request.rerun.where)
-        body["rerun"] = _document_argument("rerun", rerun, faults)
-    if isinstance(request.params, Mapping) and may_sweep:
-        name = "sweep" if isinstance(request.params.get("grid"), Mapping) else "params"
-        body[name] = _document_argument(name, request.params, faults)
-    elif request.params is not BatchRequest.params:
-        is_one = isinstance(request.params, Mapping)
-        params = [request.params] if is_one else _list_of(request.params, MAX_TASKS_PER_CREATE)
-        path = "params" if is_one else "params[{}]"
-        if isinstance(params, list):
-            params = [_document_argument(path.format(i), item, faults) for i, item in enumerate(params)]
-        body["params"] = params
+    body = {name: _json_member(name, value, faults) for name, value in given.items()}
     if faults:
         raise invalid_request(faults)
+    for name in ("start_date", "end_date") if isinstance(request.config, Mapping) else ():
+        match = DATE_AT_MIDNIGHT.fullmatch(str(body["config"].get(name)))
+        if match and not isinstance(request.config[name], str):  # of Python, numpy or pandas
+            body["config"][name] = match[1]
+    if is_one and not may_sweep:
+        body["params"] = [body["params"]]
     return body
 
 
@@ -9592,10 +9565,9 @@ class PendingLimit:
     long, so that a count is good for ten times as long as it took; what is created here meanwhile is added.
     What schedulers and other replicas do, and creates that fail, are seen by the next count."""
 
-    def __init__(self, dao: TaskDAO, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, dao: TaskDAO, most: int) -> None:
         self._dao = dao
         self._most = most
-        self._clock = clock
         self._lock = threading.Lock()  # guards the count; held on purpose while one counts for all
         self._pending = 0
         # also written by `count_anew`: one that comes while another counts may be lost
@@ -9610,10 +9582,10 @@ class PendingLimit:
         if not self._most:
             return
         with self._lock:
-            started = self._clock()
+            started = time.monotonic()
             if started >= self._good_until:
                 self._pending = self._dao.count_pending(self._most + 1)
-                now = self._clock()
+                now = time.monotonic()
                 self._good_until = now + PENDING_SHARE * (now - started)
             pending = self._pending
             if pending + asked <= self._most:
@@ -10009,18 +9981,14 @@ class TaskQueries(SharedVerbs):
         queue = self._queue_head() if is_any_pending else None
 
         def answer(task: TaskText) -> str:
-            if queue is None or task.status is not TaskStatus.PENDING:
-                return f'{task.json[:-1]},"queue_position":null,"waiting_for":null}}'
-            position, waiting_for = self._place(task, queue)
-            return f'{task.json[:-1]},"queue_position":{position},"waiting_for":"{waiting_for}"}}'
+            position, reason = "null", "null"
+            if queue and task.status is TaskStatus.PENDING:
+                position = str(queue.place(task.task_id, task.priority))
+                reason = '"slot"' if self.scheduler is not None or queue.has_worker else '"no_scheduler"'
+                reason = '"backoff"' if queue.is_in_backoff(task.run_at) else reason
+            return f'{task.json[:-1]},"queue_position":{position},"waiting_for":{reason}}}'
 
         return {key: answer(found[key]) if key in found else self._no_task(key) for key in task_ids}
-
-    def _place(self, task: TaskText, queue: QueueHead) -> tuple[int, str]:
-        position = queue.place(task.task_id, task.priority)
-        if queue.is_in_backoff(task.run_at):
-            return position, "backoff"
-        return position, "slot" if self.scheduler is not None or queue.has_worker else "no_scheduler"
 
     def _queue_head(self) -> QueueHead:
         """As it stands now, or a moment ago when it is long."""
@@ -10184,10 +10152,9 @@ class TaskQueries(SharedVerbs):
         shows them as they stand when it is read. Raises BatchNotFound, and InvalidRequest also for more than
         1,000 columns; the iterator raises DatabaseUnavailable."""
         chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
-        chosen, conditions = checked_filter(chosen), texts_argument("where", where)
-        names = fields_argument("fields", fields)
-        faults = condition_faults(conditions)
-        faults += _choice_fault("format", text_argument("format", format), tuple(FORMATS))
+        chosen, given = checked_filter(chosen), checked(where=where, fields=fields, format=format)
+        conditions, names = given["where"], given["fields"]
+        faults = condition_faults(conditions) + _choice_fault("format", given["format"], tuple(FORMATS))
         if "" in names or len(names) > MAX_COLUMNS:
             faults.append(FieldError("fields", f"must be 1 to {MAX_COLUMNS} names of columns"))
         if faults:
@@ -10215,8 +10182,8 @@ class TaskQueries(SharedVerbs):
     def curves(self, task_ids: str | Sequence[str], points: int = 500) -> list[Curve]:
         """The equity curves of at most 20 completed tasks, each thinned to at most ``points`` (2 to 2,000),
         see `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
-        ids = [*dict.fromkeys(texts_argument("task_ids", task_ids))]
-        points = size_argument("points", points)
+        ids, points = checked(task_ids=task_ids, points=points).values()
+        ids = [*dict.fromkeys(ids)]
         faults = _number_fault("points", points, *CURVE_POINTS, whole=True)
         if not 1 <= len(ids) <= MAX_CURVES:
             faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))
@@ -10239,7 +10206,7 @@ class TaskQueries(SharedVerbs):
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
-        limit = size_argument("limit", limit)
+        limit = checked(limit=limit)["limit"]
         try:
             datetime.datetime.fromisoformat(cursor.partition("~")[0] if cursor else "9999-12-31")
         except ValueError:  # such as a 31st of February, which MySQL would call an error
@@ -10362,30 +10329,23 @@ class TaskManager(TaskQueries):
         return DryRun(len(tasks), codes, examples, skipped, len(found), refusals, seconds, warnings)
 
     def create_tasks(
-        self,
-        asked: Sequence[tuple[BatchRequest, str | None]],
-        creators: Sequence[str | None] = (),
+        self, asked: Sequence[tuple[BatchRequest, str | None]], creators: Sequence[str | None] = ()
     ) -> list[CreatedBatch | QtmError]:
         """Requests of `BatchRequest.from_body` that wait at the same time, each with its Idempotency-Key or
         None: what `create_task` gives or raises for each. Small ones share a transaction, and none suffers
         for the faults of another. ``creators``: the name of the token of each."""
-        ready: dict[int, NewTasks] = {}
-        answers: dict[int, CreatedBatch | QtmError] = {}
+        answers: list[NewTasks | CreatedBatch | QtmError] = []
         deadline = time.monotonic() + CHANNEL_TIMEOUT_SECONDS
-        for number, (batch, key) in enumerate(asked):
+        for (batch, key), creator in itertools.zip_longest(asked, creators):
+            if answers and isinstance(answers[-1], DatabaseUnavailable):
+                answers.append(answers[-1])  # this one would only wait for the same
+                continue
             try:
-                found = self._new_tasks(batch, key, deadline)
-                if isinstance(found, NewTasks):
-                    ready[number] = found._replace(created_by=creators[number]) if creators else found
-                else:
-                    answers[number] = found
-            except DatabaseUnavailable as error:  # each of the others would only wait for the same
-                answers.update(dict.fromkeys(range(number, len(asked)), without_traceback(error)))
-                break
+                answers.append(self._new_tasks(batch, key, creator, deadline))
             except QtmError as error:
-                answers[number] = without_traceback(error)
-        answers.update(zip(ready, self._stored(list(ready.values())), strict=True))
-        return [answers[number] for number in range(len(asked))]
+                answers.append(without_traceback(error))
+        stored = iter(self._stored([one for one in answers if isinstance(one, NewTasks)]))
+        return [next(stored) if isinstance(one, NewTasks) else one for one in answers]
 
     def _stored(self, creates: Sequence[NewTasks]) -> Sequence[CreatedBatch | QtmError]:
         """The answer to each of these creates, which are stored now."""
@@ -10400,33 +10360,33 @@ class TaskManager(TaskQueries):
         return answers
 
     def _new_tasks(
-        self, batch: BatchRequest, idempotency_key: str | None, deadline: float
+        self, batch: BatchRequest, key: str | None, creator: str | None, deadline: float
     ) -> NewTasks | CreatedBatch:
         """All that is to be stored of a request, or what its key has created, where it would be refused now.
         Raises as `_asked`, and InvalidTask, EngineUnavailable, TooManyPending, IdempotencyKeyReused."""
         digest = ""  # without a key nobody compares it
-        if idempotency_key is not None:
+        if key is not None:
             digest = hashlib.sha256(json.dumps(batch.asked(), sort_keys=True).encode()).hexdigest()
         try:
             asked, warnings = self._asked(batch)
             tasks = self._engine.check(batch, asked, deadline)
-            keys = list(self._engine.run_keys(tasks)) if batch.reuse else []
-            known = self.dao.known_runs({key for key in keys if key}) if any(keys) else {}
-            sources = {place: known[key] for place, key in enumerate(keys) if key in known}
-            self._limit.take(len(tasks) - len(sources))
+            run_keys = list(self._engine.run_keys(tasks)) if batch.reuse else []
+            known = self.dao.known_runs({one for one in run_keys if one}) if any(run_keys) else {}
+            self._limit.take(len(tasks) - sum(one in known for one in run_keys))
         except (InvalidRequest, InvalidTask, BatchNotFound, EngineUnavailable, TooManyPending):
-            created = self.dao.repeated(idempotency_key, digest)
+            created = self.dao.repeated(key, digest)
             if created:
                 return created
             raise
         new_batch_id, *task_ids = new_task_ids(1 + len(tasks))
-        batch_id = batch.batch_id or new_batch_id
+        sources = {
+            task_id: known[one] for task_id, one in zip(task_ids, run_keys, strict=False) if one in known
+        }
         timeout = batch.timeout_seconds or self.settings.task_timeout_seconds
-        attempts = batch.max_attempts or self.settings.max_attempts
+        attempts, batch_id = batch.max_attempts or self.settings.max_attempts, batch.batch_id or new_batch_id
+        ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, key, digest, creator)
         skipped = len(asked) - len(tasks)
-        ready = NewTasks(batch, batch_id, task_ids, timeout, attempts, idempotency_key, digest)
-        by_id = {task_ids[place]: source for place, source in sources.items()}
-        return ready._replace(tasks=tasks, skipped=skipped, sources=by_id, warnings=warnings)
+        return ready._replace(tasks=tasks, skipped=skipped, sources=sources, warnings=warnings)
 
     def cancel_task(self, task_id: str) -> TaskInfo:
         """Cancel a pending or running task; again is no error. Raises TaskNotFound, TaskFinished."""
@@ -10468,7 +10428,7 @@ class TaskManager(TaskQueries):
     ) -> tuple[int, BatchInfo]:
         """Retry what of a batch is failed, cancelled, or either: how many, and the batch then. Raises
         BatchNotFound, InvalidRequest."""
-        chosen = statuses_argument("statuses", statuses)
+        chosen = checked(statuses=statuses)["statuses"]
         if not chosen or not set(chosen) <= set(RETRY.before):
             raise invalid_request([FieldError("statuses", "must be failed, cancelled or both")])
         self._batch(text_argument("batch_id", batch_id), NEXT_PAGE_COUNTS_SECONDS)
