@@ -14267,6 +14267,10 @@ def configure_logging(settings: Settings) -> None:
 
 NO_START = "the service does not start"
 URL_REMEDY = "fix QTM_DATABASE_URL"
+MOUNTS = "/proc/self/mountinfo"
+NETWORK_FILE_SYSTEMS = re.compile(
+    r"nfs4?|cifs|smb\w*|9p|afs|ceph|lustre|fuse\.(sshfs|ceph|glusterfs|rclone|s3fs)"
+)
 
 
 def missing_prices(settings: Settings) -> Finding | None:
@@ -14285,6 +14289,21 @@ def tokens_in_clear(settings: Settings) -> Finding | None:
     proxy = "let a proxy on this machine speak TLS and listen on 127.0.0.1"
     remedy = f"set QTM_TLS_CERT and QTM_TLS_KEY, or {proxy}"
     return Finding("warning", "tokens", f"clients send them to {settings.host} over plain HTTP", why, remedy)
+
+
+def network_file(settings: Settings) -> Finding | None:
+    """A finding when the SQLite file lies, or will lie, on a network file system, as far as Linux says so."""
+    path = parse_database_url(settings.database_url).path
+    with contextlib.suppress(OSError):  # no such folder, or another system
+        device = os.stat(os.path.dirname(os.path.realpath(path))).st_dev if path else 0
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for mount in pathlib.Path(MOUNTS).read_text(errors="replace").splitlines():
+            kind = mount.partition(" - ")[2].split()[0]
+            if mount.split()[2] == number and NETWORK_FILE_SYSTEMS.fullmatch(kind):
+                why = "SQLite's write-ahead log can corrupt a file on a network"
+                remedy = "use a local disk, or MySQL or MariaDB"
+                return Finding("warning", "file system", f"{path} lies on {kind}", why, remedy)
+    return None
 
 
 def check_settings(settings: Settings) -> Finding:
@@ -14541,6 +14560,7 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
 def command_check(settings: Settings, options: argparse.Namespace) -> int:
     """Settings, files, engine and database: every finding, and 1 if there is a fault. Changes nothing."""
     findings = [check_settings(settings), *check_engine(settings), *check_database(settings)]
+    findings += filter(None, [network_file(settings)])
     print_findings(findings, options.json)
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 

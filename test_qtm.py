@@ -14890,6 +14890,18 @@ def test_migrate_check_and_their_exit_codes(url):
     assert run_command("nonsense").returncode == 2
 
 
+@pytest.mark.parametrize(("kind", "is_warned"), [("nfs4", True), ("fuse.sshfs", True), ("ext4", False)])
+def test_check_warns_of_a_sqlite_file_on_a_network(kind, is_warned, tmp_path):
+    device = tmp_path.stat().st_dev
+    place = f"36 21 {os.major(device)}:{os.minor(device)} / {tmp_path} rw shared:1 - {kind} db:/ rw"
+    (tmp_path / "mounts").write_text(f"21 1 0:0 / /proc rw - proc proc rw\n{place}\n")
+    program = f"import qtm; qtm.MOUNTS = '{tmp_path}/mounts'; raise SystemExit(qtm.main(['check', '--json']))"
+    environment = {**os.environ, "QTM_DATABASE_URL": f"sqlite:///{tmp_path}/q.db"}
+    done = run_program(program, env=environment, capture_output=True)
+    messages = [one["message"] for one in json.loads(done.stdout) if one["level"] == "warning"]
+    assert messages == [f"{tmp_path}/q.db lies on {kind}"] * is_warned
+
+
 @pytest.mark.parametrize("line", ["serve --no-sched --port 1", "check --js", "top --lim 3 b"])
 def test_a_flag_is_written_out(line, capsys):
     with pytest.raises(SystemExit) as ended:
