@@ -9143,7 +9143,7 @@ class SlotWorker(SlotEvents):
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
-ORPHAN_EVENT = "orphan taken back"  # in the log: a task of a scheduler that died is rescued
+RESCUE_EVENT = "task rescued"  # in the log: one of a scheduler that died
 
 
 class TaskScheduler:
@@ -9186,7 +9186,7 @@ class TaskScheduler:
     def start(self) -> None:
         """Start the threads. On SQLite, which one process holds, what runs now is an orphan."""
         if self.dao.database.dialect.name == "sqlite":
-            self._reclaim(ORPHAN_EVENT, dict.fromkeys(self.dao.running(), (WORKER_LOST, 0.0)))
+            self._reclaim(RESCUE_EVENT, dict.fromkeys(self.dao.running(), (WORKER_LOST, 0.0)))
         works = {"scheduler": self._loop, "recorder": self.recorder.run}
         works.update((f"slot-{number}", slot.run) for number, slot in enumerate(self.slots, 1))
         self._threads = [
@@ -9377,7 +9377,7 @@ class TaskScheduler:
         self._end_unknown(running)
         expired = self._leases.observe(now, running)
         ends = {one: (WORKER_LOST, retry_pause(self._settings, one.attempt)) for one in expired}
-        self._reclaim(ORPHAN_EVENT, ends)
+        self._reclaim(RESCUE_EVENT, ends)
         self._next_beat = now + self._settings.heartbeat_seconds
 
     def _end_unknown(self, running: Sequence[RunningTask]) -> None:
@@ -9387,7 +9387,7 @@ class TaskScheduler:
                 return
             ours = [one for one in running if one.worker_id == self.worker_id]
             unknown = [one for one in ours if one.key not in self.attempts.known]
-        self._reclaim("unknown claim given back", dict.fromkeys(unknown, (RELEASED, 0.0)))
+        self._reclaim("unknown claim released", dict.fromkeys(unknown, (RELEASED, 0.0)))
 
     def _reclaim(self, event: str, orphans: Mapping[RunningTask, tuple[Outcome, float]]) -> None:
         """End attempts that no scheduler runs; their tasks are pending again, or failed. An error stays with

@@ -17367,7 +17367,7 @@ def test_operate_md_has_every_error_code_log_line_and_alert():
     found = events_of_trouble()
     assert found >= {
         "slot failed",
-        "orphan taken back",
+        "task rescued",
         "no prices",
         "not ready",
         "attempt not started",
