@@ -180,7 +180,7 @@ WORDS: Mapping[str, str] = {  # of fields and errors, in place of the descriptio
     "Task.progress": "As the engine says it; never falls within an attempt.",
     "Task.message": "What the engine last said; empty when it has completed.",
     "Task.metrics": "The numbers of the result's `metrics`.",
-    "Task.attempt": "How often it was started.",
+    "Task.attempt": "How often it was claimed. A claim that was released counts here, and not against `max_attempts`.",
     "Task.run_at": "When it may be started; later than now after a failed attempt.",
     "Task.started_at": "When the engine began the last attempt.",
     "Task.worker_id": "The scheduler that runs it: host, pid and a random part.",
