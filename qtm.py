@@ -6853,6 +6853,11 @@ def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) ->
         about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
         ends.send({**about, "version": engine_version(engine)})
         outcome = _run_one(engine, name, number, values, ends)
+        if (
+            os.getpid() != about["pid"]
+        ):  # a child that the engine forked returns, too: its parent's outcome counts
+            _flushed_streams()
+            os._exit(outcome.error_type is not None)
         # of a process that ends, its host knows more
         ending: dict[str, Any] = {"task": number, "usage": None}
         if left and state and outcome.error_type is None:

@@ -6120,6 +6120,29 @@ def test_pages_that_processes_share_count_once_for_the_cap(tmp_path, monkeypatch
         assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None)
 
 
+@pytest.mark.parametrize("tasks_per_process", [1, 5])
+def test_of_an_engine_that_returns_in_its_forked_child_too_the_parent_counts(
+    tasks_per_process, tmp_path, monkeypatch
+):
+    engine = """
+        import os, time
+        def run(task, progress):
+            parent, child = os.getpid(), os.fork()
+            if child == 0 and task.params["way"] == "fails":
+                raise ValueError("of the child")
+            if child and task.params["way"] != "late":
+                return {"is_parent": True, "exit_code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+            time.sleep(0 if child else 0.05)
+            return {"is_parent": os.getpid() == parent, "exit_code": None}
+    """
+    options = {"tasks_per_process": tasks_per_process}
+    with with_engine(tmp_path, monkeypatch, "returning_engine", engine, **options) as tasks:
+        for way, exit_code in [("returns", 0), ("fails", 1), ("late", None)] * 2:
+            task = run_one(tasks, "any", params={"way": way}, max_attempts=1)
+            assert (task.status, task.error) == (qtm.TaskStatus.COMPLETED, None)
+            assert tasks.get_task_result(task.task_id).result == {"is_parent": True, "exit_code": exit_code}
+
+
 LEAVING_ENGINE = """
     import multiprocessing, os, subprocess, sys, tempfile, time
     from multiprocessing import shared_memory
