@@ -753,14 +753,14 @@ def parse_body(body: bytes) -> Any:
 
 
 # ==== 4 Fields ==============================================================================================
-# The rules for single fields of requests, so that HTTP and `import qtm` refuse the same input in the same
-# words. Each gives all faults, with the path of its field.
+# What fields of requests may be, written as JSON schemas in short form: bodies and parameters are checked by
+# them, and the OpenAPI document shows them. So HTTP, `import qtm` and the document say the same.
 
 MAX_TASKS_PER_CREATE = 100_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks
-# Control and format characters, spaces other than U+0020, surrogates (which UTF-8 cannot hold), private use
-# and tags. Written out, so that every Python and the OpenAPI document, which is JSON and holds no surrogates,
-# mean the same.
+MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
+# Control and format characters, spaces other than U+0020, private use and tags. Written out, so that every
+# Python and the OpenAPI document mean the same.
 NOT_PRINTABLE = (
     r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
     "\\ue000-\\uf8ff\\ufeff\\ufff9-\\uffff\U000e0000-\U000e00ff\U000f0000-\U0010ffff"
@@ -769,87 +769,124 @@ STOCK_CODE_LENGTH = 64  # characters
 STOCK_CODE_PATTERN = (
     f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
 )
-STOCK_CODE = re.compile(STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
-STOCK_CODE_RULE = f"1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
-BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+STOCK_CODE_RULE = f"be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
+BATCH_ID_RULE = "be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-KEY_FAULT = "must be 1 to 255 visible ASCII characters"
-STRATEGY_LENGTH = 100  # characters
-MAX_LISTED = 100  # faults of one request that an answer lists; all are counted
-NAME_LENGTH = 200
-INITIAL_CASH = (1e-9, 1e15)  # the least and the greatest, here and below
-PRIORITIES = (-100, 100)
-INVALID = ("refuse", "skip")  # what becomes of tasks that the engine refuses
-
-
-def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
-    """One error for all faults; the message names the first, so that it helps without reading ``errors``."""
-    listed = f"; {MAX_LISTED} are listed" if len(faults) > MAX_LISTED else ""
-    more = f" (and {len(faults) - 1} more{listed})" if len(faults) > 1 else ""
-    return InvalidRequest(f"{faults[0].field or 'body'}: {faults[0].message}{more}", faults)
-
-
-def _number_fault(path: str, value: Any, low: float, high: float, whole: bool = False) -> list[FieldError]:
-    """The fault of a field that must be a number of this range, if it has one."""
-    kind = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        return [FieldError(path, f"must be {kind}")]
-    return [] if low <= value <= high else [FieldError(path, f"must be {kind} from {low} to {high}")]
-
-
-def _rate_fault(path: str, value: Any) -> list[FieldError]:
-    """The fault of a field that must be a fraction of a value, at least 0 and less than 1, if it has one."""
-    below = [FieldError(path, "must be less than 1")] if value == 1 else []
-    return _number_fault(path, value, 0, 1) or below
-
-
-def _text_fault(path: str, value: Any, length: int) -> list[FieldError]:
-    is_right = isinstance(value, str) and 1 <= len(value) <= length and not _bad_text(value)
-    return [] if is_right else [FieldError(path, f"must be a text of 1 to {length} characters")]
-
-
-def _whole(value: Any) -> Any:
-    """JSON does not tell 3.0 from 3, nor do its schemas: both are whole numbers."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _choice_fault(path: str, value: Any, known: Sequence[str]) -> list[FieldError]:
-    wanted = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
-    return [] if value in known else [FieldError(path, f"must be {wanted}")]
-
-
-def _batch_id_fault(path: str, value: Any) -> list[FieldError]:
-    rule = "must be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
-    is_right = isinstance(value, str) and BATCH_ID.fullmatch(value)
-    return [] if is_right else [FieldError(path, rule)]
-
-
-# Of the fields of a create that all its tasks share; None is right where it is the default.
-SHARED_RULES: Mapping[str, Callable[[str, Any], list[FieldError]]] = {
-    "batch_id": _batch_id_fault,
-    "name": functools.partial(_text_fault, length=NAME_LENGTH),
-    "priority": functools.partial(_number_fault, low=PRIORITIES[0], high=PRIORITIES[1], whole=True),
-    "timeout_seconds": functools.partial(_number_fault, low=TIMEOUT_SECONDS[0], high=TIMEOUT_SECONDS[1]),
-    "max_attempts": functools.partial(_number_fault, low=ATTEMPTS[0], high=ATTEMPTS[1], whole=True),
-    "reuse": functools.partial(_choice_fault, known=("completed",)),
-    "invalid": functools.partial(_choice_fault, known=INVALID),
+NOUNS = {
+    **{"string": "a text", "boolean": "true or false", "array": "a list", "object": "an object"},
+    **{"integer": "a whole number", "number": "a number"},
 }
-SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")  # of a TaskRequest, too
+KINDS: dict[Any, str] = {  # of JSON; Mapping is for those that are no dict
+    **{bool: "boolean", str: "string", int: "integer", float: "number", type(None): "null"},
+    **{list: "array", tuple: "array", dict: "object", Mapping: "object"},
+}
+MAX_DOUBLE = sys.float_info.max
+REFERENCE = "#/components/schemas/"  # before the name of a component
+BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
+RULES: dict[str, str] = {}  # of a pattern: what a text must do to match
+SCHEMAS: dict[str, dict[str, Any]] = {}  # the components that requests are made of, filled by `declare`
 
 
-def _stock_code_faults(path: str, codes: Any) -> list[FieldError]:
-    if not isinstance(codes, (list, tuple)) or not codes:
-        return [FieldError("stock_codes", "must be a list of at least one stock code")]
-    faults = []
-    for i, code in enumerate(codes):
-        if isinstance(code, str) and STOCK_CODE.fullmatch(code):
-            continue
-        message = f"must be a text of {STOCK_CODE_RULE}" if isinstance(code, str) else "must be a text"
-        if type(code) is int and abs(code) < 10**STOCK_CODE_LENGTH:
-            message += f', "{code}" in quotes'
-        faults.append(FieldError(path.format(i), message))
-    return faults
+def matching(pattern: str, rule: str = "") -> dict[str, Any]:
+    """The schema of a text that matches the whole pattern."""
+    RULES[f"^(?:{pattern})$"] = rule
+    return {"type": "string", "pattern": f"^(?:{pattern})$"}
+
+
+TYPES: dict[str, Mapping[str, Any]] = {  # each room adds its own
+    "any": {},
+    "null": {"type": "null"},
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "count": {"type": "integer", "minimum": 0},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
+    "fraction": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "format": "date-time"},
+    "list": {"type": "array", "items": {}, "minItems": 1},
+    "code": matching(STOCK_CODE_PATTERN, STOCK_CODE_RULE),
+    "batch": matching(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", BATCH_ID_RULE),
+    "key": matching(r"[\x21-\x7e]{1,255}", "be 1 to 255 visible ASCII characters"),
+}
+SHORT_FORM = re.compile(r'(.+?)(?: = (\S+))?(?: "([^"]*)")?', re.DOTALL)
+ONE_FORM = re.compile(r"(\w+)(\*?)(?: (\S+?)\.\.(\S*))?")
+OBJECT_FORM = re.compile(r"^(\w+)(!?) = (.*(?:\n .*)*)", re.MULTILINE)
+
+
+def component(name: str) -> dict[str, Any]:
+    """The schema that refers to a component."""
+    return {"$ref": f"{REFERENCE}{name}"}
+
+
+def _one_schema(form: str) -> dict[str, Any]:
+    match = ONE_FORM.fullmatch(form)
+    if match is None:
+        raise ValueError(f"no schema in short form: {form}")
+    name, is_list, *bounds = match.groups()
+    found = {**(TYPES[name] if name in TYPES else component(name))}
+    if is_list:
+        found = {"type": "array", "items": found}
+    names = BOUNDS.get(found.get("type", ""), ("minimum", "maximum"))
+    return found | {key: json.loads(text) for key, text in zip(names, bounds, strict=True) if text}
+
+
+def any_of(*forms: str) -> dict[str, Any]:
+    """The schema of what has one of these forms, each a literal, or a name and perhaps a range."""
+    literals = [json.loads(form) for form in forms if form[0] in '"0']
+    if len(forms) == len(literals) == 1:
+        return {"const": literals[0]}
+    schemas = [{"type": "string", "enum": literals}] if literals else []
+    schemas += [_one_schema(form) for form in forms if form[0] not in '"0']
+    first, *others = schemas
+    if others != [TYPES["null"]] or "type" not in first:
+        return {"anyOf": schemas} if others else first
+    nullable = {"enum": [*literals, None]} if literals else {}
+    return {**first, "type": [first["type"], "null"], **nullable}
+
+
+@functools.cache
+def schema_of(form: str) -> dict[str, Any]:
+    """The JSON schema that is written in short as ``int 1..100|null = 3 "Tries."``: alternatives, a default,
+    a description. An alternative is a literal of JSON, or a name of TYPES or else of a component; ``*`` for a
+    list of these; the least and the greatest value, length or number of items."""
+    match = SHORT_FORM.fullmatch(form)
+    text, default, words = match.groups() if match else ("", None, None)
+    found = any_of(*text.split("|"))
+    found |= {"default": json.loads(default)} if default else {}
+    return found | ({"description": words} if words else {})
+
+
+def object_of(fields: str) -> dict[str, Any]:
+    """The schema of an object with fields such as ``task_id: str, traceback?: str``, of which those with a
+    question mark may be missing."""
+    parts = [one.partition(": ") for one in re.split(r", (?=[\w-]+\??: )", " ".join(fields.split())) if one]
+    return {
+        "type": "object",
+        "properties": {name.removesuffix("?"): schema_of(form) for name, _, form in parts},
+        "required": [name for name, _, _ in parts if not name.endswith("?")],
+    }
+
+
+def objects_of(text: str) -> dict[str, dict[str, Any]]:
+    """The schemas of objects, each ``Name = its fields``; one with an exclamation mark has no others."""
+    closed = {"!": {"additionalProperties": False}, "": {}}
+    return {name: object_of(fields) | closed[mark] for name, mark, fields in OBJECT_FORM.findall(text)}
+
+
+def form_range(bounds: tuple[float, float]) -> str:
+    """The least and the greatest value in short form."""
+    return f"{bounds[0]}..{bounds[1]}"
+
+
+def form_choice(values: Iterable[str]) -> str:
+    """One of these texts, in short form."""
+    return "|".join(map(json.dumps, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _date_of(value: Any) -> datetime.date | None:
@@ -859,23 +896,94 @@ def _date_of(value: Any) -> datetime.date | None:
     return None
 
 
-def _config_faults(config: Any) -> list[FieldError]:
-    if not isinstance(config, Mapping):
-        return [FieldError("config", "must be an object")]
-    faults = []
-    if "strategy" in config:
-        faults += _text_fault("config.strategy", config["strategy"], STRATEGY_LENGTH)
-    dates = {name: _date_of(config[name]) for name in ("start_date", "end_date") if name in config}
-    wrong = [name for name, date in dates.items() if date is None]
-    faults += [FieldError(f"config.{name}", "must be a date, YYYY-MM-DD") for name in wrong]
-    start, end = dates.get("start_date"), dates.get("end_date")
-    if start and end and start > end:
-        faults.append(FieldError("config.start_date", f"{start} is after end_date {end}"))
-    if "initial_cash" in config:
-        faults += _number_fault("config.initial_cash", config["initial_cash"], *INITIAL_CASH)
-    if "commission" in config:
-        faults += _rate_fault("config.commission", config["commission"])
+def rule_of(schema: Mapping[str, Any]) -> str:
+    """What a value of this schema must do, in words."""
+    if "$ref" in schema:
+        return rule_of(SCHEMAS[schema["$ref"][len(REFERENCE) :]])
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(rule_of, schema["anyOf"])))
+    kind = schema["type"] if isinstance(schema["type"], str) else schema["type"][0]
+    low, high = (schema.get(name) for name in BOUNDS.get(kind, ("minimum", "maximum")))
+    if "pattern" in schema:
+        return RULES[schema["pattern"]]
+    if "enum" in schema:
+        known = [one for one in schema["enum"] if one]
+        return f"be {'one of ' * (len(known) > 1)}{', '.join(known)}"
+    if "format" in schema:
+        return "be a date, YYYY-MM-DD"
+    if "exclusiveMaximum" in schema:
+        high = f"less than {schema['exclusiveMaximum']}"
+    words = f" {'of' if kind in BOUNDS else 'from'} {low} to {high}" if high else f" of at least {low}"
+    return f"be {NOUNS[kind]}{words * (low is not None)}{' characters' * (kind == 'string' and bool(low))}"
+
+
+def _schema_for(value: Any, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema, or the first of its alternatives, for values of this type. JSON does not tell 3.0 from 3:
+    both are whole numbers."""
+    kind = KINDS.get(type(value)) or next((KINDS[one] for one in KINDS if isinstance(value, one)), "unknown")
+    for one in schema.get("anyOf") or (schema,):
+        found = SCHEMAS[one["$ref"][len(REFERENCE) :]] if "$ref" in one else one
+        kinds = found.get("type", kind)
+        if kind in kinds or (kind == "integer" and "number" in kinds):
+            return found
+        if kind == "number" and "integer" in kinds and value.is_integer():
+            return found
+    return None
+
+
+def _is_right(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value of the right type is within its bounds."""
+    if isinstance(value, str):
+        return (
+            ("enum" not in schema or value in schema["enum"])
+            and ("pattern" not in schema or re.fullmatch(schema["pattern"], value) is not None)
+            and ("format" not in schema or _date_of(value) is not None)
+            and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
+            and not _bad_text(value)
+        )
+    if isinstance(value, (int, float)):
+        low, high = schema.get("minimum", -MAX_DOUBLE), schema.get("maximum", MAX_DOUBLE)
+        return bool(low <= value <= high and value < schema.get("exclusiveMaximum", math.inf))
+    if isinstance(value, (list, tuple)):
+        return bool(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf))
+    return "minProperties" not in schema or len(value) >= schema["minProperties"]
+
+
+def faults_of(path: str, value: Any, schema: Mapping[str, Any]) -> list[FieldError]:
+    """All faults of a value that a schema of ours is for, each with the path of its field."""
+    found = _schema_for(value, schema)
+    if found is None or not _is_right(value, found):
+        words = f"must {rule_of(schema if found is None else found)}"
+        is_code = type(value) is int and "a text" in words and abs(value) < 10**64
+        return [FieldError(path, f'{words}, "{value}" in quotes' if is_code else words)]
+    faults = list[FieldError]()
+    items, members, others = (found.get(name) for name in ("items", "properties", "additionalProperties"))
+    if items:
+        for i in [i for i, one in enumerate(value) if faults_of("", one, items)]:
+            faults += faults_of(f"{path}[{i}]", value[i], items)
+    if members or isinstance(others, dict):
+        stem = f"{path}." if path else ""
+        missing = [name for name in found.get("required", ()) if name not in value]
+        faults += [FieldError(f"{stem}{name}", "is missing") for name in missing]
+        for name, one in value.items():
+            form = members.get(name, others) if members else others
+            if form is False:
+                faults.append(FieldError(f"{stem}{name}", "there is no such field"))
+            elif form:
+                faults += faults_of(f"{stem}{name}", one, form)
     return faults
+
+
+def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
+    """One error for all faults; the message names the first, so that it helps without reading ``errors``."""
+    listed = f"; {MAX_LISTED} are listed" if len(faults) > MAX_LISTED else ""
+    more = f" (and {len(faults) - 1} more{listed})" if len(faults) > 1 else ""
+    return InvalidRequest(f"{faults[0].field or 'body'}: {faults[0].message}{more}", faults)
+
+
+def _whole(value: Any) -> Any:
+    """JSON does not tell 3.0 from 3, nor do its schemas: both are whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without_numpy(value: Any) -> Any:
@@ -902,6 +1010,17 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+COMPARE_RULE = 'compare two names or numbers by < <= > >= == or !=, such as "fast < slow"'
+TYPES["condition"] = matching(CONDITION.pattern, COMPARE_RULE)
+SCHEMAS.update(
+    objects_of("""
+Sweep! = grid: Grid, where?: condition*, sample?: int 1.. "So many of the combinations, chosen at random.",
+    seed?: int = 0 "Of the choice; the same seed gives the same sample."
+Range! = from: float, to: float "Included.", step?: float = 1 "It leads from one to the other."
+""")
+)
+GRID_VALUES = schema_of("Range|list|float|str|bool|null")
+SCHEMAS["Grid"] = {"type": "object", "minProperties": 1, "additionalProperties": GRID_VALUES}
 
 
 class SweepError(ValueError):
@@ -912,21 +1031,8 @@ class SweepError(ValueError):
         self.path, self.message = path, message
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _range_values(path: str, given: Mapping[str, Any]) -> list[int | float]:
     """From ``from`` to ``to`` inclusive by ``step`` (1), in decimals: the third step of 0.1 is 0.3."""
-    for name in given:
-        if name not in ("from", "to", "step"):
-            raise SweepError(f"{path}.{name}", "there is no such field; a range has from, to and step")
-    for name in ("from", "to"):
-        if name not in given:
-            raise SweepError(f"{path}.{name}", "is missing")
-    for name, value in given.items():
-        if not _is_number(value) or not math.isfinite(value):
-            raise SweepError(f"{path}.{name}", "must be a number")
     first, last, step = (decimal.Decimal(repr(given.get(name, 1))) for name in ("from", "to", "step"))
     if not step or (last - first) / step < 0:
         raise SweepError(f"{path}.step", f"does not lead from {first} to {last}")
@@ -941,19 +1047,11 @@ def _grid_values(name: str, given: Any) -> Sequence[Any]:
     """The values of one parameter: a list, a range, or the one value that all have."""
     if isinstance(given, Mapping):
         return _range_values(f"grid.{name}", given)
-    if not isinstance(given, (list, tuple)):
-        return [given]
-    if not given:
-        raise SweepError(f"grid.{name}", "must have at least one value")
-    return given
+    return given if isinstance(given, (list, tuple)) else [given]
 
 
-def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+def _condition(path: str, text: str, names: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
     """``fast < slow`` or ``stop >= 0.5`` as a function of params."""
-    match = CONDITION.fullmatch(text) if isinstance(text, str) else None
-    if not match:
-        form = 'two names or numbers by < <= > >= == or !=, such as "fast < slow"'
-        raise SweepError(path, f"must compare {form}")
 
     def side(word: str) -> Callable[[Mapping[str, Any]], Any]:
         if word in names:
@@ -964,7 +1062,8 @@ def _condition(path: str, text: Any, names: Collection[str]) -> Callable[[Mappin
         number = float(word)
         return lambda _: number
 
-    left, compare, right = side(match[1]), OPERATORS[match[2]], side(match[3])
+    one, sign, other = cast("re.Match[str]", CONDITION.fullmatch(text)).groups()
+    left, compare, right = side(one), OPERATORS[sign], side(other)
 
     def holds(params: Mapping[str, Any]) -> bool:
         try:
@@ -990,21 +1089,15 @@ def expand_sweep(
     sample: int | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The params of a sweep, in the order of the grid: the last name varies fastest. Raises SweepError."""
-    if not isinstance(grid, Mapping) or not grid:
-        raise SweepError("grid", "must be an object of at least one name with its values")
+    """The params of a sweep of the right form, in the order of the grid: the last name varies fastest. Raises
+    SweepError."""
     names, values = list(grid), [_grid_values(name, given) for name, given in grid.items()]
     count = math.prod(map(len, values))
-    if callable(where):
-        conditions: Sequence[Callable[[Any], bool]] = [where]
-    elif isinstance(where, (list, tuple)):
-        conditions = [_condition(f"where[{i}]", text, names) for i, text in enumerate(where)]
-    else:
-        raise SweepError("where", "must be a list of conditions")
-    if sample is not None and (not _is_number(sample) or not isinstance(sample, int) or sample < 1):
-        raise SweepError("sample", "must be a whole number from 1")
-    if not _is_number(seed) or not isinstance(seed, int):
-        raise SweepError("seed", "must be a whole number")
+    conditions: Sequence[Callable[[Any], bool]] = (
+        [where]
+        if callable(where)
+        else [_condition(f"where[{i}]", text, names) for i, text in enumerate(where)]
+    )
     chooser = random.Random(seed)
     if sample is not None and not conditions:
         places = sorted(chooser.sample(range(count), min(sample, count)))
@@ -1048,25 +1141,13 @@ def grid(
     same in all. ``where`` keeps those for which a function is true, or every condition, such as ``"fast <
     slow"``; ``sample`` of them are chosen at random by ``seed``. Raises ValueError."""
     given = {name: _list_of(value) for name, value in values.items()}
-    return expand_sweep(given, where, _without_numpy(sample), _without_numpy(seed))
-
-
-def _swept_params(body: Mapping[str, Any], faults: list[FieldError]) -> list[dict[str, Any]]:
-    """The params of a body with ``sweep``. What is wrong with it becomes one of the ``faults``."""
-    sweep = body["sweep"]
-    if "params" in body:
-        faults.append(FieldError("params", "give either params or sweep"))
-    elif not isinstance(sweep, dict):
-        faults.append(FieldError("sweep", "must be an object"))
-    elif unknown := sweep.keys() - {"grid", "where", "sample", "seed"}:
-        faults += [FieldError(f"sweep.{name}", "there is no such field") for name in sorted(unknown)]
-    else:
-        try:
-            whole = {name: _whole(sweep[name]) for name in ("sample", "seed") if name in sweep}
-            return expand_sweep(sweep.get("grid", {}), sweep.get("where", ()), **whole)
-        except SweepError as error:
-            faults.append(FieldError(f"sweep.{error.path}", error.message))
-    return [{}]
+    sweep = {"where": where, "sample": _without_numpy(sample), "seed": _without_numpy(seed)}
+    # a value that is the same in all may be of any type
+    of_any = {name: one if isinstance(one, (Mapping, list)) else 0 for name, one in given.items()}
+    asked = {name: one for name, one in sweep.items() if one is not None and not callable(one)}
+    for path, message in faults_of("", {"grid": of_any, **asked}, SCHEMAS["Sweep"]):
+        raise SweepError(path, message)
+    return expand_sweep(given, **sweep)
 
 
 # ==== 6 Requests ============================================================================================
@@ -1083,32 +1164,27 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
 RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
-BY_PATTERN = f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}"
-BY_FAULT = "must be the name of a metric, or params.NAME, without quotes"
-CONDITION_FAULT = "must compare a name with a number or text by < <= > >= == or !=, such as fast<20"
+BY_RULE = "be the name of a metric, or params.NAME, without quotes"
+CONDITION_RULE = "compare a name with a number or text by < <= > >= == or !=, such as fast<20"
+TYPES["metric"] = matching(f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", BY_RULE)
+TYPES["row_condition"] = matching(RANK_CONDITION.pattern, CONDITION_RULE)
+PRIORITIES = (-100, 100)  # the least and the greatest, here and below
+INITIAL_CASH = (1e-9, 1e15)
+# of a create, for all its tasks; and of a TaskRequest
+SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")
+CREATE_OPTIONS = (*SHARED_FIELDS, "invalid", "reuse")
+NOT_OF_RERUN = ("stock_code", "stock_codes", "params", "sweep")
+MANY = f"1..{MAX_TASKS_PER_CREATE}"
+FREE = {"type": "object", "additionalProperties": True}
 
 
 def rank_condition(text: str) -> tuple[str, str, float | str]:
-    """A name, the operator of SQL, and a number or text, of ``sharpe > 1``, say. Raises ValueError."""
-    match = RANK_CONDITION.fullmatch(text)
-    if not match:
-        raise ValueError(CONDITION_FAULT)
-    name, sign, value = match.groups()
+    """A name, the operator of SQL, and a number or text, of ``sharpe > 1``, say, which matches
+    RANK_CONDITION."""
+    name, sign, value = cast("re.Match[str]", RANK_CONDITION.fullmatch(text)).groups()
     is_number = name != "stock_code" and NUMBER.fullmatch(value)
-    if is_number and not math.isfinite(float(value)):
-        raise ValueError(f"must compare with a number of 64 bits, not {value[:60]}")
-    return name, {"==": "=", "!=": "<>"}.get(sign, sign), float(value) if is_number else value
-
-
-def condition_faults(texts: Sequence[str]) -> list[FieldError]:
-    """The faults of conditions, which `rank_condition` reads."""
-    faults = []
-    for i, text in enumerate(texts):
-        try:
-            rank_condition(text)
-        except ValueError as error:
-            faults.append(FieldError(f"where[{i}]", str(error)))
-    return faults
+    number = max(-MAX_DOUBLE, min(float(value), MAX_DOUBLE)) if is_number else value
+    return name, {"==": "=", "!=": "<>"}.get(sign, sign), number
 
 
 @dataclass(frozen=True)
@@ -1128,14 +1204,8 @@ class RankQuery:
 
     def problems(self) -> list[FieldError]:
         """All faults."""
-        faults = []
-        if not re.fullmatch(BY_PATTERN, self.by):
-            faults.append(FieldError("by", BY_FAULT))
-        choices = {"order": ("asc", "desc"), "group": (None, "params"), "stat": tuple(STATISTICS)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                faults.append(FieldError(name, f"must be one of {', '.join(filter(None, known))}"))
-        return faults + condition_faults(self.where)
+        asked = {name: one for name, one in vars(self).items() if name in SCHEMAS["Rerun"]["properties"]}
+        return faults_of("", asked, SCHEMAS["Rerun"])
 
 
 @dataclass(frozen=True)
@@ -1157,30 +1227,64 @@ class Rerun:
         same = {name: value for name, value in vars(self).items() if name != "top"}
         return RankQuery(**same, limit=self.top)
 
-    def problems(self) -> list[FieldError]:
-        """All faults."""
-        texts = {name: getattr(self, name) for name in ("batch_id", "by", "order", "stat")}
-        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
-        faults = [FieldError(name, "must be a text") for name in wrong]
-        if not isinstance(self.where, (list, tuple)) or not all(isinstance(one, str) for one in self.where):
-            faults.append(FieldError("where", "must be a list of texts"))
-        faults += _number_fault("top", self.top, 1, MAX_TASKS_PER_CREATE, whole=True)
-        return faults or self.query.problems()
 
-
-def _rerun_of(given: Any, faults: list[FieldError]) -> Rerun:
-    """The member ``rerun`` of a body. What is wrong with its form becomes one of the ``faults``."""
-    values = given if isinstance(given, dict) else {}
-    if values is not given:
-        faults.append(FieldError("rerun", "must be an object"))
-    elif "batch_id" not in values:
-        faults.append(FieldError("rerun.batch_id", "is missing"))
-    known = [item.name for item in dataclasses.fields(Rerun)]
-    faults += [FieldError(f"rerun.{name}", "there is no such field") for name in values if name not in known]
-    return Rerun(**{"batch_id": "", **{name: _whole(values[name]) for name in known if name in values}})
-
-
+SCHEMAS.update(
+    objects_of(f"""
+CreateTask! = stock_code?: code, stock_codes?: code* {MANY}, config?: CreateConfig, params?: Params|Params* {MANY},
+    sweep?: Sweep, rerun?: Rerun, dry_run?: bool = false "Store nothing; say what the create would do.",
+    reuse?: "completed"|null "Take over results of the same run_key.", invalid?: "refuse"|"skip" = "refuse"
+    "What becomes of tasks that the engine refuses: the whole create is, or they are skipped.",
+    batch_id?: batch|null, name?: str 1..200|null, priority?: int {form_range(PRIORITIES)} = 0,
+    timeout_seconds?: float {form_range(TIMEOUT_SECONDS)}|null, max_attempts?: int {form_range(ATTEMPTS)}|null
+CreateConfig = strategy?: str 1..100, start_date?: date "The first day, not after end_date.",
+    end_date?: date, initial_cash?: float {form_range(INITIAL_CASH)},
+    commission?: fraction "A fraction of each trade's value."
+Rerun! = batch_id: str 1.. "The batch whose best are run again.", top?: int {MANY} = {Rerun.top},
+    by?: metric = "{Rerun.by}", order?: "asc"|"desc" = "{Rerun.order}", group?: "params"|null,
+    stat?: {form_choice(STATISTICS)} = "{Rerun.stat}", where?: row_condition*
+""")
+)
+SCHEMAS["Params"] = {**FREE, "description": "Parameters of the strategy, free."}
 Combination = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # stock code, config and params of a task
+
+
+def date_order_faults(config: Any) -> list[FieldError]:
+    """The fault of a config that ends before it starts."""
+    start, end = (_date_of(config.get(name)) for name in ("start_date", "end_date"))
+    is_wrong = start is not None and end is not None and start > end
+    return [FieldError("config.start_date", f"{start} is after end_date {end}")] if is_wrong else []
+
+
+def _create_faults(body: Any) -> list[FieldError]:
+    """All faults of the form of a body of createTask."""
+    faults = faults_of("", body, SCHEMAS["CreateTask"])
+    if not isinstance(body, Mapping):
+        return faults
+    config, params = body.get("config"), body.get("params")
+    if isinstance(config, Mapping):
+        faults += date_order_faults(config)
+    elif "config" not in body and "rerun" not in body:
+        faults.append(FieldError("config", "is missing"))
+    if "rerun" in body:
+        faults += [FieldError(name, "give either this or rerun") for name in NOT_OF_RERUN if name in body]
+    elif ("stock_code" in body) == ("stock_codes" in body):
+        faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
+    if params is not None and "sweep" in body:
+        faults.append(FieldError("params", "give either params or sweep"))
+    if isinstance(params, dict) and params and all(isinstance(value, list) for value in params.values()):
+        faults.append(FieldError("params", "each value is a list: did you mean sweep.grid?"))
+    return faults
+
+
+def _swept_params(sweep: Mapping[str, Any], faults: list[FieldError]) -> list[dict[str, Any]]:
+    """The params of a sweep. What is wrong with it becomes one of the ``faults``."""
+    if any(fault.field.startswith("sweep") for fault in faults):
+        return []
+    try:
+        return expand_sweep(**{name: _whole(value) for name, value in sweep.items()})
+    except SweepError as error:
+        faults.append(FieldError(f"sweep.{error.path}", error.message))
+        return []
 
 
 @dataclass(frozen=True)
@@ -1208,39 +1312,22 @@ class BatchRequest:
     @classmethod
     def from_body(cls, body: Any) -> BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
-        if not isinstance(body, dict):
-            raise InvalidRequest("the body must be a JSON object", [FieldError("", "must be an object")])
-        tasks = ("stock_code", "stock_codes", "params", "sweep")
-        unknown = body.keys() - {*tasks, "config", "rerun", "dry_run", *SHARED_RULES}
-        faults = [FieldError(name, "there is no such field") for name in body if name in unknown]
-        is_single, rerun = "stock_code" in body, None
-        if "rerun" in body:
-            rerun = _rerun_of(body["rerun"], faults)
-            faults += [FieldError(name, "give either this or rerun") for name in tasks if name in body]
-            body = {name: value for name, value in body.items() if name not in tasks}
-        elif is_single == ("stock_codes" in body):
-            faults.append(FieldError("stock_code", "give either stock_code or stock_codes"))
-        if "config" not in body and not rerun:
-            faults.append(FieldError("config", "is missing"))
-        if not isinstance(body.get("dry_run", False), bool):
-            faults.append(FieldError("dry_run", "must be true or false"))
-        params = body.get("params", {}) if "sweep" not in body else _swept_params(body, faults)
+        faults = _create_faults(body)
+        if isinstance(body, dict) and "sweep" in body:
+            body = {**body, "params": _swept_params(body["sweep"], faults)}
+        if faults:
+            raise invalid_request(faults)
+        params, rerun = body.get("params", {}), body.get("rerun")
         request = cls(
-            [] if rerun else [body["stock_code"]] if is_single else body.get("stock_codes", ["-"]),
+            [] if rerun else body["stock_codes"] if "stock_codes" in body else [body["stock_code"]],
             body.get("config", {}),
             params if isinstance(params, list) else [params],
-            **{
-                name: _whole(body[name]) if name in ("priority", "max_attempts") else body[name]
-                for name in SHARED_RULES
-                if name in body
-            },
-            rerun=rerun,
-            origin="rerun" if rerun else "sweep" if "sweep" in body else "params",
+            **{name: body[name] for name in CREATE_OPTIONS if name in body}
+            | {name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
+            rerun=Rerun(**{name: _whole(one) for name, one in rerun.items()}) if rerun else None,
+            origin=next((name for name in ("rerun", "sweep") if name in body), "params"),
         )
-        faults += request.problems(is_single, not isinstance(params, list))
-        if isinstance(params, dict) and params and all(isinstance(value, list) for value in params.values()):
-            faults.append(FieldError("params", "each value is a list: did you mean sweep.grid?"))
-        if faults:
+        if faults := request._size_faults():
             raise invalid_request(faults)
         return request
 
@@ -1256,39 +1343,23 @@ class BatchRequest:
             if values[name] == getattr(BatchRequest, name):
                 del values[name]
         if self.rerun:
-            del values["stock_codes"], values["params"]
             values["rerun"] = dataclasses.asdict(self.rerun)
+            for name in ("stock_codes", "params"):
+                if list(values[name]) in ([], [{}]):
+                    del values[name]
         return values
 
-    def problems(self, single_stock: bool = False, single_params: bool = False) -> list[FieldError]:
-        """Every fault, by the client's own path: stock_code for stock_codes[0], params for params[0]."""
-        params_path = "params" if single_params else "params[{}]"
-        faults = _config_faults(self.config)
-        if self.rerun:
-            faults += [FieldError(f"rerun.{name}", words) for name, words in self.rerun.problems()]
-            if self.stock_codes or list(self.params) != [{}]:
-                faults.append(FieldError("rerun", "give either this or stock codes and params"))
-        else:
-            stocks_path = "stock_code" if single_stock else "stock_codes[{}]"
-            faults = _stock_code_faults(stocks_path, self.stock_codes) + faults
-        if not isinstance(self.params, (list, tuple)) or not self.params:
-            faults.append(FieldError("params", "must be an object or a list of at least one object"))
-        else:
-            wrong = [i for i, item in enumerate(self.params) if not isinstance(item, Mapping)]
-            faults += [FieldError(params_path.format(i), "must be an object") for i in wrong]
-        if not faults and (count := len(self.stock_codes) * len(self.params)) > MAX_TASKS_PER_CREATE:
-            many = "stock_codes" if len(self.stock_codes) > 1 else self.origin
-            most = f"more than {MAX_TASKS_PER_CREATE} in one request"
-            faults.append(FieldError(many, f"{count} tasks are {most}"))
-        for name, rule in SHARED_RULES.items():
-            value = getattr(self, name)
-            if value is not None or getattr(BatchRequest, name) is not None:
-                faults += rule(name, value)
-        return faults or self._document_faults()
+    def problems(self) -> list[FieldError]:
+        """Every fault."""
+        return _create_faults(self.asked()) or self._size_faults()
 
-    def _document_faults(self) -> list[FieldError]:
-        """Faults of documents that only turn up when they are written; from HTTP the size alone."""
+    def _size_faults(self) -> list[FieldError]:
+        """Faults that only turn up when the documents are written, and too many tasks."""
         stocks, count, sizes = len(self.stock_codes), len(self.params), list[int]()
+        if stocks * count > MAX_TASKS_PER_CREATE:
+            most = f"more than {MAX_TASKS_PER_CREATE} in one request"
+            many = "stock_codes" if stocks > 1 else self.origin
+            return [FieldError(many, f"{stocks * count} tasks are {most}")]
         for path, document in (("config", self.config), ("params", self.params)):
             try:
                 sizes.append(len(dump_json(document).encode("utf-8")))
@@ -1323,10 +1394,8 @@ class TaskRequest:
 
     def validate(self) -> None:
         """Raises InvalidRequest with every fault. Unlike create_task, it takes no values of numpy."""
-        shared = {name: getattr(self, name) for name in SHARED_FIELDS}
-        batch = BatchRequest([self.stock_code], self.config, [self.params], **shared)
-        if faults := batch.problems(single_stock=True, single_params=True):
-            raise invalid_request(faults)
+        names = ("stock_code", "config", "params", *SHARED_FIELDS)
+        BatchRequest.from_body({name: getattr(self, name) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """As a dict that JSON can hold; `from_dict` gives an equal request back."""
@@ -5917,13 +5986,13 @@ def _cost_faults(config: Mapping[str, Any]) -> list[FieldError]:
     for name, value in costs.items():
         path = f"config.costs.{name}"
         if name == "min_commission":
-            faults += _number_fault(path, value, 0, INITIAL_CASH[1])
+            faults += faults_of(path, value, schema_of(f"float 0..{INITIAL_CASH[1]}"))
         elif name in names:
-            faults += _rate_fault(path, value)
+            faults += faults_of(path, value, TYPES["fraction"])
     if "commission" in costs and "commission" in config:
         faults.append(FieldError("config.commission", "stands beside config.costs.commission; give one"))
     if "lot_size" in config:
-        faults += _number_fault("config.lot_size", _whole(config["lot_size"]), *LOT_SIZES, whole=True)
+        faults += faults_of("config.lot_size", config["lot_size"], schema_of(f"int {form_range(LOT_SIZES)}"))
     return faults
 
 
@@ -5950,7 +6019,7 @@ def _strategy_faults(strategy: Any, params: Mapping[str, Any]) -> list[FieldErro
     wrong = [
         FieldError(f"params.{name}", f"{strategy} needs params.{name}, a whole number from {low} to {high}")
         for name, value in values.items()
-        if _number_fault(name, value, low, high, whole=True)
+        if faults_of(name, value, schema_of(f"int {low}..{high}"))
     ]
     if strategy == "sma_cross" and not wrong and values["fast"] >= values["slow"]:
         message = f"params.fast ({values['fast']}) must be less than params.slow ({values['slow']})"
@@ -9528,7 +9597,7 @@ def rerun_tasks(batch: BatchRequest, best: Sequence[tuple[str, str, str]]) -> li
         raise invalid_request([FieldError("rerun", message)])
     params = {text: json.loads(text) for _, _, text in best}
     configs = {text: {**json.loads(text), **batch.config} for _, text, _ in best}
-    faults = [fault for config in configs.values() for fault in _config_faults(config)]
+    faults = [fault for config in configs.values() for fault in date_order_faults(config)]
     if faults:
         raise invalid_request(list(dict.fromkeys(faults)))
     return [(code, configs[config], params[text]) for code, config, text in best]
@@ -9540,7 +9609,7 @@ def body_of(request: TaskRequest | BatchRequest, may_sweep: bool = False) -> dic
     the rest."""
     if not isinstance(request, (TaskRequest, BatchRequest)):
         raise TypeError(f"a qtm.TaskRequest or qtm.BatchRequest is wanted, not {type(request).__name__}")
-    given = {name: getattr(request, name, None) for name in (*SHARED_RULES, "config", "stock_code")}
+    given = {name: getattr(request, name, None) for name in (*CREATE_OPTIONS, "config", "stock_code")}
     given = {name: value for name, value in given.items() if value is not None}
     is_one = isinstance(request.params, Mapping)
     grid_of = request.params.get("grid") if isinstance(request.params, Mapping) and may_sweep else None
@@ -9880,8 +9949,10 @@ class SharedVerbs:
         return self._new_batch(body_of(request), idempotency_key)
 
     def _new_batch(self, body: dict[str, Any], key: str | None) -> CreatedBatch:
-        if key is not None and not IDEMPOTENCY_KEY.fullmatch(text_argument("idempotency_key", key)):
-            raise invalid_request([FieldError("idempotency_key", KEY_FAULT)])
+        if key is not None:
+            faults = faults_of("idempotency_key", text_argument("idempotency_key", key), TYPES["key"])
+            if faults:
+                raise invalid_request(faults)
         return self._create(body, key)
 
     def dry_run(self, request: TaskRequest | BatchRequest) -> DryRun:
@@ -10159,7 +10230,8 @@ class TaskQueries(SharedVerbs):
         chosen = TaskFilter(batch_id, statuses, limit=EXPORT_TASKS, newest_first=False)
         chosen, given = checked_filter(chosen), checked(where=where, fields=fields, format=format)
         conditions, names = given["where"], given["fields"]
-        faults = condition_faults(conditions) + _choice_fault("format", given["format"], tuple(FORMATS))
+        faults = faults_of("where", conditions, schema_of("row_condition*"))
+        faults += faults_of("format", given["format"], schema_of(form_choice(FORMATS)))
         if "" in names or len(names) > MAX_COLUMNS:
             faults.append(FieldError("fields", f"must be 1 to {MAX_COLUMNS} names of columns"))
         if faults:
@@ -10189,7 +10261,7 @@ class TaskQueries(SharedVerbs):
         see `thin_curve`. Raises TaskNotFound, TaskNotFinished, InvalidRequest."""
         ids, points = checked(task_ids=task_ids, points=points).values()
         ids = [*dict.fromkeys(ids)]
-        faults = _number_fault("points", points, *CURVE_POINTS, whole=True)
+        faults = faults_of("points", points, schema_of(f"int {form_range(CURVE_POINTS)}"))
         if not 1 <= len(ids) <= MAX_CURVES:
             faults.append(FieldError("task_id", f"must name 1 to {MAX_CURVES} tasks"))
         if faults:
@@ -11461,112 +11533,31 @@ def process_metrics() -> dict[str, list[Sample]]:
 
 
 # ==== 54 Schemas ============================================================================================
-# The JSON schemas of parameters, bodies and answers, in short form, for the checks of parameters and for the
-# OpenAPI document. They are made from the models and their limits. Every object is a named component, because
-# generators of clients derive type names from it.
-
-
-def matching(pattern: str) -> dict[str, Any]:
-    """The schema of a text that matches the whole pattern."""
-    return {"type": "string", "pattern": f"^(?:{pattern})$"}
-
+# The JSON schemas of bodies and answers, in the short form of room 4. Every object is a named component,
+# because generators of clients derive type names from it.
 
 RETRIED = [status.value for status in RETRY.before]
 DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?"
-TYPES: Mapping[str, Mapping[str, Any]] = {
-    "any": {},
-    "null": {"type": "null"},
-    "str": {"type": "string"},
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "count": {"type": "integer", "minimum": 0},
-    "share": {"type": "number", "minimum": 0, "maximum": 1},
-    "fraction": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-    "date": {"type": "string", "format": "date"},
-    "time": {"type": "string", "format": "date-time"},
-    "pair": {"type": "array", "items": {}, "minItems": 2, "maxItems": 2},
-    "list": {"type": "array", "items": {}, "minItems": 1},
-    "code": matching(STOCK_CODE_PATTERN),
-    "batch": matching(BATCH_ID.pattern),
-    "metric": matching(BY_PATTERN),
-    "condition": matching(CONDITION.pattern),
-    "row_condition": matching(RANK_CONDITION.pattern),
-    "retried": {"type": "string", "enum": RETRIED},
-    "text": matching(".+"),
-    "key": matching(IDEMPOTENCY_KEY.pattern),
-    "columns": matching(COLUMN_NAMES),
-    "place": matching("[0-9]{1,9}"),
-    "task_cursor": matching("[0-9a-f-]{36}"),
-    "batch_cursor": matching(DATE_TIME + "~[A-Za-z0-9._:-]{1,64}"),
-}
-SHORT_FORM = re.compile(r'(.+?)(?: = (\S+))?(?: "([^"]*)")?', re.DOTALL)
-ONE_FORM = re.compile(r"(\w+)(\*?)(?: (\S+?)\.\.(\S*))?")
-BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
-
-
-def component(name: str) -> dict[str, Any]:
-    """The schema that refers to a component."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _one_schema(form: str) -> dict[str, Any]:
-    match = ONE_FORM.fullmatch(form)
-    if match is None:
-        raise ValueError(f"no schema in short form: {form}")
-    name, is_list, *bounds = match.groups()
-    found = {**(TYPES[name] if name in TYPES else component(name))}
-    if is_list:
-        found = {"type": "array", "items": found}
-    names = BOUNDS.get(found.get("type", ""), ("minimum", "maximum"))
-    return found | {key: json.loads(text) for key, text in zip(names, bounds, strict=True) if text}
-
-
-def any_of(*forms: str) -> dict[str, Any]:
-    """The schema of what has one of these forms, each a literal, or a name and perhaps a range."""
-    literals = [json.loads(form) for form in forms if form[0] in '"0']
-    if len(forms) == len(literals) == 1:
-        return {"const": literals[0]}
-    schemas = [{"type": "string", "enum": literals}] if literals else []
-    schemas += [_one_schema(form) for form in forms if form[0] not in '"0']
-    first, *others = schemas
-    if others != [TYPES["null"]] or "type" not in first:
-        return {"anyOf": schemas} if others else first
-    nullable = {"enum": [*literals, None]} if literals else {}
-    return {**first, "type": [first["type"], "null"], **nullable}
-
-
-def schema_of(form: str) -> dict[str, Any]:
-    """The JSON schema that is written in short as ``int 1..100|null = 3 "Tries."``: alternatives, a default,
-    a description. An alternative is a literal of JSON, or a name of TYPES or else of a component; ``*`` for a
-    list of these; the least and the greatest value, length or number of items."""
-    match = SHORT_FORM.fullmatch(form)
-    text, default, words = match.groups() if match else ("", None, None)
-    found = any_of(*text.split("|"))
-    found |= {"default": json.loads(default)} if default else {}
-    return found | ({"description": words} if words else {})
-
-
-def object_of(fields: str) -> dict[str, Any]:
-    """The schema of an object with fields such as ``task_id: str, traceback?: str``, of which those with a
-    question mark may be missing."""
-    parts = [one.partition(": ") for one in re.split(r", (?=\w+\??: )", " ".join(fields.split()))]
-    return {
-        "type": "object",
-        "properties": {name.removesuffix("?"): schema_of(form) for name, _, form in parts},
-        "required": [name for name, _, _ in parts if not name.endswith("?")],
-    }
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]}..{bounds[1]}"
-
-
-def _choice(values: Iterable[str]) -> str:
-    return "|".join(map(json.dumps, values))
-
-
-MANY = f"1..{MAX_TASKS_PER_CREATE}"
+CURSOR_RULE = "be the next_cursor of the page before"
+TYPES.update(
+    pair={"type": "array", "items": {}, "minItems": 2, "maxItems": 2},
+    retried={"type": "string", "enum": RETRIED},
+    by_params={"type": "string", "enum": ["params"]},
+    text=matching(".+", "not be empty"),
+    columns=matching(COLUMN_NAMES, "be names of columns, separated by commas"),
+    place=matching("[0-9]{1,9}", CURSOR_RULE),
+    task_cursor=matching("[0-9a-f-]{36}", CURSOR_RULE),
+    batch_cursor=matching(DATE_TIME + "~[A-Za-z0-9._:-]{1,64}", CURSOR_RULE),
+)
+SCHEMAS["Status"] = {"type": "string", "enum": [status.value for status in TaskStatus]}
+SCHEMAS.update(
+    objects_of(f"""
+Selection! = task_id?: str, batch_id?: str
+RetryTask! = task_id?: str, batch_id?: str, status?: retried|retried* 1.. = "{TaskStatus.FAILED.value}"
+DeleteTask! = task_id: str
+DeleteBatch! = batch_id: str
+""")
+)
 WARNINGS = 'warnings: str* "That a rerun takes the best of a batch that has not ended."'
 NEXT_CURSOR = 'next_cursor: str|null "null: the last page."'
 OF_RUN = """run_key: str|null "SHA-256 of engine, version, stock, config, params and data version.",
@@ -11579,27 +11570,8 @@ TASK = f"""{OF_RUN}, status: Status, status_text: str, progress: share, message:
 BATCH = """tasks_per_second: float|null "That complete or fail.",
     eta_seconds: float|null "Until all have ended, at this rate.", batch_id: str, name: str|null,
     created_at: time, created_by: str|null, counts: StatusCounts, total: count, progress: share"""
-# The objects of bodies and answers. Those with an exclamation mark have no other fields.
+# the objects of answers
 OBJECTS = f"""
-CreateTask! = stock_code?: code, stock_codes?: code* {MANY}, config?: CreateConfig, params?: Params|Params* {MANY},
-    sweep?: Sweep, rerun?: Rerun, dry_run?: bool = false "Store nothing; say what the create would do.",
-    reuse?: "completed"|null "Take over results of the same run_key.", invalid?: {_choice(INVALID)} = "{INVALID[0]}"
-    "What becomes of tasks that the engine refuses: the whole create is, or they are skipped.",
-    batch_id?: batch|null, name?: str 1..{NAME_LENGTH}|null, priority?: int {_range(PRIORITIES)} = 0,
-    timeout_seconds?: float {_range(TIMEOUT_SECONDS)}|null, max_attempts?: int {_range(ATTEMPTS)}|null
-CreateConfig = strategy?: str 1..{STRATEGY_LENGTH}, start_date?: date "The first day, not after end_date.",
-    end_date?: date, initial_cash?: float {_range(INITIAL_CASH)},
-    commission?: fraction "A fraction of each trade's value."
-Sweep! = grid: Grid, where?: condition*, sample?: int 1.. "So many of the combinations, chosen at random.",
-    seed?: int = 0 "Of the choice; the same seed gives the same sample."
-Range! = from: float, to: float "Included.", step?: float = 1 "It leads from one to the other."
-Rerun! = batch_id: str 1.. "The batch whose best are run again.", top?: int {MANY} = {Rerun.top},
-    by?: metric = "{Rerun.by}", order?: "asc"|"desc" = "{Rerun.order}", group?: "params"|null,
-    stat?: {_choice(STATISTICS)} = "{Rerun.stat}", where?: row_condition*
-Selection! = task_id?: str, batch_id?: str
-RetryTask! = task_id?: str, batch_id?: str, status?: retried|retried* 1.. = "{TaskStatus.FAILED.value}"
-DeleteTask! = task_id: str
-DeleteBatch! = batch_id: str
 Task = {TASK}
 TaskStatus = {TASK}, queue_position: int|null "Of a pending task; 1 is next.",
     waiting_for: WaitingFor|null "What a pending task waits for."
@@ -11663,7 +11635,7 @@ CREATE_RULES = {  # written without oneOf, which generators of clients do not kn
         "not": _having("params", "sweep"),
     },
 }
-RULES: dict[str, dict[str, Any]] = {  # of objects, beside their fields
+RULES_OF_OBJECTS: Mapping[str, Mapping[str, Any]] = {  # of objects, beside their fields
     "CreateTask": CREATE_RULES,
     "CreateConfig": {
         "description": "Which keys are required is up to the engine; other keys pass through to it."
@@ -11671,32 +11643,24 @@ RULES: dict[str, dict[str, Any]] = {  # of objects, beside their fields
     "Selection": {"minProperties": 1, "maxProperties": 1},
     "RetryTask": {"if": _having("task_id"), "then": {"maxProperties": 1}, "else": _having("batch_id")},
 }
-STATUS = schema_of(_choice(TaskStatus))
-FREE = {"type": "object", "additionalProperties": True}
-GRID_VALUES = schema_of("Range|list|float|str|bool")
 OTHER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
-    "Status": STATUS,
     "WaitingFor": schema_of('"slot"|"backoff"|"no_scheduler"'),
-    "Ending": schema_of(_choice(["completed", "failed", "released", *ENDINGS_BY_ERROR])),
+    "Ending": schema_of(form_choice(["completed", "failed", "released", *ENDINGS_BY_ERROR])),
     "NonFiniteKind": schema_of('"nan"|"inf"|"-inf"'),
-    "Params": {**FREE, "description": "Parameters of the strategy, free."},
     "Config": {**FREE, "description": "As it was created."},
     "Metrics": {**FREE, "additionalProperties": TYPES["float"], "maxProperties": MAX_METRICS},
     "Result": {**FREE, "description": "What the engine returned."},
     "Document": {**FREE, "description": "An OpenAPI document."},
-    "Grid": {"type": "object", "minProperties": 1, "additionalProperties": GRID_VALUES},
 }
 
 
 def component_schemas() -> dict[str, Any]:
     """The schemas of all components, by name."""
-    found: dict[str, Any] = {**OTHER_SCHEMAS}
-    for name, mark, fields in re.findall(r"^(\w+)(!?) = (.*(?:\n .*)*)", OBJECTS, re.MULTILINE):
-        closed = {"additionalProperties": False} if mark else {}
-        found[name] = object_of(fields) | closed | RULES.get(name, {})
+    found: dict[str, Any] = {**SCHEMAS, **OTHER_SCHEMAS, **objects_of(OBJECTS)}
+    found |= {name: found[name] | rules for name, rules in RULES_OF_OBJECTS.items()}
     errors = [f"- {error.code} {error.error}: {inspect.getdoc(error)}" for error in shown_errors()]
     words = "\n".join(["The status and two more digits.", *errors])
-    found["Failure"]["properties"]["code"]["description"] = words
+    found["Failure"]["properties"]["code"] = found["Failure"]["properties"]["code"] | {"description": words}
     return found
 
 
@@ -11709,9 +11673,9 @@ PROBES = ("/healthz", "/readyz")  # their Host is not checked: probes use whatev
 OPEN_PATHS = (*PROBES, "/", "/openapi.json")
 
 
-def prefers_chinese(ranges: str) -> bool:
+def prefers_chinese(ranges: str | None) -> bool:
     """Whether the first language of an Accept-Language (RFC 9110 12.5.4) is Chinese, of any region."""
-    return re.match(r"zh\b", ranges.strip(), re.IGNORECASE) is not None
+    return re.match(r"\s*zh\b", ranges or "", re.IGNORECASE) is not None
 
 
 def in_chinese(tasks_json: bytes) -> bytes:
@@ -11724,163 +11688,87 @@ def in_chinese(tasks_json: bytes) -> bytes:
     return tasks_json
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a query, or a header, with the short form of its schema. ``known`` are its values
-    where they are few; ``fault`` is the message for a text that does not match the pattern."""
-
-    name: str
-    form: str
-    meaning: str
-    is_required: bool = False
-    fault: str = ""
-    place: str = "query"
-    known: Sequence[str] = ()
-
-    @functools.cached_property
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema of its values."""
-        found = schema_of(self.form)
-        return found | matching("|".join(self.known)) if self.known and found["type"] == "string" else found
-
-    def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
-        """The value, or the default where none is given, and all faults."""
-        given: Sequence[str] = request.query.get(self.name, ())
-        if self.place == "header":
-            given = [request.headers[self.name.lower()]] if self.name.lower() in request.headers else ()
-        kind = self.schema["type"]
-        if kind == "array":
-            return given, [fault for text in given for fault in self._text_faults(text, self.schema["items"])]
-        if len(given) == 1 and given[0]:
-            text = given[0]
-            return (
-                (text, self._text_faults(text, self.schema)) if kind == "string" else self._number(text, kind)
-            )
-        value, fault = self.schema.get("default"), "is missing" if self.is_required else "is empty"
-        if len(given) > 1:
-            fault = "is given more than once"
-        return value, [fault] if given or self.is_required else []
-
-    def _text_faults(self, text: str, schema: Mapping[str, Any]) -> list[str]:
-        if self.known:
-            return [] if text in self.known else [f"must be one of {', '.join(self.known)}"]
-        pattern = schema.get("pattern")
-        return [] if pattern is None or re.fullmatch(pattern, text) else [self.fault]
-
-    def _number(self, text: str, kind: str) -> tuple[Any, list[str]]:
-        low, high = self.schema["minimum"], self.schema["maximum"]
-        number = float(text) if JSON_NUMBER.fullmatch(text) else math.nan
-        if low <= number <= high and (kind == "number" or text.isdecimal()):
-            return number if kind == "number" else int(text), []
-        noun = "number" if kind == "number" else "whole number"
-        return None, [f"must be a {noun} from {low:g} to {high:g}"]
-
-
-class LanguageHeader(Parameter):
-    """The header Accept-Language, whose value is whether it prefers Chinese. It is never a fault."""
-
-    def read(self, request: HttpRequest) -> tuple[Any, list[str]]:
-        """Whether it does."""
-        return prefers_chinese(request.headers.get("accept-language", "")), []
-
-
-LANGUAGE = LanguageHeader("Accept-Language", "str", "With zh-CN, status_text is Chinese.", place="header")
-
-
-def page_limit(default: int, most: int) -> Parameter:
-    """The parameter ``limit`` of a listing."""
-    return Parameter("limit", f"int 1..{most} = {default}", "The size of a page.")
-
-
-def page_cursor(form: str) -> Parameter:
-    """The parameter ``cursor`` of a listing, which only ever comes from an answer of ours."""
-    fault = "must be the next_cursor of the page before"
-    return Parameter("cursor", form, "Where the page begins: next_cursor of the page before.", fault=fault)
-
-
-TASK_ID = Parameter("task_id", "str 1..", "The task.", is_required=True)
-OF_BATCH_ID = Parameter("batch_id", "str 1..", "The batch.", is_required=True)
-IN_BATCH = Parameter("batch_id", "str 1..", "Only tasks of this batch.")
-OF_STOCK = Parameter("stock_code", "str 1..", "Only tasks of this stock.")
-STATUSES = Parameter("status", "Status*", "Only tasks with one of these statuses.", known=STATUS["enum"])
-WAIT = Parameter("wait", f"float 0..{MAX_WAIT_SECONDS} = 0", "Seconds to wait for the end.")
-WHERE_MEANING = "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."
-WHERE = Parameter("where", "row_condition*", WHERE_MEANING, fault=CONDITION_FAULT)
-BY_MEANING = "The metric, or a parameter, such as params.fast."
-ORDER_MEANING = "Whether the greatest or the least value is first."
-STAT_MEANING = "The statistic over the stocks of a group."
-OF_RANKING = (
-    OF_BATCH_ID,
-    Parameter("by", 'metric = "sharpe"', BY_MEANING, fault=BY_FAULT),
-    Parameter("order", 'str = "desc"', ORDER_MEANING, known=("asc", "desc")),
-    Parameter("group", "str", "One row for equal params, over all stocks.", known=("params",)),
-    Parameter("stat", 'str = "mean"', STAT_MEANING, known=tuple(STATISTICS)),
-    WHERE,
-    Parameter("against", "str 1..", "A batch whose metric of the same stock and params is shown, too."),
-    page_limit(100, MAX_RANKED),
-    page_cursor("place"),
-    Parameter("format", 'str = "json"', "JSON, or the rows alone as CSV.", known=("json", "csv")),
+PAGE = """limit?: int 1..{} = {} "The size of a page.",
+    cursor?: {} "Where the page begins: next_cursor of the page before.\""""
+LANGUAGE_HEADER = "Accept-Language"
+LANGUAGE = f'{LANGUAGE_HEADER}?: str "With zh-CN, status_text is Chinese."'
+WAIT = f'wait?: float 0..{MAX_WAIT_SECONDS} = 0 "Seconds to wait for the end."'
+BATCH_ID = 'batch_id: str 1.. "The batch."'
+STATUSES = 'status?: Status* "Only tasks with one of these statuses."'
+OF_STOCK = 'stock_code?: str 1.. "Only tasks of this stock."'
+WHERE = (
+    'where?: row_condition* "Only rows for which this holds, such as fast<20, sharpe>1 or stock_code==AAPL."'
 )
-FIELDS_MEANING = (
-    "Only these columns, such as stock_code,params.fast,metrics.sharpe. A name alone is the task's field, else "
-    "its parameter, else its metric; a column that a task lacks is empty."
-)
-FIELDS_FAULT = "must be names of columns, separated by commas"
-OF_EXPORT = (
-    OF_BATCH_ID,
-    Parameter("format", 'str = "csv"', "A line for each task: of CSV, or its JSON.", known=tuple(FORMATS)),
-    Parameter("fields", "columns", FIELDS_MEANING, fault=FIELDS_FAULT),
-    STATUSES,
-    WHERE,
-    LANGUAGE,
-)
-POINTS = f"int {CURVE_POINTS[0]}..{CURVE_POINTS[1]} = 500"
-OF_CURVES = (
-    Parameter("task_id", f"text* 1..{MAX_CURVES}", "Completed tasks.", is_required=True, fault="is empty"),
-    Parameter("points", POINTS, "At most so many of each curve."),
-)
-TASK_CURSOR, BATCH_CURSOR = page_cursor("task_cursor"), page_cursor("batch_cursor")
-KEY_MEANING = "The same key with the same body creates once."
-KEY = Parameter("Idempotency-Key", "key", KEY_MEANING, fault=KEY_FAULT, place="header")
-OF_TASK = (TASK_ID, WAIT, LANGUAGE)
-OF_BATCH = (OF_BATCH_ID, STATUSES, OF_STOCK, page_limit(MAX_PAGE, MAX_PAGE), TASK_CURSOR, WAIT, LANGUAGE)
-OF_TASKS = (IN_BATCH, STATUSES, OF_STOCK, page_limit(100, MAX_PAGE), TASK_CURSOR, LANGUAGE)
-OF_CHANGE = (LANGUAGE,)
-OF_BATCHES = (page_limit(20, 100), BATCH_CURSOR)
+# The parameters of routes, which the query has, or headers: those with a capital letter.
+OF_CREATE = 'Idempotency-Key?: key "The same key with the same body creates once."'
+OF_TASK = 'task_id: str 1.. "The task."'
+OF_TASK_READ = f"{OF_TASK}, {WAIT}, {LANGUAGE}"
+OF_BATCH = f"{BATCH_ID}, {STATUSES}, {OF_STOCK}, {PAGE.format(MAX_PAGE, MAX_PAGE, 'task_cursor')}, {WAIT}, {LANGUAGE}"
+IN_BATCH = 'batch_id?: str 1.. "Only tasks of this batch."'
+OF_TASKS = f"{IN_BATCH}, {STATUSES}, {OF_STOCK}, {PAGE.format(MAX_PAGE, 100, 'task_cursor')}, {LANGUAGE}"
+OF_BATCHES = PAGE.format(100, 20, "batch_cursor")
+OF_RANKING = f"""{BATCH_ID}, by?: metric = "sharpe" "The metric, or a parameter, such as params.fast.",
+    order?: "asc"|"desc" = "desc" "Whether the greatest or the least value is first.",
+    group?: by_params "One row for equal params, over all stocks.",
+    stat?: {form_choice(STATISTICS)} = "mean" "The statistic over the stocks of a group.", {WHERE},
+    against?: str 1.. "A batch whose metric of the same stock and params is shown, too.",
+    {PAGE.format(MAX_RANKED, 100, "place")}, format?: "json"|"csv" = "json" "JSON, or the rows alone as CSV."
+"""
+OF_EXPORT = f"""{BATCH_ID}, format?: {form_choice(FORMATS)} = "csv" "A line for each task: of CSV, or its JSON.",
+    fields?: columns "Only these columns, such as stock_code,params.fast,metrics.sharpe. A name alone is the
+    task's field, else its parameter, else its metric; a column that a task lacks is empty.",
+    {STATUSES}, {WHERE}, {LANGUAGE}"""
+OF_CURVES = f"""task_id: text* 1..{MAX_CURVES} "Completed tasks.",
+    points?: int {form_range(CURVE_POINTS)} = 500 "At most so many of each curve."
+"""
 
 
-def _selection(known: Sequence[str], more: Sequence[str], body: Any) -> dict[str, Any]:
-    """A body that names one of ``known``, and may have ``more`` fields: the ``status`` of tasks to retry."""
-    if not isinstance(body, dict):
-        raise invalid_request([FieldError("", "must be an object")])
-    faults = [FieldError(name, "there is no such field") for name in body if name not in (*known, *more)]
-    given = [name for name in known if name in body]
-    if len(given) != 1:
-        words = f"give either {' or '.join(known)}" if len(known) > 1 else "is missing"
-        faults.append(FieldError(known[0], words))
-    faults += [FieldError(name, "must be a text") for name in given if not isinstance(body[name], str)]
-    status = body.get("status", [TaskStatus.FAILED.value])
-    statuses = status if isinstance(status, list) else [status]
-    if more and (not statuses or any(one not in RETRIED for one in statuses)):
-        faults.append(FieldError("status", "must be failed, cancelled, or a list of these"))
-    if more and {"status", "task_id"} <= body.keys():
-        faults.append(FieldError("status", "goes with batch_id only"))
+def is_header(parameter: str) -> bool:
+    """Whether a parameter of this name is a header."""
+    return parameter[0].isupper()
+
+
+def parameter_values(schema: Mapping[str, Any], request: HttpRequest) -> dict[str, Any]:
+    """All parameters of a request by this schema of theirs, those that are not given at their defaults. Raises
+    InvalidRequest."""
+    known: Mapping[str, Mapping[str, Any]] = schema["properties"]
+    unknown = [name for name in request.query if name not in known or is_header(name)]
+    values, faults = dict[str, Any](), [FieldError(name, "there is no such parameter") for name in unknown]
+    for name, form in known.items():
+        given: Sequence[str] = request.query.get(name, ())
+        if is_header(name):
+            given = [request.headers[name.lower()]] if name.lower() in request.headers else ()
+        if form["type"] == "array":
+            values[name] = given
+        elif not given:
+            values[name] = form.get("default")
+        else:
+            is_number = form["type"] != "string" and JSON_NUMBER.fullmatch(given[0])
+            values[name] = _whole(float(given[0])) if is_number else given[0]
+        if len(given) > 1 and form["type"] != "array":
+            faults.append(FieldError(name, "is given more than once"))
+        elif given:
+            faults += [FieldError(name, message) for _, message in faults_of("", values[name], form)]
+        elif name in schema["required"]:
+            faults.append(FieldError(name, "is missing"))
     if faults:
         raise invalid_request(faults)
-    return {**body, "status": statuses}
+    return values
 
 
-def _new_batch(body: Any) -> dict[str, Any]:
-    return {"batch": BatchRequest.from_body(body), "dry_run": body.get("dry_run", False)}
-
-
-BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "CreateTask": _new_batch,
-    "Selection": functools.partial(_selection, ("task_id", "batch_id"), ()),
-    "RetryTask": functools.partial(_selection, ("task_id", "batch_id"), ("status",)),
-    "DeleteTask": functools.partial(_selection, ("task_id",), ()),
-    "DeleteBatch": functools.partial(_selection, ("batch_id",), ()),
-}
+def body_values(name: str, body: Any) -> dict[str, Any]:
+    """The fields of a body of this name; ``statuses`` are those of tasks to retry. Raises InvalidRequest."""
+    if name == "CreateTask":
+        return {"batch": BatchRequest.from_body(body), "dry_run": body.get("dry_run", False)}
+    faults = faults_of("", body, SCHEMAS[name])
+    if not faults and name in ("Selection", "RetryTask") and ("task_id" in body) == ("batch_id" in body):
+        faults = [FieldError("task_id", "give either task_id or batch_id")]
+    if not faults and {"status", "task_id"} <= body.keys():
+        faults = [FieldError("status", "goes with batch_id only")]
+    if faults:
+        raise invalid_request(faults)
+    status = body.get("status", TaskStatus.FAILED.value)
+    return {**body, "status": status if isinstance(status, list) else [status]}
 
 
 class WaitKey(NamedTuple):
@@ -11920,11 +11808,10 @@ class Call(NamedTuple):
 
 def _translated(answer: Answer, call: Call) -> Answer:
     """The answer in the language of its client, where its route has a choice."""
-    is_chinese = call.values.get(LANGUAGE.name)
-    if is_chinese is None or not isinstance(answer, Response):
+    if LANGUAGE_HEADER not in call.values or not isinstance(answer, Response):
         return answer
-    body = in_chinese(answer.body) if is_chinese else answer.body
-    return answer._replace(body=body, headers=(*answer.headers, ("Vary", LANGUAGE.name)))
+    body = in_chinese(answer.body) if prefers_chinese(call.values[LANGUAGE_HEADER]) else answer.body
+    return answer._replace(body=body, headers=(*answer.headers, ("Vary", LANGUAGE_HEADER)))
 
 
 class Lane(enum.Enum):
@@ -11944,14 +11831,14 @@ class Lane(enum.Enum):
 class Route:
     """One line of ROUTES. ``answer``, a method of TaskAPI, gets a call and returns an answer, or its data as a
     dict or JSON text; of a route that ``is_joint``, it gets several calls and returns an answer for each.
-    ``gives`` and ``takes`` name the schemas of the answer's
-    data and of the body; a ``gives`` with a slash is the media type of an answer without the envelope.
+    ``query`` has the short forms of its parameters. ``gives`` and ``takes`` name the schemas
+    of the answer's data and of the body; a ``gives`` with a slash is the media type of an answer without the envelope.
     ``errors`` are those that not every route of its kind has."""
 
     path: str
     answer: Callable[[TaskAPI, Any], Any]
     gives: str
-    parameters: Sequence[Parameter] = ()
+    query: str = ""
     errors: tuple[type[QtmError], ...] = ()
     lane: Lane = Lane.READ
     takes: str = ""
@@ -11978,8 +11865,9 @@ class Route:
         return self.lane in (Lane.PROBE, Lane.LONG, Lane.RANK)
 
     @functools.cached_property
-    def _query_names(self) -> set[str]:
-        return {parameter.name for parameter in self.parameters if parameter.place == "query"}
+    def parameters(self) -> dict[str, Any]:
+        """The schema of all its parameters, by their names."""
+        return object_of(self.query)
 
     def handler(self, api: TaskAPI, requests: Sequence[HttpRequest]) -> list[Answer]:
         """One answer or error for each request. `answer` gets only those with good parameters and bodies."""
@@ -11990,20 +11878,10 @@ class Route:
     def _read(self, request: HttpRequest) -> Call | Exception:
         if self.is_open:
             return Call(request, {})
-        values: dict[str, Any] = {}
-        faults: list[FieldError] = []
-        for parameter in self.parameters:
-            values[parameter.name], wrong = parameter.read(request)
-            if wrong:
-                faults += [FieldError(parameter.name, fault) for fault in wrong]
-        if not request.query.keys() <= self._query_names:
-            unknown = [name for name in request.query if name not in self._query_names]
-            faults += [FieldError(name, "there is no such parameter") for name in unknown]
         try:
-            if faults:
-                raise invalid_request(faults)
+            values = parameter_values(self.parameters, request)
             if self.takes:
-                values |= BODIES[self.takes](parse_body(request.body))
+                values |= body_values(self.takes, parse_body(request.body))
             return Call(request, values)
         except Exception as error:  # a bug too: it spoils no other request
             return without_traceback(error) if isinstance(error, QtmError) else error
@@ -12109,9 +11987,8 @@ def _successes(route: Route) -> dict[str, Any]:
     content = {route.gives: "str"} if "/" in route.gives else {JSON_TYPE: f"{route.gives}Answer"}
     if route.gives == JSON_TYPE:
         content = {JSON_TYPE: "Document"}
-    for item in route.parameters:
-        if item.name == "format":
-            content |= {FORMATS[name]: "str" for name in item.known if name in FORMATS}
+    formats = route.parameters["properties"].get("format", {"enum": ()})["enum"]
+    content |= {FORMATS[name]: "str" for name in formats if name in FORMATS}
     return {"200": _response("OK", content)}
 
 
@@ -12130,13 +12007,15 @@ def _failures(route: Route, needs_token: bool) -> dict[str, tuple[str, dict[str,
 
 def _operation(route: Route, needs_token: bool) -> dict[str, Any]:
     """The description of a route, but for its responses."""
+    required = route.parameters["required"]
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": " ".join((route.answer.__doc__ or "").split()).partition(": ")[2].rstrip("."),
         "parameters": [
-            {"name": item.name, "in": item.place, "description": item.meaning, "required": item.is_required}
-            | {"schema": item.schema}
-            for item in route.parameters
+            {"name": name, "in": "header" if is_header(name) else "query", "required": name in required}
+            | {"description": form["description"]}
+            | {"schema": {key: value for key, value in form.items() if key != "description"}}
+            for name, form in route.parameters["properties"].items()
         ],
         "security": [] if route.is_open else [{"bearer": []}] if needs_token else [{}, {"bearer": []}],
     }
@@ -12429,7 +12308,7 @@ class TaskAPI:
         batch_id, name, fields, statuses, where = (call.values[one] for one in names)
         texts = self.tasks.export(batch_id, name, fields or (), statuses, where)
         pieces: Iterator[bytes] = (text.encode() for text in texts)
-        if call.values[LANGUAGE.name] and not fields:  # what is chosen has no status_text
+        if prefers_chinese(call.values[LANGUAGE_HEADER]) and not fields:  # what is chosen has no status_text
             pieces = map(in_chinese, pieces)
         first = next(pieces)  # what fails before it is an answer of its own
         headers = (("Content-Disposition", f'attachment; filename="{batch_id}.{name}"'),)
@@ -12504,17 +12383,17 @@ NOT_RETRIED = (TaskNotFound, BatchNotFound, TaskNotRetryable)
 NOT_DELETED = (BatchNotFound, TaskNotFinished)
 NOT_READY = (DatabaseUnavailable, EngineUnavailable)
 ROUTES = (
-    Route(f"{API}/createTask", TaskAPI.create_task, "Created", (KEY,), NOT_CREATED, Lane.WRITE, "CreateTask",
+    Route(f"{API}/createTask", TaskAPI.create_task, "Created", OF_CREATE, NOT_CREATED, Lane.WRITE, "CreateTask",
           is_joint=True),
-    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK, NO_TASK, is_joint=True),
+    Route(f"{API}/getTaskStatus", TaskAPI.get_task_status, "TaskStatus", OF_TASK_READ, NO_TASK, is_joint=True),
     Route(f"{API}/getTasksByBatch", TaskAPI.get_tasks_by_batch, "BatchPage", OF_BATCH, NO_BATCH, Lane.LONG),
-    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", OF_CHANGE, NOT_CANCELLED, Lane.WRITE, "Selection"),
-    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK, NO_RESULT, is_joint=True),
-    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", OF_CHANGE, NOT_RETRIED, Lane.WRITE, "RetryTask"),
-    Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", (), NO_RESULT, Lane.WRITE, "DeleteTask"),
-    Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", (), NOT_DELETED, Lane.WRITE, "DeleteBatch"),
-    Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", (TASK_ID,), NO_TASK),
-    Route(f"{API}/getRunCard", TaskAPI.get_run_card, "RunCard", (TASK_ID,), NO_RESULT),
+    Route(f"{API}/cancelTask", TaskAPI.cancel_task, "Cancelled", LANGUAGE, NOT_CANCELLED, Lane.WRITE, "Selection"),
+    Route(f"{API}/getTaskResult", TaskAPI.get_task_result, "TaskResult", OF_TASK_READ, NO_RESULT, is_joint=True),
+    Route(f"{API}/retryTask", TaskAPI.retry_task, "Retried", LANGUAGE, NOT_RETRIED, Lane.WRITE, "RetryTask"),
+    Route(f"{API}/deleteTask", TaskAPI.delete_task, "Deleted", "", NO_RESULT, Lane.WRITE, "DeleteTask"),
+    Route(f"{API}/deleteBatch", TaskAPI.delete_batch, "Deleted", "", NOT_DELETED, Lane.WRITE, "DeleteBatch"),
+    Route(f"{API}/getTaskAttempts", TaskAPI.get_task_attempts, "TaskAttempts", OF_TASK, NO_TASK),
+    Route(f"{API}/getRunCard", TaskAPI.get_run_card, "RunCard", OF_TASK, NO_RESULT),
     Route(f"{API}/listTasks", TaskAPI.list_tasks, "TaskList", OF_TASKS, lane=Lane.LONG),
     Route(f"{API}/rankTasks", TaskAPI.rank_tasks, "Ranking", OF_RANKING, NO_BATCH, Lane.RANK),
     Route(f"{API}/exportTasks", TaskAPI.export_tasks, CSV_TYPE, OF_EXPORT, NO_BATCH, Lane.EXPORT),

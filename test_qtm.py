@@ -514,6 +514,10 @@ def test_every_status_has_a_text_and_transitions():
     assert len(arrows) == 8
 
 
+# without surrogates, which UTF-8 cannot hold
+STOCK_CODE = re.compile(qtm.STOCK_CODE_PATTERN.replace("[^", r"[^\ud800-\udfff"))
+
+
 def body(**changes):
     made = {"stock_code": "AAPL", "config": dict(CONFIG), "params": PARAMS}
     made.update(changes)
@@ -597,8 +601,8 @@ def test_a_wrong_task_request_lists_every_fault_with_its_path(case):
 
 def test_what_is_no_stock_code_is_told_what_one_is():
     rule = "must be a text of 1 to 64 printable characters without a space at either end"
-    quoted, text = 'must be a text, "600519" in quotes', "must be a text"
-    for code, message in {600519: quoted, True: text, 1.5: text, 10**5000: text, "": rule}.items():
+    quoted = f'{rule}, "600519" in quotes'
+    for code, message in {600519: quoted, True: rule, 1.5: rule, 10**5000: rule, "": rule}.items():
         with pytest.raises(qtm.InvalidRequest) as caught:
             qtm.BatchRequest.from_body(body(stock_code=code))
         assert caught.value.message == f"stock_code: {message}"
@@ -870,7 +874,7 @@ def test_params_and_sweep_exclude_each_other_and_a_grid_in_params_is_told_of():
         swept({"grid": {"a": [1]}}, params={"a": 1})
     with pytest.raises(qtm.InvalidRequest, match=r"did you mean sweep\.grid\?"):
         qtm.BatchRequest.from_body({"stock_code": "A", "config": CONFIG, "params": {"a": [1, 2], "b": [3]}})
-    assert qtm.BatchRequest(["A"], CONFIG, [{"a": [1, 2]}]).problems(single_params=True) == [], "by import"
+    assert qtm.BatchRequest(["A"], CONFIG, [{"a": [1, 2]}]).problems() == [], "by import"
     too_many = {"grid": {"a": {"from": 1, "to": 60_000}}}
     with pytest.raises(qtm.InvalidRequest, match="120000 tasks are more than 100000"):
         qtm.BatchRequest.from_body({"stock_codes": ["A", "B"], "config": CONFIG, "sweep": too_many})
@@ -882,7 +886,7 @@ def test_a_grid_by_import_takes_ranges_arrays_and_a_function():
     )
     assert found == [{"fast": 5, "slow": 20, "stop": 0.1}, {"fast": 10, "slow": 20, "stop": 0.1}]
     assert qtm.grid(a=[1, 2, 3], where=["a != 2"], sample=1, seed=3) in ([{"a": 1}], [{"a": 3}])
-    with pytest.raises(ValueError, match="at least one value"):
+    with pytest.raises(ValueError, match="at least 1"):
         qtm.grid(a=[])
     for values in (numpy.arange(5, 30, 5), [numpy.int64(i) for i in range(5, 30, 5)], iter(range(5, 30, 5))):
         found = qtm.grid(fast=values, slow=numpy.int64(50), sample=numpy.int64(9), seed=numpy.uint8(1))
@@ -2825,7 +2829,7 @@ six_decimals = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 stamps = st.datetimes(datetime.datetime(1000, 1, 1), datetime.datetime(9999, 12, 31)).map(
     lambda stamp: stamp.isoformat(" ", "microseconds")
 )
-stock_codes = st.from_regex(qtm.STOCK_CODE, fullmatch=True)
+stock_codes = st.from_regex(STOCK_CODE, fullmatch=True)
 ascii_texts = st.text(st.characters(min_codepoint=1, max_codepoint=126), max_size=20)
 # What a row of backtest_tasks may hold, beside its keys.
 task_rows = st.fixed_dictionaries(
@@ -3347,7 +3351,7 @@ def test_ratios_of_any_year_and_size_are_ranked_together(dao):
 def best_of(dao, batch_id: str, **chosen) -> list[tuple]:
     """What a rerun takes of a batch."""
     rerun = qtm.Rerun(batch_id, **chosen)
-    assert rerun.problems() == []
+    assert rerun.query.problems() == []
     found = dao.best(rerun.query, dao.get_batch(batch_id).counts)
     return [(code[0], json.loads(params)["fast"]) for code, _, params in found]
 
@@ -3702,10 +3706,8 @@ def test_params_of_any_shape_and_names_of_any_text_are_ranked(dao):
     ):
         assert rank_of(dao, "b", where=[text])["rows"] == [], text
     assert [row["max"] for row in rank_of(dao, "b", by="tiny", group="params")["rows"]] == [5e-324] * 2
-    for text in ("big>1e400", f"big<{'9' * 400}"):
-        (fault,) = qtm.RankQuery("b", where=["fast<5", text]).problems()
-        assert fault.field == "where[1]"
-        assert fault.message.startswith("must compare with a number of 64 bits, not ")
+    beyond = [f"{name}{sign}" for name in ("fast", "tiny") for sign in (">1e400", f"<-{'9' * 400}")]
+    assert [rank_of(dao, "b", where=[text])["rows"] for text in beyond] == [[]] * 4, "no number is beyond"
 
 
 def test_a_task_drifts_from_the_first_of_its_run_key_where_a_number_differs(dao):
@@ -4153,7 +4155,7 @@ def test_a_code_that_no_file_name_holds_is_percent_encoded(tmp_path, monkeypatch
     assert qtm.price_file_name(code) == name
     monkeypatch.setenv("QTM_DATA_DIR", str(tmp_path))
     config = {"strategy": "buy_and_hold", "start_date": "2005-01-01", "end_date": "2005-12-31"}
-    shown = f"{code}: " if qtm.STOCK_CODE.fullmatch(code) else ""
+    shown = f"{code}: " if STOCK_CODE.fullmatch(code) else ""
     with pytest.raises(qtm.InvalidTask, match=re.escape(f"there are no prices for {shown}")):
         qtm.run_backtest(qtm.TaskRequest(code, config), lambda *_: None)
     (tmp_path / name).write_text("Date,Open,Close\n2005-01-03,1,1\n")
@@ -4220,7 +4222,7 @@ def test_costs_are_checked_by_a_create_and_named_by_their_path(idle):
     status, answer, _ = call(idle, "POST", f"{A}/createTask", given)
     assert (status, answer["error"]) == (400, "invalid_task")
     assert answer["errors"] == [
-        {"field": "config.costs.stamp_duty", "message": "must be less than 1"},
+        {"field": "config.costs.stamp_duty", "message": "must be a number from 0 to less than 1"},
         {"field": "config.commission", "message": "stands beside config.costs.commission; give one"},
     ]
     costs |= {"stamp_duty": 0.0005, "commission": 0.001}
@@ -7787,7 +7789,7 @@ BAD_RERUNS = {
     "without a batch": ({"top": 3}, ["rerun.batch_id"]),
     "of every type": (
         {"batch_id": 1, "top": "3", "by": 2, "order": None, "stat": [], "where": "x"},
-        [f"rerun.{name}" for name in ("batch_id", "by", "order", "stat", "where", "top")],
+        [f"rerun.{name}" for name in ("batch_id", "top", "by", "order", "stat", "where")],
     ),
     "of wrong values": (
         {
@@ -7801,7 +7803,7 @@ BAD_RERUNS = {
         },
         [f"rerun.{name}" for name in ("by", "order", "group", "stat", "where[0]")],
     ),
-    "of none and with more": ({"batch_id": "b", "top": 0, "more": 1}, ["rerun.more", "rerun.top"]),
+    "of none and with more": ({"batch_id": "b", "top": 0, "more": 1}, ["rerun.top", "rerun.more"]),
 }
 
 
@@ -7814,10 +7816,18 @@ def test_a_wrong_rerun_is_refused_with_the_paths_of_its_fields(name):
 
 
 def test_a_rerun_excludes_stocks_and_params():
-    body = {"rerun": {"batch_id": "b"}, "stock_code": "A", "params": {}, "sweep": {}, "priority": 999}
+    body = {
+        "rerun": {"batch_id": "b"},
+        "stock_code": "A",
+        "params": {},
+        "sweep": {"grid": {"a": 1}},
+        "priority": 999,
+    }
     with pytest.raises(qtm.InvalidRequest) as raised:
         qtm.BatchRequest.from_body(body)
-    assert [fault.field for fault in raised.value.errors] == ["stock_code", "params", "sweep", "priority"]
+    assert [fault.field for fault in raised.value.errors] == [
+        *("priority", "stock_code", "params", "sweep", "params"),
+    ]
     with pytest.raises(qtm.InvalidRequest, match="stock_code: give either"):
         qtm.BatchRequest.from_body({"config": {}})
 
@@ -10127,8 +10137,10 @@ def test_the_document_is_openapi_3_1_and_has_every_route_and_nothing_else(idle):
     for route in qtm.ROUTES:
         parameters = OPERATIONS[route.method, route.path]["parameters"]
         declared = {(item["name"], item["in"], item["required"]) for item in parameters}
-        assert declared == {(item.name, item.place, item.is_required) for item in route.parameters}
-        assert not (route.is_open and route.parameters), "an open route does not look at its query"
+        known, required = route.parameters["properties"], route.parameters["required"]
+        places = {name: "header" if qtm.is_header(name) else "query" for name in known}
+        assert declared == {(name, place, name in required) for name, place in places.items()}
+        assert not (route.is_open and known), "an open route does not look at its query"
 
 
 def test_every_object_of_the_document_has_a_name_and_no_body_is_a_choice_at_its_root():
@@ -10302,7 +10314,7 @@ class RefusingRunner:
 def good_request(route: qtm.Route, **changes) -> dict:
     """What a request to this route is made of; a task or batch called "x" is not there. ``changes`` of other
     names are header fields."""
-    required = "&".join(f"{item.name}=x" for item in route.parameters if item.is_required)
+    required = "&".join(f"{name}=x" for name in route.parameters["required"])
     by_task = {name: {"task_id": "x"} for name in ("Selection", "RetryTask", "DeleteTask")}
     sent = {"CreateTask": body(), **by_task, "DeleteBatch": {"batch_id": "x"}}.get(route.takes)
     made = {"method": route.method, "target": f"{route.path}?{required}", "version": "1.1", "body": sent}
@@ -10361,7 +10373,7 @@ def wrong_requests(route: qtm.Route, ended: str, waiting: str):
     if route.takes == "CreateTask":
         yield from ({"body": body(priority=i), "Idempotency-Key": "x"} for i in range(2))
         yield {"body": {"rerun": {"batch_id": "none"}}}
-    if any(item.name == "task_id" for item in route.parameters):
+    if "task_id" in route.parameters["properties"]:
         yield {"target": f"{route.path}?task_id={waiting}"}
 
 
@@ -11391,7 +11403,7 @@ def test_the_form_of_a_task_says_at_its_fields_what_the_service_refuses(quick, s
     assert wrong == {
         "Stock code": "must be a text of 1 to 64 printable characters without a space at either end",
         "start_date": "must be a date, YYYY-MM-DD",
-        "commission": "must be a number from 0 to 1",
+        "commission": "must be a number from 0 to less than 1",
     }
     assert page.flaws() == []
     for name, text in (("config.commission", "0"), ("config.start_date", ""), ("stock_code", "MSFT")):
@@ -14511,7 +14523,7 @@ REFUSED_COMMANDS = {
     "no task": (["result", "none"], "", "qtm: there is no task 'none'\n"),
     "no file": (["submit", "none.json"], "", r"qtm: .*No such file or directory: 'none.json'\n"),
     "broken JSON": (["submit", "-"], '{"a": 1,', "qtm: standard input: it is not strict JSON: .* at line 1, column .*\n"),
-    "no object": (["submit", "job.json"], "", "qtm: the body must be a JSON object\n"),
+    "no object": (["submit", "job.json"], "", "qtm: body: must be an object\n"),
     "faults": (
         ["submit", "-"],
         job(config={"start_date": "x", "end_date": 5}),
