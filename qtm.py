@@ -7530,11 +7530,13 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # those that are open: a limit of a billion files takes minutes to close one by one
+    os.dup2(nowhere := os.open(os.devnull, os.O_RDONLY), 0)
+    os.close(nowhere)
+    # what is open and came from the service, not what this interpreter has opened: an agent of sitecustomize, say
     for other in {*map(int, os.listdir("/dev/fd"))} - {0, 1, 2, control.socket.fileno()}:
         with contextlib.suppress(OSError):  # that of the listing itself
-            os.close(other)
+            if os.get_inheritable(other):
+                os.close(other)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     given = json.loads(arguments[2]) if arguments[2:] else control.first()

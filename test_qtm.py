@@ -6742,6 +6742,25 @@ def test_an_engine_server_ends_with_what_its_import_began(tmp_path, monkeypatch)
     server.close()
 
 
+def test_an_engine_server_closes_what_it_inherits_and_not_what_its_interpreter_opened(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.agent = os.open(os.devnull, os.O_RDONLY)\n")
+    (tmp_path / "open_engine.py").write_text(
+        "import os\n"
+        "def run(task, progress): return {}\n"
+        "run.version = ' '.join(str(os.path.exists(f'/dev/fd/{one}')) for one in (900, os.agent))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 900)
+    server = qtm.EngineServer(settings("sqlite:///unused.db", engine="open_engine:run"))
+    server.ensure()
+    assert server.wait_ready(DEADLINE_SECONDS)["version"] == "False True"
+    server.close()
+    os.close(nowhere)
+    os.close(900)
+
+
 def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engine(monkeypatch):
     server = qtm.EngineServer(settings("sqlite:///unused.db"))
 
