@@ -879,7 +879,10 @@ class AnswerReader:
             raise Malformed(f"a field stands twice or is not NAME: VALUE in {head!r}")
         length = fields.get(b"content-length", b"")
         is_chunked = fields.get(b"transfer-encoding") == b"chunked" and not length
-        if any(name not in fields for name in NEEDED_FIELDS) or not (is_chunked or length.isdigit()):
+        # an export for HTTP/1.0, which a mutant may ask for
+        is_to_the_end = not length and fields.get(b"connection") == b"close" and b"content-disposition" in fields
+        is_framed = is_chunked or is_to_the_end or length.isdigit()
+        if not is_framed or any(name not in fields for name in NEEDED_FIELDS):
             raise Malformed(f"a field is missing or wrong in {head!r}")
         return int(match[1]), fields
 
@@ -889,10 +892,13 @@ class AnswerReader:
             is_head = True
         if is_head:
             return Answer(status, fields, b"", False)
-        if b"content-length" not in fields:
+        if b"transfer-encoding" in fields:
             body = self._read_chunks()
             return None if body is None else Answer(status, fields, body, True)
-        length = int(fields[b"content-length"])
+        if b"content-length" not in fields:
+            length = len(self._buffer) if is_over else sys.maxsize
+        else:
+            length = int(fields[b"content-length"])
         if len(self._buffer) < length:
             return None
         body = bytes(self._buffer[:length])
