@@ -880,7 +880,9 @@ class AnswerReader:
         length = fields.get(b"content-length", b"")
         is_chunked = fields.get(b"transfer-encoding") == b"chunked" and not length
         # an export for HTTP/1.0, which a mutant may ask for
-        is_to_the_end = not length and fields.get(b"connection") == b"close" and b"content-disposition" in fields
+        is_to_the_end = (
+            not length and fields.get(b"connection") == b"close" and b"content-disposition" in fields
+        )
         is_framed = is_chunked or is_to_the_end or length.isdigit()
         if not is_framed or any(name not in fields for name in NEEDED_FIELDS):
             raise Malformed(f"a field is missing or wrong in {head!r}")
