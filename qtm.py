@@ -666,6 +666,9 @@ BRACKETS = bytes.maketrans(b"{}", b"[]")
 # Compact strict JSON. Raises ValueError for NaN, infinities and cycles, TypeError for other types.
 dump_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+# The same text whatever the order of the keys, for hashes.
+sorted_json = json.JSONEncoder(sort_keys=True).encode
+
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
@@ -1724,7 +1727,7 @@ def _normal() -> statistics.NormalDist:
 
 def params_key(params: Mapping[str, Any]) -> int:
     """63 bits of a hash of params in any order; among a million, two meet once in ten million times."""
-    text = json.dumps(params, sort_keys=True).encode()
+    text = sorted_json(params).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
@@ -6551,7 +6554,7 @@ def run_key(name: str, engine: Any, task: TaskRequest) -> tuple[str, str | None]
     if hasattr(engine, "data_version") and not isinstance(version, str):
         raise TypeError(f"it gave {_short_repr(version)}, which is no text")
     parts = [name, engine_version(engine), task.stock_code, task.config, task.params, version]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), version
+    return hashlib.sha256(sorted_json(parts).encode()).hexdigest(), version
 
 
 def _key_facts(name: str, engine: Any, task: TaskRequest) -> tuple[str | None, str | None, str]:
@@ -6871,7 +6874,7 @@ class FreshState:
             os.environ.clear()
             os.environ.update(self._environment)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number, handler in enumerate(self._signals, 1):
             if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
@@ -6881,7 +6884,8 @@ class FreshState:
         logging.root.handlers[:] = handlers
         if logging.root.level != level:
             logging.root.setLevel(level)
-        random.seed()  # as a fork does
+        # as a fork does, but not from 2,500 bytes of the system, which would take as long as a small backtest
+        random.seed(int.from_bytes(os.urandom(32), "big"))
         if numpy_random := sys.modules.get("numpy.random"):
             numpy_random.set_state(self._numpy_state) if self._numpy_state else numpy_random.seed()
         if self._folder and os.listdir(self._folder):
