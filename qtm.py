@@ -8906,6 +8906,7 @@ OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
 
 def _ascii_error_text(error: Exception) -> str:
     """What an error says, in ASCII, so that every database takes it."""
+LARGE_GROUP = 100  # outcomes: the next group is not waited for, as transactions are what tasks wait for
     text = error.message if isinstance(error, QtmError) else error_text(error)
     return text.encode("ascii", "backslashreplace").decode()[:MAX_ERROR_TEXT]
 
@@ -8979,7 +8980,7 @@ class Recorder:
         """The thread, until `stop`."""
         while not self._attempts.stopped.is_set():
             self._woken.wait(self.step())
-            if self._attempts.queue:
+            if self._attempts.queue and len(self._waiting) < LARGE_GROUP:
                 self._attempts.stopped.wait(GROUP_SECONDS)
             self._woken.clear()
 
