@@ -2709,6 +2709,8 @@ class MySQLDialect:
         sets; PyMySQL escapes more characters, one by one: 7 ms for a result of 120 kB in place of 0.2."""
         if isinstance(value, str):
             return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        if value is None:
+            return "NULL"
         return str(self._pymysql.converters.escape_item(value, "utf8mb4"))
 
     def _filled_in(self, cursor: Any, sql: str, parameters: Mapping[str, Any]) -> str:
@@ -3752,10 +3754,11 @@ class Statements:
 
 
 def _first_of_run_keys(dialect: Dialect, column: str) -> str:
-    """The query for each run_key and a column of a completed task that has it, else NULL."""
-    return f"""SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
-            /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1)
-        FROM {dialect.json_rows("run_key")} AS r"""
+    """The query for each run_key that a completed task has, with a column of that task. Most have none, and
+    a row takes the driver as long as the server."""
+    return f"""SELECT * FROM (SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
+            /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1) AS found
+        FROM {dialect.json_rows("run_key")} AS r) AS known WHERE found IS NOT NULL"""
 
 
 class CreateStatements(Statements):
@@ -3814,9 +3817,7 @@ class CreateStatements(Statements):
         """A completed task of each key that has one."""
         found: dict[str, str] = {}
         for part in _statement_rows((f'["{key}"]' for key in run_keys), STATEMENT_BYTES):
-            found |= {
-                key: one for key, one in self.database.rows(self._select_known_run, {"rows": part}) if one
-            }
+            found.update(self.database.rows(self._select_known_run, {"rows": part}))
         return found
 
     def _held(self, session: Session, new: NewTasks) -> NewTasks:
@@ -4432,6 +4433,7 @@ class Attempt:
     timeout_seconds: float
     was_lost: bool = False  # the attempt that failed last did so with its scheduler
     request_text: str = "{}"  # what its engine gets
+    params_text: str = "{}"  # of it
     state: AttemptState = AttemptState.CLAIMED
     slot: SlotWorker | None = None  # that has taken it from the queue
     claimed_at: float = 0.0  # by the scheduler's clock
@@ -4459,9 +4461,8 @@ class Attempt:
             f'"priority":{priority},"timeout_seconds":{float(timeout)!r},"max_attempts":{most},'
             f'"task_id":"{task_id}","attempt":{attempt}}}'
         )
-        return cls(
-            worker_id, task_id, attempt, limit, batch_id, code, float(timeout), bool(was_lost), request
-        )
+        about = worker_id, task_id, attempt, limit, batch_id, code, float(timeout)
+        return cls(*about, bool(was_lost), request, params)
 
     def request(self) -> TaskRequest:
         """What its engine gets."""
@@ -4524,9 +4525,13 @@ ENDED = (
     *("task_id", "attempt", "new_status", "new_progress", "given_back", "due_at", "began_at", "ended_at"),
     *("runner", "new_version", "new_message", "new_error"),
 )
+# What is left of it where a task has completed, as most do: less than half as long to read.
+COMPLETED = ("task_id", "attempt", "began_at", "ended_at", "new_version")
+_AS_COMPLETED = operator.itemgetter(*map(ENDED.index, COMPLETED))
 INSERT_ATTEMPTS = f"REPLACE INTO backtest_attempts (task_id, attempt, {', '.join(ATTEMPT_FIELDS)}) VALUES"
 INSERT_RESULTS = "INSERT INTO backtest_results (task_id, result, non_finite, converted, run_card) VALUES"
-METRICS_ROW = ("task_id", "drift", *RunFacts._fields, "metrics")  # the rest is the task's own
+INSERT_METRICS = f"""INSERT INTO backtest_metrics (task_id, batch_id, stock_code, params, engine_version, drift,
+        {", ".join(RunFacts._fields)}, metrics) VALUES"""
 
 
 def _run_card(one: Attempt, times: Sequence[str]) -> str:
@@ -4623,12 +4628,12 @@ class RunStatements(Statements):
                run_at = COALESCE(r.due_at, run_at), started_at = r.began_at, finished_at = r.ended_at,
                worker_id = r.runner""",
         )
-        of_task = ("batch_id", "stock_code", "params", "engine_version")
-        self._insert_metrics = f"""INSERT INTO backtest_metrics
-                ({", ".join((*METRICS_ROW, *of_task))})
-            SELECT /*! STRAIGHT_JOIN */ r.{", r.".join(METRICS_ROW)}, {", ".join(of_task)}
-            FROM {dialect.json_rows(*METRICS_ROW)} AS r
-            CROSS JOIN backtest_tasks /*! FORCE INDEX (PRIMARY) */ ON backtest_tasks.task_id = r.task_id"""
+        self._complete_tasks = dialect.update_from(
+            dialect.json_rows(*COMPLETED),
+            same_attempt,
+            """status = 'completed', message = '', progress = 1.0, error = NULL,
+               engine_version = r.new_version, started_at = r.began_at, finished_at = r.ended_at""",
+        )
         self._select_known = _first_of_run_keys(dialect, "metrics")
         self._select_recorded = f"""SELECT /*! STRAIGHT_JOIN */ a.task_id, a.attempt FROM {keys} AS r
             CROSS JOIN backtest_attempts AS a ON a.task_id = r.task_id AND a.attempt = r.attempt
@@ -4723,7 +4728,7 @@ class RunStatements(Statements):
         return self.database.write(work, confirm)
 
     def _record(self, session: Session, attempts: Sequence[Attempt], stamp: Callable[[float], str]) -> None:
-        rows, results, ranked = [], [], list[tuple[str, str, RunFacts]]()
+        rows, results, ranked = [], [], list[tuple[Attempt, RunFacts]]()
         for one in attempts:
             outcome = one.outcome
             times = stamp(time.monotonic() + one.delay_seconds), stamp(one.started_at), stamp(one.ended_at)
@@ -4732,31 +4737,34 @@ class RunStatements(Statements):
             if outcome.result_json is None:
                 continue
             if outcome.facts:
-                ranked.append((one.task_id, outcome.metrics_json, outcome.facts))
+                ranked.append((one, outcome.facts))
             documents = outcome.result_json, outcome.non_finite_json, outcome.converted_json
             results.append((one.task_id, *documents, _run_card(one, times[1:])))
         self._end(session, rows)
         session.insert(INSERT_RESULTS, results)
-        if ranked:
-            metrics = dump_json([*self._metrics_rows(session, ranked)])
-            session.execute(self._insert_metrics, {"rows": metrics})
+        session.insert(INSERT_METRICS, [*self._metrics_rows(session, ranked)])
 
     def _metrics_rows(
-        self, session: Session, ranked: Sequence[tuple[str, str, RunFacts]]
+        self, session: Session, ranked: Sequence[tuple[Attempt, RunFacts]]
     ) -> Iterator[Sequence[Any]]:
-        """The rows of METRICS_ROW. A task drifts from the first completed task of its run_key that is found,
-        or of this group, when the numbers differ."""
-        keys = [[facts.run_key] for _, _, facts in ranked if facts.run_key]
-        known = session.rows(self._select_known, {"rows": dump_json(keys)}) if keys else ()
-        first = {key: metrics for key, metrics in known if metrics}
-        for task_id, own, facts in ranked:
+        """The rows of INSERT_METRICS. A task drifts from the first completed task of its run_key that is
+        found, or of this group, when the numbers differ."""
+        keys = [[facts.run_key] for _, facts in ranked if facts.run_key]
+        first = dict(session.rows(self._select_known, {"rows": dump_json(keys)}) if keys else ())
+        for one, facts in ranked:
+            own = one.outcome.metrics_json
             other = first.setdefault(facts.run_key, own) if facts.run_key else own
             drift = int(other != own and json.loads(other) != json.loads(own))
-            yield task_id, drift, *facts, own
+            of_task = one.task_id, one.batch_id, one.stock_code, one.params_text, one.engine_version
+            yield *of_task, drift, *facts, own
 
     def _end(self, session: Session, rows: Sequence[tuple[list[Any], list[Any]]]) -> None:
         """running -> completed, failed or pending for locked tasks, and the records of their attempts."""
-        session.execute(self._end_tasks, {"rows": dump_json([task for task, _ in rows])})
+        completed = [_AS_COMPLETED(task) for task, _ in rows if task[2] == "completed"]
+        others = [task for task, _ in rows if task[2] != "completed"]
+        for statement, tasks in ((self._complete_tasks, completed), (self._end_tasks, others)):
+            if tasks:
+                session.execute(statement, {"rows": dump_json(tasks)})
         session.insert(INSERT_ATTEMPTS, [record for _, record in rows])
         old = "DELETE FROM backtest_attempts WHERE task_id = :task_id AND attempt <= :oldest"
         for (task_id, attempt, *_), _ in rows:
@@ -8898,6 +8906,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 GROUP_OUTCOMES = 500  # in one transaction
 # more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
 GROUP_SECONDS = 0.02
+LARGE_GROUP = 100  # outcomes: the next group is not waited for, as transactions are what tasks wait for
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
 # of one that the database refuses while it is there, in 12 s; then of the failure that replaces it
 OUTCOME_TRIES = 8
@@ -8906,7 +8915,6 @@ OUTCOME_RETRY_SECONDS = (0.1, 5.0)  # doubling from the first to the last
 
 def _ascii_error_text(error: Exception) -> str:
     """What an error says, in ASCII, so that every database takes it."""
-LARGE_GROUP = 100  # outcomes: the next group is not waited for, as transactions are what tasks wait for
     text = error.message if isinstance(error, QtmError) else error_text(error)
     return text.encode("ascii", "backslashreplace").decode()[:MAX_ERROR_TEXT]
 
