@@ -11341,42 +11341,8 @@ ENDED_SECONDS = 15.0  # and ended ones
 COUNT_SHARE = 100  # of the time, one part in so many may be spent with a count
 MAX_COUNT_PAUSE_SECONDS = 600.0
 ENDINGS = ("completed", "failed", *ENDINGS_BY_ERROR, "released")
-HELP = {
-    "process_start_time_seconds": "When it started, in seconds since 1970.",
-    "process_cpu_seconds_total": "CPU time, user and system.",
-    "process_resident_memory_bytes": "Resident memory.",
-    "process_open_fds": "Open file descriptors.",
-    "process_max_fds": "File descriptors, at most.",
-    "qtm_info": "The version that runs.",
-    "qtm_http_requests_total": "Answers by route, method and status.",
-    "qtm_http_request_duration_seconds": "Time to answer, the client's wait= included.",
-    "qtm_http_connections": "Open connections.",
-    "qtm_http_requests_waiting": "Requests that wait for a task or batch to end.",
-    "qtm_http_requests_queued": "Requests that wait for a worker.",
-    "qtm_database_up": "1 when the database answered within a second, at this scrape or just before.",
-    "qtm_tasks": "Tasks in the database by status.",
-    "qtm_tasks_count_age_seconds": "How old the counts of open and of ended tasks are.",
-    "qtm_queue_age_seconds": "How long the longest waiting pending task is due.",
-    "qtm_database_statements_total": "Statements.",
-    "qtm_database_statement_seconds_total": "Time in statements.",
-    "qtm_database_errors_total": "Errors by the name that clients see.",
-    "qtm_database_retries_total": "Transactions that were tried again.",
-    "qtm_database_pool_size": "Connections, at most.",
-    "qtm_database_pool_in_use": "Connections in use.",
-    "qtm_database_pool_waits_total": "Uses that had to wait for a connection.",
-    "qtm_upkeep_failures_total": "Steps of upkeep that failed and are tried again.",
-    "qtm_purged_tasks_total": "Tasks that were deleted here for their age.",
-    "qtm_slots": "Slots for attempts.",
-    "qtm_attempts_total": "Attempts that ended here, and those of lost schedulers that were rescued here.",
-    "qtm_engine_ready": "1 when the engine is imported and attempts can start.",
-    "qtm_scheduler_poll_age_seconds": "Since the last round that succeeded.",
-    "qtm_scheduler_heartbeat_age_seconds": "Since the last heartbeat in the database.",
-}
 Sample = tuple[str, Mapping[str, str], float]  # the suffix of the name, labels, value
-
-
-def _one(value: float | None) -> list[Sample]:
-    return [] if value is None else [("", {}, value)]
+Family = tuple[str, str, Sequence[Sample] | float | None]  # a name, its meaning, its samples or only value
 
 
 def _by(label: str, values: Mapping[str, float]) -> list[Sample]:
@@ -11387,13 +11353,14 @@ def _escaped(text: str) -> str:
     return _clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics_text(families: Mapping[str, Sequence[Sample]]) -> str:
-    """These families, by their names in HELP, as text; those without a sample are left out."""
+def metrics_text(families: Iterable[Family]) -> str:
+    """These families as text; those without a sample are left out."""
     lines = []
-    for name, samples in families.items():
+    for name, meaning, found in families:
+        samples = found if isinstance(found, Sequence) else [("", {}, found)] if found is not None else []
         kind = "counter" if name.endswith("_total") else "histogram" if "duration" in name else "gauge"
         if samples:
-            lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}"]
+            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
         for suffix, labels, value in samples:
             inside = ",".join([f'{label}="{_escaped(text)}"' for label, text in labels.items()])
             number = repr(value).replace("inf", "+Inf").replace("-+", "-").replace("nan", "NaN")
@@ -11420,25 +11387,27 @@ class HttpMonitor:
         self._buckets[route][bucket] += 1
         self._seconds[route] += seconds
 
-    def metrics(self) -> dict[str, list[Sample]]:
+    def metrics(self) -> list[Family]:
         """All families of HTTP."""
-        answers, server = sorted(self._answers.copy().items()), self.server()
-        durations: list[Sample] = []
+        answers, durations = sorted(self._answers.copy().items()), list[Sample]()
         for path, counts in self._buckets.items():
             totals, seconds = [*itertools.accumulate(counts)], self._seconds[path]
             bounds = zip((*DURATION_BUCKETS, "+Inf"), totals, strict=True)
             durations += [("_bucket", {"route": path, "le": str(bound)}, total) for bound, total in bounds]
             durations += [("_sum", {"route": path}, seconds), ("_count", {"route": path}, totals[-1])]
-        return {
-            "qtm_http_requests_total": [
-                ("", {"route": path, "method": method, "status": str(status)}, count)
-                for (path, method, status), count in answers
-            ],
-            "qtm_http_request_duration_seconds": durations,
-            "qtm_http_connections": _one(server.get("connections")),
-            "qtm_http_requests_waiting": _one(server.get("waiting")),
-            "qtm_http_requests_queued": _one(server.get("queued")),
-        }
+        requests: list[Sample] = [
+            ("", {"route": path, "method": method, "status": str(status)}, count)
+            for (path, method, status), count in answers
+        ]
+        server, waits = self.server(), "Time to answer, the client's wait= included."
+        waiting = "Requests that wait for a task or batch to end."
+        return [
+            ("qtm_http_requests_total", "Answers by route, method and status.", requests),
+            ("qtm_http_request_duration_seconds", waits, durations),
+            ("qtm_http_connections", "Open connections.", server.get("connections")),
+            ("qtm_http_requests_waiting", waiting, server.get("waiting")),
+            ("qtm_http_requests_queued", "Requests that wait for a worker.", server.get("queued")),
+        ]
 
 
 class CachedRead(Generic[T]):
@@ -11491,51 +11460,61 @@ class TaskCounts:
         self._open = CachedRead("tasks not counted", dao.count_open, clock)
         self._ended = CachedRead("tasks not counted", dao.count_ended, clock)
 
-    def metrics(self) -> dict[str, list[Sample]]:
+    def metrics(self) -> list[Family]:
         """The newest counts; qtm_tasks_count_age_seconds is how old they are."""
         deadline = time.monotonic() + SCRAPE_WAIT_SECONDS
         is_up = self._ping.refresh(SCRAPE_WAIT_SECONDS, OPEN_SECONDS) and not self._ping.error
         for count, pause in ((self._open, OPEN_SECONDS), (self._ended, ENDED_SECONDS)) if is_up else ():
             count.refresh(max(0.0, deadline - time.monotonic()), pause, COUNT_SHARE)
-        opened, ended = self._open.value, self._ended.value
+        opened, age = self._open.value or ({}, None)
+        counts, up = {**opened, **(self._ended.value or {})}, "1 when the database answered lately."
         reads: dict[str, CachedRead[Any]] = {"open": self._open, "ended": self._ended}
         ages = {name: self._clock() - read.read_at for name, read in reads.items() if read.value}
-        return {
-            "qtm_database_up": _one(int(is_up)),
-            "qtm_tasks": _by("status", {**(opened[0] if opened else {}), **(ended or {})}),
-            "qtm_tasks_count_age_seconds": _by("count", ages),
-            "qtm_queue_age_seconds": _one(opened[1] if opened else None),
-        }
+        counted = "How old the counts of open and of ended tasks are."
+        return [
+            ("qtm_database_up", up, int(is_up)),
+            ("qtm_tasks", "Tasks in the database by status.", _by("status", counts)),
+            ("qtm_tasks_count_age_seconds", counted, _by("count", ages)),
+            ("qtm_queue_age_seconds", "How long the longest waiting pending task is due.", age),
+        ]
 
 
-def manager_metrics(tasks: TaskManager) -> dict[str, list[Sample]]:
+def manager_metrics(tasks: TaskManager) -> list[Family]:
     """The counters and the state of the database layer, the upkeep and the scheduler of this process."""
-    database = tasks.dao.snapshot()
+    database, upkeep = tasks.dao.snapshot(), tasks.upkeep
     pools = {"main": database["pool"], "readers": database.get("reader_pool")}
-    pools = {name: pool for name, pool in pools.items() if pool}
-    found = {
-        "qtm_database_statements_total": _one(database["statements"]),
-        "qtm_database_statement_seconds_total": _one(database["seconds"]),
-        "qtm_database_errors_total": _by("kind", database["errors"]),
-        "qtm_database_retries_total": _one(database["retries"]),
-        "qtm_database_pool_size": _by("pool", {name: pool["size"] for name, pool in pools.items()}),
-        "qtm_database_pool_in_use": _by("pool", {name: pool["in_use"] for name, pool in pools.items()}),
-        "qtm_database_pool_waits_total": _by("pool", {name: pool["waits"] for name, pool in pools.items()}),
-        "qtm_upkeep_failures_total": _by("duty", tasks.upkeep.failures),
-        "qtm_purged_tasks_total": _one(tasks.upkeep.purged_tasks),
-    }
+
+    def of_pools(name: str) -> list[Sample]:
+        return _by("pool", {kind: pool[name] for kind, pool in pools.items() if pool})
+
+    found: list[Family] = [
+        ("qtm_database_statements_total", "Statements.", database["statements"]),
+        ("qtm_database_statement_seconds_total", "Time in statements.", database["seconds"]),
+        ("qtm_database_errors_total", "Errors by their stable name.", _by("kind", database["errors"])),
+        ("qtm_database_retries_total", "Transactions that were tried again.", database["retries"]),
+        ("qtm_database_pool_size", "Connections, at most.", of_pools("size")),
+        ("qtm_database_pool_in_use", "Connections in use.", of_pools("in_use")),
+        ("qtm_database_pool_waits_total", "Uses that had to wait for a connection.", of_pools("waits")),
+        ("qtm_upkeep_failures_total", "Steps that failed and are tried again.", _by("duty", upkeep.failures)),
+        ("qtm_purged_tasks_total", "Tasks that were deleted here for their age.", upkeep.purged_tasks),
+    ]
     if tasks.scheduler:
         state = tasks.scheduler.state()
         busy, ended = len(state["running"]), dict.fromkeys(ENDINGS, 0) | state["attempts_ended"]
-        found["qtm_slots"] = _by("state", {"busy": busy, "free": max(0, state["slots"] - busy)})
-        found["qtm_attempts_total"] = _by("ending", ended)
-        found["qtm_engine_ready"] = _one(int(state["engine_ready"]))
-        found["qtm_scheduler_poll_age_seconds"] = _one(state["last_poll_age_seconds"])
-        found["qtm_scheduler_heartbeat_age_seconds"] = _one(state["last_beat_age_seconds"])
+        slots, ready = {"busy": busy, "free": max(0, state["slots"] - busy)}, int(state["engine_ready"])
+        polled, beaten = state["last_poll_age_seconds"], state["last_beat_age_seconds"]
+        rescued = "Attempts that ended here, and those of lost schedulers that were rescued here."
+        found += [
+            ("qtm_slots", "Slots for attempts.", _by("state", slots)),
+            ("qtm_attempts_total", rescued, _by("ending", ended)),
+            ("qtm_engine_ready", "1 when the engine is imported and attempts can start.", ready),
+            ("qtm_scheduler_poll_age_seconds", "Since the last round that succeeded.", polled),
+            ("qtm_scheduler_heartbeat_age_seconds", "Since the last heartbeat.", beaten),
+        ]
     return found
 
 
-def process_metrics() -> dict[str, list[Sample]]:
+def process_metrics() -> list[Family]:
     """The service's own process, under the names that all Prometheus clients use; memory, descriptors and
     start only where /proc is."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -11547,14 +11526,15 @@ def process_metrics() -> dict[str, list[Sample]]:
         started = booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
         memory = int(fields[21]) * resource.getpagesize()
         files = len(os.listdir("/proc/self/fd")) - 1  # without the one that lists
-    return {
-        "process_start_time_seconds": _one(started),
-        "process_cpu_seconds_total": _one(usage.ru_utime + usage.ru_stime),
-        "process_resident_memory_bytes": _one(memory),
-        "process_open_fds": _one(files),
-        "process_max_fds": _one(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        "qtm_info": [("", {"version": __version__}, 1)],
-    }
+    cpu_seconds, (most_files, _) = usage.ru_utime + usage.ru_stime, resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        ("process_start_time_seconds", "When it started, in seconds since 1970.", started),
+        ("process_cpu_seconds_total", "CPU time, user and system.", cpu_seconds),
+        ("process_resident_memory_bytes", "Resident memory.", memory),
+        ("process_open_fds", "Open file descriptors.", files),
+        ("process_max_fds", "File descriptors, at most.", most_files),
+        ("qtm_info", "The version that runs.", [("", {"version": __version__}, 1)]),
+    ]
 
 
 # ==== 54 Schemas ============================================================================================
@@ -12388,9 +12368,9 @@ class TaskAPI:
 
     def metrics(self, _call: Call) -> Response:
         """GET /metrics: in Prometheus' text format, whether the database is there or not."""
-        families = process_metrics() | self.monitor.metrics()
+        families = process_metrics() + self.monitor.metrics()
         if self._tasks and self._counts:
-            families |= self._counts.metrics() | manager_metrics(self._tasks)
+            families += self._counts.metrics() + manager_metrics(self._tasks)
         return Response(200, metrics_text(families).encode(), content_type=METRICS_TYPE)
 
     def ended(self, keys: Sequence[WaitKey]) -> set[WaitKey]:
