@@ -13390,16 +13390,13 @@ class Dispatcher:
             exchange.is_alone = True
             self.lanes[Lane.LONG].add(exchange)
         elif self.is_draining or connection.has_ended or not self.waiters.wait(exchange, outcome.key):
-            self._submit_again(exchange)
+            self.end_wait(exchange)
         else:
             connection.phase, connection.deadline = Phase.WAITING, exchange.started + outcome.seconds
 
     def end_wait(self, exchange: Exchange) -> None:
-        """Answer a waiting request with the current state."""
-        if self.waiters.pop(exchange, None):
-            self._submit_again(exchange)
-
-    def _submit_again(self, exchange: Exchange) -> None:
+        """Have a request that waits, or would wait, answered with the current state."""
+        self.waiters.pop(exchange, None)
         exchange.connection.phase = Phase.BUSY
         exchange.request = exchange.request._replace(may_wait=False)
         self.submit(exchange)
