@@ -3513,7 +3513,7 @@ def _key_lists(sql: str, keys: Sequence[str]) -> Iterator[tuple[PreparedStatemen
     for start in range(0, len(keys), MAX_KEYS):
         part = [_key(key) for key in keys[start : start + MAX_KEYS]]
         statement, names = _for_keys(sql, 1 << (len(part) - 1).bit_length())
-        yield statement, dict(zip(names, part + part[-1:] * (len(names) - len(part)), strict=True))
+        yield statement, dict(itertools.zip_longest(names, part, fillvalue=part[-1]))
 
 
 class StatusChange(NamedTuple):
@@ -11915,8 +11915,9 @@ class Route:
             found = self.answer(api, [call])[0] if self.is_joint else self.answer(api, call)
             if isinstance(found, (dict, str)):
                 found = success(found if isinstance(found, str) else dump_json(found))
-            is_response = isinstance(found, Response)
-            return found._replace(log={**call.ids, **found.log}) if is_response else cast(Answer, found)
+            if self.is_joint or not isinstance(found, Response):
+                return cast(Answer, found)
+            return found._replace(log={**call.ids, **found.log})
         except Exception as error:  # a bug too
             error.log = {**getattr(error, "log", {}), **call.ids}  # type: ignore[attr-defined]
             return without_traceback(error) if isinstance(error, QtmError) else error
