@@ -777,7 +777,7 @@ BATCH_ID_RULE = "be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or di
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 NOUNS = {
     **{"string": "a text", "boolean": "true or false", "array": "a list", "object": "an object"},
-    **{"integer": "a whole number", "number": "a number"},
+    **{"integer": "a whole number", "number": "a number", "null": "null"},
 }
 KINDS: dict[Any, str] = {  # of JSON; Mapping is for those that are no dict
     **{bool: "boolean", str: "string", int: "integer", float: "number", type(None): "null"},
@@ -904,7 +904,7 @@ def rule_of(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         return rule_of(SCHEMAS[schema["$ref"][len(REFERENCE) :]])
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(map(rule_of, schema["anyOf"])))
+        return " or ".join(map(rule_of, schema["anyOf"])).replace(" or be ", " or ")
     kind = schema["type"] if isinstance(schema["type"], str) else schema["type"][0]
     low, high = (schema.get(name) for name in BOUNDS.get(kind, ("minimum", "maximum")))
     if "pattern" in schema:
@@ -916,8 +916,12 @@ def rule_of(schema: Mapping[str, Any]) -> str:
         return "be a date, YYYY-MM-DD"
     if "exclusiveMaximum" in schema:
         high = f"less than {schema['exclusiveMaximum']}"
-    words = f" {'of' if kind in BOUNDS else 'from'} {low} to {high}" if high else f" of at least {low}"
-    return f"be {NOUNS[kind]}{words * (low is not None)}{' characters' * (kind == 'string' and bool(low))}"
+    if low is None:
+        return f"be {NOUNS[kind]}"
+    if high is None:
+        return f"be {NOUNS[kind]}{' that is not empty' if kind in BOUNDS else f' of at least {low}'}"
+    unit = " characters" if kind == "string" else ""
+    return f"be {NOUNS[kind]} {'of' if kind in BOUNDS else 'from'} {low} to {high}{unit}"
 
 
 def _schema_for(value: Any, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -11697,7 +11701,7 @@ PAGE = """limit?: int 1..{} = {} "The size of a page.",
     cursor?: {} "Where the page begins: next_cursor of the page before.\""""
 LANGUAGE_HEADER = "Accept-Language"
 LANGUAGE = f'{LANGUAGE_HEADER}?: str "With zh-CN, status_text is Chinese."'
-WAIT = f'wait?: float 0..{MAX_WAIT_SECONDS} = 0 "Seconds to wait for the end."'
+WAIT = f'wait?: float 0..{MAX_WAIT_SECONDS:g} = 0 "Seconds to wait for the end."'
 BATCH_ID = 'batch_id: str 1.. "The batch."'
 STATUSES = 'status?: Status* "Only tasks with one of these statuses."'
 OF_STOCK = 'stock_code?: str 1.. "Only tasks of this stock."'
@@ -12454,14 +12458,13 @@ class Certificate:
         self._files = self._read()
         self._next_look = 0.0
 
-    def _read(self) -> list[bytes]:
-        found = []
-        for path in (self._settings.tls_cert, self._settings.tls_key):
-            try:
-                found.append(pathlib.Path(path).read_bytes())
-            except OSError as error:
-                found.append(str(error).encode())
-        return found
+    def _read(self) -> list[bytes] | None:
+        """The files as they are now; None where one cannot be read."""
+        with contextlib.suppress(OSError):
+            return [
+                pathlib.Path(path).read_bytes() for path in (self._settings.tls_cert, self._settings.tls_key)
+            ]
+        return None
 
     def refresh(self, now: float) -> None:
         """Look at the files now and then. A pair that cannot be used changes nothing, and is tried again once
