@@ -14264,6 +14264,8 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
+# Python's lock passes to a waiting thread after it, while a backlog drains; a request takes it four times
+SWITCH_SECONDS = 0.001
 
 
 class ServiceSignals:
@@ -14320,6 +14322,7 @@ def look_ahead(settings: Settings, with_http: bool, with_scheduler: bool) -> Non
 
 def prepare_process() -> None:
     """Prepare a service before its first thread; it may open as many files as the system allows."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # No process of the same user reads our memory and environment, and no core file holds them. The engine
