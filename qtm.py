@@ -8957,7 +8957,7 @@ class Recorder:
         self._on_doubt = on_doubt
         self._attempts = attempts
         self._clock = clock
-        # attempts that have ended, and the bytes of their outcomes; under attempts.changed
+        # attempts that have ended, and the bytes that are written of each; under attempts.changed
         self._waiting: dict[Attempt, int] = {}
         # those whose progress the database does not have, and when to write it; the same
         self._reports: dict[Attempt, float] = {}
@@ -8967,7 +8967,7 @@ class Recorder:
 
     def put(self, attempt: Attempt, outcome: Outcome, delay_seconds: float) -> None:
         """Take the outcome of an attempt that has ended; that of a lost one is void."""
-        size = outcome.stored_bytes
+        size = outcome.stored_bytes + len(attempt.params_text.encode())
         with self._attempts.changed:
             if not attempt.move(AttemptState.RECORDING):
                 outcome = CANCELLED._replace(usage=outcome.usage)

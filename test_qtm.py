@@ -7237,6 +7237,22 @@ def test_an_outcome_that_the_database_refuses_keeps_no_other_of_its_group_waitin
     assert (len(left), attempts.known, dict(attempts.ended)) == (7, {}, {"failed": 7})
 
 
+def test_a_group_of_outcomes_is_no_longer_than_a_packet_however_long_the_params_are(dao, monkeypatch):
+    ids, clock, groups, record = qtm.new_task_ids(5), FakeClock(), [], dao.record
+    long = qtm.BatchRequest([*"ABCDE"], CONFIG, [{"note": "x" * 3000}])
+    store(dao, long, "b", ids, 60.0, 3)
+    monkeypatch.setattr(dao, "record", lambda group: groups.append(len(group)) or record(group))
+    monkeypatch.setattr(dao.database.dialect, "max_document_bytes", 8192)
+    attempts = qtm.Attempts(clock)
+    recorder = qtm.Recorder(dao, attempts, lambda some, batches: None, lambda: None, clock)
+    attempts.add(group := dao.claim("w", 5))
+    for one in group:
+        recorder.put(one, ranked({}), 0.0)
+    recorder.step()
+    assert groups == [2, 2, 1]
+    assert [dao.get(one).status.value for one in ids] == ["completed"] * 5
+
+
 def test_the_timeout_of_a_task_that_was_claimed_ahead_begins_with_its_engine(tmp_path, monkeypatch):
     """The last of these is claimed far longer before its start than it may run."""
     engine = """
