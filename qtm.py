@@ -19,7 +19,7 @@ Embedded::
         batch = tasks.create_task(qtm.TaskRequest(stock_code="AAPL", config={...}, params={...}))
         info = tasks.wait(batch.task_ids[0], timeout_seconds=60)
 
-With a running service, by the same verbs; both give a batch as an object, too::
+Against a running service, by the same verbs; here as there, `submit` gives a batch as an object::
 
     tasks = qtm.connect("http://127.0.0.1:8080")
     batch = tasks.submit(["AAPL", "MSFT"], config, qtm.grid(fast=range(5, 30, 5), slow=[50, 100]))
@@ -30,14 +30,16 @@ The life of a task::
 
     pending --claim--> running --> completed
        |                 |  +----> failed
-       |                 |  +----> pending     (a failed attempt, with attempts left; lease expired; released)
+       |                 |  +----> pending     (failed or lost, with attempts left; or given back unused)
        +--> cancelled <--+
     failed, cancelled --retryTask--> pending
 
-Every arrow is one compare-and-set in the database. If a slot is free and no task is pending, a create of one
-task stores it as ``running``: the create is its claim. Every update of a running task has the attempt number
-and the worker id (host:pid:random of its scheduler) in its WHERE clause. If it matches no row, the task was
-cancelled or another scheduler owns it: this one kills the engine process and discards the outcome.
+Every arrow is one compare-and-set in the database. What a scheduler changes in a task that it runs, it changes
+for its own attempt number and worker id (host:pid:random) alone. If that matches no row, the task was cancelled
+or another scheduler owns it: this one kills the engine process and discards the outcome. A rescue needs the
+attempt number and the heartbeat that stood still; on SQLite, which has one scheduler, a start rescues at once.
+If a slot is free and no task is pending, a create of one task without a key and a batch_id is its claim: it
+stores the task as ``running``.
 
 Threads and processes::
 
@@ -47,18 +49,17 @@ Threads and processes::
       http-worker-N     compute answers                engine host (one per slot: forks ahead, reaps, kills)
       scheduler         claims, heartbeats, rescues      |- fork per attempt, or per QTM_TASKS_PER_PROCESS
       scheduler-timer   a threading.Timer, only wakes    v
-      slot-N            runs attempts of one slot ===> engine process (one is active, the next one waits)
+      slot-N            runs attempts of one slot ===> engine process (one runs attempts, the next one waits)
       recorder          writes outcomes and progress
       upkeep            retention, checkpoints
       engine-output     logs what the import prints
-      cached-read       asks the database for /readyz and /metrics, only while it does so
+      cached-read       asks the database for /readyz and /metrics, and ends
 
-Locks: a thread that holds one acquires no other, but for ProgressSender._lock, which is held while a report is
-passed on. No lock is held during a call to the database, user code or a join, with two exceptions:
-PendingLimit._lock, while one thread counts pending tasks for all, and EngineServer._validator_lock, while one
-thread has the engine validate a create.
+Locks: a thread that holds one acquires no other, and holds it during no call to the database or to user code
+and no join, with three exceptions: ProgressSender._lock, while a report is passed on; PendingLimit._lock, while
+one thread counts pending tasks for all; and EngineServer._validator_lock, while the engine answers a create.
 
-Rooms (search for the rule "# ==== "):
+Rooms (search for "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
     9 Tables and curves.
   Database: 10 Log and counters, 11 Connection pool, 12 SQLite, 13 MySQL, 14 Transactions, 15 Migrations,
@@ -1158,7 +1159,8 @@ def grid(
 
 
 # ==== 6 Requests ============================================================================================
-# The requests of clients. They validate themselves: all faults at once, each with the path of its field.
+# The bodies of creates, and the queries of rankings. They validate themselves: all faults at once, each with the
+# path of its field.
 
 MAX_METRIC_NAME = 100  # characters
 
@@ -3040,8 +3042,8 @@ class Database:
 # ==== 15 Migrations =========================================================================================
 # The schema is a list of numbered steps; steps are only appended. schema.sql is a copy of this text for
 # people and their tools (`qtm.py migrate --print`). Each statement is recorded when it is done: an
-# interrupted migration continues where it stopped. Several starting replicas apply the same statements; the
-# server lets one of them through, and the others find each done already.
+# interrupted migration continues where it stopped. Replicas that start together apply the same statements; the
+# database runs one after the other, and the later ones find it done.
 
 SCHEMA = """\
 -- The schema of qtm: one text for SQLite, MySQL 8 and MariaDB 10.6 and newer. MySQL alone reads /*! these */.
@@ -4306,7 +4308,8 @@ class TaskStatements(Statements):
 
 
 # ==== 20 Attempts ===========================================================================================
-# One attempt of a task in this process: its states, its outcome, and the rows that the recorder writes of it.
+# One attempt of a task in this process: its states, its outcome, the rows that the recorder writes of it, and
+# the SQL that finds tasks to claim.
 
 KEPT_ATTEMPTS = 100  # of one task on record; max_attempts allows as many, and retryTask may add more
 
@@ -4577,7 +4580,7 @@ def _ended_rows(
 
 # ==== 21 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
-# of tasks, which it gets as rows of JSON, and changes only those whose attempt and worker id match.
+# of tasks, which it gets as rows of JSON, and changes only those that are still as the scheduler knows them.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
@@ -7080,8 +7083,9 @@ class TemporaryFolder:
 # ==== 34 Engine host ========================================================================================
 # The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
 # and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
-# (child subreaper), watches memory, and kills at a timeout, cancel or memory limit. When the service dies, it
-# reads the end of its socket, kills its processes and exits.
+# (child subreaper). It kills when they use too much memory, and, by SIGTERM and 2 s later by SIGKILL, when the
+# service asks for it (Engine slots watches the time). When the service dies, it reads the end of its socket,
+# kills its processes and exits.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 # for a process that removes shared memory of others, once those are killed: it may wait for a CPU
@@ -7366,8 +7370,8 @@ def _be_host(
 
 
 # ==== 35 Engine server process ==============================================================================
-# The process that imports the engine once and forks one host per slot. It kills what hosts leave that were
-# killed.
+# The process that imports the engine once and forks one host per slot. It kills what a killed host has left,
+# and ends when the service does.
 
 IMPORT_END_SECONDS = 1.0  # for threads and exit handlers of the import, once the server ends
 MAX_LEFT = 20  # threads or sockets that are named
@@ -7845,8 +7849,8 @@ class HostLink:
 
 # ==== 38 Engine slots =======================================================================================
 # The service's side of a slot. Its thread sends attempts to the engine processes of a host, several in advance
-# while attempts are short, and reads frames until each has ended. Every wait for another process has a
-# deadline.
+# while attempts are short, and reads frames until each has ended. It decides that the time of an attempt is over,
+# and has the host end it. Every wait for another process has a deadline; a host that misses it is killed.
 
 START_SECONDS = 10.0  # for a host to fork, and for an engine process to say that it has started
 # at most so much of one wait counts to them: while the whole machine stood still, nothing could start
@@ -8659,8 +8663,9 @@ class Upkeep:
 
 
 # ==== 42 Leases and waits ===================================================================================
-# The scheduler's state in memory: threads that wait for a change, attempts of this process and their
-# durations, and tasks of other schedulers whose heartbeat has not changed for a lease. Only two clocks are
+# The scheduler's state in memory: threads that wait for a change; attempts of this process, their queue and their
+# durations, which say how many to claim ahead; and tasks of other schedulers whose heartbeat has not changed for
+# a lease. Only two clocks are
 # used: this process's monotonic clock and the database's.
 
 DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
@@ -8902,7 +8907,7 @@ def new_worker_id() -> str:
 
 
 # ==== 43 Recorder ===========================================================================================
-# A thread that writes progress and outcomes. It writes all that is queued in one transaction: the longer a
+# A thread that writes progress and outcomes. It writes all that wait in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
 
@@ -9241,8 +9246,8 @@ class SlotWorker(SlotEvents):
 
 
 # ==== 45 TaskScheduler ======================================================================================
-# The scheduler's thread claims tasks, sends heartbeats and rescues tasks whose lease has expired. `step()` is
-# one round. The timer, a new task, or a slot that needs tasks wakes the thread and does nothing else.
+# The scheduler's thread claims tasks, sends heartbeats, rescues tasks whose lease has expired, and keeps an engine
+# server running. `step()` is one round. The timer, a new task, or a slot that needs tasks only wakes the thread.
 
 RELEASE_SECONDS = 5.0  # for recording the attempts that a stop releases
 RESCUED_TOGETHER = 500  # tasks of a dead scheduler
@@ -9552,8 +9557,8 @@ class TaskScheduler:
 
 
 # ==== 46 Admission ==========================================================================================
-# The checks before a verb runs: types of arguments, documents of Python callers, the limit of pending tasks,
-# and the engine's own validation.
+# The checks before a verb runs: types of arguments, config and params of Python callers, the limit of pending
+# tasks, and the engine's own validation.
 
 VALIDATED_TOGETHER = 10_000  # tasks that an engine is asked about at once
 FULL_RETRY_SECONDS = 10  # when to ask again that was refused for too many pending tasks
@@ -10355,7 +10360,7 @@ class TaskQueries(SharedVerbs):
 
 
 # ==== 49 TaskManager ========================================================================================
-# The public verbs that change tasks, and `start`. HTTP and Python callers use these alone.
+# The public verbs that change tasks, and `start`. HTTP and Python callers use these and those of Task queries alone.
 
 
 class TaskManager(TaskQueries):
@@ -10869,7 +10874,8 @@ class ServiceConnections:
 
 
 # ==== 51 Client =============================================================================================
-# The verbs of TaskManager against a running service, by HTTP.
+# The verbs of TaskManager against a running service, by HTTP. Most copy its signature: a new argument of a verb
+# needs no change here.
 
 
 def _model(kind: type[R], values: Mapping[str, Any], **known: Any) -> R:
@@ -12779,8 +12785,10 @@ class ByteBudget:
 
 # ==== 61 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
-# loop (thread http-loop) uses it. Each phase has a deadline, and a body a least rate, so that a slow client
-# costs one descriptor for a while and no thread; the rooms before and after bound its memory and its number.
+# loop (thread http-loop) uses it. Each phase has a deadline but BUSY, in which a worker computes (HTTP dispatch
+# bounds the wait for one); a body has a least rate, and a client that takes nothing of its answer is closed. So a
+# slow client costs one descriptor for a while and no thread. HTTP messages and Access bound the size of a request,
+# HTTP exchanges the memory of all, HTTP server their number.
 #
 #   IDLE --> HEAD --> BODY --> BUSY <--> WAITING          an answer that closes: --> LINGERING --> CLOSED
 #    ^        |                 |                         a disconnect, or a deadline: --> CLOSED
@@ -13108,8 +13116,8 @@ class Connection:
 
 
 # ==== 62 HTTP dispatch ======================================================================================
-# Requests on their way from the event loop to workers and back. Worker threads take groups of alike requests
-# from a SimpleQueue and compute the answers, which return through a deque; a socket pair wakes the loop.
+# Requests on their way from the event loop to workers and back. The loop gives each idle worker a group of alike
+# requests through its SimpleQueue; the answers return through a deque, and a socket pair wakes the loop.
 # Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
 # its own queue and workers, so that slow requests (a create that the engine validates, a long answer, a
 # COMMIT) delay no other kind.
@@ -14259,7 +14267,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 
 
 # ==== 68 Service process ====================================================================================
-# A service from its first signal handler to its end.
+# What `serve` and `worker` run: the order of start and stop, and signals.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
