@@ -66,14 +66,14 @@ Rooms (search for "# ==== "):
     16 Rows, 17 New tasks, 18 Create statements, 19 Task statements, 20 Attempts, 21 Run statements,
     22 Rank statements, 23 Export statements, 24 Upkeep statements, 25 Doctor.
   Engine: 26 Engines, 27 Prices, 28 Backtest engine, 29 Library values, 30 Results, 31 Engine calls,
-    32 Engine process, 33 Temporary folders, 34 Engine host, 35 Engine server process, 36 Engine output,
-    37 Host links, 38 Engine slots, 39 Engine server, 40 Thread runner.
-  Scheduler: 41 Upkeep, 42 Leases and waits, 43 Recorder, 44 Slot workers, 45 TaskScheduler.
-  Verbs: 46 Admission, 47 Batches, 48 Task queries, 49 TaskManager, 50 Service connections, 51 Client.
-  HTTP: 52 HTTP messages, 53 Metrics, 54 Schemas, 55 Routes, 56 OpenAPI, 57 Page, 58 API, 59 Access,
-    60 HTTP exchanges, 61 HTTP connections, 62 HTTP dispatch, 63 HTTP server.
-  Program: 64 Command output, 65 Client commands, 66 Service log, 67 Check, 68 Service process,
-    69 Command line.
+    32 Processes, 33 Engine process, 34 Temporary folders, 35 Engine host, 36 Engine server process,
+    37 Engine output, 38 Host links, 39 Engine slots, 40 Engine server, 41 Thread runner.
+  Scheduler: 42 Upkeep, 43 Leases and waits, 44 Recorder, 45 Slot workers, 46 TaskScheduler.
+  Verbs: 47 Admission, 48 Batches, 49 Task queries, 50 TaskManager, 51 Service connections, 52 Client.
+  HTTP: 53 HTTP messages, 54 Metrics, 55 Schemas, 56 Routes, 57 OpenAPI, 58 Page, 59 API, 60 Access,
+    61 HTTP exchanges, 62 HTTP connections, 63 HTTP dispatch, 64 HTTP server.
+  Program: 65 Command output, 66 Client commands, 67 Service log, 68 Check, 69 Service process,
+    70 Command line.
 """
 
 from __future__ import annotations
@@ -6657,31 +6657,11 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
     return Outcome(dump_json(found))
 
 
-# ==== 32 Engine process =====================================================================================
-# The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
-# datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
-# pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
-# active.
+# ==== 32 Processes ==========================================================================================
+# What Linux tells of processes and grants to them, and what other systems lack.
 
-LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
-# they may go to the whole group; the service decides what ends
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
-TASK_OOM_SCORE = 500  # when the machine runs out of memory, the kernel ends an engine before anything else
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
-# has an engine process write where it is
-STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
-# as `ps -e` and `top` show them
-HOST_FOLDER = "qtm-engine-"  # begins the name of the folder that holds TMPDIR of attempts
-SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
-# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
-# last
-PIECE_HEAD = struct.Struct("!8sIH?")
-PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
 DESCRIPTOR = struct.Struct("i")
-# datagrams with boundaries and an end; where there are none (macOS), without an end
-PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
-MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task is sent as a file
 
 
 @functools.cache
@@ -6732,6 +6712,31 @@ def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple
     """The next data of a Unix socket, and the descriptors with it; socket.recv_fds() ignores its flags."""
     data, found, _, _ = sock.recvmsg(size, socket.CMSG_LEN(4 * DESCRIPTOR.size), flags)
     return data, [number for _, _, part in found for (number,) in DESCRIPTOR.iter_unpack(part)]
+
+
+# ==== 33 Engine process =====================================================================================
+# The process that runs attempts. All engine processes of a slot share three descriptors of their host: a
+# datagram socket, from which the active process reads one task at a time; a pipe of frames to the service; a
+# pipe for stdout and stderr. Hence the service can take an unread task back without knowing which process is
+# active.
+
+LOG_HANDLERS_SECONDS = 1.0  # for what they hold back, once an attempt has ended
+# they may go to the whole group; the service decides what ends
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+TASK_NICE = 10  # engines yield to the service, so that the API stays responsive
+TASK_OOM_SCORE = 500  # when the machine runs out of memory, the kernel ends an engine before anything else
+# has an engine process write where it is
+STACKS_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+# as `ps -e` and `top` show them
+HOST_FOLDER = "qtm-engine-"  # begins the name of the folder that holds TMPDIR of attempts
+SERVER_NAME, ENGINE_HOST_NAME, ENGINE_NAME = "qtm-server", "qtm-host", "qtm-engine"
+# before each piece of a frame: the slot's marker, the writer's pid, the bytes of the piece, whether it is the
+# last
+PIECE_HEAD = struct.Struct("!8sIH?")
+PIECE_BYTES = select.PIPE_BUF - PIECE_HEAD.size  # the kernel writes up to PIPE_BUF bytes in one piece
+# datagrams with boundaries and an end; where there are none (macOS), without an end
+PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+MAX_PACKET_BYTES = 65536 if sys.platform == "linux" else 2000  # a larger task is sent as a file
 
 
 class ProcessPlan(NamedTuple):
@@ -7018,7 +7023,7 @@ def engine_process(
     os._exit(0)  # threads that the engine left behind end here
 
 
-# ==== 33 Temporary folders ==================================================================================
+# ==== 34 Temporary folders ==================================================================================
 # TMPDIR of engine processes. Each host has one, in a folder that is locked as long as one of its processes lives.
 
 MAX_FOLDER_BYTES = 75  # of TMPDIR: multiprocessing adds 32 to name a Unix socket in it, of 107 at most
@@ -7080,7 +7085,7 @@ class TemporaryFolder:
         shutil.rmtree(os.path.dirname(self._path), ignore_errors=True)
 
 
-# ==== 34 Engine host ========================================================================================
+# ==== 35 Engine host ========================================================================================
 # The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
 # and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
 # (child subreaper). It kills when they use too much memory, and, by SIGTERM and 2 s later by SIGKILL, when the
@@ -7369,7 +7374,7 @@ def _be_host(
             ends.send({"no_process": str(error)})
 
 
-# ==== 35 Engine server process ==============================================================================
+# ==== 36 Engine server process ==============================================================================
 # The process that imports the engine once and forks one host per slot. It kills what a killed host has left,
 # and ends when the service does.
 
@@ -7652,7 +7657,7 @@ class ServerProcess:
             self.wait(KILL_GRACE_SECONDS)
 
 
-# ==== 36 Engine output ======================================================================================
+# ==== 37 Engine output ======================================================================================
 # What engines print, into the log and into the records of attempts.
 
 MAX_OUTPUT_BYTES = 64 * 1024  # of one attempt that go to the log; the rest is read and dropped
@@ -7713,7 +7718,7 @@ class OutputLog:
             log_event(logging.INFO, self._event, **self._fields, text=line[:room].decode("utf-8", "replace"))
 
 
-# ==== 37 Host links =========================================================================================
+# ==== 38 Host links =========================================================================================
 # The service's ends of a host: tasks go in, frames and output come out. A slot's marker before each piece of a
 # frame says that qtm's own code made it; an engine that looks for the marker can forge its own outcome.
 
@@ -7847,7 +7852,7 @@ class HostLink:
             os.close(descriptor)
 
 
-# ==== 38 Engine slots =======================================================================================
+# ==== 39 Engine slots =======================================================================================
 # The service's side of a slot. Its thread sends attempts to the engine processes of a host, several in advance
 # while attempts are short, and reads frames until each has ended. It decides that the time of an attempt is over,
 # and has the host end it. Every wait for another process has a deadline; a host that misses it is killed.
@@ -8186,7 +8191,7 @@ class EngineSlot:
         self._waiting.clear()
 
 
-# ==== 39 Engine server ======================================================================================
+# ==== 40 Engine server ======================================================================================
 # The service's side of the engine server process: it starts the process, and starts another when it dies. One
 # of the two runners.
 
@@ -8459,7 +8464,7 @@ class EngineServer:
         self._end()
 
 
-# ==== 40 Thread runner ======================================================================================
+# ==== 41 Thread runner ======================================================================================
 # The other runner: it calls a plain function in threads of this process. At a timeout or cancel the attempt
 # is over, but its thread runs until the function returns.
 
@@ -8551,7 +8556,7 @@ Slot = EngineSlot | ThreadRunner  # runs attempts one after the other; `run` and
 Runner = EngineServer | ThreadRunner  # where attempts run: apart in processes, or in threads of this process
 
 
-# ==== 41 Upkeep =============================================================================================
+# ==== 42 Upkeep =============================================================================================
 # A thread for retention and SQLite's checkpoints. The scheduler never waits for it.
 
 UPKEEP_STOP_SECONDS = 5.0  # for the step that is being done
@@ -8662,7 +8667,7 @@ class Upkeep:
             yield CHECKPOINT_SECONDS
 
 
-# ==== 42 Leases and waits ===================================================================================
+# ==== 43 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change; attempts of this process, their queue and their
 # durations, which say how many to claim ahead; and tasks of other schedulers whose heartbeat has not changed for
 # a lease. Only two clocks are
@@ -8906,7 +8911,7 @@ def new_worker_id() -> str:
     return f"{host}:{os.getpid()}:{os.urandom(6).hex()}"
 
 
-# ==== 43 Recorder ===========================================================================================
+# ==== 44 Recorder ===========================================================================================
 # A thread that writes progress and outcomes. It writes all that wait in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
@@ -9106,7 +9111,7 @@ class Recorder:
         attempt.refusals += 1
 
 
-# ==== 44 Slot workers =======================================================================================
+# ==== 45 Slot workers =======================================================================================
 # The threads that run attempts, one per slot. A thread takes attempts from the queue, has its engine slot run
 # them, and gives their outcomes to the recorder.
 
@@ -9245,7 +9250,7 @@ class SlotWorker(SlotEvents):
             self.ended(one, RELEASED)
 
 
-# ==== 45 TaskScheduler ======================================================================================
+# ==== 46 TaskScheduler ======================================================================================
 # The scheduler's thread claims tasks, sends heartbeats, rescues tasks whose lease has expired, and keeps an engine
 # server running. `step()` is one round. The timer, a new task, or a slot that needs tasks only wakes the thread.
 
@@ -9556,7 +9561,7 @@ class TaskScheduler:
         return math.inf if due is None else max(due, 0.05)
 
 
-# ==== 46 Admission ==========================================================================================
+# ==== 47 Admission ==========================================================================================
 # The checks before a verb runs: types of arguments, config and params of Python callers, the limit of pending
 # tasks, and the engine's own validation.
 
@@ -9779,7 +9784,7 @@ class EngineCheck:
         return FieldError(field, message)
 
 
-# ==== 47 Batches ============================================================================================
+# ==== 48 Batches ============================================================================================
 # A batch as an object, over the verbs of a TaskManager or a Client, and the verbs that both have from here.
 # Only calls of its methods make requests.
 
@@ -10044,7 +10049,7 @@ class SharedVerbs:
         return Batch(self, created.batch_id, created)
 
 
-# ==== 48 Task queries =======================================================================================
+# ==== 49 Task queries =======================================================================================
 # The public verbs that change nothing. They raise the errors of the first room and return models, or the JSON
 # text of an answer where HTTP would only write the model again.
 
@@ -10359,7 +10364,7 @@ class TaskQueries(SharedVerbs):
             raise kind(f"the scheduler of this manager has failed: {failure}") from failure
 
 
-# ==== 49 TaskManager ========================================================================================
+# ==== 50 TaskManager ========================================================================================
 # The public verbs that change tasks, and `start`. HTTP and Python callers use these and those of Task queries alone.
 
 
@@ -10660,7 +10665,7 @@ def start(
     return tasks
 
 
-# ==== 50 Service connections ================================================================================
+# ==== 51 Service connections ================================================================================
 # Requests to a running service. One is repeated when its answer is lost: creates have an Idempotency-Key, and
 # the other changes ask for a state, not for a step.
 
@@ -10873,7 +10878,7 @@ class ServiceConnections:
         return is_lost or reply.is_repeat or self._has_answered or reply.retry_after_seconds is not None
 
 
-# ==== 51 Client =============================================================================================
+# ==== 52 Client =============================================================================================
 # The verbs of TaskManager against a running service, by HTTP. Most copy its signature: a new argument of a verb
 # needs no change here.
 
@@ -11026,7 +11031,7 @@ def connect(
     return Client(ServiceConnections(url, token, timeout_seconds))
 
 
-# ==== 52 HTTP messages ======================================================================================
+# ==== 53 HTTP messages ======================================================================================
 # A parser of requests by the strict grammar of RFC 9112, without a socket or a clock: packet boundaries do
 # not matter. A doubt about where a request ends closes the connection. Also the heads of answers.
 
@@ -11335,7 +11340,7 @@ class MessageReader:
         return is_whole
 
 
-# ==== 53 Metrics ============================================================================================
+# ==== 54 Metrics ============================================================================================
 # /metrics in Prometheus' text format 0.0.4. Names have the prefix qtm_ and base units; labels have few
 # values. A scrape asks the database for counts, but less often the more tasks there are, and waits for one
 # second at most.
@@ -11547,7 +11552,7 @@ def process_metrics() -> list[Family]:
     ]
 
 
-# ==== 54 Schemas ============================================================================================
+# ==== 55 Schemas ============================================================================================
 # The JSON schemas of bodies and answers, in the short form of room 4. Every object is a named component,
 # because generators of clients derive type names from it.
 
@@ -11679,7 +11684,7 @@ def component_schemas() -> dict[str, Any]:
     return found
 
 
-# ==== 55 Routes =============================================================================================
+# ==== 56 Routes =============================================================================================
 # The parameters, body and answer of each route. A route validates parameters and body before it calls
 # TaskAPI; the OpenAPI document is made from the same tables.
 
@@ -11933,7 +11938,7 @@ class Route:
             return without_traceback(error) if isinstance(error, QtmError) else error
 
 
-# ==== 56 OpenAPI ============================================================================================
+# ==== 57 OpenAPI ============================================================================================
 # The OpenAPI 3.1 document, made from ROUTES, from the models and their limits, and from the error classes.
 # With a token set, every route that is not open is marked as needing one.
 
@@ -12073,7 +12078,7 @@ def openapi_document(routes: Sequence[Route], needs_token: bool) -> dict[str, An
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-# ==== 57 Page ===============================================================================================
+# ==== 58 Page ===============================================================================================
 # The page at `/` is dashboard.html, which holds no data and uses the API like every other client. It is read
 # at the first request for it.
 
@@ -12116,7 +12121,7 @@ def read_page() -> Response:
     return Response(200, text.encode(), content_type=PAGE_TYPE, fixed_fields=fixed_fields_with(policy))
 
 
-# ==== 58 API ================================================================================================
+# ==== 59 API ================================================================================================
 # One method per route. It gets validated requests and returns one answer for each: a Response, an error,
 # Later (wait for an end), or Alone (call again with this request only). It blocks on the database, and a
 # create also on the engine's validation.
@@ -12424,7 +12429,7 @@ ROUTES = (
 WORKER_ROUTES = tuple(route for route in ROUTES if route.path in (*PROBES, "/metrics"))  # of `qtm worker`
 
 
-# ==== 59 Access =============================================================================================
+# ==== 60 Access =============================================================================================
 # Checks of a request's head by the event loop, before its body is read: Host, token, Origin, media type. Also
 # the certificate of the service.
 
@@ -12589,7 +12594,7 @@ class AccessRules:
         return [known for token, known in self._tokens if hmac.compare_digest(token, sent)]
 
 
-# ==== 60 HTTP exchanges =====================================================================================
+# ==== 61 HTTP exchanges =====================================================================================
 # What one connection is made of: its stream of bytes, a request with its answer, and its share of the bytes
 # that all connections may keep in memory together.
 
@@ -12783,7 +12788,7 @@ class ByteBudget:
         return Overloaded(message, retry_after_seconds=1)
 
 
-# ==== 61 HTTP connections ===================================================================================
+# ==== 62 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
 # loop (thread http-loop) uses it. Each phase has a deadline but BUSY, in which a worker computes (HTTP dispatch
 # bounds the wait for one); a body has a least rate, and a client that takes nothing of its answer is closed. So a
@@ -13115,7 +13120,7 @@ class Connection:
         del self.exchange  # which refers to this connection
 
 
-# ==== 62 HTTP dispatch ======================================================================================
+# ==== 63 HTTP dispatch ======================================================================================
 # Requests on their way from the event loop to workers and back. The loop gives each idle worker a group of alike
 # requests through its SimpleQueue; the answers return through a deque, and a socket pair wakes the loop.
 # Groups: 16 status requests in one call take a third of the CPU of 16 calls. Lanes: each kind of request has
@@ -13431,7 +13436,7 @@ class Dispatcher:
             trim_memory()
 
 
-# ==== 63 HTTP server ========================================================================================
+# ==== 64 HTTP server ========================================================================================
 # A subclass of http.server.HTTPServer. Its `serve_forever` is the event loop in the thread http-loop, which
 # alone uses the listener, the poller, connections, lanes, waits and the counts of held bytes: they need no
 # lock. It caps the connections, and its tick closes those past their deadline.
@@ -13666,7 +13671,7 @@ class ApiServer(http.server.HTTPServer):
             connection.close()
 
 
-# ==== 64 Command output =====================================================================================
+# ==== 65 Command output =====================================================================================
 # What the client commands print for people; with --json they print the data of the answer instead.
 
 SHOWN_CELL = 64  # characters of a cell in a table
@@ -13786,7 +13791,7 @@ def _leaderboard(data: Mapping[str, Any]) -> str:
     return _table(columns) + (f"The same in all rows: {same}\n" if same else "") + _luck_sentences(data)
 
 
-# ==== 65 Client commands ====================================================================================
+# ==== 66 Client commands ====================================================================================
 # The command line as a client of a running service, by `connect()`: no setting of a service is read. Answers
 # go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 a task that was waited for, or
 # whose result was asked for, did not complete, 2 usage or a refusal, 130 ended by Ctrl-C.
@@ -14068,7 +14073,7 @@ def run_client_command(options: argparse.Namespace) -> int:
         return 2
 
 
-# ==== 66 Service log ========================================================================================
+# ==== 67 Service log ========================================================================================
 # The handler of qtm's log on stderr: one line for each event, as text or JSON, without secrets.
 
 MIN_HIDDEN_LENGTH = 6  # a shorter secret stands in many a text by chance: hiding it there would reveal it
@@ -14160,7 +14165,7 @@ def configure_logging(settings: Settings) -> None:
     threading.excepthook = sys.unraisablehook = log_exception
 
 
-# ==== 67 Check ==============================================================================================
+# ==== 68 Check ==============================================================================================
 # What `check` and the start of a service find in settings, files, engine and database.
 
 NO_START = "the service does not start"
@@ -14266,7 +14271,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
             sys.stdout.write(f"{'':9}{name} {text}\n" if text else "")
 
 
-# ==== 68 Service process ====================================================================================
+# ==== 69 Service process ====================================================================================
 # What `serve` and `worker` run: the order of start and stop, and signals.
 
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
@@ -14403,7 +14408,7 @@ def run_service(settings: Settings, routes: Sequence[Route], with_scheduler: boo
     return 2 if isinstance(failure, EngineError) else 1 if failure else 0  # an engine is a matter of settings
 
 
-# ==== 69 Command line =======================================================================================
+# ==== 70 Command line =======================================================================================
 # `main(argv)` reads settings and runs a command by the public Python API. Exit codes: 0 done, 1 failed, 2
 # usage or settings.
 

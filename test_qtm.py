@@ -4641,7 +4641,7 @@ def test_results_that_would_lose_something_are_refused_with_their_path():
             qtm.result_document(wrong)
 
 
-# ==== 31-35 Engine calls, Engine process, Temporary folders, Engine host, Engine server process =============
+# ==== 31-36 Engine calls, Processes, Engine process, Temporary folders, Engine host, Engine server process ===
 
 
 ENGINES = textwrap.dedent(
@@ -6462,7 +6462,7 @@ def test_what_ends_a_warm_process_early_ends_no_other_attempt(tmp_path, monkeypa
         assert run_warm(tasks, "nothing")[1]["count"] == 2
 
 
-# ==== 36-40 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
+# ==== 37-41 Engine output, Host links, Engine slots, Engine server, Thread runner ===========================
 
 
 class SlotCase:
@@ -6776,7 +6776,7 @@ def test_the_scheduler_tries_again_when_the_system_gives_no_process_for_the_engi
     server.close()
 
 
-# ==== 41-45 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
+# ==== 42-46 Upkeep, Leases and waits, Recorder, Slot workers, TaskScheduler =================================
 
 
 class HeldRunner:
@@ -7427,7 +7427,7 @@ def test_a_fault_of_ours_in_a_slot_counts_as_an_attempt(stage, dao):
     eventually(lambda: len(runner.handles) == 3)
 
 
-# ==== 46-51 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
+# ==== 47-52 Admission, Batches, Task queries, TaskManager, Service connections, Client ======================
 
 
 def test_a_plain_callable_runs_in_a_thread_and_a_timeout_marks_it(url):
@@ -9021,7 +9021,7 @@ def test_a_run_card_names_the_distribution_that_its_engine_comes_from(tmp_path, 
         assert (found["engine"], found["distribution"]) == (engine, expected)
 
 
-# ==== 52 HTTP messages ======================================================================================
+# ==== 53 HTTP messages ======================================================================================
 
 
 @pytest.fixture
@@ -9547,7 +9547,7 @@ def test_a_1_0_client_gets_one_answer_unless_it_asks_to_go_on(edge):
     assert answered(raw(edge, HIDDEN + GET + b"Connection: Close\r\n\r\n" + HIDDEN)) == [200, 200]
 
 
-# ==== 53 Metrics ============================================================================================
+# ==== 54 Metrics ============================================================================================
 
 
 class Scrape(dict):
@@ -9747,7 +9747,7 @@ def test_tasks_are_counted_in_bounded_statements(dao, monkeypatch):
     assert read == [5, 2, 5, 0, 0]
 
 
-# ==== 54-58 Schemas, Routes, OpenAPI, Page, API =============================================================
+# ==== 55-59 Schemas, Routes, OpenAPI, Page, API =============================================================
 
 
 def data_of(server, verb: str, given=None, status: int = 200, headers=None):
@@ -12095,7 +12095,7 @@ def test_the_page_can_be_used_by_everybody(tmp_path, show, chromium, scheme):
             emulate({"features": []})
 
 
-# ==== 59 Access =============================================================================================
+# ==== 60 Access =============================================================================================
 
 
 def test_several_tokens_are_taken_and_a_wrong_one_is_told_from_none(tmp_path):
@@ -12516,7 +12516,7 @@ def test_tls_files_that_cannot_be_used_are_named_at_the_start(tmp_path, certific
     assert qtm.Settings(tls_key="x").problems() == ["QTM_TLS_CERT: HTTPS needs it beside QTM_TLS_KEY"]
 
 
-# ==== 60-63 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
+# ==== 61-64 HTTP exchanges, HTTP connections, HTTP dispatch, HTTP server ====================================
 
 
 def test_the_duration_of_a_request_is_from_its_first_byte_to_the_last_byte_of_its_answer(large):
@@ -14166,7 +14166,7 @@ def test_a_drain_ends_tls_connections_that_are_idle_and_answers_those_that_wait(
         assert idle.connection.sock.recv(1024) == b""
 
 
-# ==== 64-69 Command output, Client commands, Service log, Check, Service process, Command line ==============
+# ==== 65-70 Command output, Client commands, Service log, Check, Service process, Command line ==============
 
 
 @contextlib.contextmanager
