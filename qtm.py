@@ -7366,6 +7366,8 @@ def _be_host(
     _print_to(ends.output)
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
+    for _ in range(10):  # until Python has specialized the code of an attempt: the forks share those pages
+        _rehearse(ends)
     begin = functools.partial(engine_process, engine, plan, request["tasks"])
     try:
         EngineHost(Control(control), ends, begin, plan.memory_bytes).run()
