@@ -720,7 +720,8 @@ def _bad_text(value: Any) -> str | None:
     if isinstance(value, str):
         if "\0" in value:
             return "a text holds NUL"
-        return "a text holds half of a surrogate pair" if re.search("[\ud800-\udfff]", value) else None
+        is_cut = not value.isascii() and re.search("[\ud800-\udfff]", value)
+        return "a text holds half of a surrogate pair" if is_cut else None
     items = (*value, *value.values()) if isinstance(value, dict) else value
     return next(filter(None, map(_bad_text, items)), None) if isinstance(items, (list, tuple)) else None
 
@@ -788,12 +789,13 @@ MAX_DOUBLE = sys.float_info.max
 REFERENCE = "#/components/schemas/"  # before the name of a component
 BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
 RULES: dict[str, str] = {}  # of a pattern: what a text must do to match
+MATCHES: dict[str, Callable[[str], Any]] = {}  # of a pattern: whether a text does
 SCHEMAS: dict[str, dict[str, Any]] = {}  # the components that requests are made of, filled by `declare`
 
 
 def matching(pattern: str, rule: str = "") -> dict[str, Any]:
     """The schema of a text that matches the whole pattern."""
-    RULES[f"^(?:{pattern})$"] = rule
+    RULES[f"^(?:{pattern})$"], MATCHES[f"^(?:{pattern})$"] = rule, re.compile(pattern).fullmatch
     return {"type": "string", "pattern": f"^(?:{pattern})$"}
 
 
@@ -929,6 +931,8 @@ def _schema_for(value: Any, schema: Mapping[str, Any]) -> Mapping[str, Any] | No
     """The schema, or the first of its alternatives, for values of this type. JSON does not tell 3.0 from 3:
     both are whole numbers."""
     kind = KINDS.get(type(value)) or next((KINDS[one] for one in KINDS if isinstance(value, one)), "unknown")
+    if schema.get("type") == kind:
+        return schema
     for one in schema.get("anyOf") or (schema,):
         found = SCHEMAS[one["$ref"][len(REFERENCE) :]] if "$ref" in one else one
         kinds = found.get("type", kind)
@@ -944,7 +948,7 @@ def _is_right(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, str):
         return (
             ("enum" not in schema or value in schema["enum"])
-            and ("pattern" not in schema or re.fullmatch(schema["pattern"], value) is not None)
+            and ("pattern" not in schema or MATCHES[schema["pattern"]](value) is not None)
             and ("format" not in schema or _date_of(value) is not None)
             and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
             and not _bad_text(value)
@@ -965,6 +969,8 @@ def faults_of(path: str, value: Any, schema: Mapping[str, Any]) -> list[FieldErr
         is_code = type(value) is int and "a text" in words and abs(value) < 10**64
         return [FieldError(path, f'{words}, "{value}" in quotes' if is_code else words)]
     faults = list[FieldError]()
+    if isinstance(value, (str, int, float)):
+        return faults
     items, members, others = (found.get(name) for name in ("items", "properties", "additionalProperties"))
     if items:
         for i in [i for i, one in enumerate(value) if faults_of("", one, items)]:
