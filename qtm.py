@@ -951,7 +951,6 @@ def _is_right(value: Any, schema: Mapping[str, Any]) -> bool:
             and ("pattern" not in schema or MATCHES[schema["pattern"]](value) is not None)
             and ("format" not in schema or _date_of(value) is not None)
             and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
-            and not _bad_text(value)
         )
     if isinstance(value, (int, float)):
         low, high = schema.get("minimum", -MAX_DOUBLE), schema.get("maximum", MAX_DOUBLE)
@@ -4174,14 +4173,15 @@ class TaskStatements(Statements):
         what a packet does not take; the page is half of one at most."""
         dialect = self.database.dialect
         # each text ends with a line feed, of which JSON that is stored has none
-        last = f"{'MIN' if chosen.newest_first else 'MAX'}(page.task_id)"
         page = dialect.filled(f"@{self._task_json}@{chr(10)}")
-        columns = f"GROUP_CONCAT({page}), {last}, COUNT(*), MAX(found)"
+        columns = f"GROUP_CONCAT({page}), GROUP_CONCAT(page.task_id), MAX(found)"
         texts = ("message", "config", "params", "error", OF_METRICS.format("metrics"))
         most = min(PAGE_BYTES, dialect.max_document_bytes)
-        ((text, last, count, found),) = self._bounded_page(chosen, columns, texts, most)
-        tasks = sorted(_utf8(text)[:-1].split("\n,"), reverse=chosen.newest_first) if text else []
-        return TaskPage(",".join(tasks), last if count and found > count else None)
+        ((text, listed, found),) = self._bounded_page(chosen, columns, texts, most)
+        ids, text = _utf8(listed or "").split(","), _utf8(text or "")
+        if ids != (in_order := sorted(ids, reverse=chosen.newest_first)):  # no database promises their order
+            text = ",".join(sorted(text.split("\n,"), reverse=chosen.newest_first))
+        return TaskPage(text, in_order[-1] if text and found > len(ids) else None)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""

@@ -1449,7 +1449,9 @@ class Oracle:
             if process and process.born == born:
                 found[pid] = process
         servers = {one.pid for one in found.values() if one.parent in idle and one.name in PARTS["server"]}
-        hosts = {one.pid for one in found.values() if one.parent in servers and one.name in PARTS["host"]}
+        # a service adopts the hosts of a server that was killed, and keeps one until its slot has an attempt again
+        parents = idle | servers
+        hosts = {one.pid for one in found.values() if one.parent in parents and one.name in PARTS["host"]}
         waiting = {one.pid for one in found.values() if one.parent in hosts and self._may_wait(one)}
         ours = idle | servers | hosts | waiting
         # a zombie of another parent has been disowned: that one collects it, or does not
