@@ -6347,7 +6347,10 @@ class ResultConverter:
         if kind is int:
             return value if -(2**63) <= value < 2**64 else self.as_text(value)
         if kind is dict:
-            return self.members(value.items())
+            is_plain = (
+                len(self._path) < MAX_JSON_DEPTH and _is_plain([*value]) and _is_plain([*value.values()])
+            )
+            return value if is_plain else self.members(value.items())
         return self.items(value) if kind is list or kind is tuple else self._foreign(value)
 
     def items(self, values: Iterable[Any]) -> list[Any]:
