@@ -45,6 +45,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
     CMD ["python", "-c", "import sys; sys.path.insert(0, '/app'); import qtm; sys.exit(qtm.main(['ping']))"]
 
 # Bound to all addresses, so it asks for QTM_API_TOKEN (or QTM_ALLOW_ANONYMOUS=1) at `docker run`.
-# -P: no module is imported from /data, where engines may write.
+# -P: the service imports nothing from /data, where engines may write.
 ENTRYPOINT ["python", "-P", "-m", "qtm"]
 CMD ["serve"]

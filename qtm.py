@@ -30,7 +30,7 @@ The life of a task::
 
     pending --claim--> running --> completed
        |                 |  +----> failed
-       |                 |  +----> pending     (failed or lost, with attempts left; or given back unused)
+       |                 |  +----> pending     (failed or lost, with attempts left; or released)
        +--> cancelled <--+
     failed, cancelled --retryTask--> pending
 
@@ -38,8 +38,8 @@ Every arrow is one compare-and-set in the database. What a scheduler changes in 
 for its own attempt number and worker id (host:pid:random) alone. If that matches no row, the task was cancelled
 or another scheduler owns it: this one kills the engine process and discards the outcome. A rescue needs the
 attempt number and the heartbeat that stood still; on SQLite, which has one scheduler, a start rescues at once.
-If a slot is free and no task is pending, a create of one task without a key and a batch_id is its claim: it
-stores the task as ``running``.
+If a slot is free and no task is pending, a create of one task, with neither an Idempotency-Key nor a batch_id,
+is also its claim: it stores the task as ``running``.
 
 Threads and processes::
 
@@ -53,11 +53,12 @@ Threads and processes::
       recorder          writes outcomes and progress
       upkeep            retention, checkpoints
       engine-output     logs what the import prints
-      cached-read       asks the database for /readyz and /metrics, and ends
+      cached-read       asks the database for /readyz and /metrics; ends after each read
 
-Locks: a thread that holds one acquires no other, and holds it during no call to the database or to user code
-and no join, with three exceptions: ProgressSender._lock, while a report is passed on; PendingLimit._lock, while
-one thread counts pending tasks for all; and EngineServer._validator_lock, while the engine answers a create.
+Locks: a thread that holds one acquires no other, and never holds it during a call to the database or to user
+code, or during a join. There are three exceptions: ProgressSender._lock, while a report is passed on;
+PendingLimit._lock, while one thread counts pending tasks for all; and EngineServer._validator_lock, while the
+engine answers a create.
 
 Rooms (search for "# ==== "):
   Models: 1 Errors, 2 Settings, 3 JSON, 4 Fields, 5 Sweeps, 6 Requests, 7 Tasks, 8 Ranking,
@@ -93,7 +94,7 @@ if __name__ == "__main__":
     import os
 
     # a script is compiled anew, and the 28 MB that this took would stay; `-m qtm` alone finds what was compiled.
-    # Both begin again as `-c`; secrets go by a file in memory, since a fork of the new process is to run engines,
+    # Both start again as `-c`; secrets go by a file in memory, since a fork of the new process is to run engines,
     # see `take_secrets`. Not when a profiler or another program runs this code.
     with_runpy = 2 if __spec__ else 0
     if sys.executable and sys._getframe(with_runpy).f_back is None:
@@ -759,7 +760,7 @@ def parse_body(body: bytes) -> Any:
 
 # ==== 4 Fields ==============================================================================================
 # What fields of requests may be, written as JSON schemas in short form: bodies and parameters are checked by
-# them, and the OpenAPI document shows them. So HTTP, `import qtm` and the document say the same.
+# them, and the OpenAPI document shows them. So HTTP, `import qtm` and the OpenAPI document agree.
 
 MAX_TASKS_PER_CREATE = 100_000
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # of config and params of one create, summed over its tasks
@@ -775,7 +776,7 @@ STOCK_CODE_PATTERN = (
     f"[^ {NOT_PRINTABLE}](?:[^{NOT_PRINTABLE}]{{0,{STOCK_CODE_LENGTH - 2}}}[^ {NOT_PRINTABLE}])?"
 )
 STOCK_CODE_RULE = f"be a text of 1 to {STOCK_CODE_LENGTH} printable characters without a space at either end"
-BATCH_ID_RULE = "be 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
+BATCH_ID_RULE = "be a text of 1 to 64 of A-Z a-z 0-9 . _ : - and start with a letter or digit"
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 NOUNS = {
     **{"string": "a text", "boolean": "true or false", "array": "a list", "object": "an object"},
@@ -790,7 +791,7 @@ REFERENCE = "#/components/schemas/"  # before the name of a component
 BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
 RULES: dict[str, str] = {}  # of a pattern: what a text must do to match
 MATCHES: dict[str, Callable[[str], Any]] = {}  # of a pattern: whether a text does
-SCHEMAS: dict[str, dict[str, Any]] = {}  # the components that requests are made of, filled by `declare`
+SCHEMAS: dict[str, dict[str, Any]] = {}  # the components that requests are made of, each room adds its own
 
 
 def matching(pattern: str, rule: str = "") -> dict[str, Any]:
@@ -918,17 +919,17 @@ def rule_of(schema: Mapping[str, Any]) -> str:
     if "format" in schema:
         return "be a date, YYYY-MM-DD"
     if "exclusiveMaximum" in schema:
-        high = f"less than {schema['exclusiveMaximum']}"
+        return f"be {NOUNS[kind]} of at least {low} and less than {schema['exclusiveMaximum']}"
     if low is None:
-        return f"be {NOUNS[kind]}"
+        return f"be {NOUNS[kind]}{' with at least one name' * ('minProperties' in schema)}"
     if high is None:
         return f"be {NOUNS[kind]}{' that is not empty' if kind in BOUNDS else f' of at least {low}'}"
-    unit = " characters" if kind == "string" else ""
+    unit = {"string": " characters", "array": " items"}.get(kind, "")
     return f"be {NOUNS[kind]} {'of' if kind in BOUNDS else 'from'} {low} to {high}{unit}"
 
 
 def _schema_for(value: Any, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The schema, or the first of its alternatives, for values of this type. JSON does not tell 3.0 from 3:
+    """The schema, or the first of its alternatives, for values of this type. JSON does not distinguish 3.0 from 3:
     both are whole numbers."""
     kind = KINDS.get(type(value)) or next((KINDS[one] for one in KINDS if isinstance(value, one)), "unknown")
     if schema.get("type") == kind:
@@ -966,7 +967,7 @@ def faults_of(path: str, value: Any, schema: Mapping[str, Any]) -> list[FieldErr
     if found is None or not _is_right(value, found):
         words = f"must {rule_of(schema if found is None else found)}"
         is_code = type(value) is int and "a text" in words and abs(value) < 10**64
-        return [FieldError(path, f'{words}, "{value}" in quotes' if is_code else words)]
+        return [FieldError(path, f'{words}; write "{value}", in quotes' if is_code else words)]
     faults = list[FieldError]()
     if isinstance(value, (str, int, float)):
         return faults
@@ -995,7 +996,7 @@ def invalid_request(faults: Sequence[FieldError]) -> InvalidRequest:
 
 
 def _whole(value: Any) -> Any:
-    """JSON does not tell 3.0 from 3, nor do its schemas: both are whole numbers."""
+    """JSON does not distinguish 3.0 from 3, nor do its schemas: both are whole numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -1021,7 +1022,9 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
+OPERATOR = "(<=|>=|==|!=|<|>)"
+SIDE = r"(?=\s*[^\s<>=!])"  # of a condition: it is not blank; no place in it can be read in two ways
+CONDITION = re.compile(rf"{SIDE}([^<>=!\n]+){OPERATOR}{SIDE}([^<>=!\n]+)")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 COMPARE_RULE = 'compare two names or numbers by < <= > >= == or !=, such as "fast < slow"'
 TYPES["condition"] = matching(CONDITION.pattern, COMPARE_RULE)
@@ -1051,7 +1054,7 @@ def _range_values(path: str, given: Mapping[str, Any]) -> list[int | float]:
         raise SweepError(f"{path}.step", f"does not lead from {first} to {last}")
     count = int((last - first) / step) + 1
     if count > MAX_VALUES:
-        raise SweepError(path, f"{count} values are more than {MAX_VALUES}")
+        raise SweepError(path, f"more than {MAX_VALUES} values")
     is_whole = all(isinstance(given.get(name, 1), int) for name in ("from", "step"))
     return [(int if is_whole else float)(first + step * i) for i in range(count)]
 
@@ -1076,7 +1079,7 @@ def _condition(path: str, text: str, names: Collection[str]) -> Callable[[Mappin
         return lambda _: number
 
     one, sign, other = cast("re.Match[str]", CONDITION.fullmatch(text)).groups()
-    left, compare, right = side(one), OPERATORS[sign], side(other)
+    left, compare, right = side(one.strip()), OPERATORS[sign], side(other.strip())
 
     def holds(params: Mapping[str, Any]) -> bool:
         try:
@@ -1106,6 +1109,8 @@ def expand_sweep(
     SweepError."""
     names, values = list(grid), [_grid_values(name, given) for name, given in grid.items()]
     count = math.prod(map(len, values))
+    if count > sys.maxsize:  # too long a number to be written, or for `random`
+        raise SweepError("grid", "more than 2**63 combinations")
     conditions: Sequence[Callable[[Any], bool]] = (
         [where]
         if callable(where)
@@ -1157,10 +1162,12 @@ def grid(
     sweep = {"where": where, "sample": _without_numpy(sample), "seed": _without_numpy(seed)}
     # a value that is the same in all may be of any type
     of_any = {name: one if isinstance(one, (Mapping, list)) else 0 for name, one in given.items()}
-    asked = {name: one for name, one in sweep.items() if one is not None and not callable(one)}
+    asked = {
+        name: one for name, one in sweep.items() if not (callable(one) or (name, one) == ("sample", None))
+    }
     for path, message in faults_of("", {"grid": of_any, **asked}, SCHEMAS["Sweep"]):
         raise SweepError(path, message)
-    return expand_sweep(given, **sweep)
+    return expand_sweep(given, **{name: _whole(one) for name, one in sweep.items()})
 
 
 # ==== 6 Requests ============================================================================================
@@ -1177,13 +1184,13 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": max,
 }
 RANKED_NAME = r'[^"\\<>=!\x00-\x1f]'  # a character of the metrics and params that rankings can name
-RANK_CONDITION = re.compile(rf"\s*({RANKED_NAME}+?)\s*(<=|>=|==|!=|<|>)\s*([^<>=!\x00-\x1f]+?)\s*")
+RANK_CONDITION = re.compile(rf"{SIDE}({RANKED_NAME}+){OPERATOR}{SIDE}([^<>=!\x00-\x1f]+)")
 BY_RULE = "be the name of a metric, or params.NAME, without quotes"
 CONDITION_RULE = "compare a name with a number or text by < <= > >= == or !=, such as fast<20"
 TYPES["metric"] = matching(f"{RANKED_NAME}{{1,{MAX_METRIC_NAME}}}", BY_RULE)
 TYPES["row_condition"] = matching(RANK_CONDITION.pattern, CONDITION_RULE)
 PRIORITIES = (-100, 100)  # the least and the greatest, here and below
-INITIAL_CASH = (1e-9, 1e15)
+INITIAL_CASH = (1e-9, 10**15)
 # of a create, for all its tasks; and of a TaskRequest
 SHARED_FIELDS = ("batch_id", "name", "priority", "timeout_seconds", "max_attempts")
 CREATE_OPTIONS = (*SHARED_FIELDS, "invalid", "reuse")
@@ -1195,7 +1202,7 @@ FREE = {"type": "object", "additionalProperties": True}
 def rank_condition(text: str) -> tuple[str, str, float | str]:
     """A name, the operator of SQL, and a number or text, of ``sharpe > 1``, say, which matches
     RANK_CONDITION."""
-    name, sign, value = cast("re.Match[str]", RANK_CONDITION.fullmatch(text)).groups()
+    name, sign, value = map(str.strip, cast("re.Match[str]", RANK_CONDITION.fullmatch(text)).groups())
     is_number = name != "stock_code" and NUMBER.fullmatch(value)
     number = max(-MAX_DOUBLE, min(float(value), MAX_DOUBLE)) if is_number else value
     return name, {"==": "=", "!=": "<>"}.get(sign, sign), number
@@ -1327,7 +1334,7 @@ class BatchRequest:
     def from_body(cls, body: Any) -> BatchRequest:
         """From the JSON body of createTask. Raises InvalidRequest that lists every fault."""
         faults = _create_faults(body)
-        if isinstance(body, dict) and "sweep" in body:
+        if isinstance(body, Mapping) and "sweep" in body:
             body = {**body, "params": _swept_params(body["sweep"], faults)}
         if faults:
             raise invalid_request(faults)
@@ -1335,7 +1342,7 @@ class BatchRequest:
         request = cls(
             [] if rerun else body["stock_codes"] if "stock_codes" in body else [body["stock_code"]],
             body.get("config", {}),
-            params if isinstance(params, list) else [params],
+            [params] if isinstance(params, Mapping) else params,
             **{name: body[name] for name in CREATE_OPTIONS if name in body}
             | {name: _whole(body[name]) for name in ("priority", "max_attempts") if name in body},
             rerun=Rerun(**{name: _whole(one) for name, one in rerun.items()}) if rerun else None,
@@ -1362,10 +1369,6 @@ class BatchRequest:
                 if list(values[name]) in ([], [{}]):
                     del values[name]
         return values
-
-    def problems(self) -> list[FieldError]:
-        """Every fault."""
-        return _create_faults(self.asked()) or self._size_faults()
 
     def _size_faults(self) -> list[FieldError]:
         """Faults that only turn up when the documents are written, and too many tasks."""
@@ -1408,8 +1411,13 @@ class TaskRequest:
 
     def validate(self) -> None:
         """Raises InvalidRequest with every fault. Unlike create_task, it takes no values of numpy."""
-        names = ("stock_code", "config", "params", *SHARED_FIELDS)
-        BatchRequest.from_body({name: getattr(self, name) for name in names})
+        body = {name: getattr(self, name) for name in ("stock_code", "config", *SHARED_FIELDS)}
+        faults = faults_of("params", self.params, SCHEMAS["Params"])
+        texts = [(name, body[name]) for name in ("stock_code", "name")]
+        faults += [FieldError(name, fault) for name, text in texts if (fault := _bad_text(text))]
+        if faults:
+            raise invalid_request(faults + _create_faults(body))
+        BatchRequest.from_body({**body, "params": [self.params]})
 
     def to_dict(self) -> dict[str, Any]:
         """As a dict that JSON can hold; `from_dict` gives an equal request back."""
@@ -10376,7 +10384,7 @@ class TaskQueries(SharedVerbs):
 
 
 # ==== 50 TaskManager ========================================================================================
-# The public verbs that change tasks, and `start`. HTTP and Python callers use these and those of Task queries alone.
+# The public verbs that change tasks, and `start`. HTTP and Python callers use only these and the verbs of Task queries.
 
 
 class TaskManager(TaskQueries):
@@ -10890,8 +10898,8 @@ class ServiceConnections:
 
 
 # ==== 52 Client =============================================================================================
-# The verbs of TaskManager against a running service, by HTTP. Most copy its signature: a new argument of a verb
-# needs no change here.
+# The verbs of TaskManager against a running service, by HTTP. Most methods take their signature from it, so a new
+# argument of a verb needs no change here.
 
 
 def _model(kind: type[R], values: Mapping[str, Any], **known: Any) -> R:
@@ -11493,7 +11501,10 @@ class TaskCounts:
         for count, pause in ((self._open, OPEN_SECONDS), (self._ended, ENDED_SECONDS)) if is_up else ():
             count.refresh(max(0.0, deadline - time.monotonic()), pause, COUNT_SHARE)
         opened, age = self._open.value or ({}, None)
-        counts, up = {**opened, **(self._ended.value or {})}, "1 when the database answered lately."
+        counts, up = (
+            {**opened, **(self._ended.value or {})},
+            "1 when the database answered within a second, at this scrape or just before.",
+        )
         reads: dict[str, CachedRead[Any]] = {"open": self._open, "ended": self._ended}
         ages = {name: self._clock() - read.read_at for name, read in reads.items() if read.value}
         counted = "How old the counts of open and of ended tasks are."
@@ -12801,7 +12812,7 @@ class ByteBudget:
 
 # ==== 62 HTTP connections ===================================================================================
 # A connection is a non-blocking socket. It reads bytes, parses requests and writes answers; only the event
-# loop (thread http-loop) uses it. Each phase has a deadline but BUSY, in which a worker computes (HTTP dispatch
+# loop (thread http-loop) uses it. Each phase except BUSY has a deadline; in BUSY a worker computes (HTTP dispatch
 # bounds the wait for one); a body has a least rate, and a client that takes nothing of its answer is closed. So a
 # slow client costs one descriptor for a while and no thread. HTTP messages and Access bound the size of a request,
 # HTTP exchanges the memory of all, HTTP server their number.

@@ -601,7 +601,7 @@ def test_a_wrong_task_request_lists_every_fault_with_its_path(case):
 
 def test_what_is_no_stock_code_is_told_what_one_is():
     rule = "must be a text of 1 to 64 printable characters without a space at either end"
-    quoted = f'{rule}, "600519" in quotes'
+    quoted = f'{rule}; write "600519", in quotes'
     for code, message in {600519: quoted, True: rule, 1.5: rule, 10**5000: rule, "": rule}.items():
         with pytest.raises(qtm.InvalidRequest) as caught:
             qtm.BatchRequest.from_body(body(stock_code=code))
@@ -668,9 +668,46 @@ def test_a_float_without_a_fraction_is_a_whole_number():
     assert (repr(request.priority), repr(request.max_attempts)) == ("-7", "3")
 
 
+VALIDATED = [
+    ({"params": None}, "params"),
+    ({"params": [{"a": 1}]}, "params"),
+    ({"params": ({"a": 1},)}, "params"),
+    ({"name": "a\0"}, "name"),
+    ({"stock_code": "A\ud800"}, "stock_code"),
+]
+
+
+@pytest.mark.parametrize(("given", "field"), VALIDATED)
+def test_a_task_request_refuses_what_a_create_of_it_would(given, field):
+    with pytest.raises(qtm.InvalidRequest) as caught:
+        qtm.TaskRequest(**{"stock_code": "A", "config": CONFIG, **given}).validate()
+    assert [fault.field for fault in caught.value.errors] == [field]
+
+
+def test_a_batch_may_be_given_in_any_mapping_and_sequence():
+    proxy = types.MappingProxyType
+    swept = {"stock_code": "A", "config": CONFIG, "sweep": proxy({"grid": proxy({"a": (1, 2)})})}
+    assert len(qtm.BatchRequest.from_body(proxy(swept)).params) == 2
+    listed = {"stock_codes": ("A",), "config": CONFIG, "params": ({"a": 1}, {"a": 2})}
+    assert list(qtm.BatchRequest.from_body(listed).params) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_long_condition_is_refused_as_quickly_as_a_short_one(api):
+    blanks = " " * 60_000  # a pattern that reads them in several ways would take hours
+    for text in (blanks, f"a<{blanks}<", f"a{blanks}b", f"{blanks}<1"):
+        refused = body(params=None, sweep={"grid": {"a": [1]}, "where": [text]})
+        del refused["params"]
+        assert call(api, "POST", f"{A}/createTask", refused)[0] == 400
+    for text in ("+" * 4000, "a%3C" + "+" * 4000 + "%3C"):
+        assert call(api, "GET", f"{A}/rankTasks?batch_id=a&where={text}")[0] == 400
+
+
 def test_documents_that_would_grow_too_large_are_refused():
-    request = qtm.BatchRequest(["A"] * 1000, CONFIG, [{"x": "y" * 100_000}])
-    assert [fault.field for fault in request.problems()] == ["params"]
+    with pytest.raises(qtm.InvalidRequest) as caught:
+        qtm.BatchRequest.from_body(
+            {"stock_codes": ["A"] * 1000, "config": CONFIG, "params": [{"x": "y" * 100_000}]}
+        )
+    assert [fault.field for fault in caught.value.errors] == ["params"]
 
 
 REFUSED_JSON = {
@@ -874,7 +911,7 @@ def test_params_and_sweep_exclude_each_other_and_a_grid_in_params_is_told_of():
         swept({"grid": {"a": [1]}}, params={"a": 1})
     with pytest.raises(qtm.InvalidRequest, match=r"did you mean sweep\.grid\?"):
         qtm.BatchRequest.from_body({"stock_code": "A", "config": CONFIG, "params": {"a": [1, 2], "b": [3]}})
-    assert qtm.BatchRequest(["A"], CONFIG, [{"a": [1, 2]}]).problems() == [], "by import"
+    qtm.TaskRequest("A", CONFIG, {"a": [1, 2]}).validate()  # by import
     too_many = {"grid": {"a": {"from": 1, "to": 60_000}}}
     with pytest.raises(qtm.InvalidRequest, match="120000 tasks are more than 100000"):
         qtm.BatchRequest.from_body({"stock_codes": ["A", "B"], "config": CONFIG, "sweep": too_many})
@@ -4222,7 +4259,7 @@ def test_costs_are_checked_by_a_create_and_named_by_their_path(idle):
     status, answer, _ = call(idle, "POST", f"{A}/createTask", given)
     assert (status, answer["error"]) == (400, "invalid_task")
     assert answer["errors"] == [
-        {"field": "config.costs.stamp_duty", "message": "must be a number from 0 to less than 1"},
+        {"field": "config.costs.stamp_duty", "message": "must be a number of at least 0 and less than 1"},
         {"field": "config.commission", "message": "stands beside config.costs.commission; give one"},
     ]
     costs |= {"stamp_duty": 0.0005, "commission": 0.001}
@@ -11439,7 +11476,7 @@ def test_the_form_of_a_task_says_at_its_fields_what_the_service_refuses(quick, s
     assert wrong == {
         "Stock code": "must be a text of 1 to 64 printable characters without a space at either end",
         "start_date": "must be a date, YYYY-MM-DD",
-        "commission": "must be a number from 0 to less than 1",
+        "commission": "must be a number of at least 0 and less than 1",
     }
     assert page.flaws() == []
     for name, text in (("config.commission", "0"), ("config.start_date", ""), ("stock_code", "MSFT")):
