@@ -93,11 +93,12 @@ if __name__ == "__main__":
     import fcntl
     import os
 
-    # a script is compiled anew, and the 28 MB that this took would stay; `-m qtm` alone finds what was compiled.
-    # Both start again as `-c`; secrets go by a file in memory, since a fork of the new process is to run engines,
-    # see `take_secrets`. Not when a profiler or another program runs this code.
+    # Start again as `python -c`: a script is compiled at every start, and keeps the 28 MB that this takes.
+    # Secrets must leave the environment before an engine server is forked (`take_secrets`): a file in memory
+    # carries them. A profiler or debugger that runs this code keeps its process.
     with_runpy = 2 if __spec__ else 0
-    if sys.executable and sys._getframe(with_runpy).f_back is None:
+    is_qtm = __spec__ is None or __spec__.name == "qtm"
+    if sys.executable and is_qtm and sys._getframe(with_runpy).f_back is None:
         try:
             # above the numbers of the standard streams, one of which may be closed
             secrets = fcntl.fcntl(os.memfd_create("secrets"), fcntl.F_DUPFD, 3)
@@ -1840,7 +1841,7 @@ def sharpe_facts(metrics: Mapping[str, float]) -> list[float | None]:
         return [None, None, None]
     needed = [metrics.get(name) for name in ("bars", "skew", "kurtosis")]
     known = [value for value in needed if value is not None]
-    return [a_year, ratio, sharpe_error(ratio, *known) if len(known) == len(needed) else None]
+    return [float(a_year), ratio, sharpe_error(ratio, *known) if len(known) == len(needed) else None]
 
 
 MAX_RANKED = 1000  # rows of a page
@@ -4187,9 +4188,9 @@ class TaskStatements(Statements):
         most = min(PAGE_BYTES, dialect.max_document_bytes)
         ((text, listed, found),) = self._bounded_page(chosen, columns, texts, most)
         ids, text = _utf8(listed or "").split(","), _utf8(text or "")
-        if ids != (in_order := sorted(ids, reverse=chosen.newest_first)):  # no database promises their order
+        if ids != (in_order := sorted(ids, reverse=chosen.newest_first)):  # GROUP_CONCAT promises no order
             text = ",".join(sorted(text.split("\n,"), reverse=chosen.newest_first))
-        return TaskPage(text, in_order[-1] if text and found > len(ids) else None)
+        return TaskPage(text, in_order[-1] if listed and found > len(ids) else None)
 
     def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[BatchInfo], str | None]:
         """A page of batches with their counts, newest first, and the cursor of the next page."""
@@ -6675,7 +6676,7 @@ def _engine_answer(engine: BacktestEngine, question: Mapping[str, Any], name: st
 
 
 # ==== 32 Processes ==========================================================================================
-# What Linux tells of processes and grants to them, and what other systems lack.
+# How Linux describes and controls processes, and what other systems lack.
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 DESCRIPTOR = struct.Struct("i")
@@ -6921,7 +6922,7 @@ class FreshState:
         logging.root.handlers[:] = handlers
         if logging.root.level != level:
             logging.root.setLevel(level)
-        # as a fork does, but not from 2,500 bytes of the system, which would take as long as a small backtest
+        # as Python does after a fork, but from 32 bytes: the 2,500 of random.seed() take as long as a small backtest
         random.seed(int.from_bytes(os.urandom(32), "big"))
         if numpy_random := sys.modules.get("numpy.random"):
             numpy_random.set_state(self._numpy_state) if self._numpy_state else numpy_random.seed()
@@ -6963,11 +6964,10 @@ def _run_tasks(engine: BacktestEngine, name: str, tasks: int, ends: SlotEnds) ->
         about = {"task": number, "pid": os.getpid(), "at": time.monotonic()}
         ends.send({**about, "version": engine_version(engine)})
         outcome = _run_one(engine, name, number, values, ends)
-        if (
-            os.getpid() != about["pid"]
-        ):  # a child that the engine forked returns, too: its parent's outcome counts
+        if os.getpid() != about["pid"]:  # of a child that the engine forked: only its parent's outcome counts
             _flushed_streams()
-            os._exit(outcome.error_type is not None)
+            ends_well = ("SystemExit", "0"), ("SystemExit", "SystemExit")  # sys.exit(0), sys.exit()
+            os._exit(bool(outcome.error_type) and (outcome.error_type, outcome.message) not in ends_well)
         # of a process that ends, its host knows more
         ending: dict[str, Any] = {"task": number, "usage": None}
         if left and state and outcome.error_type is None:
@@ -7005,8 +7005,8 @@ def _spawned_engine(reference: str) -> BacktestEngine:
 
 
 def _rehearse(ends: SlotEnds) -> None:
-    """Run an attempt that nobody asked for while the process waits for its turn: a fork copies each page of
-    memory that it writes for the first time, and the first attempt would wait 0.7 ms for that."""
+    """Run an empty attempt in advance, and send nothing: a fork copies each page of memory when it first writes
+    to it, for which the first attempt would wait 0.7 ms."""
     values = json.loads('{"stock_code": "", "config": {}, "params": {}}')
     outcome = _run_one(lambda task, progress: {}, "", 0, values, ends)
     _send_outcome(ends, {"task": 0, "usage": None}, outcome)
@@ -7084,8 +7084,9 @@ class TemporaryFolder:
         with contextlib.suppress(OSError):
             os.mkdir(hidden, 0o700)
             if _lock_folder(hidden) is None:
+                os.rmdir(hidden)
                 return
-            os.rename(hidden, os.path.dirname(path))  # not before it is locked: servers remove others
+            os.rename(hidden, os.path.dirname(path))  # only once it is locked: servers remove the others
             os.environ["TMPDIR"] = self._path = path
             if module := sys.modules.get("tempfile"):  # by the engine
                 vars(module)["tempdir"] = path
@@ -7105,8 +7106,8 @@ class TemporaryFolder:
 # ==== 35 Engine host ========================================================================================
 # The parent of a slot's engine processes; it runs no user code. It forks the next engine process in advance
 # and activates it when the process before, with all its descendants, has ended. It adopts orphaned descendants
-# (child subreaper). It kills when they use too much memory, and, by SIGTERM and 2 s later by SIGKILL, when the
-# service asks for it (Engine slots watches the time). When the service dies, it reads the end of its socket,
+# (child subreaper). It kills them when they use too much memory, and when the service asks for it: SIGTERM, then
+# SIGKILL after 2 s. The engine slot watches the time. When the service dies, it reads the end of its socket,
 # kills its processes and exits.
 
 KILL_GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
@@ -7279,8 +7280,8 @@ class EngineHost:
         """Until the service has gone. Raises OSError when there is no process."""
         children, is_open = ChildSignal(self._control), True
         self._ends.send({"host": os.getpid()})
+        self._advance()
         try:
-            self._advance()
             while is_open:
                 pause = MEMORY_POLL_SECONDS if self._memory_bytes else math.inf
                 if children.wait(min(pause, self._process.deadline - time.monotonic())):
@@ -7383,8 +7384,11 @@ def _be_host(
     _print_to(ends.output)
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
-    for _ in range(10):  # until Python has specialized the code of an attempt: the forks share those pages
-        _rehearse(ends)
+    with contextlib.suppress(Exception):  # the engine has broken a module: its first attempt will tell
+        for _ in range(
+            10
+        ):  # until Python has specialized the bytecode of an attempt: the forks share its pages
+            _rehearse(ends)
     begin = functools.partial(engine_process, engine, plan, request["tasks"])
     try:
         EngineHost(Control(control), ends, begin, plan.memory_bytes).run()
@@ -7576,8 +7580,9 @@ def engine_server_main(arguments: Sequence[str]) -> int:
         return 1  # the service died before the line above
     os.dup2(nowhere := os.open(os.devnull, os.O_RDONLY), 0)
     os.close(nowhere)
-    # what is open and came from the service, not what this interpreter has opened: an agent of sitecustomize, say
-    for other in {*map(int, os.listdir("/dev/fd"))} - {0, 1, 2, control.socket.fileno()}:
+    # close what is inherited, not what this interpreter has opened, for an agent of sitecustomize, say
+    listed = os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ()
+    for other in {*map(int, listed)} - {0, 1, 2, control.socket.fileno()}:
         with contextlib.suppress(OSError):  # that of the listing itself
             if os.get_inheritable(other):
                 os.close(other)
@@ -7633,8 +7638,9 @@ class ServerProcess:
         arguments = [str(theirs.fileno()), str(os.getpid())]
         if command:
             theirs.set_inheritable(True)
-            prints = [(os.POSIX_SPAWN_DUP2, writes, number) for number in (1, 2)]
-            self.pid = os.posix_spawnp(command[0], [*command, *arguments], environment, file_actions=prints)
+            streams: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+            streams += [(os.POSIX_SPAWN_DUP2, writes, number) for number in (1, 2)]
+            self.pid = os.posix_spawnp(command[0], [*command, *arguments], environment, file_actions=streams)
         else:
             gc.freeze()  # a collection would copy what the processes share
             self.pid = os.fork()
@@ -7657,9 +7663,12 @@ class ServerProcess:
 
     def poll(self) -> int | None:
         """The exit code, or None while it runs."""
-        with self._lock, contextlib.suppress(ChildProcessError):
-            if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
-                self.returncode = os.waitstatus_to_exitcode(found[1])
+        with self._lock:
+            try:
+                if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+                    self.returncode = os.waitstatus_to_exitcode(found[1])
+            except ChildProcessError:  # another part of the program has reaped it, or SIGCHLD is ignored
+                self.returncode = 0
         return self.returncode
 
     def wait(self, seconds: float) -> bool:
@@ -7742,6 +7751,7 @@ class OutputLog:
 # frame says that qtm's own code made it; an engine that looks for the marker can forge its own outcome.
 
 MAX_FRAME_BYTES = MAX_RESULT_BYTES + (1 << 20)
+RESULT_DOCUMENTS = 4  # behind the frame of a result: itself, its non_finite, its converted, its metrics
 
 
 class ForgedFrame(Exception):
@@ -7835,6 +7845,8 @@ class HostLink:
             del data[:end]
             if is_last:
                 head, *documents = self._pieces.pop(pid).decode().split("\n")
+                if len(documents) not in (0, RESULT_DOCUMENTS):
+                    raise ForgedFrame
                 frame = json.loads(head)
                 if "exit" in frame:
                     self._pieces.clear()  # of a frame that the process was killed in
@@ -8931,7 +8943,7 @@ def new_worker_id() -> str:
 
 
 # ==== 44 Recorder ===========================================================================================
-# A thread that writes progress and outcomes. It writes all that wait in one transaction: the longer a
+# A thread that writes progress and outcomes. It writes everything that waits in one transaction: the longer a
 # transaction takes, the larger the next group. While the database is unreachable it keeps outcomes in memory
 # and tries again.
 

@@ -14715,6 +14715,11 @@ def test_the_threads_of_a_service_share_one_heap(tmp_path):
     assert heaps == []
 
 
+def servers_of(pid):
+    names = {one: pathlib.Path(f"/proc/{one}/comm").read_text().strip() for one in qtm._children(pid)}
+    return {one for one, name in names.items() if name == "qtm-server"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc shows")
 @pytest.mark.parametrize(
     "program", [("-m", "qtm"), ("-Bm", "qtm"), ("-B", "-mqtm"), (ROOT / "qtm.py",)], ids=str
@@ -14732,7 +14737,43 @@ def test_a_service_forks_its_engine_server_however_it_is_started(program, closed
         ]
         assert [target for target in streams if target.startswith("socket:")] == []
         assert ended(port, created(port))["status"] == "completed"
+        if (program[0], closed) == ("-m", "<&-"):  # the next one is not forked
+            os.kill(server, signal.SIGKILL)
+            others = eventually(lambda: servers_of(process.pid) - {server})
+            assert os.readlink(f"/proc/{others.pop()}/fd/0") == os.devnull
+            assert ended(port, created(port))["status"] == "completed"
         stop(process)
+
+
+REAPED_BY_OTHERS = """
+import os, signal, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+import qtm
+with qtm.start(qtm.Settings(database_url="sqlite:///q.db", engine="qtm:run_backtest", data_dir=sys.argv[1])) as tasks:
+    def run():
+        config = {"strategy": "buy_and_hold", "start_date": "2012-11-01", "end_date": "2012-12-31"}
+        made = tasks.create_task(qtm.TaskRequest("IBM", config))
+        return tasks.wait(made.task_ids[0], timeout_seconds=30).status.value
+    first = run()
+    server, = qtm._children()
+    os.kill(server, signal.SIGKILL)
+    print(first, run(), qtm._children() != [server])
+print("closed")
+"""
+
+
+def test_an_engine_server_that_another_part_of_the_program_reaps_has_ended(tmp_path):
+    command = [sys.executable, "-c", REAPED_BY_OTHERS, str(PRICES)]
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.stdout.splitlines() == ["completed completed True", "closed"], done.stderr
 
 
 def test_serve_runs_a_batch_and_sigterm_ends_it_with_code_0(url):
