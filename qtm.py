@@ -797,8 +797,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {}  # the components that requests are made
 
 def matching(pattern: str, rule: str = "") -> dict[str, Any]:
     """The schema of a text that matches the whole pattern."""
-    RULES[f"^(?:{pattern})$"], MATCHES[f"^(?:{pattern})$"] = rule, re.compile(pattern).fullmatch
-    return {"type": "string", "pattern": f"^(?:{pattern})$"}
+    shown, whole = f"^(?:{pattern})$", pattern.replace("[^", r"[^\ud800-\udfff")  # which UTF-8 cannot hold
+    RULES[shown], MATCHES[shown] = rule, re.compile(whole).fullmatch
+    return {"type": "string", "pattern": shown}
 
 
 TYPES: dict[str, Mapping[str, Any]] = {  # each room adds its own
