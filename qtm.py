@@ -1415,8 +1415,8 @@ class TaskRequest:
         """Raises InvalidRequest with every fault. Unlike create_task, it takes no values of numpy."""
         body = {name: getattr(self, name) for name in ("stock_code", "config", *SHARED_FIELDS)}
         faults = faults_of("params", self.params, SCHEMAS["Params"])
-        texts = [(name, body[name]) for name in ("stock_code", "name")]
-        faults += [FieldError(name, fault) for name, text in texts if (fault := _bad_text(text))]
+        if fault := _bad_text(self.name):
+            faults.append(FieldError("name", fault))
         if faults:
             raise invalid_request(faults + _create_faults(body))
         BatchRequest.from_body({**body, "params": [self.params]})
