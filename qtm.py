@@ -325,7 +325,7 @@ class Overloaded(QtmError, code=50307): """Too many bytes of bodies and answers 
 class DuplicateKey(QtmError): """A unique key exists already. The DAO answers it; callers never see it."""
 class ForkedProcess(QtmError): """A manager or a database is used in a child process of its own process."""
 class SettingsError(QtmError): """Settings are missing or wrong; the message lists every fault."""
-class DatabaseTlsFault(DatabaseRefused, SettingsError): """The URL asks for TLS that the server does not have."""
+class DatabaseTlsFault(DatabaseRefused, SettingsError): """The TLS that the URL asks for cannot be had."""
 class DatabaseInUse(SettingsError): """Another process holds the SQLite file."""
 class EngineError(QtmError): """The engine cannot be imported, or can never run a backtest."""
 class SchemaError(QtmError): """The database has a schema that this version cannot work with."""
@@ -3775,8 +3775,8 @@ class Statements:
 
 
 def _first_of_run_keys(dialect: Dialect, column: str) -> str:
-    """The query for each run_key that a completed task has, with a column of that task. Most have none, and
-    a row takes the driver as long as the server."""
+    """The query for each run_key that a completed task has, with a column of that task. Keys without one give no
+    row: to fetch a row costs the driver as much as to find it costs the server."""
     return f"""SELECT * FROM (SELECT r.run_key, (SELECT m.{column} FROM backtest_metrics AS m
             /*! FORCE INDEX (backtest_metrics_run_key) */ WHERE m.run_key = r.run_key LIMIT 1) AS found
         FROM {dialect.json_rows("run_key")} AS r) AS known WHERE found IS NOT NULL"""
@@ -4167,8 +4167,8 @@ class TaskStatements(Statements):
     def _bounded_page(
         self, chosen: TaskFilter, columns: str, texts: Sequence[str], most_bytes: int, **parameters: Any
     ) -> list[tuple[Any, ...]]:
-        """These columns of the tasks of a page, which ends at so many bytes of these texts, but has one task at
-        least. ``found`` among the columns is how many tasks there are, one more than the limit where more follow."""
+        """These columns of the tasks of a page, which ends before ``most_bytes`` of these texts, but has at least
+        one task. ``found`` counts the tasks that were looked at: more than the page has if others follow."""
         sizes = [self.database.dialect.byte_length.format(f"COALESCE({text}, '')") for text in texts]
         order = f"(ORDER BY page.task_id {'DESC' if chosen.newest_first else 'ASC'})"
         sized = f"""SELECT /*! STRAIGHT_JOIN */ page.task_id, COUNT(*) OVER () AS found, COUNT(*) OVER {order} AS place,
@@ -4180,7 +4180,7 @@ class TaskStatements(Statements):
 
     def list_page(self, chosen: TaskFilter) -> TaskPage:
         """A page of tasks as a text of the database: parsing rows takes fifty times as long. A server cuts off
-        what a packet does not take; the page is half of one at most."""
+        what exceeds max_allowed_packet, so a page is at most half of that."""
         dialect = self.database.dialect
         # each text ends with a line feed, of which JSON that is stored has none
         page = dialect.filled(f"@{self._task_json}@{chr(10)}")
@@ -4548,7 +4548,7 @@ ENDED = (
     *("task_id", "attempt", "new_status", "new_progress", "given_back", "due_at", "began_at", "ended_at"),
     *("runner", "new_version", "new_message", "new_error"),
 )
-# What is left of it where a task has completed, as most do: less than half as long to read.
+# The fields that a completed task needs. Most tasks complete, and the database reads these in half the time.
 COMPLETED = ("task_id", "attempt", "began_at", "ended_at", "new_version")
 _AS_COMPLETED = operator.itemgetter(*map(ENDED.index, COMPLETED))
 INSERT_ATTEMPTS = f"REPLACE INTO backtest_attempts (task_id, attempt, {', '.join(ATTEMPT_FIELDS)}) VALUES"
@@ -4596,7 +4596,7 @@ def _ended_rows(
 
 # ==== 21 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
-# of tasks, which it gets as rows of JSON, and changes only those that are still as the scheduler knows them.
+# of tasks, which it gets as rows of JSON, and changes only those whose attempt, and worker id or heartbeat, still match.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
@@ -6153,7 +6153,7 @@ def _text_of(value: Any) -> str:
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
-    """Whether these are finite floats, or texts in ASCII: to look at one by one takes thirty times as long."""
+    """Whether all are finite floats, or all ASCII texts; to check them one by one takes thirty times as long."""
     kinds = set(map(type, values))
     return (kinds == {float} and math.isfinite(sum(values))) or (kinds == {str} and "".join(values).isascii())
 
@@ -6256,7 +6256,7 @@ def _pandas_series(converter: ResultConverter, series: Any) -> Any:
     pairs = list(zip(labels, values, strict=True))
     if not (_is_plain(labels) and _is_plain(values)):
         return converter.value(pairs)
-    return [*converter.value(pairs[:1]), *pairs[1:]]  # the first tells whether they nest too deep
+    return [*converter.value(pairs[:1]), *pairs[1:]]  # the conversion of the first checks the depth of all
 
 
 def _decimal(converter: ResultConverter, value: decimal.Decimal) -> Any:
@@ -7127,7 +7127,7 @@ class Control:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self.descriptors: list[int] = []  # that came with the last message; a read ends behind them
+        self.descriptors: list[int] = []  # that came with the last message: the kernel ends a read after it
         self._text = b""
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -7627,7 +7627,7 @@ class ServerProcess:
         """Start this program; without one, a fork of this process, which starts at once and shares the memory of
         all imports. Raises OSError."""
         while (other := os.open(os.devnull, os.O_RDWR)) < 3:
-            pass  # it was closed; a socket of ours must not take the place of a standard stream
+            pass  # a standard stream was closed: fill its number, or a socket of ours would get it
         os.close(other)
         ours, theirs = socket.socketpair()
         reads, writes = os.pipe()
@@ -7659,7 +7659,7 @@ class ServerProcess:
                 one.close()
             _write_command_line(SERVER_NAME)
             sys.exit(engine_server_main(arguments))
-        except OSError as error:  # as far as the caller, it would go on as a second service
+        except OSError as error:  # which must not reach the caller: the fork would go on as a second service
             sys.exit(f"engine server ended: {error}")
 
     def poll(self) -> int | None:
@@ -7756,7 +7756,7 @@ RESULT_DOCUMENTS = 4  # behind the frame of a result: itself, its non_finite, it
 
 
 class ForgedFrame(Exception):
-    """What came is no frame of qtm's: the engine is user code and may write on any descriptor."""
+    """These bytes are no frame of qtm's: the engine is user code and may write on any descriptor."""
 
 
 class HostLink:
@@ -8397,7 +8397,7 @@ class EngineServer:
         self.on_change()
 
     def _end(self) -> None:
-        """End the server, if there is one; it is still importing, or ends at the end of its socket."""
+        """End the server, if there is one. It ends when its socket closes; while it imports it is killed."""
         with self._changed:
             server, self._server = self._server, None
         if server:
@@ -8702,8 +8702,7 @@ class Upkeep:
 # ==== 43 Leases and waits ===================================================================================
 # The scheduler's state in memory: threads that wait for a change; attempts of this process, their queue and their
 # durations, which say how many to claim ahead; and tasks of other schedulers whose heartbeat has not changed for
-# a lease. Only two clocks are
-# used: this process's monotonic clock and the database's.
+# a lease. Only two clocks are used: this process's monotonic clock and the database's.
 
 DATABASE_RETRY_SECONDS = 1.0  # pause of what has lost its database
 # a second signal that the kernel gave to another thread waits until the main thread runs for a moment
@@ -8952,7 +8951,7 @@ PROGRESS_WRITE_SECONDS = 1.0  # progress reaches the database at most that often
 GROUP_OUTCOMES = 500  # in one transaction
 # more for a group to grow while tasks wait for a slot: each transaction costs about 1 ms of CPU and a flush
 GROUP_SECONDS = 0.02
-LARGE_GROUP = 100  # outcomes: the next group is not waited for, as transactions are what tasks wait for
+LARGE_GROUP = 100  # outcomes: with so many, write at once, since tasks wait for the transactions then
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of outcomes that wait; beyond it the slots begin nothing
 # of one that the database refuses while it is there, in 12 s; then of the failure that replaces it
 OUTCOME_TRIES = 8
@@ -13447,7 +13446,7 @@ class Dispatcher:
             connection.phase, connection.deadline = Phase.WAITING, exchange.started + outcome.seconds
 
     def end_wait(self, exchange: Exchange) -> None:
-        """Have a request that waits, or would wait, answered with the current state."""
+        """Answer a request that waits, or would have to, with the current state."""
         self.waiters.pop(exchange, None)
         exchange.connection.phase = Phase.BUSY
         exchange.request = exchange.request._replace(may_wait=False)
@@ -14312,7 +14311,8 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
 DATABASE_START_SECONDS = 60.0  # a service may start before its database
 SAME_STOP_SECONDS = 0.5  # two signals within them are one stop: GNU timeout signals its child and the group
 M_ARENA_MAX = -8  # of mallopt, from malloc.h
-# Python's lock passes to a waiting thread after it, while a backlog drains; a request takes it four times
+# that a busy thread keeps Python's lock while others wait; a request takes it four times, and Python's 5 ms make
+# that up to 20 while a backlog drains
 SWITCH_SECONDS = 0.001
 
 
