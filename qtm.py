@@ -905,10 +905,13 @@ def _date_of(value: Any) -> datetime.date | None:
     return None
 
 
+def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return SCHEMAS[schema["$ref"].removeprefix(REFERENCE)] if "$ref" in schema else schema
+
+
 def rule_of(schema: Mapping[str, Any]) -> str:
     """What a value of this schema must do, in words."""
-    if "$ref" in schema:
-        return rule_of(SCHEMAS[schema["$ref"][len(REFERENCE) :]])
+    schema = _resolved(schema)
     if "anyOf" in schema:
         return " or ".join(map(rule_of, schema["anyOf"])).replace(" or be ", " or ")
     kind = schema["type"] if isinstance(schema["type"], str) else schema["type"][0]
@@ -937,7 +940,7 @@ def _schema_for(value: Any, schema: Mapping[str, Any]) -> Mapping[str, Any] | No
     if schema.get("type") == kind:
         return schema
     for one in schema.get("anyOf") or (schema,):
-        found = SCHEMAS[one["$ref"][len(REFERENCE) :]] if "$ref" in one else one
+        found = _resolved(one)
         kinds = found.get("type", kind)
         if kind in kinds or (kind == "integer" and "number" in kinds):
             return found
@@ -975,8 +978,9 @@ def faults_of(path: str, value: Any, schema: Mapping[str, Any]) -> list[FieldErr
         return faults
     items, members, others = (found.get(name) for name in ("items", "properties", "additionalProperties"))
     if items:
-        for i in [i for i, one in enumerate(value) if faults_of("", one, items)]:
-            faults += faults_of(f"{path}[{i}]", value[i], items)
+        for i, one in enumerate(value):
+            if faults_of("", one, items):  # the paths of all would take longer
+                faults += faults_of(f"{path}[{i}]", one, items)
     if members or isinstance(others, dict):
         stem = f"{path}." if path else ""
         missing = [name for name in found.get("required", ()) if name not in value]
@@ -1024,7 +1028,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-OPERATOR = "(<=|>=|==|!=|<|>)"
+OPERATOR = f"({'|'.join(OPERATORS)})"
 SIDE = r"(?=\s*[^\s<>=!])"  # of a condition: it is not blank; no place in it can be read in two ways
 CONDITION = re.compile(rf"{SIDE}([^<>=!\n]+){OPERATOR}{SIDE}([^<>=!\n]+)")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -4550,6 +4554,7 @@ ENDED = (
 )
 # The fields that a completed task needs. Most tasks complete, and the database reads these in half the time.
 COMPLETED = ("task_id", "attempt", "began_at", "ended_at", "new_version")
+NEW_STATUS = ENDED.index("new_status")
 _AS_COMPLETED = operator.itemgetter(*map(ENDED.index, COMPLETED))
 INSERT_ATTEMPTS = f"REPLACE INTO backtest_attempts (task_id, attempt, {', '.join(ATTEMPT_FIELDS)}) VALUES"
 INSERT_RESULTS = "INSERT INTO backtest_results (task_id, result, non_finite, converted, run_card) VALUES"
@@ -4596,7 +4601,8 @@ def _ended_rows(
 
 # ==== 21 Run statements =====================================================================================
 # The SQL of a scheduler: claims, heartbeats, progress, outcomes, rescues. Each statement handles any number
-# of tasks, which it gets as rows of JSON, and changes only those whose attempt, and worker id or heartbeat, still match.
+# of tasks, which it gets as rows of JSON, and changes only those whose attempt, and worker id or heartbeat,
+# still match.
 
 
 def _in_lock_order(attempts: Sequence[Attempt]) -> tuple[dict[tuple[str, int], Attempt], dict[str, Any]]:
@@ -4783,8 +4789,8 @@ class RunStatements(Statements):
 
     def _end(self, session: Session, rows: Sequence[tuple[list[Any], list[Any]]]) -> None:
         """running -> completed, failed or pending for locked tasks, and the records of their attempts."""
-        completed = [_AS_COMPLETED(task) for task, _ in rows if task[2] == "completed"]
-        others = [task for task, _ in rows if task[2] != "completed"]
+        completed = [_AS_COMPLETED(task) for task, _ in rows if task[NEW_STATUS] == "completed"]
+        others = [task for task, _ in rows if task[NEW_STATUS] != "completed"]
         for statement, tasks in ((self._complete_tasks, completed), (self._end_tasks, others)):
             if tasks:
                 session.execute(statement, {"rows": dump_json(tasks)})
@@ -4814,7 +4820,7 @@ class RunStatements(Statements):
                 outcome, delay = orphans[orphan]
                 times = _stamps(now)(time.monotonic() + delay), started_at, now
                 rows.append(_ended_rows(orphan.key, limit, worker_id, outcome, times))
-                statuses[orphan] = TaskStatus(rows[-1][0][ENDED.index("new_status")])
+                statuses[orphan] = TaskStatus(rows[-1][0][NEW_STATUS])
             if rows:
                 self._end(session, rows)
             return statuses
@@ -7386,9 +7392,8 @@ def _be_host(
     for number, name in enumerate(("stdout", "stderr"), 1):
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False))
     with contextlib.suppress(Exception):  # the engine has broken a module: its first attempt will tell
-        for _ in range(
-            10
-        ):  # until Python has specialized the bytecode of an attempt: the forks share its pages
+        # until Python has specialized the bytecode of an attempt: the forks share its pages
+        for _ in range(10):
             _rehearse(ends)
     begin = functools.partial(engine_process, engine, plan, request["tasks"])
     try:
@@ -7579,8 +7584,6 @@ def engine_server_main(arguments: Sequence[str]) -> int:
     _prctl(PR_SET_NAME, SERVER_NAME.encode())
     if os.getppid() != int(arguments[1]):
         return 1  # the service died before the line above
-    os.dup2(nowhere := os.open(os.devnull, os.O_RDONLY), 0)
-    os.close(nowhere)
     # close what is inherited, not what this interpreter has opened, for an agent of sitecustomize, say
     listed = os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ()
     for other in {*map(int, listed)} - {0, 1, 2, control.socket.fileno()}:
@@ -7653,6 +7656,8 @@ class ServerProcess:
     def _be_server(self, theirs: socket.socket, printed: IO[bytes], arguments: Sequence[str]) -> NoReturn:
         """In the fork. Its command line must not look like that of the service."""
         try:
+            with open(os.devnull) as nothing:
+                os.dup2(nothing.fileno(), 0)
             _print_to(printed.fileno())
             theirs.detach()
             for one in (self.control.socket, self.output, printed):
@@ -8285,7 +8290,7 @@ class EngineServer:
         self.on_change: Callable[[], None] = _nothing
         self._settings = settings
         # guards the fields below; notified when a server is ready, or the engine has failed; nothing blocking but
-        # one sendmsg of 20 bytes under it
+        # one small sendmsg under it
         self._changed = threading.Condition()
         self._server: ServerProcess | None = None
         self._validates: bool | None = None  # what the newest server that was ready said of its engine
@@ -8481,8 +8486,7 @@ class EngineServer:
                     limit = f"{question.timeout_seconds:g} s"
                     raise InvalidTask(f"the engine's {verb} took over {limit} on this request")
                 if outcome.result_json is not None:
-                    found: list[Any] = json.loads(outcome.result_json)
-                    return found
+                    return cast("list[Any]", json.loads(outcome.result_json))
         raise InvalidTask(f"the engine's {verb} ended its process on this request")
 
     def close(self) -> None:
@@ -10396,7 +10400,8 @@ class TaskQueries(SharedVerbs):
 
 
 # ==== 50 TaskManager ========================================================================================
-# The public verbs that change tasks, and `start`. HTTP and Python callers use only these and the verbs of Task queries.
+# The public verbs that change tasks, and `start`. HTTP and Python callers use only these and the verbs of Task
+# queries.
 
 
 class TaskManager(TaskQueries):
@@ -11513,10 +11518,8 @@ class TaskCounts:
         for count, pause in ((self._open, OPEN_SECONDS), (self._ended, ENDED_SECONDS)) if is_up else ():
             count.refresh(max(0.0, deadline - time.monotonic()), pause, COUNT_SHARE)
         opened, age = self._open.value or ({}, None)
-        counts, up = (
-            {**opened, **(self._ended.value or {})},
-            "1 when the database answered within a second, at this scrape or just before.",
-        )
+        counts = {**opened, **(self._ended.value or {})}
+        up = "1 when the database answered within a second, at this scrape or just before."
         reads: dict[str, CachedRead[Any]] = {"open": self._open, "ended": self._ended}
         ages = {name: self._clock() - read.read_at for name, read in reads.items() if read.value}
         counted = "How old the counts of open and of ended tasks are."

@@ -695,8 +695,7 @@ def test_a_batch_may_be_given_in_any_mapping_and_sequence():
 def test_a_long_condition_is_refused_as_quickly_as_a_short_one(api):
     blanks = " " * 60_000  # a pattern that reads them in several ways would take hours
     for text in (blanks, f"a<{blanks}<", f"a{blanks}b", f"{blanks}<1"):
-        refused = body(params=None, sweep={"grid": {"a": [1]}, "where": [text]})
-        del refused["params"]
+        refused = body(params=..., sweep={"grid": {"a": [1]}, "where": [text]})
         assert call(api, "POST", f"{A}/createTask", refused)[0] == 400
     for text in ("+" * 4000, "a%3C" + "+" * 4000 + "%3C"):
         assert call(api, "GET", f"{A}/rankTasks?batch_id=a&where={text}")[0] == 400
@@ -6164,14 +6163,17 @@ def test_of_an_engine_that_returns_in_its_forked_child_too_the_parent_counts(
     tasks_per_process, tmp_path, monkeypatch
 ):
     engine = """
-        import os, time
+        import os
         def run(task, progress):
+            read, written = os.pipe()
             parent, child = os.getpid(), os.fork()
             if child == 0 and task.params["way"] == "fails":
                 raise ValueError("of the child")
             if child and task.params["way"] != "late":
                 return {"is_parent": True, "exit_code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
-            time.sleep(0 if child else 0.05)
+            if child == 0 and task.params["way"] == "late":
+                os.close(written)
+                os.read(read, 1)  # until its parent has ended
             return {"is_parent": os.getpid() == parent, "exit_code": None}
     """
     options = {"tasks_per_process": tasks_per_process}
@@ -14746,7 +14748,7 @@ def test_a_service_forks_its_engine_server_however_it_is_started(program, closed
 
 
 REAPED_BY_OTHERS = """
-import os, signal, sys, time
+import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 import qtm
 with qtm.start(qtm.Settings(database_url="sqlite:///q.db", engine="qtm:run_backtest", data_dir=sys.argv[1])) as tasks:
